@@ -1,0 +1,44 @@
+# What one does here, one target each; `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test quick check format bench build clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.done ## install Debian packages (as root) and the virtual environment
+
+.venv/.done: pyproject.toml tools/debian-packages.txt tools/setup.sh
+	PYTHON=$(PYTHON) tools/setup.sh
+	@touch $@
+
+demo: setup ## show the main job on a few real guests
+	kvmscope demo
+
+test: setup ## every test that this machine can run
+	pytest
+
+quick: setup ## the tests without the slow ones
+	pytest -m "not slow"
+
+check: setup ## format, lint, types, layers
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+format: setup ## rewrite the code in the project's format
+	ruff format .
+	ruff check --fix .
+
+bench: setup ## measure, as ratios in one run; writes bench/RESULTS.md
+	python bench/run.py
+
+build: setup ## rebuild the BPF object and the lab's guests from their sources
+	tools/build-bpf.sh
+	tools/build-guests.sh
+
+clean: ## remove what the targets above made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,1 @@
+"""kvmscope: see inside KVM."""

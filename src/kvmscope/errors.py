@@ -1,0 +1,71 @@
+"""The errors that kvmscope raises, by whose fault they are.
+
+    KvmscopeError
+    ├── UsageError          the caller asked for something that does not exist
+    ├── FormatError         bytes break their format (the producer's fault)
+    └── SourceError         the kernel or a VMM said no
+        ├── Unavailable         this host cannot give it, and why
+        └── PermissionNeeded    it can, but not to this user
+
+Each carries its evidence as attributes and a stable ``slug``, which is a heading in docs/messages.md.
+A VM that dies while it is read is not an error: it is a ``Gap`` in the sample.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KvmscopeError(Exception):
+    """Base of everything that kvmscope raises on purpose."""
+
+    slug: ClassVar[str] = "error"
+
+
+class UsageError(KvmscopeError):
+    """The caller named a VM, stat, source or option that is not there."""
+
+    slug = "usage"
+
+    def __init__(self, message: str, *, nearest: tuple[str, ...] = ()) -> None:
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        super().__init__(message + hint)
+        self.nearest = nearest
+
+
+class FormatError(KvmscopeError):
+    """Bytes break the format they are said to have."""
+
+    slug = "format"
+
+    def __init__(self, what: str, *, offset: int, expected: str, got: str) -> None:
+        super().__init__(f"{what} at byte {offset}: expected {expected}, got {got}")
+        self.what = what
+        self.offset = offset
+        self.expected = expected
+        self.got = got
+
+
+class SourceError(KvmscopeError):
+    """The kernel or a VMM refused; ``path`` is what was asked and ``errno`` its answer (None if there was none)."""
+
+    slug = "source"
+
+    def __init__(self, reason: str, *, remedy: str = "", path: str | None = None, errno: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+        self.path = path
+        self.errno = errno
+
+
+class Unavailable(SourceError):
+    """This host cannot give what was asked; ``reason`` says why and ``remedy`` what would help."""
+
+    slug = "unavailable"
+
+
+class PermissionNeeded(SourceError):
+    """The host could give it, but not to this user."""
+
+    slug = "permission"

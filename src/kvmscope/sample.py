@@ -1,0 +1,147 @@
+"""A sample: what one read of a host gave, in columns, raw and with nothing derived.
+
+A ``Sample`` has two tables of subjects (``Vms``, ``Vcpus``) and blocks of raw words, one block per schema.
+Row ``i`` of a block belongs to row ``block.rows[i]`` of the subjects' table, so that a source which sees only some
+subjects says so by leaving rows out and adding a ``Gap``, never by a zero. Rates and verdicts are in ``analysis``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .schema import Schema, Scope
+
+U64Array: TypeAlias = npt.NDArray[np.uint64]
+I64Array: TypeAlias = npt.NDArray[np.int64]
+
+NOT_KNOWN = -1
+"""In an identity column (pid, tid, created_ns): the source cannot tell. Shown as null, never as a number."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VmId:
+    """Names one VM for as long as it lives; opaque, and never given again to another VM of this boot."""
+
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.value:016x}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VcpuId:
+    """Names one vCPU: its VM and the id that the VMM gave it (on x86 its APIC id at creation)."""
+
+    vm: VmId
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.vm}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that could not be read, and why. ``None`` means "all": all vCPUs, all stats of the provider."""
+
+    reason: str
+    vm: VmId | None = None
+    vcpu: int | None = None
+    provider: str | None = None
+    stat: str | None = None
+
+
+@dataclass(frozen=True)
+class Vms:
+    """One row a VM, in order of creation as far as the source knows it; all columns have the same length.
+
+    ``id``: u64, see ``VmId``. ``pid``: process id of the VMM as this reader sees it, or NOT_KNOWN.
+    ``created_ns``: CLOCK_REALTIME nanoseconds at creation, or NOT_KNOWN.
+    ``label``: what the source itself calls the VM (the id string of a stats file), or "" if it has no word for it.
+    """
+
+    id: U64Array
+    pid: I64Array
+    created_ns: I64Array
+    label: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def vm_id(self, row: int) -> VmId:
+        return VmId(int(self.id[row]))
+
+
+@dataclass(frozen=True)
+class Vcpus:
+    """One row a vCPU, those of a VM adjacent and in order of creation; all columns have the same length.
+
+    ``vm``: row in ``Vms``. ``id``: vCPU id. ``tid``: thread that last ran it as this reader sees it, or NOT_KNOWN.
+    """
+
+    vm: I64Array
+    id: I64Array
+    tid: I64Array
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The raw words of one schema.
+
+    ``values``: shape (subjects, schema.words), u64, native byte order, possibly a strided view of the bytes as read.
+    ``rows``: shape (subjects,), the row of each subject in ``Vms`` or ``Vcpus``, ascending.
+    """
+
+    schema: Schema
+    values: U64Array
+    rows: I64Array
+
+    def column(self, name: str) -> U64Array:
+        """Raw words of one stat: shape (subjects,) for a scalar, (subjects, size) else. A view, nothing copied."""
+        descriptor = self.schema[name]
+        first = descriptor.offset // 8
+        if descriptor.size == 1:
+            return self.values[:, first]
+        return self.values[:, first : first + descriptor.size]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One read of a host.
+
+    ``taken_ns``: CLOCK_REALTIME when the values were taken. ``monotonic_ns``: CLOCK_BOOTTIME at the same moment, for
+    intervals. ``source``: name of the source. ``simulated``: true if no kernel stands behind the numbers.
+    """
+
+    taken_ns: int
+    monotonic_ns: int
+    source: str
+    simulated: bool
+    vms: Vms
+    vcpus: Vcpus
+    blocks: tuple[Block, ...]
+    gaps: tuple[Gap, ...] = ()
+
+    def block(self, provider: str, scope: Scope) -> Block | None:
+        """The block of one schema, or None if this sample has none."""
+        for block in self.blocks:
+            if block.schema.provider == provider and block.schema.scope is scope:
+                return block
+        return None
+
+    def blocks_of(self, scope: Scope) -> Iterator[Block]:
+        return (block for block in self.blocks if block.schema.scope is scope)
+
+    @cached_property
+    def vcpus_of_vm(self) -> tuple[slice, ...]:
+        """For each VM its rows in ``vcpus``."""
+        edges = np.searchsorted(self.vcpus.vm, np.arange(len(self.vms) + 1))
+        return tuple(slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))

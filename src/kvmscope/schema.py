@@ -1,0 +1,136 @@
+"""How statistics are described: the vocabulary of descriptors and schemas.
+
+Pure values. The bytes that describe them are parsed in ``codec.statsfile``; what a stat *means* is in ``catalog``.
+Terms and rules are those of the KVM binary statistics interface (Documentation/virt/kvm/api.rst, 4.133).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+
+class Scope(Enum):
+    """What one row of a block stands for."""
+
+    VM = "vm"
+    VCPU = "vcpu"
+
+
+class Kind(Enum):
+    """How a stat moves; values are the kernel's type numbers (bits 0-3 of ``flags``)."""
+
+    CUMULATIVE = 0
+    INSTANT = 1
+    PEAK = 2
+    LINEAR_HISTOGRAM = 3
+    LOG_HISTOGRAM = 4
+
+    @property
+    def is_histogram(self) -> bool:
+        return self in (Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
+
+
+class Unit(Enum):
+    """What a value counts; values are the kernel's unit numbers (bits 4-7 of ``flags``)."""
+
+    NONE = 0
+    BYTES = 1
+    SECONDS = 2
+    CYCLES = 3
+    BOOLEAN = 4
+
+
+class Base(Enum):
+    """Base of the scale ``base ** exponent``; values are the kernel's numbers (bits 8-11 of ``flags``)."""
+
+    POW10 = 0
+    POW2 = 1
+
+    @property
+    def number(self) -> int:
+        return 10 if self is Base.POW10 else 2
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A type, unit or base number that this version of kvmscope has no word for; kept so that nothing is lost."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """One statistic as its provider describes it.
+
+    A value in base units is ``raw * base.number ** exponent``. ``size`` is the number of u64 words,
+    ``bucket_size`` the bucket width of a linear histogram in raw units (0 for every other kind),
+    ``offset`` the place of the first word in the data block in bytes, and ``reserved_flags`` the flag bits (12-31)
+    that no kernel has given a meaning yet, in place.
+    """
+
+    name: str
+    kind: Kind | Unknown
+    unit: Unit | Unknown = Unit.NONE
+    base: Base | Unknown = Base.POW10
+    exponent: int = 0
+    size: int = 1
+    bucket_size: int = 0
+    offset: int = 0
+    reserved_flags: int = 0
+
+    @property
+    def is_understood(self) -> bool:
+        """False if a reader must keep this stat raw: it cannot know what the words say."""
+        return not any(isinstance(part, Unknown) for part in (self.kind, self.unit, self.base))
+
+    @property
+    def is_boolean(self) -> bool:
+        return self.unit is Unit.BOOLEAN
+
+    @property
+    def is_histogram(self) -> bool:
+        return isinstance(self.kind, Kind) and self.kind.is_histogram
+
+    @property
+    def scale(self) -> float:
+        """Factor from raw words to base units (seconds, bytes, cycles, or a bare count)."""
+        if isinstance(self.base, Unknown):
+            return 1.0
+        return float(self.base.number) ** self.exponent
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The descriptors of one (provider, scope) and the size of the data block that they describe.
+
+    ``data_size`` is in bytes and a multiple of 8; it may exceed what the descriptors cover, since a kernel may hold
+    words that it does not describe.
+    """
+
+    provider: str
+    scope: Scope
+    descriptors: tuple[Descriptor, ...]
+    data_size: int
+    _index: dict[str, Descriptor] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {d.name: d for d in self.descriptors})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def __getitem__(self, name: str) -> Descriptor:
+        """The descriptor called ``name``; KeyError if this schema has none."""
+        return self._index[name]
+
+    @cached_property
+    def words(self) -> int:
+        """u64 words in one data block."""
+        return self.data_size // 8
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names in the provider's order, which is not always the order of the data."""
+        return tuple(d.name for d in self.descriptors)

@@ -1,0 +1,64 @@
+"""How a value is written for a person: units, SI prefixes, and the sign for "not known".
+
+Conversion from raw words to base units happens before this; nothing here does arithmetic on statistics.
+"""
+
+from __future__ import annotations
+
+import math
+
+NOT_KNOWN_SIGN = "–"
+
+_SMALL = ((1e-9, 1e9, "n"), (1e-6, 1e6, "µ"), (1e-3, 1e3, "m"))
+_LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BINARY = ((2.0**60, "Ei"), (2.0**50, "Pi"), (2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
+
+
+def format_count(value: float | None) -> str:
+    """A count or rate with three significant digits: ``0``, ``12``, ``1.53k``, ``20.4M``; "–" if not known."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN_SIGN
+    size = abs(value)
+    for factor, prefix in _LARGE:
+        if size >= factor * 0.9995:
+            return f"{_three_digits(value / factor)}{prefix}"
+    if float(value).is_integer():
+        return str(int(value))
+    return _three_digits(value) if size >= 0.01 else f"{value:.1g}"
+
+
+def format_seconds(value: float | None) -> str:
+    """A duration: ``0 s``, ``512 ns``, ``1.07 s``; "–" if not known, "∞" if unbounded."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN_SIGN
+    if math.isinf(value):
+        return "∞"
+    if value == 0:
+        return "0 s"
+    size = abs(value)
+    for floor, factor, prefix in _SMALL:
+        if size < floor * 999.5:
+            return f"{_three_digits(value * factor)} {prefix}s"
+    return f"{_three_digits(value)} s"
+
+
+def format_bytes(value: float | None) -> str:
+    """A size in binary units: ``512 B``, ``1.5 KiB``; "–" if not known."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN_SIGN
+    for factor, prefix in _BINARY:
+        if abs(value) >= factor:
+            return f"{_three_digits(value / factor)} {prefix}B"
+    return f"{value:g} B"
+
+
+def format_share(value: float | None) -> str:
+    """A share of one as percent: ``12.5 %``; "–" if not known."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN_SIGN
+    return f"{_three_digits(value * 100)} %"
+
+
+def _three_digits(value: float) -> str:
+    text = f"{value:.3g}"
+    return f"{float(text):.0f}" if "e" in text else text
