@@ -1,0 +1,198 @@
+"""What a histogram stat says: the bounds of its buckets, and quantiles with the error that the buckets leave.
+
+Not here: reading counts, or drawing them. Counts may be totals or the difference of two samples.
+
+Rule: a quantile is never a number alone. The values are gone, only their buckets are left, so it is an interval that
+holds the true quantile for certain, with an estimate inside it. No values, or counts that are not known: no quantile.
+
+Intervals include their low end and exclude their high end; the last bucket of every histogram has no high end. Raw
+values are integers, in units of ``base ** exponent`` of the descriptor; base units are seconds, bytes, cycles, counts.
+
+The quantile ``q`` of ``n`` values is by nearest rank: the ``ceil(q * n)``-th smallest, at least the first. ``q`` is
+rounded to nine digits and then exact, so that 0.07 of 100 values is the 7th.
+
+Source: kvm_stats_linear_hist_update and kvm_stats_log_hist_update in include/linux/kvm_host.h, 5.15 to 7.3: a value
+counts in bucket ``min(value // bucket_size, size - 1)`` (linear) or ``min(fls64(value), size - 1)`` (log).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..sample import I64Array, U64Array
+from ..schema import Base, Descriptor, Kind
+
+F64Array: TypeAlias = npt.NDArray[np.float64]
+Counts: TypeAlias = U64Array | I64Array | F64Array
+
+_VALUE_BITS = 64
+_Q_PARTS = 10**9  # q is this fine; its square fits 64 bits, which _ranks needs
+_COUNT_LIMIT = 2.0**62  # more cannot have happened: it is a difference that went below zero
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Raw values from ``low`` up to but not including ``high``; None where there is no upper bound."""
+
+    low: int
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """One quantile in base units: it is in [``low``, ``high``) for certain, probably near ``estimate``.
+
+    ``high`` is inf if the quantile is in the last bucket; ``estimate`` is then ``low``, the least that it can be.
+    """
+
+    q: float
+    low: float
+    high: float
+    estimate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Quantiles of many subjects, as in ``Quantile``; NaN where there is none.
+
+    ``q`` has shape (k,), the rest (subjects, k).
+    """
+
+    q: F64Array
+    low: F64Array
+    high: F64Array
+    estimate: F64Array
+
+
+def buckets(descriptor: Descriptor) -> tuple[Bucket, ...]:
+    """The buckets of a histogram in raw units, as many as it has words; ValueError if it is not a histogram.
+
+    No value has more than 64 bits, so buckets past ``[2**63, 2**64)`` of a log histogram are empty intervals.
+    """
+    lows = _lows(descriptor)
+    highs: list[int | None] = [*lows[1:], None]
+    return tuple(Bucket(low, high) for low, high in zip(lows, highs, strict=True))
+
+
+def edges(descriptor: Descriptor) -> F64Array:
+    """Bounds of the buckets in base units, shape (size + 1,): bucket i is [edges[i], edges[i + 1]), the last edge inf.
+
+    Raw units if the base is unknown. ValueError if ``descriptor`` is not a histogram.
+    """
+    return _in_base_units(descriptor, _raw_edges(descriptor))
+
+
+def total(counts: Counts) -> F64Array:
+    """Values that histograms counted, shape (subjects,) for counts of shape (subjects, size); NaN if not known.
+
+    Exact up to 2**53 values. ValueError if a count is not a whole number.
+    """
+    known, whole = _split(counts)
+    return np.where(known, whole.sum(axis=-1).astype(np.float64), np.nan)
+
+
+def quantile(descriptor: Descriptor, counts: Sequence[int] | Counts, q: float) -> Quantile | None:
+    """The quantile ``q`` (0 to 1) of one histogram with these counts; None if it counted nothing or is not known.
+
+    ValueError as for ``quantiles``.
+    """
+    found = quantiles(descriptor, np.asarray(counts)[np.newaxis], (q,))
+    low, high, estimate = (float(part[0, 0]) for part in (found.low, found.high, found.estimate))
+    return None if math.isnan(low) else Quantile(q, low, high, estimate)
+
+
+def quantiles(descriptor: Descriptor, counts: Counts, qs: Sequence[float]) -> Quantiles:
+    """The quantiles ``qs`` (0 to 1) of many subjects at once; ``counts`` has shape (subjects, size).
+
+    A subject whose counts are all 0, or of which one is NaN or negative, has none: NaN. The estimate puts the values
+    of a bucket at even distances, on a log scale in a log histogram. ValueError if ``descriptor`` is not a histogram
+    of as many buckets, a ``q`` is out of range, or a count is not a whole number.
+    """
+    if counts.ndim != 2 or counts.shape[1] != descriptor.size:
+        raise ValueError(f"counts of shape {counts.shape} for a histogram of {descriptor.size} buckets")
+    if not all(0 <= q <= 1 for q in qs):
+        raise ValueError(f"quantiles are from 0 to 1, not {qs}")
+    bounds = _raw_edges(descriptor)
+    known, whole = _split(counts)
+    running = np.cumsum(whole, axis=1, dtype=np.uint64)
+    found = np.empty((3, len(counts), len(qs)))
+    for column, q in enumerate(qs):
+        bucket, share = _locate(whole, running, q)
+        low, high = bounds[bucket], bounds[bucket + 1]
+        found[:, :, column] = low, high, _estimate(descriptor, low, high, share)
+    low, high, estimate = _in_base_units(descriptor, found)
+    # Rounding may carry an estimate to the end of its bucket, which is outside.
+    estimate = np.clip(estimate, low, np.nextafter(high, low))
+    missing = ~known | (running[:, -1] == 0)
+    for part in (low, high, estimate):
+        part[missing] = np.nan
+    return Quantiles(np.array(qs, dtype=np.float64), low, high, estimate)
+
+
+def _lows(descriptor: Descriptor) -> list[int]:
+    """The lowest raw value of each bucket."""
+    if descriptor.kind is Kind.LINEAR_HISTOGRAM:
+        return [index * descriptor.bucket_size for index in range(descriptor.size)]
+    if descriptor.kind is Kind.LOG_HISTOGRAM:
+        powers = (1 << min(index, _VALUE_BITS) for index in range(descriptor.size - 1))
+        return [0, *powers]
+    raise ValueError(f"{descriptor.name!r} is not a histogram")
+
+
+def _raw_edges(descriptor: Descriptor) -> F64Array:
+    """Bounds in raw units; exact, being powers of two or below 2**48."""
+    return np.array([*_lows(descriptor), np.inf], dtype=np.float64)
+
+
+def _in_base_units(descriptor: Descriptor, raw: F64Array) -> F64Array:
+    if not isinstance(descriptor.base, Base):
+        return raw
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        factor = np.float64(descriptor.base.number) ** abs(descriptor.exponent)
+        # 3 / 1e9 is the double nearest to 3 ns; 3 * 1e-9 is not.
+        return raw / factor if descriptor.exponent < 0 else raw * factor
+
+
+def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
+    """For each subject whether its counts are known, and the counts as whole numbers, 0 where they are not known."""
+    real = counts.astype(np.float64)
+    known = (np.isfinite(real) & (real >= 0)).all(axis=-1)
+    known &= np.where(known[..., np.newaxis], real, 0).sum(axis=-1) < _COUNT_LIMIT
+    whole = np.where(known[..., np.newaxis], counts, 0).astype(np.uint64)
+    if (whole.astype(np.float64) != np.where(known[..., np.newaxis], real, 0)).any():
+        raise ValueError("counts are whole numbers, not rates")
+    return known, whole
+
+
+def _ranks(count: U64Array, q: float) -> U64Array:
+    """``max(1, ceil(q * count))``, without rounding and without overflow."""
+    parts = np.uint64(round(q * _Q_PARTS))
+    every, rest = np.divmod(count, np.uint64(_Q_PARTS))
+    rank = every * parts + (rest * parts + np.uint64(_Q_PARTS - 1)) // np.uint64(_Q_PARTS)
+    return np.maximum(rank, np.uint64(1))
+
+
+def _locate(whole: U64Array, running: U64Array, q: float) -> tuple[I64Array, F64Array]:
+    """For each subject the bucket that holds its quantile, and how far into the values of that bucket it stands."""
+    rank = _ranks(running[:, -1], q)
+    bucket = (running < rank[:, np.newaxis]).sum(axis=1)
+    bucket = np.minimum(bucket, whole.shape[1] - 1)  # an empty histogram never reaches its rank
+    row = np.arange(len(whole))
+    inside = whole[row, bucket]
+    position = (rank - (running[row, bucket] - inside)).astype(np.float64)
+    return bucket, (position - 0.5) / np.maximum(inside, np.uint64(1))
+
+
+def _estimate(descriptor: Descriptor, low: F64Array, high: F64Array, share: F64Array) -> F64Array:
+    """A raw value in each bucket, ``share`` of the way through it."""
+    exact = (high - low <= 1) | np.isinf(high)  # one integer only, or nothing to go by
+    width = np.where(exact, 0.0, high - low)
+    if descriptor.kind is Kind.LOG_HISTOGRAM:
+        return np.where(exact, low, low * 2.0**share)
+    return low + share * width
