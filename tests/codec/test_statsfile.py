@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -66,6 +68,14 @@ def test_every_field_of_the_example_is_read_from_its_place() -> None:
 
 def test_the_example_is_written_byte_for_byte() -> None:
     assert encode(parse(EXAMPLE)) == EXAMPLE
+
+
+def test_the_example_stands_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| 0x([0-9a-f]{2}) \| `([0-9a-f]+)` \|", text, re.MULTILINE)
+    assert b"".join(bytes.fromhex(row) for _, row in rows) == EXAMPLE
+    ends = itertools.accumulate(len(row) // 2 for _, row in rows)
+    assert [int(at, 16) for at, _ in rows] == [0, *ends][:-1]
 
 
 def test_values_of_the_example() -> None:
