@@ -1,0 +1,307 @@
+"""The ioctls of /dev/kvm that the lab needs, as three objects: Kvm, Vm, Vcpu. x86-64 only.
+
+It makes VMs and runs them; it knows nothing of what runs inside (``workloads``) nor of threads (``vmm``).
+Rule: every fd and mapping belongs to exactly one object, and closing that object gives it back.
+Source: Documentation/virt/kvm/api.rst; numbers and structures are in ``abi``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import platform
+from collections.abc import Callable
+from ctypes import c_uint64
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import PermissionNeeded, SourceError, Unavailable
+from .abi import (
+    IOCTL_NAMES,
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_IRQCHIP,
+    KVM_CREATE_PIT2,
+    KVM_CREATE_VCPU,
+    KVM_CREATE_VM,
+    KVM_ENABLE_CAP,
+    KVM_EXIT_INTR,
+    KVM_GET_IRQCHIP,
+    KVM_GET_PIT2,
+    KVM_GET_REGS,
+    KVM_GET_SREGS,
+    KVM_GET_STATS_FD,
+    KVM_GET_SUPPORTED_CPUID,
+    KVM_GET_VCPU_MMAP_SIZE,
+    KVM_IRQ_LINE,
+    KVM_REINJECT_CONTROL,
+    KVM_RUN,
+    KVM_SET_CPUID2,
+    KVM_SET_IDENTITY_MAP_ADDR,
+    KVM_SET_IRQCHIP,
+    KVM_SET_MP_STATE,
+    KVM_SET_PIT2,
+    KVM_SET_REGS,
+    KVM_SET_SREGS,
+    KVM_SET_TSS_ADDR,
+    KVM_SET_USER_MEMORY_REGION,
+    KVM_SIGNAL_MSI,
+    ChipState,
+    Cpuid,
+    EnableCap,
+    Irqchip,
+    IrqLevel,
+    MemoryRegion,
+    MpState,
+    Msi,
+    PitConfig,
+    PitState,
+    Regs,
+    ReinjectControl,
+    RunState,
+    Sregs,
+)
+
+PAGE = 4096
+DEVICE = Path("/dev/kvm")
+
+MEMORY_LIMIT = 0x7FFB_C000
+"""Guest memory ends below this. Here stand the four pages that Intel's KVM wants for real mode; below 2 GiB, since
+fcntl.ioctl takes a C int."""
+_IDENTITY_MAP_ADDRESS = MEMORY_LIMIT
+_TSS_ADDRESS = MEMORY_LIMIT + PAGE
+
+
+def ioctl(fd: int, request: int, argument: Any = 0) -> int:
+    """One ioctl; raises SourceError that names it. EINTR comes out as InterruptedError."""
+    try:
+        return int(fcntl.ioctl(fd, request, argument))
+    except InterruptedError:
+        raise
+    except OSError as error:
+        name = IOCTL_NAMES.get(request, hex(request))
+        raise SourceError(f"{name}: {error.strerror}", path=str(DEVICE), errno=error.errno) from error
+
+
+class _Closing:
+    """A context manager that closes what it is."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Kvm(_Closing):
+    """/dev/kvm, opened. Raises Unavailable or PermissionNeeded with what would help if it cannot be."""
+
+    def __init__(self, device: Path = DEVICE) -> None:
+        if platform.machine() != "x86_64":
+            raise Unavailable(f"the lab's guests are x86-64, this machine is {platform.machine()}")
+        self.fd = _open_device(device)
+        self.run_size = ioctl(self.fd, KVM_GET_VCPU_MMAP_SIZE)
+
+    def extension(self, capability: int) -> int:
+        """What KVM says of a capability: 0 if it lacks it."""
+        return ioctl(self.fd, KVM_CHECK_EXTENSION, capability)
+
+    def supported_cpuid(self) -> Cpuid:
+        """The CPUID that this KVM can give a guest."""
+        cpuid = Cpuid(nent=256)
+        ioctl(self.fd, KVM_GET_SUPPORTED_CPUID, cpuid)
+        return cpuid
+
+    def create_vm(self) -> Vm:
+        return Vm(self)
+
+    def close(self) -> None:
+        self.fd = _close(self.fd)
+
+
+class Vm(_Closing):
+    """One VM: its memory, its interrupt controllers, its vCPUs. Closing it closes them all."""
+
+    def __init__(self, kvm: Kvm) -> None:
+        self.kvm = kvm
+        self.fd = ioctl(kvm.fd, KVM_CREATE_VM)
+        self.vcpus: list[Vcpu] = []
+        self.memory: mmap.mmap | None = None
+
+    def set_memory(self, size_bytes: int) -> mmap.mmap:
+        """Give the guest ``size_bytes`` at address 0, in pages of 4 KiB so that each costs a fault of its own."""
+        memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self.memory = memory
+        region = MemoryRegion(memory_size=size_bytes, userspace_addr=_address(memory))
+        ioctl(self.fd, KVM_SET_USER_MEMORY_REGION, region)
+        return memory
+
+    def set_intel_pages(self) -> None:
+        """Place the pages that Intel's KVM needs before the first vCPU; harmless elsewhere."""
+        ioctl(self.fd, KVM_SET_TSS_ADDR, _TSS_ADDRESS)
+        ioctl(self.fd, KVM_SET_IDENTITY_MAP_ADDR, c_uint64(_IDENTITY_MAP_ADDRESS))
+
+    def enable(self, capability: int, *arguments: int) -> None:
+        cap = EnableCap(cap=capability)
+        cap.args[: len(arguments)] = arguments
+        ioctl(self.fd, KVM_ENABLE_CAP, cap)
+
+    def create_irqchip(self) -> None:
+        """PIC, IOAPIC and local APICs in the kernel."""
+        ioctl(self.fd, KVM_CREATE_IRQCHIP)
+
+    def create_pit(self) -> None:
+        ioctl(self.fd, KVM_CREATE_PIT2, PitConfig())
+
+    def set_pit_reinjection(self, on: bool) -> None:
+        """Whether the PIT makes up for ticks that the guest had no time for; KVM's default is True."""
+        ioctl(self.fd, KVM_REINJECT_CONTROL, ReinjectControl(pit_reinject=on))
+
+    def start_pit(self, count: int) -> None:
+        """Let the PIT's channel 0 tick each ``count`` of its 1,193,182 Hz clock (mode 2)."""
+        state = PitState()
+        ioctl(self.fd, KVM_GET_PIT2, state)
+        state.channels[0].count = count
+        state.channels[0].mode = 2
+        state.channels[0].gate = 1
+        ioctl(self.fd, KVM_SET_PIT2, state)
+
+    def change_chip(self, chip_id: int, change: Callable[[ChipState], None]) -> None:
+        """Read the state of the PIC or IOAPIC, let ``change`` edit it, write it back."""
+        chip = Irqchip(chip_id=chip_id)
+        ioctl(self.fd, KVM_GET_IRQCHIP, chip)
+        change(chip.chip)
+        ioctl(self.fd, KVM_SET_IRQCHIP, chip)
+
+    def pulse_line(self, gsi: int) -> None:
+        """Raise and lower an interrupt line: one edge."""
+        ioctl(self.fd, KVM_IRQ_LINE, IrqLevel(irq=gsi, level=1))
+        ioctl(self.fd, KVM_IRQ_LINE, IrqLevel(irq=gsi, level=0))
+
+    def signal_msi(self, *, apic_id: int, vector: int) -> None:
+        """Send one fixed, edge-triggered message interrupt to an APIC id below 255."""
+        ioctl(self.fd, KVM_SIGNAL_MSI, Msi(address_lo=0xFEE0_0000 | apic_id << 12, data=vector))
+
+    def create_vcpu(self, vcpu_id: int) -> Vcpu:
+        vcpu = Vcpu(self, vcpu_id)
+        self.vcpus.append(vcpu)
+        return vcpu
+
+    def stats_fd(self) -> int:
+        """A new fd of this VM's statistics; the caller's to close, and it keeps the VM alive until then."""
+        return ioctl(self.fd, KVM_GET_STATS_FD)
+
+    def close(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.close()
+        self.fd = _close(self.fd)
+        if self.memory is not None:
+            self.memory.close()
+            self.memory = None
+
+
+class Vcpu(_Closing):
+    """One vCPU. ``run`` is for the one thread that owns it; ``request_exit`` is for any thread."""
+
+    def __init__(self, vm: Vm, vcpu_id: int) -> None:
+        self.vm = vm
+        self.id = vcpu_id
+        self.fd = ioctl(vm.fd, KVM_CREATE_VCPU, vcpu_id)
+        self._mapping: mmap.mmap | None = None
+        self._state: RunState | None = None
+
+    @property
+    def state(self) -> RunState:
+        """The shared struct kvm_run; mapped at first use, so that a vCPU that never runs costs no mapping."""
+        if self._state is None:
+            self._mapping = mmap.mmap(self.fd, self.vm.kvm.run_size)
+            self._state = RunState.from_buffer(self._mapping)
+        return self._state
+
+    def run(self) -> int:
+        """Run the guest until it needs its VMM; returns the exit reason, KVM_EXIT_INTR if a signal ended it."""
+        state = self.state
+        try:
+            ioctl(self.fd, KVM_RUN)
+        except InterruptedError:
+            return KVM_EXIT_INTR
+        return int(state.exit_reason)
+
+    def request_exit(self, on: bool = True) -> None:
+        """Make KVM_RUN return at once from now on; a guest that runs already needs a signal to its thread as well."""
+        self.state.immediate_exit = on
+
+    def set_cpuid(self, cpuid: Cpuid) -> None:
+        ioctl(self.fd, KVM_SET_CPUID2, cpuid)
+
+    def make_runnable(self) -> None:
+        """Let a vCPU other than the first start at once, rather than wait for another to start it."""
+        ioctl(self.fd, KVM_SET_MP_STATE, MpState(mp_state=0))
+
+    def regs(self) -> Regs:
+        regs = Regs()
+        ioctl(self.fd, KVM_GET_REGS, regs)
+        return regs
+
+    def set_regs(self, regs: Regs) -> None:
+        ioctl(self.fd, KVM_SET_REGS, regs)
+
+    def sregs(self) -> Sregs:
+        sregs = Sregs()
+        ioctl(self.fd, KVM_GET_SREGS, sregs)
+        return sregs
+
+    def set_sregs(self, sregs: Sregs) -> None:
+        ioctl(self.fd, KVM_SET_SREGS, sregs)
+
+    def stats_fd(self) -> int:
+        """A new fd of this vCPU's statistics. Waits while the vCPU is inside KVM_RUN."""
+        return ioctl(self.fd, KVM_GET_STATS_FD)
+
+    def close(self) -> None:
+        self._state = None  # it points into the mapping, which cannot be closed before
+        if self._mapping is not None:
+            self._mapping.close()
+            self._mapping = None
+        self.fd = _close(self.fd)
+
+
+def _open_device(device: Path) -> int:
+    try:
+        return os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise PermissionNeeded(
+            f"{device} may not be opened by this user",
+            remedy="join the group that owns it (usually kvm), or run as root",
+            path=str(device),
+            errno=error.errno,
+        ) from error
+    except OSError as error:
+        missing = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+        raise Unavailable(
+            f"{device} {'does not exist' if missing else f'cannot be opened: {error.strerror}'}",
+            remedy="load kvm_intel or kvm_amd and switch virtualization on in the firmware; inside a VM, ask for "
+            "nested virtualization; without KVM, `kvmscope lab simulate` shows a simulated host",
+            path=str(device),
+            errno=error.errno,
+        ) from error
+
+
+def _address(memory: mmap.mmap) -> int:
+    # The view must be gone before the mapping can be closed, so its address is all that is kept.
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _close(fd: int) -> int:
+    if fd >= 0:
+        os.close(fd)
+    return -1

@@ -1,0 +1,191 @@
+"""What is asked of the lab, and what it answers: plain values that cross a process boundary as JSON.
+
+Rule: a spec is checked once, where it is made; the VMM and its process trust it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any
+
+from ..errors import UsageError
+from .workloads import WORKLOADS, Irqchip, Partner, Pit, Workload, find_workload
+
+BARE = "bare"
+CHURN = "churn"
+WITHOUT_GUESTS = (BARE, CHURN)
+"""Not workloads of a guest: VMs that never run, and VMs that come and go."""
+
+ALL_NAMES = (*WORKLOADS, *WITHOUT_GUESTS)
+
+_UNTIL_STOPPED = 2**63 - 1
+_MAX_VCPUS = 1024
+_MAX_MESSAGE_APIC_ID = 254
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSpec:
+    """Some equal VMs: how many, what their guests do and how often, and how KVM is set up for them.
+
+    ``count`` None means until stopped. ``irqchip`` and ``pit`` None mean the workload's default, ``halt_poll_ns`` None
+    the host's. ``period_us`` is the time between timer interrupts. ``vcpu_ids`` defaults to 0 … ``vcpus`` − 1.
+    ``one_process`` puts all VMs into one process; ``hold_stats_fds`` keeps their stats fds open in it, as QEMU does.
+    """
+
+    workload: str
+    vms: int = 1
+    vcpus: int = 1
+    count: int | None = None
+    name: str = ""
+    vcpu_ids: tuple[int, ...] = ()
+    irqchip: Irqchip | None = None
+    pit: Pit | None = None
+    halt_poll_ns: int | None = None
+    period_us: int = 1000
+    one_process: bool = False
+    hold_stats_fds: bool = False
+
+    def checked(self) -> LabSpec:
+        """The same with every default filled in. Raises UsageError if it asks for what cannot be."""
+        ids = self.vcpu_ids or tuple(range(self.vcpus))
+        filled = replace(self, vcpu_ids=ids, vcpus=len(ids), name=self.name or f"lab-{self.workload}")
+        _check(filled.vms >= 1, "at least one VM is needed")
+        _check(1 <= len(ids) <= _MAX_VCPUS, f"a VM has 1 to {_MAX_VCPUS} vCPUs")
+        _check(len(set(ids)) == len(ids) and min(ids) >= 0, "vCPU ids are distinct and not negative")
+        _check(filled.count is None or filled.count >= 1, "the count is at least 1")
+        _check(1 <= filled.period_us <= 50_000, "the period is between 1 and 50,000 µs")
+        _check(filled.halt_poll_ns is None or filled.halt_poll_ns >= 0, "the halt-poll limit is not negative")
+        _check("\0" not in filled.name and filled.name != "", "a name has no NUL in it")
+        if filled.workload in WITHOUT_GUESTS:
+            return replace(
+                filled, irqchip=filled.irqchip or Irqchip.FULL, pit=filled.pit or Pit.OFF
+            )._with_pit_checked()
+        return filled._fitted(find_workload(filled.workload))
+
+    def _fitted(self, workload: Workload) -> LabSpec:
+        filled = replace(self, irqchip=self.irqchip or workload.irqchips[0], pit=self.pit or workload.pits[0])
+        _check_choice("irqchip", workload, filled.irqchip, workload.irqchips)
+        _check_choice("pit", workload, filled.pit, workload.pits)
+        limit = workload.max_vcpus
+        _check(limit is None or self.vcpus <= limit, f"{workload.name} works with at most {limit} vCPUs")
+        by_message = workload.partner in (Partner.MESSAGE, Partner.MESSAGES_UNASKED)
+        _check(
+            not by_message or max(self.vcpu_ids) <= _MAX_MESSAGE_APIC_ID,
+            f"{workload.name} reaches vCPU ids up to {_MAX_MESSAGE_APIC_ID}",
+        )
+        first = workload.partner in (Partner.PIC_LINE, Partner.TICKS)
+        _check(not first or self.vcpu_ids == (0,), f"{workload.name} needs vCPU 0, to which the PIC is wired")
+        return filled._with_pit_checked()
+
+    def _with_pit_checked(self) -> LabSpec:
+        _check(self.pit is Pit.OFF or self.irqchip is Irqchip.FULL, "a PIT needs the full irqchip")
+        return self
+
+    @property
+    def target(self) -> int:
+        """How often each vCPU does its thing, as a number that a register holds."""
+        return _UNTIL_STOPPED if self.count is None else self.count
+
+    def vm_name(self, index: int) -> str:
+        return f"{self.name}-{index}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self, dict_factory=_plain)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LabSpec:
+        fields = dict(value)
+        fields["vcpu_ids"] = tuple(fields["vcpu_ids"])
+        fields["irqchip"] = Irqchip(fields["irqchip"])
+        fields["pit"] = Pit(fields["pit"])
+        return cls(**fields)
+
+
+class State(Enum):
+    """How far a vCPU is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_still(self) -> bool:
+        """Its thread is outside KVM_RUN, for good or until told to go."""
+        return self is not State.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class VcpuReport:
+    """What one vCPU did: by the guest's own count, and by what its VMM saw.
+
+    ``exits`` counts returns of KVM_RUN by reason. ``elapsed_s`` is the time from go to now or to the end, None before.
+    """
+
+    id: int
+    tid: int
+    state: State
+    did: int
+    interrupts: int
+    exits: Mapping[str, int]
+    elapsed_s: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmReport:
+    """One VM, or one churner, which reports how many VMs it made and unmade in ``churned``."""
+
+    index: int
+    name: str
+    pid: int
+    vcpus: tuple[VcpuReport, ...]
+    churned: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What all VMs of a lab did."""
+
+    workload: str
+    count: int | None
+    vms: tuple[VmReport, ...]
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What went wrong, one line a VM or vCPU."""
+        found = [f"{vm.name}: {vm.error}" for vm in self.vms if vm.error]
+        found += [f"{vm.name}/{vcpu.id}: {vcpu.error}" for vm in self.vms for vcpu in vm.vcpus if vcpu.error]
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": "kvmscope/1", **asdict(self, dict_factory=_plain)}
+
+
+def vm_report_from_json(value: Mapping[str, Any]) -> VmReport:
+    """The inverse of ``asdict`` on a VmReport."""
+    vcpus = tuple(VcpuReport(**{**vcpu, "state": State(vcpu["state"])}) for vcpu in value["vcpus"])
+    return VmReport(**{**value, "vcpus": vcpus})
+
+
+def vm_report_to_json(report: VmReport) -> dict[str, Any]:
+    return asdict(report, dict_factory=_plain)
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in items}
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)
+
+
+def _check_choice(what: str, workload: Workload, chosen: Enum | None, choices: tuple[Enum, ...]) -> None:
+    if chosen not in choices:
+        names = " or ".join(str(choice.value) for choice in choices)
+        raise UsageError(f"{workload.name} needs {what} {names}")

@@ -1,0 +1,359 @@
+"""A small VMM: one VM, each vCPU in a thread of its own, running one workload.
+
+It is not a process (``process``) and does not choose what to run (``spec``). A vCPU thread that is done, stopped or
+failed stays parked outside KVM_RUN until ``close``, so that every statistic of the VM stands still.
+Rule: only a vCPU's own thread runs it; others end its run by ``immediate_exit`` and a signal, which cannot be missed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from ..errors import KvmscopeError, Unavailable
+from . import abi
+from .abi import ChipState, Regs, Segment, Sregs
+from .kvm import MEMORY_LIMIT, PAGE, Kvm, Vcpu, Vm
+from .spec import LabSpec, State, VcpuReport, VmReport
+from .workloads import Argument, Irqchip, Partner, Pit, Workload, find_workload
+
+KICK = signal.SIGRTMIN + 1
+"""Ends a KVM_RUN; needs a handler, since its default is to end the process."""
+
+_PORT_DONE = 0x11
+_PORT_REQUEST = 0x12
+_VECTOR_TIMER = 0x40
+_VECTOR_LINE = 0x41
+_PIC_INPUT = 1
+_FIRST_IOAPIC_PIN = 16  # the lower ones are wired to the PIC as well
+
+# The guest's memory: page tables, its image, a page for each vCPU (mailbox below, stack above), fresh memory.
+_PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000
+_IMAGE = 0x8000
+_MAILBOXES = 0x10_0000
+_FRESH = 0x80_0000
+_FRESH_PAGES = 1024
+_UNBACKED = 0xD000_0000
+_MAILBOX = struct.Struct("<QQQ")
+
+_PIT_HZ = 1_193_182
+_SPLIT_ROUTES = 24
+_POLL_S = 50e-6
+_PR_SET_NAME = 15
+
+
+def install_kick_handler() -> None:
+    """Make KICK end system calls and nothing else; once a process, from its main thread."""
+    signal.signal(KICK, lambda _number, _frame: None)
+
+
+def create_vm(api: Kvm, spec: LabSpec) -> Vm:
+    """A VM with irqchip, PIT, halt-poll limit and vCPUs as the (checked) spec says, without memory or guest."""
+    vm = api.create_vm()
+    try:
+        _set_up(vm, spec)
+    except BaseException:
+        vm.close()
+        raise
+    return vm
+
+
+class Machine:
+    """One running VM. Must be closed; ``install_kick_handler`` must have been called before."""
+
+    def __init__(self, api: Kvm, spec: LabSpec, index: int) -> None:
+        self.spec = spec
+        self.index = index
+        self.workload = find_workload(spec.workload)
+        self.vm = create_vm(api, spec)
+        try:
+            self.memory = self.vm.set_memory(_memory_size(self.workload, spec.vcpus))
+            _fill_memory(self.memory, self.workload.image)
+            _wire(self.vm, self.workload, spec)
+            self.runners = [_Runner(self, vcpu, place) for place, vcpu in enumerate(self.vm.vcpus)]
+        except BaseException:
+            self.vm.close()
+            raise
+        self._going = threading.Event()
+        self._closing = threading.Event()
+        self._helpers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads; they wait for ``go``."""
+        for runner in self.runners:
+            runner.start(self._going, self._closing)
+
+    def go(self, *, when_still: Callable[[], None]) -> None:
+        """Let the guests run; ``when_still`` is called by a thread as each vCPU comes to its end."""
+        for runner in self.runners:
+            runner.state = State.RUNNING
+            runner.when_still = when_still
+        if self.workload.partner is Partner.TICKS:
+            self.vm.start_pit(max(1, min(0xFFFF, self.spec.period_us * _PIT_HZ // 1_000_000)))
+        self._going.set()
+        if self.workload.partner is Partner.MESSAGES_UNASKED:
+            self._helpers = [threading.Thread(target=self._send_messages, daemon=True)]
+            self._helpers[0].start()
+
+    def stop(self) -> None:
+        """End every run; returns at once, ``is_still`` tells when it has happened."""
+        for runner in self.runners:
+            runner.request_stop()
+
+    @property
+    def is_still(self) -> bool:
+        return all(runner.state.is_still for runner in self.runners)
+
+    def report(self) -> VmReport:
+        vcpus = tuple(runner.report() for runner in self.runners)
+        return VmReport(index=self.index, name=self.spec.vm_name(self.index), pid=os.getpid(), vcpus=vcpus)
+
+    def close(self) -> None:
+        self.stop()
+        self._going.set()
+        self._closing.set()
+        for thread in (*self._helpers, *(runner.thread for runner in self.runners if runner.thread.ident)):
+            thread.join()
+        self.vm.close()
+
+    def _send_messages(self) -> None:
+        # Each waits until the guest has taken the one before, so that no two merge.
+        while any(runner.state is State.RUNNING for runner in self.runners):
+            sent = False
+            for runner in self.runners:
+                sent |= runner.send_message_if_taken()
+            if not sent:
+                time.sleep(_POLL_S)
+
+
+class _Runner:
+    """One vCPU, its thread and what they did."""
+
+    def __init__(self, machine: Machine, vcpu: Vcpu, place: int) -> None:
+        self.machine = machine
+        self.vcpu = vcpu
+        self.place = place
+        self.thread = threading.Thread(target=self._main, daemon=True)
+        self.state = State.WAITING
+        self.when_still: Callable[[], None] = lambda: None
+        self._exits: Counter[int] = Counter()
+        self._error: str | None = None
+        self._stopping = threading.Event()
+        self._started_s: float | None = None
+        self._ended_s: float | None = None
+        self._sent = 0
+        _prepare_vcpu(vcpu, machine.workload, machine.spec, place)
+
+    def start(self, going: threading.Event, closing: threading.Event) -> None:
+        self._going, self._closing = going, closing
+        self.thread.start()
+
+    def request_stop(self) -> None:
+        self._stopping.set()
+        self.vcpu.request_exit()
+        # The thread lives until close, so its identity cannot have passed to another.
+        if self.state is State.RUNNING and self.thread.ident is not None:
+            signal.pthread_kill(self.thread.ident, KICK)
+
+    def report(self) -> VcpuReport:
+        did, interrupts, _ = self._mailbox()
+        end_s = time.monotonic() if self._ended_s is None else self._ended_s
+        return VcpuReport(
+            id=self.vcpu.id,
+            tid=self.thread.native_id or 0,
+            state=self.state,
+            did=did,
+            interrupts=interrupts,
+            exits={abi.EXIT_NAMES.get(reason, str(reason)): n for reason, n in sorted(self._exits.items())},
+            elapsed_s=None if self._started_s is None else end_s - self._started_s,
+            error=self._error,
+        )
+
+    def send_message_if_taken(self) -> bool:
+        """Send one interrupt if the guest has taken all that were sent and is to get more."""
+        did, _, listening = self._mailbox()
+        if not listening or did != self._sent or self._sent >= self.machine.spec.target or not self._is_running:
+            return False
+        self._sent += 1
+        self.machine.vm.signal_msi(apic_id=self.vcpu.id, vector=_VECTOR_LINE)
+        return True
+
+    @property
+    def _is_running(self) -> bool:
+        return self.state is State.RUNNING
+
+    def _mailbox(self) -> tuple[int, int, int]:
+        did, interrupts, listening = _MAILBOX.unpack_from(self.machine.memory, _mailbox_address(self.place))
+        return did, interrupts, listening
+
+    def _main(self) -> None:
+        _name_thread(f"vcpu-{self.vcpu.id}")
+        self._going.wait()
+        self._started_s = time.monotonic()
+        state = State.FAILED
+        try:
+            state = self._run()
+        except (KvmscopeError, OSError) as error:
+            self._error = str(error)
+        finally:
+            self._ended_s = time.monotonic()
+            self.state = state
+            self.when_still()
+        self._closing.wait()
+
+    def _run(self) -> State:
+        run, exits, shared, stopping = self.vcpu.run, self._exits, self.vcpu.state, self._stopping
+        while not stopping.is_set():
+            reason = run()
+            exits[reason] += 1
+            if reason == abi.KVM_EXIT_IO:
+                port = shared.exit.io.port
+                if port == _PORT_DONE:
+                    return State.DONE
+                if port == _PORT_REQUEST:
+                    self._serve()
+            elif reason == abi.KVM_EXIT_HLT:
+                if not self.machine.workload.ends:
+                    stopping.wait()
+            elif reason not in (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_INTR):
+                raise Unavailable(self._describe(reason))
+        return State.STOPPED
+
+    def _serve(self) -> None:
+        vm = self.machine.vm
+        match self.machine.workload.partner:
+            case Partner.FRESH_MEMORY:
+                self.machine.memory.madvise(mmap.MADV_DONTNEED, _fresh_address(self.place), _FRESH_PAGES * PAGE)
+            case Partner.PIC_LINE:
+                vm.pulse_line(_PIC_INPUT)
+            case Partner.IOAPIC_LINE:
+                vm.pulse_line(_FIRST_IOAPIC_PIN + self.place)
+            case Partner.MESSAGE:
+                vm.signal_msi(apic_id=self.vcpu.id, vector=_VECTOR_LINE)
+
+    def _describe(self, reason: int) -> str:
+        detail = ""
+        if reason == abi.KVM_EXIT_INTERNAL_ERROR:
+            detail = f" (suberror {self.vcpu.state.exit.internal.suberror})"
+        elif reason == abi.KVM_EXIT_FAIL_ENTRY:
+            detail = f" (hardware reason {self.vcpu.state.exit.hardware_entry_failure_reason:#x})"
+        name = abi.EXIT_NAMES.get(reason, str(reason))
+        return f"the guest ended with {name}{detail} at {self.vcpu.regs().rip:#x}"
+
+
+def _set_up(vm: Vm, spec: LabSpec) -> None:
+    vm.set_intel_pages()
+    if spec.irqchip is Irqchip.FULL:
+        vm.create_irqchip()
+    elif spec.irqchip is Irqchip.SPLIT:
+        vm.enable(abi.KVM_CAP_SPLIT_IRQCHIP, _SPLIT_ROUTES)
+    if spec.pit is not Pit.OFF:
+        vm.create_pit()
+        vm.set_pit_reinjection(spec.pit is Pit.REINJECT)
+    if spec.halt_poll_ns is not None:
+        vm.enable(abi.KVM_CAP_HALT_POLL, spec.halt_poll_ns)
+    for vcpu_id in spec.vcpu_ids:
+        vm.create_vcpu(vcpu_id)
+
+
+def _wire(vm: Vm, workload: Workload, spec: LabSpec) -> None:
+    if workload.partner in (Partner.PIC_LINE, Partner.TICKS):
+        vm.change_chip(abi.KVM_IRQCHIP_PIC_MASTER, _open_pic)
+    elif workload.partner is Partner.IOAPIC_LINE:
+        vm.change_chip(abi.KVM_IRQCHIP_IOAPIC, lambda chip: _route_pins(chip, spec.vcpu_ids))
+
+
+def _open_pic(chip: ChipState) -> None:
+    # As after its four initialization words, with nothing masked and each interrupt acknowledged as it is taken.
+    chip.pic.irq_base = _VECTOR_TIMER
+    chip.pic.imr = 0
+    chip.pic.auto_eoi = 1
+
+
+def _route_pins(chip: ChipState, vcpu_ids: tuple[int, ...]) -> None:
+    for place, vcpu_id in enumerate(vcpu_ids):
+        chip.ioapic.redirtbl[_FIRST_IOAPIC_PIN + place] = vcpu_id << 56 | _VECTOR_LINE
+
+
+def _mailbox_address(place: int) -> int:
+    return _MAILBOXES + place * PAGE
+
+
+def _fresh_address(place: int) -> int:
+    return _FRESH + place * _FRESH_PAGES * PAGE
+
+
+def _memory_size(workload: Workload, vcpus: int) -> int:
+    if workload.partner is not Partner.FRESH_MEMORY:
+        return _FRESH
+    size = _fresh_address(vcpus)
+    if size > MEMORY_LIMIT:
+        raise Unavailable(f"{vcpus} vCPUs need more memory for {workload.name} than the lab's guests can have")
+    return size
+
+
+def _fill_memory(memory: mmap.mmap, image: bytes) -> None:
+    memory[_IMAGE : _IMAGE + len(image)] = image
+    # Four levels over 2 MiB pages. Accessed and dirty are set, so that the processor never writes to a table.
+    present, large = 0x27, 0xE7  # present, writable, for every level, accessed; dirty, large
+    struct.pack_into("<Q", memory, _PML4, _PDPT | present)
+    for gib in range(4):
+        directory = _DIRECTORIES + gib * PAGE
+        struct.pack_into("<Q", memory, _PDPT + 8 * gib, directory | present)
+        struct.pack_into("<512Q", memory, directory, *((gib << 30 | n << 21) | large for n in range(512)))
+
+
+def _prepare_vcpu(vcpu: Vcpu, workload: Workload, spec: LabSpec, place: int) -> None:
+    vcpu.set_cpuid(vcpu.vm.kvm.supported_cpuid())
+    has_apic = spec.irqchip is not Irqchip.NONE
+    if has_apic:
+        vcpu.make_runnable()
+    sregs = vcpu.sregs()
+    _set_long_mode(sregs, workload.level)
+    if has_apic:
+        sregs.apic_base |= 0xC00  # enabled, x2APIC
+    vcpu.set_sregs(sregs)
+    mailbox = _mailbox_address(place)
+    first, second = (_argument(argument, spec, place) for argument in workload.arguments)
+    flags = 0x2 | workload.level << 12  # a port may be used by the level that IOPL names
+    registers = {"rip": _IMAGE, "rflags": flags, "rsp": mailbox + PAGE, "rdi": mailbox, "rsi": spec.target}
+    vcpu.set_regs(Regs(**registers, r8=first, r9=second))
+
+
+def _argument(argument: Argument, spec: LabSpec, place: int) -> int:
+    return {
+        Argument.ZERO: 0,
+        Argument.ONE: 1,
+        Argument.UNBACKED_ADDRESS: _UNBACKED + place * PAGE,
+        Argument.FRESH_ADDRESS: _fresh_address(place),
+        Argument.FRESH_PAGES: _FRESH_PAGES,
+        Argument.PERIOD_NS: spec.period_us * 1000,  # KVM's local APIC timer counts nanoseconds
+    }[argument]
+
+
+def _set_long_mode(sregs: Sregs, level: int) -> None:
+    sregs.cs = _segment(0x08, level, kind=11, is_code=True)
+    for name in ("ds", "es", "fs", "gs", "ss"):
+        setattr(sregs, name, _segment(0x10, level, kind=3, is_code=False))
+    sregs.tr = Segment(limit=0x67, type=11, present=1)
+    sregs.cr3 = _PML4
+    sregs.cr4 = 0x20  # PAE
+    sregs.cr0 = 0x8001_0033  # PG, WP, NE, ET, MP, PE
+    sregs.efer = 0x500  # LMA, LME
+
+
+def _segment(selector: int, level: int, *, kind: int, is_code: bool) -> Segment:
+    segment = Segment(limit=0xFFFF_FFFF, selector=selector | level, type=kind, present=1, dpl=level, s=1, g=1)
+    segment.l, segment.db = is_code, not is_code
+    return segment
+
+
+def _name_thread(name: str) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)

@@ -1,0 +1,380 @@
+"""What a guest of the lab can do, and what each such thing does to the statistics.
+
+Each workload does one thing a known number of times, so that a stat which counts that thing must move by as much.
+Where it may move by another number, the bound and its reason stand beside it; docs/lab.md prints this table and the
+live tests hold every guest to it. Nothing here makes a VM.
+Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as measured, since no released kernel has its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import UsageError
+
+GUESTS = Path(__file__).parent / "guests"
+
+
+class Irqchip(Enum):
+    """Which interrupt controllers the kernel emulates: none, the local APICs, or PIC and IOAPIC as well."""
+
+    NONE = "none"
+    SPLIT = "split"
+    FULL = "full"
+
+
+class Pit(Enum):
+    """Whether the kernel emulates the PIT, and whether it makes up for ticks that the guest missed."""
+
+    OFF = "off"
+    REINJECT = "reinject"
+    DISCARD = "discard"
+
+
+class Partner(Enum):
+    """What the VMM does for the guest: when it asks for it (the first row), or by itself."""
+
+    NONE = "none"
+    FRESH_MEMORY = "fresh memory"
+    PIC_LINE = "pic line"
+    IOAPIC_LINE = "ioapic line"
+    MESSAGE = "message"
+    MESSAGES_UNASKED = "messages unasked"
+    TICKS = "ticks"
+
+
+class Argument(Enum):
+    """What the guest gets in a register."""
+
+    ZERO = "0"
+    ONE = "1"
+    UNBACKED_ADDRESS = "unbacked address"
+    FRESH_ADDRESS = "fresh address"
+    FRESH_PAGES = "fresh pages"
+    PERIOD_NS = "period"
+
+
+class Engine(Enum):
+    """What runs a guest's instructions, as far as it decides which stats move."""
+
+    HARDWARE = "VT-x or SVM"
+    HARDWARE_APICV = "VT-x or SVM with APICv or AVIC"
+    PVM = "kvm_pvm"
+
+
+HARDWARE = frozenset({Engine.HARDWARE, Engine.HARDWARE_APICV})
+SOFTWARE_INJECTION = frozenset({Engine.HARDWARE, Engine.PVM})
+EVERYWHERE = frozenset(Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """``per`` for each thing done, and ``plus`` besides."""
+
+    per: float
+    plus: float = 0
+
+    def at(self, count: int) -> float:
+        return self.per * count + self.plus
+
+    def __str__(self) -> str:
+        if not self.per:
+            return f"{self.plus:g}"
+        factor = "N" if self.per == 1 else f"{self.per:g} N"
+        return f"{factor} + {self.plus:g}" if self.plus else factor
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """By how much one vCPU stat moves in a run of N: within [low, high]; ``high`` is None where nothing bounds it."""
+
+    stat: str
+    low: Bound
+    high: Bound | None
+    reason: str
+    engines: frozenset[Engine] = EVERYWHERE
+
+    def allows(self, moved: int, count: int) -> bool:
+        return self.low.at(count) <= moved and (self.high is None or moved <= self.high.at(count))
+
+    @property
+    def bound(self) -> str:
+        """``= N + 1``, ``N … 1.1 N + 8`` or ``≥ N``."""
+        if self.high is None:
+            return f"≥ {self.low}"
+        return f"= {self.low}" if self.low == self.high else f"{self.low} … {self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One thing that a guest does. ``irqchips`` are those that it works with, the first being the default."""
+
+    name: str
+    does: str
+    guest: str
+    expectations: tuple[Expectation, ...]
+    level: int = 0
+    arguments: tuple[Argument, Argument] = (Argument.ZERO, Argument.ZERO)
+    partner: Partner = Partner.NONE
+    irqchips: tuple[Irqchip, ...] = (Irqchip.FULL, Irqchip.SPLIT, Irqchip.NONE)
+    pits: tuple[Pit, ...] = (Pit.OFF, Pit.REINJECT, Pit.DISCARD)
+    max_vcpus: int | None = None
+    ends: bool = True
+
+    @property
+    def image(self) -> bytes:
+        """The guest's built code, to be placed at 0x8000."""
+        return (GUESTS / f"{self.guest}.bin").read_bytes()
+
+
+def _exactly(stat: str, per: float, plus: float, reason: str, engines: frozenset[Engine] = EVERYWHERE) -> Expectation:
+    return Expectation(stat, Bound(per, plus), Bound(per, plus), reason, engines)
+
+
+def _returns(plus: int) -> Expectation:
+    return _exactly("fpu_reload", 1, plus, "KVM_RUN returns once for each, and once for the guest's last word")
+
+
+_PORT_HARDWARE = _exactly("io_exits", 1, 1, "one exit for each port write, and one for the guest's last word", HARDWARE)
+_PORT_PVM = _exactly(
+    "io_exits",
+    0,
+    0,
+    "kvm_pvm decodes port writes in KVM's instruction emulator, which goes past the handler that counts",
+    frozenset({Engine.PVM}),
+)
+_PORTS = (_PORT_HARDWARE, _PORT_PVM)
+_LAST_WORD = (
+    _exactly("io_exits", 0, 1, "the guest's last word", HARDWARE),
+    _PORT_PVM,
+    _exactly("fpu_reload", 0, 1, "KVM_RUN returns only for the guest's last word"),
+)
+_NATIVE = _exactly(
+    "insn_emulation",
+    1,
+    1,
+    "kvm_pvm runs level 3 natively and emulates what exits: each of these, and the guest's last word",
+    frozenset({Engine.PVM}),
+)
+_EXITS = Expectation("exits", Bound(1), None, "one for each; the host's own interrupts add some")
+_INJECTED = (
+    Expectation(
+        "irq_injections",
+        Bound(1),
+        Bound(1.1, 16),
+        "one for each; an injection that a host interrupt cancels is made, and counted, again",
+        SOFTWARE_INJECTION,
+    ),
+    Expectation(
+        "irq_injections",
+        Bound(0),
+        Bound(1.1, 16),
+        "the hardware delivers while APICv is active, and only what it does not is counted",
+        frozenset({Engine.HARDWARE_APICV}),
+    ),
+)
+_EXTINT_INJECTED = Expectation(
+    "irq_injections",
+    Bound(1),
+    Bound(1.1, 16),
+    "one for each, as no hardware delivers the PIC's; an injection that a host interrupt cancels is counted again",
+)
+_HALTS = _exactly("halt_exits", 1, 0, "one for each HLT")
+_NO_INTERRUPT = _exactly("irq_injections", 0, 0, "nothing interrupts this guest")
+
+_WITH_APIC = (Irqchip.FULL, Irqchip.SPLIT)
+_WITH_PIC = (Irqchip.FULL,)
+
+_ALL = (
+    Workload(
+        "pio",
+        "writes to a port; each write goes to the VMM",
+        "pio",
+        (*_PORTS, _returns(1), _EXITS, _NATIVE, _NO_INTERRUPT),
+        level=3,
+    ),
+    Workload(
+        "mmio",
+        "writes to an address without memory; each write goes to the VMM",
+        "mmio",
+        (_exactly("mmio_exits", 1, 0, "one for each write"), _returns(1), _EXITS, _NATIVE, _NO_INTERRUPT),
+        level=3,
+        arguments=(Argument.UNBACKED_ADDRESS, Argument.ZERO),
+    ),
+    Workload(
+        "fault",
+        "writes to a page that nobody has touched",
+        "fault",
+        (
+            Expectation("pf_taken", Bound(1), Bound(1.05, 32), "one a page; the guest's own code and tables fault too"),
+            Expectation("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is mended by mapping a page"),
+            _exactly("mmio_exits", 0, 0, "memory backs every address that it touches"),
+        ),
+        level=3,
+        arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
+        partner=Partner.FRESH_MEMORY,
+    ),
+    Workload(
+        "halt",
+        "halts until its own local APIC timer wakes it",
+        "halt",
+        (
+            _HALTS,
+            Expectation(
+                "halt_wakeup",
+                Bound(0),
+                Bound(1.1, 16),
+                "one for each halt that slept; a poll that succeeds or a timer that is early saves the sleep, and a "
+                "wake for another reason counts too",
+            ),
+            *_INJECTED,
+            *_LAST_WORD,
+        ),
+        arguments=(Argument.PERIOD_NS, Argument.ZERO),
+        irqchips=_WITH_APIC,
+    ),
+    Workload(
+        "hlt",
+        "halts with no APIC in the kernel; each halt goes to the VMM",
+        "hlt",
+        (_HALTS, _returns(1), _exactly("halt_wakeup", 0, 0, "no halt sleeps in the kernel"), _NO_INTERRUPT),
+        irqchips=(Irqchip.NONE,),
+        pits=(Pit.OFF,),
+    ),
+    Workload(
+        "pic",
+        "asks for an interrupt and gets it through the PIC",
+        "interrupt",
+        (*_PORTS, _returns(1), _EXTINT_INJECTED),
+        partner=Partner.PIC_LINE,
+        irqchips=_WITH_PIC,
+        pits=(Pit.OFF,),
+        max_vcpus=1,
+    ),
+    Workload(
+        "ioapic",
+        "asks for an interrupt and gets it through the IOAPIC",
+        "interrupt",
+        (*_PORTS, _returns(1), *_INJECTED),
+        arguments=(Argument.ONE, Argument.ZERO),
+        partner=Partner.IOAPIC_LINE,
+        irqchips=_WITH_PIC,
+        max_vcpus=8,
+    ),
+    Workload(
+        "msi",
+        "asks for an interrupt and gets it as a message",
+        "interrupt",
+        (*_PORTS, _returns(1), *_INJECTED),
+        arguments=(Argument.ONE, Argument.ZERO),
+        partner=Partner.MESSAGE,
+        irqchips=_WITH_APIC,
+    ),
+    Workload(
+        "kick",
+        "is interrupted by messages of another thread while it spins",
+        "listen",
+        (*_INJECTED, *_LAST_WORD),
+        arguments=(Argument.ONE, Argument.ZERO),
+        partner=Partner.MESSAGES_UNASKED,
+        irqchips=_WITH_APIC,
+    ),
+    Workload(
+        "wake",
+        "is woken by messages of another thread from its halts",
+        "listen",
+        (
+            _HALTS,
+            Expectation(
+                "halt_wakeup",
+                Bound(0),
+                Bound(1.1, 16),
+                "one for each halt that slept; a poll that succeeds saves the sleep, and a wake for another reason "
+                "counts too",
+            ),
+            *_INJECTED,
+            *_LAST_WORD,
+        ),
+        arguments=(Argument.ONE, Argument.ONE),
+        partner=Partner.MESSAGES_UNASKED,
+        irqchips=_WITH_APIC,
+    ),
+    Workload(
+        "pit",
+        "halts until the PIT's next tick comes through the PIC",
+        "listen",
+        (_EXTINT_INJECTED, *_LAST_WORD),
+        arguments=(Argument.ZERO, Argument.ONE),
+        partner=Partner.TICKS,
+        irqchips=_WITH_PIC,
+        pits=(Pit.REINJECT, Pit.DISCARD),
+        max_vcpus=1,
+    ),
+    Workload(
+        "ipi",
+        "sends itself an interrupt through its local APIC",
+        "ipi",
+        (*_INJECTED, *_LAST_WORD),
+        irqchips=_WITH_APIC,
+    ),
+    Workload(
+        "spin",
+        "counts, and never leaves the guest by itself",
+        "spin",
+        (_exactly("halt_exits", 0, 0, "it never halts"), _NO_INTERRUPT, *_LAST_WORD),
+        level=3,
+    ),
+    Workload(
+        "idle",
+        "halts for good",
+        "idle",
+        (_exactly("halt_exits", 0, 1, "the one HLT that nothing ends"), _NO_INTERRUPT),
+        ends=False,
+    ),
+)
+
+WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _ALL})
+
+
+def find_engine(modules: Path = Path("/sys/module")) -> Engine | None:
+    """What runs guests here, from the KVM module that is loaded; None if that cannot be told."""
+    if (modules / "kvm_pvm").is_dir():
+        return Engine.PVM
+    for parameter in ("kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic"):
+        if (modules / parameter).is_file():
+            on = (modules / parameter).read_text().strip() in ("Y", "1")
+            return Engine.HARDWARE_APICV if on else Engine.HARDWARE
+    return None
+
+
+def find_workload(name: str) -> Workload:
+    """The workload called ``name``; UsageError with the nearest names if there is none."""
+    if name not in WORKLOADS:
+        import difflib
+
+        raise UsageError(
+            f"no workload is called {name!r}; there are {', '.join(WORKLOADS)}",
+            nearest=tuple(difflib.get_close_matches(name, WORKLOADS)),
+        )
+    return WORKLOADS[name]
+
+
+def as_markdown() -> str:
+    """The table of docs/lab.md: every workload with what it moves, by how much, and why."""
+    lines = ["| workload | N times, it | vCPU stat | moves by | on | because |", "|---|---|---|---|---|---|"]
+    for workload in WORKLOADS.values():
+        for expectation in workload.expectations:
+            engines = (
+                "all"
+                if expectation.engines == EVERYWHERE
+                else ", ".join(engine.value for engine in Engine if engine in expectation.engines)
+            )
+            lines.append(
+                f"| `{workload.name}` | {workload.does} | `{expectation.stat}` | {expectation.bound} | {engines} "
+                f"| {expectation.reason} |"
+            )
+    return "\n".join(lines) + "\n"
