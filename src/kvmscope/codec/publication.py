@@ -1,0 +1,162 @@
+"""The block that a published stats file has between its header and its id: whose file it is, and whether it is live.
+
+A published file is a stats file in shared memory (docs/publish.md). The kernel's files need no such block, since the
+fd says what they belong to; a memfd has nothing but its bytes. Readers that know only the kernel's format skip it: the
+header says where the other blocks are, and the interface promises no adjacency.
+
+No I/O. Rule: as in ``statsfile``, ``parse`` raises FormatError and nothing else, on any bytes.
+
+Layout, native byte order, offsets from the start of the file; ``live`` is the only word that ever changes:
+
+    24  8 s  magic "kvmscope"          64  i64  created_ns of the VM, CLOCK_REALTIME; -1 not known
+    32  u32  version, 1                72  i64  vCPU id; -1 in the file of a VM
+    36  u32  size of this block        80  u32  flags: bit 0 simulated, the rest 0
+    40  u64  live: 1, or 0 when over   84  u16  bytes of the provider's name
+    48  u64  key of the VM             86  u16  bytes of the VM's name
+    56  u64  owner_start               88       provider's name, VM's name (UTF-8), zeroes up to ``size``
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..errors import FormatError
+from ..sample import NOT_KNOWN
+from ..schema import Scope
+
+LINK_PREFIXES: Mapping[Scope, str] = MappingProxyType(
+    {Scope.VM: "kvmscope-vm-stats:", Scope.VCPU: "kvmscope-vcpu-stats:"}
+)
+"""How the name of a published memfd begins; what follows is for people and says nothing to a reader."""
+
+LIVE_AT = 40
+"""Where the word ``live`` stands in the file."""
+
+SIZE_AT = 36
+"""Where the size of the block stands; the other blocks lie behind it, in any order."""
+
+KERNEL_PROVIDERS = frozenset({"kvm", "apicv", "exits", "mmu_lock", "userspace", "wakeups"})
+"""Providers whose stats come from the kernel; a published file may bear their names only if it is simulated."""
+
+NAME_LIMIT = 1024
+"""Bytes that the name of a provider or VM may have."""
+
+FILE_LIMIT = 2**20
+DATA_LIMIT = 2**18
+DESCRIPTOR_LIMIT = 1024
+"""Bytes of a file and of its data block, and number of its stats, that publishers keep to and readers insist on."""
+
+_AT = 24  # the size of the header
+_MAGIC = b"kvmscope"
+_VERSION = 1
+_FIXED = struct.Struct("=8sIIQQQqqIHH")
+_HEADER = struct.Struct("=6I")
+_SIMULATED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Whose stats file it is.
+
+    ``key`` names the VM within the process that publishes it. ``owner_start`` is when that process started, in clock
+    ticks after boot (field 22 of /proc/PID/stat), 0 if not known: it tells the owner from those who merely hold the fd.
+    ``vcpu`` is None in the file of a VM. ``provider`` and ``vm`` are untrusted text.
+    """
+
+    provider: str
+    vm: str
+    key: int
+    vcpu: int | None = None
+    owner_start: int = 0
+    created_ns: int = NOT_KNOWN
+    simulated: bool = False
+    live: bool = True
+
+    @property
+    def scope(self) -> Scope:
+        return Scope.VM if self.vcpu is None else Scope.VCPU
+
+
+def parse(data: bytes) -> Publication:
+    """The publication block of a stats file. FormatError if it has none, or one of a version not known here."""
+    if len(data) < _AT + _FIXED.size:
+        raise _broken(_AT, f"{_FIXED.size} bytes", f"a file of {len(data)}")
+    magic, version, size, live, key, owner_start, created_ns, vcpu, flags, provider_size, vm_size = _FIXED.unpack_from(
+        data, _AT
+    )
+    if magic != _MAGIC:
+        raise _broken(_AT, repr(_MAGIC), repr(magic))
+    if version != _VERSION:
+        raise _broken(_AT + 8, f"version {_VERSION}", f"{version}")
+    text_at = _AT + _FIXED.size
+    if max(provider_size, vm_size) > NAME_LIMIT:
+        raise _broken(_AT + 60, f"names of at most {NAME_LIMIT} bytes", f"{provider_size} and {vm_size}")
+    if size % 8 or size < _FIXED.size + provider_size + vm_size or _AT + size > len(data):
+        raise _broken(_AT + 12, "a multiple of 8 that holds the names and fits the file", f"{size}")
+    first = min(_HEADER.unpack_from(data)[3:])
+    if first < _AT + size:
+        raise _broken(12, f"no block before byte {_AT + size}, where this one ends", f"one at {first}")
+    if vcpu < NOT_KNOWN:
+        raise _broken(_AT + 48, "a vCPU id or -1", f"{vcpu}")
+    vm_at = text_at + provider_size
+    return Publication(
+        provider=_text(data[text_at:vm_at]),
+        vm=_text(data[vm_at : vm_at + vm_size]),
+        key=key,
+        vcpu=None if vcpu == NOT_KNOWN else vcpu,
+        owner_start=owner_start,
+        created_ns=created_ns if created_ns >= 0 else NOT_KNOWN,
+        simulated=bool(flags & _SIMULATED),
+        live=bool(live),
+    )
+
+
+def encode(publication: Publication, stats_file: bytes, *, file_id: str) -> bytes:
+    """The bytes of a published file: an encoded stats file with the block put in behind its header and an id put in it.
+
+    The rest is moved as it is, so that one encoded file serves for all subjects of the same stats.
+    ValueError if a name is longer than NAME_LIMIT bytes or the id does not fit.
+    """
+    block = _block(publication)
+    flags, name_size, count, id_offset, desc_offset, data_offset = _HEADER.unpack_from(stats_file)
+    raw_id = file_id.encode("utf-8", "surrogateescape")
+    if len(raw_id) >= name_size:
+        raise ValueError(f"an id of {len(raw_id)} bytes where {name_size - 1} fit")
+    shift = len(block)
+    header = _HEADER.pack(flags, name_size, count, id_offset + shift, desc_offset + shift, data_offset + shift)
+    encoded = bytearray(header + block + stats_file[_AT:])
+    encoded[id_offset + shift : id_offset + shift + name_size] = raw_id.ljust(name_size, b"\0")
+    return bytes(encoded)
+
+
+def _block(publication: Publication) -> bytes:
+    provider, vm = publication.provider.encode(), publication.vm.encode("utf-8", "surrogateescape")
+    if max(len(provider), len(vm)) > NAME_LIMIT:
+        raise ValueError(f"a name of more than {NAME_LIMIT} bytes")
+    used = _FIXED.size + len(provider) + len(vm)
+    size = -(-used // 8) * 8
+    fixed = _FIXED.pack(
+        _MAGIC,
+        _VERSION,
+        size,
+        publication.live,
+        publication.key,
+        publication.owner_start,
+        publication.created_ns,
+        NOT_KNOWN if publication.vcpu is None else publication.vcpu,
+        _SIMULATED if publication.simulated else 0,
+        len(provider),
+        len(vm),
+    )
+    return fixed + provider + vm + bytes(size - used)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _broken(offset: int, expected: str, got: str) -> FormatError:
+    return FormatError("publication block", offset=offset, expected=expected, got=got)

@@ -1,0 +1,153 @@
+"""VMs that publish, and the files that they publish.
+
+Not here: how stats are declared (``declare``) and written (``cells``). Rule: a file that others can find is complete;
+only its data words change after that, and the word that says it is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ..codec import publication as block
+from ..sample import U64Array
+from ..schema import Scope
+from . import memory
+from .cells import Cell, cell_for
+from .statset import StatSet
+
+_NAME_IN_LINK = 100  # characters; a memfd's name has at most 249 bytes
+_NOT_FOR_LINKS = re.compile(r"[^A-Za-z0-9_.+-]")
+
+
+class Vm:
+    """A VM of this process, under whose name stats are published. Closing it ends all that was published for it.
+
+    ``name``: any text of at most 1024 bytes; two VMs may have the same. ``simulated``: no VM stands behind the numbers,
+    and every reader will say so. ``created_ns``: CLOCK_REALTIME in nanoseconds, the present moment if not given.
+    """
+
+    def __init__(self, name: str, *, simulated: bool = False, created_ns: int | None = None) -> None:
+        self.name = name
+        self.simulated = simulated
+        self.created_ns = time.time_ns() if created_ns is None else created_ns
+        self.key = int.from_bytes(os.urandom(8), "little")
+        self._publications: list[Publication] = []
+
+    def publish(self, stat_set: StatSet, *, vcpu: int | None = None) -> Publication:
+        """Publishes a file of these stats, all zero: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
+
+        ValueError if the scope and ``vcpu`` do not fit, or the provider's name is one that only a simulation may use.
+        OSError if the kernel refuses the memory or the fd.
+        """
+        publication = Publication(self, stat_set, vcpu)
+        self._publications.append(publication)
+        return publication
+
+    def close(self) -> None:
+        """Ends what was published for this VM. Idempotent."""
+        for publication in self._publications:
+            publication.close()
+        self._publications.clear()
+
+    def __enter__(self) -> Vm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Publication:
+    """One published stats file; made by ``Vm.publish``."""
+
+    def __init__(self, vm: Vm, stat_set: StatSet, vcpu: int | None) -> None:
+        about = _describe(vm, stat_set, vcpu)
+        encoded = block.encode(about, stat_set.encoded, file_id=_file_id(about))
+        self._memory = memory.create(_link_name(about), encoded)
+        self._bytes = memoryview(self._memory)
+        data_offset = len(encoded) - stat_set.data_size
+        self._data = self._bytes[data_offset:].cast("Q")
+        self._live = self._bytes[block.LIVE_AT : block.LIVE_AT + 8].cast("Q")
+        self._words: U64Array | None = np.frombuffer(self._memory, dtype=np.uint64, offset=data_offset)
+        self._descriptors = {descriptor.name: descriptor for descriptor in stat_set.descriptors}
+        self._cells: dict[str, Cell] = {}
+
+    def cell(self, name: str) -> Cell:
+        """The writer of one stat, the same at each call; KeyError if there is none of that name."""
+        if name not in self._cells:
+            descriptor = self._descriptors[name]
+            first = descriptor.offset // 8
+            self._cells[name] = cell_for(descriptor, self._data[first : first + descriptor.size])
+        return self._cells[name]
+
+    @property
+    def words(self) -> U64Array:
+        """The data block, writable, shape (words,): for updates of many stats in one store each.
+
+        ValueError after ``close``. Let go of it before that, or the memory stays until you do.
+        """
+        if self._words is None:
+            raise ValueError("this publication is closed")
+        return self._words
+
+    def close(self) -> None:
+        """Says that it is over and lets go of the memory; later writes to its cells go nowhere. Idempotent."""
+        if self._words is None:
+            return
+        self._live[0] = 0
+        self._words = None
+        for cell in self._cells.values():
+            cell.detach()
+        for view in (self._live, self._data, self._bytes):
+            view.release()
+        with contextlib.suppress(BufferError):  # somebody still has ``words``: the memory goes when they let go
+            self._memory.close()
+
+
+def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.Publication:
+    if (stat_set.scope is Scope.VM) != (vcpu is None):
+        raise ValueError(f"stats of a {stat_set.scope.value} published with vCPU {vcpu}")
+    if stat_set.provider in block.KERNEL_PROVIDERS and not vm.simulated:
+        raise ValueError(f"{stat_set.provider} is a provider of the kernel: only a simulated VM may publish it")
+    return block.Publication(
+        provider=stat_set.provider,
+        vm=vm.name,
+        key=vm.key,
+        vcpu=vcpu,
+        owner_start=_start_of(os.getpid()),
+        created_ns=vm.created_ns,
+        simulated=vm.simulated,
+    )
+
+
+@cache
+def _start_of(pid: int) -> int:
+    """Start time of this process in clock ticks after boot; the pid is the key since a fork has a start of its own."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def _file_id(about: block.Publication) -> str:
+    """As the kernel's ids are, for readers that know only those; at most 47 bytes."""
+    mark = "simulated:" if about.simulated else ""
+    suffix = "" if about.vcpu is None else f"/vcpu-{about.vcpu}"
+    provider = about.provider[: 47 - len(f"{mark}-{os.getpid()}{suffix}")]
+    return f"{mark}{provider}-{os.getpid()}{suffix}"
+
+
+def _link_name(about: block.Publication) -> str:
+    name = _NOT_FOR_LINKS.sub("_", about.vm)[:_NAME_IN_LINK]
+    suffix = "" if about.vcpu is None else f":{about.vcpu}"
+    return f"{block.LINK_PREFIXES[about.scope]}{about.provider}:{name}{suffix}"

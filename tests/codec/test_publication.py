@@ -1,0 +1,100 @@
+"""The publication block: its bytes, its law (a Publication or a FormatError), and its place in a stats file."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvmscope.codec import publication, statsfile
+from kvmscope.codec.publication import NAME_LIMIT, Publication
+from kvmscope.errors import FormatError
+from kvmscope.schema import Descriptor, Kind, Scope
+
+EMPTY = statsfile.encode(statsfile.build("", (Descriptor("exits", Kind.CUMULATIVE),)))
+
+publications = st.builds(
+    Publication,
+    provider=st.text(st.characters(codec="ascii"), max_size=32),
+    vm=st.text(max_size=60),
+    key=st.integers(0, 2**64 - 1),
+    vcpu=st.none() | st.integers(0, 2**63 - 1),
+    owner_start=st.integers(0, 2**64 - 1),
+    created_ns=st.integers(-1, 2**63 - 1),
+    simulated=st.booleans(),
+    live=st.booleans(),
+)
+
+
+@given(publications)
+def test_what_is_encoded_is_parsed_back(about: Publication) -> None:
+    assert publication.parse(publication.encode(about, EMPTY, file_id="x")) == about
+
+
+@given(publications, st.binary(min_size=8, max_size=8))
+def test_readers_of_the_kernels_format_see_the_same_stats_file(about: Publication, data: bytes) -> None:
+    plain = statsfile.encode(statsfile.build("", (Descriptor("exits", Kind.CUMULATIVE),), data=data))
+    seen = statsfile.parse(publication.encode(about, plain, file_id="disk-1/vcpu-0"))
+    assert seen.description.id == "disk-1/vcpu-0"
+    assert seen.description.descriptors == statsfile.parse(plain).description.descriptors
+    assert seen.data == data
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_publication_or_a_format_error(tail: bytes) -> None:
+    for data in (tail, EMPTY[:24] + tail, EMPTY[:24] + b"kvmscope" + tail):
+        try:
+            publication.parse(data)
+        except FormatError as error:
+            assert 0 <= error.offset <= max(len(data), 24)
+
+
+def test_the_layout_is_the_one_in_the_docs() -> None:
+    about = Publication("disk", "web-1", key=7, vcpu=3, owner_start=99, created_ns=5, simulated=True)
+    raw = publication.encode(about, EMPTY, file_id="x")
+    assert raw[24:32] == b"kvmscope"
+    assert struct.unpack_from("=II", raw, 32) == (1, 80)
+    assert struct.unpack_from("=QQQqq", raw, 40) == (1, 7, 99, 5, 3)
+    assert struct.unpack_from("=IHH", raw, 80) == (1, 4, 5)
+    assert raw[88:97] == b"diskweb-1"
+    assert publication.LIVE_AT == 40
+    assert publication.SIZE_AT == 36
+
+
+def test_the_scope_follows_from_the_vcpu() -> None:
+    assert Publication("disk", "a", key=1).scope is Scope.VM
+    assert Publication("disk", "a", key=1, vcpu=0).scope is Scope.VCPU
+
+
+@pytest.mark.parametrize(
+    ("offset", "change", "what"),
+    [
+        (24, b"kvmscopf", "b'kvmscope'"),
+        (32, struct.pack("=I", 2), "version 1"),
+        (36, struct.pack("=I", 65), "a multiple of 8"),
+        (36, struct.pack("=I", 2**32 - 8), "a multiple of 8"),
+        (36, struct.pack("=I", 64), "a multiple of 8"),
+        (84, struct.pack("=H", NAME_LIMIT + 1), f"at most {NAME_LIMIT}"),
+        (72, struct.pack("=q", -2), "a vCPU id or -1"),
+        (12, struct.pack("=I", 96), "no block before byte 104"),
+    ],
+)
+def test_each_broken_field_is_a_format_error(offset: int, change: bytes, what: str) -> None:
+    raw = bytearray(publication.encode(Publication("disk", "web-1", key=7), EMPTY, file_id="x"))
+    raw[offset : offset + len(change)] = change
+    with pytest.raises(FormatError, match=what):
+        publication.parse(bytes(raw))
+
+
+def test_a_kernels_file_is_not_a_publication() -> None:
+    with pytest.raises(FormatError):
+        publication.parse(EMPTY)
+
+
+def test_names_and_ids_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 1024 bytes"):
+        publication.encode(Publication("disk", "ö" * 513, key=1), EMPTY, file_id="x")
+    with pytest.raises(ValueError, match="48 bytes where 47 fit"):
+        publication.encode(Publication("disk", "a", key=1), EMPTY, file_id="x" * 48)

@@ -1,0 +1,133 @@
+"""Published files: what others find of them, that nobody can harm them, and that they end."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvmscope import publish
+from kvmscope.codec import publication, statsfile
+from kvmscope.publish import StatSet, Vm
+from kvmscope.schema import Descriptor, Kind, Scope
+
+VM_SET = StatSet("disk", Scope.VM, (Descriptor("requests", Kind.CUMULATIVE),))
+VCPU_SET = StatSet("disk", Scope.VCPU, (Descriptor("kicks", Kind.CUMULATIVE),))
+KVM_SET = StatSet("kvm", Scope.VM, (Descriptor("remote_tlb_flush", Kind.CUMULATIVE),))
+
+
+def links() -> dict[str, Path]:
+    """Published files of this process, by link text."""
+    found = {}
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            text = str(link.readlink())
+        except FileNotFoundError:
+            continue
+        if text.startswith("/memfd:kvmscope-v"):
+            found[text.removesuffix(" (deleted)")] = link
+    return found
+
+
+@pytest.fixture
+def vm() -> Iterator[Vm]:
+    with publish.Vm("web-1", created_ns=123) as vm:
+        yield vm
+
+
+def test_the_link_shows_what_it_is(vm: Vm) -> None:
+    vm.publish(VM_SET)
+    vm.publish(VCPU_SET, vcpu=3)
+    assert set(links()) == {"/memfd:kvmscope-vm-stats:disk:web-1", "/memfd:kvmscope-vcpu-stats:disk:web-1:3"}
+
+
+@pytest.mark.parametrize("name", ["x" * 1024, "new\nline (deleted)", "\x1b[31m", "a/b", "", "ö\udcff"])
+def test_odd_names_are_plain_in_the_link_and_whole_in_the_file(name: str) -> None:
+    with publish.Vm(name) as vm:
+        vm.publish(VCPU_SET, vcpu=2**31)
+        ((link, path),) = links().items()
+        assert set(link) <= set("/:_-.+") | set(map(chr, range(48, 123)))
+        assert publication.parse(path.read_bytes()).vm == name
+
+
+def test_the_file_says_whose_it_is(vm: Vm) -> None:
+    vm.publish(VM_SET)
+    ((_, path),) = links().items()
+    about = publication.parse(path.read_bytes())
+    start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    assert about == publication.Publication("disk", "web-1", vm.key, owner_start=start, created_ns=123)
+    assert statsfile.parse(path.read_bytes()).description.id == f"disk-{os.getpid()}"
+
+
+def test_readers_see_updates_as_they_are_made(vm: Vm) -> None:
+    published = vm.publish(VM_SET)
+    ((_, path),) = links().items()
+    cell = published.cell("requests")
+    assert isinstance(cell, publish.cells.CounterCell)
+    cell.add(2**40)
+    assert statsfile.parse(path.read_bytes())["requests"] == 2**40
+    published.words[:] = np.array([7], dtype=np.uint64)
+    assert statsfile.parse(path.read_bytes())["requests"] == 7
+
+
+def test_nobody_can_resize_or_write_the_file(vm: Vm) -> None:
+    vm.publish(VM_SET)
+    ((_, path),) = links().items()
+    fd = os.open(path, os.O_RDWR)
+    try:
+        for size in (0, 10**6):
+            with pytest.raises(OSError) as caught:
+                os.ftruncate(fd, size)
+            assert caught.value.errno == errno.EPERM
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 8)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    finally:
+        os.close(fd)
+
+
+def test_closing_leaves_no_file_and_breaks_no_writer(vm: Vm) -> None:
+    published = vm.publish(VM_SET)
+    ((_, path),) = links().items()
+    reader = os.open(path, os.O_RDONLY)
+    cell = published.cell("requests")
+    assert isinstance(cell, publish.cells.CounterCell)
+    cell.add(5)
+    vm.close()
+    cell.add(6)
+    try:
+        left = os.pread(reader, 10**6, 0)
+    finally:
+        os.close(reader)
+    assert not publication.parse(left).live
+    assert statsfile.parse(left)["requests"] == 5
+    assert links() == {}
+    with pytest.raises(ValueError, match="closed"):
+        _ = published.words
+    vm.close()
+
+
+def test_a_kept_view_of_the_words_outlives_the_publication(vm: Vm) -> None:
+    words = vm.publish(VM_SET).words
+    vm.close()
+    words[0] = 9
+    assert words[0] == 9
+
+
+def test_only_a_simulated_vm_may_call_itself_kvm(vm: Vm) -> None:
+    with pytest.raises(ValueError, match="only a simulated VM"):
+        vm.publish(KVM_SET)
+    with publish.Vm("web-1", simulated=True) as simulated:
+        simulated.publish(KVM_SET)
+        ((_, path),) = links().items()
+        assert publication.parse(path.read_bytes()).simulated
+        assert statsfile.parse(path.read_bytes()).description.id == f"simulated:kvm-{os.getpid()}"
