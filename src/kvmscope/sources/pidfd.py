@@ -1,0 +1,123 @@
+"""Other processes by pidfd: duplicate a file of theirs, tell whether two files are one, hear of their end.
+
+Not here: which files are worth it (``kvmfds``) and what is read from them (``statsfd``).
+Rule: a pid can be given to another process at any time, a pidfd cannot; so whoever reads /proc by pid opens the pidfd
+first and asks it last (``has_exited``). Nothing here writes to, stops or signals a process.
+Source: pidfd_open(2) (Linux 5.3), pidfd_getfd(2) (5.6), kcmp(2) (3.5, needs CONFIG_KCMP); numbers from the kernel's
+syscall tables, arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import platform
+import select
+from pathlib import Path
+from typing import Final
+
+from ..errors import Unavailable
+from ..sample import VmId
+
+_PIDFD_GETFD: Final = 438
+"""One number on every architecture but alpha."""
+
+_KCMP: Final = {
+    "x86_64": 312,
+    "i686": 349,
+    "aarch64": 272,
+    "riscv64": 272,
+    "loongarch64": 272,
+    "ppc64le": 354,
+    "s390x": 343,
+}
+_KCMP_FILE: Final = 0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd of a process; the caller closes it. ProcessLookupError if there is none, Unavailable before Linux 5.3."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise Unavailable("this kernel has no pidfd_open", remedy="Linux 5.3 or newer", errno=error.errno) from error
+
+
+def duplicate_fd(pidfd: int, fd: int) -> int:
+    """A close-on-exec duplicate of file ``fd`` of the process; it shares the offset, so read it by pread alone.
+
+    PermissionError without PTRACE_MODE_ATTACH rights, ProcessLookupError if the process is gone, OSError EBADF if it
+    has no such file (any more), EMFILE if this process may hold no more. Unavailable before Linux 5.6.
+    """
+    duplicate = int(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
+    if duplicate >= 0:
+        return duplicate
+    code = ctypes.get_errno()
+    if code == errno.ENOSYS:
+        raise Unavailable("this kernel has no pidfd_getfd", remedy="Linux 5.6 or newer", errno=code)
+    raise OSError(code, os.strerror(code), f"fd {fd}")
+
+
+def compare_files(pid_a: int, fd_a: int, pid_b: int, fd_b: int) -> int | None:
+    """0 if the two fds are one open file, -1 or 1 in a stable order of files else; None if the kernel does not say.
+
+    It does not say if a file is closed, a process gone or not ours to look into, or kcmp not built in.
+    """
+    number = _KCMP.get(platform.machine())
+    if number is None:
+        return None
+    answer = int(_libc.syscall(number, pid_a, pid_b, _KCMP_FILE, fd_a, fd_b))
+    return {0: 0, 1: -1, 2: 1}.get(answer)
+
+
+def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
+    """When the process started, in clock ticks since boot: with the pid it names a process. OSError if it is gone."""
+    stat = (proc / str(pid) / "stat").read_bytes()
+    # The command in parentheses may itself hold spaces and parentheses.
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def vm_id_in_process(pid: int, started_ticks: int, serial: int) -> VmId:
+    """An id for the ``serial``-th VM that was seen in one process; the same for every reader on this host."""
+    digest = hashlib.blake2b(f"{pid} {started_ticks} {serial}".encode(), digest_size=8).digest()
+    return VmId(int.from_bytes(digest, "big"))
+
+
+class ExitWatch:
+    """Hears of the end of processes by their pidfds; never blocks. Does not own the pidfds."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._count = 0
+
+    def fileno(self) -> int:
+        """A file that is readable once one of the processes has ended, for an event loop."""
+        return self._epoll.fileno()
+
+    def add(self, pidfd: int) -> None:
+        self._epoll.register(pidfd, select.EPOLLIN)
+        self._count += 1
+
+    def remove(self, pidfd: int) -> None:
+        """Stop watching; to be called before the pidfd is closed."""
+        self._epoll.unregister(pidfd)
+        self._count -= 1
+
+    def exited(self) -> list[int]:
+        """The pidfds whose processes have ended, as often as asked until they are removed."""
+        return [fd for fd, _ in self._epoll.poll(0, max(1, self._count))]
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+def has_exited(pidfd: int) -> bool:
+    """True once the process has ended, waited for or not; its files are closed by then."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,246 @@
+"""Source ``statsfd``: the kernel's own statistics files, one read(2) a subject, with no BPF and no word to a VMM.
+
+It sees VMs whose stats fds this process was given (``adopt``) and those whose VMM keeps its stats fds open, by
+duplicates of them (``discover``). It cannot see the statistics of other VMs, and tells each as a gap; nor which thread
+runs a vCPU, nor when a VM was created. VMs of this very process are not looked for: adopt their fds.
+
+Rules: a description is read once a file; a sample then costs one pread of the data block a file, into a buffer that
+is copied once. Nothing in a sample is of a VM whose VMM had ended, or had let go of it, when it was read: both are
+asked after the reads. See ``vmms`` for what is held and for how long.
+Source: Documentation/virt/kvm/api.rst 4.133; virt/kvm/binary_stats.c, Linux 5.14 to 7.3.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ..errors import PermissionNeeded, SourceError
+from ..sample import Block, Gap, Sample, U64Array, VmId
+from ..schema import Schema, Scope
+from .files import StatsOf, VcpuStats, VmStats, assemble
+from .heldfiles import PROVIDER, HeldFile
+from .kvmfds import PROC
+from .vmms import HeldVm, Vmms
+
+NAME = "statsfd"
+
+_FDS_A_MESSAGE = 253
+"""As many as the kernel lets pass in one message (SCM_MAX_FD)."""
+
+
+class StatsFdSource:
+    """Reads stats fds; see the module for what it sees. Must be closed.
+
+    ``discover``: look for VMMs that keep stats fds open. /proc is walked by the first read, then by each
+    ``rescan_every``-th, by the read that follows ``rescan``, and by one that finds a VMM without the VM it had; the
+    reads between see new VMs not at all, and gone VMs as gone.
+    """
+
+    name = NAME
+
+    def __init__(self, *, discover: bool = True, rescan_every: int = 10, proc: Path = PROC) -> None:
+        self._vmms = Vmms(proc=proc)
+        self._discover = discover
+        self._rescan_every = rescan_every
+        self._until_rescan = 0
+        self._plan: _Plan | None = None
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas of the files that were opened so far."""
+        return self._vmms.files.schemas
+
+    def adopt(self, fds: Iterable[int], *, vm: str, pid: int | None = None) -> VmId:
+        """Own these stats fds, all of one VM, from now on, whatever comes of it; ``vm`` is any word for that VM.
+
+        More of the same VM can follow under the same word. With ``pid``, its VMM's, they are closed when that process
+        ends; without, only ``release`` and ``close`` do so, and until then a VM that is gone reads as if it were idle.
+        Raises UsageError if one is no stats fd, SourceError if there is no process ``pid``.
+        """
+        self._plan = None
+        return self._vmms.adopt(fds, vm=vm, pid=pid)
+
+    def release(self, vm: str) -> None:
+        """Close what was adopted under this word. UsageError if nothing was."""
+        self._plan = None
+        self._vmms.release(vm)
+
+    def rescan(self) -> None:
+        """Let the next read walk /proc."""
+        self._until_rescan = 0
+
+    def fileno(self) -> int:
+        """A file that is readable once a VMM has ended: for event loops, which should call ``close_dead`` then."""
+        return self._vmms.fileno()
+
+    def close_dead(self) -> list[VmId]:
+        """Close the files of VMMs that have ended, which frees their VMs in the kernel; every read does so too."""
+        dead = self._vmms.close_dead()
+        if dead:
+            self._plan = None
+        return dead
+
+    def check(self) -> None:
+        """Look for VMMs now. Raises PermissionNeeded if none was found and some process may not be looked into."""
+        self._rescan()
+        if self._vmms.gaps and not any(True for _ in self._vmms):
+            reason = self._vmms.gaps[0].reason
+            raise PermissionNeeded(
+                f"no VM to be seen, but {reason}", remedy="run as root, or attach source bpf as root"
+            )
+
+    def read(self) -> Sample:
+        """One sample. A VM whose VMM ended before is not in it; one whose VMM ended meanwhile is a gap."""
+        self.close_dead()
+        if self._vmms.close_abandoned():
+            self.rescan()
+            self._plan = None
+        self._rescan_in_time()
+        gaps: list[Gap] = []
+        while True:
+            plan = self._plan or _Plan.of(self._vmms)
+            self._plan = plan
+            taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            failed = plan.read()
+            lost = [Gap("it ended while it was read", vm=vm) for vm in self._lost()]
+            lost += [self._fail(*failure) for failure in failed]
+            if not lost:
+                return plan.sample(taken_ns, monotonic_ns, (*self._vmms.gaps, *gaps))
+            gaps += lost
+            self._plan = None
+
+    def close(self) -> None:
+        self._plan = None
+        self._vmms.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rescan_in_time(self) -> None:
+        if not self._discover:
+            return
+        if self._until_rescan <= 0 or not self._vmms.is_settled:
+            self._rescan()
+        self._until_rescan -= 1
+
+    def _rescan(self) -> None:
+        self._plan = None
+        self._vmms.discover()
+        self._until_rescan = self._rescan_every
+
+    def _lost(self) -> list[VmId]:
+        return self._vmms.close_dead() + self._vmms.close_abandoned()
+
+    def _fail(self, file: HeldFile, vm: HeldVm, reason: str) -> Gap:
+        vm.drop([file])
+        return Gap(reason, vm=vm.id, vcpu=file.vcpu_id, provider=PROVIDER)
+
+
+class _Plan:
+    """What to read and where to put it, worked out once for as long as the set of files stays."""
+
+    def __init__(self, template: Sample, reads: list[_Read], buffers: list[U64Array]) -> None:
+        self._template = template
+        self._reads = reads
+        self._buffers = buffers
+        self._calls = [(read.file.fd, [read.into], read.file.data_offset) for read in reads]
+
+    @classmethod
+    def of(cls, vmms: Vmms) -> Self:
+        """The tables come from ``assemble``, given each file's number in the place of its data."""
+        files = [(file, vm) for vmm in vmms for vm in vmm.vms.values() for file in vm.files.values()]
+        stands_for = {id(file): _stand_in(file, number) for number, (file, _) in enumerate(files)}
+        template = assemble(
+            [_vm_stats(vm, vmm.pid, stands_for) for vmm in vmms for vm in vmm.vms.values()],
+            source=NAME,
+            taken_ns=0,
+            monotonic_ns=0,
+            gaps=[gap for vmm in vmms for vm in vmm.vms.values() for gap in vm.gaps],
+        )
+        buffers = [np.zeros(block.values.shape, dtype=np.uint64) for block in template.blocks]
+        reads = []
+        for block, buffer in zip(template.blocks, buffers, strict=True):
+            for row, number in enumerate(block.values[:, 0]):
+                reads.append(_Read(*files[int(number)], into=memoryview(buffer[row]).cast("B")))
+        return cls(template, reads, buffers)
+
+    def read(self) -> list[tuple[HeldFile, HeldVm, str]]:
+        """Read every file into its place; those that failed, and why."""
+        preadv = os.preadv
+        failed = []
+        for index, (fd, into, offset) in enumerate(self._calls):
+            try:
+                size = preadv(fd, into, offset)
+            except OSError as error:
+                failed.append((index, error.strerror or str(error)))
+                continue
+            if size != into[0].nbytes:
+                failed.append((index, f"its data block became {size} bytes of {into[0].nbytes}"))
+        return [(self._reads[index].file, self._reads[index].vm, reason) for index, reason in failed]
+
+    def sample(self, taken_ns: int, monotonic_ns: int, gaps: tuple[Gap, ...]) -> Sample:
+        """What was read last, copied."""
+        blocks = tuple(
+            Block(block.schema, buffer.copy(), block.rows)
+            for block, buffer in zip(self._template.blocks, self._buffers, strict=True)
+        )
+        return replace(
+            self._template,
+            taken_ns=taken_ns,
+            monotonic_ns=monotonic_ns,
+            blocks=blocks,
+            gaps=(*self._template.gaps, *gaps),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    file: HeldFile
+    vm: HeldVm
+    into: memoryview
+
+
+def _stand_in(file: HeldFile, number: int) -> StatsOf:
+    return StatsOf(file.schema, np.full(file.schema.words, number, dtype=np.uint64))
+
+
+def _vm_stats(vm: HeldVm, pid: int, stands_for: dict[int, StatsOf]) -> VmStats:
+    def stats_of(scope: Scope, vcpu: int | None) -> list[StatsOf]:
+        file = vm.files.get((scope, vcpu))
+        return [stands_for[id(file)]] if file else []
+
+    return VmStats(
+        vm.id,
+        stats=stats_of(Scope.VM, None),
+        vcpus=[VcpuStats(vcpu, stats_of(Scope.VCPU, vcpu)) for vcpu in vm.vcpu_ids],
+        pid=pid,
+        label=vm.label,
+    )
+
+
+def receive(sock: socket.socket, *, limit: int = 65536) -> tuple[bytes, list[int]]:
+    """One message with its fds (SCM_RIGHTS), close-on-exec, which are the caller's to adopt or close.
+
+    ``limit`` is in bytes of text. Waits as the socket does; empty text and no fds mean that the sender closed it.
+    Raises SourceError if the kernel had to leave fds out, after closing those that came.
+    """
+    text, fds, flags, _ = socket.recv_fds(sock, limit, _FDS_A_MESSAGE, socket.MSG_CMSG_CLOEXEC)
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise SourceError("some fds of a message could not be received", remedy="raise the limit of open files")
+    return text, fds

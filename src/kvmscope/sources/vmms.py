@@ -1,0 +1,397 @@
+"""The VMMs on this host and the statistics fds that this process holds of their VMs.
+
+It finds VMMs, duplicates the stats fds that they keep open, and lets go of them in time; ``statsfd`` reads them.
+Rules:
+- A held stats fd keeps its VM in the kernel alive, with frozen counters that still read well (since Linux 6.5 and its
+  stables; before, such a read was a use after free). So a file is closed as soon as its VMM ends, execs, or closes
+  its own; that a read succeeds is never taken for a sign of life.
+- The kernel does not tell which VM a vCPU's fd belongs to: the id string in a stats file carries the number of the
+  thread that made it, and a link the vCPU's id. A process with one VM leaves no doubt. With several, only what was
+  held since before the second came keeps its place; the rest is a gap, never a guess.
+- A VM whose fd several processes hold (after a fork) counts once, for the process that started first.
+Source: virt/kvm/kvm_main.c, Linux 5.14 to 7.3.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cmp_to_key
+from pathlib import Path
+
+from ..errors import FormatError, SourceError, UsageError
+from ..sample import NOT_KNOWN, Gap, VmId
+from ..schema import Scope
+from .heldfiles import PROVIDER, HeldFile, StatsFiles, close_all, is_still_held
+from .kvmfds import PROC, FdKind, Holder, KvmFd, look_at, scan
+from .pidfd import (
+    ExitWatch,
+    compare_files,
+    duplicate_fd,
+    has_exited,
+    open_pidfd,
+    start_ticks,
+    vm_id_in_process,
+)
+
+_OTHER_SOURCES = "source bpf can see it, and qmp if it is QEMU's"
+_RIGHTS = "CAP_SYS_PTRACE, or the VMM's own uid where Yama allows it (kernel.yama.ptrace_scope=0)"
+
+_adoptions = itertools.count(1)
+
+
+@dataclass(eq=False, slots=True)
+class HeldVm:
+    """A VM that was seen: the files held of it, the vCPUs known to exist, and what of it cannot be read."""
+
+    id: VmId
+    files: dict[tuple[Scope, int | None], HeldFile] = field(default_factory=dict)
+    seen_vcpus: frozenset[int] = frozenset()
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        own = self.files.get((Scope.VM, None))
+        return own.label if own else ""
+
+    @property
+    def vcpu_ids(self) -> list[int]:
+        return sorted(self.seen_vcpus | {vcpu for _, vcpu in self.files if vcpu is not None})
+
+    def add_gap(self, reason: str, vcpu: int | None = None) -> None:
+        self.gaps.append(Gap(reason, vm=self.id, vcpu=vcpu, provider=PROVIDER))
+
+    def drop(self, files: Iterable[HeldFile]) -> None:
+        for file in list(files):
+            file.close()
+            self.files.pop(file.key, None)
+
+
+@dataclass(eq=False, slots=True)
+class Vmm:
+    """A process and its VMs, those that were found by the number of their fd, those adopted by the adopter's word.
+
+    ``pidfd`` is -1 if its end is not watched for: it is not known, or this very process.
+    """
+
+    pid: int
+    started_ticks: int
+    command: str = ""
+    pidfd: int = -1
+    vms: dict[int | str, HeldVm] = field(default_factory=dict)
+    serial: int = 0
+
+    def find_vm(self, number: int) -> HeldVm:
+        """The VM behind fd ``number``, with an id that no VM of this process had before if it is new."""
+        if number not in self.vms:
+            self.vms[number] = HeldVm(vm_id_in_process(self.pid, self.started_ticks, self.serial))
+            self.serial += 1
+        return self.vms[number]
+
+    def drop_vm(self, key: int | str) -> None:
+        vm = self.vms.pop(key)
+        vm.drop(vm.files.values())
+
+    def close(self) -> None:
+        """Close everything; the pidfd must not be watched any more."""
+        for key in list(self.vms):
+            self.drop_vm(key)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Vmms:
+    """All VMMs that are seen; to be closed."""
+
+    def __init__(self, *, proc: Path = PROC) -> None:
+        self.files = StatsFiles()
+        self.gaps: list[Gap] = []
+        self.is_settled = True
+        """False if a process changed its VMs while it was looked at: look again at the next opportunity."""
+        self.is_blind = False
+        """True if most processes may not be looked into by this user."""
+        self._proc = proc
+        self._watch = ExitWatch()
+        self._found: dict[tuple[int, int], Vmm] = {}
+        self._adopted: dict[str, Vmm] = {}
+
+    def __iter__(self) -> Iterator[Vmm]:
+        """By the start of the process, which is as much as is known of the order of creation."""
+        return iter(sorted((*self._found.values(), *self._adopted.values()), key=lambda vmm: vmm.started_ticks))
+
+    def fileno(self) -> int:
+        """A file that is readable once a VMM has ended."""
+        return self._watch.fileno()
+
+    def close(self) -> None:
+        for vmm in list(self):
+            self._forget(vmm)
+        self._watch.close()
+
+    def adopt(self, fds: Iterable[int], *, vm: str, pid: int | None) -> VmId:
+        """See ``StatsFdSource.adopt``."""
+        taken = self.files.take_all(list(fds))
+        try:
+            vmm = self._adopted.get(vm) or self._adopt_process(vm, pid)
+        except BaseException:
+            close_all(taken)
+            raise
+        held = vmm.vms[vm]
+        for file in taken:
+            if held.files.setdefault(file.key, file) is not file:
+                file.close()
+        return held.id
+
+    def release(self, vm: str) -> None:
+        """Let go of an adopted VM. UsageError if there is none of that word."""
+        if vm not in self._adopted:
+            raise UsageError(f"no VM was adopted as {vm!r}", nearest=tuple(self._adopted))
+        self._forget(self._adopted[vm])
+
+    def close_dead(self) -> list[VmId]:
+        """Let go of the VMs whose VMM has ended; which they were."""
+        ended = set(self._watch.exited())
+        dead = [vmm for vmm in self if vmm.pidfd in ended] if ended else []
+        ids = [vm.id for vmm in dead for vm in vmm.vms.values()]
+        for vmm in dead:
+            self._forget(vmm)
+        return ids
+
+    def close_abandoned(self) -> list[VmId]:
+        """Let go of the VMs whose VMM lives on without them: it closed them, or it became another program.
+
+        One file of each VM is asked after, since a VMM closes all of a VM or none.
+        """
+        abandoned = []
+        for vmm in self._found.values():
+            for key, vm in list(vmm.vms.items()):
+                one = next(iter(vm.files.values()), None)
+                if one is not None and not is_still_held(vmm.pid, one, self._proc):
+                    abandoned.append(vm.id)
+                    vmm.drop_vm(key)
+        return abandoned
+
+    def discover(self) -> None:
+        """Walk /proc: take up new VMMs and fds, let go of what is gone, and tell what cannot be read."""
+        self.is_settled = True
+        self.gaps = []
+        walk = scan(self._proc)
+        self.is_blind = walk.hidden > walk.seen
+        if walk.hidden:
+            who = f"{walk.hidden} process{'' if walk.hidden == 1 else 'es'}"
+            reason = f"{who} may not be looked into, any of which may be a VMM; needs {_RIGHTS}"
+            self.gaps.append(Gap(reason, provider=PROVIDER))
+        owned = _owned_vms(walk.holders)
+        adopted = {vmm.pid for vmm in self._adopted.values()}
+        seen = set()
+        for holder, numbers in owned:
+            if holder.pid in adopted:
+                self._check_adopted(holder, len(numbers))
+                continue
+            vmm = self._find(holder)
+            if vmm is not None:
+                seen.add((vmm.pid, vmm.started_ticks))
+                self._update(vmm, holder, numbers, {other.pid for other, _ in owned})
+        for key in self._found.keys() - seen:
+            self._forget(self._found[key])
+        self._close_adopted_without_vm({holder.pid for holder in walk.holders})
+
+    # Processes.
+
+    def _adopt_process(self, vm: str, pid: int | None) -> Vmm:
+        number = next(_adoptions)
+        own = os.getpid()
+        vmm = Vmm(NOT_KNOWN if pid is None else pid, 0)
+        if pid is not None:
+            try:
+                vmm.pidfd = open_pidfd(pid) if pid != own else -1
+                vmm.started_ticks = start_ticks(pid)
+            except OSError as error:
+                vmm.close()
+                raise SourceError(f"no process {pid} to adopt a VM of", errno=error.errno) from error
+            if vmm.pidfd >= 0:
+                self._watch.add(vmm.pidfd)
+        # Counted by this process and below 0, so that it is the id of no VM that was found.
+        vmm.vms[vm] = HeldVm(vm_id_in_process(own, start_ticks(own), -number))
+        self._adopted[vm] = vmm
+        return vmm
+
+    def _find(self, holder: Holder) -> Vmm | None:
+        """The VMM that this process is, watched from now on if it is new; None if it has ended."""
+        key = holder.pid, holder.started_ticks
+        if key in self._found:
+            return self._found[key]
+        try:
+            pidfd = open_pidfd(holder.pid)
+        except ProcessLookupError:
+            return None
+        vmm = Vmm(holder.pid, holder.started_ticks, holder.command, pidfd)
+        self._watch.add(pidfd)
+        self._found[key] = vmm
+        return vmm
+
+    def _forget(self, vmm: Vmm) -> None:
+        if vmm.pidfd >= 0:
+            self._watch.remove(vmm.pidfd)
+        self._found = {key: other for key, other in self._found.items() if other is not vmm}
+        self._adopted = {key: other for key, other in self._adopted.items() if other is not vmm}
+        vmm.close()
+
+    def _check_adopted(self, holder: Holder, vms: int) -> None:
+        adopted = sum(len(vmm.vms) for vmm in self._adopted.values() if vmm.pid == holder.pid)
+        if vms > adopted:
+            reason = f"{holder.command} (pid {holder.pid}) has {vms} VMs, of which {adopted} were handed over"
+            self.gaps.append(Gap(reason, provider=PROVIDER))
+
+    def _close_adopted_without_vm(self, holders: set[int]) -> None:
+        """Let go of adopted VMs whose process can be seen to hold no file of KVM any more."""
+        for vmm in list(self._adopted.values()):
+            if vmm.pidfd < 0 or vmm.pid in holders:
+                continue
+            with suppress(OSError):
+                if not any(fd.kind in (FdKind.VM, FdKind.VCPU) for fd in look_at(vmm.pid, self._proc).fds):
+                    self._forget(vmm)
+
+    # VMs of one process.
+
+    def _update(self, vmm: Vmm, holder: Holder, numbers: list[int], vmm_pids: set[int]) -> None:
+        for key in list(vmm.vms):
+            vm = vmm.vms[key]
+            stale = [file for file in vm.files.values() if not is_still_held(vmm.pid, file, self._proc)]
+            if key not in numbers or (stale and len(stale) == len(vm.files)):
+                vmm.drop_vm(key)
+            else:
+                vm.drop(stale)
+        for number in numbers:
+            vm = vmm.find_vm(number)
+            vm.gaps = []
+            vm.seen_vcpus = frozenset()
+        if len(numbers) == 1:
+            self._attach(vmm, vmm.vms[numbers[0]], holder, vmm_pids)
+        else:
+            _tell_apart(vmm, len(numbers))
+
+    def _attach(self, vmm: Vmm, vm: HeldVm, holder: Holder, vmm_pids: set[int]) -> None:
+        """Take up the stats fds of a process's only VM that are not held yet."""
+        vm.seen_vcpus = frozenset(fd.vcpu_id for fd in holder.of(FdKind.VCPU) if fd.vcpu_id is not None)
+        held = {file.theirs for file in vm.files.values()}
+        new = [fd for fd in (*holder.of(FdKind.VM_STATS), *holder.of(FdKind.VCPU_STATS)) if fd.number not in held]
+        taken = list(self._duplicate(vmm, vm, new))
+        if taken and not self._is_unchanged(vmm, holder):
+            close_all(taken)
+            self.is_settled = False
+            return
+        for file in taken:
+            reason = _why_foreign(vmm, vm, file, vmm_pids, self._proc)
+            if reason:
+                file.close()
+                vm.add_gap(reason, file.vcpu_id)
+        _put_in_place(vm, [file for file in taken if file.fd >= 0])
+        if not vm.gaps:
+            _tell_missing(vmm, vm)
+
+    def _duplicate(self, vmm: Vmm, vm: HeldVm, fds: Iterable[KvmFd]) -> Iterator[HeldFile]:
+        for theirs in fds:
+            try:
+                yield self.files.take(duplicate_fd(vmm.pidfd, theirs.number), theirs=theirs.number)
+            except PermissionError:
+                reason = f"the statistics fds of {vmm.command} (pid {vmm.pid}) may not be duplicated; needs {_RIGHTS}"
+                vm.add_gap(reason)
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    vm.add_gap("this process may not hold more files; raise its limit (ulimit -n)")
+                    return
+                self.is_settled = False
+            except UsageError:
+                # The VMM closed it and gave the number to another file, just now.
+                self.is_settled = False
+            except FormatError as error:
+                vm.add_gap(f"its statistics are not in the kernel's format: {error}", theirs.vcpu_id)
+
+    def _is_unchanged(self, vmm: Vmm, before: Holder) -> bool:
+        """Whether the process still has the one VM that it had before its stats fds were duplicated.
+
+        A VM's fd comes before those of its statistics, so one that was added meanwhile would show.
+        """
+        try:
+            now = look_at(vmm.pid, self._proc)
+        except OSError:
+            return False
+        return now.of(FdKind.VM) == before.of(FdKind.VM) and not has_exited(vmm.pidfd)
+
+
+def _owned_vms(holders: Iterable[Holder]) -> list[tuple[Holder, list[int]]]:
+    """The processes that own VMs, each with one fd number for each of its VMs, in the order given."""
+    fds = [(holder, fd.number) for holder in holders for fd in holder.of(FdKind.VM)]
+    owned: dict[int, tuple[Holder, list[int]]] = {}
+    for holder, number in _without_duplicates(fds):
+        owned.setdefault(holder.pid, (holder, []))[1].append(number)
+    return list(owned.values())
+
+
+def _without_duplicates(fds: list[tuple[Holder, int]]) -> list[tuple[Holder, int]]:
+    """The first of each open file, in the order given; all of them where the kernel does not compare files."""
+
+    def compare(a: int, b: int) -> int:
+        (holder_a, number_a), (holder_b, number_b) = fds[a], fds[b]
+        return compare_files(holder_a.pid, number_a, holder_b.pid, number_b) or 0
+
+    by_file = sorted(range(len(fds)), key=cmp_to_key(compare))
+    first = dict.fromkeys(range(len(fds)), True)
+    for before, after in itertools.pairwise(by_file):
+        # The sort is stable, so that the first of equal files comes first.
+        (holder_a, number_a), (holder_b, number_b) = fds[before], fds[after]
+        if compare_files(holder_a.pid, number_a, holder_b.pid, number_b) == 0:
+            first[after] = False
+    return [fd for index, fd in enumerate(fds) if first[index]]
+
+
+def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc: Path) -> str:
+    """Why a stats fd that a VMM holds may be of another VMM's VM, which it only watches; "" if nothing says so."""
+    if file.vcpu_id is not None and file.vcpu_id not in vm.seen_vcpus:
+        return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd of a vCPU that it does not hold"
+    creator = file.label.removeprefix("kvm-").partition("/")[0]
+    with suppress(OSError, StopIteration, ValueError):
+        lines = (proc / creator / "status").read_text(errors="replace").splitlines()
+        process = int(next(line for line in lines if line.startswith("Tgid:")).split()[1])
+        if process != vmm.pid and process in vmm_pids:
+            return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd that was made by process {process}"
+    return ""
+
+
+def _put_in_place(vm: HeldVm, taken: list[HeldFile]) -> None:
+    """Add files to a VM. Two of one vCPU say the same; if their ids differ they are not of one, and neither counts."""
+    for file in taken:
+        other = vm.files.setdefault(file.key, file)
+        if other is file:
+            continue
+        if other.label != file.label:
+            vm.drop([other])
+            vm.add_gap("two statistics fds claim to be of this one", file.vcpu_id)
+        file.close()
+
+
+def _tell_apart(vmm: Vmm, vms: int) -> None:
+    reason = (
+        f"{vmm.command} (pid {vmm.pid}) has {vms} VMs, and the kernel does not tell whose the vCPUs and statistics fds "
+        f"are that it holds; source bpf can tell"
+    )
+    for vm in vmm.vms.values():
+        vm.add_gap(reason)
+
+
+def _tell_missing(vmm: Vmm, vm: HeldVm) -> None:
+    who = f"{vmm.command} (pid {vmm.pid})"
+    if not vm.files:
+        vm.add_gap(f"{who} holds no statistics fd open (QEMU does from 8.1 on); {_OTHER_SOURCES}")
+        return
+    if (Scope.VM, None) not in vm.files:
+        vm.add_gap(f"{who} holds no statistics fd of the VM itself open, only of vCPUs; {_OTHER_SOURCES}")
+    for vcpu in sorted(vm.seen_vcpus - {vcpu for _, vcpu in vm.files}):
+        vm.add_gap(f"{who} holds no statistics fd of this vCPU open; {_OTHER_SOURCES}", vcpu)
