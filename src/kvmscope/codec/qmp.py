@@ -1,0 +1,201 @@
+"""The answers of QEMU's ``query-stats-schemas`` and ``query-stats`` as descriptors and words. No I/O.
+
+Rules:
+- QEMU's schema has no sizes: they come from the values, so a schema is laid out for given values. It has no offsets
+  either: words stand in the order in which QEMU lists the stats, which is the kernel's backwards.
+- QEMU gives the buckets of a histogram last bucket first (7.1 to at least 10.0), which is an accident of how it builds
+  lists and can end any day. So the order is never assumed. It is told from the values: the kernel also has the sum
+  of what ``x_hist`` counts, as ``x_ns``, and a sum that lies within the bounds of the buckets read one way and not
+  the other is a vote for that way. All histograms of one QEMU have one order.
+- A type, unit or base with no word here is kept as not understood, with the values raw.
+
+Source: qapi/stats.json and accel/kvm/kvm-all.c of QEMU 7.2 and 10.0; bucket bounds from api.rst 4.133.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+
+from ..errors import FormatError
+from ..sample import U64Array
+from ..schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
+from .statsfile import place
+
+Value: TypeAlias = int | tuple[int, ...]
+
+_KINDS = {
+    "cumulative": Kind.CUMULATIVE,
+    "instant": Kind.INSTANT,
+    "peak": Kind.PEAK,
+    "linear-histogram": Kind.LINEAR_HISTOGRAM,
+    "log2-histogram": Kind.LOG_HISTOGRAM,
+}
+_UNITS = {"bytes": Unit.BYTES, "seconds": Unit.SECONDS, "cycles": Unit.CYCLES, "boolean": Unit.BOOLEAN}
+_BASES = {10: Base.POW10, 2: Base.POW2}
+_SCOPES = {"vm": Scope.VM, "vcpu": Scope.VCPU}
+
+_WORD_WITHOUT_NUMBER = Unknown(-1)
+"""QMP has words for types and units where the kernel has numbers; this stands for one that is not known."""
+
+
+class BucketOrder(Enum):
+    """Which bucket of a histogram comes first."""
+
+    FIRST_FIRST = 1
+    LAST_FIRST = -1
+
+
+@dataclass(frozen=True, slots=True)
+class QmpSchema:
+    """What QEMU says of the stats of one provider and target; sizes and offsets are not known yet."""
+
+    provider: str
+    scope: Scope
+    descriptors: tuple[Descriptor, ...]
+
+    def laid_out(self, entries: Iterable[QmpEntry]) -> Schema:
+        """The schema for these values. FormatError if two disagree on the size of a stat."""
+        sizes: dict[str, int] = {}
+        for entry in entries:
+            for name, value in entry.values.items():
+                size = len(value) if isinstance(value, tuple) else 1
+                if sizes.setdefault(name, size) != size:
+                    raise _broken(f"value of {name!r}", f"{sizes[name]} numbers as elsewhere", f"{size}")
+        placed = place([replace(d, size=sizes.get(d.name, 1)) for d in self.descriptors])
+        return Schema(self.provider, self.scope, placed, 8 * sum(d.size for d in placed))
+
+    def without(self, names: Iterable[str]) -> QmpSchema:
+        left_out = set(names)
+        return replace(self, descriptors=tuple(d for d in self.descriptors if d.name not in left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class QmpEntry:
+    """The values of one subject. ``qom_path`` is what QEMU says of whose they are, which in 7.1 and early 7.2 can be
+    wrong: the same for every vCPU."""
+
+    provider: str
+    qom_path: str | None
+    values: Mapping[str, Value]
+
+    def words(self, schema: Schema, order: BucketOrder) -> U64Array:
+        """The data block that ``schema`` describes, first buckets first. FormatError if a stat is missing."""
+        words: list[int] = []
+        for descriptor in schema.descriptors:
+            value = self.values.get(descriptor.name)
+            if value is None:
+                raise _broken("query-stats", f"a value of {descriptor.name!r}", "none")
+            numbers = value if isinstance(value, tuple) else (value,)
+            backwards = descriptor.is_histogram and order is BucketOrder.LAST_FIRST
+            words += reversed(numbers) if backwards else numbers
+        return np.array(words, dtype=np.uint64)
+
+    def needing_order(self, schema: QmpSchema) -> tuple[str, ...]:
+        """The histograms here that read otherwise from the other end."""
+        lists = ((d.name, self.values.get(d.name)) for d in schema.descriptors if d.is_histogram)
+        return tuple(name for name, value in lists if isinstance(value, tuple) and value != value[::-1])
+
+
+def parse_schemas(answer: object) -> tuple[QmpSchema, ...]:
+    """``query-stats-schemas``, less the targets that are neither a VM nor a vCPU. FormatError if it is not one."""
+    schemas = []
+    for item in _list_of_objects(answer, "query-stats-schemas"):
+        scope = _SCOPES.get(_text(item, "target"))
+        if scope is not None:
+            stats = _list_of_objects(item.get("stats"), "stats of a schema")
+            schemas.append(QmpSchema(_text(item, "provider"), scope, tuple(_parse_descriptor(stat) for stat in stats)))
+    return tuple(schemas)
+
+
+def parse_entries(answer: object) -> tuple[QmpEntry, ...]:
+    """``query-stats``. FormatError if it is not one."""
+    return tuple(_parse_entry(item) for item in _list_of_objects(answer, "query-stats"))
+
+
+def votes_for_order(schema: QmpSchema, entries: Sequence[QmpEntry]) -> dict[BucketOrder, int]:
+    """How many histograms here can only be read in one order; see the module. No votes mean that nothing tells."""
+    votes = dict.fromkeys(BucketOrder, 0)
+    pairs = list(_histograms_with_sums(schema))
+    for entry in entries:
+        for histogram, total in pairs:
+            buckets, total_value = entry.values.get(histogram), entry.values.get(total)
+            if isinstance(buckets, tuple) and isinstance(total_value, int):
+                forwards, backwards = _can_sum_to(buckets, total_value), _can_sum_to(buckets[::-1], total_value)
+                if forwards != backwards:
+                    votes[BucketOrder.FIRST_FIRST if forwards else BucketOrder.LAST_FIRST] += 1
+    return votes
+
+
+def _histograms_with_sums(schema: QmpSchema) -> Iterator[tuple[str, str]]:
+    by_name = {d.name: d for d in schema.descriptors}
+    for name, histogram in by_name.items():
+        total = by_name.get(name.removesuffix("_hist") + "_ns")
+        if histogram.kind is Kind.LOG_HISTOGRAM and total is not None and total.scale == histogram.scale:
+            yield name, total.name
+
+
+def _can_sum_to(buckets: Sequence[int], total: int) -> bool:
+    """Whether values counted in these log buckets, the first of which is {0} and the last unbounded, can sum to it."""
+    least = sum(count * (1 << index - 1) for index, count in enumerate(buckets) if index)
+    most = sum(count * ((1 << index) - 1) for index, count in enumerate(buckets))
+    return least <= total and (total <= most or buckets[-1] > 0)
+
+
+def _parse_descriptor(item: Mapping[str, object]) -> Descriptor:
+    unit = item.get("unit")
+    base = item.get("base", 10)
+    if not isinstance(base, int):
+        raise _broken("base of a stat", "a number", repr(base))
+    return Descriptor(
+        _text(item, "name"),
+        _KINDS.get(_text(item, "type"), _WORD_WITHOUT_NUMBER),
+        Unit.NONE if unit is None else _UNITS.get(str(unit), _WORD_WITHOUT_NUMBER),
+        _BASES.get(base, Unknown(base)),
+        exponent=_number(item.get("exponent", 0), "exponent of a stat", least=-(2**15), most=2**15 - 1),
+        bucket_size=_number(item.get("bucket-size", 0), "bucket size of a stat", most=2**32 - 1),
+    )
+
+
+def _parse_entry(item: Mapping[str, object]) -> QmpEntry:
+    path = item.get("qom-path")
+    stats = _list_of_objects(item.get("stats"), "stats of an entry")
+    return QmpEntry(
+        _text(item, "provider"),
+        path if isinstance(path, str) else None,
+        {_text(stat, "name"): _parse_value(stat.get("value")) for stat in stats},
+    )
+
+
+def _parse_value(value: object) -> Value:
+    if isinstance(value, list):
+        return tuple(_number(number, "bucket") for number in value)
+    return _number(value, "value of a stat")
+
+
+def _number(value: object, what: str, *, least: int = 0, most: int = 2**64 - 1) -> int:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise _broken(what, f"a number from {least} to {most}", repr(value)[:80])
+    return int(value)
+
+
+def _text(item: Mapping[str, object], key: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str) or not value:
+        raise _broken(key, "a word", repr(value)[:80])
+    return value
+
+
+def _list_of_objects(value: object, what: str) -> list[Mapping[str, object]]:
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise _broken(what, "a list of objects", repr(value)[:80])
+    return value
+
+
+def _broken(what: str, expected: str, got: str) -> FormatError:
+    # An answer comes as JSON objects, which have no byte offsets any more.
+    return FormatError(f"QMP: {what}", offset=0, expected=expected, got=got)

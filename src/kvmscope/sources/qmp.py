@@ -1,0 +1,321 @@
+"""Source ``qmp``: asks QEMU for the statistics of its VM, by ``query-stats`` over given QMP sockets (QEMU 7.1 on).
+
+It sees what the kernel tells of the VMs behind these sockets, VM statistics included, of which no VMM keeps an fd. It
+cannot see other VMs; nor stats of a type, unit or base that this QEMU does not know (QEMU leaves them out and does not
+tell); nor the process behind a socket where QEMU's process numbers are not ours (another pid namespace).
+It disturbs what it measures: QEMU 7.1 to 8.0 interrupts every vCPU for each query. And a QMP socket serves one client
+at a time: it is taken from the first read to ``close``, and cannot be read while libvirt or another holds it.
+Rule: a vCPU's values are put to it by the QOM path that QEMU gives with them, if these paths are right; if they are
+not (7.1 and early 7.2 give one path for all), each vCPU is asked for by its own path, so that there is no doubt either.
+Source: qapi/stats.json, qapi/machine.json of QEMU 7.2 and 10.0. Needs the extra ``kvmscope[qmp]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..codec.qmp import BucketOrder, QmpEntry, QmpSchema, parse_entries, parse_schemas, votes_for_order
+from ..errors import FormatError, SourceError, Unavailable
+from ..sample import NOT_KNOWN, Gap, Sample, VmId
+from ..schema import Schema, Scope
+from .files import StatsOf, VcpuStats, VmStats, assemble
+from .pidfd import start_ticks, vm_id_in_process
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+NAME = "qmp"
+
+_monitors = itertools.count(1)
+
+
+class QmpSource:
+    """Reads the VMs behind some QMP sockets; must be closed, which gives the sockets back.
+
+    ``timeout_s`` is for each socket and read. A socket that cannot be read is a gap that says why; it is tried again
+    by the next read. Not to be read from inside a running event loop of asyncio.
+    Raises Unavailable if the package qemu.qmp is not installed.
+    """
+
+    name = NAME
+
+    def __init__(self, sockets: Iterable[str | Path], *, timeout_s: float = 5.0) -> None:
+        try:
+            import qemu.qmp  # noqa: F401
+        except ImportError as error:
+            raise Unavailable("the package qemu.qmp is not installed", remedy="pip install 'kvmscope[qmp]'") from error
+        self._timeout_s = timeout_s
+        self._monitors = [_Monitor(str(path)) for path in sockets]
+        self._loop = asyncio.new_event_loop()
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas of the values that were read so far."""
+        return tuple(dict.fromkeys(schema for monitor in self._monitors for schema in monitor.laid_out))
+
+    def read(self) -> Sample:
+        """One sample of all sockets, asked at the same time."""
+        taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        answers = self._loop.run_until_complete(self._ask_all())
+        return assemble(
+            [vm for vm, _ in answers if vm is not None],
+            source=NAME,
+            taken_ns=taken_ns,
+            monotonic_ns=monotonic_ns,
+            gaps=[gap for _, gaps in answers for gap in gaps],
+        )
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.run_until_complete(self._close_all())
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(monitor.close() for monitor in self._monitors))
+
+    async def _ask_all(self) -> list[tuple[VmStats | None, list[Gap]]]:
+        return await asyncio.gather(*(self._ask(monitor) for monitor in self._monitors))
+
+    async def _ask(self, monitor: _Monitor) -> tuple[VmStats | None, list[Gap]]:
+        try:
+            return await asyncio.wait_for(monitor.read(), self._timeout_s)
+        except TimeoutError:
+            reason = monitor.why_no_answer()
+        except SourceError as error:
+            reason = error.reason
+        except FormatError as error:
+            reason = str(error)
+        vm = monitor.vm
+        await monitor.close()
+        return None, [Gap(f"{monitor.path}: {reason}", vm=vm.id if vm else None)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cpu:
+    """A vCPU: QEMU's path of it, KVM's id, and its thread as this reader sees it."""
+
+    qom_path: str
+    id: int
+    tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Vm:
+    """What does not change while one connection lasts."""
+
+    id: VmId
+    pid: int
+    label: str
+    schemas: tuple[QmpSchema, ...]
+
+
+class _Monitor:
+    """One socket. ``vm`` is None while there is no connection."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.vm: _Vm | None = None
+        self.laid_out: dict[Schema, Schema] = {}
+        self._client: QMPClient | None = None
+        self._peer = NOT_KNOWN
+        self._cpus: list[_Cpu] = []
+        self._votes = dict.fromkeys(BucketOrder, 0)
+
+    async def read(self) -> tuple[VmStats, list[Gap]]:
+        vm = self.vm or await self._connect()
+        of_vm = parse_entries(await self._execute("query-stats", target="vm"))
+        of_vcpus = await self._read_vcpus(vm)
+        of_all_vcpus = [entry for entries in of_vcpus.values() for entry in entries]
+        self._vote(vm.schemas, of_all_vcpus)
+        gaps: list[Gap] = []
+        vm_layout = self._lay_out(vm, Scope.VM, of_vm, gaps)
+        vcpu_layout = self._lay_out(vm, Scope.VCPU, of_all_vcpus, gaps)
+        vcpus = [VcpuStats(cpu.id, self._stats(vcpu_layout, of_vcpus[cpu.qom_path]), cpu.tid) for cpu in self._cpus]
+        stats = VmStats(vm.id, self._stats(vm_layout, of_vm), vcpus, pid=vm.pid, label=vm.label)
+        self._forget_events()
+        return stats, gaps
+
+    async def close(self) -> None:
+        """Give the socket back. Never raises: the other side may be gone."""
+        from qemu.qmp import QMPError
+
+        client, self._client, self.vm = self._client, None, None
+        if client is not None:
+            with suppress(QMPError, OSError, EOFError):
+                await client.disconnect()
+
+    def why_no_answer(self) -> str:
+        if self.vm is None:
+            return "it took the connection but does not greet: it serves one client at a time, and another holds it"
+        return "QEMU did not answer in time; its main loop may be stuck"
+
+    # Connection.
+
+    async def _connect(self) -> _Vm:
+        from qemu.qmp import QMPClient, QMPError
+
+        sock = _connected(self.path)
+        self._peer = _peer_pid(sock)
+        self._client = QMPClient("kvmscope")
+        try:
+            await self._client.connect(sock)
+        except (QMPError, OSError, EOFError) as error:
+            raise SourceError(f"no QMP monitor answers there: {error}", path=self.path) from error
+        schemas = parse_schemas(await self._execute("query-stats-schemas"))
+        await self._read_cpus()
+        pid = self._peer if any(cpu.tid != NOT_KNOWN for cpu in self._cpus) else NOT_KNOWN
+        name = await self._execute("query-name")
+        label = name.get("name", "") if isinstance(name, dict) else ""
+        self.vm = _Vm(_vm_id(pid), pid, str(label), schemas)
+        return self.vm
+
+    async def _execute(self, command: str, **arguments: object) -> object:
+        from qemu.qmp import ExecuteError, QMPError
+
+        assert self._client is not None
+        try:
+            return await self._client.execute(command, arguments or None)
+        except ExecuteError as error:
+            missing = error.error_class == "CommandNotFound"
+            reason = f"this QEMU has no {command} (7.1 is the first with statistics)" if missing else f"{error}"
+            raise SourceError(reason, path=self.path) from error
+        except (QMPError, OSError, EOFError) as error:
+            raise SourceError(f"the connection ended during {command}: {error}", path=self.path) from error
+
+    # vCPUs.
+
+    async def _read_cpus(self) -> None:
+        answer = await self._execute("query-cpus-fast")
+        cpus = []
+        for item in answer if isinstance(answer, list) else []:
+            path, tid = str(item["qom-path"]), int(item["thread-id"])
+            number = await self._vcpu_id(path, item)
+            cpus.append(_Cpu(path, number, tid if _is_thread_of(tid, self._peer) else NOT_KNOWN))
+        self._cpus = cpus
+
+    async def _vcpu_id(self, path: str, item: dict[str, object]) -> int:
+        """KVM's id of a vCPU: on x86 its APIC id, which is not QEMU's index in every topology; elsewhere the index."""
+        if item.get("target") in ("x86_64", "i386"):
+            return int(str(await self._execute("qom-get", path=path, property="apic-id")))
+        return int(str(item["cpu-index"]))
+
+    async def _read_vcpus(self, vm: _Vm) -> dict[str, Sequence[QmpEntry]]:
+        """The entries of each vCPU, by its QOM path."""
+        entries = parse_entries(await self._execute("query-stats", target="vcpu"))
+        paths = {entry.qom_path for entry in entries}
+        known = {cpu.qom_path for cpu in self._cpus}
+        providers = sum(schema.scope is Scope.VCPU for schema in vm.schemas)
+        if not paths <= known or len(entries) != len(known) * providers:
+            await self._read_cpus()
+            known = {cpu.qom_path for cpu in self._cpus}
+        if paths == known:
+            return {path: [entry for entry in entries if entry.qom_path == path] for path in known}
+        return {cpu.qom_path: await self._read_vcpu(cpu) for cpu in self._cpus}
+
+    async def _read_vcpu(self, cpu: _Cpu) -> Sequence[QmpEntry]:
+        return parse_entries(await self._execute("query-stats", target="vcpu", vcpus=[cpu.qom_path]))
+
+    # Values.
+
+    def _vote(self, schemas: Iterable[QmpSchema], entries: Sequence[QmpEntry]) -> None:
+        for schema in schemas:
+            if schema.scope is Scope.VCPU:
+                of_provider = [entry for entry in entries if entry.provider == schema.provider]
+                for order, votes in votes_for_order(schema, of_provider).items():
+                    self._votes[order] += votes
+
+    @property
+    def _order(self) -> BucketOrder | None:
+        """The order of buckets that this QEMU's answers so far bear out."""
+        first, last = self._votes[BucketOrder.FIRST_FIRST], self._votes[BucketOrder.LAST_FIRST]
+        if first == last:
+            return None
+        return BucketOrder.FIRST_FIRST if first > last else BucketOrder.LAST_FIRST
+
+    def _lay_out(self, vm: _Vm, scope: Scope, entries: Sequence[QmpEntry], gaps: list[Gap]) -> dict[str, Schema]:
+        """For each provider the schema of these values, without histograms that cannot be read yet, which are gaps."""
+        layout = {}
+        for described in vm.schemas:
+            if described.scope is scope:
+                own = [entry for entry in entries if entry.provider == described.provider]
+                unreadable = {name for entry in own for name in entry.needing_order(described)}
+                if self._order is not None:
+                    unreadable = set()
+                gaps += [_order_unknown(vm.id, described.provider, name) for name in sorted(unreadable)]
+                schema = described.without(unreadable).laid_out(own)
+                layout[described.provider] = self.laid_out.setdefault(schema, schema)
+        return layout
+
+    def _stats(self, layout: dict[str, Schema], entries: Iterable[QmpEntry]) -> list[StatsOf]:
+        order = self._order or BucketOrder.FIRST_FIRST
+        own = [(entry, layout[entry.provider]) for entry in entries if entry.provider in layout]
+        return [StatsOf(schema, entry.words(schema, order)) for entry, schema in own]
+
+    def _forget_events(self) -> None:
+        # The client keeps every event until somebody takes it.
+        if self._client is not None:
+            self._client.events.clear()
+
+
+def _order_unknown(vm: VmId, provider: str, name: str) -> Gap:
+    reason = "QEMU gives its buckets in an order that the values so far do not tell"
+    return Gap(reason, vm=vm, provider=provider, stat=name)
+
+
+def _connected(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        reason = {
+            errno.ENOENT: "there is no such socket",
+            errno.ECONNREFUSED: "nobody listens there",
+            errno.EACCES: "this user may not connect to it",
+            errno.EAGAIN: "it is busy: it serves one client at a time, and others wait already",
+        }.get(error.errno or 0, str(error))
+        raise SourceError(reason, path=path, errno=error.errno) from error
+    return sock
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    pid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+    return pid
+
+
+def _is_thread_of(tid: int, pid: int) -> bool:
+    """Whether what QEMU calls a thread is one of the process that listens: not so in another pid namespace, or if the
+    socket was made by another (libvirt) and handed to QEMU."""
+    return pid > 0 and Path(f"/proc/{pid}/task/{tid}").exists()
+
+
+def _vm_id(pid: int) -> VmId:
+    """The id that ``statsfd`` has for the one VM of a QEMU process; one of this reader's own if it is not known."""
+    own = os.getpid()
+    if pid != NOT_KNOWN:
+        try:
+            return vm_id_in_process(pid, start_ticks(pid), 0)
+        except OSError:
+            pass
+    return vm_id_in_process(own, start_ticks(own), -(1 << 32) - next(_monitors))
