@@ -162,12 +162,12 @@ def _in_base_units(descriptor: Descriptor, raw: F64Array) -> F64Array:
 def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
     """For each subject whether its counts are known, and the counts as whole numbers, 0 where they are not known."""
     real = counts.astype(np.float64)
-    known = (np.isfinite(real) & (real >= 0)).all(axis=-1)
-    known &= np.where(known[..., np.newaxis], real, 0).sum(axis=-1) < _COUNT_LIMIT
-    whole = np.where(known[..., np.newaxis], counts, 0).astype(np.uint64)
-    if (whole.astype(np.float64) != np.where(known[..., np.newaxis], real, 0)).any():
+    known = (np.isfinite(real) & (real >= 0)).all(axis=-1, keepdims=True)
+    known = known & (np.where(known, real, 0).sum(axis=-1, keepdims=True) < _COUNT_LIMIT)
+    whole = np.where(known, counts, 0).astype(np.uint64)
+    if (whole.astype(np.float64) != np.where(known, real, 0)).any():
         raise ValueError("counts are whole numbers, not rates")
-    return known, whole
+    return known[..., 0], whole
 
 
 def _ranks(count: U64Array, q: float) -> U64Array:
