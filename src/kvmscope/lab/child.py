@@ -163,8 +163,7 @@ class _Server:
                 case "go":
                     self._go()
                 case "stop":
-                    for occupant in self._occupants.values():
-                        occupant.stop()
+                    self._stop()
                 case "report":
                     self._report()
                 case "stats_fds":
@@ -186,6 +185,13 @@ class _Server:
         self._is_going = True
         for occupant in self._occupants.values():
             occupant.go(when_still=self._wake)
+
+    def _stop(self) -> None:
+        for occupant in self._occupants.values():
+            occupant.stop()
+        # Said again even if it was said before: Ctrl-C may have come while the parent read it.
+        self._is_going = True
+        self._tell_if_done()
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # the pipe is full of the same news

@@ -30,6 +30,7 @@ MAX_FDS = 200  # in one packet; the kernel takes 253
 PACKET = 1 << 20
 
 _CLOSE_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 60.0
 _ERRORS: Mapping[str, type[KvmscopeError]] = {kind.slug: kind for kind in (SourceError, Unavailable, PermissionNeeded)}
 
 
@@ -89,6 +90,11 @@ class Running:
         for child in self._children:
             child.wait_for("done", deadline)
         return self.report()
+
+    def wait_for_end(self, timeout_s: float) -> bool:
+        """Like ``wait_for_done``, but reaching the deadline is an answer: False."""
+        deadline = time.monotonic() + timeout_s
+        return all(child.hears("done", deadline) for child in self._children)
 
     def report(self) -> Report:
         """What every vCPU has done so far."""
@@ -151,9 +157,18 @@ class _Child:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._gone() from error
 
-    def wait_for(self, event: str, deadline: float) -> None:
+    def hears(self, event: str, deadline: float) -> bool:
+        """Whether the process says ``event`` before the deadline, or has said it."""
         while event not in self._heard:
-            self._receive(deadline)
+            try:
+                self._receive(deadline)
+            except TimeoutError:
+                return False
+        return True
+
+    def wait_for(self, event: str, deadline: float) -> None:
+        if not self.hears(event, deadline):
+            raise self._late()
 
     def report(self) -> list[VmReport]:
         self.tell("report")
@@ -189,18 +204,19 @@ class _Child:
             self.kill()
 
     def _answers(self, command: str) -> Iterator[dict[str, Any]]:
-        deadline = time.monotonic() + 60.0
-        while (answer := self._receive(deadline)).get("end") != command:
-            if answer.get("answer") == command:
-                yield answer
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        try:
+            while (answer := self._receive(deadline)).get("end") != command:
+                if answer.get("answer") == command:
+                    yield answer
+        except TimeoutError as error:
+            raise self._late() from error
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """The next packet; events are noted, failures raised. SourceError at the deadline or if the process is gone."""
+        """The next packet. Events are noted, failures raised; TimeoutError at the deadline."""
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, PACKET, MAX_FDS)
-        except TimeoutError as error:
-            raise SourceError(f"lab process {self.pid} has not answered in time") from error
         except ConnectionResetError as error:
             raise self._gone() from error
         if not data:
@@ -210,6 +226,9 @@ class _Child:
             raise _rebuild_error(message["failed"])
         self._heard.add(message.get("event", ""))
         return {**message, "fds": fds}
+
+    def _late(self) -> SourceError:
+        return SourceError(f"lab process {self.pid} has not answered in time")
 
     def _gone(self) -> SourceError:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -11,14 +11,12 @@ from enum import Enum
 from typing import Any
 
 from ..errors import UsageError
-from .workloads import WORKLOADS, Irqchip, Partner, Pit, Workload, find_workload
+from .workloads import Irqchip, Partner, Pit, Workload, find_workload
 
 BARE = "bare"
 CHURN = "churn"
 WITHOUT_GUESTS = (BARE, CHURN)
 """Not workloads of a guest: VMs that never run, and VMs that come and go."""
-
-ALL_NAMES = (*WORKLOADS, *WITHOUT_GUESTS)
 
 _UNTIL_STOPPED = 2**63 - 1
 _MAX_VCPUS = 1024

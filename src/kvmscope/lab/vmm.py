@@ -205,6 +205,8 @@ class _Runner:
         finally:
             self._ended_s = time.monotonic()
             self.state = state
+            if state is State.FAILED:
+                self.machine.stop()
             self.when_still()
         self._closing.wait()
 

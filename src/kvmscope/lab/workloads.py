@@ -8,6 +8,7 @@ Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as measured, since no released k
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -354,12 +355,8 @@ def find_engine(modules: Path = Path("/sys/module")) -> Engine | None:
 def find_workload(name: str) -> Workload:
     """The workload called ``name``; UsageError with the nearest names if there is none."""
     if name not in WORKLOADS:
-        import difflib
-
-        raise UsageError(
-            f"no workload is called {name!r}; there are {', '.join(WORKLOADS)}",
-            nearest=tuple(difflib.get_close_matches(name, WORKLOADS)),
-        )
+        nearest = tuple(difflib.get_close_matches(name, WORKLOADS))
+        raise UsageError(f"no workload is called {name!r}", nearest=nearest or tuple(WORKLOADS))
     return WORKLOADS[name]
 
 

@@ -1,0 +1,166 @@
+"""``kvmscope lab run``: real guests that do one thing, and what they did.
+
+They run until the count or the time is reached, or until Ctrl-C, which is a normal end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import SourceError
+from ..units import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from ..lab.spec import LabSpec, Report
+
+_UNITS_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_NEVER_S = 10.0 * 365 * 86400
+_STOP_TIMEOUT_S = 30.0
+
+
+def _parse_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value)
+    if match is None or match[2] not in _UNITS_S or not float(match[1]):
+        raise click.BadParameter(f"{value!r} is not a duration such as 10s, 500ms or 2m")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(",")) if value else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0,1,5") from error
+
+
+@click.command("run")
+@click.option("--workload", "-w", default="pio", show_default=True, help="What each guest does; --list lists them.")
+@click.option("--vms", default=1, show_default=True, metavar="N", help="VMs.")
+@click.option("--vcpus", default=1, show_default=True, metavar="N", help="vCPUs of each VM.")
+@click.option("--count", type=int, metavar="N", help="End when each vCPU has done its thing N times.")
+@click.option("--for", "for_s", callback=_parse_duration, metavar="TIME", help="End after this time, such as 10s.")
+@click.option("--name", default="", help="Name of the VMs, before their number.")
+@click.option("--vcpu-ids", callback=_parse_ids, metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
+@click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")
+@click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The timer chip in the kernel.")
+@click.option("--halt-poll-ns", type=int, metavar="NS", help="The longest that KVM polls before a halt sleeps.")
+@click.option("--period-us", default=1000, show_default=True, metavar="US", help="Time between timer interrupts.")
+@click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
+@click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
+@click.option("--stay", is_flag=True, help="Keep the VMs, still, until Ctrl-C, so that their stats can be read.")
+@click.option("--list", "wants_list", is_flag=True, help="List the workloads and leave.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def run(
+    *,
+    workload: str,
+    vms: int,
+    vcpus: int,
+    count: int | None,
+    for_s: float | None,
+    name: str,
+    vcpu_ids: tuple[int, ...],
+    irqchip: str | None,
+    pit: str | None,
+    halt_poll_ns: int | None,
+    period_us: int,
+    one_process: bool,
+    hold_stats_fds: bool,
+    stay: bool,
+    wants_list: bool,
+    as_json: bool,
+) -> None:
+    """Run real guests and report what each of them did.
+
+    \b
+    kvmscope lab run --vms 2 --vcpus 2 --workload halt --for 10s
+    kvmscope lab run --workload msi --count 1000 --json
+    """
+    from ..lab.spec import LabSpec
+    from ..lab.workloads import Irqchip, Pit
+
+    if wants_list:
+        _echo_workloads()
+        return
+    spec = LabSpec(
+        workload=workload,
+        vms=vms,
+        vcpus=vcpus,
+        count=count,
+        name=name,
+        vcpu_ids=vcpu_ids,
+        irqchip=Irqchip(irqchip) if irqchip else None,
+        pit=Pit(pit) if pit else None,
+        halt_poll_ns=halt_poll_ns,
+        period_us=period_us,
+        one_process=one_process,
+        hold_stats_fds=hold_stats_fds,
+    )
+    report = _run(spec, for_s=for_s, stay=stay, as_json=as_json)
+    if report is not None and report.errors:
+        raise SourceError("; ".join(report.errors))
+
+
+def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Report | None:
+    from ..lab import process
+
+    with process.start(spec) as running:
+        with _until_interrupt():
+            running.wait_for_ready()
+            running.go()
+            running.wait_for_end(_NEVER_S if for_s is None else for_s)
+        running.stop()
+        report = running.wait_for_done(_STOP_TIMEOUT_S)
+        _echo(report, as_json=as_json)
+        if stay and not report.errors:
+            click.echo("the VMs are still and stay until Ctrl-C", err=True)
+            with _until_interrupt():
+                threading.Event().wait()
+    return report
+
+
+@contextlib.contextmanager
+def _until_interrupt() -> Iterator[None]:
+    """Ends the block at Ctrl-C, as if it had come to its end."""
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
+
+
+def _echo_workloads() -> None:
+    from ..lab.workloads import WORKLOADS
+
+    for workload in WORKLOADS.values():
+        click.echo(f"{workload.name:8} {workload.does}")
+    click.echo("bare     (no guest: VMs that are made and never run)")
+    click.echo("churn    (no guest: VMs are made and unmade without pause, N times)")
+
+
+def _echo(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("VM", "PID", "vCPU", "TID", "state", "did", "IRQs", "time", "exits"):
+        is_text = title in ("VM", "state", "exits")
+        table.add_column(title, justify="left" if is_text else "right", overflow="fold")
+    for vm in report.vms:
+        if vm.churned is not None:
+            table.add_row(Text(vm.name), str(vm.pid), "", "", "churned", str(vm.churned))
+        elif not vm.vcpus:
+            table.add_row(Text(vm.name), str(vm.pid), "", "", "bare")
+        for vcpu in vm.vcpus:
+            exits = " ".join(f"{reason}:{format_count(count)}" for reason, count in vcpu.exits.items())
+            cells = (vm.pid, vcpu.id, vcpu.tid, vcpu.state.value, vcpu.did, vcpu.interrupts)
+            table.add_row(Text(vm.name), *map(str, cells), format_seconds(vcpu.elapsed_s), exits)
+    Console().print(table)
