@@ -1,1 +1,52 @@
-"""kvmscope: see inside KVM."""
+"""kvmscope: see inside KVM.
+
+    with kvmscope.open_host() as host:
+        sample = host.read()
+
+Importing this package loads no third-party package; each name below brings what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analysis.window import Window as Window
+    from .collect import Host as Host
+    from .collect import open_host as open_host
+    from .errors import FormatError as FormatError
+    from .errors import KvmscopeError as KvmscopeError
+    from .errors import PermissionNeeded as PermissionNeeded
+    from .errors import SourceError as SourceError
+    from .errors import Unavailable as Unavailable
+    from .errors import UsageError as UsageError
+    from .sample import Block as Block
+    from .sample import Gap as Gap
+    from .sample import Sample as Sample
+    from .sample import VcpuId as VcpuId
+    from .sample import VmId as VmId
+    from .schema import Descriptor as Descriptor
+    from .schema import Kind as Kind
+    from .schema import Schema as Schema
+    from .schema import Scope as Scope
+    from .schema import Unit as Unit
+
+_HOME = {
+    "Window": "analysis.window",
+    "Host": "collect",
+    "open_host": "collect",
+    **dict.fromkeys(
+        ("FormatError", "KvmscopeError", "PermissionNeeded", "SourceError", "Unavailable", "UsageError"), "errors"
+    ),
+    **dict.fromkeys(("Block", "Gap", "Sample", "VcpuId", "VmId"), "sample"),
+    **dict.fromkeys(("Descriptor", "Kind", "Schema", "Scope", "Unit"), "schema"),
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,184 @@
+"""The snapshot format: what one run of the BPF iterator leaves in memory, as columns.
+
+The other side of sources/bpf/snapshot.h, which has the meaning of every field. Pure: the caller maps the arrays.
+Rule: records are copied once, as they stand; every column is a view of that copy. A version, magic or size that is
+not the expected one is a FormatError.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+
+from ..errors import FormatError
+from ..sample import I64Array, U64Array
+
+MAGIC = 0x706F63736D766B
+VERSION = 1
+MAX_SLOTS = 4
+
+_HEADER = struct.Struct("=QIIQQIIII")
+_CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
+VM_HEAD_SIZE = 40
+VCPU_HEAD_SIZE = 24
+HEADER_SIZE = _HEADER.size
+CONTROL_SIZE = _CONTROL.size
+
+
+class SnapshotFlag(IntFlag):
+    """State of a whole run."""
+
+    BUSY = 1
+    OVERFLOW = 2
+    UNFINISHED = 4
+
+
+class VmFlag(IntFlag):
+    """Which fields of a VM's record were read."""
+
+    INHIBITS = 1
+    CREATED = 2
+
+
+class VcpuFlag(IntFlag):
+    """Which fields of a vCPU's record were read."""
+
+    APIC = 1
+    APICV = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """What the iterator's file says of its run; ``boot_ns`` is CLOCK_BOOTTIME when it began."""
+
+    flags: SnapshotFlag
+    generation: int
+    boot_ns: int
+    slot: int
+    vms: int
+    vcpus: int
+    vanished: int
+
+
+def parse_header(data: bytes) -> SnapshotHeader:
+    """The header of a run. Raises FormatError if it is short, foreign, or of another version."""
+    if len(data) != HEADER_SIZE:
+        raise FormatError("snapshot header", offset=0, expected=f"{HEADER_SIZE} bytes", got=f"{len(data)}")
+    magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished = _HEADER.unpack(data)
+    if magic != MAGIC:
+        raise FormatError("snapshot magic", offset=0, expected=f"{MAGIC:#x}", got=f"{magic:#x}")
+    if version != VERSION:
+        raise FormatError("snapshot version", offset=8, expected=str(VERSION), got=str(version))
+    if slot >= MAX_SLOTS:
+        raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
+    return SnapshotHeader(SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished)
+
+
+def parse_generation(control: bytes, slot: int) -> int:
+    """The generation that a slot has now; if it is not the header's, its records are being overwritten."""
+    return int(_CONTROL.unpack(control)[slot])
+
+
+@dataclass(frozen=True)
+class Records:
+    """Copied records of one array: shape (n, words) u64, heads included."""
+
+    words: U64Array
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def _u32(self, offset: int) -> I64Array:
+        return self.words.view(np.uint32)[:, offset // 4].astype(np.int64)
+
+    def _i32(self, offset: int) -> I64Array:
+        return self.words.view(np.int32)[:, offset // 4].astype(np.int64)
+
+
+class VmRecords(Records):
+    """Records of ``struct vm_record``."""
+
+    @property
+    def id(self) -> U64Array:
+        return self.words[:, 0]
+
+    @property
+    def created_ns(self) -> I64Array:
+        """CLOCK_REALTIME; only where ``flags`` has CREATED."""
+        return self.words[:, 1].astype(np.int64)
+
+    @property
+    def inhibits(self) -> U64Array:
+        """The inhibit word; only where ``flags`` has INHIBITS."""
+        return self.words[:, 2]
+
+    @property
+    def pid(self) -> I64Array:
+        """0: not visible to the reader."""
+        return self._i32(24)
+
+    @property
+    def vcpus(self) -> I64Array:
+        return self._u32(32)
+
+    @property
+    def flags(self) -> I64Array:
+        return self._u32(36)
+
+    @property
+    def stats(self) -> U64Array:
+        """Shape (n, words of the kernel's struct kvm_vm_stat)."""
+        return self.words[:, VM_HEAD_SIZE // 8 :]
+
+
+class VcpuRecords(Records):
+    """Records of ``struct vcpu_record``."""
+
+    @property
+    def vm(self) -> I64Array:
+        """Row in the VM records."""
+        return self._u32(0)
+
+    @property
+    def id(self) -> I64Array:
+        return self._u32(4)
+
+    @property
+    def tid(self) -> I64Array:
+        """0: it never ran, or not visible to the reader."""
+        return self._i32(8)
+
+    @property
+    def flags(self) -> I64Array:
+        return self._u32(12) & 0xFFFF
+
+    @property
+    def apicv_active(self) -> I64Array:
+        """0 or 1; only where ``flags`` has APICV."""
+        return self._u32(12) >> 16 & 0xFF
+
+    @property
+    def apic_base(self) -> U64Array:
+        """IA32_APIC_BASE; only where ``flags`` has APIC."""
+        return self.words[:, 2]
+
+    @property
+    def stats(self) -> U64Array:
+        """Shape (n, words of the kernel's struct kvm_vcpu_stat)."""
+        return self.words[:, VCPU_HEAD_SIZE // 8 :]
+
+
+def copy_records(array: memoryview, *, record_size: int, room: int, slot: int, count: int) -> U64Array:
+    """The first ``count`` records of one slot, copied: shape (count, record_size / 8).
+
+    Raises FormatError if the array is too small to hold them.
+    """
+    end = (slot * room + count) * record_size
+    if count > room or end > len(array):
+        raise FormatError("snapshot records", offset=len(array), expected=f"{count} of room {room}", got="fewer")
+    first = slot * room * record_size
+    words = np.frombuffer(array, np.uint64, count * record_size // 8, first)
+    return words.reshape(count, record_size // 8).copy()

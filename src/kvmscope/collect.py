@@ -1,0 +1,158 @@
+"""Choosing a source and reading from it: the one way in for every face and library user.
+
+``open_host`` tries the sources from the best down and keeps why each better one could not be had. ``Host`` joins what
+a source reads with what ``host`` knows of the processes behind it; it keeps no history and computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from .errors import SourceError, Unavailable, UsageError
+from .host.vmm import Identities, VmmProcess
+from .sample import NOT_KNOWN, Sample
+from .schema import Schema
+from .sources.base import Source
+
+
+def _open_pinned() -> Source:
+    from .sources.bpf.source import PinnedSource
+
+    return PinnedSource()
+
+
+def _open_bpf() -> Source:
+    from .sources.bpf.source import BpfSource
+
+    return BpfSource()
+
+
+def _open_statsfd() -> Source:
+    from .sources.statsfd import StatsFdSource
+
+    return StatsFdSource()
+
+
+def _open_published() -> Source:
+    from .sources.published import PublishedSource
+
+    return PublishedSource()
+
+
+SOURCES: Mapping[str, Callable[[], Source]] = {
+    "pinned": _open_pinned,
+    "bpf": _open_bpf,
+    "statsfd": _open_statsfd,
+    "published": _open_published,
+}
+"""Every source by name, the best first: ``pinned`` sees what ``bpf`` sees and costs no loading."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmIdentity:
+    """Who a VM is to a person. ``name`` is untrusted text; ``process`` is None if it could not be looked at."""
+
+    name: str
+    process: VmmProcess | None
+
+
+class Host:
+    """An opened source on this host; a context manager. Not for use by two threads at once."""
+
+    def __init__(self, source: Source, why_not: Mapping[str, SourceError]) -> None:
+        self._source = source
+        self._identities = Identities()
+        self.why_not = why_not
+
+    @property
+    def source(self) -> str:
+        """Name of the source that is read."""
+        return self._source.name
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas that samples can have blocks of."""
+        return self._source.schemas
+
+    def read(self) -> Sample:
+        """One sample of the whole host. Raises SourceError if the source is gone."""
+        return self._source.read()
+
+    def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
+        """For each row of ``sample.vms`` who it is. Several VMs of one process are told apart by ``#1``, ``#2`` …"""
+        pids = [int(pid) for pid in sample.vms.pid]
+        processes = self._identities.of({pid for pid in pids if pid != NOT_KNOWN})
+        return tuple(
+            VmIdentity(name, processes.get(pid))
+            for name, pid in zip(_distinct(_names(sample, processes)), pids, strict=True)
+        )
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
+    """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
+
+    ``groups`` are opt-in groups of statistics; none exists yet, so any name is a UsageError. Raises UsageError for a
+    source that there is not, PermissionNeeded or Unavailable if it (or with ``auto`` every source) cannot be had.
+    """
+    if groups:
+        raise UsageError(f"there is no group {groups[0]!r}")
+    if source == "auto":
+        return _open_best()
+    if source not in SOURCES:
+        raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(SOURCES)}")
+    return Host(SOURCES[source](), {})
+
+
+def _open_best() -> Host:
+    why_not: dict[str, SourceError] = {}
+    for name, open_source in SOURCES.items():
+        try:
+            return Host(open_source(), why_not)
+        except SourceError as error:
+            why_not[name] = error
+    reasons = "; ".join(f"{name}: {error.reason}" for name, error in why_not.items())
+    remedies = dict.fromkeys(error.remedy for error in why_not.values() if error.remedy)
+    raise Unavailable(f"no source works here ({reasons})", remedy="; ".join(remedies))
+
+
+def _names(sample: Sample, processes: Mapping[int, VmmProcess]) -> list[str]:
+    """A name a VM: the publisher's, else its VMM's, else the process id, else the opaque id."""
+
+    def name(row: int) -> str:
+        pid = int(sample.vms.pid[row])
+        process = processes.get(pid)
+        if sample.vms.label[row]:
+            return sample.vms.label[row]
+        if process is not None and process.name:
+            return process.name
+        if pid != NOT_KNOWN:
+            return f"{process.command}-{pid}" if process is not None else f"pid-{pid}"
+        return f"vm-{sample.vms.vm_id(row)}"
+
+    return [name(row) for row in range(len(sample.vms))]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    total: dict[str, int] = {}
+    for name in names:
+        total[name] = total.get(name, 0) + 1
+    seen: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if total[name] > 1:
+            seen[name] = seen.get(name, 0) + 1
+            names[row] = f"{name}#{seen[name]}"
+    return names

@@ -1,0 +1,120 @@
+"""Runs the iterator and copies what it left in memory. Knows nothing of what the words mean.
+
+One run: open the iterator's file, read the header, copy the records of its slot, then look whether the slot still has
+the header's generation; if another reader has taken it meanwhile, run again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from ...codec import snapshot
+from ...codec.snapshot import SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords, copy_records
+from ...errors import SourceError
+
+_ATTEMPTS = 1000
+
+
+class Overflow(SourceError):
+    """The host has more VMs or vCPUs than the loaded program has room for."""
+
+    def __init__(self, header: SnapshotHeader, layout: Layout) -> None:
+        room = f"{layout.vm_room} VMs with {layout.vcpu_room} vCPUs"
+        super().__init__(f"room for {room}, but {header.vms} with {header.vcpus} run here")
+        self.vms = header.vms
+        self.vcpus = header.vcpus
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How large the records of this kernel are, and how many fit. Sizes in bytes."""
+
+    vm_stat_size: int
+    vcpu_stat_size: int
+    vm_room: int
+    vcpu_room: int
+    slots: int
+
+    @property
+    def vm_size(self) -> int:
+        return snapshot.VM_HEAD_SIZE + self.vm_stat_size
+
+    @property
+    def vcpu_size(self) -> int:
+        return snapshot.VCPU_HEAD_SIZE + self.vcpu_stat_size
+
+    @property
+    def maps(self) -> dict[str, tuple[int, int]]:
+        """(value_size, max_entries) of the arrays that depend on the kernel and the host."""
+        return {
+            "vms": (self.vm_size, self.vm_room * self.slots),
+            "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
+        }
+
+    def constants(self, secret: bytes) -> bytes:
+        """The program's ``config``; ``secret`` is 16 random bytes."""
+        return secret + struct.pack("=IIIxxxx", self.slots, self.vm_room, self.vcpu_room)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of the iterator gave."""
+
+    header: SnapshotHeader
+    vms: VmRecords
+    vcpus: VcpuRecords
+
+
+class Arena:
+    """The arrays of one loaded program, mapped read-only, and a way to run it."""
+
+    def __init__(self, layout: Layout, fds: Mapping[str, int], open_iterator: Callable[[], int]) -> None:
+        self._layout = layout
+        self._open_iterator = open_iterator
+        map_readonly = partial(mmap.mmap, prot=mmap.PROT_READ)
+        self._control = map_readonly(fds["control"], mmap.PAGESIZE)
+        self._vms = map_readonly(fds["vms"], _pages(layout.vm_size * layout.vm_room * layout.slots))
+        self._vcpus = map_readonly(fds["vcpus"], _pages(layout.vcpu_size * layout.vcpu_room * layout.slots))
+
+    def close(self) -> None:
+        for mapped in (self._control, self._vms, self._vcpus):
+            mapped.close()
+
+    def read(self) -> Run:
+        """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""
+        for _ in range(_ATTEMPTS):
+            header = self._run()
+            if SnapshotFlag.OVERFLOW in header.flags:
+                raise Overflow(header, self._layout)
+            if SnapshotFlag.BUSY not in header.flags:
+                run = self._copy(header)
+                if snapshot.parse_generation(self._control[: snapshot.CONTROL_SIZE], header.slot) == header.generation:
+                    return run
+            os.sched_yield()
+        raise SourceError("other readers keep all slots of the iterator busy", remedy="attach with more slots")
+
+    def _run(self) -> SnapshotHeader:
+        fd = self._open_iterator()
+        try:
+            return snapshot.parse_header(os.read(fd, mmap.PAGESIZE))
+        finally:
+            os.close(fd)
+
+    def _copy(self, header: SnapshotHeader) -> Run:
+        layout, slot = self._layout, header.slot
+        with memoryview(self._vms) as array:
+            vms = copy_records(array, record_size=layout.vm_size, room=layout.vm_room, slot=slot, count=header.vms)
+        with memoryview(self._vcpus) as array:
+            vcpus = copy_records(
+                array, record_size=layout.vcpu_size, room=layout.vcpu_room, slot=slot, count=header.vcpus
+            )
+        return Run(header, VmRecords(vms), VcpuRecords(vcpus))
+
+
+def _pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,0 +1,67 @@
+"""Loads the iterator and leaves it pinned, or takes it away. Root only; what is read later needs no root."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import PermissionNeeded
+from ..kvm_schema import read_kvm_schemas
+from . import pins
+from .arena import Layout
+from .source import load_program
+
+DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS = 1024, 8192, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What stands after ``attach``: ``kept`` if it was there already, ``memory_bytes`` held in the kernel for it."""
+
+    directory: Path
+    kept: bool
+    memory_bytes: int
+
+
+def attach(
+    *,
+    gid: int,
+    mode: int = 0o440,
+    root: Path = pins.ROOT,
+    vms: int = DEFAULT_VMS,
+    vcpus: int = DEFAULT_VCPUS,
+    slots: int = DEFAULT_SLOTS,
+) -> Attached:
+    """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
+
+    Idempotent: what is already attached is kept if it is of this version, belongs to the kvm that is loaded and has
+    room enough; access is set in any case. Raises PermissionNeeded or Unavailable.
+    """
+    _need_root()
+    schemas = read_kvm_schemas()
+    layout = Layout(schemas.vm.data_size, schemas.vcpu.data_size, vms, vcpus, slots)
+    memory = sum(size * entries for size, entries in layout.maps.values())
+    directory = pins.directory_in(root)
+    if pins.is_current(root, layout):
+        pins.set_access(directory, gid=gid, mode=mode)
+        return Attached(directory, kept=True, memory_bytes=memory)
+    bpf = load_program(layout)
+    try:
+        link = bpf.attach_map_iterator("read_host", "control")
+        meta = pins.Meta(layout, schemas, pins.kvm_inode(), pins.running_kernel())
+        pins.pin_program(bpf, link, meta, root=root, gid=gid, mode=mode)
+    finally:
+        bpf.close()
+    return Attached(directory, kept=False, memory_bytes=memory)
+
+
+def detach(root: Path = pins.ROOT) -> bool:
+    """Take away whatever any version attached under ``root``; False if there was nothing. Raises PermissionNeeded."""
+    _need_root()
+    return pins.remove(root)
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise PermissionNeeded("attaching and detaching need root", remedy="sudo kvmscope attach")

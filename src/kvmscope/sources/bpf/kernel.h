@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The few members of kernel structures that kvmscope reads, by name.
+ *
+ * Only names and rough types matter: at load libbpf looks each member up in the BTF of the running kernel (vmlinux, and
+ * kvm where that is a module) and writes its real offset into the program. So one object file fits every kernel, and no
+ * generated vmlinux.h is needed to build it. A member that only some kernels have is asked for with
+ * bpf_core_field_exists(). A name after ___ is a "flavour": another shape of the same kernel structure.
+ */
+#ifndef KVMSCOPE_KERNEL_H
+#define KVMSCOPE_KERNEL_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+typedef __u64 u64;
+typedef __u32 u32;
+typedef __s32 s32;
+typedef __u16 u16;
+typedef __u8 u8;
+typedef _Bool bool;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct { int counter; } atomic_t;
+
+struct list_head { struct list_head *next, *prev; };
+struct hlist_node { struct hlist_node *next, **pprev; };
+struct hlist_head { struct hlist_node *first; };
+
+/* -- processes ------------------------------------------------------------------------------------------------- */
+struct pid_namespace;
+struct upid { int nr; struct pid_namespace *ns; };
+struct pid { unsigned int level; struct upid numbers[1]; };
+
+struct mmu_notifier_subscriptions { struct hlist_head list; };
+struct mmu_notifier { struct hlist_node hlist; };
+struct task_struct;
+struct mm_struct {
+	struct mmu_notifier_subscriptions *notifier_subscriptions;
+	struct task_struct *owner; /* only with CONFIG_MEMCG */
+};
+
+struct signal_struct { struct list_head thread_head; };
+struct task_struct {
+	unsigned int flags;
+	struct list_head tasks;
+	struct list_head thread_node;
+	struct signal_struct *signal;
+	struct mm_struct *mm;
+	int tgid;
+	struct task_struct *real_parent;
+	struct pid *thread_pid;
+};
+
+/* -- the debugfs directory of a VM, whose inode tells when it was made -------------------------------------------- */
+struct timespec64 { long long tv_sec; long tv_nsec; };
+struct inode {
+	unsigned long i_ino;
+	long long i_ctime_sec; /* 6.11 and later */
+	u32 i_ctime_nsec;
+};
+struct inode___6_6 { struct timespec64 __i_ctime; }; /* 6.6 to 6.10 */
+struct inode___5_0 { struct timespec64 i_ctime; };   /* up to 6.5 */
+struct dentry { struct inode *d_inode; };
+
+/* -- KVM --------------------------------------------------------------------------------------------------------- */
+struct xarray { void *xa_head; };
+struct xa_node { unsigned char shift; void *slots[64]; };
+
+struct kvm_vm_stat { u64 first; };
+struct kvm_vcpu_stat { u64 first; };
+
+struct kvm_arch {
+	unsigned long apicv_inhibit_reasons; /* x86 */
+};
+struct kvm {
+	struct mm_struct *mm;
+	struct xarray vcpu_array; /* 5.17 and later */
+	atomic_t online_vcpus;
+	struct kvm_vm_stat stat;
+	struct kvm_arch arch;
+	struct mmu_notifier mmu_notifier;
+	struct dentry *debugfs_dentry;
+	char stats_id[48];
+};
+
+struct kvm_lapic { bool apicv_active; };
+struct kvm_vcpu_arch {
+	u64 apic_base;          /* x86 */
+	struct kvm_lapic *apic; /* x86 */
+};
+struct kvm_vcpu {
+	struct kvm *kvm;
+	int vcpu_id;
+	struct pid *pid;
+	struct kvm_vcpu_arch arch;
+	struct kvm_vcpu_stat stat;
+};
+
+#pragma clang attribute pop
+
+/* The context of an iterator over the elements of a map (include/linux/bpf.h, bpf_iter__bpf_map_elem). */
+struct seq_file;
+struct bpf_map;
+struct bpf_iter_meta { struct seq_file *seq; u64 session_id; u64 seq_num; } __attribute__((preserve_access_index));
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+} __attribute__((preserve_access_index));
+
+#endif

@@ -1,0 +1,230 @@
+"""The few calls of libbpf that kvmscope needs, through ctypes. Not a general binding.
+
+libbpf does what must not be done twice: it fits the program to the running kernel from BTF (CO-RE). Its log is
+collected, never printed; what it said stands in the error. Needs Debian's ``libbpf1`` (1.0 or later).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from ...errors import PermissionNeeded, SourceError, Unavailable
+
+_PRINT_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_WARN = 0
+_LOG_LINES = 400
+
+
+class _MapInfo(ctypes.Structure):
+    """``union bpf_iter_link_info`` in its ``map`` form."""
+
+    _fields_ = (("map_fd", ctypes.c_uint32), ("rest", ctypes.c_uint32 * 3))
+
+
+class _IterOptions(ctypes.Structure):
+    """``struct bpf_iter_attach_opts``."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_len", ctypes.c_uint32))
+
+
+_POINTER_RESULTS = (
+    "bpf_object__open_mem",
+    "bpf_object__find_map_by_name",
+    "bpf_object__find_program_by_name",
+    "bpf_program__attach_iter",
+    "bpf_map__initial_value",
+)
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """libbpf, with its log caught. Raises Unavailable if it is not installed."""
+    try:
+        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise Unavailable(f"libbpf 1.x is not installed ({error})", remedy="apt install libbpf1") from error
+    for name in _POINTER_RESULTS:
+        getattr(lib, name).restype = ctypes.c_void_p
+    lib.libbpf_set_print(_COLLECT)
+    return lib
+
+
+_log: list[str] = []
+
+
+def _collect(level: int, template: bytes, arguments: int) -> int:
+    text = ctypes.create_string_buffer(1 << 16)
+    ctypes.CDLL(None).vsnprintf(text, len(text), template, ctypes.c_void_p(arguments))
+    if level == _WARN and len(_log) < _LOG_LINES:
+        _log.append(text.value.decode(errors="replace").rstrip())
+    return 0
+
+
+_COLLECT = _PRINT_FN(_collect)  # kept here, since libbpf keeps only a pointer
+
+
+class BpfObject:
+    """One object file, opened; configure it, then ``load``. Closing it unloads whatever is not pinned."""
+
+    def __init__(self, data: bytes) -> None:
+        self._lib = library()
+        self._data = data  # libbpf keeps pointers into it
+        pointer = self._lib.bpf_object__open_mem(data, ctypes.c_size_t(len(data)), None)
+        if not pointer:
+            raise Unavailable("libbpf could not open the BPF object", errno=ctypes.get_errno())
+        self._object = ctypes.c_void_p(pointer)
+        self._links: list[ctypes.c_void_p] = []
+
+    def close(self) -> None:
+        for link in self._links:
+            self._lib.bpf_link__destroy(link)
+        self._links.clear()
+        if self._object:
+            self._lib.bpf_object__close(self._object)
+            self._object = ctypes.c_void_p()
+
+    def _map(self, name: str) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._lib.bpf_object__find_map_by_name(self._object, name.encode()))
+
+    def resize_map(self, name: str, *, value_size: int, max_entries: int) -> None:
+        found = self._map(name)
+        self._lib.bpf_map__set_value_size(found, ctypes.c_uint32(value_size))
+        self._lib.bpf_map__set_max_entries(found, ctypes.c_uint32(max_entries))
+
+    def set_constants(self, data: bytes) -> None:
+        """The ``const volatile`` variables, in the layout of the object's .rodata."""
+        size = ctypes.c_size_t()
+        place = self._lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
+        if size.value != len(data):
+            raise Unavailable(f"the BPF object has {size.value} bytes of constants, not {len(data)}: rebuild it")
+        ctypes.memmove(place, data, len(data))
+
+    def load(self) -> None:
+        """Fit to this kernel, verify and load. Raises PermissionNeeded or Unavailable with the kernel's reason."""
+        _log.clear()
+        result = self._lib.bpf_object__load(self._object)
+        if result:
+            raise _explain(-result, list(_log))
+
+    def map_fd(self, name: str) -> int:
+        return int(self._lib.bpf_map__fd(self._map(name)))
+
+    def attach_map_iterator(self, program: str, map_name: str) -> int:
+        """A link that runs ``program`` for each element of a map when its file is read; returns the link's fd."""
+        found = ctypes.c_void_p(self._lib.bpf_object__find_program_by_name(self._object, program.encode()))
+        info = _MapInfo(self.map_fd(map_name))
+        place = ctypes.cast(ctypes.byref(info), ctypes.c_void_p)
+        options = _IterOptions(ctypes.sizeof(_IterOptions), place, ctypes.sizeof(info))
+        link = self._lib.bpf_program__attach_iter(found, ctypes.byref(options))
+        if not link:
+            raise _explain(ctypes.get_errno(), list(_log))
+        self._links.append(ctypes.c_void_p(link))
+        return int(self._lib.bpf_link__fd(self._links[-1]))
+
+
+def open_iterator(link_fd: int) -> int:
+    """A file whose first read runs the program once."""
+    fd = int(library().bpf_iter_create(link_fd))
+    if fd < 0:
+        raise Unavailable("the iterator could not be opened", errno=-fd)
+    return fd
+
+
+def pin(fd: int, path: Path) -> None:
+    """Give a map or link a name in a BPF file system, so that it outlives this process."""
+    result = library().bpf_obj_pin(fd, os.fsencode(path))
+    if result:
+        raise SourceError(f"{path} could not be pinned: {os.strerror(-result)}", path=str(path), errno=-result)
+
+
+_BPF_OBJ_GET = 7
+_BPF_F_RDONLY = 1 << 3
+_SYSCALL_BPF: Mapping[str, int] = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+
+
+class _ObjAttributes(ctypes.Structure):
+    """``union bpf_attr`` as BPF_OBJ_GET reads it."""
+
+    _fields_ = (("pathname", ctypes.c_uint64), ("bpf_fd", ctypes.c_uint32), ("file_flags", ctypes.c_uint32))
+
+
+def open_pinned_map(path: Path) -> int:
+    """A pinned map, for reading; needs no privilege but the file's mode, and no libbpf. Raises OSError."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = _ObjAttributes(ctypes.addressof(name), 0, _BPF_F_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYSCALL_BPF.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"the number of bpf(2) on {platform.machine()} is not known here")
+    fd = libc.syscall(number, _BPF_OBJ_GET, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    return int(fd)
+
+
+def load_object(data: bytes, *, maps: Mapping[str, tuple[int, int]], constants: bytes) -> BpfObject:
+    """Open, configure and load an object; ``maps`` gives (value_size, max_entries) by name. Close what you get."""
+    bpf = BpfObject(data)
+    try:
+        for name, (value_size, max_entries) in maps.items():
+            bpf.resize_map(name, value_size=value_size, max_entries=max_entries)
+        bpf.set_constants(constants)
+        bpf.load()
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf
+
+
+def _explain(code: int, log: list[str]) -> SourceError:
+    said = next((line for line in reversed(log) if line), os.strerror(code))
+    if code in (errno.EPERM, errno.EACCES) and not _is_privileged():
+        return PermissionNeeded(
+            "loading a BPF program needs CAP_BPF and CAP_PERFMON",
+            remedy="run as root, or have root run `kvmscope attach` once",
+            errno=code,
+        )
+    if _lockdown() == "confidentiality":
+        return Unavailable(
+            "the kernel is locked down for confidentiality, which closes BPF to kernel memory",
+            remedy="lockdown=integrity is enough for kvmscope; else use the statsfd or qmp source",
+            path=_LOCKDOWN,
+            errno=code,
+        )
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return Unavailable(
+            "this kernel has no BTF, which tells where things lie in it",
+            remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
+            path="/sys/kernel/btf/vmlinux",
+            errno=code,
+        )
+    return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
+
+
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+
+
+def _lockdown() -> str | None:
+    """The mode in brackets; None if it cannot be read."""
+    try:
+        text = Path(_LOCKDOWN).read_text(encoding="ascii")
+    except OSError:
+        return None
+    return text.partition("[")[2].partition("]")[0] or None
+
+
+_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+
+
+def _is_privileged() -> bool:
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("CapEff:"):
+            mask = int(line.split()[1], 16)
+            return bool(mask >> _CAP_SYS_ADMIN & 1 or (mask >> _CAP_BPF & 1 and mask >> _CAP_PERFMON & 1))
+    return False

@@ -1,0 +1,244 @@
+"""Keeps the iterator loaded for readers without privileges: a BPF file system of kvmscope's own, and what is in it.
+
+    /run/kvmscope/          a mount of type bpf, so that detaching it frees everything
+        v1/                 version of the snapshot format; an upgrade attaches beside it
+            read            the iterator: open and read is one run
+            control vms vcpus   the arrays that a run fills
+            meta            JSON: schemas, sizes, and which kvm they belong to
+
+The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root may enter.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import errno
+import json
+import mmap
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...codec.snapshot import VERSION
+from ...errors import FormatError, PermissionNeeded, SourceError, Unavailable
+from ..kvm_schema import KvmSchemas
+from . import libbpf
+from .arena import Layout
+
+ROOT = Path("/run/kvmscope")
+META_SIZE = 65536
+_FORMAT = "kvmscope-pins/1"
+_KVM_MODULE = Path("/sys/module/kvm")
+_MAPS = ("control", "vms", "vcpus", "meta")
+_ITERATOR = "read"
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a reader must know of a pinned iterator. ``kvm_inode`` names one loading of the kvm module."""
+
+    layout: Layout
+    schemas: KvmSchemas
+    kvm_inode: int
+    kernel: str
+
+    def check_kvm(self) -> None:
+        """Raises Unavailable if kvm was loaded anew: the program's offsets may belong to another build of it."""
+        if kvm_inode() != self.kvm_inode:
+            raise Unavailable("the kvm module was reloaded since `kvmscope attach`", remedy="as root: kvmscope attach")
+
+    def encode(self) -> bytes:
+        layout = {name: getattr(self.layout, name) for name in Layout.__slots__}
+        text = {
+            "format": _FORMAT,
+            "kernel": self.kernel,
+            "kvm_inode": self.kvm_inode,
+            "layout": layout,
+            "schemas": [base64.b64encode(data).decode() for data in self.schemas.files],
+        }
+        return json.dumps(text).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Meta:
+        """Raises FormatError on anything that ``encode`` of this version would not give."""
+        try:
+            text: dict[str, Any] = json.loads(data.rstrip(b"\0"))
+            if text["format"] != _FORMAT:
+                raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=str(text["format"]))
+            vm, vcpu = (base64.b64decode(part) for part in text["schemas"])
+            return cls(
+                Layout(**text["layout"]), KvmSchemas.from_files(vm, vcpu), text["kvm_inode"], str(text["kernel"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=repr(error)) from error
+
+
+def kvm_inode() -> int:
+    """Changes when the kvm module is loaded anew; 0 if there is none."""
+    try:
+        return _KVM_MODULE.stat().st_ino
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """An opened pinned iterator; ``fds`` may be closed once they are mapped."""
+
+    meta: Meta
+    fds: Mapping[str, int]
+    iterator: Path
+
+    def close(self) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+def directory_in(root: Path) -> Path:
+    """Where this version's pins are."""
+    return root / f"v{VERSION}"
+
+
+def open_pinned(root: Path = ROOT) -> Pinned:
+    """Raises Unavailable if nothing usable is attached, PermissionNeeded if this user may not read it."""
+    directory = directory_in(root)
+    fds: dict[str, int] = {}
+    try:
+        for name in _MAPS:
+            fds[name] = libbpf.open_pinned_map(directory / name)
+        os.close(os.open(directory / _ITERATOR, os.O_RDONLY | os.O_CLOEXEC))
+        meta = _read_meta(fds["meta"])
+        meta.check_kvm()
+    except BaseException as error:
+        for fd in fds.values():
+            os.close(fd)
+        if isinstance(error, OSError):
+            raise _explain(error, directory) from error
+        raise
+    return Pinned(meta, fds, directory / _ITERATOR)
+
+
+def _read_meta(fd: int) -> Meta:
+    with mmap.mmap(fd, META_SIZE, prot=mmap.PROT_READ) as mapped:
+        return Meta.parse(bytes(mapped))
+
+
+def _explain(error: OSError, directory: Path) -> SourceError:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionNeeded(
+            f"this user may not read {directory}",
+            remedy=f"join its group ({_group_of(directory)}), or as root: kvmscope attach --group GROUP",
+            path=str(directory),
+            errno=error.errno,
+        )
+    if error.errno == errno.ENOENT:
+        other = sorted(path.name for path in directory.parent.glob("v*"))
+        what = f"what is attached is of another version ({', '.join(other)})" if other else "nothing is attached"
+        return Unavailable(what, remedy="as root: kvmscope attach", path=str(directory), errno=error.errno)
+    return Unavailable(f"{directory}: {error.strerror}", path=str(directory), errno=error.errno)
+
+
+def _group_of(directory: Path) -> str:
+    try:
+        return directory.group()
+    except (OSError, KeyError):
+        return directory.parent.group() if directory.parent.exists() else "unknown"
+
+
+# -- attach and detach: root only ------------------------------------------------------------------------------------
+
+
+def is_current(root: Path, layout: Layout) -> bool:
+    """Whether what is attached serves at least ``layout`` on the kvm that is loaded now."""
+    try:
+        pinned = open_pinned(root)
+    except (SourceError, FormatError):
+        return False
+    pinned.close()
+    have = pinned.meta.layout
+    return (have.vm_stat_size, have.vcpu_stat_size, have.slots) == (
+        layout.vm_stat_size,
+        layout.vcpu_stat_size,
+        layout.slots,
+    ) and (have.vm_room >= layout.vm_room and have.vcpu_room >= layout.vcpu_room)
+
+
+def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, gid: int, mode: int) -> Path:
+    """Pin a loaded program in place of any of the same version; readers see the old one or the new one."""
+    _mount(root)
+    final = directory_in(root)
+    new = final.with_suffix(".new")
+    _remove_directory(new)
+    new.mkdir(mode=0o700)
+    with mmap.mmap(bpf.map_fd("meta"), META_SIZE) as mapped:
+        encoded = meta.encode()
+        mapped[: len(encoded)] = encoded
+    for name in _MAPS:
+        libbpf.pin(bpf.map_fd(name), new / name)
+    libbpf.pin(link_fd, new / _ITERATOR)
+    set_access(new, gid=gid, mode=mode)
+    _remove_directory(final)
+    new.rename(final)
+    return final
+
+
+def set_access(directory: Path, *, gid: int, mode: int) -> None:
+    """Let ``gid`` read; ``mode`` is that of the files, and the directory gets x wherever they have r."""
+    for path in directory.iterdir():
+        os.chown(path, 0, gid)
+        path.chmod(mode)
+    os.chown(directory, 0, gid)
+    directory.chmod(mode & 0o444 | (mode & 0o444) >> 2 | 0o700)
+
+
+def remove(root: Path) -> bool:
+    """Take away everything that was attached, of any version, and the mount. False if there was nothing."""
+    if not _is_mounted(root):
+        return False
+    for directory in root.iterdir():
+        _remove_directory(directory)
+    if _libc().umount2(os.fsencode(root), 0):
+        code = ctypes.get_errno()
+        raise SourceError(f"{root} could not be unmounted: {os.strerror(code)}", path=str(root), errno=code)
+    root.rmdir()
+    return True
+
+
+def _remove_directory(directory: Path) -> None:
+    if directory.is_dir():
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+
+
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+
+
+def _mount(root: Path) -> None:
+    if _is_mounted(root):
+        return
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    if _libc().mount(b"kvmscope", os.fsencode(root), b"bpf", flags, b"mode=0755"):
+        code = ctypes.get_errno()
+        raise SourceError(f"a BPF file system could not be mounted at {root}: {os.strerror(code)}", errno=code)
+
+
+def _is_mounted(root: Path) -> bool:
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        place, _, kind = line.partition(" - ")
+        if place.split()[4] == str(root) and kind.split()[0] == "bpf":
+            return True
+    return False
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def running_kernel() -> str:
+    return platform.release()
