@@ -1,0 +1,94 @@
+"""``kvmscope lab kernel``: run a command inside a stock kernel under emulation, with AVIC on or off.
+
+stdout and stderr are the command's, and so is the exit code; what went wrong around it is an error of kvmscope.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+
+
+@click.command("kernel")
+@click.option("--avic", type=click.Choice(["0", "1"]), default="1", show_default=True, help="AVIC off, or forced on.")
+@click.option(
+    "--module-param", "parameters", multiple=True, metavar="MODULE.NAME=VALUE", help="Set one more parameter."
+)
+@click.option("--memory", "memory_mb", default=1024, show_default=True, metavar="MB", help="Memory of the machine.")
+@click.option("--timeout", "timeout_s", default=300.0, show_default=True, metavar="S", help="Give up after this long.")
+@click.option("--put", multiple=True, metavar="HOST:GUEST", help="Lay a file or directory in the machine.")
+@click.option("--get", multiple=True, metavar="GUEST:HOST", help="Bring a file or directory back.")
+@click.option("--fresh", is_flag=True, help="Take the newest packages, not those in the cache.")
+@click.option("--list", "wants_list", is_flag=True, help="List the kernels and leave.")
+@click.argument("name", required=False)
+@click.argument("command", nargs=-1)
+def kernel(
+    *,
+    name: str | None,
+    command: tuple[str, ...],
+    avic: str,
+    parameters: tuple[str, ...],
+    memory_mb: int,
+    timeout_s: float,
+    put: tuple[str, ...],
+    get: tuple[str, ...],
+    fresh: bool,
+    wants_list: bool,
+) -> None:
+    """Boot the stock kernel NAME in software emulation and run COMMAND in it, as root, with this kvmscope inside.
+
+    \b
+    kvmscope lab kernel 6.12 -- kvmscope check
+    kvmscope lab kernel 6.1 --put tests:/root/tests -- python3 -m pytest /root/tests/codec
+    """
+    from ..lab import kernels
+
+    if wants_list:
+        click.echo("\n".join(kernels.kernel_names()))
+        return
+    if name is None or not command:
+        raise click.UsageError("name a kernel and, after --, a command; --list lists the kernels")
+    wanted = dict(_split(text, "--get GUEST:HOST") for text in get)
+    if fresh:
+        kernels.prepare(name, fresh=True)
+    result = kernels.run(
+        name,
+        command,
+        avic=avic == "1",
+        module_parameters=parameters,
+        put={guest: Path(host) for host, guest in (_split(text, "--put HOST:GUEST") for text in put)},
+        get=tuple(wanted),
+        memory_mb=memory_mb,
+        timeout_s=timeout_s,
+    )
+    sys.stdout.write(result.stdout)
+    sys.stderr.write(result.stderr)
+    missing = [guest for guest, host in wanted.items() if not _save(result.files, guest, Path(host))]
+    if missing:
+        raise UsageError(f"the machine has no {', '.join(missing)}; the command ended with {result.exit_code}")
+    sys.exit(result.exit_code)
+
+
+def _split(text: str, form: str) -> tuple[str, str]:
+    left, colon, right = text.partition(":")
+    if not (left and colon and right):
+        raise click.UsageError(f"{text!r} is not {form}")
+    return left, right
+
+
+def _save(files: dict[str, bytes], guest: str, host: Path) -> bool:
+    """Write a guest's file, or all files below a directory of it, to this machine; False if there is none."""
+    found = {path: data for path, data in files.items() if path == guest or path.startswith(guest.rstrip("/") + "/")}
+    for path, data in found.items():
+        target = host / path[len(guest) :].lstrip("/") if path != guest else host
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    kernel()

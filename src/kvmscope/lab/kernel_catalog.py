@@ -1,0 +1,70 @@
+"""Which stock kernels the lab can boot, as ``kernels.toml`` lists them.
+
+It knows names and where their packages are; it downloads nothing (``kernel_packages``), boots nothing (``emulate``).
+Rule: an entry of the file with a key missing or one too many is an error, not a default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+_FILE = Path(__file__).with_name("kernels.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """One kernel: what it is called here, and where its newest package is found."""
+
+    name: str
+    arch: str
+    """Debian's word for it: ``amd64`` or ``arm64``."""
+    series: str
+    suites: tuple[str, ...]
+    package: str
+    modules: tuple[str, ...]
+
+    @property
+    def has_apicv(self) -> bool:
+        """Whether its KVM has AVIC at all: arm64 has nothing of that name."""
+        return self.arch == "amd64"
+
+
+@dataclass(frozen=True, slots=True)
+class UserlandSpec:
+    """What a guest has beside its kernel."""
+
+    python: str
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    wheels: tuple[str, ...]
+
+
+@cache
+def load_catalog() -> tuple[dict[str, KernelSpec], UserlandSpec]:
+    """The kernels by name, in the order of the file, and the userland."""
+    document = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    kernels = {name: KernelSpec(name=name, **_frozen(entry)) for name, entry in document["kernels"].items()}
+    return kernels, UserlandSpec(**_frozen(document["userland"]))
+
+
+def kernel_names() -> tuple[str, ...]:
+    """Every name that ``find_kernel`` knows."""
+    return tuple(load_catalog()[0])
+
+
+def find_kernel(name: str) -> KernelSpec:
+    """The kernel of that name; UsageError, with the names that there are, if it is none."""
+    kernels = load_catalog()[0]
+    if name not in kernels:
+        raise UsageError(f"no kernel called {name!r}; there are {', '.join(kernels)}")
+    return kernels[name]
+
+
+def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
