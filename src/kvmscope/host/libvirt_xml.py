@@ -1,0 +1,236 @@
+"""What libvirt has written down about a VM: its domain XML, running or defined.
+
+Reads files only and never talks to libvirtd, so it cannot block on a job and needs no library. The running state
+(``/run/libvirt/qemu/NAME.xml``, by default for root alone) is what the VM was started with; the definition
+(``/etc/libvirt/qemu/NAME.xml``) is what its next start will use. What QEMU was really told is in its command line
+(``qemu_args``), which wins where the two differ.
+
+Rule: what the XML does not say is None; libvirt's defaults are not filled in. Names are untrusted, so none of them may
+lead to another directory, and a root that a container controls (``/proc/PID/root``) is only safe as far as the last
+part of the path: that part is never followed if it is a link. No document type, entity or network is ever processed.
+
+Source: libvirt docs/formatdomain.rst and src/conf/domain_conf.c, src/qemu/qemu_domain.c (``<domstatus>``), 9.0 to 11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from ..errors import FormatError
+from .procfs import read_file
+
+MAX_BYTES: Final = 4 << 20
+"""A domain with hundreds of disks stays far below."""
+
+_MAX_DEPTH = 64
+
+_RUNNING = "run/libvirt/qemu"
+_DEFINED = "etc/libvirt/qemu"
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """``<timer>`` of ``<clock>``; ``present`` and ``tick_policy`` None if not given."""
+
+    name: str
+    present: bool | None
+    tick_policy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CpuFeature:
+    """``<feature>`` of ``<cpu>``; ``policy``: ``force``, ``require``, ``optional``, ``disable``, ``forbid``."""
+
+    name: str
+    policy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Iommu:
+    """``<iommu>``: ``model`` is ``intel``, ``amd``, ``virtio``, ``smmuv3``; the switches None if not given."""
+
+    model: str | None
+    interrupt_remapping: bool | None
+    eim: bool | None
+    xtsup: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtDomain:
+    """One domain as libvirt wrote it.
+
+    ``is_running``: read from the running state. ``hyperv_mode``: ``custom`` or ``passthrough``. ``hyperv``: name of
+    each enlightenment, and whether it is on. ``apic``, ``pae``: whether the element stands there. ``ioapic_driver``:
+    ``kvm`` or ``qemu`` (``qemu`` is kernel_irqchip=split). ``vcpus``: the most there can be; ``current_vcpus``: at the
+    start. ``vcpu_threads``: libvirt's vCPU number (QEMU's cpu_index, not the APIC id), thread id; only while running.
+    """
+
+    is_running: bool
+    type: str | None
+    name: str | None
+    uuid: str | None
+    pid: int | None
+    machine: str | None
+    vcpus: int | None
+    current_vcpus: int | None
+    apic: bool
+    pae: bool
+    ioapic_driver: str | None
+    hyperv_mode: str | None
+    hyperv: tuple[tuple[str, bool], ...]
+    timers: tuple[Timer, ...]
+    launch_security: str | None
+    cpu_mode: str | None
+    cpu_model: str | None
+    cpu_features: tuple[CpuFeature, ...]
+    iommu: Iommu | None
+    vcpu_threads: tuple[tuple[int, int], ...]
+
+    def hyperv_flag(self, name: str) -> bool | None:
+        """Whether an enlightenment (``synic``, ``avic``, ``stimer``) is switched on or off; None if not mentioned."""
+        return dict(self.hyperv).get(name)
+
+    def timer(self, name: str) -> Timer | None:
+        return next((timer for timer in self.timers if timer.name == name), None)
+
+
+def read_domain(name: str, *, root: str = "/") -> LibvirtDomain | None:
+    """The domain called ``name`` below ``root``: as it runs, else as it is defined.
+
+    None if neither file is there, may be read, or has a sane size. Raises FormatError if the file is no domain XML.
+    """
+    if not name or "/" in name or "\0" in name:
+        return None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    for directory in (_RUNNING, _DEFINED):
+        data = read_file(f"{root}/{directory}/{name}.xml", max_bytes=MAX_BYTES)
+        if data is not None:
+            return parse_domain(data)
+    return None
+
+
+def parse_domain(data: bytes) -> LibvirtDomain:
+    """A ``<domain>`` or ``<domstatus>`` document. Raises FormatError, and nothing else, on any bytes."""
+    root = _parse_xml(data)
+    domain = root.find("domain") if root.tag == "domstatus" else root
+    if domain is None or domain.tag != "domain":
+        raise FormatError("libvirt XML", offset=0, expected="a <domain>", got=f"<{root.tag[:64]}>")
+    features = domain.find("features")
+    vcpu = domain.find("vcpu")
+    most = _number(_text(domain, "vcpu"))
+    current = _number(vcpu.get("current")) if vcpu is not None else None
+    return LibvirtDomain(
+        is_running=root is not domain,
+        type=domain.get("type"),
+        name=_text(domain, "name"),
+        uuid=_text(domain, "uuid"),
+        pid=_number(root.get("pid")) if root is not domain else None,
+        machine=_attribute(domain, "os/type", "machine"),
+        vcpus=most,
+        current_vcpus=most if current is None else current,
+        apic=domain.find("features/apic") is not None,
+        pae=domain.find("features/pae") is not None,
+        ioapic_driver=_attribute(domain, "features/ioapic", "driver"),
+        hyperv_mode=_attribute(domain, "features/hyperv", "mode"),
+        hyperv=_hyperv(features.find("hyperv") if features is not None else None),
+        timers=tuple(_timer(timer) for timer in domain.iterfind("clock/timer")),
+        launch_security=_attribute(domain, "launchSecurity", "type"),
+        cpu_mode=_attribute(domain, "cpu", "mode"),
+        cpu_model=_text(domain, "cpu/model"),
+        cpu_features=tuple(
+            CpuFeature(feature.get("name", ""), feature.get("policy")) for feature in domain.iterfind("cpu/feature")
+        ),
+        iommu=_iommu(domain.find("devices/iommu")),
+        vcpu_threads=_vcpu_threads(root),
+    )
+
+
+def _hyperv(element: Element | None) -> tuple[tuple[str, bool], ...]:
+    found = ((child.tag, _switch(child.get("state"))) for child in (element if element is not None else ()))
+    return tuple((name, state) for name, state in found if state is not None)
+
+
+def _timer(element: Element) -> Timer:
+    return Timer(element.get("name", ""), _switch(element.get("present")), element.get("tickpolicy"))
+
+
+def _iommu(element: Element | None) -> Iommu | None:
+    if element is None:
+        return None
+    driver = element.find("driver")
+    given = driver.attrib if driver is not None else {}
+    return Iommu(
+        model=element.get("model"),
+        interrupt_remapping=_switch(given.get("intremap")),
+        eim=_switch(given.get("eim")),
+        xtsup=_switch(given.get("xtsup")),
+    )
+
+
+def _vcpu_threads(status: Element) -> tuple[tuple[int, int], ...]:
+    pairs = ((_number(vcpu.get("id")), _number(vcpu.get("pid"))) for vcpu in status.iterfind("vcpus/vcpu"))
+    return tuple((number, tid) for number, tid in pairs if number is not None and tid is not None)
+
+
+def _text(element: Element, path: str) -> str | None:
+    text = element.findtext(path)
+    return text.strip() or None if text else None
+
+
+def _attribute(element: Element, path: str, name: str) -> str | None:
+    found = element.find(path)
+    return None if found is None else found.get(name)
+
+
+def _switch(text: str | None) -> bool | None:
+    return {"on": True, "yes": True, "off": False, "no": False}.get(text or "")
+
+
+def _number(text: str | None) -> int | None:
+    stripped = (text or "").strip()
+    return int(stripped) if stripped.isascii() and stripped.isdecimal() and len(stripped) < 20 else None
+
+
+class _Refused(Exception):
+    """Raised inside expat's handlers, to leave it."""
+
+
+def _parse_xml(data: bytes) -> Element:
+    """An element tree by expat itself, since ElementTree's own parser cannot be told to refuse a document type."""
+    if len(data) > MAX_BYTES:
+        raise FormatError("libvirt XML", offset=MAX_BYTES, expected=f"at most {MAX_BYTES} bytes", got=str(len(data)))
+    builder = TreeBuilder()
+    depth = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise _Refused(f"more than {_MAX_DEPTH} levels")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse_doctype(*_: object) -> None:
+        raise _Refused("a document type")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse_doctype
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, _Refused, ValueError, LookupError) as error:
+        offset = max(parser.CurrentByteIndex, 0)
+        raise FormatError("libvirt XML", offset=offset, expected="a well-formed <domain>", got=str(error)) from error

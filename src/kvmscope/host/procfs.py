@@ -1,0 +1,290 @@
+"""Reading /proc: what one process is, what it holds open, what its threads are called.
+
+The root is passed in, so that the same code reads a captured tree. Nothing is interpreted here: which process is a VM
+is ``host.vmm``'s matter. This is not the way statistics are read.
+
+Rule: a process that is gone, or that this user may not look at, is ``None`` (or a missing key), never an exception and
+never an empty answer. A process is held by its directory, so that all that is read through one ``Process`` is of one
+process, even if its pid is given to another meanwhile. Text is decoded as UTF-8 with ``\\xff`` for bytes that are none,
+so that every string here can be encoded again (JSON included).
+
+Source: Documentation/filesystems/proc.rst; fs/proc/array.c (stat), fs/proc/base.c; virt/kvm/kvm_main.c for the names of
+KVM's files (``anon_inode:kvm-vcpu:0``); mm/memfd.c (``/memfd:NAME (deleted)``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, TypeVar
+
+PROC: Final = "/proc"
+
+_MAX_FILE_BYTES = 16 << 20
+"""More than the largest argv the kernel takes (6 MiB); a bound on what a hostile process can make a reader hold."""
+
+_OUR_OWN_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Says nothing of the process that was looked at, so it must not be taken for "gone"."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """``/proc/PID/stat``.
+
+    ``start_ticks``: clock ticks since boot; with the pid it names a process for good. ``argv_address``: where its
+    command line lies, another place after each exec; 0 without the right to ptrace it.
+    """
+
+    comm: str
+    state: str
+    parent_pid: int
+    start_ticks: int
+    argv_address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``/proc/PID/status``. ``ns_pids``: the pid in each pid namespace, outermost first; None before Linux 4.1."""
+
+    tgid: int
+    real_uid: int
+    effective_uid: int
+    ns_pids: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class KvmFiles:
+    """The files of KVM, and memfds, that a process holds; each value is a file descriptor number of that process.
+
+    ``vms``, ``vm_stats``: fds. ``vcpus``, ``vcpu_stats``: (vCPU id, fd), by id. ``memfds``: (name, fd), by fd.
+    The names do not say which VM a vCPU is of: a process with two VMs has each id twice.
+    """
+
+    vms: tuple[int, ...]
+    vcpus: tuple[tuple[int, int], ...]
+    vm_stats: tuple[int, ...]
+    vcpu_stats: tuple[tuple[int, int], ...]
+    memfds: tuple[tuple[str, int], ...]
+
+
+class Process:
+    """One process, held open by its directory. A context manager; every read gives None once the process is gone."""
+
+    __slots__ = ("_directory", "pid")
+
+    def __init__(self, pid: int, directory: int) -> None:
+        self.pid = pid
+        self._directory = directory
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the process. Idempotent."""
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+    def stat(self) -> Stat | None:
+        """Name, state, parent and start; readable by everybody."""
+        return _parsed(_parse_stat, self._read("stat"))
+
+    def status(self) -> Status | None:
+        """Thread group, user ids, pids in nested namespaces; readable by everybody."""
+        return _parsed(_parse_status, self._read("status"))
+
+    def argv(self) -> tuple[str, ...] | None:
+        """Its command line as it stands in its memory now; empty for a kernel thread, a zombie, or amid an exec."""
+        data = self._read("cmdline")
+        return None if data is None else _split_argv(data)
+
+    def cgroups(self) -> tuple[str, ...] | None:
+        """Its cgroup paths, one a hierarchy, the unified one (if any) last."""
+        data = self._read("cgroup")
+        if data is None:
+            return None
+        return tuple(line.split(":", 2)[2] for line in _text(data).splitlines() if line.count(":") >= 2)
+
+    def executable(self) -> str | None:
+        """Path of its program as it sees it; needs the right to ptrace it."""
+        return _attempt(lambda: _text(os.readlink(b"exe", dir_fd=self._directory)))
+
+    def fd_links(self) -> dict[int, str] | None:
+        """What each of its file descriptors is, by fd; needs the right to ptrace it."""
+        return self._each("fd", lambda number, directory: _read_link(str(number), directory))
+
+    def threads(self) -> dict[int, str] | None:
+        """Thread id to thread name (at most 15 bytes), by thread id; readable by everybody."""
+        return self._each("task", _read_comm)
+
+    def mapped_files(self) -> frozenset[str] | None:
+        """Paths of the files that it has mapped; needs the right to ptrace it."""
+        data = self._read("maps")
+        if data is None:
+            return None
+        columns = (line.split(None, 5) for line in _text(data).splitlines())
+        return frozenset(column[5] for column in columns if len(column) == 6 and column[5].startswith("/"))
+
+    def _read(self, name: str) -> bytes | None:
+        return _read_at(name, self._directory)
+
+    def _each(self, name: str, read: Callable[[int, int], str | None]) -> dict[int, str] | None:
+        """``read(number, directory fd)`` for each numbered entry of a subdirectory, without those that vanished."""
+        directory = _attempt(lambda: os.open(name, _DIRECTORY, dir_fd=self._directory))
+        if directory is None:
+            return None
+        try:
+            numbers = _attempt(lambda: _numbers(directory))
+            if numbers is None:
+                return None
+            found = ((number, read(number, directory)) for number in numbers)
+            return {number: text for number, text in found if text is not None}
+        finally:
+            os.close(directory)
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_CLOEXEC
+
+
+def open_process(pid: int, *, proc_root: str = PROC) -> Process | None:
+    """The process ``pid``, to be closed by the caller; None if there is none."""
+    directory = _attempt(lambda: os.open(f"{proc_root}/{pid}", _DIRECTORY))
+    return None if directory is None else Process(pid, directory)
+
+
+def read_stat(pid: int, *, proc_root: str = PROC) -> Stat | None:
+    """``Process.stat`` for a caller that wants nothing else; None if the process is gone."""
+    return _parsed(_parse_stat, read_file(f"{proc_root}/{pid}/stat"))
+
+
+def iter_pids(*, proc_root: str = PROC) -> Iterator[int]:
+    """The pids of all processes (not threads) that this user can see, in no order."""
+    with os.scandir(proc_root) as entries:
+        for entry in entries:
+            if entry.name.isdecimal():
+                yield int(entry.name)
+
+
+_KVM_FILE = re.compile(r"anon_inode:\[?kvm-(vm-stats|vm|vcpu-stats|vcpu)(?::(\d+))?\]?")
+_MEMFD = re.compile(r"/memfd:(.*?)(?: \(deleted\))?", re.DOTALL)
+
+
+def kvm_files(links: dict[int, str]) -> KvmFiles:
+    """Sorts what ``Process.fd_links`` gave."""
+    found: dict[str, list[tuple[int, int]]] = {"vm": [], "vm-stats": [], "vcpu": [], "vcpu-stats": []}
+    memfds: list[tuple[str, int]] = []
+    for fd, link in sorted(links.items()):
+        if kvm := _KVM_FILE.fullmatch(link):
+            found[kvm[1]].append((int(kvm[2] or 0), fd))
+        elif memfd := _MEMFD.fullmatch(link):
+            memfds.append((memfd[1], fd))
+    return KvmFiles(
+        vms=tuple(fd for _, fd in found["vm"]),
+        vcpus=tuple(sorted(found["vcpu"])),
+        vm_stats=tuple(fd for _, fd in found["vm-stats"]),
+        vcpu_stats=tuple(sorted(found["vcpu-stats"])),
+        memfds=tuple(memfds),
+    )
+
+
+def read_file(path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
+    """The whole of a small file; None if it is not there, may not be read, or is larger than ``max_bytes``.
+
+    The path may lead into a place that a guest's owner controls: a link at its end is refused, a pipe does not block.
+    """
+    return _attempt(lambda: _read_whole(os.open(path, _FILE | os.O_NOFOLLOW | os.O_NONBLOCK), max_bytes))
+
+
+def _read_at(name: str, directory: int) -> bytes | None:
+    return _attempt(lambda: _read_whole(os.open(name, _FILE, dir_fd=directory), _MAX_FILE_BYTES))
+
+
+def _read_whole(fd: int, max_bytes: int) -> bytes | None:
+    try:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := os.read(fd, 1 << 16):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                return None
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+def _numbers(directory: int) -> list[int]:
+    with os.scandir(directory) as entries:
+        return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
+
+
+def _read_comm(tid: int, directory: int) -> str | None:
+    comm = _read_at(f"{tid}/comm", directory)
+    return None if comm is None else _text(comm).removesuffix("\n")
+
+
+def _read_link(name: str, directory: int) -> str | None:
+    return _attempt(lambda: _text(os.readlink(name.encode(), dir_fd=directory)))
+
+
+def _attempt(read: Callable[[], _T]) -> _T | None:
+    """The answer, or None if the process is gone or not ours to look at."""
+    try:
+        return read()
+    except OSError as error:
+        if error.errno in _OUR_OWN_FAULT:
+            raise
+        return None
+
+
+def _parsed(parse: Callable[[str], _T], data: bytes | None) -> _T | None:
+    """None for a file that does not look as the kernel writes it, as a damaged captured tree may."""
+    if data is None:
+        return None
+    try:
+        return parse(_text(data))
+    except (ValueError, IndexError, KeyError):
+        return None
+
+
+def _parse_stat(text: str) -> Stat:
+    # The name may itself contain parentheses, spaces and newlines, so the last parenthesis ends it.
+    opening, closing = text.index("("), text.rindex(")")
+    fields = text[closing + 1 :].split()
+    return Stat(
+        comm=text[opening + 1 : closing],
+        state=fields[0],
+        parent_pid=int(fields[1]),
+        start_ticks=int(fields[19]),
+        argv_address=int(fields[45]),
+    )
+
+
+def _parse_status(text: str) -> Status:
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    real, effective = fields["Uid"].split()[:2]
+    nested = fields.get("NSpid")
+    pids = None if nested is None else tuple(int(pid) for pid in nested.split())
+    return Status(int(fields["Tgid"]), int(real), int(effective), pids)
+
+
+def _split_argv(data: bytes) -> tuple[str, ...]:
+    if not data:
+        return ()
+    return tuple(_text(part) for part in data.removesuffix(b"\0").split(b"\0"))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")

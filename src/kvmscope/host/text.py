@@ -1,0 +1,89 @@
+"""Untrusted text made fit for a terminal.
+
+A VM's name is chosen by whoever started the VM. Printed raw it can move the cursor, colour the screen, set the window
+title, hide itself or reorder the line it stands in. ``printable`` is the one door through which such text goes to a
+terminal. Not for JSON or files (those carry the text as it is), and not an escaping that can be undone.
+
+Rule: what is left is printed as it stands; everything that a terminal acts on, or that a reader cannot see, is written
+out as ``\\x1b`` or ``\\u202e``. Markup of a terminal library (``[red]``) is ordinary text here: give the result to such
+a library as plain text.
+
+Source: Unicode general categories and Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 15.0).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+ELLIPSIS = "…"
+
+DEFAULT_MAX_LENGTH = 64
+"""Longer than any name that a person gave; libvirt, Firecracker and cloud tools stay below it."""
+
+_MAX_COMBINING = 2
+"""Marks on one letter: two are in daily use (Vietnamese, Hebrew); a heap of them paints over other lines."""
+
+# Letters, marks and symbols that draw nothing, though their category says otherwise. The rest of
+# Default_Ignorable_Code_Point is in categories that str.isprintable() already refuses.
+_INVISIBLE = frozenset(
+    chr(code)
+    for first, last in (
+        (0x034F, 0x034F),  # combining grapheme joiner
+        (0x115F, 0x1160),  # Hangul fillers
+        (0x17B4, 0x17B5),  # Khmer inherent vowels
+        (0x180B, 0x180F),  # Mongolian variation selectors
+        (0x2800, 0x2800),  # blank Braille pattern
+        (0x3164, 0x3164),  # Hangul filler
+        (0xFE00, 0xFE0F),  # variation selectors
+        (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
+        (0xFFFC, 0xFFFC),  # object replacement
+        (0xE0100, 0xE01EF),  # variation selectors supplement
+    )
+    for code in range(first, last + 1)
+)
+
+
+def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """``text`` with nothing in it that a terminal would obey or a reader would not see.
+
+    The result has at most ``max_length`` characters (1 or more) and ends in ``…`` if it was cut, never within one
+    replacement. Ordinary names come back unchanged, and so does every result of this function.
+    """
+    if max_length < 1:
+        raise ValueError("max_length must be 1 or more")
+    # No result of this length needs more than as many characters of input, and names can be megabytes long.
+    pieces: list[str] = []
+    length = 0
+    for piece in _pieces(text[: max_length + 1]):
+        pieces.append(piece)
+        length += len(piece)
+    if length <= max_length:
+        return "".join(pieces)
+    while length > max_length - len(ELLIPSIS):
+        length -= len(pieces.pop())
+    return "".join(pieces) + ELLIPSIS
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Each character as it may be shown: itself, or the name of its code."""
+    marks = _MAX_COMBINING  # a mark with no letter before it would sit on whatever stands left of the name
+    for char in text:
+        if not char.isprintable() or char in _INVISIBLE:
+            marks = 0
+            yield _escaped(char)
+        elif not unicodedata.category(char).startswith("M"):
+            marks = 0
+            yield char
+        elif marks < _MAX_COMBINING:
+            marks += 1
+            yield char
+        else:
+            yield _escaped(char)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

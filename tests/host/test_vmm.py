@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmscope.host import procfs, vmm
+from kvmscope.host.text import printable
+from kvmscope.host.vmm import Identities, VmmProcess, identify, vcpu_threads
+
+Build = Callable[[int, dict[str, Any]], str]
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
+Eventually = Callable[[Callable[[], bool]], None]
+
+FIXTURES = sorted((Path(__file__).parents[1] / "data" / "host" / "processes").glob("*.toml"))
+WAITING_SHELL = ["-c", "read line; exec sleep 1000"]
+
+
+def test_there_are_enough_command_lines_to_learn_from() -> None:
+    assert len(FIXTURES) >= 30
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=[path.stem for path in FIXTURES])
+def test_a_process_is_taken_for_what_it_is(path: Path, build_process: Build) -> None:
+    facts = tomllib.loads(path.read_text())
+    expected = facts["expect"]
+    root = build_process(4001, facts)
+    assert identify(4001, proc_root=root) == VmmProcess(
+        pid=4001,
+        vmm=expected["vmm"],
+        name=expected.get("name"),
+        uuid=expected.get("uuid"),
+        managed_by=expected.get("managed_by"),
+        command=expected["command"],
+        argv=tuple(facts["argv"]),
+        start_ticks=4242,
+    )
+    threads = {int(vcpu): tid for vcpu, tid in expected.get("vcpu_threads", {}).items()}
+    assert vcpu_threads(4001, proc_root=root) == threads
+
+
+def test_a_process_that_is_gone_is_none(spawn: Spawn) -> None:
+    child = spawn(["true"])
+    child.wait()
+    assert identify(child.pid) is None
+    assert vcpu_threads(child.pid) == {}
+
+
+def test_a_process_without_a_name_goes_by_its_command(spawn: Spawn, eventually: Eventually) -> None:
+    child = spawn(["sleep", "1000"])
+    eventually(lambda: (found := identify(child.pid)) is not None and found.argv == ("sleep", "1000"))
+    found = identify(child.pid)
+    assert found is not None
+    assert (found.vmm, found.name, found.title) == (vmm.OTHER, None, "sleep")
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "name"),
+    [
+        (["firecracker", "--id"], "firecracker", None),
+        (["firecracker", "--id", ""], "firecracker", None),
+        (["qemu-system-x86_64", "-name"], "qemu", None),
+        (["qemu-system-x86_64", "-name", "debug-threads=on"], "qemu", None),
+        (["qemu-img", "convert", "-name", "x"], "other", None),
+        (["qemu-nbd", "disk"], "other", None),
+        (["vm", "list"], "other", None),
+        (["lkvm", "run", "-k", "x", "-d", "rootfs"], "kvmtool", None),
+        (["crosvm", "run", "-s", "/run/vm/vm.Ab12/crosvm.sock"], "crosvm", "vm.Ab12"),
+        (["crosvm", "run", "vmlinux"], "crosvm", None),
+        (["cloud-hypervisor", "--api-socket", "/run/web2.sock"], "cloud-hypervisor", "web2"),
+        (["cloud-hypervisor", "--api-socket", "/"], "cloud-hypervisor", None),
+        (["python3", "-m", "kvmscope.lab.process"], "kvmscope-lab", None),
+        (["krunvm", "start"], "libkrun", None),
+        (["\x1b[2J"], "other", None),
+        ([""], "other", None),
+    ],
+)
+def test_odd_command_lines(argv: list[str], kind: str, name: str | None, build_process: Build) -> None:
+    found = identify(5, proc_root=build_process(5, {"argv": argv}))
+    assert found is not None
+    assert (found.vmm, found.name) == (kind, name)
+
+
+def test_a_uuid_that_is_none_is_not_reported(build_process: Build) -> None:
+    root = build_process(5, {"argv": ["qemu-kvm", "-uuid", "\x1b]0;x\x07"]})
+    found = identify(5, proc_root=root)
+    assert found is not None
+    assert found.uuid is None
+
+
+# --- vCPU threads -----------------------------------------------------------------------------------------------------
+
+QEMU_THREADS = {"100": "qemu-system-x86", "101": "CPU 0/KVM", "102": "CPU 1/KVM", "103": "CPU 2/KVM"}
+
+
+def test_without_the_right_to_see_files_qemus_thread_numbers_are_not_taken_for_vcpu_ids(build_process: Build) -> None:
+    root = build_process(100, {"threads": QEMU_THREADS})
+    Path(root, "100", "fd").rename(f"{root}/100/hidden")
+    assert vcpu_threads(100, proc_root=root) == {}
+
+
+def test_unplugged_vcpus_make_the_threads_ambiguous(build_process: Build) -> None:
+    fds = {str(10 + i): f"anon_inode:kvm-vcpu:{i}" for i in range(4)}
+    assert vcpu_threads(100, proc_root=build_process(100, {"threads": QEMU_THREADS, "fds": fds})) == {}
+
+
+def test_two_vms_in_one_process_make_the_threads_ambiguous(build_process: Build) -> None:
+    threads = {"100": "vmm", "101": "fc_vcpu 0", "102": "fc_vcpu 0"}
+    assert vcpu_threads(100, proc_root=build_process(100, {"threads": threads})) == {}
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_identities_are_remembered_until_the_process_ends(spawn: Spawn, eventually: Eventually) -> None:
+    children = [spawn(["sleep", "1000"]) for _ in range(3)]
+    pids = [child.pid for child in children]
+    identities = Identities()
+    eventually(lambda: all(found.argv == ("sleep", "1000") for found in identities.of(pids).values()))
+    first = identities.of(pids)
+    assert list(first) == pids
+    second = identities.of(pids)
+    assert all(second[pid] is first[pid] for pid in pids)
+    children[1].kill()
+    children[1].wait()
+    assert list(identities.of(pids)) == [pids[0], pids[2]]
+    assert identities.of([]) == {}
+
+
+def test_a_program_that_becomes_another_is_looked_at_again(spawn: Spawn, eventually: Eventually) -> None:
+    argv = ["firecracker", *WAITING_SHELL, "--id", "before"]
+    child = spawn(argv, executable="/bin/sh", stdin=subprocess.PIPE)
+    identities = Identities()
+    eventually(lambda: identities.of([child.pid])[child.pid].name == "before")
+    before = identities.of([child.pid])[child.pid]
+    assert before.vmm == "firecracker"
+    assert child.stdin is not None
+    child.stdin.write(b"go\n")
+    child.stdin.flush()
+    eventually(lambda: identities.of([child.pid])[child.pid].argv == ("sleep", "1000"))
+    after = identities.of([child.pid])[child.pid]
+    assert (after.vmm, after.command) == (vmm.OTHER, "sleep")
+    assert after.start_ticks == before.start_ticks
+
+
+def test_a_program_that_becomes_another_of_the_same_name_is_looked_at_again(
+    spawn: Spawn, eventually: Eventually
+) -> None:
+    script = "read line; exec sh -c 'read line; exit' --name second"
+    child = spawn(["sh", "-c", script, "--name", "first"], stdin=subprocess.PIPE)
+    identities = Identities()
+    eventually(lambda: identities.of([child.pid])[child.pid].argv[-1:] == ("first",))
+    assert child.stdin is not None
+    child.stdin.write(b"go\n")
+    child.stdin.flush()
+    eventually(lambda: identities.of([child.pid])[child.pid].argv[-1:] == ("second",))
+
+
+def test_a_process_amid_its_exec_is_not_remembered(build_process: Build) -> None:
+    root = build_process(5, {"comm": "firecracker", "argv": []})
+    identities = Identities(proc_root=root)
+    assert identities.of([5])[5].vmm == vmm.OTHER
+    Path(root, "5", "cmdline").write_bytes(b"firecracker\0--id\0now\0")
+    assert identities.of([5])[5].name == "now"
+
+
+def test_a_pid_given_to_a_new_process_is_looked_at_again(build_process: Build, tmp_path: Path) -> None:
+    root = build_process(5, {"argv": ["firecracker", "--id", "old"], "start_ticks": 1})
+    identities = Identities(proc_root=root)
+    assert identities.of([5])[5].name == "old"
+    Path(root, "5").rename(tmp_path / "gone")
+    build_process(5, {"argv": ["firecracker", "--id", "new"], "start_ticks": 2})
+    assert identities.of([5])[5].name == "new"
+
+
+def test_a_known_process_costs_one_small_read(spawn: Spawn, eventually: Eventually) -> None:
+    """Counted by the interpreter's audit hook: every file that is opened while the cache answers."""
+    child = spawn(["sleep", "1000"])
+    identities = Identities()
+    eventually(lambda: identities.of([child.pid])[child.pid].argv == ("sleep", "1000"))
+    opened: list[str] = []
+    recording = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if recording and event == "open":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    identities.of([child.pid])
+    recording = False
+    assert opened == [f"/proc/{child.pid}/stat"]
+
+
+# --- real VMMs --------------------------------------------------------------------------------------------------------
+
+EVIL_NAME = "evil\x1b]0;owned\x07 \u202ename,x"
+
+
+def monitor(path: Path, *commands: str) -> list[Any]:
+    """The answers of a QEMU to QMP commands; the socket must take connections already."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        stream = connection.makefile("rw")
+        stream.readline()
+        answers = []
+        for command in ("qmp_capabilities", *commands):
+            stream.write(json.dumps({"execute": command}) + "\n")
+            stream.flush()
+            while "return" not in (answer := json.loads(stream.readline())):
+                assert "error" not in answer
+            answers.append(answer["return"])
+        return answers[1:]
+
+
+def is_listening(path: Path) -> bool:
+    """The socket's file is there a moment before anybody listens, and a listening one is in state 01 with a flag."""
+    listening = "00010000"
+    return any(
+        line.endswith(f" {path}") and listening in line for line in Path("/proc/net/unix").read_text().splitlines()
+    )
+
+
+def qemu_argv(socket_path: Path, *words: str) -> list[str]:
+    machine = ["-S", "-display", "none", "-nodefaults", "-m", "16", "-qmp", f"unix:{socket_path},server,nowait"]
+    return ["qemu-system-x86_64", *machine, *words]
+
+
+@pytest.mark.needs("qemu")
+def test_a_running_qemu_is_known_by_name_and_uuid(spawn: Spawn, eventually: Eventually, tmp_path: Path) -> None:
+    socket_path = tmp_path / "qmp"
+    name = EVIL_NAME.replace(",", ",,")
+    words = [
+        "-accel",
+        "tcg",
+        "-name",
+        f"guest={name},debug-threads=on",
+        "-uuid",
+        "6C1F9A1E-33AA-4D6F-9A8E-0F5A3C2B1D00",
+    ]
+    child = spawn(qemu_argv(socket_path, *words))
+    eventually(lambda: is_listening(socket_path))
+    found = identify(child.pid)
+    assert found is not None
+    qemu_name, qemu_uuid = monitor(socket_path, "query-name", "query-uuid")
+    assert (found.vmm, found.name, found.uuid) == ("qemu", qemu_name["name"], qemu_uuid["UUID"])
+    assert found.name == EVIL_NAME
+    assert printable(found.name) == "evil\\x1b]0;owned\\x07 \\u202ename,x"
+    assert vcpu_threads(child.pid) == {}  # TCG's threads are no vCPUs of KVM
+
+
+@pytest.mark.live
+@pytest.mark.needs("qemu", "kvm")
+def test_vcpu_threads_of_a_running_qemu_go_by_apic_id(spawn: Spawn, eventually: Eventually, tmp_path: Path) -> None:
+    socket_path = tmp_path / "qmp"
+    topology = ["-smp", "6,sockets=2,cores=3,threads=1", "-name", "t,debug-threads=on"]
+    child = spawn(qemu_argv(socket_path, "-accel", "kvm", "-cpu", "qemu64", *topology))
+    eventually(lambda: is_listening(socket_path))
+    (cpus,) = monitor(socket_path, "query-cpus-fast")
+    # Three cores need two bits of the APIC id.
+    expected = {4 * cpu["props"]["socket-id"] + cpu["props"]["core-id"]: cpu["thread-id"] for cpu in cpus}
+    assert sorted(expected) == [0, 1, 2, 4, 5, 6]
+    assert vcpu_threads(child.pid) == expected
+    with open_process(child.pid) as process:
+        files = procfs.kvm_files(process.fd_links() or {})
+    assert len(files.vms) == 1
+    assert [vcpu for vcpu, _ in files.vcpus] == sorted(expected)
+
+
+def open_process(pid: int) -> procfs.Process:
+    process = procfs.open_process(pid)
+    assert process is not None
+    return process
+
+
+def test_every_vmm_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "vmms.md").read_text()
+    kinds = {tomllib.loads(path.read_text())["expect"]["vmm"] for path in FIXTURES}
+    managers = {tomllib.loads(path.read_text())["expect"].get("managed_by") for path in FIXTURES} - {None}
+    assert kinds <= set(re.findall(r"`([a-z-]+)`", page))
+    assert managers <= set(re.findall(r"`([a-z-]+)`", page))
