@@ -69,6 +69,7 @@ def test_a_process_without_a_name_goes_by_its_command(spawn: Spawn, eventually: 
         (["firecracker", "--id", ""], "firecracker", None),
         (["qemu-system-x86_64", "-name"], "qemu", None),
         (["qemu-system-x86_64", "-name", "debug-threads=on"], "qemu", None),
+        (["qemu-kvm", "-name", "{web}"], "qemu", "{web}"),
         (["qemu-img", "convert", "-name", "x"], "other", None),
         (["qemu-nbd", "disk"], "other", None),
         (["vm", "list"], "other", None),

@@ -45,6 +45,9 @@ _FLAG_OPTIONS: Final = frozenset(
 _FREE_TEXT_OPTIONS: Final = frozenset({"append"})
 """Their values may begin with a dash."""
 
+_JSON_OPTIONS: Final = frozenset({"device", "object"})
+"""Of the options read here, those whose value may be a JSON object; a VM may well be called ``{web}``."""
+
 _ALIASES: Final = {
     "enable-kvm": Option("accel", "kvm"),
     "no-acpi": Option("machine", "acpi=off"),
@@ -214,7 +217,7 @@ def parse(argv: Sequence[str]) -> QemuConfig:
         return [option.value for option in by_name.get(name, ()) if option.value is not None]
 
     def each(name: str, head_key: str | None = None) -> tuple[Properties, ...]:
-        parsed = [(value, _properties(value, head_key)) for value in values(name)]
+        parsed = [(value, _properties(value, head_key, takes_json=name in _JSON_OPTIONS)) for value in values(name)]
         malformed.extend(Option(name, value) for value, properties in parsed if properties is None)
         return tuple(properties for _, properties in parsed if properties is not None)
 
@@ -290,9 +293,10 @@ def _canonical(option: Option) -> Option:
     return Option("machine", option.value) if option.name == "M" else _ALIASES.get(option.name, option)
 
 
-def _properties(text: str, head_key: str | None) -> Properties | None:
+def _properties(text: str, head_key: str | None, *, takes_json: bool) -> Properties | None:
     """None if ``text`` is JSON that cannot be read."""
-    items = _json_items(text) if text.startswith("{") else list(_named_pairs(text, head_key))
+    is_json = takes_json and text.startswith("{")
+    items = _json_items(text) if is_json else list(_named_pairs(text, head_key))
     if items is None:
         return None
     head = _last(value for key, value in items if key == head_key and isinstance(value, str))
