@@ -1,0 +1,143 @@
+"""A sealed memfd of another process, opened and mapped without trusting that process.
+
+Not here: what is in it. Rule: nothing that its owner does may crash or hang this process.
+- The text of a /proc/PID/fd link can be forged by a file system of the owner's, whose open or stat may never return.
+  So the file is first opened with O_PATH, which asks the file system nothing, and its mount compared with that of a
+  memfd of our own: the kernel keeps all memfds on one mount of its own.
+- A mapping of a file that shrinks kills whoever reads it. So the file must be sealed against shrinking.
+- A hole is given memory by whoever touches it. So the size is limited.
+Source: memfd_create(2), proc_pid_fdinfo(5), open(2); mm/shmem.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ..errors import Unavailable
+
+PROC: Final = Path("/proc")
+
+_MOUNT: Final = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
+_INODE: Final = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
+
+class NotShared(Exception):
+    """The file cannot be taken; the text is the reason."""
+
+
+class Mapping:
+    """A read-only mapping that holds no fd, unlike those of ``mmap.mmap``: a host has thousands of such files."""
+
+    __slots__ = ("_address", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), "mmap")
+        self._address: int | None = address
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A copy of ``size`` bytes from ``offset``. ValueError outside the mapping or after ``close``."""
+        if self._address is None or offset < 0 or size < 0 or offset + size > self.size:
+            raise ValueError(f"{size} bytes at {offset} of a mapping of {self.size}")
+        return ctypes.string_at(self._address + offset, size)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._address is not None:
+            _libc.munmap(self._address, self.size)
+            self._address = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def own_mount(proc: Path = PROC) -> str:
+    """The id of the mount on which the kernel keeps memfds. Unavailable if it does not tell."""
+    fd = os.memfd_create("kvmscope-mount", os.MFD_CLOEXEC)
+    try:
+        mount, _ = _identity(f"{proc}/self/fdinfo/{fd}")
+    finally:
+        os.close(fd)
+    return mount
+
+
+def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc: Path = PROC) -> dict[int, int]:
+    """The memfds of a process whose names begin so: the number of its fd by inode.
+
+    The inode tells a memfd from every other of this boot. OSError if the process is gone or not ours to look into.
+    """
+    links = tuple(f"/memfd:{prefix}" for prefix in prefixes)
+    found = {}
+    # Paths are resolved from the directory, not from the root: a host has tens of thousands of these links.
+    directory = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            with suppress(FileNotFoundError):
+                if os.readlink(name, dir_fd=directory).startswith(links):
+                    its_mount, inode = _identity(f"{proc}/{pid}/fdinfo/{name}")
+                    if its_mount == mount:
+                        found[inode] = int(name)
+    finally:
+        os.close(directory)
+    return found
+
+
+def open_shared(pid: int, number: int, *, mount: str, limit: int, proc: Path = PROC) -> Mapping:
+    """A mapping of the memfd that is file ``number`` of process ``pid``.
+
+    ``mount`` is from ``own_mount``; a file of more than ``limit`` bytes is not taken. NotShared with the reason,
+    or OSError if the process or file is gone, or not ours to open.
+    """
+    place = os.open(f"{proc}/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
+    try:
+        # Asked once more: the owner may have put another file in its place since ``find``.
+        its_mount, _ = _identity(f"{proc}/self/fdinfo/{place}")
+        if its_mount != mount:
+            raise NotShared("not shared memory, whatever its name says")
+        fd = os.open(f"{proc}/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+    try:
+        return _map(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def _map(fd: int, limit: int) -> Mapping:
+    if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+        raise NotShared("not sealed against shrinking")
+    size = os.fstat(fd).st_size
+    if not 0 < size <= limit:
+        raise NotShared(f"{size} bytes, where 1 to {limit} are accepted")
+    return Mapping(fd, size)
+
+
+def _identity(fdinfo: str) -> tuple[str, int]:
+    """Mount and inode of an open file; asks /proc alone, never the file's own file system."""
+    fd = os.open(fdinfo, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    mount, inode = _MOUNT.search(text), _INODE.search(text)
+    if mount is None or inode is None:
+        raise Unavailable("this kernel does not say which file an fd is", remedy="Linux 5.14 or newer", path=fdinfo)
+    return mount[1].decode(), int(inode[1])
