@@ -120,8 +120,8 @@ def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Re
         report = running.wait_for_done(_STOP_TIMEOUT_S)
         _echo(report, as_json=as_json)
         if stay and not report.errors:
-            click.echo("the VMs are still and stay until Ctrl-C", err=True)
             with _until_interrupt():
+                click.echo("the VMs are still and stay until Ctrl-C", err=True)
                 threading.Event().wait()
     return report
 

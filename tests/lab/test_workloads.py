@@ -1,0 +1,91 @@
+"""The table of workloads is sound, and docs/lab.md shows it as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvmscope.errors import UsageError
+from kvmscope.lab.workloads import (
+    WORKLOADS,
+    Bound,
+    Engine,
+    Expectation,
+    Workload,
+    as_markdown,
+    find_engine,
+    find_workload,
+)
+
+DOCS = Path(__file__).parent.parent.parent / "docs/lab.md"
+
+every_workload = pytest.mark.parametrize("workload", WORKLOADS.values(), ids=lambda workload: workload.name)
+
+
+@every_workload
+def test_its_guest_fits_below_the_mailboxes_in_one_word_addresses(workload: Workload) -> None:
+    assert 0 < len(workload.image) <= 0x8000
+
+
+@every_workload
+def test_every_expectation_gives_its_reason_and_a_bound_that_can_fail(workload: Workload) -> None:
+    assert workload.expectations
+    for expectation in workload.expectations:
+        assert expectation.reason
+        assert expectation.engines
+        rejects_zero = not expectation.allows(0, 1000)
+        rejects_many = not expectation.allows(10**9, 1000)
+        assert rejects_zero or rejects_many
+
+
+@every_workload
+def test_no_stat_has_two_expectations_on_one_engine(workload: Workload) -> None:
+    for engine in Engine:
+        stats = [expectation.stat for expectation in workload.expectations if engine in expectation.engines]
+        assert len(stats) == len(set(stats))
+
+
+def test_a_bound_allows_its_ends_and_nothing_beyond() -> None:
+    expectation = Expectation("exits", Bound(1), Bound(1.1, 16), "")
+    assert [expectation.allows(moved, 100) for moved in (99, 100, 126, 127)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (Bound(1, 1), Bound(1, 1), "= N + 1"),
+        (Bound(0), Bound(0), "= 0"),
+        (Bound(1), None, "≥ N"),
+        (Bound(0), Bound(1.1, 16), "0 … 1.1 N + 16"),
+    ],
+)
+def test_a_bound_is_written_as_a_formula(low: Bound, high: Bound | None, text: str) -> None:
+    assert Expectation("exits", low, high, "").bound == text
+
+
+def test_an_unknown_workload_is_refused_with_the_nearest_names() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_workload("hal")
+    assert "halt" in caught.value.nearest
+
+
+def test_the_documentation_shows_this_very_table() -> None:
+    assert as_markdown() in DOCS.read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "engine"),
+    [
+        ({"kvm_pvm/refcnt": "1"}, Engine.PVM),
+        ({"kvm_intel/parameters/enable_apicv": "Y\n"}, Engine.HARDWARE_APICV),
+        ({"kvm_intel/parameters/enable_apicv": "N\n"}, Engine.HARDWARE),
+        ({"kvm_amd/parameters/avic": "0\n"}, Engine.HARDWARE),
+        ({}, None),
+    ],
+)
+def test_the_engine_is_told_by_the_loaded_module(tmp_path: Path, files: dict[str, str], engine: Engine | None) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    assert find_engine(tmp_path) is engine
