@@ -6,6 +6,7 @@ Terms and rules are those of the KVM binary statistics interface (Documentation/
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -65,7 +66,7 @@ class Descriptor:
     """One statistic as its provider describes it.
 
     A value in base units is ``raw * base.number ** exponent``. ``size`` is the number of u64 words,
-    ``bucket_size`` the bucket width of a linear histogram in raw units (0 for every other kind),
+    ``bucket_size`` the bucket width of a linear histogram in raw units (for other kinds whatever the file had),
     ``offset`` the place of the first word in the data block in bytes, and ``reserved_flags`` the flag bits (12-31)
     that no kernel has given a meaning yet, in place.
     """
@@ -95,10 +96,13 @@ class Descriptor:
 
     @property
     def scale(self) -> float:
-        """Factor from raw words to base units (seconds, bytes, cycles, or a bare count)."""
+        """Factor from raw words to base units (seconds, bytes, cycles, or a bare count); inf if no float holds it."""
         if isinstance(self.base, Unknown):
             return 1.0
-        return float(self.base.number) ** self.exponent
+        try:
+            return float(self.base.number) ** self.exponent
+        except OverflowError:
+            return math.inf
 
 
 @dataclass(frozen=True)
