@@ -1,7 +1,7 @@
 """What every test shares: the ``needs`` marker, and a header that prints the environment.
 
-``@pytest.mark.needs("kvm", "bpf")`` skips a test with a reason where the machine lacks a thing; KVMSCOPE_REQUIRE=kvm,bpf
-turns those skips into failures, so that CI cannot pass by skipping what its machine has.
+``@pytest.mark.needs("kvm", "bpf")`` skips a test with a reason where the machine lacks a thing;
+KVMSCOPE_REQUIRE=kvm,bpf turns those skips into failures, so that CI cannot pass by skipping what its machine has.
 """
 
 from __future__ import annotations
