@@ -134,6 +134,7 @@ done
 mount -t ext4 /dev/nvme0n1 /root || fail userland
 cp -a /layer/. /root/ || fail files
 chroot /root /bin/busybox --install -s
+chroot /root /sbin/ldconfig
 for place in proc sys dev; do mount --move /$place /root/$place; done
 exec switch_root /root /sbin/kvmscope-run
 """

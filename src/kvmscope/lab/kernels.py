@@ -98,8 +98,8 @@ def run(
     if it panicked, hung or ended without an answer.
     """
     _check_absolute([*(put or {}), *get])
+    parameters = _merge_parameters(find_kernel(name), avic=avic, given=module_parameters)
     prepared = prepare(name)
-    parameters = _merge_parameters(prepared.spec, avic=avic, given=module_parameters)
     boot = Boot(
         arch=prepared.spec.arch,
         kernel=prepared.image,
