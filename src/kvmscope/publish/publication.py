@@ -41,13 +41,14 @@ class Vm:
         self.key = int.from_bytes(os.urandom(8), "little")
         self._publications: list[Publication] = []
 
-    def publish(self, stat_set: StatSet, *, vcpu: int | None = None) -> Publication:
-        """Publishes a file of these stats, all zero: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
+    def publish(self, stat_set: StatSet, *, vcpu: int | None = None, words: U64Array | None = None) -> Publication:
+        """Publishes a file of these stats: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
 
+        ``words``: the data block as readers first see it, shape (words,); all zero if not given.
         ValueError if the scope and ``vcpu`` do not fit, or the provider's name is one that only a simulation may use.
         OSError if the kernel refuses the memory or the fd.
         """
-        publication = Publication(self, stat_set, vcpu)
+        publication = Publication(self, stat_set, vcpu, words)
         self._publications.append(publication)
         return publication
 
@@ -69,12 +70,16 @@ class Vm:
 class Publication:
     """One published stats file; made by ``Vm.publish``."""
 
-    def __init__(self, vm: Vm, stat_set: StatSet, vcpu: int | None) -> None:
+    def __init__(self, vm: Vm, stat_set: StatSet, vcpu: int | None, words: U64Array | None = None) -> None:
         about = _describe(vm, stat_set, vcpu)
         encoded = block.encode(about, stat_set.encoded, file_id=_file_id(about))
+        data_offset = len(encoded) - stat_set.data_size
+        if words is not None:
+            if words.nbytes != stat_set.data_size:
+                raise ValueError(f"{words.nbytes} bytes of words for stats of {stat_set.data_size}")
+            encoded = encoded[:data_offset] + words.tobytes()
         self._memory = memory.create(_link_name(about), encoded)
         self._bytes = memoryview(self._memory)
-        data_offset = len(encoded) - stat_set.data_size
         self._data = self._bytes[data_offset:].cast("Q")
         self._live = self._bytes[block.LIVE_AT : block.LIVE_AT + 8].cast("Q")
         self._words: U64Array | None = np.frombuffer(self._memory, dtype=np.uint64, offset=data_offset)

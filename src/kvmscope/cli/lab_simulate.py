@@ -1,0 +1,66 @@
+"""``kvmscope lab simulate``: a simulated host, for machines without KVM. It runs until the time is over or Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
+from .lab_run import _parse_duration
+
+if TYPE_CHECKING:
+    from ..lab.simulate import Simulated
+
+
+@click.command("simulate")
+@click.option(
+    "--vms", default=DEFAULT_VMS, show_default=True, metavar="N", help="VMs; each behaves in a way of its own."
+)
+@click.option("--vcpus", default=DEFAULT_VCPUS, show_default=True, metavar="N", help="vCPUs of each VM.")
+@click.option("--seed", default=0, show_default=True, metavar="N", help="Another seed gives another host.")
+@click.option("--for", "for_s", callback=_parse_duration, metavar="TIME", help="End after this time, such as 30s.")
+@click.option("--json", "as_json", is_flag=True, help="Say what runs as JSON.")
+def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: bool) -> None:
+    """Publish a simulated host, to try kvmscope on a machine without KVM.
+
+    Every screen that shows it says that it is simulated.
+
+    \b
+    kvmscope lab simulate --vms 9 --for 10m &
+    kvmscope status --source published
+    """
+    from ..lab.simulate import SimulatedHost, raise_fd_limit
+
+    raise_fd_limit()
+    signal.signal(signal.SIGTERM, _end)
+    with contextlib.suppress(KeyboardInterrupt), SimulatedHost(vms=vms, vcpus=vcpus, seed=seed) as host:
+        _echo(host.about(), as_json=as_json)
+        deadline = None if for_s is None else time.monotonic() + for_s
+        host.run(lambda seconds: _wait(seconds, deadline))
+
+
+def _wait(seconds: float, deadline: float | None) -> bool:
+    """Sleeps until the next update; True at the deadline."""
+    if deadline is None:
+        time.sleep(seconds)
+        return False
+    time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
+    return time.monotonic() >= deadline
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _echo(about: Simulated, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"format": "kvmscope/1", "simulated": True, **asdict(about)}))
+        return
+    click.echo(f"simulated: {', '.join(about.vms)}; {about.vcpus} vCPUs, process {about.pid}")
+    click.echo("read it with: kvmscope status --source published", err=True)

@@ -1,0 +1,205 @@
+"""A plausible host where there is no KVM: VMs that behave differently, published as stats files.
+
+Any reader sees it by the source ``published``, marked as simulated. The numbers come from ``simulated_kvm``; another
+provider is a class like the one there, added to PROVIDERS.
+Rule: every value is a pure function of plan, seed and the time since the simulation began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+
+from ..errors import SourceError, Unavailable
+from ..publish import Publication, StatSet, Vm
+from ..sample import U64Array
+from ..schema import Scope
+from .simulate_plan import VmPlan, plan
+from .simulated_kvm import SimulatedKvm
+
+DEFAULT_VMS: Final = 6
+DEFAULT_VCPUS: Final = 2
+PERIOD_S: Final = 0.1
+"""Between two updates of all values."""
+
+
+class Provider(Protocol):
+    """The values of one provider, for all VMs and vCPUs of a plan."""
+
+    @property
+    def stat_sets(self) -> Mapping[Scope, StatSet]:
+        """What it has for a VM, for a vCPU, or for both."""
+
+    def words(self, scope: Scope, elapsed_s: float) -> U64Array:
+        """Shape (subjects, words), in the order of the plan."""
+
+
+PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (SimulatedKvm,)
+"""Each is made from the plan and the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What runs, for whoever started it."""
+
+    pid: int
+    vms: tuple[str, ...]
+    vcpus: int
+
+
+class SimulatedHost:
+    """The host in this process, published until closed. A context manager.
+
+    Raises UsageError if there are no VMs, Unavailable if this process may not have so many files.
+    """
+
+    def __init__(
+        self,
+        *,
+        vms: int = DEFAULT_VMS,
+        vcpus: int = DEFAULT_VCPUS,
+        seed: int = 0,
+        providers: Sequence[Callable[[Sequence[VmPlan], int], Provider]] = PROVIDERS,
+    ) -> None:
+        self.vms = plan(vms=vms, vcpus=vcpus, seed=seed)
+        self.providers = tuple(provider(self.vms, seed) for provider in providers)
+        self._published: list[Vm] = []
+        self._files: list[tuple[Provider, Scope, list[Publication]]] = []
+        try:
+            self._publish()
+        except OSError as error:
+            self.close()
+            raise Unavailable(
+                f"cannot publish {vms} VMs of {vcpus} vCPUs: {error.strerror}",
+                remedy="fewer of them, or a higher limit of open files (ulimit -n)",
+                errno=error.errno,
+            ) from error
+
+    def about(self) -> Simulated:
+        return Simulated(os.getpid(), tuple(vm.name for vm in self.vms), sum(vm.vcpus for vm in self.vms))
+
+    def advance(self, elapsed_s: float) -> None:
+        """Sets every value to what it is so long after the simulation began."""
+        for provider, scope, files in self._files:
+            for file, words in zip(files, provider.words(scope, elapsed_s), strict=True):
+                np.copyto(file.words, words)
+
+    def run(self, wait: Callable[[float], bool]) -> None:
+        """Keeps the values moving until ``wait``, which is given the seconds to the next update, returns True."""
+        began = time.monotonic()
+        while not wait(PERIOD_S):
+            self.advance(time.monotonic() - began)
+
+    def close(self) -> None:
+        """Ends every publication. Idempotent."""
+        for vm in self._published:
+            vm.close()
+        self._published.clear()
+        self._files.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _publish(self) -> None:
+        now_ns = time.time_ns()
+        for vm in self.vms:
+            self._published.append(Vm(vm.name, simulated=True, created_ns=now_ns - int(vm.age_s * 1e9)))
+        subjects: Mapping[Scope, list[tuple[Vm, int | None]]] = {
+            Scope.VM: [(vm, None) for vm in self._published],
+            Scope.VCPU: [(vm, n) for vm, of in zip(self._published, self.vms, strict=True) for n in range(of.vcpus)],
+        }
+        for provider in self.providers:
+            for scope, stat_set in provider.stat_sets.items():
+                first = provider.words(scope, 0.0)
+                files = [
+                    vm.publish(stat_set, vcpu=vcpu, words=words)
+                    for (vm, vcpu), words in zip(subjects[scope], first, strict=True)
+                ]
+                self._files.append((provider, scope, files))
+
+
+class SimulatedProcess:
+    """The host in a process of its own, which ends with this object or with the process that made it."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kvmscope.lab.simulate", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        if not said:
+            self.close()
+            raise SourceError(f"the simulated host did not start (status {self._process.returncode})")
+        answer: dict[str, Any] = json.loads(said)
+        self.about = Simulated(answer["pid"], tuple(answer["vms"]), answer["vcpus"])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for it; nothing is tidied up, as if a VMM crashed."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Ends the process. Idempotent."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def start(*, vms: int = DEFAULT_VMS, vcpus: int = DEFAULT_VCPUS, seed: int = 0) -> SimulatedProcess:
+    """Starts a simulated host in a process of its own; returns once it is published. Must be closed.
+
+    Raises UsageError if there are no VMs, SourceError if the process cannot publish them.
+    """
+    plan(vms=vms, vcpus=vcpus, seed=seed)
+    return SimulatedProcess([f"--vms={vms}", f"--vcpus={vcpus}", f"--seed={seed}"])
+
+
+def raise_fd_limit() -> None:
+    """Lets this process have as many open files as it may: each published file is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main(arguments: list[str]) -> None:
+    """The inside of ``SimulatedProcess``: runs until its standard input ends."""
+    parser = argparse.ArgumentParser(prog="kvmscope.lab.simulate")
+    for option, default in (("--vms", DEFAULT_VMS), ("--vcpus", DEFAULT_VCPUS), ("--seed", 0)):
+        parser.add_argument(option, type=int, default=default)
+    options = parser.parse_args(arguments)
+    raise_fd_limit()
+    with SimulatedHost(vms=options.vms, vcpus=options.vcpus, seed=options.seed) as host:
+        sys.stdout.write(json.dumps(asdict(host.about())) + "\n")
+        sys.stdout.flush()
+        host.run(lambda seconds: bool(select.select([sys.stdin], [], [], seconds)[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

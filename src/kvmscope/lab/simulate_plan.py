@@ -1,0 +1,44 @@
+"""What a simulated host consists of: its VMs, how each behaves, and what makes one vCPU differ from the next."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .behaviours import BEHAVIOURS, Behaviour
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlan:
+    """One VM. ``age_s``: how long it has lived when the simulation begins; ``paces`` and ``phases``: one a vCPU."""
+
+    name: str
+    behaviour: Behaviour
+    age_s: float
+    paces: tuple[float, ...]
+    phases: tuple[float, ...]
+
+    @property
+    def vcpus(self) -> int:
+        return len(self.paces)
+
+
+def plan(*, vms: int, vcpus: int, seed: int) -> tuple[VmPlan, ...]:
+    """The VMs of a host, all behaviours in turn; the same for the same arguments. UsageError below 1."""
+    if vms < 1 or vcpus < 1:
+        raise UsageError("a simulated host has at least one VM, and a VM at least one vCPU")
+    return tuple(_plan_vm(number, vcpus, seed) for number in range(vms))
+
+
+def _plan_vm(number: int, vcpus: int, seed: int) -> VmPlan:
+    chance = random.Random(f"{seed} vm {number}")
+    behaviour = BEHAVIOURS[number % len(BEHAVIOURS)]
+    return VmPlan(
+        name=f"{behaviour.name}-{number + 1}",
+        behaviour=behaviour,
+        age_s=chance.uniform(*behaviour.age_s),
+        paces=tuple(chance.uniform(0.6, 1.0) for _ in range(vcpus)),
+        phases=tuple(chance.uniform(0.0, 2 * math.pi) for _ in range(vcpus)),
+    )
