@@ -1,0 +1,237 @@
+"""Two samples of one source, and what moved between them.
+
+Not here: what the numbers mean (``metrics``), and bucket bounds (``histogram``). All words are raw, as in the samples;
+``Descriptor.scale`` converts them.
+Rule: every array stands beside the *current* sample's subjects, one row a subject, and says NaN where there is no
+answer: the subject came in this window, one of the samples has not got the stat, or a count went down. A count that
+went down was cleared (root can, through debugfs), so what happened since is not known; ``resets`` lists them.
+Source: Documentation/virt/kvm/api.rst, 4.133 for the kinds; virt/kvm/kvm_main.c for how they can be cleared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..sample import I64Array, Sample, U64Array, Vcpus
+from ..schema import Descriptor, Kind, Scope
+
+F64Array: TypeAlias = npt.NDArray[np.float64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+_NOT_THERE = -1
+_COUNTS = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A stat that went down though it only counts up; ``rows`` are those of the current sample's subjects."""
+
+    provider: str
+    scope: Scope
+    name: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One stat of every subject of a sample: ``words`` of shape (n,), or (n, size) for a stat of several words.
+
+    Where ``known`` is false the sample has not got the stat of that subject, and the words are 0.
+    """
+
+    descriptor: Descriptor
+    words: U64Array
+    known: BoolArray
+
+    @property
+    def values(self) -> F64Array:
+        """The words as numbers, NaN where not known; an instant of 2**63 and more is one that fell below 0."""
+        if self.descriptor.kind is Kind.INSTANT:
+            numbers = self.words.view(np.int64).astype(np.float64)
+        else:
+            numbers = self.words.astype(np.float64)
+        return _with_nan(numbers, ~self.known)
+
+
+def find_column(
+    sample: Sample, provider: str, scope: Scope, name: str, *, like: Descriptor | None = None
+) -> Column | None:
+    """One stat in the order of the sample's subjects; None if no subject has it.
+
+    If publishers describe a stat of this name differently, only those count that agree with ``like``, by default with
+    the first: the numbers of the others are of something else.
+    """
+    found: Column | None = None
+    for block in sample.blocks_of(scope):
+        if block.schema.provider != provider or name not in block.schema:
+            continue
+        descriptor = block.schema[name]
+        like = like or descriptor
+        if not _agree(descriptor, like):
+            continue
+        column = block.column(name)
+        if found is None:
+            count = _count(sample, scope)
+            words = np.zeros((count, *column.shape[1:]), dtype=np.uint64)
+            found = Column(descriptor, words, np.zeros(count, dtype=np.bool_))
+        found.words[block.rows] = column
+        found.known[block.rows] = True
+    return found
+
+
+class Window:
+    """What happened between two samples of one source.
+
+    ``interval_s`` is by the samples' monotonic clocks. Raises UsageError if the samples are of two sources, or the
+    second was not taken after the first.
+    """
+
+    def __init__(self, previous: Sample, current: Sample) -> None:
+        if (previous.source, previous.simulated) != (current.source, current.simulated):
+            raise UsageError(f"a window is of one source, not of {_name(previous)} and {_name(current)}")
+        if current.monotonic_ns <= previous.monotonic_ns:
+            raise UsageError("the current sample of a window is taken after the previous one")
+        self.previous = previous
+        self.current = current
+        self.interval_s = (current.monotonic_ns - previous.monotonic_ns) / 1e9
+
+    def came(self, scope: Scope) -> I64Array:
+        """Rows of the current sample's subjects that the previous sample has not got."""
+        return np.flatnonzero(self._previous_rows(scope) == _NOT_THERE)
+
+    def gone(self, scope: Scope) -> I64Array:
+        """Rows of the previous sample's subjects that the current sample has not got."""
+        is_there = np.zeros(_count(self.previous, scope), dtype=np.bool_)
+        rows = self._previous_rows(scope)
+        is_there[rows[rows != _NOT_THERE]] = True
+        return np.flatnonzero(~is_there)
+
+    def has(self, provider: str, scope: Scope, name: str) -> bool:
+        """Whether some subject of the current sample has this stat."""
+        return any(b.schema.provider == provider and name in b.schema for b in self.current.blocks_of(scope))
+
+    def value(self, provider: str, scope: Scope, name: str) -> F64Array:
+        """The stat now: shape (n,) or (n, size), raw. Exact up to 2**53."""
+        column = find_column(self.current, provider, scope, name)
+        return self._unknown(scope) if column is None else column.values
+
+    def delta(self, provider: str, scope: Scope, name: str) -> F64Array:
+        """By how much a count moved: shape (n,), or (n, size) for a histogram. Raises UsageError if it is none."""
+        column = find_column(self.current, provider, scope, name)
+        if column is None:
+            return self._unknown(scope)
+        _check_counts(column.descriptor)
+        before = find_column(self.previous, provider, scope, name, like=column.descriptor)
+        if before is None:
+            return _with_nan(column.words.astype(np.float64), np.ones(len(column.words), dtype=np.bool_))
+        words, known = self._align(before, scope)
+        known &= column.known & ~_went_down(column.words, words)
+        return _with_nan((column.words - words).astype(np.float64), ~known)
+
+    def rate(self, provider: str, scope: Scope, name: str) -> F64Array:
+        """``delta`` a second."""
+        return self.delta(provider, scope, name) / self.interval_s
+
+    @cached_property
+    def resets(self) -> tuple[Reset, ...]:
+        """Every count of both samples that went down."""
+        stats = {
+            (block.schema.provider, block.schema.scope, descriptor.name): None
+            for block in self.current.blocks
+            for descriptor in block.schema.descriptors
+            if descriptor.kind in _COUNTS
+        }
+        found = ((stat, self._reset_rows(*stat)) for stat in stats)
+        return tuple(Reset(*stat, rows) for stat, rows in found if rows)
+
+    def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
+        column = find_column(self.current, provider, scope, name)
+        before = column and find_column(self.previous, provider, scope, name, like=column.descriptor)
+        if column is None or before is None:
+            return ()
+        words, known = self._align(before, scope)
+        return tuple(np.flatnonzero(known & column.known & _went_down(column.words, words)).tolist())
+
+    def _align(self, before: Column, scope: Scope) -> tuple[U64Array, BoolArray]:
+        """A column of the previous sample in the order of the current one, and where it is known."""
+        rows = self._previous_rows(scope)
+        if len(before.words) == 0:
+            return np.zeros((len(rows), *before.words.shape[1:]), dtype=np.uint64), np.zeros(len(rows), dtype=np.bool_)
+        return before.words[rows], before.known[rows] & (rows != _NOT_THERE)
+
+    def _previous_rows(self, scope: Scope) -> I64Array:
+        return self._previous_vms if scope is Scope.VM else self._previous_vcpus
+
+    @cached_property
+    def _previous_vms(self) -> I64Array:
+        return _match(self.current.vms.id, self.previous.vms.id)
+
+    @cached_property
+    def _previous_vcpus(self) -> I64Array:
+        now, before = self.current.vcpus, self.previous.vcpus
+        # A vCPU of a VM that came has a negative key, which none had before.
+        return _match(*_vcpu_keys(now, self._previous_vms, before))
+
+    def _unknown(self, scope: Scope) -> F64Array:
+        return np.full(_count(self.current, scope), np.nan)
+
+
+def _vcpu_keys(now: Vcpus, previous_vms: I64Array, before: Vcpus) -> tuple[I64Array, I64Array]:
+    """One number a vCPU, from its VM's row in the previous sample and its id; ids may be any, so they are ranked."""
+    ids, ranks = np.unique(np.concatenate([now.id, before.id]), return_inverse=True)
+    ranks = ranks.astype(np.int64)
+    vm_of_now = previous_vms[now.vm] if len(now) else now.vm
+    return vm_of_now * len(ids) + ranks[: len(now)], before.vm * len(ids) + ranks[len(now) :]
+
+
+def _match(now: U64Array | I64Array, before: U64Array | I64Array) -> I64Array:
+    """For each of ``now`` its place in ``before``, or _NOT_THERE; both are distinct."""
+    if np.array_equal(now, before):
+        return np.arange(len(now), dtype=np.int64)
+    if len(before) == 0:
+        return np.full(len(now), _NOT_THERE, dtype=np.int64)
+    order = np.argsort(before)
+    place = order[np.minimum(np.searchsorted(before, now, sorter=order), len(before) - 1)]
+    return np.where(before[place] == now, place, _NOT_THERE).astype(np.int64)
+
+
+def _went_down(now: U64Array, before: U64Array) -> BoolArray:
+    down = now < before
+    return np.asarray(down.any(axis=tuple(range(1, down.ndim))))
+
+
+def _with_nan(numbers: F64Array, where: BoolArray) -> F64Array:
+    numbers[where] = np.nan
+    return numbers
+
+
+def _agree(a: Descriptor, b: Descriptor) -> bool:
+    """Whether numbers of the two say the same thing; where they stand in the data does not matter."""
+    return (a.kind, a.unit, a.base, a.exponent, a.size, a.bucket_size) == (
+        b.kind,
+        b.unit,
+        b.base,
+        b.exponent,
+        b.size,
+        b.bucket_size,
+    )
+
+
+def _check_counts(descriptor: Descriptor) -> None:
+    if descriptor.kind not in _COUNTS:
+        kind = descriptor.kind.name.lower() if isinstance(descriptor.kind, Kind) else "of a kind that is not known here"
+        raise UsageError(f"{descriptor.name} is {kind}: it has a value, not a rate; read it with Window.value()")
+
+
+def _count(sample: Sample, scope: Scope) -> int:
+    return len(sample.vms) if scope is Scope.VM else len(sample.vcpus)
+
+
+def _name(sample: Sample) -> str:
+    return f"{sample.source} (simulated)" if sample.simulated else sample.source
