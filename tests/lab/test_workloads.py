@@ -75,17 +75,29 @@ def test_the_documentation_shows_this_very_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "engine"),
+    ("files", "flags", "engine"),
     [
-        ({"kvm_pvm/refcnt": "1"}, Engine.PVM),
-        ({"kvm_intel/parameters/enable_apicv": "Y\n"}, Engine.HARDWARE_APICV),
-        ({"kvm_intel/parameters/enable_apicv": "N\n"}, Engine.HARDWARE),
-        ({"kvm_amd/parameters/avic": "0\n"}, Engine.HARDWARE),
-        ({}, None),
+        ({"kvm_pvm/refcnt": "1"}, "avic", Engine.PVM),
+        ({"kvm_intel/parameters/enable_apicv": "Y\n"}, "vmx", Engine.HARDWARE_APICV),
+        ({"kvm_intel/parameters/enable_apicv": "N\n"}, "vmx", Engine.HARDWARE),
+        ({"kvm_amd/parameters/avic": "0\n"}, "svm avic", Engine.HARDWARE),
+        ({"kvm_amd/parameters/avic": "Y\n"}, "svm avic", Engine.HARDWARE_APICV),
+        ({"kvm_amd/parameters/avic": "Y\n"}, "svm x2avic", Engine.FORCED_AVIC),
+        ({}, "", None),
     ],
 )
-def test_the_engine_is_told_by_the_loaded_module(tmp_path: Path, files: dict[str, str], engine: Engine | None) -> None:
+def test_the_engine_is_told_by_the_loaded_module_and_the_cpu(
+    tmp_path: Path, files: dict[str, str], flags: str, engine: Engine | None
+) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(content)
-    assert find_engine(tmp_path) is engine
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
+    assert find_engine(tmp_path, cpuinfo) is engine
+
+
+def test_interrupts_through_the_apic_do_not_arrive_where_avic_is_forced() -> None:
+    stuck = {name for name, workload in WORKLOADS.items() if workload.ends and not workload.ends_on(Engine.FORCED_AVIC)}
+    assert stuck == {"halt", "ioapic", "msi", "kick", "wake", "ipi"}
+    assert all(WORKLOADS[name].ends_on(Engine.HARDWARE_APICV) for name in stuck)
