@@ -83,7 +83,7 @@ def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
 
 
 def vm_id_in_process(pid: int, started_ticks: int, serial: int) -> VmId:
-    """An id for the ``serial``-th VM that was seen in one process; the same for every reader on this host."""
+    """An id for the ``serial``-th VM that was seen in one process: the same to every reader that saw as many of it."""
     digest = hashlib.blake2b(f"{pid} {started_ticks} {serial}".encode(), digest_size=8).digest()
     return VmId(int.from_bytes(digest, "big"))
 

@@ -96,10 +96,13 @@ class Vmm:
         vm = self.vms.pop(key)
         vm.drop(vm.files.values())
 
-    def close(self) -> None:
-        """Close everything; the pidfd must not be watched any more."""
+    def drop_vms(self) -> None:
         for key in list(self.vms):
             self.drop_vm(key)
+
+    def close(self) -> None:
+        """Close everything; the pidfd must not be watched any more."""
+        self.drop_vms()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -198,7 +201,8 @@ class Vmms:
                 seen.add((vmm.pid, vmm.started_ticks))
                 self._update(vmm, holder, numbers, {other.pid for other, _ in owned})
         for key in self._found.keys() - seen:
-            self._forget(self._found[key])
+            # Watched on, lest a VM that it makes later gets the id of one that it had.
+            self._found[key].drop_vms()
         self._close_adopted_without_vm({holder.pid for holder in walk.holders})
 
     # Processes.
