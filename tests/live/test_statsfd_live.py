@@ -404,7 +404,7 @@ def test_what_cannot_be_adopted_is_closed_and_said(vmm: Vmm, source: StatsFdSour
     assert own_fd_count() == before
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "setpriv")
 def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
     vmm.do("make('a')")
     code = """if True:

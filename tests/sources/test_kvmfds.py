@@ -78,7 +78,7 @@ def test_a_command_comes_out_printable(tmp_path: Path) -> None:
     assert look_at(50, tmp_path).command == "a?[31mb?c"
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "setpriv")
 def test_processes_of_others_are_hidden_from_an_unprivileged_user() -> None:
     code = "from kvmscope.sources.kvmfds import scan; found = scan(); print(found.hidden > found.seen)"
     nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", sys.executable, "-c"]

@@ -17,7 +17,7 @@ from kvmscope.sample import NOT_KNOWN
 from kvmscope.schema import Scope
 from kvmscope.sources.qmp import QmpSource
 
-pytest.importorskip("qemu.qmp")
+pytestmark = pytest.mark.needs("qmp")
 
 Handler = Callable[[str, dict[str, Any]], Any]
 
