@@ -72,6 +72,7 @@ class Behaviour:
     vCPU is halted when it exits most. ``sleep_spread``: how much the sleeps differ (sigma of a log-normal).
     ``swing``, ``period_s``: the rate goes up and down by this share, in this time. ``burst``, ``burst_s``: exits a
     second more at birth, and how fast that fades. ``age_s``: how long such VMs have run when the simulation begins.
+    ``slowest``: the least of this that a vCPU of such a VM does.
     ``in_guest_mode``: share of the time in a nested guest. ``flushes``: remote TLB flushes a second of a VM.
     ``levels``: the instants and peaks of a VM when it has settled, after some ``settle_s``.
     ``counts``: what its other counters gain in a second.
@@ -87,6 +88,7 @@ class Behaviour:
     burst: float = 0.0
     burst_s: float = 1.0
     age_s: tuple[float, float] = (3600.0, 30 * 86400.0)
+    slowest: float = 0.6
     in_guest_mode: float = 0.0
     flushes: float = 1.0
     levels: Mapping[str, float] = field(default_factory=dict)
@@ -131,6 +133,7 @@ BEHAVIOURS: Final = (
         halted=0.985,
         sleep_spread=0.8,
         swing=0.01,
+        slowest=0.95,
         flushes=0.02,
         levels={"pages_4k": 18_000, "pages_2m": 310},
     ),

@@ -39,6 +39,6 @@ def _plan_vm(number: int, vcpus: int, seed: int) -> VmPlan:
         name=f"{behaviour.name}-{number + 1}",
         behaviour=behaviour,
         age_s=chance.uniform(*behaviour.age_s),
-        paces=tuple(chance.uniform(0.6, 1.0) for _ in range(vcpus)),
+        paces=tuple(chance.uniform(behaviour.slowest, 1.0) for _ in range(vcpus)),
         phases=tuple(chance.uniform(0.0, 2 * math.pi) for _ in range(vcpus)),
     )
