@@ -143,8 +143,14 @@ def pin(fd: int, path: Path) -> None:
         raise SourceError(f"{path} could not be pinned: {os.strerror(-result)}", path=str(path), errno=-result)
 
 
+def freeze(fd: int) -> None:
+    """From now on only the program can write to a map: no process, by no fd and no mapping."""
+    result = library().bpf_map_freeze(fd)
+    if result:
+        raise SourceError(f"a BPF map could not be frozen: {os.strerror(-result)}", errno=-result)
+
+
 _BPF_OBJ_GET = 7
-_BPF_F_RDONLY = 1 << 3
 _SYSCALL_BPF: Mapping[str, int] = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 
@@ -155,9 +161,12 @@ class _ObjAttributes(ctypes.Structure):
 
 
 def open_pinned_map(path: Path) -> int:
-    """A pinned map, for reading; needs no privilege but the file's mode, and no libbpf. Raises OSError."""
+    """A pinned map, to be mapped read-only; needs no privilege but the file's mode, and no libbpf. Raises OSError.
+
+    It is opened for writing too, though frozen: bpf_map_mmap() refuses files that were opened for reading alone.
+    """
     name = ctypes.create_string_buffer(os.fsencode(path))
-    attributes = _ObjAttributes(ctypes.addressof(name), 0, _BPF_F_RDONLY)
+    attributes = _ObjAttributes(ctypes.addressof(name), 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL_BPF.get(platform.machine())
     if number is None:

@@ -171,13 +171,14 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
     """Pin a loaded program in place of any of the same version; readers see the old one or the new one."""
     _mount(root)
     final = directory_in(root)
-    new = final.with_suffix(".new")
+    new = final.with_name(f"new-{final.name}")  # a BPF file system takes no name with a dot in it
     _remove_directory(new)
     new.mkdir(mode=0o700)
     with mmap.mmap(bpf.map_fd("meta"), META_SIZE) as mapped:
         encoded = meta.encode()
         mapped[: len(encoded)] = encoded
     for name in _MAPS:
+        libbpf.freeze(bpf.map_fd(name))
         libbpf.pin(bpf.map_fd(name), new / name)
     libbpf.pin(link_fd, new / _ITERATOR)
     set_access(new, gid=gid, mode=mode)
@@ -187,10 +188,14 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
 
 
 def set_access(directory: Path, *, gid: int, mode: int) -> None:
-    """Let ``gid`` read; ``mode`` is that of the files, and the directory gets x wherever they have r."""
+    """Let ``gid`` read; ``mode`` is that of the files, and the directory gets x wherever they have r.
+
+    Who may read an array gets w as well, since the kernel maps none that was opened for reading alone. Nobody can write
+    with it: arrays are frozen when they are pinned.
+    """
     for path in directory.iterdir():
         os.chown(path, 0, gid)
-        path.chmod(mode)
+        path.chmod(mode if path.name == _ITERATOR else mode | (mode & 0o444) >> 1)
     os.chown(directory, 0, gid)
     directory.chmod(mode & 0o444 | (mode & 0o444) >> 2 | 0o700)
 
