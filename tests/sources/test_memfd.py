@@ -61,3 +61,11 @@ def test_a_file_over_the_limit_is_not_mapped(fd: int) -> None:
 def test_a_process_that_is_gone_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError):
         memfd.find(2**22 + 1, ("x",), mount="none")
+
+
+def test_a_file_that_cannot_be_mapped_is_an_os_error() -> None:
+    reader, writer = os.pipe()
+    with pytest.raises(OSError, match="mmap"):
+        Mapping(reader, 4096)
+    os.close(reader)
+    os.close(writer)

@@ -44,12 +44,13 @@ class Mapping:
     __slots__ = ("_address", "size")
 
     def __init__(self, fd: int, size: int) -> None:
+        self._address: int | None = None  # for __del__, should the next line fail
+        self.size = size
         address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         if address == _MAP_FAILED:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), "mmap")
-        self._address: int | None = address
-        self.size = size
+        self._address = address
 
     def read(self, offset: int, size: int) -> bytes:
         """A copy of ``size`` bytes from ``offset``. ValueError outside the mapping or after ``close``."""
