@@ -66,10 +66,9 @@ for line in sys.stdin:
 class Vmm:
     """A process that makes and closes VMs as told. Its vCPUs never run: all their statistics are 0."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _VMM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, *before: str) -> None:
+        command = [*before, sys.executable, "-c", _VMM]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self.process.pid
 
     def do(self, expression: str) -> str:
@@ -90,11 +89,12 @@ class Vmm:
 
 
 @pytest.fixture
-def new_vmm() -> Iterator[Callable[[], Vmm]]:
+def new_vmm() -> Iterator[Callable[..., Vmm]]:
+    """Starts VMMs; what it is given stands before the command."""
     vmms: list[Vmm] = []
 
-    def make() -> Vmm:
-        vmms.append(Vmm())
+    def make(*before: str) -> Vmm:
+        vmms.append(Vmm(*before))
         return vmms[-1]
 
     yield make
@@ -103,7 +103,7 @@ def new_vmm() -> Iterator[Callable[[], Vmm]]:
 
 
 @pytest.fixture
-def vmm(new_vmm: Callable[[], Vmm]) -> Vmm:
+def vmm(new_vmm: Callable[..., Vmm]) -> Vmm:
     return new_vmm()
 
 
@@ -282,6 +282,18 @@ def test_a_vm_made_in_the_place_of_another_is_another(vmm: Vmm) -> None:
         assert vms_in_kernel(vmm.pid) == 0
 
 
+def test_a_vm_of_which_a_file_was_closed_stays_the_same_vm(vmm: Vmm) -> None:
+    with StatsFdSource(rescan_every=1000) as source:
+        vmm.do("make('a', vcpus=2)")
+        (vm,) = vms_of(source.read(), vmm.pid)
+        vmm.do("os.close(vms['a'].pop(3))")  # after those of the VM and its vCPUs comes the VM's own stats fd
+        sample = source.read()
+        assert vms_of(sample, vmm.pid) == [vm]
+        assert vcpus_with_stats(sample, vm) == [0, 1]
+        assert "no statistics fd of the VM itself" in reasons(sample, vm)
+        assert own_stats_fds(vmm.pid) == [f"kvm-{vmm.pid}/vcpu-0", f"kvm-{vmm.pid}/vcpu-1"]
+
+
 def test_a_vmm_that_becomes_another_program_is_gone_at_the_next_read(vmm: Vmm) -> None:
     with StatsFdSource(rescan_every=1000) as source:
         vmm.do("make('a')")
@@ -341,7 +353,7 @@ def test_several_stats_fds_of_one_vcpu_are_one_row(vmm: Vmm, source: StatsFdSour
 
 
 def test_stats_fds_of_another_vmms_vm_are_not_put_to_the_holders_own(
-    new_vmm: Callable[[], Vmm], source: StatsFdSource
+    new_vmm: Callable[..., Vmm], source: StatsFdSource
 ) -> None:
     watched, watcher = new_vmm(), new_vmm()
     fd = watched.do("make('a')").strip("[]").split(",")[-1]
@@ -426,6 +438,26 @@ def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
     assert "may not be looked into" in said
     assert "CAP_SYS_PTRACE" in said
     assert "run as root" in said
+
+
+@pytest.mark.needs("root", "setpriv")
+def test_fds_that_may_be_seen_but_not_duplicated_are_a_gap(new_vmm: Callable[..., Vmm]) -> None:
+    """Looking asks for the reader's effective user, duplicating for its real one."""
+    no_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    vmm = new_vmm(*no_rights)
+    vmm.do("make('a')")
+    code = f"""if True:
+        from kvmscope.sources.statsfd import StatsFdSource
+        with StatsFdSource() as source:
+            sample = source.read()
+            (row,) = [row for row, pid in enumerate(sample.vms.pid) if pid == {vmm.pid}]
+            print([gap.reason for gap in sample.gaps if gap.vm == sample.vms.vm_id(row)], len(sample.blocks))
+    """
+    reader = [*no_rights, "--ruid=nobody", "--euid=root", "--", sys.executable, "-c", code]
+    said = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    assert "may not be duplicated" in said
+    assert "CAP_SYS_PTRACE" in said
+    assert said.endswith("] 0\n")
 
 
 def test_fds_stay_flat_over_200_vms_that_come_and_go(vmm: Vmm, source: StatsFdSource) -> None:

@@ -111,7 +111,7 @@ class StatsFdSource:
             self._plan = plan
             taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             failed = plan.read()
-            lost = [Gap("it ended while it was read", vm=vm) for vm in self._lost()]
+            lost = [Gap("its VMM let go of it while it was read", vm=vm) for vm in self._lost()]
             lost += [self._fail(*failure) for failure in failed]
             if not lost:
                 return plan.sample(taken_ns, monotonic_ns, (*self._vmms.gaps, *gaps))

@@ -166,16 +166,20 @@ class Vmms:
         return ids
 
     def close_abandoned(self) -> list[VmId]:
-        """Let go of the VMs whose VMM lives on without them: it closed them, or it became another program.
+        """Let go of files that a living VMM no longer holds itself: it closed them, or became another program.
 
-        One file of each VM is asked after, since a VMM closes all of a VM or none.
+        Which VMs they were of. A VM of which nothing is left is gone. Files are asked after by one of each VM, since a
+        VMM that closes a VM closes all of it.
         """
         abandoned = []
         for vmm in self._found.values():
             for key, vm in list(vmm.vms.items()):
                 one = next(iter(vm.files.values()), None)
-                if one is not None and not is_still_held(vmm.pid, one, self._proc):
-                    abandoned.append(vm.id)
+                if one is None or is_still_held(vmm.pid, one, self._proc):
+                    continue
+                abandoned.append(vm.id)
+                vm.drop([file for file in vm.files.values() if not is_still_held(vmm.pid, file, self._proc)])
+                if not vm.files:
                     vmm.drop_vm(key)
         return abandoned
 
