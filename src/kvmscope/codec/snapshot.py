@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,10 +21,13 @@ MAGIC = 0x706F63736D766B
 VERSION = 1
 MAX_SLOTS = 4
 
-_HEADER = struct.Struct("=QIIQQIIII")
+_HEADER = struct.Struct("=QIIQQIIIIIxxxx")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
-VM_HEAD_SIZE = 40
-VCPU_HEAD_SIZE = 24
+INHIBIT_BITS = 32
+_VM_IDENTITY, _VM_APICV = 32, 8 * (INHIBIT_BITS + 7)
+_VCPU_IDENTITY, _VCPU_APICV = 16, 8 * 8
+VM_HEAD_SIZE = _VM_IDENTITY + _VM_APICV
+VCPU_HEAD_SIZE = _VCPU_IDENTITY + _VCPU_APICV
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
 
@@ -36,18 +40,19 @@ class SnapshotFlag(IntFlag):
     UNFINISHED = 4
 
 
-class VmFlag(IntFlag):
-    """Which fields of a VM's record were read."""
+class Feature(IntFlag):
+    """What this kernel has to be read; the same for all of its VMs."""
 
-    INHIBITS = 1
-    CREATED = 2
+    APICV = 1
+    SYNIC = 2
+    SEV = 4
 
 
-class VcpuFlag(IntFlag):
-    """Which fields of a vCPU's record were read."""
+HAS_CREATED = 1
+"""Flag of a VM's record: ``created_ns`` was read."""
 
-    APIC = 1
-    APICV = 2
+HAS_APIC = 1
+"""Flag of a vCPU's record: it has an in-kernel local APIC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +66,21 @@ class SnapshotHeader:
     vms: int
     vcpus: int
     vanished: int
+    features: Feature
 
 
 def parse_header(data: bytes) -> SnapshotHeader:
     """The header of a run. Raises FormatError if it is short, foreign, or of another version."""
     if len(data) != HEADER_SIZE:
         raise FormatError("snapshot header", offset=0, expected=f"{HEADER_SIZE} bytes", got=f"{len(data)}")
-    magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished = _HEADER.unpack(data)
+    magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished, features = _HEADER.unpack(data)
     if magic != MAGIC:
         raise FormatError("snapshot magic", offset=0, expected=f"{MAGIC:#x}", got=f"{magic:#x}")
     if version != VERSION:
         raise FormatError("snapshot version", offset=8, expected=str(VERSION), got=str(version))
     if slot >= MAX_SLOTS:
         raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
-    return SnapshotHeader(SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished)
+    return SnapshotHeader(SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished, Feature(features))
 
 
 def parse_generation(control: bytes, slot: int) -> int:
@@ -82,60 +88,73 @@ def parse_generation(control: bytes, slot: int) -> int:
     return int(_CONTROL.unpack(control)[slot])
 
 
-@dataclass(frozen=True)
 class Records:
-    """Copied records of one array: shape (n, words) u64, heads included."""
+    """Copied records of one array: shape (n, words) u64, heads included.
 
-    words: U64Array
+    The identities are gathered into an array of their own, so that a column of them costs no walk over all records.
+    """
+
+    _identity_size: ClassVar[int]
+    _head_size: ClassVar[int]
+
+    def __init__(self, words: U64Array) -> None:
+        self._words = words
+        self._identity = np.ascontiguousarray(words[:, : self._identity_size // 8])
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self._words)
+
+    @property
+    def apicv(self) -> U64Array:
+        """Shape (n, words): the state of interrupt acceleration as ``codec.apicv`` describes it, a view."""
+        return self._words[:, self._identity_size // 8 : self._head_size // 8]
+
+    @property
+    def stats(self) -> U64Array:
+        """Shape (n, words of the kernel's stat structure), a view."""
+        return self._words[:, self._head_size // 8 :]
 
     def _u32(self, offset: int) -> I64Array:
-        return self.words.view(np.uint32)[:, offset // 4].astype(np.int64)
+        return self._identity.view(np.uint32)[:, offset // 4].astype(np.int64)
 
     def _i32(self, offset: int) -> I64Array:
-        return self.words.view(np.int32)[:, offset // 4].astype(np.int64)
+        return self._identity.view(np.int32)[:, offset // 4].astype(np.int64)
 
 
 class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
+    _identity_size = _VM_IDENTITY
+    _head_size = VM_HEAD_SIZE
+
     @property
     def id(self) -> U64Array:
-        return self.words[:, 0]
+        return self._identity[:, 0]
 
     @property
     def created_ns(self) -> I64Array:
-        """CLOCK_REALTIME; only where ``flags`` has CREATED."""
-        return self.words[:, 1].astype(np.int64)
-
-    @property
-    def inhibits(self) -> U64Array:
-        """The inhibit word; only where ``flags`` has INHIBITS."""
-        return self.words[:, 2]
+        """CLOCK_REALTIME; only where ``flags`` has HAS_CREATED."""
+        return self._identity[:, 1].astype(np.int64)
 
     @property
     def pid(self) -> I64Array:
         """0: not visible to the reader."""
-        return self._i32(24)
+        return self._i32(16)
 
     @property
     def vcpus(self) -> I64Array:
-        return self._u32(32)
+        return self._u32(24)
 
     @property
     def flags(self) -> I64Array:
-        return self._u32(36)
-
-    @property
-    def stats(self) -> U64Array:
-        """Shape (n, words of the kernel's struct kvm_vm_stat)."""
-        return self.words[:, VM_HEAD_SIZE // 8 :]
+        return self._u32(28)
 
 
 class VcpuRecords(Records):
     """Records of ``struct vcpu_record``."""
+
+    _identity_size = _VCPU_IDENTITY
+    _head_size = VCPU_HEAD_SIZE
 
     @property
     def vm(self) -> I64Array:
@@ -153,22 +172,7 @@ class VcpuRecords(Records):
 
     @property
     def flags(self) -> I64Array:
-        return self._u32(12) & 0xFFFF
-
-    @property
-    def apicv_active(self) -> I64Array:
-        """0 or 1; only where ``flags`` has APICV."""
-        return self._u32(12) >> 16 & 0xFF
-
-    @property
-    def apic_base(self) -> U64Array:
-        """IA32_APIC_BASE; only where ``flags`` has APIC."""
-        return self.words[:, 2]
-
-    @property
-    def stats(self) -> U64Array:
-        """Shape (n, words of the kernel's struct kvm_vcpu_stat)."""
-        return self.words[:, VCPU_HEAD_SIZE // 8 :]
+        return self._u32(12)
 
 
 def copy_records(array: memoryview, *, record_size: int, room: int, slot: int, count: int) -> U64Array:

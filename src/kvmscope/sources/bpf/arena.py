@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...codec import snapshot
-from ...codec.snapshot import SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords, copy_records
+from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords, copy_records
 from ...errors import SourceError
 
 _ATTEMPTS = 1000
@@ -39,6 +39,8 @@ class Layout:
     vm_room: int
     vcpu_room: int
     slots: int
+    is_svm: bool = False
+    """VMs are run by kvm_amd."""
 
     @property
     def vm_size(self) -> int:
@@ -58,7 +60,7 @@ class Layout:
 
     def constants(self, secret: bytes) -> bytes:
         """The program's ``config``; ``secret`` is 16 random bytes."""
-        return secret + struct.pack("=IIIxxxx", self.slots, self.vm_room, self.vcpu_room)
+        return secret + struct.pack("=IIII", self.slots, self.vm_room, self.vcpu_room, self.is_svm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,10 @@ class Arena:
     def close(self) -> None:
         for mapped in (self._control, self._vms, self._vcpus):
             mapped.close()
+
+    def features(self) -> Feature:
+        """What this kernel has to be read."""
+        return self._run().features
 
     def read(self) -> Run:
         """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""

@@ -10,7 +10,7 @@ from ...errors import PermissionNeeded
 from ..kvm_schema import read_kvm_schemas
 from . import pins
 from .arena import Layout
-from .source import load_program
+from .source import load_program, read_reasons, runs_on_svm
 
 DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS = 1024, 8192, 2
 
@@ -40,7 +40,8 @@ def attach(
     """
     _need_root()
     schemas = read_kvm_schemas()
-    layout = Layout(schemas.vm.data_size, schemas.vcpu.data_size, vms, vcpus, slots)
+    sizes = schemas.vm.data_size, schemas.vcpu.data_size
+    layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm())
     memory = sum(size * entries for size, entries in layout.maps.values())
     directory = pins.directory_in(root)
     if pins.is_current(root, layout):
@@ -49,7 +50,7 @@ def attach(
     bpf = load_program(layout)
     try:
         link = bpf.attach_map_iterator("read_host", "control")
-        meta = pins.Meta(layout, schemas, pins.kvm_inode(), pins.running_kernel())
+        meta = pins.Meta(layout, schemas, read_reasons(), pins.kvm_inode(), pins.running_kernel())
         pins.pin_program(bpf, link, meta, root=root, gid=gid, mode=mode)
     finally:
         bpf.close()

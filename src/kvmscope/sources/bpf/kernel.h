@@ -71,8 +71,16 @@ struct xa_node { unsigned char shift; void *slots[64]; };
 struct kvm_vm_stat { u64 first; };
 struct kvm_vcpu_stat { u64 first; };
 
-struct kvm_arch {
-	unsigned long apicv_inhibit_reasons; /* x86 */
+enum kvm_irqchip_mode { KVM_IRQCHIP_MODE_ANY };
+struct kvm_kpit_state { atomic_t reinject; };
+struct kvm_pit { struct kvm_kpit_state pit_state; };
+struct kvm_hv { unsigned int synic_auto_eoi_used; };
+struct kvm_arch { /* x86 */
+	struct kvm_pit *vpit; /* not with CONFIG_KVM_IOAPIC=n */
+	unsigned long apicv_inhibit_reasons;
+	enum kvm_irqchip_mode irqchip_mode;
+	bool x2apic_format;
+	struct kvm_hv hyperv; /* not with CONFIG_KVM_HYPERV=n */
 };
 struct kvm {
 	struct mm_struct *mm;
@@ -85,7 +93,10 @@ struct kvm {
 	char stats_id[48];
 };
 
-struct kvm_lapic { bool apicv_active; };
+struct kvm_sev_info { bool active; };
+struct kvm_svm { struct kvm kvm; struct kvm_sev_info sev_info; };
+
+struct kvm_lapic { bool apicv_active; void *regs; };
 struct kvm_vcpu_arch {
 	u64 apic_base;          /* x86 */
 	struct kvm_lapic *apic; /* x86 */
@@ -93,6 +104,7 @@ struct kvm_vcpu_arch {
 struct kvm_vcpu {
 	struct kvm *kvm;
 	int vcpu_id;
+	unsigned long guest_debug;
 	struct pid *pid;
 	struct kvm_vcpu_arch arch;
 	struct kvm_vcpu_stat stat;

@@ -24,6 +24,19 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MAX_THREADS 32
 #define MAX_ANCESTORS 512
 
+/* Numbers that the processor's or the kernel's ABI fixes. */
+#define PF_KTHREAD 0x00200000
+#define IRQCHIP_KERNEL 1
+#define IRQCHIP_SPLIT 2
+#define KVM_GUESTDBG_BLOCKIRQ 0x00100000
+#define APIC_BASE_X2APIC (1ULL << 10)
+#define APIC_BASE_ENABLE (1ULL << 11)
+#define APIC_BASE_ADDRESS 0xffffff000ULL
+#define APIC_DEFAULT_ADDRESS 0xfee00000ULL
+#define APIC_ID 0x20
+#define APIC_LDR 0xd0
+#define APIC_DFR 0xe0
+
 /* Sizes and numbers of elements are set by the loader: records end in this kernel's stat structures. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -56,7 +69,7 @@ const volatile struct {
 	u32 slots;     /* in use, so many readers at a time; at most SNAPSHOT_MAX_SLOTS */
 	u32 vm_room;   /* VMs that a slot of `vms` can hold */
 	u32 vcpu_room; /* vCPUs that a slot of `vcpus` can hold */
-	u32 reserved;
+	u32 is_svm;    /* VMs are run by kvm_amd: a struct kvm is the head of a struct kvm_svm */
 } config;
 
 struct walk {
@@ -94,8 +107,9 @@ static u64 upid_at(u64 pid, u32 level)
  * the verifier drops the branch that a kernel does not need. */
 #define span(type, first, last)                                                                                        \
 	(bpf_core_field_offset(type, last) + bpf_core_field_size(type, last) - bpf_core_field_offset(type, first))
-#define is_near(type, first, last)                                                                                     \
-	(bpf_core_field_offset(type, first) < bpf_core_field_offset(type, last) &&                                     \
+#define is_near(type, first, middle, last)                                                                             \
+	(bpf_core_field_offset(type, first) <= bpf_core_field_offset(type, middle) &&                                  \
+	 bpf_core_field_offset(type, middle) < bpf_core_field_offset(type, last) &&                                    \
 	 span(type, first, last) <= sizeof(((struct walk *)0)->near))
 #define read_near(walk, type, base, first, last)                                                                       \
 	bpf_probe_read_kernel((walk)->near, span(type, first, last),                                                   \
@@ -186,34 +200,36 @@ static void load_slots(struct walk *walk, u32 i)
 	}
 }
 
-/* Members of a vCPU that every record has: three reads. */
+/* Members of a vCPU that every record has: two reads. */
 static void copy_identity(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 {
+	unsigned long debug;
 	u64 pid;
 
-	if (is_near(struct kvm_vcpu, vcpu_id, pid)) {
+	if (is_near(struct kvm_vcpu, vcpu_id, guest_debug, pid)) {
 		read_near(walk, struct kvm_vcpu, vcpu, vcpu_id, pid);
 		record->vcpu_id = near_member(walk, struct kvm_vcpu, vcpu_id, vcpu_id);
+		debug = near_member(walk, struct kvm_vcpu, vcpu_id, guest_debug);
 		pid = (u64)near_member(walk, struct kvm_vcpu, vcpu_id, pid);
 	} else {
 		record->vcpu_id = read_member(struct kvm_vcpu, vcpu, vcpu_id);
+		debug = read_member(struct kvm_vcpu, vcpu, guest_debug);
 		pid = (u64)read_member(struct kvm_vcpu, vcpu, pid);
 	}
 	record->tid = pid_number(walk, pid);
+	record->apicv[VCPU_BLOCKIRQ] = !!(debug & KVM_GUESTDBG_BLOCKIRQ);
+	record->flags = 0;
 }
 
-/* The state of an x86 vCPU's local APIC: two reads. */
+/* The state of an x86 vCPU's local APIC: three reads. */
 static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 {
-	u64 base, apic;
-	u8 active = 0;
+	u64 base, apic, regs;
+	bool active;
 
-	record->apic_base = 0;
-	record->apicv_active = 0;
-	record->flags = 0;
-	if (!bpf_core_field_exists(struct kvm_vcpu_arch, apic))
+	if (!bpf_core_field_exists(struct kvm_vcpu_arch, apic) || !bpf_core_field_exists(struct kvm_lapic, apicv_active))
 		return;
-	if (is_near(struct kvm_vcpu, arch.apic_base, arch.apic)) {
+	if (is_near(struct kvm_vcpu, arch.apic_base, arch.apic_base, arch.apic)) {
 		read_near(walk, struct kvm_vcpu, vcpu, arch.apic_base, arch.apic);
 		base = near_member(walk, struct kvm_vcpu, arch.apic_base, arch.apic_base);
 		apic = (u64)near_member(walk, struct kvm_vcpu, arch.apic_base, arch.apic);
@@ -223,13 +239,24 @@ static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 	}
 	if (!apic)
 		return;
-	record->apic_base = base;
-	record->flags = VCPU_HAS_APIC;
-	if (bpf_core_field_exists(struct kvm_lapic, apicv_active) &&
-	    !bpf_core_read(&active, sizeof(active), &((struct kvm_lapic *)apic)->apicv_active)) {
-		record->apicv_active = active;
-		record->flags |= VCPU_HAS_APICV;
+	if (is_near(struct kvm_lapic, apicv_active, apicv_active, regs)) {
+		read_near(walk, struct kvm_lapic, apic, apicv_active, regs);
+		active = near_member(walk, struct kvm_lapic, apicv_active, apicv_active);
+		regs = (u64)near_member(walk, struct kvm_lapic, apicv_active, regs);
+	} else {
+		active = read_member(struct kvm_lapic, apic, apicv_active);
+		regs = (u64)read_member(struct kvm_lapic, apic, regs);
 	}
+	if (bpf_probe_read_kernel(walk->near, APIC_DFR + 4 - APIC_ID, (void *)(regs + APIC_ID)))
+		return;
+	record->flags = VCPU_HAS_APIC;
+	record->apicv[VCPU_APICV_ACTIVE] = active;
+	record->apicv[VCPU_APIC_ENABLED] = !!(base & APIC_BASE_ENABLE);
+	record->apicv[VCPU_APIC_X2APIC] = !!(base & APIC_BASE_X2APIC);
+	record->apicv[VCPU_APIC_BASE_MOVED] = base & APIC_BASE_ENABLE && (base & APIC_BASE_ADDRESS) != APIC_DEFAULT_ADDRESS;
+	record->apicv[VCPU_APIC_ID] = *(u32 *)walk->near >> (base & APIC_BASE_X2APIC ? 0 : 24);
+	record->apicv[VCPU_APIC_LDR] = *(u32 *)(walk->near + APIC_LDR - APIC_ID);
+	record->apicv[VCPU_APIC_DFR] = *(u32 *)(walk->near + APIC_DFR - APIC_ID);
 }
 
 static long copy_vcpu(u32 i, struct walk **context)
@@ -255,9 +282,48 @@ static long copy_vcpu(u32 i, struct walk **context)
 	return 0;
 }
 
+/* What decides whether interrupts of this VM can be accelerated, besides its vCPUs. */
+static void copy_interrupts(u64 kvm, struct vm_record *record)
+{
+	u64 inhibits, pit = 0;
+	u32 bit, mode;
+
+	if (!bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons))
+		return;
+	inhibits = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons);
+	for (bit = 0; bit < INHIBIT_BITS; bit++)
+		record->apicv[bit] = inhibits >> bit & 1;
+	mode = read_member(struct kvm, kvm, arch.irqchip_mode);
+	record->apicv[VM_IRQCHIP_KERNEL] = mode == IRQCHIP_KERNEL;
+	record->apicv[VM_IRQCHIP_SPLIT] = mode == IRQCHIP_SPLIT;
+	if (bpf_core_field_exists(struct kvm_arch, vpit))
+		pit = (u64)read_member(struct kvm, kvm, arch.vpit);
+	record->apicv[VM_PIT_IN_KERNEL] = !!pit;
+	record->apicv[VM_PIT_REINJECT] = pit && read_member(struct kvm_pit, pit, pit_state.reinject.counter);
+	record->apicv[VM_X2APIC_32BIT_IDS] = read_member(struct kvm, kvm, arch.x2apic_format);
+	if (bpf_core_field_exists(struct kvm_arch, hyperv))
+		record->apicv[VM_SYNIC_AUTO_EOI] = !!read_member(struct kvm, kvm, arch.hyperv.synic_auto_eoi_used);
+	if (config.is_svm && bpf_core_type_exists(struct kvm_svm))
+		record->apicv[VM_SEV] = read_member(struct kvm_svm, kvm, sev_info.active);
+}
+
+static u32 features(void)
+{
+	u32 found = 0;
+
+	if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons) &&
+	    bpf_core_field_exists(struct kvm_lapic, apicv_active))
+		found |= FEATURE_APICV;
+	if (bpf_core_field_exists(struct kvm_arch, hyperv))
+		found |= FEATURE_SYNIC;
+	if (config.is_svm && bpf_core_type_exists(struct kvm_svm))
+		found |= FEATURE_SEV;
+	return found;
+}
+
 static void copy_vm(struct walk *walk, u64 kvm)
 {
-	u32 before = walk->vcpu, index = walk->slot * config.vm_room + walk->vm, flags = 0;
+	u32 before = walk->vcpu, index = walk->slot * config.vm_room + walk->vm;
 	u64 number, created_ns = birth(kvm, &number), again, id = identity(kvm, created_ns, number);
 	u32 online = read_member(struct kvm, kvm, online_vcpus.counter);
 	struct vm_record *record = 0;
@@ -267,17 +333,12 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	if (record) {
 		bpf_probe_read_kernel(record->stat, bpf_core_type_size(struct kvm_vm_stat),
 				      (void *)(kvm + bpf_core_field_offset(struct kvm, stat)));
-		if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons)) {
-			record->inhibits = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons);
-			flags |= VM_HAS_INHIBITS;
-		}
-		if (created_ns)
-			flags |= VM_HAS_CREATED;
 		record->id = id;
 		record->created_ns = created_ns;
 		record->pid = walk->pid;
 		record->first_vcpu = before;
-		record->flags = flags;
+		record->flags = created_ns ? VM_HAS_CREATED : 0;
+		copy_interrupts(kvm, record);
 	}
 	walk->kvm = kvm;
 	bpf_loop(online, copy_vcpu, &walk, 0);
@@ -324,7 +385,7 @@ static u64 process_mm(u64 task)
 	u64 thread, head;
 	int i;
 
-	if (mm || read_member(struct task_struct, task, flags) & 0x00200000 /* PF_KTHREAD */)
+	if (mm || read_member(struct task_struct, task, flags) & PF_KTHREAD)
 		return mm;
 	head = (u64)read_member(struct task_struct, task, signal) + bpf_core_field_offset(struct signal_struct, thread_head);
 	thread = task;
@@ -422,6 +483,7 @@ int read_host(struct bpf_iter__bpf_map_elem *ctx)
 	if (!state)
 		return 0;
 	snapshot.boot_ns = bpf_ktime_get_boot_ns();
+	snapshot.features = features();
 	slot = claim_slot(state);
 	if (slot >= SNAPSHOT_MAX_SLOTS) {
 		snapshot.flags = SNAPSHOT_BUSY;

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...codec.apicv import Reasons
 from ...codec.snapshot import VERSION
 from ...errors import FormatError, PermissionNeeded, SourceError, Unavailable
 from ..kvm_schema import KvmSchemas
@@ -43,6 +44,7 @@ class Meta:
 
     layout: Layout
     schemas: KvmSchemas
+    reasons: Reasons
     kvm_inode: int
     kernel: str
 
@@ -58,6 +60,7 @@ class Meta:
             "kernel": self.kernel,
             "kvm_inode": self.kvm_inode,
             "layout": layout,
+            "inhibits": {str(bit): name for bit, name in self.reasons.items()},
             "schemas": [base64.b64encode(data).decode() for data in self.schemas.files],
         }
         return json.dumps(text).encode()
@@ -71,9 +74,13 @@ class Meta:
                 raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=str(text["format"]))
             vm, vcpu = (base64.b64decode(part) for part in text["schemas"])
             return cls(
-                Layout(**text["layout"]), KvmSchemas.from_files(vm, vcpu), text["kvm_inode"], str(text["kernel"])
+                layout=Layout(**text["layout"]),
+                schemas=KvmSchemas.from_files(vm, vcpu),
+                reasons={int(bit): str(name) for bit, name in text["inhibits"].items()},
+                kvm_inode=text["kvm_inode"],
+                kernel=str(text["kernel"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=repr(error)) from error
 
 

@@ -19,6 +19,13 @@ enum snapshot_flags {
 	SNAPSHOT_UNFINISHED = 4, /* the walk was cut short; subjects are missing */
 };
 
+/* What this kernel has to be read; the same for all of its VMs. */
+enum snapshot_features {
+	FEATURE_APICV = 1,	/* x86: inhibit reasons, local APICs, irqchips, PITs */
+	FEATURE_SYNIC = 2,	/* KVM's Hyper-V emulation is built in */
+	FEATURE_SEV = 4,	/* kvm_amd is what runs the VMs */
+};
+
 struct snapshot {
 	u64 magic;
 	u32 version;
@@ -29,6 +36,8 @@ struct snapshot {
 	u32 vms;	/* records in this slot; after an overflow, records that would be needed */
 	u32 vcpus;
 	u32 vanished;	/* VMs left out because they were destroyed while they were read */
+	u32 features;
+	u32 reserved;
 };
 
 /* One element, mapped read-only by readers. */
@@ -37,35 +46,54 @@ struct control {
 	u32 busy[SNAPSHOT_MAX_SLOTS];
 };
 
-enum vm_flags {
-	VM_HAS_INHIBITS = 1,	/* `inhibits` was read */
-	VM_HAS_CREATED = 2,	/* `created_ns` was read */
+enum record_flags {
+	VM_HAS_CREATED = 1,	/* `created_ns` was read */
+	VCPU_HAS_APIC = 1,	/* it has an in-kernel local APIC; else its `apicv` words mean nothing */
+};
+
+/* The `apicv` words of a VM: after one boolean a bit of its inhibit word come these booleans. */
+#define INHIBIT_BITS 32
+enum vm_apicv {
+	VM_IRQCHIP_KERNEL = INHIBIT_BITS, /* all interrupt controllers are emulated by the kernel */
+	VM_IRQCHIP_SPLIT,	/* the local APICs alone */
+	VM_PIT_IN_KERNEL,
+	VM_PIT_REINJECT,	/* it makes up for ticks that the guest missed */
+	VM_X2APIC_32BIT_IDS,	/* its VMM speaks of APIC ids with 32 bits */
+	VM_SYNIC_AUTO_EOI,	/* some SynIC of it has a SINT with AutoEOI */
+	VM_SEV,			/* its memory is encrypted */
+	VM_APICV_WORDS,
 };
 
 struct vm_record {
 	u64 id;		/* opaque: from the kernel's address and the birth of the VM, under a secret of this loading */
 	u64 created_ns;	/* CLOCK_REALTIME */
-	u64 inhibits;	/* kvm->arch.apicv_inhibit_reasons */
 	s32 pid;	/* of the VMM as the reader's pid namespace numbers it; 0: not visible there */
 	u32 first_vcpu;	/* record in `vcpus`, counted from the slot's first */
 	u32 vcpus;
 	u32 flags;
+	u64 apicv[VM_APICV_WORDS];
 	u64 stat[];
 };
 
-enum vcpu_flags {
-	VCPU_HAS_APIC = 1,	/* it has an in-kernel local APIC */
-	VCPU_HAS_APICV = 2,	/* `apicv_active` was read */
+/* The `apicv` words of a vCPU: booleans, then registers of its local APIC as they stand. */
+enum vcpu_apicv {
+	VCPU_APICV_ACTIVE,	/* apic->apicv_active */
+	VCPU_APIC_ENABLED,
+	VCPU_APIC_X2APIC,
+	VCPU_APIC_BASE_MOVED,	/* enabled, and not at 0xfee00000 */
+	VCPU_BLOCKIRQ,		/* a debugger holds its interrupts (KVM_GUESTDBG_BLOCKIRQ) */
+	VCPU_APIC_ID,
+	VCPU_APIC_LDR,
+	VCPU_APIC_DFR,
+	VCPU_APICV_WORDS,
 };
 
 struct vcpu_record {
 	u32 vm;		/* record in `vms`, counted from the slot's first */
 	u32 vcpu_id;
 	s32 tid;	/* thread that last ran it, numbered as `pid` above; 0: never ran, or not visible */
-	u16 flags;
-	u8 apicv_active;
-	u8 reserved;
-	u64 apic_base;	/* IA32_APIC_BASE as the guest sees it */
+	u32 flags;
+	u64 apicv[VCPU_APICV_WORDS];
 	u64 stat[];
 };
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from ...codec.snapshot import SnapshotFlag, VmFlag
+from ...codec import apicv
+from ...codec.apicv import Reasons
+from ...codec.snapshot import HAS_CREATED, Feature, SnapshotFlag
 from ...errors import Unavailable
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas, read_kvm_schemas
-from . import libbpf, pins
+from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 
 _FIRST_VMS, _FIRST_VCPUS = 512, 2048
@@ -29,6 +32,21 @@ def load_program(layout: Layout) -> libbpf.BpfObject:
     """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
     data = files(__package__).joinpath("kvmscope.bpf.o").read_bytes()
     return libbpf.load_object(data, maps=layout.maps, constants=layout.constants(secrets.token_bytes(16)))
+
+
+def read_reasons() -> Reasons:
+    """What the bits of the inhibit word mean on this kernel; empty if it has none."""
+    return apicv.reasons_from_enumerators(btf.read_enum("kvm_apicv_inhibit", module="kvm"))
+
+
+def runs_on_svm() -> bool:
+    """Whether kvm_amd is what runs the VMs: the module is there only if it found SVM."""
+    return Path("/sys/module/kvm_amd/parameters").is_dir() and _cpu_has_svm()
+
+
+def _cpu_has_svm() -> bool:
+    text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    return any(line.startswith("flags") and " svm " in f"{line} " for line in text.splitlines())
 
 
 class Program:
@@ -56,11 +74,17 @@ class BpfSource:
 
     def __init__(self) -> None:
         self._schemas = read_kvm_schemas()
+        self._is_svm = runs_on_svm()
         self._program = Program(self._layout(_FIRST_VMS, _FIRST_VCPUS))
+        try:
+            self._samples = Samples(self.name, self._schemas, read_reasons(), self._program.arena.features())
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        return self._schemas.vm, self._schemas.vcpu
+        return self._samples.schemas
 
     def read(self) -> Sample:
         """Every VM and vCPU of the host. Raises SourceError."""
@@ -75,7 +99,7 @@ class BpfSource:
 
     def _read(self) -> Sample:
         taken_ns = time.time_ns()
-        return make_sample(self.name, taken_ns, self._schemas, self._program.arena.read())
+        return self._samples.make(taken_ns, self._program.arena.read())
 
     def _grow(self, overflow: Overflow) -> None:
         larger = Program(self._layout(max(_FIRST_VMS, 2 * overflow.vms), max(_FIRST_VCPUS, 2 * overflow.vcpus)))
@@ -83,7 +107,8 @@ class BpfSource:
         self._program = larger
 
     def _layout(self, vms: int, vcpus: int) -> Layout:
-        return Layout(self._schemas.vm.data_size, self._schemas.vcpu.data_size, vms, vcpus, slots=1)
+        sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
+        return Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=1, is_svm=self._is_svm)
 
 
 class PinnedSource:
@@ -92,22 +117,23 @@ class PinnedSource:
     name = "pinned"
 
     def __init__(self, root: Path = pins.ROOT) -> None:
-        self._pinned = pins.open_pinned(root)
-        iterator = os.fspath(self._pinned.iterator)
+        pinned = pins.open_pinned(root)
+        self._meta = pinned.meta
         try:
-            opener = partial(os.open, iterator, os.O_RDONLY | os.O_CLOEXEC)
-            self._arena = Arena(self._pinned.meta.layout, self._pinned.fds, opener)
+            opener = partial(os.open, os.fspath(pinned.iterator), os.O_RDONLY | os.O_CLOEXEC)
+            self._arena = Arena(self._meta.layout, pinned.fds, opener)
         finally:
-            self._pinned.close()
+            pinned.close()
+        self._samples = Samples(self.name, self._meta.schemas, self._meta.reasons, self._arena.features())
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        return self._pinned.meta.schemas.vm, self._pinned.meta.schemas.vcpu
+        return self._samples.schemas
 
     def read(self) -> Sample:
         """Every VM and vCPU of the host. Raises SourceError, Unavailable if it was detached or has no more room."""
         taken_ns = time.time_ns()
-        self._pinned.meta.check_kvm()
+        self._meta.check_kvm()
         try:
             run = self._arena.read()
         except Overflow as overflow:
@@ -115,31 +141,56 @@ class PinnedSource:
             raise Unavailable(f"the attached iterator has {overflow.reason}", remedy=remedy) from overflow
         except FileNotFoundError as error:
             raise Unavailable("the iterator was detached", remedy="as root: kvmscope attach") from error
-        return make_sample(self.name, taken_ns, self._pinned.meta.schemas, run)
+        return self._samples.make(taken_ns, run)
 
     def close(self) -> None:
         self._arena.close()
 
 
-def make_sample(source: str, taken_ns: int, schemas: KvmSchemas, run: Run) -> Sample:
-    """The columns of one run; stats stay views of the copied records."""
-    vms, vcpus = run.vms, run.vcpus
-    created = np.where(vms.flags & VmFlag.CREATED, vms.created_ns, NOT_KNOWN)
-    return Sample(
-        taken_ns=taken_ns,
-        monotonic_ns=run.header.boot_ns,
-        source=source,
-        simulated=False,
-        vms=Vms(vms.id, _known(vms.pid), created, ("",) * len(vms)),
-        vcpus=Vcpus(vcpus.vm, vcpus.id, _known(vcpus.tid)),
-        blocks=(
-            Block(schemas.vm, vms.stats, np.arange(len(vms))),
-            Block(schemas.vcpu, vcpus.stats, np.arange(len(vcpus))),
-        ),
-        gaps=(Gap("the walk over processes was cut short"),) if SnapshotFlag.UNFINISHED in run.header.flags else (),
-    )
+class Samples:
+    """Makes samples of runs: columns, and the blocks of each provider."""
+
+    def __init__(self, source: str, kvm: KvmSchemas, reasons: Reasons, features: Feature) -> None:
+        self._source = source
+        self._kvm = kvm
+        self._reasons = reasons
+        self._apicv = (apicv.vm_schema(reasons, features), apicv.vcpu_schema()) if Feature.APICV in features else None
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        return self._kvm.vm, self._kvm.vcpu, *(self._apicv or ())
+
+    def make(self, taken_ns: int, run: Run) -> Sample:
+        """The columns of one run; the kernel's stats stay views of the copied records."""
+        vms, vcpus = run.vms, run.vcpus
+        created_ns = vms.created_ns
+        created_ns[vms.flags & HAS_CREATED == 0] = NOT_KNOWN
+        blocks = [
+            Block(self._kvm.vm, vms.stats, np.arange(len(vms))),
+            Block(self._kvm.vcpu, vcpus.stats, np.arange(len(vcpus))),
+        ]
+        if self._apicv:
+            vm_schema, vcpu_schema = self._apicv
+            blocks += apicv.vm_block(vm_schema, vms), apicv.vcpu_block(vcpu_schema, vcpus)
+        return Sample(
+            taken_ns=taken_ns,
+            monotonic_ns=run.header.boot_ns,
+            source=self._source,
+            simulated=False,
+            vms=Vms(vms.id, _known(vms.pid), created_ns, ("",) * len(vms)),
+            vcpus=Vcpus(vcpus.vm, vcpus.id, _known(vcpus.tid)),
+            blocks=tuple(blocks),
+            gaps=tuple(self._gaps(run)),
+        )
+
+    def _gaps(self, run: Run) -> Iterator[Gap]:
+        if SnapshotFlag.UNFINISHED in run.header.flags:
+            yield Gap("the walk over processes was cut short: VMs are missing")
+        if self._apicv and apicv.has_unnamed_inhibit(self._reasons, run.vms):
+            yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
 
 
 def _known(numbers: I64Array) -> I64Array:
     """0 in a record means that the reader's pid namespace has no number for it."""
-    return np.where(numbers == 0, NOT_KNOWN, numbers)
+    numbers[numbers == 0] = NOT_KNOWN
+    return numbers
