@@ -85,11 +85,5 @@ def vcpu_block(schema: Schema, records: VcpuRecords) -> Block:
     return Block(schema, records.apicv if len(rows) == len(records) else records.apicv[rows], rows)
 
 
-def has_unnamed_inhibit(reasons: Reasons, records: VmRecords) -> bool:
-    """Whether some VM has an inhibit bit that this kernel's BTF has no name for."""
-    unnamed = [bit for bit in range(INHIBIT_BITS) if bit not in reasons]
-    return bool(records.apicv[:, unnamed].any())
-
-
 def _descriptor(name: str, place: int, unit: Unit = Unit.BOOLEAN) -> Descriptor:
     return Descriptor(name, Kind.INSTANT, unit, offset=8 * place)

@@ -21,7 +21,7 @@ MAGIC = 0x706F63736D766B
 VERSION = 1
 MAX_SLOTS = 4
 
-_HEADER = struct.Struct("=QIIQQIIIIIxxxx")
+_HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
 _VM_IDENTITY, _VM_APICV = 32, 8 * (INHIBIT_BITS + 7)
@@ -57,7 +57,8 @@ HAS_APIC = 1
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """What the iterator's file says of its run; ``boot_ns`` is CLOCK_BOOTTIME when it began."""
+    """What the iterator's file says of its run; ``boot_ns`` is CLOCK_BOOTTIME when it began,
+    ``inhibits`` has the bits that are set in some VM's inhibit word."""
 
     flags: SnapshotFlag
     generation: int
@@ -67,20 +68,23 @@ class SnapshotHeader:
     vcpus: int
     vanished: int
     features: Feature
+    inhibits: int
 
 
 def parse_header(data: bytes) -> SnapshotHeader:
     """The header of a run. Raises FormatError if it is short, foreign, or of another version."""
     if len(data) != HEADER_SIZE:
         raise FormatError("snapshot header", offset=0, expected=f"{HEADER_SIZE} bytes", got=f"{len(data)}")
-    magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished, features = _HEADER.unpack(data)
+    magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished, features, inhibits = _HEADER.unpack(data)
     if magic != MAGIC:
         raise FormatError("snapshot magic", offset=0, expected=f"{MAGIC:#x}", got=f"{magic:#x}")
     if version != VERSION:
         raise FormatError("snapshot version", offset=8, expected=str(VERSION), got=str(version))
     if slot >= MAX_SLOTS:
         raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
-    return SnapshotHeader(SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished, Feature(features))
+    return SnapshotHeader(
+        SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished, Feature(features), inhibits
+    )
 
 
 def parse_generation(control: bytes, slot: int) -> int:

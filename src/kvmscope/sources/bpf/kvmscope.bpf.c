@@ -84,6 +84,7 @@ struct walk {
 	u64 kvm;		/* VM that is being read */
 	u32 vm, vcpu;		/* records so far */
 	u32 vanished;
+	u64 inhibits;		/* all bits that are set in some VM */
 	u64 slots[64];		/* its vCPUs, 64 at a time */
 	u8 near[256];		/* scratch of read_near() */
 } walks[SNAPSHOT_MAX_SLOTS]; /* not on the stack: the verifier would follow each value through all the loops */
@@ -138,17 +139,18 @@ static u64 mix(u64 x)
 	return x ^ (x >> 31);
 }
 
-/* When the VM was made, from the inode of its debugfs directory; 0 if there is none (debugfs=off). */
-static u64 birth(u64 kvm, u64 *number)
+/* The inode of the VM's debugfs directory, whose number and time of creation no other VM has; 0 with debugfs=off. */
+static u64 birth_inode(u64 kvm)
 {
 	u64 dentry = (u64)read_member(struct kvm, kvm, debugfs_dentry);
-	u64 inode = dentry ? (u64)read_member(struct dentry, dentry, d_inode) : 0;
+
+	return dentry ? (u64)read_member(struct dentry, dentry, d_inode) : 0;
+}
+
+static u64 birth_time(u64 inode)
+{
 	struct timespec64 ctime = {};
 
-	*number = 0;
-	if (!inode)
-		return 0;
-	*number = read_member(struct inode, inode, i_ino);
 	if (bpf_core_field_exists(struct inode, i_ctime_sec))
 		return read_member(struct inode, inode, i_ctime_sec) * 1000000000ULL +
 		       read_member(struct inode, inode, i_ctime_nsec);
@@ -283,24 +285,40 @@ static long copy_vcpu(u32 i, struct walk **context)
 }
 
 /* What decides whether interrupts of this VM can be accelerated, besides its vCPUs. */
-static void copy_interrupts(u64 kvm, struct vm_record *record)
+static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record)
 {
 	u64 inhibits, pit = 0;
 	u32 bit, mode;
+	bool wide_ids;
 
 	if (!bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons))
 		return;
-	inhibits = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons);
+	if (bpf_core_field_exists(struct kvm_arch, vpit) &&
+	    is_near(struct kvm, arch.vpit, arch.vpit, arch.apicv_inhibit_reasons)) {
+		read_near(walk, struct kvm, kvm, arch.vpit, arch.apicv_inhibit_reasons);
+		pit = (u64)near_member(walk, struct kvm, arch.vpit, arch.vpit);
+		inhibits = near_member(walk, struct kvm, arch.vpit, arch.apicv_inhibit_reasons);
+	} else {
+		inhibits = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons);
+		if (bpf_core_field_exists(struct kvm_arch, vpit))
+			pit = (u64)read_member(struct kvm, kvm, arch.vpit);
+	}
+	walk->inhibits |= inhibits;
 	for (bit = 0; bit < INHIBIT_BITS; bit++)
 		record->apicv[bit] = inhibits >> bit & 1;
-	mode = read_member(struct kvm, kvm, arch.irqchip_mode);
+	if (is_near(struct kvm, arch.irqchip_mode, arch.irqchip_mode, arch.x2apic_format)) {
+		read_near(walk, struct kvm, kvm, arch.irqchip_mode, arch.x2apic_format);
+		mode = near_member(walk, struct kvm, arch.irqchip_mode, arch.irqchip_mode);
+		wide_ids = near_member(walk, struct kvm, arch.irqchip_mode, arch.x2apic_format);
+	} else {
+		mode = read_member(struct kvm, kvm, arch.irqchip_mode);
+		wide_ids = read_member(struct kvm, kvm, arch.x2apic_format);
+	}
 	record->apicv[VM_IRQCHIP_KERNEL] = mode == IRQCHIP_KERNEL;
 	record->apicv[VM_IRQCHIP_SPLIT] = mode == IRQCHIP_SPLIT;
-	if (bpf_core_field_exists(struct kvm_arch, vpit))
-		pit = (u64)read_member(struct kvm, kvm, arch.vpit);
 	record->apicv[VM_PIT_IN_KERNEL] = !!pit;
 	record->apicv[VM_PIT_REINJECT] = pit && read_member(struct kvm_pit, pit, pit_state.reinject.counter);
-	record->apicv[VM_X2APIC_32BIT_IDS] = read_member(struct kvm, kvm, arch.x2apic_format);
+	record->apicv[VM_X2APIC_32BIT_IDS] = wide_ids;
 	if (bpf_core_field_exists(struct kvm_arch, hyperv))
 		record->apicv[VM_SYNIC_AUTO_EOI] = !!read_member(struct kvm, kvm, arch.hyperv.synic_auto_eoi_used);
 	if (config.is_svm && bpf_core_type_exists(struct kvm_svm))
@@ -324,7 +342,8 @@ static u32 features(void)
 static void copy_vm(struct walk *walk, u64 kvm)
 {
 	u32 before = walk->vcpu, index = walk->slot * config.vm_room + walk->vm;
-	u64 number, created_ns = birth(kvm, &number), again, id = identity(kvm, created_ns, number);
+	u64 inode = birth_inode(kvm), number = inode ? read_member(struct inode, inode, i_ino) : 0;
+	u64 created_ns = inode ? birth_time(inode) : 0;
 	u32 online = read_member(struct kvm, kvm, online_vcpus.counter);
 	struct vm_record *record = 0;
 
@@ -333,19 +352,19 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	if (record) {
 		bpf_probe_read_kernel(record->stat, bpf_core_type_size(struct kvm_vm_stat),
 				      (void *)(kvm + bpf_core_field_offset(struct kvm, stat)));
-		record->id = id;
+		record->id = identity(kvm, created_ns, number);
 		record->created_ns = created_ns;
 		record->pid = walk->pid;
 		record->first_vcpu = before;
 		record->flags = created_ns ? VM_HAS_CREATED : 0;
-		copy_interrupts(kvm, record);
+		copy_interrupts(walk, kvm, record);
 	}
 	walk->kvm = kvm;
 	bpf_loop(online, copy_vcpu, &walk, 0);
 
 	/* Still on the list, still itself: then it was there all the time. */
-	if (!read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) || !is_vm(kvm, walk->mm) ||
-	    (again = birth(kvm, &number), identity(kvm, again, number) != id)) {
+	if (!read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) || birth_inode(kvm) != inode ||
+	    (inode && read_member(struct inode, inode, i_ino) != number)) {
 		walk->vcpu = before;
 		walk->vanished++;
 		return;
@@ -502,6 +521,7 @@ int read_host(struct bpf_iter__bpf_map_elem *ctx)
 	snapshot.vms = walk->vm;
 	snapshot.vcpus = walk->vcpu;
 	snapshot.vanished = walk->vanished;
+	snapshot.inhibits = walk->inhibits;
 	__sync_lock_test_and_set(&state->busy[slot], 0);
 	bpf_seq_write(seq, &snapshot, sizeof(snapshot));
 	return 0;

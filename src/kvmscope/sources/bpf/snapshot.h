@@ -38,6 +38,7 @@ struct snapshot {
 	u32 vanished;	/* VMs left out because they were destroyed while they were read */
 	u32 features;
 	u32 reserved;
+	u64 inhibits;	/* bits that are set in some VM's inhibit word */
 };
 
 /* One element, mapped read-only by readers. */

@@ -153,7 +153,7 @@ class Samples:
     def __init__(self, source: str, kvm: KvmSchemas, reasons: Reasons, features: Feature) -> None:
         self._source = source
         self._kvm = kvm
-        self._reasons = reasons
+        self._named = sum(1 << bit for bit in reasons)
         self._apicv = (apicv.vm_schema(reasons, features), apicv.vcpu_schema()) if Feature.APICV in features else None
 
     @property
@@ -186,7 +186,7 @@ class Samples:
     def _gaps(self, run: Run) -> Iterator[Gap]:
         if SnapshotFlag.UNFINISHED in run.header.flags:
             yield Gap("the walk over processes was cut short: VMs are missing")
-        if self._apicv and apicv.has_unnamed_inhibit(self._reasons, run.vms):
+        if run.header.inhibits & ~self._named:
             yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
 
 
