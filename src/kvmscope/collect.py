@@ -33,7 +33,13 @@ def _open_bpf() -> Source:
 def _open_statsfd() -> Source:
     from .sources.statsfd import StatsFdSource
 
-    return StatsFdSource()
+    source = StatsFdSource()
+    try:
+        source.check()
+    except SourceError:
+        source.close()
+        raise
+    return source
 
 
 def _open_published() -> Source:
@@ -42,13 +48,32 @@ def _open_published() -> Source:
     return PublishedSource()
 
 
+def _open_simulated() -> Source:
+    """The published source if some simulated host is there to be read."""
+    from .sources.published import PublishedSource
+
+    source = PublishedSource(simulated=True)
+    if not len(source.read().vms):
+        source.close()
+        raise Unavailable("no simulated host is running", remedy="kvmscope lab simulate")
+    return source
+
+
 SOURCES: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,
     "bpf": _open_bpf,
     "statsfd": _open_statsfd,
     "published": _open_published,
 }
-"""Every source by name, the best first: ``pinned`` sees what ``bpf`` sees and costs no loading."""
+"""Every source by name."""
+
+_BEST_FIRST: Mapping[str, Callable[[], Source]] = {
+    "pinned": _open_pinned,
+    "bpf": _open_bpf,
+    "statsfd": _open_statsfd,
+    "published": _open_simulated,
+}
+"""In the order of ``auto``: ``pinned`` sees what ``bpf`` sees and costs no loading; simulated numbers come last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +144,7 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
 
 def _open_best() -> Host:
     why_not: dict[str, SourceError] = {}
-    for name, open_source in SOURCES.items():
+    for name, open_source in _BEST_FIRST.items():
         try:
             return Host(open_source(), why_not)
         except SourceError as error:
