@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import fcntl
 import json
 import os
@@ -50,6 +51,7 @@ def main() -> None:
         "nested": _read("/sys/module/kvm_amd/parameters/nested"),
         "btf": sorted(path.name for path in Path("/sys/kernel/btf").iterdir()),
         "mounts": [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="ascii").splitlines()],
+        "libbpf_name": ctypes.util.find_library("bpf"),
         "libbpf": [libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()],
         "numpy": numpy.__version__,
         "kvmscope": kvmscope.__file__,

@@ -44,6 +44,7 @@ def test_this_package_numpy_and_libbpf_load_as_root(kernel: str) -> None:
     assert found["uid"] == 0
     assert found["kvmscope"].startswith("/opt/kvmscope/")
     assert found["libbpf"][0] == 1
+    assert found["libbpf_name"] == "libbpf.so.1"
     assert int(found["numpy"].partition(".")[0]) >= 1
 
 

@@ -60,6 +60,8 @@ def build_userland(spec: UserlandSpec, *, arch: str, cache: Path, fresh: bool = 
             shutil.copy2(partial / "tree/bin/busybox", partial / "busybox")
             if arch != _NATIVE:
                 shutil.rmtree(partial / "tree")
+        for old in set(cache.glob(f"userland-{arch}-*")) - {place}:
+            shutil.rmtree(old)
     return Userland(place / "image.ext4", place / "busybox", place / "tree" if arch == _NATIVE else None)
 
 
