@@ -1,0 +1,1 @@
+"""Benchmarks: ``python bench/run.py`` measures everything in one run and writes RESULTS.md."""

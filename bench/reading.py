@@ -1,0 +1,34 @@
+"""One read of a host with 128 VMs and 1,024 vCPUs, beside a C loop of preads over the same VMs' stats fds.
+
+The read goes from the kernel to a finished `Sample` in Python; the C loop ends when the bytes are in memory that it had
+before, and finds no VM, names none and checks none. A round is the fastest of five in a row; the ratio is the median of
+those of adjacent rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.guests import bare_vms
+from bench.preads import c_loop
+from bench.readers import attached, unprivileged_reader
+from bench.result import Row, at_most
+from bench.timing import pairs, timed
+from kvmscope.collect import open_host
+
+VMS, VCPUS_EACH, ROUNDS = 128, 8, 300
+
+
+def bench() -> Sequence[Row]:
+    with bare_vms(VMS, VCPUS_EACH) as guests:
+        guests.wait_for_ready()
+        loop, raw_bytes = c_loop(guests.stats_fds().values())
+        with open_host("bpf") as host:
+            own = pairs(timed(host.read), loop, rounds=ROUNDS)
+        with attached(), unprivileged_reader() as reader:
+            pinned = pairs(reader.read_once, loop, rounds=ROUNDS)
+    return [
+        Row("statistics that both read", f"{raw_bytes / 1024:.0f} KiB"),
+        at_most("`Host.read()`, source bpf ÷ C loop", own.ratio, 1.25, note=own.note),
+        at_most("the same by an unprivileged reader, source pinned ÷ C loop", pinned.ratio, 3, note=pinned.note),
+    ]

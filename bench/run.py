@@ -1,0 +1,65 @@
+"""Runs the benchmarks and writes RESULTS.md: ``python bench/run.py [NAME…]``; with names, prints only those.
+
+Nothing here fails by the clock: a target that is missed stands in the table as missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from inspect import cleandoc
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench import machine
+from bench.result import Bench, table
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+BENCHES: Mapping[str, str] = {
+    "reading": "Reading a host",
+    "scaling": "Larger hosts",
+    "memory": "Memory",
+    "disturbance": "Disturbance",
+    "other_sources": "Other sources",
+    "startup": "Start",
+}
+"""Heading by module, each with a ``bench`` and a docstring that says how it measures."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
+    names = parser.parse_args().names
+    if unknown := [name for name in names if name not in BENCHES]:
+        parser.error(f"there is no {unknown[0]}")
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)  # what else runs here shall preempt as little as may be
+    about = machine.describe()
+    sections = [_section(name) for name in names or BENCHES]
+    if not names:
+        RESULTS.write_text(_page(about, sections), encoding="utf-8")
+
+
+def _section(name: str) -> str:
+    module = import_module(f"bench.{name}")
+    bench: Bench = module.bench
+    text = f"## {BENCHES[name]}\n\n{cleandoc(module.__doc__ or '')}\n\n{table(bench())}\n"
+    print(text, flush=True)
+    return text
+
+
+def _page(about: Iterable[str], sections: Iterable[str]) -> str:
+    head = (
+        "# Results of `make bench`\n\nWritten by the benchmarks, all in one run at the highest priority. The machine:\n"
+    )
+    return "\n".join((head, *about, "", *sections))
+
+
+if __name__ == "__main__":
+    main()
