@@ -1,0 +1,99 @@
+"""``kvmscope attach``: pin the iterator, so that a group of users can read without root."""
+
+from __future__ import annotations
+
+import difflib
+import grp
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..sources.bpf.attach import Attached
+
+_DEFAULT_GROUP = "kvm"
+_MOST = 1 << 20
+
+
+def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise click.BadParameter(f"{value!r} is not a mode such as 0440")
+    return int(value, 8)
+
+
+@click.command("attach", short_help="Let a group of users read without root.")
+@click.option(
+    "--group", metavar="GROUP", help=f"Who may read, by name or number.  [default: {_DEFAULT_GROUP} if there is one]"
+)
+@click.option(
+    "--mode",
+    callback=_parse_mode,
+    default="0440",
+    show_default=True,
+    metavar="MODE",
+    help="Of the pinned files, as for chmod.",
+)
+@click.option("--vms", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
+@click.option("--vcpus", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
+@click.option("--slots", type=click.IntRange(1, 64), metavar="N", help="Readers at the same moment.  [default: 2]")
+def command(*, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None) -> None:
+    """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
+
+    Nothing runs meanwhile: it costs kernel memory until `kvmscope detach` or the next boot, and CPU time only while
+    somebody reads. Doing it again changes who may read, and the rest only where it must.
+    """
+    from ..sources.bpf import attach
+
+    entry = _find_group(group)
+    done = attach.attach(
+        gid=entry.gr_gid,
+        mode=mode,
+        vms=vms or attach.DEFAULT_VMS,
+        vcpus=vcpus or attach.DEFAULT_VCPUS,
+        slots=slots or attach.DEFAULT_SLOTS,
+    )
+    for line in _lines(done, entry, mode):
+        click.echo(line)
+
+
+def _lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
+    from ..units import format_bytes
+    from .words import columns
+
+    state = "was attached already; who may read is set anew" if done.kept else "attached"
+    return columns(
+        [
+            ("state", state),
+            ("where", str(done.directory)),
+            ("readers", _readers(group, mode)),
+            ("memory", f"{format_bytes(done.memory_bytes)} of the kernel, until `kvmscope detach`"),
+        ]
+    )
+
+
+def _readers(group: grp.struct_group, mode: int) -> str:
+    from ..host.text import printable
+
+    if mode & 0o004:
+        return "every user"
+    if not mode & 0o040 or group.gr_gid == 0:
+        return "root alone"
+    members = ", ".join(map(printable, group.gr_mem)) or f"no user so far; usermod -aG {group.gr_name} USER adds one"
+    return f"root and group {group.gr_name} ({members})"
+
+
+def _find_group(name: str | None) -> grp.struct_group:
+    """By name or number; by default kvm, which distributions have for users of /dev/kvm, else root's."""
+    if name is None:
+        try:
+            return grp.getgrnam(_DEFAULT_GROUP)
+        except KeyError:
+            return grp.getgrgid(0)
+    try:
+        return grp.getgrgid(int(name)) if name.isdecimal() else grp.getgrnam(name)
+    except KeyError as error:
+        near = tuple(difflib.get_close_matches(name, [entry.gr_name for entry in grp.getgrall()], n=3))
+        raise UsageError(f"there is no group {name!r}", nearest=near) from error

@@ -1,0 +1,112 @@
+"""``kvmscope demo``: a few real guests that behave differently, what kvmscope sees of them, and what to try next.
+
+Where there is no KVM the guests are simulated, which every screen says. Rule: nothing is left when it ends, however.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import PermissionNeeded, Unavailable
+
+if TYPE_CHECKING:
+    from ..collect import Host
+    from ..lab.spec import LabSpec
+
+_WARM_UP_S = 1.0
+_WINDOW_S = 1.0
+_HISTOGRAM = "halt_wait_hist"
+_NEXT = (
+    ("kvmscope lab run --workload halt --vcpus 2 --for 60s &", "guests that stay for a while"),
+    ("kvmscope status --watch", "the same screen, live"),
+    ("kvmscope read lab-halt-0/0", "every value of a vCPU as the kernel has it"),
+    ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
+    ("kvmscope check", "what can be read here, and how"),
+)
+
+
+@click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
+def command() -> None:
+    """Start a few small guests, show what kvmscope sees of them, and end them again. Takes some seconds."""
+    with contextlib.ExitStack() as stack:
+        vm, source = _start(stack)
+        time.sleep(_WARM_UP_S)
+        with _open(source) as host:
+            _show(host, vm)
+    click.echo("\nThe guests have ended. To try next:\n")
+    from .words import columns, echo_lines
+
+    echo_lines(f"  {line}" for line in columns(_NEXT))
+
+
+def _start(stack: contextlib.ExitStack) -> tuple[str, str]:
+    """Start guests that end with ``stack``; gives the name of one that sleeps, and the source that sees them."""
+    try:
+        _start_guests(stack)
+    except (Unavailable, PermissionNeeded) as error:
+        _say(f"no guests here, for {error.reason}; the host below is simulated instead")
+        return _start_simulation(stack), "published"
+    return "demo-halt-0", "auto"
+
+
+def _start_guests(stack: contextlib.ExitStack) -> None:
+    from ..lab import process
+
+    specs = _specs()
+    _say(f"starting {len(specs)} guests: {', '.join(spec.workload for spec in specs)}")
+    running = [stack.enter_context(process.start(spec)) for spec in specs]
+    for guests in running:
+        guests.wait_for_ready()
+    for guests in running:
+        guests.go()
+
+
+def _specs() -> list[LabSpec]:
+    from ..lab.spec import LabSpec
+
+    # Stats fds are held so that a user without BPF can read these guests too.
+    return [
+        LabSpec(workload=workload, vcpus=vcpus, name=f"demo-{workload}", hold_stats_fds=True)
+        for workload, vcpus in (("pio", 1), ("fault", 1), ("halt", 2), ("spin", 1), ("idle", 2))
+    ]
+
+
+def _start_simulation(stack: contextlib.ExitStack) -> str:
+    from ..lab import simulate
+
+    return stack.enter_context(simulate.start()).about.vms[0]
+
+
+def _open(source: str) -> Host:
+    from .session import open_host
+
+    return open_host(source)
+
+
+def _show(host: Host, vm: str) -> None:
+    from . import hist
+    from .session import Reading, read_windows
+    from .status import View, echo_screen
+    from .words import echo_lines
+
+    for command in _commands(host, "kvmscope status"):
+        click.echo(command)
+    window = next(read_windows(host, _WINDOW_S))
+    echo_screen(View.of(host, window))
+    for command in _commands(host, f"kvmscope hist {vm} {_HISTOGRAM}"):
+        click.echo(f"\n{command}")
+    echo_lines(hist.to_lines(hist.make(Reading.of(host, host.read()), vm, _HISTOGRAM, None)))
+
+
+def _commands(host: Host, command: str) -> Iterator[str]:
+    source = " --source published" if host.source == "published" else ""
+    yield f"$ {command}{source}"
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,108 @@
+"""``kvmscope list``: the stats that there are, or the VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import json_option, source_option
+from .session import Reading, open_host
+
+if TYPE_CHECKING:
+    from ..schema import Schema
+
+
+@click.command("list", short_help="The stats that there are, or the VMs.")
+@click.option("--vms", "wants_vms", is_flag=True, help="List the VMs instead of the stats.")
+@source_option
+@json_option
+def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
+    """List the stats that this host has, as they describe themselves, or its VMs."""
+    from .words import echo_lines, echo_notes, gap_lines
+
+    with open_host(source) as host:
+        # A source that opens files one by one knows their schemas only once it has read.
+        reading = Reading.of(host, host.read())
+        schemas = host.schemas
+    if as_json:
+        from .jsonout import dump
+
+        click.echo(dump(vms_json(reading) if wants_vms else stats_json(reading, schemas)))
+        return
+    if wants_vms:
+        echo_lines(vm_lines(reading))
+        echo_notes(gap_lines(reading.sample.gaps))
+    else:
+        echo_lines(stat_lines(reading, schemas))
+
+
+def stats_json(reading: Reading, schemas: Iterable[Schema]) -> dict[str, Any]:
+    """Every stat with its descriptor."""
+    from . import jsonout
+
+    return {
+        **jsonout.head(reading),
+        "stats": [
+            {"provider": schema.provider, "scope": schema.scope.value, **jsonout.descriptor(stat)}
+            for schema in schemas
+            for stat in schema.descriptors
+        ],
+    }
+
+
+def vms_json(reading: Reading) -> dict[str, Any]:
+    """Every VM and the ids of its vCPUs."""
+    from . import jsonout
+
+    sample = reading.sample
+    return {
+        **jsonout.head(reading),
+        "vms": [
+            {
+                **jsonout.vm(reading, row),
+                "vcpus": [jsonout.vcpu(sample, vcpu) for vcpu in range(rows.start, rows.stop)],
+            }
+            for row, rows in enumerate(sample.vcpus_of_vm)
+        ],
+        "gaps": jsonout.gaps(sample.gaps),
+    }
+
+
+def stat_lines(reading: Reading, schemas: Iterable[Schema]) -> list[str]:
+    """A line a stat, in the order in which the providers tell them."""
+    from .words import SIMULATED, columns, kind_text, unit_text
+
+    stats = [
+        (schema.provider, schema.scope.value, stat.name, kind_text(stat), unit_text(stat))
+        for schema in schemas
+        for stat in schema.descriptors
+    ]
+    if not stats:
+        return ["no stat is described here while nothing publishes any"]
+    heading = [SIMULATED] if reading.sample.simulated else []
+    return heading + columns([("PROVIDER", "SCOPE", "STAT", "KIND", "UNIT"), *dict.fromkeys(stats)])
+
+
+def vm_lines(reading: Reading) -> list[str]:
+    """A line a VM, in order of creation."""
+    from ..host.text import printable
+    from ..units import NOT_KNOWN_SIGN
+    from .jsonout import rfc3339
+    from .words import NO_VM, SIMULATED, columns
+
+    sample = reading.sample
+    if not len(sample.vms):
+        return [NO_VM.format(source=sample.source)]
+    rows = []
+    for row, vcpus in enumerate(sample.vcpus_of_vm):
+        created_ns = int(sample.vms.created_ns[row])
+        created = rfc3339(created_ns)[:19] + "Z" if created_ns >= 0 else NOT_KNOWN_SIGN
+        vmm = printable(reading.vmm(row) or NOT_KNOWN_SIGN, max_length=20)
+        pid = reading.pid(row)
+        pid_text = NOT_KNOWN_SIGN if pid is None else str(pid)
+        count = str(vcpus.stop - vcpus.start)
+        rows.append((reading.name(row), str(sample.vms.vm_id(row)), vmm, pid_text, count, created))
+    heading = [SIMULATED] if sample.simulated else []
+    return heading + columns([("VM", "ID", "VMM", "PID", "vCPUs", "CREATED"), *rows], right=(3, 4))

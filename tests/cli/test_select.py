@@ -1,0 +1,62 @@
+"""Which VM a word means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvmscope.cli.select import Selection, find_subject
+from kvmscope.cli.session import Reading
+from kvmscope.collect import VmIdentity
+from kvmscope.errors import UsageError
+
+
+@pytest.fixture
+def reading(crafted: Any) -> Reading:
+    names = ("web", "a/b", "twin#1", "twin#2", "4242", "bad\x1b")
+    vms = [
+        crafted.vm(f"{i}-{name}", [crafted.vcpu(0), crafted.vcpu(5)], pid=[4242, 50, 60, 60, 70, 80][i])
+        for i, name in enumerate(names)
+    ]
+    return Reading(crafted.make_sample(vms), tuple(VmIdentity(name, None) for name in names), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("web", Selection(0, None)),
+        ("web/5", Selection(0, 1)),
+        ("a/b", Selection(1, None)),
+        ("a/b/0", Selection(1, 2)),
+        ("twin#2", Selection(3, None)),
+        ("50", Selection(1, None)),
+        ("50/5", Selection(1, 3)),
+        ("4242", Selection(4, None)),  # a name comes before a process id
+        ("bad\x1b", Selection(5, None)),
+        (r"bad\x1b", Selection(5, None)),
+        ("302d776562", Selection(0, None)),  # the beginning of the id, which is made of "0-web"
+        ("302D776562/0", Selection(0, 0)),
+    ],
+)
+def test_a_word_means_one_subject(reading: Reading, text: str, expected: Selection) -> None:
+    assert find_subject(reading, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("twin", "'twin' may be any of 2 VMs: twin#1, twin#2"),
+        ("60", "'60' may be any of 2 VMs: twin#1, twin#2"),
+        ("wep", "there is no VM 'wep'; did you mean web?"),
+        ("302", "there is no VM '302'"),
+        ("", "there is no VM ''"),
+        ("/", "there is no VM '/'"),
+        ("web/", "web has no vCPU ''; it has 0, 5"),
+        ("web/1", "web has no vCPU '1'; it has 0, 5"),
+    ],
+)
+def test_a_word_that_fits_none_or_several_is_refused(reading: Reading, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        find_subject(reading, text)
+    assert str(raised.value).startswith(message)
