@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import PermissionNeeded
+from ...codec.snapshot import MAX_SLOTS
+from ...errors import PermissionNeeded, UsageError
 from ..kvm_schema import read_kvm_schemas
 from . import pins
 from .arena import Layout
@@ -36,9 +37,11 @@ def attach(
     """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
 
     Idempotent: what is already attached is kept if it is of this version, belongs to the kvm that is loaded and has
-    room enough; access is set in any case. Raises PermissionNeeded or Unavailable.
+    room enough; access is set in any case. Raises UsageError, PermissionNeeded or Unavailable.
     """
     _need_root()
+    if not 1 <= slots <= MAX_SLOTS:
+        raise UsageError(f"there can be 1 to {MAX_SLOTS} slots, not {slots}")
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
     layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import errno
+import grp
 import json
 import mmap
 import os
@@ -92,13 +93,39 @@ def kvm_inode() -> int:
         return 0
 
 
+class Replaced(SourceError):
+    """What was opened is no longer what is attached."""
+
+
 @dataclass(frozen=True)
 class Pinned:
-    """An opened pinned iterator; ``fds`` may be closed once they are mapped."""
+    """An opened pinned iterator; ``fds`` may be closed once they are mapped. ``inode`` tells it from its successors."""
 
     meta: Meta
     fds: Mapping[str, int]
     iterator: Path
+    inode: int
+
+    def open_run(self) -> int:
+        """A file whose first read is one run. Raises Replaced, Unavailable.
+
+        Without the first, the run of a later program would be taken for news of the arrays of this one.
+        """
+        try:
+            fd = os.open(self.iterator, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _explain(error, self.iterator.parent, gone="the iterator was detached") from error
+        try:
+            self._check(os.fstat(fd).st_ino)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _check(self, inode: int) -> None:
+        if inode != self.inode:
+            raise Replaced("the iterator was attached anew")
+        self.meta.check_kvm()
 
     def close(self) -> None:
         for fd in self.fds.values():
@@ -115,18 +142,24 @@ def open_pinned(root: Path = ROOT) -> Pinned:
     directory = directory_in(root)
     fds: dict[str, int] = {}
     try:
-        for name in _MAPS:
-            fds[name] = libbpf.open_pinned_map(directory / name)
-        os.close(os.open(directory / _ITERATOR, os.O_RDONLY | os.O_CLOEXEC))
-        meta = _read_meta(fds["meta"])
-        meta.check_kvm()
+        held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # By the directory's fd, so that all are of one program even if another takes its place meanwhile.
+            here = Path(f"/proc/self/fd/{held}")
+            for name in _MAPS:
+                fds[name] = libbpf.open_pinned_map(here / name)
+            inode = (here / _ITERATOR).stat().st_ino
+        finally:
+            os.close(held)
+        pinned = Pinned(_read_meta(fds["meta"]), fds, directory / _ITERATOR, inode)
+        pinned.meta.check_kvm()
     except BaseException as error:
         for fd in fds.values():
             os.close(fd)
         if isinstance(error, OSError):
             raise _explain(error, directory) from error
         raise
-    return Pinned(meta, fds, directory / _ITERATOR)
+    return pinned
 
 
 def _read_meta(fd: int) -> Meta:
@@ -134,7 +167,7 @@ def _read_meta(fd: int) -> Meta:
         return Meta.parse(bytes(mapped))
 
 
-def _explain(error: OSError, directory: Path) -> SourceError:
+def _explain(error: OSError, directory: Path, *, gone: str = "nothing is attached") -> SourceError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionNeeded(
             f"this user may not read {directory}",
@@ -144,16 +177,21 @@ def _explain(error: OSError, directory: Path) -> SourceError:
         )
     if error.errno == errno.ENOENT:
         other = sorted(path.name for path in directory.parent.glob("v*"))
-        what = f"what is attached is of another version ({', '.join(other)})" if other else "nothing is attached"
+        what = f"what is attached is of another version ({', '.join(other)})" if other else gone
         return Unavailable(what, remedy="as root: kvmscope attach", path=str(directory), errno=error.errno)
     return Unavailable(f"{directory}: {error.strerror}", path=str(directory), errno=error.errno)
 
 
 def _group_of(directory: Path) -> str:
+    """By name, or by number if it has none."""
     try:
-        return directory.group()
-    except (OSError, KeyError):
-        return directory.parent.group() if directory.parent.exists() else "unknown"
+        number = directory.stat().st_gid
+    except OSError:
+        return "unknown"
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 # -- attach and detach: root only ------------------------------------------------------------------------------------
@@ -213,7 +251,8 @@ def remove(root: Path) -> bool:
         return False
     for directory in root.iterdir():
         _remove_directory(directory)
-    if _libc().umount2(os.fsencode(root), 0):
+    # Lazily: a reader in the middle of a run would make the kernel say that it is busy.
+    if _libc().umount2(os.fsencode(root), _MNT_DETACH):
         code = ctypes.get_errno()
         raise SourceError(f"{root} could not be unmounted: {os.strerror(code)}", path=str(root), errno=code)
     root.rmdir()
@@ -228,6 +267,7 @@ def _remove_directory(directory: Path) -> None:
 
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MNT_DETACH = 2
 
 
 def _mount(root: Path) -> None:
