@@ -88,7 +88,14 @@ def parse_header(data: bytes) -> SnapshotHeader:
 
 
 def parse_generation(control: bytes, slot: int) -> int:
-    """The generation that a slot has now; if it is not the header's, its records are being overwritten."""
+    """The generation that a slot has now; if it is not the header's, its records are being overwritten.
+
+    Raises FormatError if these are not the bytes of a ``control``.
+    """
+    if len(control) != CONTROL_SIZE:
+        raise FormatError("snapshot control", offset=0, expected=f"{CONTROL_SIZE} bytes", got=f"{len(control)}")
+    if not 0 <= slot < MAX_SLOTS:
+        raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
     return int(_CONTROL.unpack(control)[slot])
 
 

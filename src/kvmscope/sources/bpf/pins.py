@@ -75,14 +75,20 @@ class Meta:
                 raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=str(text["format"]))
             vm, vcpu = (base64.b64decode(part) for part in text["schemas"])
             return cls(
-                layout=Layout(**text["layout"]),
+                layout=Layout(**_checked(text["layout"])),
                 schemas=KvmSchemas.from_files(vm, vcpu),
                 reasons={int(bit): str(name) for bit, name in text["inhibits"].items()},
-                kvm_inode=text["kvm_inode"],
+                kvm_inode=int(text["kvm_inode"]),
                 kernel=str(text["kernel"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=repr(error)) from error
+
+
+def _checked(layout: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(size, int) and 0 <= size < 1 << 32 for size in layout.values()):
+        raise ValueError("a size that is none")
+    return layout
 
 
 def kvm_inode() -> int:
