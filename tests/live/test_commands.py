@@ -155,6 +155,27 @@ def test_ctrl_c_ends_the_demo_and_its_guests() -> None:
     assert lab_processes_of(command.pid) == []
 
 
+_WITHOUT_KVM = """
+mkdir -p "$1/shm" && mknod -m 666 "$1/null" c 1 3 && mknod -m 666 "$1/urandom" c 1 9 && mount --bind "$1" /dev || exit 9
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.needs("root")
+def test_without_kvm_the_demo_is_simulated_and_says_so(tmp_path: Path) -> None:
+    """In a mount namespace of its own, whose /dev has no kvm."""
+    without_kvm = ["unshare", "--mount", "sh", "-c", _WITHOUT_KVM, "sh", str(tmp_path)]
+    done = subprocess.run([*without_kvm, *KVMSCOPE, "demo"], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode == 9:
+        pytest.skip(f"this user may not make a /dev of its own: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert "no guests can run here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("SIMULATED") == 2
+    assert "kvmscope lab simulate" in done.stdout
+
+
 @pytest.fixture
 def nobody() -> tuple[str, ...]:
     """What runs a command as a user who is in no group."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import PermissionNeeded, Unavailable
+from ..errors import SourceError
 
 if TYPE_CHECKING:
     from ..collect import Host
@@ -28,6 +27,12 @@ _NEXT = (
     ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
     ("kvmscope check", "what can be read here, and how"),
 )
+_NEXT_SIMULATED = (
+    ("kvmscope lab simulate --for 10m &", "a simulated host that stays for a while"),
+    ("kvmscope status --watch --source published", "the same screen, live"),
+    ("kvmscope read web-1/0 --source published", "every value of a vCPU"),
+    ("kvmscope check", "what can be read here, and what would help"),
+)
 
 
 @click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
@@ -41,15 +46,17 @@ def command() -> None:
     click.echo("\nThe guests have ended. To try next:\n")
     from .words import columns, echo_lines
 
-    echo_lines(f"  {line}" for line in columns(_NEXT))
+    echo_lines(f"  {line}" for line in columns(_NEXT_SIMULATED if source == "published" else _NEXT))
 
 
 def _start(stack: contextlib.ExitStack) -> tuple[str, str]:
     """Start guests that end with ``stack``; gives the name of one that sleeps, and the source that sees them."""
     try:
-        _start_guests(stack)
-    except (Unavailable, PermissionNeeded) as error:
-        _say(f"no guests here, for {error.reason}; the host below is simulated instead")
+        with contextlib.ExitStack() as guests:
+            _start_guests(guests)
+            stack.enter_context(guests.pop_all())
+    except SourceError as error:
+        _say(f"no guests can run here: {error.reason}; the host below is simulated instead")
         return _start_simulation(stack), "published"
     return "demo-halt-0", "auto"
 
@@ -57,11 +64,12 @@ def _start(stack: contextlib.ExitStack) -> tuple[str, str]:
 def _start_guests(stack: contextlib.ExitStack) -> None:
     from ..lab import process
 
-    specs = _specs()
-    _say(f"starting {len(specs)} guests: {', '.join(spec.workload for spec in specs)}")
-    running = [stack.enter_context(process.start(spec)) for spec in specs]
-    for guests in running:
-        guests.wait_for_ready()
+    first, *others = _specs()
+    _say(f"starting {1 + len(others)} guests: {', '.join(spec.workload for spec in (first, *others))}")
+    # The first alone: where no guest can run, one says why and the others need not try.
+    running = [stack.enter_context(process.start(first))]
+    running[0].wait_for_ready()
+    running += [stack.enter_context(process.start(spec)) for spec in others]
     for guests in running:
         guests.go()
 
@@ -94,18 +102,11 @@ def _show(host: Host, vm: str) -> None:
     from .status import View, echo_screen
     from .words import echo_lines
 
-    for command in _commands(host, "kvmscope status"):
-        click.echo(command)
-    window = next(read_windows(host, _WINDOW_S))
-    echo_screen(View.of(host, window))
-    for command in _commands(host, f"kvmscope hist {vm} {_HISTOGRAM}"):
-        click.echo(f"\n{command}")
+    option = " --source published" if host.source == "published" else ""
+    click.echo(f"$ kvmscope status{option}")
+    echo_screen(View.of(host, next(read_windows(host, _WINDOW_S))))
+    click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(hist.to_lines(hist.make(Reading.of(host, host.read()), vm, _HISTOGRAM, None)))
-
-
-def _commands(host: Host, command: str) -> Iterator[str]:
-    source = " --source published" if host.source == "published" else ""
-    yield f"$ {command}{source}"
 
 
 def _say(line: str) -> None:
