@@ -24,10 +24,10 @@ def _open_pinned() -> Source:
     return PinnedSource()
 
 
-def _open_bpf() -> Source:
+def _open_bpf(groups: Sequence[str] = ()) -> Source:
     from .sources.bpf.source import BpfSource
 
-    return BpfSource()
+    return BpfSource(groups)
 
 
 def _open_statsfd() -> Source:
@@ -66,6 +66,9 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
     "published": _open_published,
 }
 """Every source by name."""
+
+GROUPS = ("apicv",)
+"""Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts."""
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,
@@ -130,16 +133,26 @@ class Host:
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
-    ``groups`` are opt-in groups of statistics; none exists yet, so any name is a UsageError. Raises UsageError for a
-    source that there is not, PermissionNeeded or Unavailable if it (or with ``auto`` every source) cannot be had.
+    ``groups`` are opt-in groups of statistics (see ``GROUPS``), counted by the kernel only while this host is open;
+    they need the ``bpf`` source. Raises UsageError for a source or group that there is not, PermissionNeeded or
+    Unavailable if it (or with ``auto`` every source) cannot be had.
     """
     if groups:
-        raise UsageError(f"there is no group {groups[0]!r}")
+        return Host(_open_with(groups, source), {})
     if source == "auto":
         return _open_best()
     if source not in SOURCES:
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(SOURCES)}")
     return Host(SOURCES[source](), {})
+
+
+def _open_with(groups: Sequence[str], source: str) -> Source:
+    for group in groups:
+        if group not in GROUPS:
+            raise UsageError(f"there is no group {group!r}; there are {', '.join(GROUPS)}")
+    if source not in ("auto", "bpf"):
+        raise UsageError(f"groups are counted by the source 'bpf', not {source!r}")
+    return _open_bpf(groups)
 
 
 def _open_best() -> Host:

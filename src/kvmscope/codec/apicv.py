@@ -12,12 +12,22 @@ sources/bpf/snapshot.h.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 import numpy as np
 
 from ..sample import Block
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .snapshot import HAS_APIC, INHIBIT_BITS, Feature, VcpuRecords, VmRecords
+from .snapshot import (
+    HAS_APIC,
+    INHIBIT_BITS,
+    VCPU_APICV_WORDS,
+    VM_APICV_WORDS,
+    VM_EVENT_WORDS,
+    Feature,
+    VcpuRecords,
+    VmRecords,
+)
 
 PROVIDER = "apicv"
 INHIBIT = "apicv_inhibit_"
@@ -61,29 +71,107 @@ def reasons_from_enumerators(enumerators: Mapping[str, int]) -> Reasons:
     return dict(sorted(found.items()))
 
 
-def vm_schema(reasons: Reasons, features: Feature) -> Schema:
-    """The VM's booleans on a kernel with these reasons and features."""
-    inhibits = [_descriptor(INHIBIT + name, bit) for bit, name in reasons.items()]
-    rest = [_descriptor(name, place) for place, (name, need) in enumerate(_VM_WORDS, INHIBIT_BITS) if need in features]
-    return Schema(PROVIDER, Scope.VM, (*inhibits, *rest), 8 * (INHIBIT_BITS + len(_VM_WORDS)))
+class Counted(Enum):
+    """What the opt-in group can count; each needs a hook of its own, which a kernel may refuse."""
+
+    INHIBITED = "times of inhibition"
+    ACTIVE = "times of activity"
+    DELIVERED = "delivery"
+    INJECTED = "injection"
+    INCOMPLETE_IPI = "incomplete IPIs"
+    UNACCELERATED = "unaccelerated accesses"
+    SOFTWARE_IPI = "IPIs in software"
+    EOI = "EOI exits"
+    GA_LOG = "posted-interrupt log"
 
 
-def vcpu_schema() -> Schema:
-    """The vCPU's booleans and registers; the same on every x86 kernel."""
-    descriptors = tuple(_descriptor(name, place, unit) for place, (name, unit) in enumerate(_VCPU_WORDS))
-    return Schema(PROVIDER, Scope.VCPU, descriptors, 8 * len(_VCPU_WORDS))
+# enum vcpu_events, in order
+_VCPU_EVENTS: tuple[tuple[Counted, tuple[str, ...]], ...] = (
+    (Counted.ACTIVE, ("apicv_active_ns", "apicv_inhibited_ns", "apicv_transitions")),
+    (Counted.DELIVERED, ("apicv_delivered", "apic_delivered_software")),
+    (Counted.INJECTED, ("irq_injected_hardware", "irq_injected_software", "irq_reinjected")),
+    (
+        Counted.INCOMPLETE_IPI,
+        tuple(
+            f"avic_incomplete_ipi_{cause}"
+            for cause in (
+                "invalid_int_type",
+                "target_not_running",
+                "invalid_target",
+                "invalid_backing_page",
+                "invalid_ipi_vector",
+                "other",
+            )
+        ),
+    ),
+    (
+        Counted.UNACCELERATED,
+        tuple(
+            f"avic_unaccelerated_{register}"
+            for register in ("tpr", "eoi", "icr", "timer", "id_ldr_dfr", "lvt", "spiv_esr", "other")
+        ),
+    ),
+    (Counted.SOFTWARE_IPI, ("apic_ipi_software",)),
+    (Counted.EOI, ("apic_eoi_exits",)),
+    (Counted.GA_LOG, ("avic_ga_log",)),
+)
 
 
-def vm_block(schema: Schema, records: VmRecords) -> Block:
-    """One row a VM."""
-    return Block(schema, records.apicv, np.arange(len(records)))
+def vm_schema(reasons: Reasons, features: Feature, counted: frozenset[Counted] | None = None) -> Schema:
+    """The VM's stats on a kernel with these reasons and features; ``counted`` is None without the group."""
+    found = [_descriptor(INHIBIT + name, bit) for bit, name in reasons.items()]
+    found += [
+        _descriptor(name, place) for place, (name, need) in enumerate(_VM_WORDS, INHIBIT_BITS) if need in features
+    ]
+    if counted is not None and Counted.INHIBITED in counted:
+        first = VM_APICV_WORDS
+        for bit, name in reasons.items():
+            found += (
+                _descriptor(f"apicv_inhibited_{name}_ns", first + bit, Unit.SECONDS, Kind.CUMULATIVE),
+                _descriptor(f"apicv_inhibit_set_{name}", first + INHIBIT_BITS + bit, Unit.NONE, Kind.CUMULATIVE),
+                _descriptor(f"apicv_inhibit_unchanged_{name}_ns", first + 2 * INHIBIT_BITS + bit, Unit.SECONDS),
+            )
+        found.append(_descriptor("apicv_observed_ns", first + 3 * INHIBIT_BITS, Unit.SECONDS, Kind.CUMULATIVE))
+    words = VM_APICV_WORDS + (0 if counted is None else VM_EVENT_WORDS)
+    return Schema(PROVIDER, Scope.VM, tuple(found), 8 * words)
 
 
-def vcpu_block(schema: Schema, records: VcpuRecords) -> Block:
-    """One row a vCPU that has an in-kernel local APIC; the others have no state to show."""
-    rows = np.flatnonzero(records.flags & HAS_APIC)
+def vcpu_schema(counted: frozenset[Counted] | None = None) -> Schema:
+    """The vCPU's stats: booleans, registers and, with the group, what it counts."""
+    found = [_descriptor(name, place, unit) for place, (name, unit) in enumerate(_VCPU_WORDS)]
+    place = VCPU_APICV_WORDS
+    for what, names in _VCPU_EVENTS:
+        if counted is not None and what in counted:
+            found += [
+                _descriptor(name, place + i, Unit.SECONDS if name.endswith("_ns") else Unit.NONE, Kind.CUMULATIVE)
+                for i, name in enumerate(names)
+            ]
+        place += len(names)
+    words = VCPU_APICV_WORDS if counted is None else place
+    return Schema(PROVIDER, Scope.VCPU, tuple(found), 8 * words)
+
+
+def stats_of(what: Counted, reasons: Reasons) -> tuple[str, ...]:
+    """The stats that ``what`` gives, by name."""
+    if what is Counted.INHIBITED:
+        return tuple(f"apicv_inhibited_{name}_ns" for name in reasons.values())
+    return dict(_VCPU_EVENTS)[what]
+
+
+def vm_block(schema: Schema, records: VmRecords, *, flags: int = 0) -> Block:
+    """One row a VM whose record has all of ``flags``."""
+    return _block(schema, records, flags)
+
+
+def vcpu_block(schema: Schema, records: VcpuRecords, *, flags: int = 0) -> Block:
+    """One row a vCPU whose record has all of ``flags`` and an in-kernel local APIC: others have no state to show."""
+    return _block(schema, records, flags | HAS_APIC)
+
+
+def _block(schema: Schema, records: VmRecords | VcpuRecords, flags: int) -> Block:
+    rows = np.flatnonzero(records.flags & flags == flags)
     return Block(schema, records.apicv if len(rows) == len(records) else records.apicv[rows], rows)
 
 
-def _descriptor(name: str, place: int, unit: Unit = Unit.BOOLEAN) -> Descriptor:
-    return Descriptor(name, Kind.INSTANT, unit, offset=8 * place)
+def _descriptor(name: str, place: int, unit: Unit = Unit.BOOLEAN, kind: Kind = Kind.INSTANT) -> Descriptor:
+    return Descriptor(name, kind, unit, exponent=-9 if unit is Unit.SECONDS else 0, offset=8 * place)

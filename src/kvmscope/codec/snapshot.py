@@ -24,10 +24,13 @@ MAX_SLOTS = 4
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
-_VM_IDENTITY, _VM_APICV = 32, 8 * (INHIBIT_BITS + 7)
-_VCPU_IDENTITY, _VCPU_APICV = 16, 8 * 8
-VM_HEAD_SIZE = _VM_IDENTITY + _VM_APICV
-VCPU_HEAD_SIZE = _VCPU_IDENTITY + _VCPU_APICV
+VM_APICV_WORDS = INHIBIT_BITS + 7
+VCPU_APICV_WORDS = 8
+VM_EVENT_WORDS = 3 * INHIBIT_BITS + 1
+VCPU_EVENT_WORDS = 25
+_VM_IDENTITY, _VCPU_IDENTITY = 32, 16
+VM_HEAD_SIZE = _VM_IDENTITY + 8 * VM_APICV_WORDS
+VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * VCPU_APICV_WORDS
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
 
@@ -47,6 +50,9 @@ class Feature(IntFlag):
     SYNIC = 2
     SEV = 4
 
+
+HAS_EVENTS = 2
+"""Flag of either record: the words of the opt-in group were written."""
 
 HAS_CREATED = 1
 """Flag of a VM's record: ``created_ns`` was read."""
@@ -106,10 +112,10 @@ class Records:
     """
 
     _identity_size: ClassVar[int]
-    _head_size: ClassVar[int]
 
-    def __init__(self, words: U64Array) -> None:
+    def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
+        self._stats = words.shape[1] - stat_size // 8
         self._identity = np.ascontiguousarray(words[:, : self._identity_size // 8])
 
     def __len__(self) -> int:
@@ -117,13 +123,13 @@ class Records:
 
     @property
     def apicv(self) -> U64Array:
-        """Shape (n, words): the state of interrupt acceleration as ``codec.apicv`` describes it, a view."""
-        return self._words[:, self._identity_size // 8 : self._head_size // 8]
+        """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
+        return self._words[:, self._identity_size // 8 : self._stats]
 
     @property
     def stats(self) -> U64Array:
         """Shape (n, words of the kernel's stat structure), a view."""
-        return self._words[:, self._head_size // 8 :]
+        return self._words[:, self._stats :]
 
     def _u32(self, offset: int) -> I64Array:
         return self._identity.view(np.uint32)[:, offset // 4].astype(np.int64)
@@ -136,7 +142,6 @@ class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
     _identity_size = _VM_IDENTITY
-    _head_size = VM_HEAD_SIZE
 
     @property
     def id(self) -> U64Array:
@@ -165,7 +170,6 @@ class VcpuRecords(Records):
     """Records of ``struct vcpu_record``."""
 
     _identity_size = _VCPU_IDENTITY
-    _head_size = VCPU_HEAD_SIZE
 
     @property
     def vm(self) -> I64Array:

@@ -18,6 +18,7 @@ from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords
 from ...errors import SourceError
 
 _ATTEMPTS = 1000
+_GROUP_APICV = 1
 
 
 class Overflow(SourceError):
@@ -41,14 +42,16 @@ class Layout:
     slots: int
     is_svm: bool = False
     """VMs are run by kvm_amd."""
+    counts_apicv: bool = False
+    """Group apicv is attached."""
 
     @property
     def vm_size(self) -> int:
-        return snapshot.VM_HEAD_SIZE + self.vm_stat_size
+        return snapshot.VM_HEAD_SIZE + self.vm_stat_size + self.counts_apicv * 8 * snapshot.VM_EVENT_WORDS
 
     @property
     def vcpu_size(self) -> int:
-        return snapshot.VCPU_HEAD_SIZE + self.vcpu_stat_size
+        return snapshot.VCPU_HEAD_SIZE + self.vcpu_stat_size + self.counts_apicv * 8 * snapshot.VCPU_EVENT_WORDS
 
     @property
     def maps(self) -> dict[str, tuple[int, int]]:
@@ -60,7 +63,9 @@ class Layout:
 
     def constants(self, secret: bytes) -> bytes:
         """The program's ``config``; ``secret`` is 16 random bytes."""
-        return secret + struct.pack("=IIII", self.slots, self.vm_room, self.vcpu_room, self.is_svm)
+        return secret + struct.pack(
+            "=IIIIIxxxx", self.slots, self.vm_room, self.vcpu_room, self.is_svm, _GROUP_APICV * self.counts_apicv
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,11 @@ class Arena:
             vcpus = copy_records(
                 array, record_size=layout.vcpu_size, room=layout.vcpu_room, slot=slot, count=header.vcpus
             )
-        return Run(header, VmRecords(vms), VcpuRecords(vcpus))
+        return Run(
+            header,
+            VmRecords(vms, stat_size=layout.vm_stat_size),
+            VcpuRecords(vcpus, stat_size=layout.vcpu_stat_size),
+        )
 
 
 def _pages(size: int) -> int:

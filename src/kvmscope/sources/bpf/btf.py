@@ -1,4 +1,4 @@
-"""Names of the running kernel's enumerators, from its BTF, through libbpf. Needs no BPF privilege for vmlinux.
+"""Names of the running kernel's enumerators and functions, from its BTF, through libbpf.
 
 A module's types are in a BTF of their own, which refers to that of vmlinux.
 Source: include/uapi/linux/btf.h (struct btf_type, struct btf_enum).
@@ -7,12 +7,14 @@ Source: include/uapi/linux/btf.h (struct btf_type, struct btf_enum).
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .libbpf import library
 
 _BTF_FOLDER = Path("/sys/kernel/btf")
-_KIND_ENUM = 6
+_KIND_ENUM, _KIND_FUNC = 6, 12
 
 
 class _Type(ctypes.Structure):
@@ -28,25 +30,46 @@ def read_enum(name: str, *, module: str) -> dict[str, int]:
 
     Empty if the kernel has no such enum.
     """
+    with _open(module) as btf:
+        return _enumerators(btf, name) if btf else {}
+
+
+def find_functions(names: Iterable[str], *, modules: Iterable[str]) -> frozenset[str]:
+    """Those of ``names`` that are functions of one of ``modules`` (or of vmlinux where one is built in)."""
+    wanted = tuple(names)
+    found: set[str] = set()
+    for module in modules:
+        with _open(module) as btf:
+            if btf:
+                found.update(name for name in wanted if _find(btf, name, _KIND_FUNC) > 0)
+    return frozenset(found)
+
+
+@contextmanager
+def _open(module: str) -> Iterator[ctypes.c_void_p | None]:
+    """The types of a module, or of vmlinux if it has none of its own; None if this kernel has no BTF."""
     lib = library()
     for function in ("btf__parse", "btf__parse_split", "btf__type_by_id", "btf__name_by_offset"):
         getattr(lib, function).restype = ctypes.c_void_p
     base = lib.btf__parse(str(_BTF_FOLDER / "vmlinux").encode(), None)
-    if not base:
-        return {}
     split = None
     try:
         own = _BTF_FOLDER / module
-        if own.exists():
+        if base and own.exists():
             split = lib.btf__parse_split(str(own).encode(), ctypes.c_void_p(base))
-        return _enumerators(lib, ctypes.c_void_p(split or base), name)
+        pointer = split or base
+        yield ctypes.c_void_p(pointer) if pointer else None
     finally:
         lib.btf__free(ctypes.c_void_p(split))
         lib.btf__free(ctypes.c_void_p(base))
 
 
-def _enumerators(lib: ctypes.CDLL, btf: ctypes.c_void_p, name: str) -> dict[str, int]:
-    number = lib.btf__find_by_name_kind(btf, name.encode(), _KIND_ENUM)
+def _find(btf: ctypes.c_void_p, name: str, kind: int) -> int:
+    return int(library().btf__find_by_name_kind(btf, name.encode(), kind))
+
+
+def _enumerators(btf: ctypes.c_void_p, name: str) -> dict[str, int]:
+    lib, number = library(), _find(btf, name, _KIND_ENUM)
     if number < 0:
         return {}
     address = lib.btf__type_by_id(btf, ctypes.c_uint32(number))

@@ -42,6 +42,7 @@ struct mm_struct {
 };
 
 struct signal_struct { struct list_head thread_head; };
+struct preempt_notifier { struct hlist_node link; };
 struct task_struct {
 	unsigned int flags;
 	struct list_head tasks;
@@ -51,6 +52,7 @@ struct task_struct {
 	int tgid;
 	struct task_struct *real_parent;
 	struct pid *thread_pid;
+	struct hlist_head preempt_notifiers;
 };
 
 /* -- the debugfs directory of a VM, whose inode tells when it was made -------------------------------------------- */
@@ -94,16 +96,19 @@ struct kvm {
 };
 
 struct kvm_sev_info { bool active; };
-struct kvm_svm { struct kvm kvm; struct kvm_sev_info sev_info; };
+struct kvm_svm { struct kvm kvm; u32 avic_vm_id; struct kvm_sev_info sev_info; };
 
-struct kvm_lapic { bool apicv_active; void *regs; };
+struct kvm_vcpu;
+struct kvm_lapic { struct kvm_vcpu *vcpu; bool apicv_active; void *regs; };
 struct kvm_vcpu_arch {
 	u64 apic_base;          /* x86 */
 	struct kvm_lapic *apic; /* x86 */
 };
 struct kvm_vcpu {
 	struct kvm *kvm;
+	struct preempt_notifier preempt_notifier;
 	int vcpu_id;
+	int vcpu_idx;
 	unsigned long guest_debug;
 	struct pid *pid;
 	struct kvm_vcpu_arch arch;

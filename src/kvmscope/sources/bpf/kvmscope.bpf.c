@@ -70,6 +70,8 @@ const volatile struct {
 	u32 vm_room;   /* VMs that a slot of `vms` can hold */
 	u32 vcpu_room; /* vCPUs that a slot of `vcpus` can hold */
 	u32 is_svm;    /* VMs are run by kvm_amd: a struct kvm is the head of a struct kvm_svm */
+	u32 groups;    /* opt-in groups that are attached: GROUP_APICV or 0 */
+	u32 reserved;
 } config;
 
 struct walk {
@@ -81,13 +83,18 @@ struct walk {
 	s32 pid;
 	u32 finished;
 	u64 list, node;		/* its notifiers: address of the list head, current node */
-	u64 kvm;		/* VM that is being read */
+	u64 kvm, id;		/* VM that is being read */
 	u32 vm, vcpu;		/* records so far */
 	u32 vanished;
 	u64 inhibits;		/* all bits that are set in some VM */
 	u64 slots[64];		/* its vCPUs, 64 at a time */
 	u8 near[256];		/* scratch of read_near() */
 } walks[SNAPSHOT_MAX_SLOTS]; /* not on the stack: the verifier would follow each value through all the loops */
+
+#define GROUP_APICV 1
+
+/* Where the kernel's stat structure goes in a record that has so many words of events if the group is attached. */
+#define stat_after(record, event_words) ((record)->more + (config.groups & GROUP_APICV ? event_words : 0))
 
 /* The value of one member, or zero where it cannot be read. `base` is evaluated outside of the relocated expression. */
 #define read_member(type, base, member)                                                                                \
@@ -97,6 +104,8 @@ struct walk {
 		bpf_core_read(&value_, sizeof(value_), &base_->member);                                                \
 		value_;                                                                                                \
 	})
+
+#include "apicv_events.h"
 
 static u64 upid_at(u64 pid, u32 level)
 {
@@ -276,11 +285,13 @@ static long copy_vcpu(u32 i, struct walk **context)
 	record = bpf_map_lookup_elem(&vcpus, &index);
 	if (!record)
 		return 1;
-	bpf_probe_read_kernel(record->stat, bpf_core_type_size(struct kvm_vcpu_stat),
+	bpf_probe_read_kernel(stat_after(record, VCPU_EVENT_WORDS), bpf_core_type_size(struct kvm_vcpu_stat),
 			      (void *)(vcpu + bpf_core_field_offset(struct kvm_vcpu, stat)));
 	record->vm = walk->vm;
 	copy_identity(walk, vcpu, record);
 	copy_apic(walk, vcpu, record);
+	if (config.groups & GROUP_APICV)
+		copy_vcpu_events(vcpu, walk->kvm, walk->id, record);
 	return 0;
 }
 
@@ -321,7 +332,7 @@ static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 	record->apicv[VM_X2APIC_32BIT_IDS] = wide_ids;
 	if (bpf_core_field_exists(struct kvm_arch, hyperv))
 		record->apicv[VM_SYNIC_AUTO_EOI] = !!read_member(struct kvm, kvm, arch.hyperv.synic_auto_eoi_used);
-	if (config.is_svm && bpf_core_type_exists(struct kvm_svm))
+	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, sev_info.active))
 		record->apicv[VM_SEV] = read_member(struct kvm_svm, kvm, sev_info.active);
 }
 
@@ -334,7 +345,7 @@ static u32 features(void)
 		found |= FEATURE_APICV;
 	if (bpf_core_field_exists(struct kvm_arch, hyperv))
 		found |= FEATURE_SYNIC;
-	if (config.is_svm && bpf_core_type_exists(struct kvm_svm))
+	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, sev_info.active))
 		found |= FEATURE_SEV;
 	return found;
 }
@@ -350,14 +361,16 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	if (walk->vm < config.vm_room)
 		record = bpf_map_lookup_elem(&vms, &index);
 	if (record) {
-		bpf_probe_read_kernel(record->stat, bpf_core_type_size(struct kvm_vm_stat),
+		bpf_probe_read_kernel(stat_after(record, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
 				      (void *)(kvm + bpf_core_field_offset(struct kvm, stat)));
-		record->id = identity(kvm, created_ns, number);
+		record->id = walk->id = identity(kvm, created_ns, number);
 		record->created_ns = created_ns;
 		record->pid = walk->pid;
 		record->first_vcpu = before;
 		record->flags = created_ns ? VM_HAS_CREATED : 0;
 		copy_interrupts(walk, kvm, record);
+		if (config.groups & GROUP_APICV)
+			copy_vm_events(kvm, record);
 	}
 	walk->kvm = kvm;
 	bpf_loop(online, copy_vcpu, &walk, 0);

@@ -18,7 +18,6 @@ from ...errors import PermissionNeeded, SourceError, Unavailable
 
 _PRINT_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _WARN = 0
-_LOG_LINES = 400
 
 
 class _MapInfo(ctypes.Structure):
@@ -38,6 +37,7 @@ _POINTER_RESULTS = (
     "bpf_object__find_map_by_name",
     "bpf_object__find_program_by_name",
     "bpf_program__attach_iter",
+    "bpf_program__attach",
     "bpf_map__initial_value",
 )
 
@@ -59,10 +59,10 @@ _log: list[str] = []
 
 
 def _collect(level: int, template: bytes, arguments: int) -> int:
-    text = ctypes.create_string_buffer(1 << 16)
+    text = ctypes.create_string_buffer(1 << 20)  # the verifier's log comes as one message
     ctypes.CDLL(None).vsnprintf(text, len(text), template, ctypes.c_void_p(arguments))
-    if level == _WARN and len(_log) < _LOG_LINES:
-        _log.append(text.value.decode(errors="replace").rstrip())
+    if level == _WARN:
+        _log.extend(text.value.decode(errors="replace").splitlines())
     return 0
 
 
@@ -105,6 +105,13 @@ class BpfObject:
             raise Unavailable(f"the BPF object has {size.value} bytes of constants, not {len(data)}: rebuild it")
         ctypes.memmove(place, data, len(data))
 
+    def choose_program(self, name: str, *, function: str | None) -> None:
+        """Load an optional program too; ``function`` is where it attaches, None if the object says so itself."""
+        found = self._program(name)
+        self._lib.bpf_program__set_autoload(found, ctypes.c_bool(True))
+        if function is not None:
+            self._lib.bpf_program__set_attach_target(found, 0, function.encode())
+
     def load(self) -> None:
         """Fit to this kernel, verify and load. Raises PermissionNeeded or Unavailable with the kernel's reason."""
         _log.clear()
@@ -117,15 +124,23 @@ class BpfObject:
 
     def attach_map_iterator(self, program: str, map_name: str) -> int:
         """A link that runs ``program`` for each element of a map when its file is read; returns the link's fd."""
-        found = ctypes.c_void_p(self._lib.bpf_object__find_program_by_name(self._object, program.encode()))
         info = _MapInfo(self.map_fd(map_name))
         place = ctypes.cast(ctypes.byref(info), ctypes.c_void_p)
         options = _IterOptions(ctypes.sizeof(_IterOptions), place, ctypes.sizeof(info))
-        link = self._lib.bpf_program__attach_iter(found, ctypes.byref(options))
+        return self._keep(self._lib.bpf_program__attach_iter(self._program(program), ctypes.byref(options)))
+
+    def attach(self, program: str) -> int:
+        """A link from a program to its function or tracepoint; returns the link's fd."""
+        return self._keep(self._lib.bpf_program__attach(self._program(program)))
+
+    def _keep(self, link: int | None) -> int:
         if not link:
             raise _explain(ctypes.get_errno(), list(_log))
         self._links.append(ctypes.c_void_p(link))
         return int(self._lib.bpf_link__fd(self._links[-1]))
+
+    def _program(self, name: str) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._lib.bpf_object__find_program_by_name(self._object, name.encode()))
 
 
 def open_iterator(link_fd: int) -> int:
@@ -177,13 +192,25 @@ def open_pinned_map(path: Path) -> int:
     return int(fd)
 
 
-def load_object(data: bytes, *, maps: Mapping[str, tuple[int, int]], constants: bytes) -> BpfObject:
-    """Open, configure and load an object; ``maps`` gives (value_size, max_entries) by name. Close what you get."""
+def load_object(
+    data: bytes,
+    *,
+    maps: Mapping[str, tuple[int, int]],
+    constants: bytes,
+    programs: Mapping[str, str | None] | None = None,
+) -> BpfObject:
+    """Open, configure and load an object. Close what you get.
+
+    ``maps`` gives (value_size, max_entries) by name; ``programs`` the optional programs that are wanted, as in
+    ``BpfObject.choose_program``.
+    """
     bpf = BpfObject(data)
     try:
         for name, (value_size, max_entries) in maps.items():
             bpf.resize_map(name, value_size=value_size, max_entries=max_entries)
         bpf.set_constants(constants)
+        for name, function in (programs or {}).items():
+            bpf.choose_program(name, function=function)
         bpf.load()
     except BaseException:
         bpf.close()
@@ -192,7 +219,7 @@ def load_object(data: bytes, *, maps: Mapping[str, tuple[int, int]], constants: 
 
 
 def _explain(code: int, log: list[str]) -> SourceError:
-    said = next((line for line in reversed(log) if line), os.strerror(code))
+    said = next(filter(None, (_verdict(log), os.strerror(code))))
     if code in (errno.EPERM, errno.EACCES) and not _is_privileged():
         return PermissionNeeded(
             "loading a BPF program needs CAP_BPF and CAP_PERFMON",
@@ -214,6 +241,14 @@ def _explain(code: int, log: list[str]) -> SourceError:
             errno=code,
         )
     return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
+
+
+def _verdict(log: list[str]) -> str | None:
+    """The line of libbpf's log that tells why: the last before the verifier's count of what it did."""
+    for line, following in zip(reversed(log[:-1]), reversed(log[1:]), strict=True):
+        if following.startswith("processed ") or "failed to resolve" in line:
+            return line.strip()
+    return next((line for line in log if line), None)
 
 
 _LOCKDOWN = "/sys/kernel/security/lockdown"

@@ -2,8 +2,8 @@
 /* The snapshot format: what one run of the iterator leaves in memory. Its other side is codec/snapshot.py.
  *
  * A run fills the records of one slot of two memory-mapped arrays, `vms` and `vcpus`, and hands its reader a
- * `struct snapshot` through the iterator's file. A record is a fixed head and the kernel's stat structure as it stands
- * (the data block that KVM_GET_STATS_FD would show). All integers have the byte order of the machine.
+ * `struct snapshot` through the iterator's file. A record is a head, what groups have counted, and the kernel's stat
+ * structure as it stands (the data block that KVM_GET_STATS_FD would show). All integers have the machine's byte order.
  * Change anything here and SNAPSHOT_VERSION goes up: readers refuse what they do not know.
  */
 #ifndef KVMSCOPE_SNAPSHOT_H
@@ -50,6 +50,8 @@ struct control {
 enum record_flags {
 	VM_HAS_CREATED = 1,	/* `created_ns` was read */
 	VCPU_HAS_APIC = 1,	/* it has an in-kernel local APIC; else its `apicv` words mean nothing */
+	VM_HAS_EVENTS = 2,	/* the words of its group were written */
+	VCPU_HAS_EVENTS = 2,
 };
 
 /* The `apicv` words of a VM: after one boolean a bit of its inhibit word come these booleans. */
@@ -73,7 +75,7 @@ struct vm_record {
 	u32 vcpus;
 	u32 flags;
 	u64 apicv[VM_APICV_WORDS];
-	u64 stat[];
+	u64 more[];	/* with group apicv the words of `enum vm_events`; then struct kvm_vm_stat */
 };
 
 /* The `apicv` words of a vCPU: booleans, then registers of its local APIC as they stand. */
@@ -95,7 +97,41 @@ struct vcpu_record {
 	s32 tid;	/* thread that last ran it, numbered as `pid` above; 0: never ran, or not visible */
 	u32 flags;
 	u64 apicv[VCPU_APICV_WORDS];
-	u64 stat[];
+	u64 more[];	/* with group apicv the words of `enum vcpu_events`; then struct kvm_vcpu_stat */
+};
+
+/* -- group apicv: what was counted since it was attached ----------------------------------------------------------- */
+
+/* Three words a reason: nanoseconds inhibited by it, times it was set, nanoseconds since it last changed. */
+enum vm_events {
+	VM_INHIBITED_NS,
+	VM_INHIBIT_SET = VM_INHIBITED_NS + INHIBIT_BITS,
+	VM_INHIBIT_UNCHANGED_NS = VM_INHIBIT_SET + INHIBIT_BITS,
+	VM_OBSERVED_NS = VM_INHIBIT_UNCHANGED_NS + INHIBIT_BITS, /* how long the VM has been watched */
+	VM_EVENT_WORDS,
+};
+
+enum vcpu_events {
+	/* from kvm_vcpu_update_apicv() */
+	VCPU_ACTIVE_NS,
+	VCPU_INACTIVE_NS,
+	VCPU_TRANSITIONS,
+	/* from the vendor's deliver_interrupt() */
+	VCPU_DELIVERED_APICV,
+	VCPU_DELIVERED_SOFTWARE,
+	/* kvm_inj_virq */
+	VCPU_INJECTED_HARDWARE,
+	VCPU_INJECTED_SOFTWARE,
+	VCPU_REINJECTED,
+	/* kvm_avic_incomplete_ipi, by its id; the last is any other */
+	VCPU_INCOMPLETE_IPI,
+	VCPU_UNACCELERATED = VCPU_INCOMPLETE_IPI + 6,
+	/* kvm_avic_unaccelerated_access, by class of register */
+	VCPU_EVENTS_REST = VCPU_UNACCELERATED + 8,
+	VCPU_IPI_SOFTWARE = VCPU_EVENTS_REST, /* kvm_apic_ipi */
+	VCPU_EOI,			      /* kvm_eoi */
+	VCPU_GA_LOG,			      /* kvm_avic_ga_log */
+	VCPU_EVENT_WORDS,
 };
 
 #endif

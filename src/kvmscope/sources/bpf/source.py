@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -16,21 +16,26 @@ import numpy as np
 
 from ...codec import apicv
 from ...codec.apicv import Reasons
-from ...codec.snapshot import HAS_CREATED, Feature, SnapshotFlag
+from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
 from ...errors import Unavailable
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas, read_kvm_schemas
 from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
+from .group import Hooks, choose_hooks, programs
 
 _FIRST_VMS, _FIRST_VCPUS = 512, 2048
 
 
-def load_program(layout: Layout) -> libbpf.BpfObject:
+def load_program(layout: Layout, hooks: Hooks | None = None) -> libbpf.BpfObject:
     """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
-    data = files(__package__).joinpath("kvmscope.bpf.o").read_bytes()
-    return libbpf.load_object(data, maps=layout.maps, constants=layout.constants(secrets.token_bytes(16)))
+    return libbpf.load_object(
+        files(__package__).joinpath("kvmscope.bpf.o").read_bytes(),
+        maps=layout.maps,
+        constants=layout.constants(secrets.token_bytes(16)),
+        programs=programs(hooks.chosen) if hooks else None,
+    )
 
 
 def read_reasons() -> Reasons:
@@ -49,14 +54,16 @@ def _cpu_has_svm() -> bool:
 
 
 class Program:
-    """The iterator loaded for this process alone; gone when closed."""
+    """The iterator, and the hooks of a group, loaded for this process alone; gone when closed."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._bpf = load_program(layout)
+    def __init__(self, layout: Layout, hooks: Hooks | None = None) -> None:
+        self._bpf = load_program(layout, hooks)
         try:
             link = self._bpf.attach_map_iterator("read_host", "control")
             fds = {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
             self.arena = Arena(layout, fds, partial(libbpf.open_iterator, link))
+            for hook in hooks.chosen if hooks else ():
+                self._bpf.attach(hook.program)
         except BaseException:
             self._bpf.close()
             raise
@@ -67,16 +74,22 @@ class Program:
 
 
 class BpfSource:
-    """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once."""
+    """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once.
+
+    ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open.
+    """
 
     name = "bpf"
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Sequence[str] = ()) -> None:
         self._schemas = read_kvm_schemas()
         self._is_svm = runs_on_svm()
-        self._program = Program(self._layout(_FIRST_VMS, _FIRST_VCPUS))
+        self.hooks = choose_hooks(is_svm=self._is_svm) if "apicv" in groups else None
+        self._program = self._load(_FIRST_VMS, _FIRST_VCPUS)
         try:
-            self._samples = Samples(self.name, self._schemas, read_reasons(), self._program.arena.features())
+            self._samples = Samples(
+                self.name, self._schemas, read_reasons(), self._program.arena.features(), hooks=self.hooks
+            )
         except BaseException:
             self.close()
             raise
@@ -100,14 +113,21 @@ class BpfSource:
         taken_ns = time.time_ns()
         return self._samples.make(taken_ns, self._program.arena.read())
 
+    def _load(self, vms: int, vcpus: int) -> Program:
+        sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
+        layout = Layout(*sizes, vms, vcpus, slots=1, is_svm=self._is_svm, counts_apicv=self.hooks is not None)
+        try:
+            return Program(layout, self.hooks)
+        except Unavailable as error:
+            if self.hooks is None or not any(hook.is_function for hook in self.hooks.chosen):
+                raise
+            self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
+            return Program(layout, self.hooks)
+
     def _grow(self, overflow: Overflow) -> None:
-        larger = Program(self._layout(max(_FIRST_VMS, 2 * overflow.vms), max(_FIRST_VCPUS, 2 * overflow.vcpus)))
+        larger = self._load(max(_FIRST_VMS, 2 * overflow.vms), max(_FIRST_VCPUS, 2 * overflow.vcpus))
         self._program.close()
         self._program = larger
-
-    def _layout(self, vms: int, vcpus: int) -> Layout:
-        sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
-        return Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=1, is_svm=self._is_svm)
 
 
 class PinnedSource:
@@ -160,11 +180,20 @@ class PinnedSource:
 class Samples:
     """Makes samples of runs: columns, and the blocks of each provider."""
 
-    def __init__(self, source: str, kvm: KvmSchemas, reasons: Reasons, features: Feature) -> None:
+    def __init__(
+        self, source: str, kvm: KvmSchemas, reasons: Reasons, features: Feature, *, hooks: Hooks | None = None
+    ) -> None:
         self._source = source
         self._kvm = kvm
         self._named = sum(1 << bit for bit in reasons)
-        self._apicv = (apicv.vm_schema(reasons, features), apicv.vcpu_schema()) if Feature.APICV in features else None
+        self._flags = HAS_EVENTS if hooks else 0
+        self._apicv: tuple[Schema, Schema] | None = None
+        counted = hooks.counted if hooks else None
+        if Feature.APICV in features:
+            self._apicv = apicv.vm_schema(reasons, features, counted), apicv.vcpu_schema(counted)
+        elif hooks:
+            raise Unavailable("this kernel's KVM has no APICv or AVIC, so group apicv has nothing to count")
+        self._not_counted = tuple(_gaps_of_group(hooks, reasons)) if hooks else ()
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
@@ -181,7 +210,10 @@ class Samples:
         ]
         if self._apicv:
             vm_schema, vcpu_schema = self._apicv
-            blocks += apicv.vm_block(vm_schema, vms), apicv.vcpu_block(vcpu_schema, vcpus)
+            blocks += (
+                apicv.vm_block(vm_schema, vms, flags=self._flags),
+                apicv.vcpu_block(vcpu_schema, vcpus, flags=self._flags),
+            )
         return Sample(
             taken_ns=taken_ns,
             monotonic_ns=run.header.boot_ns,
@@ -194,10 +226,19 @@ class Samples:
         )
 
     def _gaps(self, run: Run) -> Iterator[Gap]:
+        yield from self._not_counted
         if SnapshotFlag.UNFINISHED in run.header.flags:
             yield Gap("the walk over processes was cut short: VMs are missing")
         if run.header.inhibits & ~self._named:
             yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
+        if self._flags and np.any(run.vcpus.flags & self._flags == 0):
+            yield Gap("more vCPUs than the group has room to count", provider=apicv.PROVIDER)
+
+
+def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
+    for what, reason in hooks.why_not.items():
+        for stat in apicv.stats_of(what, reasons):
+            yield Gap(reason, provider=apicv.PROVIDER, stat=stat)
 
 
 def _known(numbers: I64Array) -> I64Array:

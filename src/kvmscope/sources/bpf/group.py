@@ -1,0 +1,126 @@
+"""Group ``apicv``: which hooks of this kernel its programs attach to, and what each gives.
+
+Every kernel names and inlines its functions in its own way, and some refuse fentry programs altogether. So each
+function is looked up in BTF, and what cannot be hooked is not counted: its stats are missing, with the reason, instead
+of standing at zero. The programs are in apicv_events.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...codec.apicv import Counted
+from . import btf
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One program, and the function or tracepoint that it is attached to."""
+
+    program: str
+    point: str
+    gives: Counted | None
+    is_function: bool
+
+    def __str__(self) -> str:
+        return f"{'function' if self.is_function else 'tracepoint'} {self.point}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The hooks that are to be tried or that are attached, and why each missing thing is."""
+
+    chosen: tuple[Hook, ...]
+    why_not: dict[Counted, str]
+
+    @property
+    def counted(self) -> frozenset[Counted]:
+        return frozenset(hook.gives for hook in self.chosen if hook.gives)
+
+    def without_functions(self, reason: str) -> Hooks:
+        """What is left on a kernel that refuses programs on functions."""
+        lost = {hook.gives: reason for hook in self.chosen if hook.is_function and hook.gives}
+        return Hooks(tuple(hook for hook in self.chosen if not hook.is_function), {**self.why_not, **lost})
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is counted (None: only tidied up) by programs on functions, of which at least one must be there."""
+
+    what: Counted | None
+    programs: tuple[tuple[str, str], ...]
+
+
+_FUNCTIONS = (
+    _Wanted(
+        Counted.INHIBITED,
+        (
+            ("before_inhibit", "__kvm_set_or_clear_apicv_inhibit"),
+            ("after_inhibit", "__kvm_set_or_clear_apicv_inhibit"),
+            ("before_locked_inhibit", "kvm_set_or_clear_apicv_inhibit"),
+            ("after_locked_inhibit", "kvm_set_or_clear_apicv_inhibit"),
+        ),
+    ),
+    # kvm_vcpu_update_apicv() is the name up to 6.2, and an inlined caller of the other since.
+    _Wanted(
+        Counted.ACTIVE,
+        (
+            ("before_update", "__kvm_vcpu_update_apicv"),
+            ("after_update", "__kvm_vcpu_update_apicv"),
+            ("before_old_update", "kvm_vcpu_update_apicv"),
+            ("after_old_update", "kvm_vcpu_update_apicv"),
+        ),
+    ),
+    _Wanted(None, (("vm_ends", "kvm_arch_destroy_vm"), ("vcpu_ends", "kvm_arch_vcpu_destroy"))),
+)
+_DELIVER = {
+    "kvm_amd": "svm_deliver_interrupt",
+    "kvm_intel": "vmx_deliver_interrupt",
+    "kvm_pvm": "pvm_deliver_interrupt",
+}
+_TRACEPOINTS = (("eoi", "kvm_eoi", Counted.EOI), ("software_ipi", "kvm_apic_ipi", Counted.SOFTWARE_IPI))
+_INJECTION = ("inject", "kvm_inj_virq", Counted.INJECTED)
+_REPORTS_INJECTION = ("kvm_amd", "kvm_intel")
+_AVIC_TRACEPOINTS = (
+    ("incomplete_ipi", "kvm_avic_incomplete_ipi", Counted.INCOMPLETE_IPI),
+    ("unaccelerated", "kvm_avic_unaccelerated_access", Counted.UNACCELERATED),
+    ("ga_log", "kvm_avic_ga_log", Counted.GA_LOG),
+)
+
+
+def choose_hooks(*, is_svm: bool, sys_module: Path = Path("/sys/module")) -> Hooks:
+    """What to try on this kernel."""
+    vendor = next((name for name in _DELIVER if (sys_module / name).is_dir()), None)
+    modules = tuple(filter(None, ("kvm", vendor)))
+    chosen: list[Hook] = []
+    why_not: dict[Counted, str] = {}
+    wanted = list(_FUNCTIONS)
+    if vendor:
+        wanted.append(_Wanted(Counted.DELIVERED, (("deliver", _DELIVER[vendor]),)))
+    else:
+        why_not[Counted.DELIVERED] = "the module that runs VMs here is not known to kvmscope"
+    there = btf.find_functions((name for want in wanted for _, name in want.programs), modules=modules)
+    for want in wanted:
+        hooks = [Hook(program, name, want.what, is_function=True) for program, name in want.programs if name in there]
+        chosen += hooks
+        if not hooks and want.what:
+            names = dict.fromkeys(name for _, name in want.programs)
+            why_not[want.what] = f"this kernel has no function {' or '.join(names)} to hook"
+    tracepoints = list(_TRACEPOINTS)
+    if vendor in _REPORTS_INJECTION:
+        tracepoints.append(_INJECTION)
+    else:
+        why_not[Counted.INJECTED] = "what runs VMs here injects interrupts without saying so (kvm_inj_virq)"
+    if is_svm:
+        tracepoints += _AVIC_TRACEPOINTS
+    else:
+        why_not |= dict.fromkeys((what for _, _, what in _AVIC_TRACEPOINTS), "only AMD's AVIC has these")
+    chosen += [Hook(program, point, what, is_function=False) for program, point, what in tracepoints]
+    return Hooks(tuple(chosen), why_not)
+
+
+def programs(hooks: Iterable[Hook]) -> dict[str, str | None]:
+    """Program -> function to attach to, or None if its tracepoint is in the object already."""
+    return {hook.program: hook.point if hook.is_function else None for hook in hooks}
