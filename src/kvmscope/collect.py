@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,10 @@ def _open_statsfd() -> Source:
     source = StatsFdSource()
     try:
         source.check()
+        if not Path("/sys/module/kvm").exists():
+            raise Unavailable(
+                "KVM is not loaded, so no VMM can hold statistics fds", remedy="modprobe kvm_intel or kvm_amd"
+            )
     except SourceError:
         source.close()
         raise

@@ -25,15 +25,20 @@ from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 from .group import Hooks, choose_hooks, programs
 
-_FIRST_VMS, _FIRST_VCPUS = 512, 2048
+_FIRST_ROOM = 512, 2048
+_GROUP_ROOM = 4096, 16384
+"""VMs and vCPUs. A program with a group is not replaced by a larger one, as its counts would start anew."""
 
 
-def load_program(layout: Layout, hooks: Hooks | None = None) -> libbpf.BpfObject:
-    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
+def load_program(layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> libbpf.BpfObject:
+    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get.
+
+    Ids of VMs are the same in all programs of one ``secret`` (16 bytes; None: a new one).
+    """
     return libbpf.load_object(
         files(__package__).joinpath("kvmscope.bpf.o").read_bytes(),
         maps=layout.maps,
-        constants=layout.constants(secrets.token_bytes(16)),
+        constants=layout.constants(secret or secrets.token_bytes(16)),
         programs=programs(hooks.chosen) if hooks else None,
     )
 
@@ -56,8 +61,8 @@ def _cpu_has_svm() -> bool:
 class Program:
     """The iterator, and the hooks of a group, loaded for this process alone; gone when closed."""
 
-    def __init__(self, layout: Layout, hooks: Hooks | None = None) -> None:
-        self._bpf = load_program(layout, hooks)
+    def __init__(self, layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> None:
+        self._bpf = load_program(layout, hooks, secret=secret)
         try:
             link = self._bpf.attach_map_iterator("read_host", "control")
             fds = {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
@@ -85,7 +90,8 @@ class BpfSource:
         self._schemas = read_kvm_schemas()
         self._is_svm = runs_on_svm()
         self.hooks = choose_hooks(is_svm=self._is_svm) if "apicv" in groups else None
-        self._program = self._load(_FIRST_VMS, _FIRST_VCPUS)
+        self._secret = secrets.token_bytes(16)
+        self._program = self._load(*_GROUP_ROOM if self.hooks else _FIRST_ROOM)
         try:
             self._samples = Samples(
                 self.name, self._schemas, read_reasons(), self._program.arena.features(), hooks=self.hooks
@@ -117,15 +123,17 @@ class BpfSource:
         sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
         layout = Layout(*sizes, vms, vcpus, slots=1, is_svm=self._is_svm, counts_apicv=self.hooks is not None)
         try:
-            return Program(layout, self.hooks)
+            return Program(layout, self.hooks, secret=self._secret)
         except Unavailable as error:
             if self.hooks is None or not any(hook.is_function for hook in self.hooks.chosen):
                 raise
             self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
-            return Program(layout, self.hooks)
+            return Program(layout, self.hooks, secret=self._secret)
 
     def _grow(self, overflow: Overflow) -> None:
-        larger = self._load(max(_FIRST_VMS, 2 * overflow.vms), max(_FIRST_VCPUS, 2 * overflow.vcpus))
+        if self.hooks:
+            raise Unavailable(f"group apicv has {overflow.reason}", remedy="read without groups") from overflow
+        larger = self._load(2 * overflow.vms, 2 * overflow.vcpus)
         self._program.close()
         self._program = larger
 
