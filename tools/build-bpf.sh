@@ -7,8 +7,8 @@ target="$PWD/kvmscope.bpf.o"
 
 headers="/usr/include/$(uname -m)-linux-gnu" # <asm/types.h>, which <linux/types.h> includes
 clang-14 -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter -I. -idirafter "$headers" \
-	-c kvmscope.bpf.c -o "$target"
-llvm-strip-14 -g "$target" # drops DWARF, which holds paths; BTF stays
+	-ffile-prefix-map="$PWD=." -c kvmscope.bpf.c -o "$target"
+llvm-strip-14 -g "$target" # drops DWARF; BTF stays, without the place where it was built
 
 if [ "${1:-}" = --check ]; then
 	cmp "$target" kvmscope.bpf.o || {
