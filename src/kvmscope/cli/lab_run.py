@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,22 +15,13 @@ import click
 
 from ..errors import SourceError
 from ..units import format_count, format_seconds
+from .options import parse_duration
 
 if TYPE_CHECKING:
     from ..lab.spec import LabSpec, Report
 
-_UNITS_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _NEVER_S = 10.0 * 365 * 86400
 _STOP_TIMEOUT_S = 30.0
-
-
-def _parse_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value)
-    if match is None or match[2] not in _UNITS_S or not float(match[1]):
-        raise click.BadParameter(f"{value!r} is not a duration such as 10s, 500ms or 2m")
-    return float(match[1]) * _UNITS_S[match[2]]
 
 
 def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -46,7 +36,7 @@ def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 @click.option("--vms", default=1, show_default=True, metavar="N", help="VMs.")
 @click.option("--vcpus", default=1, show_default=True, metavar="N", help="vCPUs of each VM.")
 @click.option("--count", type=int, metavar="N", help="End when each vCPU has done its thing N times.")
-@click.option("--for", "for_s", callback=_parse_duration, metavar="TIME", help="End after this time, such as 10s.")
+@click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="End after this time, such as 10s.")
 @click.option("--name", default="", help="Name of the VMs, before their number.")
 @click.option("--vcpu-ids", callback=_parse_ids, metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
 @click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")

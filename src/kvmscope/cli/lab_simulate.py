@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
-from .lab_run import _parse_duration
+from .options import parse_duration
 
 if TYPE_CHECKING:
     from ..lab.simulate import Simulated
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--vcpus", default=DEFAULT_VCPUS, show_default=True, metavar="N", help="vCPUs of each VM.")
 @click.option("--seed", default=0, show_default=True, metavar="N", help="Another seed gives another host.")
-@click.option("--for", "for_s", callback=_parse_duration, metavar="TIME", help="End after this time, such as 30s.")
+@click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="End after this time, such as 30s.")
 @click.option("--json", "as_json", is_flag=True, help="Say what runs as JSON.")
 def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: bool) -> None:
     """Publish a simulated host, to try kvmscope on a machine without KVM.

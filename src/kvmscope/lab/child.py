@@ -22,8 +22,7 @@ from typing import Any, Protocol
 
 from ..errors import KvmscopeError, SourceError
 from .kvm import Kvm, Vm
-from .process import MAX_FDS, PACKET
-from .spec import BARE, CHURN, LabSpec, VmReport, vm_report_to_json
+from .spec import BARE, CHURN, MAX_FDS, PACKET, LabSpec, VmReport, vm_report_to_json
 from .vmm import Machine, create_vm, install_kick_handler
 
 _PR_SET_PDEATHSIG = 1
@@ -148,12 +147,19 @@ class _Server:
             while True:
                 for key, _ in selector.select():
                     if key.fileobj is self._control:
-                        if not (packet := self._control.recv(PACKET)):
+                        if not (packet := self._hear()):
                             return
                         self._obey(json.loads(packet))
                     else:
                         os.read(self._wake_reader, PACKET)
                         self._tell_if_done()
+
+    def _hear(self) -> bytes:
+        """The next order; empty if the parent has gone, be it with answers unread."""
+        try:
+            return self._control.recv(PACKET)
+        except ConnectionResetError:
+            return b""
 
     def _obey(self, order: dict[str, Any]) -> None:
         try:
@@ -240,7 +246,7 @@ class _Server:
     def _say(self, message: Mapping[str, Any]) -> None:
         try:
             self._control.send(json.dumps(message).encode())
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # the parent is gone, and the VMs go with it
 
 

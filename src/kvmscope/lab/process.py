@@ -21,13 +21,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import KvmscopeError, PermissionNeeded, SourceError, Unavailable, UsageError
-from .spec import LabSpec, Report, VmReport, vm_report_from_json
+from .spec import MAX_FDS, PACKET, LabSpec, Report, VmReport, vm_report_from_json
 
 StatsFds = Mapping[tuple[int, int | None], int]
 """fd by (VM's index, vCPU id); None for the VM's own statistics."""
 
-MAX_FDS = 200  # in one packet; the kernel takes 253
-PACKET = 1 << 20
 
 _CLOSE_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 60.0

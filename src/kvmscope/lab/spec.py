@@ -18,6 +18,11 @@ CHURN = "churn"
 WITHOUT_GUESTS = (BARE, CHURN)
 """Not workloads of a guest: VMs that never run, and VMs that come and go."""
 
+PACKET = 1 << 20
+"""Bytes that a message between the processes has at most."""
+MAX_FDS = 200
+"""File descriptors that one message passes at most; the kernel takes 253."""
+
 _UNTIL_STOPPED = 2**63 - 1
 _MAX_VCPUS = 1024
 _MAX_MESSAGE_APIC_ID = 254
