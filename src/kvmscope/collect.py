@@ -197,5 +197,7 @@ def _distinct(names: list[str]) -> list[str]:
     for row, name in enumerate(names):
         if total[name] > 1:
             seen[name] = seen.get(name, 0) + 1
+            while f"{name}#{seen[name]}" in total:  # some VM is really called so
+                seen[name] += 1
             names[row] = f"{name}#{seen[name]}"
     return names
