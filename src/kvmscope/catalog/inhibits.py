@@ -46,7 +46,7 @@ class Inhibit:
 
     def remedy(self, *vmms: str | None) -> str:
         """The change that removes it, in the words of the first of ``vmms`` that has some."""
-        return next((self.remedies[vmm] for vmm in vmms if vmm in self.remedies), self.remedies["any"])
+        return next((self.remedies[vmm] for vmm in vmms if vmm and vmm in self.remedies), self.remedies["any"])
 
 
 @cache

@@ -1,0 +1,155 @@
+"""The command lines of cloud-hypervisor, crosvm, Firecracker, libkrun and kvmtool as an ``InterruptConfig``.
+
+Source (August 2026): cloud-hypervisor hypervisor/src/kvm/mod.rs (always KVM_CAP_SPLIT_IRQCHIP, no PIT) and
+vmm/src/config.rs; crosvm devices/src/irqchip/kvm/x86_64.rs and src/crosvm/cmdline.rs; Firecracker
+src/vmm/src/arch/x86_64/vm.rs; libkrun src/devices/src/legacy/kvmioapic.rs; kvmtool x86/kvm.c. A VMM that makes an
+in-kernel PIT and never calls KVM_REINJECT_CONTROL has reinjection on, which is the kernel's default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from ..qemu_args import as_flag, as_number, split_pairs
+from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting
+
+
+def of_other(vmm: str, argv: Sequence[str], *, managed_by: str | None = None) -> InterruptConfig:
+    """The settings of a VMM that is not QEMU."""
+    if not argv:
+        return InterruptConfig.unknown(vmm, "the process shows no command line", managed_by=managed_by)
+    reader = _READERS.get(vmm)
+    if reader is None:
+        return InterruptConfig.unknown(vmm, f"how {vmm} sets up a VM is not known here", managed_by=managed_by)
+    return replace(reader(argv), managed_by=managed_by)
+
+
+def _cloud_hypervisor(argv: Sequence[str]) -> InterruptConfig:
+    by_api = not any(_values(argv, option) for option in ("--kernel", "--firmware", "--disk", "--cpus", "--platform"))
+    why = "configured over its API or restored, not by its command line"
+    cpus, platform = _pairs(argv, "--cpus"), _pairs(argv, "--platform")
+    synic = as_flag(cpus.get("kvm_hyperv", "off"))
+    nested = as_flag(cpus.get("nested", "on"))
+    most = as_number(cpus.get("max", cpus.get("boot", "1")))
+    secret = next((c for key, c in _PLATFORM.items() if as_flag(platform.get(key))), Confidential.NONE)
+    config = InterruptConfig.unknown("cloud-hypervisor", why)
+    fixed = replace(
+        config,
+        irqchip=Setting(Irqchip.SPLIT, "cloud-hypervisor always splits the irqchip"),
+        pit=Setting(Pit.ABSENT, "cloud-hypervisor makes no PIT"),
+        avic_hint=Setting.unknown("depends on its version: 53.0 gives it with kvm_hyperv=on, 52.0 did not yet"),
+    )
+    if by_api:
+        return fixed
+    return replace(
+        fixed,
+        synic=Setting(synic, _said("--cpus", "kvm_hyperv", cpus, "off")),
+        nested=Setting(nested, _said("--cpus", "nested", cpus, "on")),
+        confidential=Setting(secret, "--platform sev_snp=on" if platform.get("sev_snp") else _platform_text(platform)),
+        cpus=Setting(most, f"--cpus {','.join(_values(argv, '--cpus')) or 'by default'}"),
+        highest_apic_id=_topology(cpus, most),
+    )
+
+
+_PLATFORM: Mapping[str, Confidential] = {"sev_snp": Confidential.SEV_SNP, "tdx": Confidential.TDX}
+
+
+def _platform_text(platform: Mapping[str, str]) -> str:
+    return "--platform tdx=on" if platform.get("tdx") else "no --platform sev_snp or tdx"
+
+
+def _topology(cpus: Mapping[str, str], most: int | None) -> Setting[int]:
+    if most is None:
+        return Setting.unknown("the number of vCPUs is not known")
+    if "topology" in cpus:
+        return Setting.unknown(f"--cpus topology={cpus['topology']}: its APIC ids are not derived here")
+    return Setting(most - 1, f"--cpus with {most} vCPUs and no topology")
+
+
+def _crosvm(argv: Sequence[str]) -> InterruptConfig:
+    files = _values(argv, "--cfg")
+    if files:
+        return InterruptConfig.unknown("crosvm", f"--cfg {files[-1]} may say it, and is not read")
+    return _plain("crosvm", _crosvm_irqchip(argv))
+
+
+def _crosvm_irqchip(argv: Sequence[str]) -> Setting[Irqchip]:
+    given = _values(argv, "--irqchip")
+    if given:
+        kind = re.split(r"[\[,]", given[-1])[0].removeprefix("kind=")
+        chosen = {"kernel": Irqchip.KERNEL, "split": Irqchip.SPLIT, "userspace": Irqchip.OFF}.get(kind)
+        evidence = f"--irqchip {given[-1]}"
+        return Setting.unknown(f"{evidence} is not known here") if chosen is None else Setting(chosen, evidence)
+    if any(word in ("--split-irqchip", "--split-irqchip=true") for word in argv):
+        return Setting(Irqchip.SPLIT, "--split-irqchip")
+    return Setting(Irqchip.KERNEL, "no --irqchip, so all in the kernel")
+
+
+def _firecracker(_: Sequence[str]) -> InterruptConfig:
+    return _plain("firecracker", Setting(Irqchip.KERNEL, "Firecracker always has all in the kernel"))
+
+
+def _kvmtool(_: Sequence[str]) -> InterruptConfig:
+    return _plain("kvmtool", Setting(Irqchip.KERNEL, "kvmtool always has all in the kernel"))
+
+
+def _libkrun(_: Sequence[str]) -> InterruptConfig:
+    evidence = "libkrun has all in the kernel, unless its program calls krun_split_irqchip()"
+    config = _plain("libkrun", Setting(Irqchip.KERNEL, evidence, is_sure=False))
+    evidence = "libkrun leaves PIT reinjection on before its pull request 848 (September 2026)"
+    return replace(
+        config,
+        pit=Setting(Pit.REINJECT, evidence, is_sure=False),
+        confidential=Setting.unknown("there are builds of libkrun for SEV and TDX"),
+    )
+
+
+def _plain(vmm: str, irqchip: Setting[Irqchip]) -> InterruptConfig:
+    """A VMM without Hyper-V's controller and without SEV, whose other settings its command line does not show."""
+    config = InterruptConfig.unknown(vmm, f"not derived from the command line of {vmm}")
+    return replace(
+        config,
+        irqchip=irqchip,
+        pit=_pit_beside(irqchip),
+        synic=Setting(False, f"{vmm} enables no SynIC"),
+        avic_hint=Setting(False, f"{vmm} enables no SynIC"),
+        confidential=Setting(Confidential.NONE, f"{vmm} encrypts no memory"),
+    )
+
+
+def _pit_beside(irqchip: Setting[Irqchip]) -> Setting[Pit]:
+    if irqchip.value is None:
+        return Setting.unknown(irqchip.evidence)
+    if irqchip.value is Irqchip.KERNEL:
+        return Setting(Pit.REINJECT, "an in-kernel PIT, and reinjection is never switched off")
+    return Setting(Pit.ABSENT, f"{irqchip.evidence}, so no PIT in the kernel")
+
+
+_READERS: Mapping[str, Callable[[Sequence[str]], InterruptConfig]] = {
+    "cloud-hypervisor": _cloud_hypervisor,
+    "crosvm": _crosvm,
+    "firecracker": _firecracker,
+    "kvmtool": _kvmtool,
+    "libkrun": _libkrun,
+}
+
+
+def _values(argv: Sequence[str], option: str) -> list[str]:
+    """Every value of ``--option VALUE`` or ``--option=VALUE``."""
+    found = []
+    for place, word in enumerate(argv):
+        if word == option and place + 1 < len(argv):
+            found.append(argv[place + 1])
+        elif word.startswith(f"{option}="):
+            found.append(word[len(option) + 1 :])
+    return found
+
+
+def _pairs(argv: Sequence[str], option: str) -> dict[str, str]:
+    return {key: value for text in _values(argv, option) for key, value in split_pairs(text) if key is not None}
+
+
+def _said(option: str, key: str, pairs: Mapping[str, str], default: str) -> str:
+    return f"{option} …,{key}={pairs[key]}" if key in pairs else f"{key}={default} by default"

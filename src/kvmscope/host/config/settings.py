@@ -1,0 +1,137 @@
+"""The typed form of what decides about a VM's interrupts, the same for every VMM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Irqchip(Enum):
+    """Who emulates the interrupt controllers: the kernel all, the kernel the local APICs alone, or the VMM all."""
+
+    KERNEL = "kernel"
+    SPLIT = "split"
+    OFF = "off"
+
+
+class Pit(Enum):
+    """What the in-kernel PIT does about ticks that the guest missed; ABSENT if the kernel emulates none."""
+
+    ABSENT = "absent"
+    REINJECT = "reinject"
+    DISCARD = "discard"
+
+
+class Confidential(Enum):
+    """By what the guest's memory is protected from the host."""
+
+    NONE = "none"
+    SEV = "sev"
+    SEV_SNP = "sev-snp"
+    TDX = "tdx"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T_co]):
+    """One setting. ``value``: None if not known. ``evidence``: the option, the default that holds, or why not known.
+
+    ``is_sure``: false for a default that the VMM can leave without its command line showing it. Untrusted text.
+    """
+
+    value: T_co | None
+    evidence: str
+    is_sure: bool = True
+
+    @classmethod
+    def unknown(cls, why: str) -> Setting[T_co]:
+        return cls(None, why, is_sure=False)
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptConfig:
+    """One VM. ``vmm``, ``managed_by`` as in ``VmmProcess``.
+
+    ``synic``, ``avic_hint``: whether the guest is given Hyper-V's interrupt controller, and the advice to do without
+    AutoEOI (hv-avic). ``nested``: whether it is shown SVM or VMX. ``cpus``: the most vCPUs there can be.
+    """
+
+    vmm: str
+    managed_by: str | None
+    irqchip: Setting[Irqchip]
+    pit: Setting[Pit]
+    synic: Setting[bool]
+    avic_hint: Setting[bool]
+    confidential: Setting[Confidential]
+    nested: Setting[bool]
+    cpus: Setting[int]
+    highest_apic_id: Setting[int]
+
+    @classmethod
+    def unknown(cls, vmm: str, why: str, *, managed_by: str | None = None) -> InterruptConfig:
+        """Nothing is known, for one reason."""
+        return cls(
+            vmm=vmm,
+            managed_by=managed_by,
+            irqchip=Setting.unknown(why),
+            pit=Setting.unknown(why),
+            synic=Setting.unknown(why),
+            avic_hint=Setting.unknown(why),
+            confidential=Setting.unknown(why),
+            nested=Setting.unknown(why),
+            cpus=Setting.unknown(why),
+            highest_apic_id=Setting.unknown(why),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some setting is unknown."""
+        return any(setting.value is None for setting in self.settings.values())
+
+    @property
+    def settings(self) -> dict[str, Setting[object]]:
+        """Every setting by its name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Setting)}
+
+    def filled_from(self, other: InterruptConfig) -> InterruptConfig:
+        """This one, with what it does not know taken from ``other``."""
+        return InterruptConfig(
+            vmm=self.vmm,
+            managed_by=self.managed_by,
+            irqchip=_known(self.irqchip, other.irqchip),
+            pit=_known(self.pit, other.pit),
+            synic=_known(self.synic, other.synic),
+            avic_hint=_known(self.avic_hint, other.avic_hint),
+            confidential=_known(self.confidential, other.confidential),
+            nested=_known(self.nested, other.nested),
+            cpus=_known(self.cpus, other.cpus),
+            highest_apic_id=_known(self.highest_apic_id, other.highest_apic_id),
+        )
+
+
+def _known(first: Setting[T], second: Setting[T]) -> Setting[T]:
+    return second if first.value is None and second.value is not None else first
+
+
+def bits_for(count: int) -> int:
+    """Bits of an APIC id that tell ``count`` (1 or more) parts of one level apart."""
+    return (count - 1).bit_length()
+
+
+def apic_id(index: int, levels: tuple[int, ...]) -> int:
+    """APIC id of the vCPU with this index; ``levels``: parts in each level below the package, innermost first."""
+    found, shift = 0, 0
+    for parts in levels:
+        index, place = divmod(index, parts)
+        found |= place << shift
+        shift += bits_for(parts)
+    return found | index << shift
+
+
+def highest_apic_id(count: int, levels: tuple[int, ...]) -> int:
+    """The largest APIC id of ``count`` vCPUs."""
+    return apic_id(max(count, 1) - 1, levels)

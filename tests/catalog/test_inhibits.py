@@ -1,0 +1,71 @@
+"""The file of inhibit reasons: whole, strict, and of the reasons that kernels have."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvmscope.catalog.inhibits import Class, Vendor, load_inhibits, parse_inhibits, unlisted
+
+ENTRY = """
+[[reason]]
+name = "sev"
+class = "configuration"
+vendors = ["amd"]
+meaning = "Encrypted."
+set_by = "SEV"
+cleared_by = "never"
+witness = ["apicv.vm.sev_active"]
+[reason.remedy]
+qemu = "Leave out the object."
+any = "None."
+"""
+
+ALL_OF_7_3 = (
+    "disabled hyperv absent blockirq physical_id_aliased apic_id_modified apic_base_modified nested irqwin pit_reinj "
+    "sev logical_id_aliased physical_id_too_big"
+).split()
+
+
+def test_every_reason_of_known_kernels_is_described() -> None:
+    assert sorted(load_inhibits()) == sorted(ALL_OF_7_3)
+
+
+def test_the_reasons_that_intel_heeds_are_those_that_vmx_requires() -> None:
+    heeded = {name for name, inhibit in load_inhibits().items() if Vendor.INTEL in inhibit.vendors}
+    required = "disabled absent hyperv blockirq physical_id_aliased apic_id_modified apic_base_modified".split()
+    assert heeded == set(required)
+    assert all(Vendor.AMD in inhibit.vendors for inhibit in load_inhibits().values())
+
+
+def test_a_remedy_is_in_the_words_of_the_first_vmm_that_has_some() -> None:
+    inhibit = parse_inhibits(ENTRY)["sev"]
+    assert inhibit.remedy("libvirt", "qemu") == "Leave out the object."
+    assert inhibit.remedy(None, "crosvm") == "None."
+
+
+def test_witnesses_are_named_by_provider_scope_and_stat() -> None:
+    for inhibit in load_inhibits().values():
+        assert all(len(name.split(".")) == 3 and name.split(".")[1] in ("vm", "vcpu") for name in inhibit.witness)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        (ENTRY.replace('set_by = "SEV"\n', ""), "missing: set_by"),
+        (ENTRY.replace("set_by", "set_bye"), "no such field: set_bye"),
+        (ENTRY.replace('any = "None."\n', ""), "no remedy for any VMM"),
+        (ENTRY.replace('"configuration"', '"fate"'), "fate"),
+        (ENTRY.replace('["amd"]', '["via"]'), "via"),
+        (ENTRY + ENTRY, "comes twice"),
+    ],
+)
+def test_what_the_file_may_not_say_is_refused(spoiled: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_inhibits(spoiled)
+
+
+def test_a_reason_of_a_newer_kernel_is_called_what_it_is() -> None:
+    inhibit = unlisted("moon_phase")
+    assert inhibit.name == "moon_phase"
+    assert inhibit.cls is Class.PASSING
+    assert "moon_phase" in inhibit.meaning
