@@ -1,0 +1,48 @@
+"""The verdict on interrupt acceleration: is it on for this VM and vCPU, and if not, by what, and what removes it.
+
+``judge`` speaks of what is, ``what_if`` of what would be if the host had it switched on. Pure: a sample, what is known
+of the host and of the VMs' configuration in, verdicts out.
+
+Rules: "active" comes from KVM's state and nothing else, never from events that did not happen. Without that state the
+verdict is "unknown", with what the configuration leads one to expect. Every statement carries its evidence, and where
+two witnesses disagree both are shown.
+Source: arch/x86/kvm/x86.c (__kvm_vcpu_update_apicv, __kvm_set_or_clear_apicv_inhibit), svm/avic.c, vmx/main.c.
+"""
+
+from .expectations import Expectation, expect
+from .values import (
+    Branch,
+    Certainty,
+    Evidence,
+    From,
+    Limit,
+    Reason,
+    State,
+    VcpuVerdict,
+    Verdicts,
+    VmVerdict,
+    Witness,
+)
+from .verdict import judge
+from .whatif import Outcome, Prediction, WhatIf, what_if
+
+__all__ = [
+    "Branch",
+    "Certainty",
+    "Evidence",
+    "Expectation",
+    "From",
+    "Limit",
+    "Outcome",
+    "Prediction",
+    "Reason",
+    "State",
+    "VcpuVerdict",
+    "Verdicts",
+    "VmVerdict",
+    "WhatIf",
+    "Witness",
+    "expect",
+    "judge",
+    "what_if",
+]

@@ -1,0 +1,164 @@
+"""What a verdict consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from ...catalog.inhibits import Class
+from ...host.apicv import HostApicv
+from ...sample import VmId
+
+
+class State(Enum):
+    """The verdict in one word, as in JSON."""
+
+    ACTIVE = "active"
+    INHIBITED = "inhibited"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+class Branch(Enum):
+    """Where in the tree of verdicts one ends.
+
+    OFF: KVM runs without it, and whether by parameter or for lack of hardware cannot be told. PARTLY: active, but
+    something that goes with it is not.
+    """
+
+    NOT_SUPPORTED = "not-supported"
+    OFF_BY_PARAMETER = "off-by-parameter"
+    OFF = "off"
+    NO_APIC = "no-in-kernel-apic"
+    INHIBITED = "inhibited"
+    ACTIVE = "active"
+    PARTLY = "partly"
+    UNKNOWN = "unknown"
+
+
+class Certainty(Enum):
+    """How surely a reason holds, or would."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    POSSIBLE = "cannot be told"
+
+
+class From(Enum):
+    """Where a piece of evidence is from."""
+
+    STATE = "state"
+    HOST = "host"
+    CONFIGURATION = "configuration"
+    WINDOW = "window"
+
+
+class Witness(Enum):
+    """What the conditions behind a reason say of it."""
+
+    AGREES = "agrees"
+    CONTRADICTS = "contradicts"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing that was seen, in words. Untrusted text where it quotes a configuration."""
+
+    source: From
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why interrupts are not accelerated.
+
+    ``name``: as in stats (``pit_reinj``), or ``apic_disabled`` for a local APIC that its guest switched off.
+    ``share``: part of the window for which it held. ``inhibited_s``: seconds for which it held since counting began.
+    ``since_s``: how long ago it was set, at least if ``is_older``: it was set before counting began. None if not
+    counted.
+    ``history``: what two samples say of it, "" without a window.
+    """
+
+    name: str
+    cls: Class
+    meaning: str
+    cause: str
+    remedy: str
+    cleared_by: str
+    certainty: Certainty
+    witness: Witness
+    evidence: tuple[Evidence, ...]
+    share: float | None = None
+    inhibited_s: float | None = None
+    since_s: float | None = None
+    is_older: bool = False
+    history: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something that is not accelerated though APICv is active."""
+
+    name: str
+    text: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class VcpuVerdict:
+    """One vCPU; ``row`` is that of the sample. ``active``: KVM's own flag, None if not read.
+
+    ``is_provisional``: KVM has yet to carry the VM's state over to it, at its next KVM_RUN.
+    ``reasons``: those of its own, beside its VM's. ``active_share``: part of the window in which it was active, None
+    if not counted.
+    """
+
+    row: int
+    id: int
+    state: State
+    branch: Branch
+    active: bool | None
+    is_provisional: bool = False
+    reasons: tuple[Reason, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
+    active_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmVerdict:
+    """One VM; ``row`` is that of the sample. ``is_verified``: the verdict is from KVM's state.
+
+    ``reasons``: those that hold; without KVM's state those that the configuration leads one to expect.
+    ``limits``: of any of its vCPUs. ``contradictions``: where two witnesses disagree. ``would_tell``: what would turn
+    an unknown verdict into a known one.
+    """
+
+    row: int
+    id: VmId
+    state: State
+    branch: Branch
+    is_verified: bool
+    reasons: tuple[Reason, ...]
+    vcpus: tuple[VcpuVerdict, ...]
+    limits: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
+    would_tell: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Every VM of a sample, in its order, and the host that they were judged by."""
+
+    host: HostApicv
+    vms: tuple[VmVerdict, ...]
+    interval_s: float | None = None
+
+    @property
+    def by_vcpu(self) -> Mapping[int, VcpuVerdict]:
+        """Every vCPU by its row."""
+        return {vcpu.row: vcpu for vm in self.vms for vcpu in vm.vcpus}

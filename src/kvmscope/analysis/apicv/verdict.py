@@ -1,0 +1,269 @@
+"""``judge``: from KVM's state to a verdict for each VM and vCPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...host.apicv import Hardware, HostApicv
+from ...host.config import InterruptConfig, Irqchip, Pit
+from ...sample import Sample
+from ..window import Window
+from .expectations import counts
+from .facts import VcpuFacts, VmFacts
+from .reasons import (
+    NO_CONDITION,
+    disabled_branch,
+    disabled_reason,
+    expected_reasons,
+    host_evidence,
+    no_apic,
+    set_reason,
+    vcpu_reasons,
+    witness,
+)
+from .subject import Subject, read_subjects
+from .values import Branch, Certainty, Evidence, From, Limit, Reason, State, VcpuVerdict, Verdicts, VmVerdict, Witness
+
+_BRINGS_STATE = (
+    "a source that reads KVM's own state: as root `kvmscope apicv` takes one by itself, "
+    "and after `kvmscope attach` everybody in its group can"
+)
+
+
+def judge(
+    sample: Sample,
+    host: HostApicv,
+    configs: Sequence[InterruptConfig] = (),
+    window: Window | None = None,
+) -> Verdicts:
+    """The verdict on every VM and vCPU of ``sample``.
+
+    ``configs``: one a VM, in the order of the sample, or none at all. ``window`` ends with ``sample`` and adds for how
+    much of it each reason held. A simulated sample is judged by what it says of its hosts, not by ``host``.
+    Raises UsageError if ``configs`` or ``window`` are of another sample.
+    """
+    subjects = read_subjects(sample, host, configs, window)
+    return Verdicts(
+        host=HostApicv.unknown("simulated: each VM says on what host it runs") if sample.simulated else host,
+        vms=tuple(map(_judge_vm, subjects)),
+        interval_s=window.interval_s if window else None,
+    )
+
+
+def _judge_vm(subject: Subject) -> VmVerdict:
+    vm = subject.vm
+    if vm.inhibits is None:
+        return _unverified(subject)
+    if vm.inhibits.get("disabled"):
+        return _disabled(subject)
+    reasons = tuple(set_reason(subject, name) for name in vm.names)
+    vcpus = tuple(_judge_vcpu(subject, vcpu, reasons) for vcpu in vm.vcpus)
+    branch, state, own = _sum_up(subject, reasons, vcpus)
+    return VmVerdict(
+        row=vm.row,
+        id=subject.id,
+        state=state,
+        branch=branch,
+        is_verified=True,
+        reasons=(*reasons, *own),
+        vcpus=vcpus,
+        limits=tuple({limit.name: limit for vcpu in vcpus for limit in vcpu.limits}.values()),
+        notes=tuple(_vm_notes(vm, vcpus, reasons)),
+        contradictions=tuple(_contradictions(subject)),
+        would_tell=() if vcpus else ("the VM has no vCPU yet",),
+        evidence=_state_evidence(vm),
+    )
+
+
+def _unverified(subject: Subject) -> VmVerdict:
+    """KVM's state was not read: what the host rules out is ruled out, and for the rest there are expectations."""
+    host = subject.host
+    if host.supported.value is False:
+        state, branch = State.UNSUPPORTED, Branch.NOT_SUPPORTED
+        reasons = [disabled_reason(subject)]
+    else:
+        state, branch = State.UNKNOWN, Branch.UNKNOWN
+        reasons = [disabled_reason(subject)] if host.switched_on.value is False else []
+        reasons += expected_reasons(subject)
+    return VmVerdict(
+        row=subject.vm.row,
+        id=subject.id,
+        state=state,
+        branch=branch,
+        is_verified=False,
+        reasons=tuple(reasons),
+        vcpus=tuple(_alike(vcpu, state, branch) for vcpu in subject.vm.vcpus),
+        would_tell=() if state is State.UNSUPPORTED else (_BRINGS_STATE,),
+        evidence=host_evidence(host),
+    )
+
+
+def _disabled(subject: Subject) -> VmVerdict:
+    """Nothing but DISABLED has a meaning then: in 6.1, ABSENT stays set beside it whatever the VM has."""
+    host = subject.host
+    branch = disabled_branch(host)
+    state = State.UNSUPPORTED if branch is Branch.NOT_SUPPORTED else State.INHIBITED
+    on = host.switched_on
+    return VmVerdict(
+        row=subject.vm.row,
+        id=subject.id,
+        state=state,
+        branch=branch,
+        is_verified=True,
+        reasons=(disabled_reason(subject),),
+        vcpus=tuple(_alike(vcpu, state, branch) for vcpu in subject.vm.vcpus),
+        contradictions=(f"the VM has it off, though {on.evidence} says on",) if on.value else (),
+        would_tell=("the CPU's flags and the KVM module's parameters",) if branch is Branch.OFF else (),
+        evidence=(*_state_evidence(subject.vm), *host_evidence(host)),
+    )
+
+
+def _alike(vcpu: VcpuFacts, state: State, branch: Branch) -> VcpuVerdict:
+    """A vCPU of which nothing is to be said beyond what is said of its VM."""
+    return VcpuVerdict(vcpu.row, vcpu.id, state, branch, vcpu.active, active_share=vcpu.active_share)
+
+
+def _judge_vcpu(subject: Subject, vcpu: VcpuFacts, of_vm: Sequence[Reason]) -> VcpuVerdict:
+    if vcpu.has_apic is False:
+        own = () if any(reason.name == "absent" for reason in of_vm) else (no_apic(subject),)
+        return VcpuVerdict(vcpu.row, vcpu.id, State.INHIBITED, Branch.NO_APIC, vcpu.active, reasons=own)
+    if of_vm:
+        return _held_back(vcpu)
+    if vcpu.active is None:
+        note = ("its state was not read",)
+        return VcpuVerdict(vcpu.row, vcpu.id, State.UNKNOWN, Branch.UNKNOWN, None, notes=note)
+    return _active(subject, vcpu) if vcpu.active else _inactive(subject, vcpu)
+
+
+def _held_back(vcpu: VcpuFacts) -> VcpuVerdict:
+    """Its VM is inhibited, whatever its own flag says yet."""
+    return VcpuVerdict(
+        row=vcpu.row,
+        id=vcpu.id,
+        state=State.INHIBITED,
+        branch=Branch.INHIBITED,
+        active=vcpu.active,
+        is_provisional=bool(vcpu.active),
+        notes=("KVM's flag still says active, until the vCPU's next KVM_RUN",) if vcpu.active else (),
+        active_share=vcpu.active_share,
+    )
+
+
+def _active(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
+    limits = tuple(_limits(subject.host, vcpu))
+    never_ran = vcpu.has_run is False
+    return VcpuVerdict(
+        row=vcpu.row,
+        id=vcpu.id,
+        state=State.ACTIVE,
+        branch=Branch.PARTLY if limits else Branch.ACTIVE,
+        active=True,
+        is_provisional=never_ran,
+        limits=limits,
+        notes=("it has not run yet; this is how it will begin",) if never_ran else (),
+        active_share=vcpu.active_share,
+    )
+
+
+def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
+    """Nothing inhibits its VM, and yet its flag is off."""
+    own = tuple(vcpu_reasons(subject, vcpu))
+    note = "nothing inhibits it: KVM switches it on at the vCPU's next KVM_RUN"
+    return VcpuVerdict(
+        row=vcpu.row,
+        id=vcpu.id,
+        state=State.INHIBITED,
+        branch=Branch.INHIBITED,
+        active=False,
+        is_provisional=not own,
+        reasons=own,
+        notes=() if own else (note,),
+        active_share=vcpu.active_share,
+    )
+
+
+def _limits(host: HostApicv, vcpu: VcpuFacts) -> Iterator[Limit]:
+    """What is not accelerated on a vCPU for which APICv is active; what is not known is no limit."""
+    if vcpu.x2apic and host.hardware is Hardware.AMD and host.x2avic.value is False:
+        text = "the guest uses x2APIC and the CPU lacks x2AVIC: its register accesses still exit"
+        yield Limit("x2apic-without-x2avic", text, Evidence(From.HOST, host.x2avic.evidence))
+    if host.ipi.value is False:
+        text = "IPI virtualization is off: KVM sends the guest's IPIs"
+        yield Limit("ipi-virtualization-off", text, Evidence(From.HOST, host.ipi.evidence))
+    if host.device_posting.value is False:
+        text = "device posting is off: interrupts of assigned devices go through KVM"
+        yield Limit("device-posting-off", text, Evidence(From.HOST, host.device_posting.evidence))
+
+
+def _sum_up(
+    subject: Subject, reasons: Sequence[Reason], vcpus: Sequence[VcpuVerdict]
+) -> tuple[Branch, State, tuple[Reason, ...]]:
+    """The VM's branch and state, and reasons that it has from its vCPUs."""
+    if any(reason.name == "absent" for reason in reasons) and subject.behind["absent"].holds is not False:
+        return Branch.NO_APIC, State.INHIBITED, ()
+    if reasons:
+        return Branch.INHIBITED, State.INHIBITED, ()
+    if not vcpus:
+        return Branch.UNKNOWN, State.UNKNOWN, ()
+    states = {vcpu.state for vcpu in vcpus}
+    own = tuple({reason.name: reason for vcpu in vcpus for reason in vcpu.reasons}.values())
+    if State.ACTIVE in states:
+        is_whole = states == {State.ACTIVE} and not any(vcpu.limits for vcpu in vcpus)
+        return Branch.ACTIVE if is_whole else Branch.PARTLY, State.ACTIVE, own
+    if states == {State.UNKNOWN}:
+        return Branch.UNKNOWN, State.UNKNOWN, own
+    is_without = all(vcpu.branch is Branch.NO_APIC for vcpu in vcpus)
+    return Branch.NO_APIC if is_without else Branch.INHIBITED, State.INHIBITED, own
+
+
+def _vm_notes(vm: VmFacts, vcpus: Sequence[VcpuVerdict], reasons: Sequence[Reason]) -> Iterator[str]:
+    if reasons and not vcpus:
+        yield "the VM has no vCPU yet; what it starts with may pass"
+    active = sum(vcpu.state is State.ACTIVE for vcpu in vcpus)
+    if 0 < active < len(vcpus):
+        yield f"active on {active} of {len(vcpus)} vCPUs"
+    for name, held in (vm.before or {}).items():
+        if held and vm.inhibits is not None and not vm.inhibits.get(name):
+            yield f"{name} was set when the window began, and is cleared"
+    for name, share in vm.shares.items():
+        if share > 0 and vm.inhibits is not None and not vm.inhibits.get(name):
+            yield f"{name} held for {share:.1%} of the window, and is cleared"
+
+
+def _contradictions(subject: Subject) -> Iterator[str]:
+    """Where two witnesses disagree."""
+    for name, holds in (subject.vm.inhibits or {}).items():
+        condition = subject.behind.get(name, NO_CONDITION)
+        is_sure = condition.holds and condition.certainty is Certainty.CERTAIN
+        if holds and witness(name, condition) is Witness.CONTRADICTS:
+            yield f"{name} is set, but {condition.text}"
+        elif not holds and is_sure and name != "nested" and counts(name, subject.host):
+            yield f"{name} is not set, but {condition.text}"
+        elif holds and not counts(name, subject.host):
+            yield f"{name} is set, which KVM ignores on this hardware"
+    yield from _config_contradictions(subject.vm, subject.config)
+
+
+def _config_contradictions(vm: VmFacts, config: InterruptConfig) -> Iterator[str]:
+    """Where the VM is not as its VMM was told: the settings were changed later, or read wrongly here."""
+    pit = config.pit
+    if vm.pit_reinject and pit.is_sure and pit.value in (Pit.ABSENT, Pit.DISCARD):
+        yield f"the PIT reinjects ticks, though: {pit.evidence}"
+    if vm.pit_reinject is False and pit.is_sure and pit.value is Pit.REINJECT:
+        yield f"no in-kernel PIT reinjects ticks, though: {pit.evidence}"
+    has = {Irqchip.KERNEL: vm.irqchip_kernel, Irqchip.SPLIT: vm.irqchip_split}
+    irqchip = config.irqchip
+    if irqchip.is_sure and irqchip.value in has and has[irqchip.value] is False and vm.vcpus:
+        yield f"the VM's irqchip is not as told: {irqchip.evidence}"
+    if irqchip.is_sure and irqchip.value is Irqchip.OFF and vm.irqchip_in_kernel:
+        yield f"the VM has an irqchip in the kernel, though: {irqchip.evidence}"
+
+
+def _state_evidence(vm: VmFacts) -> tuple[Evidence, ...]:
+    if vm.inhibits is None:
+        return ()
+    # Beside DISABLED no other says anything, so none is quoted.
+    names = ("disabled",) if vm.inhibits.get("disabled") else vm.names
+    if not names:
+        return (Evidence(From.STATE, f"none of the {len(vm.inhibits)} inhibit reasons of this kernel is set"),)
+    return tuple(Evidence(From.STATE, f"apicv_inhibit_{name} is set") for name in names)
