@@ -19,7 +19,7 @@ from bench.timing import duration, pairs, repeat, timed
 from kvmscope.sources.published import PublishedSource
 from kvmscope.sources.statsfd import StatsFdSource
 
-ROUNDS = 60
+ROUNDS = 20
 
 _PUBLISHER = """
 import resource, sys

@@ -1,8 +1,8 @@
 """One read of a host with 128 VMs and 1,024 vCPUs, beside a C loop of preads over the same VMs' stats fds.
 
 The read goes from the kernel to a finished `Sample` in Python; the C loop ends when the bytes are in memory that it had
-before, and finds no VM, names none and checks none. A round is the fastest of five in a row; the ratio is the median of
-those of adjacent rounds.
+before, and finds no VM, names none and checks none. A round is the fastest of twenty calls in a row; the ratio is the
+median of those of adjacent rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.result import Row, at_most
 from bench.timing import pairs, timed
 from kvmscope.collect import open_host
 
-VMS, VCPUS_EACH, ROUNDS = 128, 8, 300
+VMS, VCPUS_EACH, ROUNDS = 128, 8, 100
 
 
 def bench() -> Sequence[Row]:

@@ -55,9 +55,7 @@ def _section(name: str) -> str:
 
 
 def _page(about: Iterable[str], sections: Iterable[str]) -> str:
-    head = (
-        "# Results of `make bench`\n\nWritten by the benchmarks, in one run at the highest priority. The machine:\n"
-    )
+    head = "# Results of `make bench`\n\nWritten by the benchmarks, in one run at the highest priority. The machine:\n"
     return "\n".join((head, *about, "", *sections))
 
 

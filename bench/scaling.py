@@ -25,7 +25,7 @@ from kvmscope.collect import open_host
 SIZES = (64, 1024, 8192)
 FLAT = 1.25
 HOLDERS, FILES_EACH = 5, 10_000
-TURNS, ROUNDS_A_TURN = 6, 20
+TURNS, ROUNDS_A_TURN = 8, 5
 
 _HOLDER = """
 import os, resource, sys
@@ -48,7 +48,7 @@ def _per_vcpu() -> list[Row]:
     for vcpus in SIZES:
         with vms_with_vcpus(vcpus) as fds, open_host("bpf") as host:
             loop, _ = c_loop(fds)
-            taken = pairs(timed(host.read), loop, rounds=max(20, 100_000 // vcpus))
+            taken = pairs(timed(host.read), loop, rounds=max(10, 50_000 // vcpus))
         costs[vcpus] = median(taken.first) / vcpus
         of_loop = duration(median(taken.second) / vcpus)
         rows.append(

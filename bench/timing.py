@@ -1,6 +1,6 @@
 """How things are timed: in adjacent pairs, so that what disturbs the machine disturbs both sides of a ratio.
 
-A round is the fastest of five calls in a row, since others use the machine too. A pair is a round of each side, the
+A round is the fastest of twenty calls in a row, since others use the machine too. A pair is a round of each side, the
 order swapped from pair to pair. The ratio is the median of the pairs' ratios; the ratio of the minima stands beside it,
 as what the two cost when nothing else runs.
 """
@@ -16,7 +16,7 @@ from typing import Final
 
 from kvmscope.units import format_seconds
 
-CALLS_A_ROUND: Final = 5
+CALLS_A_ROUND: Final = 20
 WARM_UP: Final = 10
 
 Timed = Callable[[], int]
