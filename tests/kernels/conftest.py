@@ -6,13 +6,20 @@ A kernel that cannot be had is skipped by name; with ``kernels`` in ``KVMSCOPE_R
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvmscope.errors import Unavailable
 from kvmscope.lab import kernels
 from kvmscope.lab.kernel_catalog import find_kernel
+
+INSIDE = Path(__file__).with_name("inside")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,3 +66,49 @@ def _ready(name: str) -> str:
             pytest.fail(f"kernel {name} cannot be had: {error}")
         pytest.skip(f"kernel {name} cannot be had: {error}")
     return name
+
+
+@pytest.fixture(scope="session")
+def inside() -> Callable[..., Any]:
+    """``inside(kernel, script, avic=True)``: what a script of ``inside/`` prints there, as JSON.
+
+    Scripts share one boot for each kernel and setting of AVIC, so that no test pays for a boot of its own.
+    """
+    return _answer
+
+
+def _answer(kernel: str, script: str, *, avic: bool = True) -> Any:
+    outputs = _outputs(kernel, avic)
+    if isinstance(outputs, kernels.KernelFailed):
+        raise outputs
+    exit_code, stdout, stderr = outputs[script]
+    assert exit_code == 0, stderr
+    return json.loads(stdout)
+
+
+@cache
+def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]] | kernels.KernelFailed:
+    """Exit code, stdout and stderr of each script; a failure is kept too, so that it costs one boot, not one a test."""
+    scripts = [name for name in ("numbers", "inhibits") if _runs(name, kernel, avic)]
+    steps = [
+        f"python3 -m tests.kernels.inside.{name} >{name}.out 2>{name}.err; echo $? >{name}.code" for name in scripts
+    ]
+    try:
+        result = kernels.run(
+            kernel,
+            ["sh", "-c", "; ".join(["cd /root", *steps])],
+            avic=avic,
+            put={"/root/tests/kernels/inside": INSIDE},
+            get=[f"/root/{name}.{end}" for name in scripts for end in ("out", "err", "code")],
+        )
+    except kernels.KernelFailed as failure:
+        return failure
+    files = {name: data.decode() for name, data in result.files.items()}
+    return {
+        name: (int(files[f"/root/{name}.code"]), files[f"/root/{name}.out"], files[f"/root/{name}.err"])
+        for name in scripts
+    }
+
+
+def _runs(script: str, kernel: str, avic: bool) -> bool:
+    return avic if script == "numbers" else find_kernel(kernel).has_apicv
