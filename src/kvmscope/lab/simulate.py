@@ -26,6 +26,7 @@ from ..publish import Publication, StatSet, Vm
 from ..sample import U64Array
 from ..schema import Scope
 from .simulate_plan import VmPlan, plan
+from .simulated_apicv import SimulatedApicv, SimulatedHosts
 from .simulated_kvm import SimulatedKvm
 
 DEFAULT_VMS: Final = 6
@@ -41,11 +42,18 @@ class Provider(Protocol):
     def stat_sets(self) -> Mapping[Scope, StatSet]:
         """What it has for a VM, for a vCPU, or for both."""
 
+    def covers(self, scope: Scope, row: int) -> bool:
+        """Whether this subject has the stats; the others publish none of this provider."""
+
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
         """Shape (subjects, words), in the order of the plan."""
 
 
-PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (SimulatedKvm,)
+PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (
+    SimulatedKvm,
+    SimulatedApicv,
+    SimulatedHosts,
+)
 """Each is made from the plan and the seed."""
 
 
@@ -75,7 +83,7 @@ class SimulatedHost:
         self.vms = plan(vms=vms, vcpus=vcpus, seed=seed)
         self.providers = tuple(provider(self.vms, seed) for provider in providers)
         self._published: list[Vm] = []
-        self._files: list[tuple[Provider, Scope, list[Publication]]] = []
+        self._files: list[tuple[Provider, Scope, list[tuple[int, Publication]]]] = []
         try:
             self._publish()
         except OSError as error:
@@ -92,8 +100,9 @@ class SimulatedHost:
     def advance(self, elapsed_s: float) -> None:
         """Sets every value to what it is so long after the simulation began."""
         for provider, scope, files in self._files:
-            for file, words in zip(files, provider.words(scope, elapsed_s), strict=True):
-                np.copyto(file.words, words)
+            words = provider.words(scope, elapsed_s)
+            for row, file in files:
+                np.copyto(file.words, words[row])
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Keeps the values moving until ``wait``, which is given the seconds to the next update, returns True."""
@@ -126,8 +135,9 @@ class SimulatedHost:
             for scope, stat_set in provider.stat_sets.items():
                 first = provider.words(scope, 0.0)
                 files = [
-                    vm.publish(stat_set, vcpu=vcpu, words=words)
-                    for (vm, vcpu), words in zip(subjects[scope], first, strict=True)
+                    (row, vm.publish(stat_set, vcpu=vcpu, words=first[row]))
+                    for row, (vm, vcpu) in enumerate(subjects[scope])
+                    if provider.covers(scope, row)
                 ]
                 self._files.append((provider, scope, files))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ..publish import StatSet
 from ..sample import U64Array
@@ -55,6 +56,11 @@ class SimulatedKvm:
         self._pace = np.array([pace for vm in vms for pace in vm.paces], dtype=np.float64)
         self._phase = np.array([phase for vm in vms for phase in vm.phases], dtype=np.float64)
 
+    def covers(self, scope: Scope, row: int) -> bool:
+        """Every VM and vCPU has these stats."""
+        del scope, row
+        return True
+
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
         """Shape (subjects, words), in the order of the plan, so long after the simulation began."""
         if scope is Scope.VM:
@@ -65,14 +71,13 @@ class SimulatedKvm:
             pace, phase = self._pace[rows], self._phase[rows]
             events = events_until(behaviour, self._age_s[rows] + elapsed_s, pace=pace, phase=phase)
             words[rows] = sum_up(self._sums[name], events)
-            self._set_states(words, rows, behaviour, _moments(elapsed_s, phase))
+            self._set_states(words, rows, behaviour, moments(elapsed_s, phase))
         return words
 
-    def _set_states(self, words: U64Array, rows: Any, behaviour: Behaviour, moments: FloatArray) -> None:
-        blocking = moments < behaviour.usually_halted
+    def _set_states(self, words: U64Array, rows: Any, behaviour: Behaviour, at: FloatArray) -> None:
+        blocking = at < behaviour.usually_halted
         words[rows, self._vcpu_at["blocking"]] = blocking
-        # From the other end, since a halted vCPU is not in its guest.
-        words[rows, self._vcpu_at["guest_mode"]] = moments > 1 - behaviour.in_guest_mode
+        words[rows, self._vcpu_at["guest_mode"]] = in_guest_mode(at, behaviour.in_guest_mode)
 
     def _words_of_vm(self, vm: VmPlan, elapsed_s: float) -> U64Array:
         behaviour, lived_s = vm.behaviour, vm.age_s + elapsed_s
@@ -88,10 +93,16 @@ class SimulatedKvm:
         return words
 
 
-def _moments(elapsed_s: float, phase: FloatArray) -> FloatArray:
+def moments(elapsed_s: float, phase: FloatArray) -> FloatArray:
     """A number in [0, 1) for each vCPU that changes every moment and takes all values equally often."""
-    moments: FloatArray = ((elapsed_s // _MOMENT_S) * _GOLDEN + phase) % 1.0
-    return moments
+    found: FloatArray = ((elapsed_s // _MOMENT_S) * _GOLDEN + phase) % 1.0
+    return found
+
+
+def in_guest_mode(at: FloatArray, share: float) -> npt.NDArray[np.bool_]:
+    """Whether vCPUs that nest for this share of the time do so at these moments."""
+    # From the other end than halts, since a halted vCPU is not in its guest.
+    return np.asarray(at > 1 - share)
 
 
 def _places(stat_set: StatSet) -> dict[str, int]:
