@@ -17,16 +17,23 @@ from hypothesis import strategies as st
 from kvmscope.codec import snapshot
 from kvmscope.codec.snapshot import (
     CONTROL_SIZE,
+    HAS_APIC,
+    HAS_CREATED,
     HEADER_SIZE,
     MAGIC,
     MAX_SLOTS,
+    VCPU_HEAD_SIZE,
     VERSION,
+    VM_HEAD_SIZE,
     SnapshotFlag,
+    VcpuRecords,
+    VmRecords,
     copy_records,
     parse_generation,
     parse_header,
 )
 from kvmscope.errors import FormatError
+from kvmscope.sample import U64Array
 
 # struct snapshot up to `vanished`; what comes behind it differs from version to version.
 _FIRST = struct.Struct("=QIIQQIIII")
@@ -193,6 +200,44 @@ def test_any_counts_are_records_or_a_format_error(data: bytes, slot: int, count:
         assert count > room or (slot * room + count) * RECORD > len(data)
     else:
         assert len(words) == count
+
+
+def record(identity: bytes, *, head: int, stats: list[int]) -> U64Array:
+    """One record as an array of one: its head, whose end is filled with sevens, and the kernel's words."""
+    words = np.frombuffer(identity, np.uint64)
+    filled = np.full(head // 8 - len(words), 7, dtype=np.uint64)
+    return np.concatenate([words, filled, np.array(stats, dtype=np.uint64)]).reshape(1, -1)
+
+
+def test_a_vm_has_its_identity_its_state_and_its_stats() -> None:
+    identity = struct.pack("=QQiIII", 2**64 - 2, 1_700_000_000_000_000_000, -5, 11, 12, HAS_CREATED)
+    vms = VmRecords(record(identity, head=VM_HEAD_SIZE, stats=[1, 2**64 - 1]), stat_size=16)
+    assert len(vms) == 1
+    assert vms.id.tolist() == [2**64 - 2]
+    assert vms.created_ns.tolist() == [1_700_000_000_000_000_000]
+    assert vms.pid.tolist() == [-5]
+    assert vms.vcpus.tolist() == [12]
+    assert vms.flags.tolist() == [HAS_CREATED]
+    assert vms.stats.tolist() == [[1, 2**64 - 1]]
+    assert set(vms.apicv.ravel().tolist()) == {7}
+    assert vms.apicv.shape[1] * 8 + len(identity) == VM_HEAD_SIZE
+
+
+def test_a_vcpu_has_its_identity_its_state_and_its_stats() -> None:
+    identity = struct.pack("=IIiI", 3, 0xFFFF_FFFF, -1, HAS_APIC)
+    vcpus = VcpuRecords(record(identity, head=VCPU_HEAD_SIZE, stats=[5, 6, 8]), stat_size=24)
+    assert (vcpus.vm.tolist(), vcpus.id.tolist(), vcpus.tid.tolist()) == ([3], [0xFFFF_FFFF], [-1])
+    assert vcpus.flags.tolist() == [HAS_APIC]
+    assert vcpus.stats.tolist() == [[5, 6, 8]]
+    assert set(vcpus.apicv.ravel().tolist()) == {7}
+    assert vcpus.apicv.shape[1] * 8 + len(identity) == VCPU_HEAD_SIZE
+
+
+def test_stats_are_views_of_what_was_copied() -> None:
+    words = record(bytes(16), head=VCPU_HEAD_SIZE, stats=[5])
+    vcpus = VcpuRecords(words, stat_size=8)
+    assert np.shares_memory(vcpus.stats, words)
+    assert np.shares_memory(vcpus.apicv, words)
 
 
 # -- the other side --------------------------------------------------------------------------------------------------
