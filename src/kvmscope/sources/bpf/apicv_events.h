@@ -87,12 +87,10 @@ static u32 is_active(u64 vcpu)
 	return apic ? read_member(struct kvm_lapic, apic, apicv_active) : 0;
 }
 
-static struct vcpu_counts *find_vcpu(u64 vcpu)
+static __noinline struct vcpu_counts *start_vcpu(u64 vcpu)
 {
-	struct vcpu_counts *counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
+	struct vcpu_counts *counts;
 
-	if (counts)
-		return counts;
 	bpf_map_update_elem(&vcpu_counts, &vcpu, &no_vcpu_counts, BPF_NOEXIST);
 	counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
 	if (!counts)
@@ -102,7 +100,15 @@ static struct vcpu_counts *find_vcpu(u64 vcpu)
 	return counts;
 }
 
-static void count(u64 vcpu, u32 word)
+static __always_inline struct vcpu_counts *find_vcpu(u64 vcpu)
+{
+	struct vcpu_counts *counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
+
+	return counts ? counts : start_vcpu(vcpu);
+}
+
+/* The hot path, hence in line: with today's mitigations a call costs more than what is done here. */
+static __always_inline void count(u64 vcpu, u32 word)
 {
 	struct vcpu_counts *counts = vcpu ? find_vcpu(vcpu) : 0;
 
@@ -111,7 +117,7 @@ static void count(u64 vcpu, u32 word)
 }
 
 /* The vCPU that the current thread has loaded; 0 if none. */
-static u64 loaded_vcpu(void)
+static __always_inline u64 loaded_vcpu(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
 	u64 link = (u64)task->preempt_notifiers.first;

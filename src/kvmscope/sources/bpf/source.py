@@ -25,9 +25,10 @@ from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 from .group import Hooks, choose_hooks, programs
 
-_FIRST_ROOM = 512, 2048
+_FIRST_ROOM = 64, 256
+"""VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
 _GROUP_ROOM = 4096, 16384
-"""VMs and vCPUs. A program with a group is not replaced by a larger one, as its counts would start anew."""
+"""The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
 
 
 def load_program(layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> libbpf.BpfObject:
@@ -133,7 +134,7 @@ class BpfSource:
     def _grow(self, overflow: Overflow) -> None:
         if self.hooks:
             raise Unavailable(f"group apicv has {overflow.reason}", remedy="read without groups") from overflow
-        larger = self._load(2 * overflow.vms, 2 * overflow.vcpus)
+        larger = self._load(_with_reserve(overflow.vms), _with_reserve(overflow.vcpus))
         self._program.close()
         self._program = larger
 
@@ -247,6 +248,10 @@ def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
     for what, reason in hooks.why_not.items():
         for stat in apicv.stats_of(what, reasons):
             yield Gap(reason, provider=apicv.PROVIDER, stat=stat)
+
+
+def _with_reserve(count: int) -> int:
+    return count * 5 // 4 + 16
 
 
 def _known(numbers: I64Array) -> I64Array:
