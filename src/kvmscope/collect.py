@@ -72,8 +72,9 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
 }
 """Every source by name."""
 
-GROUPS = ("apicv",)
-"""Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts."""
+GROUPS = ("apicv", "apic")
+"""Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts; ``apic``
+reads the registers of each vCPU's local APIC (what is pinned has them anyway)."""
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,

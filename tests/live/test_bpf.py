@@ -129,7 +129,7 @@ def test_a_vcpu_has_the_thread_that_runs_it_and_none_before_it_ran(source: BpfSo
 
         def tids() -> list[int]:
             now = source.read()
-            return now.vcpus.tid[now.vcpus_of_vm[rows_of(now, guests.pid)[0]]].tolist()
+            return [int(tid) for tid in now.vcpus.tid[now.vcpus_of_vm[rows_of(now, guests.pid)[0]]]]
 
         wait_until(lambda: NOT_KNOWN not in tids())
         threads = {int(name) for name in os.listdir(f"/proc/{guests.pid}/task")}  # noqa: PTH208
@@ -277,7 +277,7 @@ def test_reading_does_not_disturb_an_idle_guest(source: BpfSource) -> None:
             return block.column("exits")[mine].tolist(), block.column("signal_exits")[mine].tolist()
 
         wait_until(lambda: min(counters()[0]) > 0)
-        halted = -1
+        halted: list[int] = []
         while halted != (halted := counters()[0]):  # until both are halted for good
             time.sleep(0.05)
         before = counters()

@@ -90,8 +90,8 @@ def test_counts_begin_when_the_group_is_attached(counting: BpfSource) -> None:
 
 
 def test_a_group_that_there_is_not_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="there are apicv"):
-        open_host(groups=("apic",))
+    with pytest.raises(UsageError, match="there are apicv, apic"):
+        open_host(groups=("apix",))
 
 
 def test_the_pinned_source_counts_no_group() -> None:

@@ -46,16 +46,8 @@ _VM_WORDS: tuple[tuple[str, Feature], ...] = (
     ("sev_active", Feature.SEV),
 )
 # enum vcpu_apicv
-_VCPU_WORDS: tuple[tuple[str, Unit], ...] = (
-    ("apicv_active", Unit.BOOLEAN),
-    ("apic_enabled", Unit.BOOLEAN),
-    ("apic_x2apic", Unit.BOOLEAN),
-    ("apic_base_moved", Unit.BOOLEAN),
-    ("guest_debug_blockirq", Unit.BOOLEAN),
-    ("apic_id", Unit.NONE),
-    ("apic_ldr", Unit.NONE),
-    ("apic_dfr", Unit.NONE),
-)
+_VCPU_WORDS = ("apicv_active", "apic_enabled", "apic_x2apic", "apic_base_moved", "guest_debug_blockirq")
+_VCPU_REGISTERS = ("apic_id", "apic_ldr", "apic_dfr")
 
 Reasons = Mapping[int, str]
 """Bit of the inhibit word -> reason as in stat names (``pit_reinj``)."""
@@ -136,9 +128,11 @@ def vm_schema(reasons: Reasons, features: Feature, counted: frozenset[Counted] |
     return Schema(PROVIDER, Scope.VM, tuple(found), 8 * words)
 
 
-def vcpu_schema(counted: frozenset[Counted] | None = None) -> Schema:
-    """The vCPU's stats: booleans, registers and, with the group, what it counts."""
-    found = [_descriptor(name, place, unit) for place, (name, unit) in enumerate(_VCPU_WORDS)]
+def vcpu_schema(counted: frozenset[Counted] | None = None, *, registers: bool = False) -> Schema:
+    """The vCPU's stats: booleans, with group apic ``registers``, and with group apicv what it counts."""
+    found = [_descriptor(name, place) for place, name in enumerate(_VCPU_WORDS)]
+    if registers:
+        found += [_descriptor(name, place, Unit.NONE) for place, name in enumerate(_VCPU_REGISTERS, len(_VCPU_WORDS))]
     place = VCPU_APICV_WORDS
     for what, names in _VCPU_EVENTS:
         if counted is not None and what in counted:

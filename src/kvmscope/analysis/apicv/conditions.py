@@ -54,6 +54,8 @@ def _absent(vm: VmFacts, _: HostApicv) -> Condition:
 
 
 def _hyperv(vm: VmFacts, _: HostApicv) -> Condition:
+    if vm.synic_auto_eoi is None and vm.inhibits is not None:
+        return Condition(False, "this KVM is built without Hyper-V's interrupt controller")
     return _boolean(vm.synic_auto_eoi, "a SINT with AutoEOI is in use", "no SINT with AutoEOI is in use")
 
 
@@ -85,6 +87,8 @@ def _pit(vm: VmFacts, _: HostApicv) -> Condition:
 
 
 def _sev(vm: VmFacts, _: HostApicv) -> Condition:
+    if vm.sev is None and vm.inhibits is not None:
+        return Condition(False, "this KVM runs without SEV")
     return _boolean(vm.sev, "SEV is on", "SEV is off")
 
 
@@ -151,7 +155,8 @@ _TESTS: Mapping[str, Callable[[VmFacts, HostApicv], Condition]] = {
     "physical_id_too_big": _too_big,
 }
 
-_UNREAD = Condition(None, "not read", Certainty.POSSIBLE)
+_UNREAD = Condition(None, "what tells was not read", Certainty.POSSIBLE)
+"""Of local APICs: their registers are read with group ``apic`` or ``apicv``, and by what is pinned."""
 
 
 def _boolean(value: bool | None, yes: str, no: str) -> Condition:
@@ -172,9 +177,10 @@ def _vcpus(ids: Sequence[str]) -> str:
 
 def _enabled(vm: VmFacts) -> list[VcpuFacts] | None:
     """The vCPUs whose local APIC is on; None if their registers were not read."""
-    if any(vcpu.has_apic is None for vcpu in vm.vcpus) or not vm.vcpus:
+    apics = [vcpu for vcpu in vm.vcpus if vcpu.has_apic is not False]
+    if not vm.vcpus or any(vcpu.apic_id is None for vcpu in apics):
         return None
-    return [vcpu for vcpu in vm.vcpus if vcpu.enabled]
+    return [vcpu for vcpu in apics if vcpu.enabled]
 
 
 def _logical_mode(vcpu: VcpuFacts) -> str:

@@ -18,7 +18,10 @@ from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords
 from ...errors import SourceError
 
 _ATTEMPTS = 1000
-_GROUP_APICV = 1
+_GROUP_APICV, _GROUP_APIC = 1, 2
+
+
+_COUNTS = ("vm_counts", "vcpu_counts", "ga_log_counts")
 
 
 class Overflow(SourceError):
@@ -43,7 +46,9 @@ class Layout:
     is_svm: bool = False
     """VMs are run by kvm_amd."""
     counts_apicv: bool = False
-    """Group apicv is attached."""
+    """Group apicv: events are counted."""
+    reads_apic: bool = False
+    """Group apic: registers of local APICs are read."""
 
     @property
     def vm_size(self) -> int:
@@ -54,9 +59,11 @@ class Layout:
         return snapshot.VCPU_HEAD_SIZE + self.vcpu_stat_size + self.counts_apicv * 8 * snapshot.VCPU_EVENT_WORDS
 
     @property
-    def maps(self) -> dict[str, tuple[int, int]]:
-        """(value_size, max_entries) of the arrays that depend on the kernel and the host."""
+    def maps(self) -> dict[str, tuple[int | None, int]]:
+        """(value_size, max_entries) of the maps that depend on kernel and host; None: as the object has it."""
+        unused = {} if self.counts_apicv else dict.fromkeys(_COUNTS, (None, 1))
         return {
+            **unused,
             "vms": (self.vm_size, self.vm_room * self.slots),
             "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
         }
@@ -64,7 +71,12 @@ class Layout:
     def constants(self, secret: bytes) -> bytes:
         """The program's ``config``; ``secret`` is 16 random bytes."""
         return secret + struct.pack(
-            "=IIIIIxxxx", self.slots, self.vm_room, self.vcpu_room, self.is_svm, _GROUP_APICV * self.counts_apicv
+            "=IIIIIxxxx",
+            self.slots,
+            self.vm_room,
+            self.vcpu_room,
+            self.is_svm,
+            _GROUP_APICV * self.counts_apicv | _GROUP_APIC * self.reads_apic,
         )
 
 
@@ -93,8 +105,11 @@ class Arena:
             mapped.close()
 
     def features(self) -> Feature:
-        """What this kernel has to be read."""
-        return self._run().features
+        """What this kernel has to be read. Raises Overflow if the host has no room in the arrays."""
+        header = self._run()
+        if SnapshotFlag.OVERFLOW in header.flags:
+            raise Overflow(header, self._layout)
+        return header.features
 
     def read(self) -> Run:
         """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""

@@ -44,8 +44,8 @@ def attach(
         raise UsageError(f"there can be 1 to {MAX_SLOTS} slots, not {slots}")
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
-    layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm())
-    memory = sum(size * entries for size, entries in layout.maps.values())
+    layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm(), reads_apic=True)
+    memory = sum((size or 0) * entries for size, entries in layout.maps.values())
     directory = pins.directory_in(root)
     if pins.is_current(root, layout):
         pins.set_access(directory, gid=gid, mode=mode)

@@ -70,7 +70,7 @@ const volatile struct {
 	u32 vm_room;   /* VMs that a slot of `vms` can hold */
 	u32 vcpu_room; /* vCPUs that a slot of `vcpus` can hold */
 	u32 is_svm;    /* VMs are run by kvm_amd: a struct kvm is the head of a struct kvm_svm */
-	u32 groups;    /* opt-in groups that are attached: GROUP_APICV or 0 */
+	u32 groups;    /* opt-in groups that are wanted: GROUP_ bits */
 	u32 reserved;
 } config;
 
@@ -91,7 +91,8 @@ struct walk {
 	u8 near[256];		/* scratch of read_near() */
 } walks[SNAPSHOT_MAX_SLOTS]; /* not on the stack: the verifier would follow each value through all the loops */
 
-#define GROUP_APICV 1
+#define GROUP_APICV 1 /* events are counted */
+#define GROUP_APIC 2  /* registers of local APICs are read, each from a page of its own */
 
 /* Where the kernel's stat structure goes in a record that has so many words of events if the group is attached. */
 #define stat_after(record, event_words) ((record)->more + (config.groups & GROUP_APICV ? event_words : 0))
@@ -232,7 +233,7 @@ static void copy_identity(struct walk *walk, u64 vcpu, struct vcpu_record *recor
 	record->flags = 0;
 }
 
-/* The state of an x86 vCPU's local APIC: three reads. */
+/* The state of an x86 vCPU's local APIC: two reads, and one of a page that is in no cache with group apic. */
 static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 {
 	u64 base, apic, regs;
@@ -258,13 +259,14 @@ static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 		active = read_member(struct kvm_lapic, apic, apicv_active);
 		regs = (u64)read_member(struct kvm_lapic, apic, regs);
 	}
-	if (bpf_probe_read_kernel(walk->near, APIC_DFR + 4 - APIC_ID, (void *)(regs + APIC_ID)))
-		return;
 	record->flags = VCPU_HAS_APIC;
 	record->apicv[VCPU_APICV_ACTIVE] = active;
 	record->apicv[VCPU_APIC_ENABLED] = !!(base & APIC_BASE_ENABLE);
 	record->apicv[VCPU_APIC_X2APIC] = !!(base & APIC_BASE_X2APIC);
 	record->apicv[VCPU_APIC_BASE_MOVED] = base & APIC_BASE_ENABLE && (base & APIC_BASE_ADDRESS) != APIC_DEFAULT_ADDRESS;
+	if (!(config.groups & GROUP_APIC) ||
+	    bpf_probe_read_kernel(walk->near, APIC_DFR + 4 - APIC_ID, (void *)(regs + APIC_ID)))
+		return;
 	record->apicv[VCPU_APIC_ID] = *(u32 *)walk->near >> (base & APIC_BASE_X2APIC ? 0 : 24);
 	record->apicv[VCPU_APIC_LDR] = *(u32 *)(walk->near + APIC_LDR - APIC_ID);
 	record->apicv[VCPU_APIC_DFR] = *(u32 *)(walk->near + APIC_DFR - APIC_ID);

@@ -92,9 +92,10 @@ class BpfObject:
     def _map(self, name: str) -> ctypes.c_void_p:
         return ctypes.c_void_p(self._lib.bpf_object__find_map_by_name(self._object, name.encode()))
 
-    def resize_map(self, name: str, *, value_size: int, max_entries: int) -> None:
+    def resize_map(self, name: str, *, value_size: int | None, max_entries: int) -> None:
         found = self._map(name)
-        self._lib.bpf_map__set_value_size(found, ctypes.c_uint32(value_size))
+        if value_size is not None:
+            self._lib.bpf_map__set_value_size(found, ctypes.c_uint32(value_size))
         self._lib.bpf_map__set_max_entries(found, ctypes.c_uint32(max_entries))
 
     def set_constants(self, data: bytes) -> None:
@@ -195,13 +196,13 @@ def open_pinned_map(path: Path) -> int:
 def load_object(
     data: bytes,
     *,
-    maps: Mapping[str, tuple[int, int]],
+    maps: Mapping[str, tuple[int | None, int]],
     constants: bytes,
     programs: Mapping[str, str | None] | None = None,
 ) -> BpfObject:
     """Open, configure and load an object. Close what you get.
 
-    ``maps`` gives (value_size, max_entries) by name; ``programs`` the optional programs that are wanted, as in
+    ``maps`` gives (value_size or None, max_entries) by name; ``programs`` the optional programs that are wanted, as in
     ``BpfObject.choose_program``.
     """
     bpf = BpfObject(data)

@@ -78,7 +78,7 @@ struct vm_record {
 	u64 more[];	/* with group apicv the words of `enum vm_events`; then struct kvm_vm_stat */
 };
 
-/* The `apicv` words of a vCPU: booleans, then registers of its local APIC as they stand. */
+/* The `apicv` words of a vCPU: booleans, then, with group apic, registers of its local APIC as they stand. */
 enum vcpu_apicv {
 	VCPU_APICV_ACTIVE,	/* apic->apicv_active */
 	VCPU_APIC_ENABLED,

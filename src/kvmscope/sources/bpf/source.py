@@ -82,7 +82,8 @@ class Program:
 class BpfSource:
     """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once.
 
-    ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open.
+    ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open. With either
+    "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC.
     """
 
     name = "bpf"
@@ -91,11 +92,13 @@ class BpfSource:
         self._schemas = read_kvm_schemas()
         self._is_svm = runs_on_svm()
         self.hooks = choose_hooks(is_svm=self._is_svm) if "apicv" in groups else None
+        self._reads_apic = bool(groups)
         self._secret = secrets.token_bytes(16)
         self._program = self._load(*_GROUP_ROOM if self.hooks else _FIRST_ROOM)
         try:
+            features = self._features()
             self._samples = Samples(
-                self.name, self._schemas, read_reasons(), self._program.arena.features(), hooks=self.hooks
+                self.name, self._schemas, read_reasons(), features, hooks=self.hooks, registers=self._reads_apic
             )
         except BaseException:
             self.close()
@@ -116,13 +119,29 @@ class BpfSource:
     def close(self) -> None:
         self._program.close()
 
+    def _features(self) -> Feature:
+        """By a first run, which also sets the group's clocks going: durations start from the state as it is now."""
+        try:
+            return self._program.arena.features()
+        except Overflow as overflow:
+            self._grow(overflow)
+            return self._program.arena.features()
+
     def _read(self) -> Sample:
         taken_ns = time.time_ns()
         return self._samples.make(taken_ns, self._program.arena.read())
 
     def _load(self, vms: int, vcpus: int) -> Program:
         sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
-        layout = Layout(*sizes, vms, vcpus, slots=1, is_svm=self._is_svm, counts_apicv=self.hooks is not None)
+        layout = Layout(
+            *sizes,
+            vms,
+            vcpus,
+            slots=1,
+            is_svm=self._is_svm,
+            counts_apicv=self.hooks is not None,
+            reads_apic=self._reads_apic,
+        )
         try:
             return Program(layout, self.hooks, secret=self._secret)
         except Unavailable as error:
@@ -171,9 +190,14 @@ class PinnedSource:
         finally:
             pinned.close()
         try:
-            self._samples = Samples(self.name, pinned.meta.schemas, pinned.meta.reasons, self._arena.features())
-        except BaseException:
+            meta = pinned.meta
+            self._samples = Samples(
+                self.name, meta.schemas, meta.reasons, self._arena.features(), registers=meta.layout.reads_apic
+            )
+        except BaseException as error:
             self.close()
+            if isinstance(error, Overflow):
+                raise _attach_larger(error) from error
             raise
 
     def _read(self) -> Sample:
@@ -181,8 +205,7 @@ class PinnedSource:
         try:
             run = self._arena.read()
         except Overflow as overflow:
-            remedy = f"as root: kvmscope attach --vcpus {2 * overflow.vcpus} --vms {2 * overflow.vms}"
-            raise Unavailable(f"the attached iterator has {overflow.reason}", remedy=remedy) from overflow
+            raise _attach_larger(overflow) from overflow
         return self._samples.make(taken_ns, run)
 
 
@@ -190,7 +213,14 @@ class Samples:
     """Makes samples of runs: columns, and the blocks of each provider."""
 
     def __init__(
-        self, source: str, kvm: KvmSchemas, reasons: Reasons, features: Feature, *, hooks: Hooks | None = None
+        self,
+        source: str,
+        kvm: KvmSchemas,
+        reasons: Reasons,
+        features: Feature,
+        *,
+        hooks: Hooks | None = None,
+        registers: bool = False,
     ) -> None:
         self._source = source
         self._kvm = kvm
@@ -199,7 +229,10 @@ class Samples:
         self._apicv: tuple[Schema, Schema] | None = None
         counted = hooks.counted if hooks else None
         if Feature.APICV in features:
-            self._apicv = apicv.vm_schema(reasons, features, counted), apicv.vcpu_schema(counted)
+            self._apicv = (
+                apicv.vm_schema(reasons, features, counted),
+                apicv.vcpu_schema(counted, registers=registers),
+            )
         elif hooks:
             raise Unavailable("this kernel's KVM has no APICv or AVIC, so group apicv has nothing to count")
         self._not_counted = tuple(_gaps_of_group(hooks, reasons)) if hooks else ()
@@ -248,6 +281,11 @@ def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
     for what, reason in hooks.why_not.items():
         for stat in apicv.stats_of(what, reasons):
             yield Gap(reason, provider=apicv.PROVIDER, stat=stat)
+
+
+def _attach_larger(overflow: Overflow) -> Unavailable:
+    remedy = f"as root: kvmscope attach --vcpus {2 * overflow.vcpus} --vms {2 * overflow.vms}"
+    return Unavailable(f"the attached iterator has {overflow.reason}", remedy=remedy)
 
 
 def _with_reserve(count: int) -> int:
