@@ -16,6 +16,7 @@ import numpy as np
 from ..catalog.metrics import Metric
 from ..sample import VmId
 from ..schema import Scope
+from .apicv.values import Branch, Reason, VcpuVerdict, Verdicts
 from .metrics import Sums, measure, sum_by_vm
 from .window import F64Array, Window
 
@@ -25,10 +26,14 @@ Values: TypeAlias = Mapping[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Apicv:
-    """Whether a VM's interrupts are accelerated: ``active``, ``inhibited``, ``unsupported`` or ``unknown``."""
+    """Whether a VM's interrupts are accelerated: ``active``, ``inhibited``, ``unsupported`` or ``unknown``.
+
+    ``is_partial``: active, but not on all of its vCPUs or not in everything; ``analysis.apicv`` has the whole verdict.
+    """
 
     state: str = "unknown"
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,12 @@ class Status:
     stats_reset: int
 
 
-def summarize(window: Window, metrics: Sequence[Metric]) -> Status:
-    """Every metric for every subject of the window's current sample."""
+def summarize(window: Window, metrics: Sequence[Metric], verdicts: Verdicts | None = None) -> Status:
+    """Every metric for every subject of the window's current sample, with the verdicts on that sample if given."""
     of_vcpu = {metric.name: measure(window, metric) for metric in metrics if metric.scope is Scope.VCPU}
     of_vm = {metric.name: _of_vm(window, metric, of_vcpu) for metric in metrics}
-    vcpus = _vcpu_statuses(window, of_vcpu)
-    vms = tuple(_vm_status(window, row, of_vm, vcpus) for row in range(len(window.current.vms)))
+    vcpus = _vcpu_statuses(window, of_vcpu, verdicts)
+    vms = tuple(_vm_status(window, row, of_vm, vcpus, verdicts) for row in range(len(window.current.vms)))
     return Status(
         interval_s=window.interval_s,
         vms=vms,
@@ -100,33 +105,37 @@ def _of_vm(window: Window, metric: Metric, of_vcpu: Mapping[str, F64Array]) -> S
     return Sums(values, np.zeros(len(values), dtype=np.int64))
 
 
-def _vm_status(window: Window, row: int, of_vm: Mapping[str, Sums], vcpus: Sequence[VcpuStatus]) -> VmStatus:
+def _vm_status(
+    window: Window, row: int, of_vm: Mapping[str, Sums], vcpus: Sequence[VcpuStatus], verdicts: Verdicts | None
+) -> VmStatus:
     return VmStatus(
         row=row,
         id=window.current.vms.vm_id(row),
         metrics={name: _known(float(sums.values[row])) for name, sums in of_vm.items()},
         partial=frozenset(name for name, sums in of_vm.items() if sums.unknown[row]),
-        apicv=_apicv(window, row),
+        apicv=_apicv(verdicts, row),
         vcpus=tuple(vcpus[window.current.vcpus_of_vm[row]]),
     )
 
 
-def _vcpu_statuses(window: Window, of_vcpu: Mapping[str, F64Array]) -> list[VcpuStatus]:
+def _vcpu_statuses(window: Window, of_vcpu: Mapping[str, F64Array], verdicts: Verdicts | None) -> list[VcpuStatus]:
+    judged = verdicts.by_vcpu if verdicts else {}
     columns = {name: [_known(value) for value in values.tolist()] for name, values in of_vcpu.items()}
     return [
-        VcpuStatus(row, vcpu, {name: column[row] for name, column in columns.items()}, _apicv_active(window, row))
+        VcpuStatus(row, vcpu, {name: column[row] for name, column in columns.items()}, _active(judged.get(row)))
         for row, vcpu in enumerate(window.current.vcpus.id.tolist())
     ]
 
 
-def _apicv(_window: Window, _vm_row: int) -> Apicv:
-    """The one place where a VM's verdict comes in; no source gives it yet."""
-    return Apicv()
+def _apicv(verdicts: Verdicts | None, vm_row: int) -> Apicv:
+    if verdicts is None:
+        return Apicv()
+    verdict = verdicts.vms[vm_row]
+    return Apicv(verdict.state.value, verdict.reasons, verdict.branch is Branch.PARTLY)
 
 
-def _apicv_active(_window: Window, _vcpu_row: int) -> bool | None:
-    """The one place where a vCPU's state comes in; no source gives it yet."""
-    return None
+def _active(verdict: VcpuVerdict | None) -> bool | None:
+    return verdict.active if verdict else None
 
 
 def _total(values: F64Array) -> float | None:

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "status:command",
     "read": "read:command",
     "hist": "hist:command",
+    "apicv": "apicv:command",
     "list": "list:command",
     "check": "check:command",
     "attach": "attach:command",

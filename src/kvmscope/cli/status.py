@@ -73,9 +73,12 @@ class View:
         from ..analysis.status import summarize
         from ..catalog.metrics import load_metrics
         from ..host.machine import read_machine
+        from .judging import judge_reading
 
-        metrics = load_metrics()
-        return cls(Reading.of(host, window.current), summarize(window, metrics), metrics, read_machine())
+        metrics, machine = load_metrics(), read_machine()
+        reading = Reading.of(host, window.current)
+        verdicts = judge_reading(reading, machine, window)
+        return cls(reading, summarize(window, metrics, verdicts), metrics, machine)
 
 
 def _echo(view: View, *, as_json: bool, show_all: bool) -> None:
@@ -161,7 +164,10 @@ def _vm_json(reading: Reading, vm: VmStatus) -> dict[str, Any]:
         **jsonout.vm(reading, vm.row),
         "metrics": dict(vm.metrics),
         "partial": sorted(vm.partial),
-        "apicv": {"state": vm.apicv.state, "reasons": list(vm.apicv.reasons)},
+        "apicv": {
+            "state": vm.apicv.state,
+            "reasons": [{"name": r.name, "cause": r.cause, "remedy": r.remedy} for r in vm.apicv.reasons],
+        },
         "vcpus": [
             {
                 **jsonout.vcpu(reading.sample, vcpu.row),
@@ -275,7 +281,8 @@ def _fitting(view: View, shown: Sequence[VmStatus], width: int) -> list[_Column]
     pid = _Column("PID", [_pid(reading, vm.row) for vm in shown], "")
     count = _Column("vCPUs", vcpus, str(len(reading.sample.vcpus)))
     metrics = [_metric_column(view, shown, metric) for metric in view.metrics if _is_known(view, metric)]
-    by_importance = [name, count, *metrics[:6], vmm, pid, *metrics[6:]]
+    apicv = [_apicv_column(shown)] if any(vm.apicv.state != "unknown" for vm in shown) else []
+    by_importance = [name, count, *apicv, *metrics[:6], vmm, pid, *metrics[6:]]
     left = width
     chosen = []
     for column in by_importance:
@@ -283,7 +290,23 @@ def _fitting(view: View, shown: Sequence[VmStatus], width: int) -> list[_Column]
         if left < -_GAP:
             break
         chosen.append(column)
-    return [column for column in (name, vmm, pid, count, *metrics) if any(column is other for other in chosen)]
+    return [column for column in (name, vmm, pid, count, *apicv, *metrics) if any(column is other for other in chosen)]
+
+
+def _apicv_column(shown: Sequence[VmStatus]) -> _Column:
+    """Whether interrupts are accelerated, or the reason why not; `kvmscope apicv` has the rest."""
+    return _Column("APICv", [_apicv_cell(vm) for vm in shown], "", is_text=True)
+
+
+def _apicv_cell(vm: VmStatus) -> str:
+    from ..units import NOT_KNOWN_SIGN
+
+    state, reasons = vm.apicv.state, vm.apicv.reasons
+    if state == "inhibited":
+        more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
+        return f"no: {reasons[0].name}{more}" if reasons else "not yet"
+    words = {"active": "in part" if vm.apicv.is_partial else "yes", "unsupported": "none"}
+    return words.get(state, NOT_KNOWN_SIGN)
 
 
 def _metric_column(view: View, shown: Sequence[VmStatus], metric: Metric) -> _Column:

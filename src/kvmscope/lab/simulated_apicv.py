@@ -17,7 +17,7 @@ from ..publish import StatSet
 from ..sample import U64Array
 from ..schema import Descriptor, Kind, Scope, Unit
 from .simulate_plan import VmPlan
-from .simulated_kvm import in_guest_mode, moments
+from .simulated_kvm import MOMENT_S, in_guest_mode, moments
 
 REASONS: Final = (
     "disabled hyperv absent blockirq physical_id_aliased apic_id_modified apic_base_modified nested irqwin pit_reinj "
@@ -116,6 +116,7 @@ class SimulatedApicv:
         if scenario.flickers is not None:
             name, share = scenario.flickers
             values[f"apicv_inhibited_{name}_ns"] = _ns(elapsed_s * share)
+            values[f"apicv_inhibit_unchanged_{name}_ns"] = _ns(elapsed_s % MOMENT_S)
         return values
 
     def _of_vcpu(self, row: int, elapsed_s: float) -> dict[str, int]:

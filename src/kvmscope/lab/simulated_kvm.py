@@ -23,7 +23,7 @@ from .simulate_plan import VmPlan
 _DATA: Final = Path(__file__).with_name("data") / "kvm-x86.json"
 
 _GOLDEN: Final = 0.6180339887498949
-_MOMENT_S: Final = 0.05
+MOMENT_S: Final = 0.05
 """How long a boolean keeps its value."""
 
 
@@ -95,7 +95,7 @@ class SimulatedKvm:
 
 def moments(elapsed_s: float, phase: FloatArray) -> FloatArray:
     """A number in [0, 1) for each vCPU that changes every moment and takes all values equally often."""
-    found: FloatArray = ((elapsed_s // _MOMENT_S) * _GOLDEN + phase) % 1.0
+    found: FloatArray = ((elapsed_s // MOMENT_S) * _GOLDEN + phase) % 1.0
     return found
 
 

@@ -92,9 +92,16 @@ def sample(
     with_state: bool = True,
     simulated: bool = False,
     counts: bool = False,
+    registers: bool = True,
+    without: Sequence[str] = (),
 ) -> Sample:
-    """A sample ``at_s`` seconds after some moment; without state it is one of a source that cannot read it."""
-    stats = [_boolean(f"apicv_inhibit_{name}") for name in reasons] + [_boolean(name) for name in VM_FLAGS]
+    """A sample ``at_s`` seconds after some moment; without state it is one of a source that cannot read it.
+
+    ``counts``: with what the opt-in group counts. ``without``: booleans of the VM that this kernel has not got.
+    """
+    stats = [_boolean(f"apicv_inhibit_{name}") for name in reasons] + [
+        _boolean(name) for name in VM_FLAGS if name not in without
+    ]
     if counts:
         for name in reasons:
             stats += [
@@ -104,7 +111,8 @@ def sample(
             ]
         stats.append(_ns("apicv_observed_ns"))
     vm_schema = schema("apicv", Scope.VM, stats)
-    of_vcpu = [_boolean(name) for name in VCPU_FLAGS] + [Descriptor(name, Kind.INSTANT) for name in VCPU_NUMBERS]
+    numbers = VCPU_NUMBERS if registers else []
+    of_vcpu = [_boolean(name) for name in VCPU_FLAGS] + [Descriptor(name, Kind.INSTANT) for name in numbers]
     vcpu_schema = schema("apicv", Scope.VCPU, [*of_vcpu, *([_ns("apicv_active_ns")] if counts else [])])
     return assemble(
         [_vm(number, vm, vm_schema, vcpu_schema, with_state) for number, vm in enumerate(vms)],

@@ -191,6 +191,15 @@ def test_reasons_that_outlive_their_condition_are_no_contradiction(craft: Any) -
     assert verdict.contradictions == ()
 
 
+def test_registers_that_were_not_read_contradict_nothing(craft: Any) -> None:
+    vcpus = [craft.Vcpu(1, x2apic=False), craft.Vcpu(2, x2apic=False)]
+    verdict = one(craft, craft.Vm(vcpus), registers=False)
+    assert (verdict.state, verdict.contradictions) == (State.ACTIVE, ())
+    inhibited = one(craft, craft.Vm(vcpus, ["apic_id_modified"]), registers=False)
+    assert inhibited.reasons[0].witness is Witness.CANNOT_TELL
+    assert "writing the id register" in inhibited.reasons[0].cause
+
+
 def test_intel_ignores_what_only_amd_heeds(craft: Any) -> None:
     vm = craft.Vm([craft.Vcpu(guest_mode=True)], [], ["irqchip_kernel", "pit_reinject_mode"])
     verdict = one(craft, vm, craft.host(Hardware.INTEL))

@@ -134,6 +134,20 @@ def test_without_state_the_configuration_alone_predicts(craft: Any) -> None:
     assert unknown.outcome is Outcome.UNKNOWN
 
 
+def test_without_the_registers_what_they_tell_is_open(craft: Any) -> None:
+    found = one(craft, off(craft), registers=False)
+    assert (found.outcome, held(found)) == (Outcome.UNKNOWN, [])
+    open_ones = {prediction.reason for prediction in found.predictions if prediction.holds is None}
+    assert open_ones == {"physical_id_aliased", "apic_id_modified", "logical_id_aliased", "irqwin"}
+    assert any("apic_id_modified cannot be told" in note for note in found.notes)
+
+
+def test_a_kvm_without_hyperv_or_sev_cannot_be_inhibited_by_them(craft: Any) -> None:
+    found = one(craft, off(craft), without=["synic_auto_eoi_used", "sev_active"])
+    assert found.outcome is Outcome.ACCELERATED
+    assert {prediction.reason: prediction.holds for prediction in found.predictions}["hyperv"] is False
+
+
 def test_a_kvm_that_cannot_have_it_gets_no_predictions(craft: Any) -> None:
     found = one(craft, off(craft), craft.host(Hardware.OTHER, supported=False, on=False))
     assert (found.outcome, found.host, found.predictions) == (Outcome.UNKNOWN, Branch.NOT_SUPPORTED, ())

@@ -37,13 +37,15 @@ def host_evidence(host: HostApicv) -> tuple[Evidence, ...]:
 def disabled_reason(subject: Subject) -> Reason:
     """KVM runs without it on the whole host."""
     off = subject.host.switched_on.value is False
+    is_set = (subject.vm.inhibits or {}).get("disabled", False)
+    state = (Evidence(From.STATE, "apicv_inhibit_disabled is set"),) if is_set else ()
     return _make(
         subject,
         "disabled",
         cause=_host_cause(subject.host),
         remedy=_host_remedy(subject),
         witness=Witness.AGREES if off else Witness.CANNOT_TELL,
-        evidence=host_evidence(subject.host),
+        evidence=(*state, *host_evidence(subject.host)),
     )
 
 

@@ -136,7 +136,7 @@ def _notes(predictions: Sequence[Prediction]) -> Iterator[str]:
     for prediction in predictions:
         if prediction.cls is Class.PASSING and prediction.holds:
             yield f"{prediction.reason} would hold at this moment, and pass: {prediction.cause}"
-        elif prediction.cls is Class.PASSING and prediction.holds is None:
+        elif prediction.holds is None:
             yield f"{prediction.reason} cannot be told: {prediction.cause}"
         elif (
             prediction.holds is False

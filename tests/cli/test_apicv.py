@@ -1,0 +1,162 @@
+"""The verdict as a person and as a program gets it, on a simulated host with a VM in every state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmscope.analysis.apicv import Branch
+from kvmscope.catalog.inhibits import load_inhibits
+from kvmscope.cli.apicv import make_view, plain_lines, to_json
+from kvmscope.cli.session import Reading
+from kvmscope.collect import VmIdentity
+from kvmscope.host.apicv import host_apicv
+from kvmscope.host.machine import read_machine
+from kvmscope.host.vmm import VmmProcess
+from kvmscope.lab.simulate import SimulatedHost
+from kvmscope.lab.simulated_apicv import SCENARIOS
+from kvmscope.sample import Sample
+from kvmscope.sources.published import PublishedSource
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def samples() -> Iterator[list[Sample]]:
+    with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
+        taken = []
+        for elapsed_s in (1.0, 2.0):
+            host.advance(elapsed_s)
+            with PublishedSource(walk_share=float("inf"), simulated=True) as source:
+                taken.append(source.read())
+        yield taken
+
+
+def reading(sample: Sample, process: VmmProcess | None = None) -> Reading:
+    return Reading(sample, tuple(VmIdentity(label, process) for label in sample.vms.label), {})
+
+
+def vm(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(vm for vm in answer["vms"] if vm["name"] == name)
+    return found
+
+
+def test_every_branch_of_the_tree_can_be_tried_on_a_simulated_host(samples: list[Sample]) -> None:
+    answer = to_json(make_view(reading(samples[0])))
+    assert answer["simulated"] is True
+    branches = {vm["apicv"]["branch"] for vm in answer["vms"]}
+    assert branches >= {branch.value for branch in Branch} - {"off", "inhibited"}
+
+
+def test_a_screen_says_first_that_it_is_simulated(samples: list[Sample]) -> None:
+    lines = plain_lines(make_view(reading(samples[0])))
+    assert lines[0].startswith("SIMULATED")
+    assert "each simulated VM pretends" in lines[1]
+
+
+def test_a_vm_that_is_inhibited_has_reason_cause_remedy_and_evidence(samples: list[Sample], kvmscope: Any) -> None:
+    result = kvmscope.run("apicv", "db-2", on=samples)
+    assert result.exit_code == 0
+    text = result.stdout
+    assert "db-2: inhibited by pit_reinj" in text
+    assert "cause: the in-kernel PIT reinjects ticks" in text
+    assert "remedy: Call KVM_REINJECT_CONTROL" in text
+    assert "apicv_inhibit_pit_reinj is set" in text
+    assert "web-1" not in text
+
+
+def test_the_cause_is_the_option_of_the_vmm(samples: list[Sample]) -> None:
+    argv = ("qemu-system-x86_64", "-machine", "q35", "-global", "kvm-pit.lost_tick_policy=delay")
+    qemu = VmmProcess(5, "qemu", "db-2", None, "libvirt", "qemu-system-x86_64", argv, 1)
+    reason = vm(to_json(make_view(reading(samples[0], qemu))), "db-2")["apicv"]["reasons"][0]
+    assert reason["cause"] == "-global kvm-pit.lost_tick_policy=delay"
+    assert "tickpolicy='discard'" in reason["remedy"]
+
+
+def test_what_if_is_asked_for(samples: list[Sample], kvmscope: Any) -> None:
+    without = json.loads(kvmscope.run("apicv", "--json", on=samples).stdout)
+    assert not any("what_if" in vm for vm in without["vms"])
+    answer = json.loads(kvmscope.run("apicv", "--json", "--what-if", on=samples).stdout)
+    found = vm(answer, "idle-3")["what_if"]
+    assert (found["outcome"], found["is_off_now"], found["host"]) == ("inhibited", True, "off-by-parameter")
+    assert found["first"][0].startswith("pit_reinj: ")
+    assert "if the host had it on: inhibited" in kvmscope.run("apicv", "--what-if", on=samples).stdout
+
+
+def test_a_window_adds_shares_and_beginnings(samples: list[Sample], kvmscope: Any) -> None:
+    answer = json.loads(kvmscope.run("apicv", "db-2", "--json", "--interval", "1ms", on=samples).stdout)
+    reason = answer["vms"][0]["apicv"]["reasons"][0]
+    assert answer["interval_s"] > 0
+    assert reason["share"] == 1.0
+    assert reason["since_s"] > 1.0 and reason["since_is_at_least"]
+    once = json.loads(kvmscope.run("apicv", "db-2", "--json", on=samples).stdout)
+    assert (once["interval_s"], once["vms"][0]["apicv"]["reasons"][0]["share"]) == (None, None)
+
+
+def test_unknown_is_null_and_not_false(samples: list[Sample], kvmscope: Any) -> None:
+    answer = json.loads(kvmscope.run("apicv", "web-10", "--json", on=samples).stdout)["vms"][0]
+    assert answer["apicv"]["state"] == "unknown"
+    assert answer["apicv"]["verified"] is False
+    assert answer["apicv"]["would_tell"]
+    assert [vcpu["apicv_active"] for vcpu in answer["vcpus"]] == [None, None]
+
+
+def test_without_a_local_apic_there_is_no_flag(samples: list[Sample], kvmscope: Any) -> None:
+    answer = json.loads(kvmscope.run("apicv", "spin-9", "--json", on=samples).stdout)["vms"][0]
+    assert [vcpu["apicv_active"] for vcpu in answer["vcpus"]] == [None, None]
+    assert answer["apicv"]["branch"] == "no-in-kernel-apic"
+
+
+def test_one_vcpu_can_be_asked_for(samples: list[Sample], kvmscope: Any) -> None:
+    answer = json.loads(kvmscope.run("apicv", "web-1/1", "--json", on=samples).stdout)
+    assert [vcpu["id"] for vcpu in answer["vms"][0]["vcpus"]] == [1]
+    assert "vCPU 1: active" in kvmscope.run("apicv", "web-1/1", on=samples).stdout
+
+
+def test_a_vm_that_is_not_there_is_a_usage_error(samples: list[Sample], kvmscope: Any) -> None:
+    result = kvmscope.run("apicv", "web-2", on=samples)
+    assert result.exit_code == 2
+    assert "did you mean" in result.stderr
+
+
+def test_a_command_line_cannot_write_to_the_terminal(samples: list[Sample]) -> None:
+    argv = ("qemu-system-x86_64", "-global", "kvm-pit.lost_tick_policy=delay", "-machine", "\x1b[31mq35")
+    qemu = VmmProcess(5, "qemu", "x", None, None, "qemu", argv, 1)
+    lines = plain_lines(make_view(reading(samples[0], qemu), with_what_if=True))
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_status_shows_the_verdict_in_a_column_and_in_json(samples: list[Sample], kvmscope: Any) -> None:
+    text = kvmscope.run("status", "--interval", "1ms", on=samples).stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "APICv" in text
+    assert "no: pit_reinj" in rows["db-2"]
+    assert " none " in rows["router-8"]
+    assert " yes " in rows["web-1"]
+    answer = json.loads(kvmscope.run("status", "--json", "--interval", "1ms", on=samples).stdout)
+    inhibited = vm(answer, "db-2")
+    assert inhibited["apicv"]["state"] == "inhibited"
+    assert set(inhibited["apicv"]["reasons"][0]) == {"name", "cause", "remedy"}
+    assert [vcpu["apicv_active"] for vcpu in inhibited["vcpus"]] == [False, False]
+    assert vm(answer, "web-10")["apicv"] == {"state": "unknown", "reasons": []}
+
+
+def test_no_word_of_bits_is_shown_anywhere(samples: list[Sample], kvmscope: Any) -> None:
+    for arguments in (("apicv", "--what-if"), ("apicv", "--json"), ("status", "--json")):
+        assert "0x" not in kvmscope.run(*arguments, "--interval", "1ms", on=samples).stdout.replace("0x40000004", "")
+
+
+def test_every_reason_and_branch_stands_in_the_docs() -> None:
+    page = (DOCS / "apicv.md").read_text(encoding="utf-8")
+    assert [name for name in load_inhibits() if f"| `{name}` |" not in page] == []
+    assert [branch.value for branch in Branch if f"| `{branch.value}` |" not in page] == []
+
+
+def test_the_screen_of_this_host_begins_with_what_it_has(samples: list[Sample]) -> None:
+    view = make_view(reading(samples[0]))
+    assert view.machine.kvm_vendor == read_machine().kvm_vendor
+    assert host_apicv(view.machine).supported.evidence
