@@ -372,8 +372,8 @@ def test_a_reader_that_was_open_when_it_was_detached_reads_again_once_it_is_atta
 
 def test_too_little_room_is_told_with_the_room_that_is_needed(root: Path, guests: Running) -> None:
     attach(gid=GROUP, vms=1, vcpus=1, root=root)
-    with pinned_source(root) as source, pytest.raises(Unavailable, match="room for 1 VMs with 1 vCPUs") as caught:
-        source.read()
+    with pytest.raises(Unavailable, match="room for 1 VMs with 1 vCPUs") as caught, pinned_source(root):
+        pass
     named = dict(re.findall(r"--(\w+) (\d+)", caught.value.remedy))
     assert named.keys() == {"vcpus", "vms"}
     assert not attach(gid=GROUP, vms=int(named["vms"]), vcpus=int(named["vcpus"]), root=root).kept

@@ -38,7 +38,7 @@ def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int
 )
 @click.option("--vms", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
 @click.option("--vcpus", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
-@click.option("--slots", type=click.IntRange(1, 64), metavar="N", help="Readers at the same moment.  [default: 2]")
+@click.option("--slots", type=click.IntRange(1, 4), metavar="N", help="Readers at the same moment.  [default: 2]")
 def command(*, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None) -> None:
     """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
 
