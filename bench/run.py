@@ -26,6 +26,7 @@ BENCHES: Mapping[str, str] = {
     "scaling": "Larger hosts",
     "memory": "Memory",
     "disturbance": "Disturbance",
+    "events": "Group apicv",
     "other_sources": "Other sources",
     "startup": "Start",
 }

@@ -108,12 +108,29 @@ static __always_inline struct vcpu_counts *find_vcpu(u64 vcpu)
 }
 
 /* The hot path, hence in line: with today's mitigations a call costs more than what is done here. */
-static __always_inline void count(u64 vcpu, u32 word)
+static __always_inline u64 *find_word(u64 vcpu, u32 word)
 {
 	struct vcpu_counts *counts = vcpu ? find_vcpu(vcpu) : 0;
 
-	if (counts && word < VCPU_EVENT_WORDS)
-		__sync_fetch_and_add(&counts->words[word], 1);
+	return counts && word < VCPU_EVENT_WORDS ? &counts->words[word] : 0;
+}
+
+/* What happens in the vCPU's own thread has one writer. */
+static __always_inline void count_own(u64 vcpu, u32 word)
+{
+	u64 *counter = find_word(vcpu, word);
+
+	if (counter)
+		++*counter;
+}
+
+/* What others do to a vCPU has many. */
+static __always_inline void count_from_anywhere(u64 vcpu, u32 word)
+{
+	u64 *counter = find_word(vcpu, word);
+
+	if (counter)
+		__sync_fetch_and_add(counter, 1);
 }
 
 /* The vCPU that the current thread has loaded; 0 if none. */
@@ -265,7 +282,7 @@ int deliver(unsigned long long *ctx)
 {
 	struct kvm_lapic *apic = (void *)ctx[0];
 
-	count((u64)apic->vcpu, apic->apicv_active ? VCPU_DELIVERED_APICV : VCPU_DELIVERED_SOFTWARE);
+	count_from_anywhere((u64)apic->vcpu, apic->apicv_active ? VCPU_DELIVERED_APICV : VCPU_DELIVERED_SOFTWARE);
 	return 0;
 }
 
@@ -275,7 +292,7 @@ int inject(unsigned long long *ctx)
 {
 	bool soft = ctx[1], reinjected = ctx[2];
 
-	count(loaded_vcpu(), reinjected ? VCPU_REINJECTED : soft ? VCPU_INJECTED_SOFTWARE : VCPU_INJECTED_HARDWARE);
+	count_own(loaded_vcpu(), reinjected ? VCPU_REINJECTED : soft ? VCPU_INJECTED_SOFTWARE : VCPU_INJECTED_HARDWARE);
 	return 0;
 }
 
@@ -285,7 +302,7 @@ int incomplete_ipi(unsigned long long *ctx)
 {
 	u32 id = ctx[3];
 
-	count(loaded_vcpu(), VCPU_INCOMPLETE_IPI + (id < 5 ? id : 5));
+	count_own(loaded_vcpu(), VCPU_INCOMPLETE_IPI + (id < 5 ? id : 5));
 	return 0;
 }
 
@@ -309,7 +326,7 @@ int unaccelerated(unsigned long long *ctx)
 		class = 5; /* LVT */
 	else if (offset == 0xf0 || offset == 0x280)
 		class = 6; /* SPIV, ESR */
-	count(loaded_vcpu(), VCPU_UNACCELERATED + class);
+	count_own(loaded_vcpu(), VCPU_UNACCELERATED + class);
 	return 0;
 }
 
@@ -317,18 +334,18 @@ int unaccelerated(unsigned long long *ctx)
 SEC("?tp_btf/kvm_apic_ipi")
 int software_ipi(unsigned long long *ctx)
 {
-	count(loaded_vcpu(), VCPU_IPI_SOFTWARE);
+	count_own(loaded_vcpu(), VCPU_IPI_SOFTWARE);
 	return 0;
 }
 
-/* (apic, vector) */
+/* (apic, vector), in the vCPU's thread */
 SEC("?tp_btf/kvm_eoi")
 int eoi(unsigned long long *ctx)
 {
 	struct kvm_lapic *apic = (void *)ctx[0];
 
 	if (apic) /* 6.12 and later hold that any argument of a tracepoint may be NULL */
-		count((u64)apic->vcpu, VCPU_EOI);
+		count_own((u64)apic->vcpu, VCPU_EOI);
 	return 0;
 }
 

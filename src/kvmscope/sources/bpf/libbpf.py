@@ -120,6 +120,9 @@ class BpfObject:
         if result:
             raise _explain(-result, list(_log))
 
+    def program_fd(self, name: str) -> int:
+        return int(self._lib.bpf_program__fd(self._program(name)))
+
     def map_fd(self, name: str) -> int:
         return int(self._lib.bpf_map__fd(self._map(name)))
 

@@ -74,6 +74,10 @@ class Program:
             self._bpf.close()
             raise
 
+    def fd(self, program: str) -> int:
+        """Of one of the programs, for those who ask the kernel what it costs."""
+        return self._bpf.program_fd(program)
+
     def close(self) -> None:
         self.arena.close()
         self._bpf.close()
@@ -115,6 +119,11 @@ class BpfSource:
         except Overflow as overflow:
             self._grow(overflow)
             return self._read()
+
+    @property
+    def program(self) -> Program:
+        """What is loaded now."""
+        return self._program
 
     def close(self) -> None:
         self._program.close()
