@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -144,4 +145,4 @@ class Sample:
     def vcpus_of_vm(self) -> tuple[slice, ...]:
         """For each VM its rows in ``vcpus``."""
         edges = np.searchsorted(self.vcpus.vm, np.arange(len(self.vms) + 1))
-        return tuple(slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
