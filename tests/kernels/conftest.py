@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,40 +69,51 @@ def _ready(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def inside() -> Callable[..., Any]:
+def inside(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """``inside(kernel, script, avic=True)``: what a script of ``inside/`` prints there, as JSON.
 
-    Scripts share one boot for each kernel and setting of AVIC, so that no test pays for a boot of its own.
+    Scripts share one boot for each kernel and setting of AVIC. All boots are begun here, as many at a time as there are
+    CPUs, and each test waits for its own.
     """
-    return _answer
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        boots = {
+            (kernel, avic): pool.submit(_outputs, kernel, avic)
+            for kernel in _wanted_inside(request.session)
+            for avic in (True, False)
+            if _scripts(kernel, avic)
+        }
+
+        def answer(kernel: str, script: str, *, avic: bool = True) -> Any:
+            exit_code, stdout, stderr = boots[kernel, avic].result()[script]
+            assert exit_code == 0, stderr
+            return json.loads(stdout)
+
+        yield answer
+        pool.shutdown(cancel_futures=True)
 
 
-def _answer(kernel: str, script: str, *, avic: bool = True) -> Any:
-    outputs = _outputs(kernel, avic)
-    if isinstance(outputs, kernels.KernelFailed):
-        raise outputs
-    exit_code, stdout, stderr = outputs[script]
-    assert exit_code == 0, stderr
-    return json.loads(stdout)
+def _wanted_inside(session: pytest.Session) -> list[str]:
+    """The kernels of the tests that are to run and ask for ``inside``, in their order."""
+    items = [item for item in session.items if isinstance(item, pytest.Function) and "inside" in item.fixturenames]
+    params = [item.callspec.params for item in items]
+    names = [str(each[fixture]) for each in params for fixture in ("kernel", "x86_kernel") if fixture in each]
+    return list(dict.fromkeys(names))
 
 
-@cache
-def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]] | kernels.KernelFailed:
-    """Exit code, stdout and stderr of each script; a failure is kept too, so that it costs one boot, not one a test."""
-    scripts = [name for name in ("numbers", "inhibits") if _runs(name, kernel, avic)]
+def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each script."""
+    scripts = _scripts(kernel, avic)
     steps = [
         f"python3 -m tests.kernels.inside.{name} >{name}.out 2>{name}.err; echo $? >{name}.code" for name in scripts
     ]
-    try:
-        result = kernels.run(
-            kernel,
-            ["sh", "-c", "; ".join(["cd /root", *steps])],
-            avic=avic,
-            put={"/root/tests/kernels/inside": INSIDE},
-            get=[f"/root/{name}.{end}" for name in scripts for end in ("out", "err", "code")],
-        )
-    except kernels.KernelFailed as failure:
-        return failure
+    result = kernels.run(
+        kernel,
+        ["sh", "-c", "; ".join(["cd /root", *steps])],
+        avic=avic,
+        put={"/root/tests/kernels/inside": INSIDE},
+        get=[f"/root/{name}.{end}" for name in scripts for end in ("out", "err", "code")],
+        timeout_s=600,
+    )
     files = {name: data.decode() for name, data in result.files.items()}
     return {
         name: (int(files[f"/root/{name}.code"]), files[f"/root/{name}.out"], files[f"/root/{name}.err"])
@@ -110,5 +121,6 @@ def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]] | kerne
     }
 
 
-def _runs(script: str, kernel: str, avic: bool) -> bool:
-    return avic if script == "numbers" else find_kernel(kernel).has_apicv
+def _scripts(kernel: str, avic: bool) -> list[str]:
+    """What is run in one boot."""
+    return ["numbers"] * avic + ["inhibits"] * find_kernel(kernel).has_apicv

@@ -1,8 +1,10 @@
-"""Runs inside an emulated x86 kernel: causes each inhibit reason that a VMM can, undoes it, and prints what was seen.
+"""Runs inside an emulated x86 kernel: plays the scenarios, and prints what kvmscope saw and made of it at each phase.
 
-Each scenario has a VM of its own, between two VMs of the same process to which nothing is done. It stops at named
-phases; at each, the BPF source is read once, then every vCPU runs once, and it is read again.
-The output is one JSON object; what it should be is said in tests/kernels/test_inhibits.py.
+Each scenario has a VM of its own, between two VMs of the same process to which nothing is done. At each phase the BPF
+source is read once, then every vCPU runs once, and it is read again. With AVIC on the source has group ``apicv``, else
+the smaller ``apic``.
+The output is one JSON object; what it should be is said in tests/kernels/test_inhibits.py, test_inhibit_times.py and
+test_what_if.py.
 """
 
 from __future__ import annotations
@@ -13,217 +15,93 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from kvmscope.analysis.apicv import VmVerdict, WhatIf, judge, what_if
+from kvmscope.analysis.window import Window
 from kvmscope.errors import SourceError
-from kvmscope.lab import abi
+from kvmscope.host.apicv import HostApicv, host_apicv
+from kvmscope.host.machine import read_machine
 from kvmscope.lab.kvm import Kvm
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.source import BpfSource
 
-from . import guests
 from .guests import Guest
+from .scenarios import SCENARIOS, Phases
 
-Phases = Iterator[tuple[str, Guest]]
-
-_SPLIT_ROUTES = 24
-_DEFAULT_BASE = 0xFEE0_0000
-_PIC_INPUT = 1
-
-
-def no_irqchip(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, irqchip=False)
-    yield "caused", guest
-    guest.vm.create_irqchip()
-    yield "undone", guest
-
-
-def split_irqchip(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, irqchip=False)
-    yield "caused", guest
-    guest.vm.enable(abi.KVM_CAP_SPLIT_IRQCHIP, _SPLIT_ROUTES)
-    yield "undone", guest
-
-
-def pit(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    yield "before", guest
-    guest.vm.create_pit()
-    yield "caused", guest
-    guest.vm.set_pit_reinjection(False)
-    yield "undone", guest
-    guest.vm.set_pit_reinjection(True)
-    yield "caused again", guest
-
-
-def blockirq(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0, 1)
-    yield "before", guest
-    guests.hold_interrupts(guest.vcpus[1], True)
-    yield "caused", guest
-    guests.hold_interrupts(guest.vcpus[1], False)
-    yield "undone", guest
-
-
-def synic_auto_eoi(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    guests.enable_synic(guest.vcpus[0])
-    yield "before", guest
-    guests.set_synic_auto_eoi(guest.vcpus[0], True)
-    yield "caused", guest
-    guests.set_synic_auto_eoi(guest.vcpus[0], False)
-    yield "undone", guest
-
-
-def pic_interrupt(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    guests.open_pic(guest)
-    yield "before", guest
-    guest.vm.pulse_line(_PIC_INPUT)
-    guest.run()
-    yield "caused", guest
-    guests.allow_interrupts(guest.vcpus[0], True)
-    guest.run()
-    yield "undone", guest
-
-
-def apic_id(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    yield "before", guest
-    guests.set_apic_register(guest.vcpus[0], guests.APIC_ID, 5 << 24)
-    yield "caused", guest
-    guests.set_apic_register(guest.vcpus[0], guests.APIC_ID, 0)
-    yield "undone", guest
-
-
-def apic_base(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    yield "before", guest
-    guests.set_apic_base(guest.vcpus[0], _DEFAULT_BASE + 0x1000 | guests.APIC_ENABLED)
-    yield "caused", guest
-    guests.set_apic_base(guest.vcpus[0], _DEFAULT_BASE | guests.APIC_ENABLED)
-    yield "undone", guest
-
-
-def same_id_twice(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0, 1)
-    yield "before", guest
-    guests.set_apic_register(guest.vcpus[1], guests.APIC_ID, 0)
-    yield "caused", guest
-    guests.set_apic_register(guest.vcpus[1], guests.APIC_ID, 1 << 24)
-    yield "undone", guest
-
-
-def same_logical_id_twice(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0, 1)
-    for place, vcpu in enumerate(guest.vcpus):
-        guests.set_apic_register(vcpu, guests.APIC_LDR, 1 << 24 + place)
-        guests.set_apic_register(vcpu, guests.APIC_SPIV, 0x1FF)
-    yield "before", guest
-    guests.set_apic_register(guest.vcpus[1], guests.APIC_LDR, 1 << 24)
-    yield "caused", guest
-    guests.set_apic_register(guest.vcpus[1], guests.APIC_LDR, 2 << 24)
-    yield "undone", guest
-
-
-def two_logical_modes(kvm: Kvm) -> Phases:
-    """As while a guest starts its vCPUs: one has switched to x2APIC, the other not yet."""
-    guest = Guest(kvm, 0, 1)
-    for place, vcpu in enumerate(guest.vcpus):
-        guests.set_apic_register(vcpu, guests.APIC_LDR, 1 << 24 + place)
-        guests.set_apic_register(vcpu, guests.APIC_SPIV, 0x1FF)
-    yield "before", guest
-    x2apic = _DEFAULT_BASE | guests.APIC_ENABLED | guests.APIC_X2APIC
-    guests.set_apic_base(guest.vcpus[0], x2apic)
-    yield "caused", guest
-    guests.set_apic_base(guest.vcpus[1], x2apic)
-    yield "undone", guest
-
-
-def large_vcpu_id(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0)
-    yield "before", guest
-    guest.add_vcpu(300)
-    yield "caused", guest
-
-
-def ids_equal_in_eight_bits(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 1)
-    yield "before", guest
-    guests.set_apic_register(guest.add_vcpu(257), guests.APIC_ID, 1 << 24)  # as it is, but KVM looks at all ids anew
-    yield "caused", guest
-
-
-def nested(kvm: Kvm) -> Phases:
-    guest = Guest(kvm, 0, 1)
-    yield "before", guest
-    guests.finish_exit(guest.vcpus[0])
-    guests.prepare_nested(guest)
-    yield "caused", guest
-    yield "undone", guest
-
-
-SCENARIOS: Mapping[str, Callable[[Kvm], Phases]] = {
-    scenario.__name__: scenario
-    for scenario in (
-        no_irqchip,
-        split_irqchip,
-        pit,
-        blockirq,
-        synic_auto_eoi,
-        pic_interrupt,
-        apic_id,
-        apic_base,
-        same_id_twice,
-        same_logical_id_twice,
-        two_logical_modes,
-        large_vcpu_id,
-        ids_equal_in_eight_bits,
-        nested,
-    )
-}
+Vms = list[dict[str, Any]]
 
 
 def main() -> None:
     """Print what every scenario showed."""
-    names = sys.argv[1:] or list(SCENARIOS)
-    source = BpfSource()
+    host = host_apicv(read_machine())
+    observer = Observer(host)
     with Kvm() as kvm:
         earlier = Guest(kvm, 0)
         answers = {
             "release": platform.release(),
-            "avic": Path("/sys/module/kvm_amd/parameters/avic").read_text(encoding="ascii").strip(),
-            "vm stats": [
-                name
-                for schema in source.schemas
-                if schema.provider == "apicv" and schema.scope is Scope.VM
-                for name in schema.names
-            ],
-            "scenarios": {name: _play(kvm, source, SCENARIOS[name]) for name in names},
+            "avic": host.switched_on.value,
+            "vm stats": observer.vm_stats,
+            "scenarios": {name: _play(kvm, observer, SCENARIOS[name]) for name in sys.argv[1:] or SCENARIOS},
         }
         earlier.vm.close()
-    source.close()
+    observer.close()
     json.dump(answers, sys.stdout)
 
 
-def _play(kvm: Kvm, source: BpfSource, scenario: Callable[[Kvm], Phases]) -> dict[str, Any]:
+class Observer:
+    """The source, and what follows from its samples for the VMs of this process."""
+
+    def __init__(self, host: HostApicv) -> None:
+        self._host = host
+        self._source = BpfSource(groups=("apicv" if host.switched_on.value else "apic",))
+        self._previous = self._source.read()
+
+    @property
+    def vm_stats(self) -> list[str]:
+        """The VM's stats of provider apicv."""
+        (schema,) = (each for each in self._source.schemas if each.provider == "apicv" and each.scope is Scope.VM)
+        return list(schema.names)
+
+    def look(self) -> Vms:
+        """By one read: the VMs in order of creation, with the provider's stats, the verdict, and what would be."""
+        sample = self._source.read()
+        window = Window(self._previous, sample)
+        self._previous = sample
+        verdicts, predictions = judge(sample, self._host).vms, what_if(sample, self._host, window=window)
+        return [
+            {**vm, "verdict": _verdict(verdicts[row]), "what if": _what_if(predictions[row])}
+            for row, vm in _vms_of_this_process(sample)
+        ]
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _play(kvm: Kvm, observer: Observer, scenario: Callable[[Kvm], Phases]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     guest: Guest | None = None
     later: Guest | None = None
     phases = scenario(kvm)
     try:
         while True:
-            started_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            started_ns = time.monotonic_ns()
             phase, guest = next(phases)
-            ended_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            ended_ns = time.monotonic_ns()
             later = later or Guest(kvm, 0)
-            at_once = _observe(source)
+            before_look_ns = time.monotonic_ns()
+            at_once = observer.look()
+            looked_ns = time.monotonic_ns()
             guest.run()
             later.run()
-            seen[phase] = {"ns": [started_ns, ended_ns], "at once": at_once, "after a run": _observe(source)}
+            seen[phase] = {
+                "done ns": [started_ns, ended_ns],
+                "read ns": [before_look_ns, looked_ns],
+                "at once": at_once,
+                "after a run": observer.look(),
+            }
     except StopIteration:
         pass
     except SourceError as error:
@@ -235,22 +113,57 @@ def _play(kvm: Kvm, source: BpfSource, scenario: Callable[[Kvm], Phases]) -> dic
     return seen
 
 
-def _observe(source: BpfSource) -> list[dict[str, Any]]:
-    """The VMs of this process in order of creation, with the state of their interrupts and of their vCPUs'."""
-    sample = source.read()
+def _verdict(verdict: VmVerdict) -> dict[str, Any]:
+    return {
+        "state": verdict.state.value,
+        "branch": verdict.branch.value,
+        "is verified": verdict.is_verified,
+        "reasons": {
+            reason.name: {
+                "cause": reason.cause,
+                "remedy": reason.remedy,
+                "witness": reason.witness.value,
+                "evidence": [evidence.text for evidence in reason.evidence],
+            }
+            for reason in verdict.reasons
+        },
+        "contradictions": verdict.contradictions,
+        "vcpus": [
+            {
+                "state": vcpu.state.value,
+                "is provisional": vcpu.is_provisional,
+                "reasons": [reason.name for reason in vcpu.reasons],
+            }
+            for vcpu in verdict.vcpus
+        ],
+    }
+
+
+def _what_if(found: WhatIf) -> dict[str, Any]:
+    return {
+        "is off": found.is_off,
+        "outcome": found.outcome.value,
+        "holds": {prediction.reason: prediction.holds for prediction in found.predictions},
+        "certainty": {prediction.reason: prediction.certainty.value for prediction in found.predictions},
+        "remedies": {prediction.reason: prediction.remedy for prediction in found.predictions},
+        "first": found.first,
+    }
+
+
+def _vms_of_this_process(sample: Sample) -> list[tuple[int, dict[str, Any]]]:
     assert not sample.gaps, sample.gaps
-    rows = [row for row in range(len(sample.vms)) if sample.vms.pid[row] == os.getpid()]
     vms = _rows(sample, "apicv", Scope.VM)
     states = _rows(sample, "apicv", Scope.VCPU)
     stats = _rows(sample, "kvm", Scope.VCPU, "guest_mode", "irq_window_exits")
     found = []
-    for row in rows:
-        span = sample.vcpus_of_vm[row]
-        vcpus = [
-            {"id": int(sample.vcpus.id[place]), **states.get(place, {}), **stats[place]}
-            for place in range(span.start, span.stop)
-        ]
-        found.append({"stats": vms[row], "vcpus": vcpus})
+    for row in range(len(sample.vms)):
+        if sample.vms.pid[row] == os.getpid():
+            span = sample.vcpus_of_vm[row]
+            vcpus = [
+                {"id": int(sample.vcpus.id[place]), **states.get(place, {}), **stats[place]}
+                for place in range(span.start, span.stop)
+            ]
+            found.append((row, {"stats": vms[row], "vcpus": vcpus}))
     return found
 
 
