@@ -6,24 +6,18 @@ posted-interrupt log), so delivery to APICv is seen at vCPUs that do not run.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from kvmscope.lab import kernels
-
-SCRIPT = Path(__file__).parent / "inside" / "group.py"
 COUNTS = ("apicv_delivered", "apic_delivered_software", "irq_injected_hardware", "apic_eoi_exits", "apic_ipi_software")
 
 
-@pytest.fixture(scope="session")
-def seen(x86_kernel: str) -> dict[str, Any]:
+@pytest.fixture
+def seen(x86_kernel: str, inside: Callable[..., Any]) -> dict[str, Any]:
     """What the script in the kernel saw."""
-    result = kernels.run(x86_kernel, ["python3", "/group.py"], put={"/group.py": SCRIPT}, timeout_s=300)
-    assert result.exit_code == 0, result.stderr
-    found: dict[str, Any] = json.loads(result.stdout)
+    found: dict[str, Any] = inside(x86_kernel, "group")
     return found
 
 

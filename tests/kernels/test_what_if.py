@@ -58,22 +58,10 @@ def predicted(vm: Answers) -> frozenset[str]:
     return frozenset(reason for reason, holds in vm["what if"]["holds"].items() if holds)
 
 
-def has_reason(answers: Answers, reason: str) -> bool:
-    return f"apicv_inhibit_{reason}" in answers["vm stats"]
-
-
-def expect_failure(request: pytest.FixtureRequest, reason: str) -> None:
-    request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
 @pytest.mark.parametrize("scenario", _SCENARIOS)
 def test_the_reasons_predicted_with_avic_off_are_those_that_show_with_it_on(
-    request: pytest.FixtureRequest, on: Answers, off: Answers, scenario: str
+    on: Answers, off: Answers, scenario: str
 ) -> None:
-    if scenario == "synic_auto_eoi":
-        expect_failure(request, "KVM counts AutoEOI only while AVIC is on, and the SynICs themselves are not read")
-    if scenario == "same_id_twice" and has_reason(on, "logical_id_aliased"):
-        expect_failure(request, "without a map of physical ids KVM has none of logical ones")
     for phase, seen in off["scenarios"][scenario].items():
         for place, vm in enumerate(seen["after a run"]):
             real = shown(on["scenarios"][scenario][phase]["after a run"][place], phase)
@@ -83,12 +71,8 @@ def test_the_reasons_predicted_with_avic_off_are_those_that_show_with_it_on(
 
 
 @pytest.mark.parametrize("scenario", _SCENARIOS)
-def test_the_outcome_is_what_the_vm_comes_to(
-    request: pytest.FixtureRequest, on: Answers, off: Answers, scenario: str
-) -> None:
+def test_the_outcome_is_what_the_vm_comes_to(on: Answers, off: Answers, scenario: str) -> None:
     """What passes makes no VM inhibited."""
-    if scenario == "synic_auto_eoi":
-        expect_failure(request, "KVM counts AutoEOI only while AVIC is on, and the SynICs themselves are not read")
     for phase, seen in off["scenarios"][scenario].items():
         vm = seen["after a run"][_SUBJECT]
         if vm["vcpus"]:
@@ -107,17 +91,11 @@ def test_what_to_change_first_is_named(off: Answers) -> None:
 
 
 @pytest.mark.parametrize("scenario", _LARGE_IDS)
-def test_a_vcpu_id_too_large_for_avic_is_predicted(
-    request: pytest.FixtureRequest, on: Answers, off: Answers, scenario: str
-) -> None:
+def test_a_vcpu_id_too_large_for_avic_is_predicted(on: Answers, off: Answers, scenario: str) -> None:
     """Kernels without a reason for it (before 6.17) refuse to make such a vCPU."""
     what_if = off["scenarios"][scenario]["caused"]["after a run"][_SUBJECT]["what if"]
     if "refused" in on["scenarios"][scenario]:
-        if scenario == "large_vcpu_id" or not has_reason(on, "physical_id_aliased"):
-            expect_failure(request, "such a VM could not be started with AVIC on, which no reason of the kernel says")
-        assert what_if["outcome"] != "accelerated"
+        assert what_if["outcome"] == "cannot be started"
         return
-    if scenario == "ids_equal_in_eight_bits":
-        expect_failure(request, "without a map of physical ids KVM has none of logical ones")
     real = on["scenarios"][scenario]["caused"]["after a run"][_SUBJECT]
     assert predicted(off["scenarios"][scenario]["caused"]["after a run"][_SUBJECT]) == shown(real, "caused")

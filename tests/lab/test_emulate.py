@@ -32,9 +32,7 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 def whole(**more: bytes) -> bytes:
-    return archive(
-        {"root/file": b"x" * 1000} | {f"run/kvmscope/{name}": data for name, data in (REPORT | more).items()}
-    )
+    return archive({"root/file": b"x" * 1000} | {f"run/answer/{name}": data for name, data in (REPORT | more).items()})
 
 
 def lay(folder: Path, result: bytes, *, console: str = "[    5.1] reboot: Power down\r\n") -> Path:
@@ -55,7 +53,7 @@ def test_whole_answer_is_read(tmp_path: Path) -> None:
 
 def test_every_truncation_before_the_exit_code_is_a_failure(tmp_path: Path) -> None:
     data = whole()
-    end = data.index(b"run/kvmscope/exit_code") + 512 + len(REPORT["exit_code"])
+    end = data.index(b"run/answer/exit_code") + 512 + len(REPORT["exit_code"])
     for length in [*range(0, end, 97), end - 1]:
         with pytest.raises(KernelFailed):
             read_answer(lay(tmp_path, data[:length]), trouble=None, total_s=1.0)

@@ -25,12 +25,14 @@ _NEXT = (
     ("kvmscope status --watch", "the same screen, live"),
     ("kvmscope read lab-halt-0/0", "every value of a vCPU as the kernel has it"),
     ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
+    ("kvmscope apicv", "whether its interrupts are accelerated, and if not, why"),
     ("kvmscope check", "what can be read here, and how"),
 )
 _NEXT_SIMULATED = (
     ("kvmscope lab simulate --for 10m &", "a simulated host that stays for a while"),
     ("kvmscope status --watch --source published", "the same screen, live"),
     ("kvmscope read web-1/0 --source published", "every value of a vCPU"),
+    ("kvmscope apicv --source published", "whether its interrupts are accelerated, and if not, why"),
     ("kvmscope check", "what can be read here, and what would help"),
 )
 

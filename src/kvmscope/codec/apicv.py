@@ -109,8 +109,15 @@ _VCPU_EVENTS: tuple[tuple[Counted, tuple[str, ...]], ...] = (
 )
 
 
-def vm_schema(reasons: Reasons, features: Feature, counted: frozenset[Counted] | None = None) -> Schema:
-    """The VM's stats on a kernel with these reasons and features; ``counted`` is None without the group."""
+def vm_schema(
+    reasons: Reasons, features: Feature, counted: frozenset[Counted] | None = None, *, registers: bool = False
+) -> Schema:
+    """The VM's stats on a kernel with these reasons and features.
+
+    ``counted`` is None without group apicv; ``registers``: those of the vCPUs' interrupt controllers are read.
+    """
+    if not registers:
+        features &= ~Feature.SYNIC
     found = [_descriptor(INHIBIT + name, bit) for bit, name in reasons.items()]
     found += [
         _descriptor(name, place) for place, (name, need) in enumerate(_VM_WORDS, INHIBIT_BITS) if need in features

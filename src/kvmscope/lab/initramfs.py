@@ -18,7 +18,7 @@ from dataclasses import dataclass
 _TRAILER = "TRAILER!!!"
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
 
-RESULT_FOLDER = "run/kvmscope"
+RESULT_FOLDER = "run/answer"
 """Where, below the guest's root, the script keeps what it reports of itself."""
 
 STDOUT_PORT, STDERR_PORT, RESULT_PORT = 1, 2, 3

@@ -75,8 +75,16 @@ def test_an_apic_that_is_off_is_not_compared(craft: Any) -> None:
 
 def test_two_vcpus_of_one_id_alias_unless_the_vmm_speaks_of_32_bits(craft: Any) -> None:
     vcpus = [craft.Vcpu(0), craft.Vcpu(1, apic_id=0)]
-    assert held(one(craft, off(craft, vcpus))) == ["physical_id_aliased"]
+    assert held(one(craft, off(craft, vcpus))) == ["physical_id_aliased", "logical_id_aliased"]
     assert held(one(craft, off(craft, vcpus, "irqchip_split", "x2apic_32bit_ids"))) == []
+
+
+def test_a_vcpu_id_without_a_place_is_refused_by_kernels_that_have_no_reason_for_it(craft: Any) -> None:
+    vcpus = [craft.Vcpu(0), craft.Vcpu(4096)]
+    assert one(craft, off(craft, vcpus)).outcome is Outcome.INHIBITED
+    found = one(craft, off(craft, vcpus), reasons=craft.REASONS_6_1)
+    assert found.outcome is Outcome.REFUSED
+    assert "4096" in found.first[0]
 
 
 CLUSTER_1 = {"x2apic": False, "ldr": 0x11000000, "dfr": 0x0FFFFFFF}

@@ -54,7 +54,7 @@ def _absent(vm: VmFacts, _: HostApicv) -> Condition:
 
 
 def _hyperv(vm: VmFacts, _: HostApicv) -> Condition:
-    if vm.synic_auto_eoi is None and vm.inhibits is not None:
+    if vm.synic_auto_eoi is None and vm.inhibits is not None and _enabled(vm) is not None:
         return Condition(False, "this KVM is built without Hyper-V's interrupt controller")
     return _boolean(vm.synic_auto_eoi, "a SINT with AutoEOI is in use", "no SINT with AutoEOI is in use")
 
@@ -113,10 +113,15 @@ def _physical_aliased(vm: VmFacts, _: HostApicv) -> Condition:
     return Condition(False, "no two vCPUs answer to one APIC id", Certainty.LIKELY)
 
 
-def _logical_aliased(vm: VmFacts, _: HostApicv) -> Condition:
+def _logical_aliased(vm: VmFacts, host: HostApicv) -> Condition:
     apics = _enabled(vm)
     if apics is None:
         return _UNREAD
+    physical = _physical_aliased(vm, host)
+    if physical.holds:
+        return Condition(
+            True, f"{physical.text}: without a map of physical ids there is none of logical ones", Certainty.LIKELY
+        )
     with_ldr = [vcpu for vcpu in apics if vcpu.ldr]
     modes = {_logical_mode(vcpu) for vcpu in with_ldr}
     if len(modes) > 1:

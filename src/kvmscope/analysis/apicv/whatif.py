@@ -29,6 +29,7 @@ class Outcome(Enum):
 
     ACCELERATED = "accelerated"
     INHIBITED = "inhibited"
+    REFUSED = "cannot be started"
     UNKNOWN = "cannot be told"
 
 
@@ -85,16 +86,30 @@ def _of_vm(subject: Subject) -> WhatIf:
         return WhatIf(vm.row, subject.id, Outcome.UNKNOWN, is_off, branch, (), (), (host.supported.evidence,))
     predictions = tuple(_predict(subject, name) for name in _names(subject))
     standing = [prediction for prediction in predictions if prediction.holds and prediction.cls is not Class.PASSING]
+    refusal = _refusal(subject)
     return WhatIf(
         row=vm.row,
         id=subject.id,
-        outcome=_outcome(vm, predictions, standing),
+        outcome=Outcome.REFUSED if refusal else _outcome(vm, predictions, standing),
         is_off=is_off,
         host=branch,
         predictions=predictions,
-        first=tuple(f"{p.reason}: {p.remedy}" for p in sorted(standing, key=_place)),
+        first=(*refusal, *(f"{p.reason}: {p.remedy}" for p in sorted(standing, key=_place))),
         notes=tuple(_notes(predictions)),
     )
+
+
+def _refusal(subject: Subject) -> tuple[str, ...]:
+    """What to change of a VM that this kernel would not make at all.
+
+    Before 6.17 a vCPU id that AVIC has no place for is an error at its creation, and no reason to inhibit.
+    """
+    inhibits, large = subject.vm.inhibits, subject.behind["physical_id_too_big"]
+    if inhibits is None or "physical_id_too_big" in inhibits or not counts("physical_id_too_big", subject.host):
+        return ()
+    if not large.holds:
+        return ()
+    return (f"vCPU ids: {remedy('physical_id_too_big', subject.config)} ({large.text}: KVM_CREATE_VCPU fails)",)
 
 
 def _names(subject: Subject) -> list[str]:

@@ -76,13 +76,11 @@ struct kvm_vcpu_stat { u64 first; };
 enum kvm_irqchip_mode { KVM_IRQCHIP_MODE_ANY };
 struct kvm_kpit_state { atomic_t reinject; };
 struct kvm_pit { struct kvm_kpit_state pit_state; };
-struct kvm_hv { unsigned int synic_auto_eoi_used; };
 struct kvm_arch { /* x86 */
 	struct kvm_pit *vpit; /* not with CONFIG_KVM_IOAPIC=n */
 	unsigned long apicv_inhibit_reasons;
 	enum kvm_irqchip_mode irqchip_mode;
 	bool x2apic_format;
-	struct kvm_hv hyperv; /* not with CONFIG_KVM_HYPERV=n */
 };
 struct kvm {
 	struct mm_struct *mm;
@@ -100,9 +98,12 @@ struct kvm_svm { struct kvm kvm; u32 avic_vm_id; struct kvm_sev_info sev_info; }
 
 struct kvm_vcpu;
 struct kvm_lapic { struct kvm_vcpu *vcpu; bool apicv_active; void *regs; };
+struct kvm_vcpu_hv_synic { unsigned long auto_eoi_bitmap[4]; };
+struct kvm_vcpu_hv { struct kvm_vcpu_hv_synic synic; };
 struct kvm_vcpu_arch {
 	u64 apic_base;          /* x86 */
 	struct kvm_lapic *apic; /* x86 */
+	struct kvm_vcpu_hv *hyperv; /* x86, not with CONFIG_KVM_HYPERV=n */
 };
 struct kvm_vcpu {
 	struct kvm *kvm;

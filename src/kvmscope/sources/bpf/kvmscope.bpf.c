@@ -86,6 +86,7 @@ struct walk {
 	u64 kvm, id;		/* VM that is being read */
 	u32 vm, vcpu;		/* records so far */
 	u32 vanished;
+	u32 auto_eoi;		/* some vCPU of this VM uses it */
 	u64 inhibits;		/* all bits that are set in some VM */
 	u64 slots[64];		/* its vCPUs, 64 at a time */
 	u8 near[256];		/* scratch of read_near() */
@@ -272,6 +273,19 @@ static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
 	record->apicv[VCPU_APIC_DFR] = *(u32 *)(walk->near + APIC_DFR - APIC_ID);
 }
 
+/* Whether the vCPU's SynIC has a SINT with AutoEOI. KVM's own count of them moves only while APICv is on. */
+static bool has_auto_eoi(u64 vcpu)
+{
+	u64 words[4] = {}, hyperv;
+
+	if (!bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
+		return 0;
+	hyperv = (u64)read_member(struct kvm_vcpu, vcpu, arch.hyperv);
+	if (hyperv)
+		bpf_core_read(words, sizeof(words), &((struct kvm_vcpu_hv *)hyperv)->synic.auto_eoi_bitmap);
+	return words[0] | words[1] | words[2] | words[3];
+}
+
 static long copy_vcpu(u32 i, struct walk **context)
 {
 	struct walk *walk = *context;
@@ -292,6 +306,8 @@ static long copy_vcpu(u32 i, struct walk **context)
 	record->vm = walk->vm;
 	copy_identity(walk, vcpu, record);
 	copy_apic(walk, vcpu, record);
+	if (config.groups & GROUP_APIC)
+		walk->auto_eoi |= has_auto_eoi(vcpu);
 	if (config.groups & GROUP_APICV)
 		copy_vcpu_events(vcpu, walk->kvm, walk->id, record);
 	return 0;
@@ -332,8 +348,6 @@ static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 	record->apicv[VM_PIT_IN_KERNEL] = !!pit;
 	record->apicv[VM_PIT_REINJECT] = pit && read_member(struct kvm_pit, pit, pit_state.reinject.counter);
 	record->apicv[VM_X2APIC_32BIT_IDS] = wide_ids;
-	if (bpf_core_field_exists(struct kvm_arch, hyperv))
-		record->apicv[VM_SYNIC_AUTO_EOI] = !!read_member(struct kvm, kvm, arch.hyperv.synic_auto_eoi_used);
 	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, sev_info.active))
 		record->apicv[VM_SEV] = read_member(struct kvm_svm, kvm, sev_info.active);
 }
@@ -345,7 +359,7 @@ static u32 features(void)
 	if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons) &&
 	    bpf_core_field_exists(struct kvm_lapic, apicv_active))
 		found |= FEATURE_APICV;
-	if (bpf_core_field_exists(struct kvm_arch, hyperv))
+	if (bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
 		found |= FEATURE_SYNIC;
 	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, sev_info.active))
 		found |= FEATURE_SEV;
@@ -375,6 +389,7 @@ static void copy_vm(struct walk *walk, u64 kvm)
 			copy_vm_events(kvm, record);
 	}
 	walk->kvm = kvm;
+	walk->auto_eoi = 0;
 	bpf_loop(online, copy_vcpu, &walk, 0);
 
 	/* Still on the list, still itself: then it was there all the time. */
@@ -384,8 +399,10 @@ static void copy_vm(struct walk *walk, u64 kvm)
 		walk->vanished++;
 		return;
 	}
-	if (record)
+	if (record) {
 		record->vcpus = walk->vcpu - before;
+		record->apicv[VM_SYNIC_AUTO_EOI] = walk->auto_eoi;
+	}
 	walk->vm++;
 }
 

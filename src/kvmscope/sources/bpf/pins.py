@@ -261,7 +261,10 @@ def remove(root: Path) -> bool:
     if _libc().umount2(os.fsencode(root), _MNT_DETACH):
         code = ctypes.get_errno()
         raise SourceError(f"{root} could not be unmounted: {os.strerror(code)}", path=str(root), errno=code)
-    root.rmdir()
+    try:
+        root.rmdir()
+    except OSError as error:  # somebody keeps files of theirs where the mount was
+        raise SourceError(f"all is detached, but {root} stays: {error.strerror}", path=str(root)) from error
     return True
 
 

@@ -62,7 +62,7 @@ enum vm_apicv {
 	VM_PIT_IN_KERNEL,
 	VM_PIT_REINJECT,	/* it makes up for ticks that the guest missed */
 	VM_X2APIC_32BIT_IDS,	/* its VMM speaks of APIC ids with 32 bits */
-	VM_SYNIC_AUTO_EOI,	/* some SynIC of it has a SINT with AutoEOI */
+	VM_SYNIC_AUTO_EOI,	/* with group apic: some SynIC of it has a SINT with AutoEOI */
 	VM_SEV,			/* its memory is encrypted */
 	VM_APICV_WORDS,
 };

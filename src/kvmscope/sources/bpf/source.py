@@ -239,7 +239,7 @@ class Samples:
         counted = hooks.counted if hooks else None
         if Feature.APICV in features:
             self._apicv = (
-                apicv.vm_schema(reasons, features, counted),
+                apicv.vm_schema(reasons, features, counted, registers=registers),
                 apicv.vcpu_schema(counted, registers=registers),
             )
         elif hooks:
