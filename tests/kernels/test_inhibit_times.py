@@ -1,7 +1,8 @@
 """What group ``apicv`` counts of each inhibit reason on stock kernels: for how long, how often, and of which VM.
 
 The same boots as for test_inhibits.py. A cause lies somewhere within the call that brings it about, so the time that is
-counted lies between the shortest and the longest that two such calls allow, some milliseconds apart.
+counted lies between the shortest and the longest that two such calls allow, some milliseconds apart. BPF reads the
+clock by another way than a process does (ktime_get_boot_fast_ns), and in emulation the two were up to 0.5 ms apart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 _SUBJECT, _OTHERS = 1, (0, 2)
+_CLOCKS_NS = 1_000_000
 _BEFORE_COUNTING = ("no_irqchip", "split_irqchip")
 _COUNTED = (
     "pit",
@@ -67,7 +69,8 @@ def test_the_time_of_a_reason_is_the_time_between_cause_and_undoing_and_no_other
     assert set(found) == set(caused["at once"][_SUBJECT]["verdict"]["reasons"])
     for reason, ns in found.items():
         end = undone["read ns" if is_set(phases, "undone", reason) else "done ns"]
-        assert end[0] - caused["done ns"][1] <= ns <= end[1] - caused["done ns"][0], reason
+        shortest, longest = end[0] - caused["done ns"][1], end[1] - caused["done ns"][0]
+        assert shortest - _CLOCKS_NS <= ns <= longest + _CLOCKS_NS, reason
 
 
 @pytest.mark.parametrize("scenario", _BEFORE_COUNTING)
@@ -76,7 +79,7 @@ def test_the_time_of_what_was_there_at_creation_counts_from_the_first_read(scena
     phases = scenarios[scenario]
     start, end = phases["caused"]["read ns"], phases["undone"]["done ns"]
     assert set(found := times(phases)) == {"absent"}
-    assert end[0] - start[1] <= found["absent"] <= end[1] - start[0]
+    assert end[0] - start[1] - _CLOCKS_NS <= found["absent"] <= end[1] - start[0] + _CLOCKS_NS
     assert counted(phases["undone"]["at once"][_SUBJECT], "apicv_inhibit_set_") == {}
 
 
