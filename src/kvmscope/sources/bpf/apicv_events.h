@@ -392,13 +392,22 @@ static void copy_vm_events(u64 kvm, struct vm_record *record)
 	words[VM_OBSERVED_NS] = now - counts->first_ns;
 }
 
+/* Up to 6.16 the log has the vCPU's id, since 6.17 its index: that series (KVM: SVM: use vcpu_idx, not vcpu_id, for GA
+ * log tag) also brought the reason that is asked for here. */
+static u32 number_in_log(u64 vcpu)
+{
+	if (bpf_core_enum_value_exists(enum kvm_apicv_inhibit, APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG))
+		return read_member(struct kvm_vcpu, vcpu, vcpu_idx);
+	return read_member(struct kvm_vcpu, vcpu, vcpu_id);
+}
+
 static u64 logged(u64 kvm, u64 vcpu)
 {
 	u64 key, *counted;
 
 	if (!config.is_svm || !bpf_core_field_exists(struct kvm_svm, avic_vm_id))
 		return 0;
-	key = (u64)read_member(struct kvm_svm, kvm, avic_vm_id) << 32 | read_member(struct kvm_vcpu, vcpu, vcpu_id);
+	key = (u64)read_member(struct kvm_svm, kvm, avic_vm_id) << 32 | number_in_log(vcpu);
 	counted = bpf_map_lookup_elem(&ga_log_counts, &key);
 	return counted ? *counted : 0;
 }

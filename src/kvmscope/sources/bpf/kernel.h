@@ -74,6 +74,7 @@ struct kvm_vm_stat { u64 first; };
 struct kvm_vcpu_stat { u64 first; };
 
 enum kvm_irqchip_mode { KVM_IRQCHIP_MODE_ANY };
+enum kvm_apicv_inhibit { APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG }; /* that there is one is all that is asked */
 struct kvm_kpit_state { atomic_t reinject; };
 struct kvm_pit { struct kvm_kpit_state pit_state; };
 struct kvm_arch { /* x86 */
