@@ -571,3 +571,10 @@ def test_more_slots_than_the_format_has_are_refused(root: Path) -> None:
     with pytest.raises((UsageError, SourceError), match="slots"):
         attach(gid=GROUP, slots=5, root=root)
     assert not root.exists()
+
+
+def test_what_is_kept_tells_the_memory_that_it_holds_and_not_what_was_asked_for(root: Path) -> None:
+    held = attach(gid=GROUP, vms=64, vcpus=512, root=root).memory_bytes
+    again = attach(gid=GROUP, vms=8, vcpus=64, root=root)
+    assert again.kept
+    assert again.memory_bytes == held

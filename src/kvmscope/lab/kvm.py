@@ -22,7 +22,6 @@ from typing import Any, Self
 from ..errors import PermissionNeeded, SourceError, Unavailable
 from .abi import (
     IOCTL_NAMES,
-    KVM_CHECK_EXTENSION,
     KVM_CREATE_IRQCHIP,
     KVM_CREATE_PIT2,
     KVM_CREATE_VCPU,
@@ -109,10 +108,6 @@ class Kvm(_Closing):
             raise Unavailable(f"the lab's guests are x86-64, this machine is {platform.machine()}")
         self.fd = _open_device(device)
         self.run_size = ioctl(self.fd, KVM_GET_VCPU_MMAP_SIZE)
-
-    def extension(self, capability: int) -> int:
-        """What KVM says of a capability: 0 if it lacks it."""
-        return ioctl(self.fd, KVM_CHECK_EXTENSION, capability)
 
     def supported_cpuid(self) -> Cpuid:
         """The CPUID that this KVM can give a guest."""

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...codec import snapshot
@@ -67,6 +67,16 @@ class Layout:
             "vms": (self.vm_size, self.vm_room * self.slots),
             "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
         }
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the arrays hold in the kernel, used or not."""
+        return sum((size or 0) * entries for size, entries in self.maps.values())
+
+    def serves(self, wanted: Layout) -> bool:
+        """Whether what was loaded so has records of the same shape, and room for at least as much."""
+        roomy = replace(wanted, vm_room=self.vm_room, vcpu_room=self.vcpu_room)
+        return self == roomy and self.vm_room >= wanted.vm_room and self.vcpu_room >= wanted.vcpu_room
 
     def constants(self, secret: bytes) -> bytes:
         """The program's ``config``; ``secret`` is 16 random bytes."""

@@ -45,11 +45,11 @@ def attach(
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
     layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm(), reads_apic=True)
-    memory = sum((size or 0) * entries for size, entries in layout.maps.values())
     directory = pins.directory_in(root)
-    if pins.is_current(root, layout):
+    there = pins.attached_layout(root)
+    if there is not None and there.serves(layout):
         pins.set_access(directory, gid=gid, mode=mode)
-        return Attached(directory, kept=True, memory_bytes=memory)
+        return Attached(directory, kept=True, memory_bytes=there.memory_bytes)
     bpf = load_program(layout)
     try:
         link = bpf.attach_map_iterator("read_host", "control")
@@ -57,7 +57,7 @@ def attach(
         pins.pin_program(bpf, link, meta, root=root, gid=gid, mode=mode)
     finally:
         bpf.close()
-    return Attached(directory, kept=False, memory_bytes=memory)
+    return Attached(directory, kept=False, memory_bytes=layout.memory_bytes)
 
 
 def detach(root: Path = pins.ROOT) -> bool:

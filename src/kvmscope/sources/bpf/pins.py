@@ -203,19 +203,14 @@ def _group_of(directory: Path) -> str:
 # -- attach and detach: root only ------------------------------------------------------------------------------------
 
 
-def is_current(root: Path, layout: Layout) -> bool:
-    """Whether what is attached serves at least ``layout`` on the kvm that is loaded now."""
+def attached_layout(root: Path) -> Layout | None:
+    """Of what is attached for the kvm that is loaded now; None if nothing usable is."""
     try:
         pinned = open_pinned(root)
     except (SourceError, FormatError):
-        return False
+        return None
     pinned.close()
-    have = pinned.meta.layout
-    return (have.vm_stat_size, have.vcpu_stat_size, have.slots) == (
-        layout.vm_stat_size,
-        layout.vcpu_stat_size,
-        layout.slots,
-    ) and (have.vm_room >= layout.vm_room and have.vcpu_room >= layout.vcpu_room)
+    return pinned.meta.layout
 
 
 def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, gid: int, mode: int) -> Path:
