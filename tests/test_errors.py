@@ -10,6 +10,7 @@ import pytest
 
 from kvmscope import errors
 from kvmscope.errors import (
+    CatalogError,
     FormatError,
     KvmscopeError,
     PermissionNeeded,
@@ -57,6 +58,15 @@ def test_a_format_error_tells_where_what_was_expected_and_what_was_there() -> No
     error = FormatError("stats header", offset=16, expected="24 bytes", got="7")
     assert str(error) == "stats header at byte 16: expected 24 bytes, got 7"
     assert (error.what, error.offset, error.expected, error.got) == ("stats header", 16, "24 bytes", "7")
+
+
+def test_a_catalog_error_tells_the_place_what_was_expected_and_what_was_there() -> None:
+    error = CatalogError("metric halts: unit", file="metrics.toml", line=41, expected="cpus or count", found="'cpu'")
+    assert str(error) == "metrics.toml:41: metric halts: unit: expected cpus or count, found 'cpu'"
+    assert (error.what, error.file, error.line, error.column) == ("metric halts: unit", "metrics.toml", 41, None)
+    assert (error.expected, error.found, error.excerpt) == ("cpus or count", "'cpu'", "")
+    marked = CatalogError("", file="f", line=1, column=3, expected="a name", found="')'", excerpt="  a)\n   ^")
+    assert str(marked) == "f:1:3: expected a name, found ')'\n  a)\n   ^"
 
 
 @pytest.mark.parametrize("kind", [SourceError, Unavailable, PermissionNeeded])

@@ -3,6 +3,7 @@
     KvmscopeError
     ├── UsageError          the caller asked for something that does not exist
     ├── FormatError         bytes break their format (the producer's fault)
+    ├── CatalogError        a file of the catalogue, or one of a user's, is not as it must be (its writer's fault)
     └── SourceError         the kernel or a VMM said no
         ├── Unavailable         this host cannot give it, and why
         └── PermissionNeeded    it can, but not to this user
@@ -44,6 +45,38 @@ class FormatError(KvmscopeError):
         self.offset = offset
         self.expected = expected
         self.got = got
+
+
+class CatalogError(KvmscopeError):
+    """A text that people write breaks its rules: a file of the catalogue, a formula, a contract, a schema file.
+
+    ``line`` counts from 1, and ``column`` too where it is known; ``what`` is the part of the file that is wrong.
+    ``excerpt`` is the text with a mark under the place, or empty.
+    """
+
+    slug = "catalog"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str,
+        line: int,
+        expected: str,
+        found: str,
+        column: int | None = None,
+        excerpt: str = "",
+    ) -> None:
+        place = f"{file}:{line}" if column is None else f"{file}:{line}:{column}"
+        subject = f"{what}: " if what else ""
+        super().__init__(f"{place}: {subject}expected {expected}, found {found}" + (excerpt and f"\n{excerpt}"))
+        self.what = what
+        self.file = file
+        self.line = line
+        self.column = column
+        self.expected = expected
+        self.found = found
+        self.excerpt = excerpt
 
 
 class SourceError(KvmscopeError):

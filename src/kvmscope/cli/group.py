@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ..errors import FormatError, KvmscopeError, SourceError
+from ..errors import CatalogError, FormatError, KvmscopeError, SourceError
 
 COMMANDS: Mapping[str, str] = {
     "status": "status:command",
@@ -88,7 +88,7 @@ class KvmscopeGroup(click.Group):
 def _exit_code(error: KvmscopeError) -> int:
     if isinstance(error, SourceError):
         return _NO_SOURCE
-    return _BAD_DATA if isinstance(error, FormatError) else _USAGE
+    return _BAD_DATA if isinstance(error, FormatError | CatalogError) else _USAGE
 
 
 def _say(reason: str, remedy: str) -> None:

@@ -1,0 +1,299 @@
+"""TOML files that people write: entries that know on which line they and their keys stand.
+
+Not here: what the keys mean. Rule: a file is read whole or not at all; whatever is wrong with it is one
+``CatalogError`` with file, line, what was expected and what was found.
+tomllib keeps no lines, so the text, once tomllib has accepted it, is scanned again for the places of its keys.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias, TypeVar
+
+from ..errors import CatalogError
+
+_Path: TypeAlias = tuple[str, ...]
+_EnumT = TypeVar("_EnumT", bound=Enum)
+
+
+def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = ()) -> list[Entry]:
+    """The entries of ``[[table]]``, in the order of the file; empty if there are none.
+
+    Raises CatalogError if the text is not TOML, or has anything else at its top than ``table`` and ``beside``.
+    """
+    root = read_root(text, file)
+    for key in root:
+        if key != table and key not in beside:
+            raise root.error(key, f"[[{table}]]", repr(key))
+    entries = root.get(table, [])
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise root.error(table, f"[[{table}]]", _kind(entries))
+    return [Entry(values, root.places, (table, str(index))) for index, values in enumerate(entries)]
+
+
+def read_root(text: str, file: str) -> Entry:
+    """The whole file as one entry. Raises CatalogError if the text is not TOML."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(text, file, str(error)) from None
+    except RecursionError:
+        raise CatalogError("", file=file, line=1, expected="TOML", found="brackets too deep") from None
+    return Entry(values, Places(text, file), ())
+
+
+class Places:
+    """Where the keys of a text stand that tomllib has accepted, by path: ``("metric", "0", "name")``."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text = text
+        self.file = file
+        # Only a file with an error in it is asked for places.
+        self._found: dict[_Path, tuple[int, int]] | None = None
+
+    def line(self, path: _Path) -> int:
+        """The line of a key or, where it has none of its own, of what it is in."""
+        return self.text.count("\n", 0, self._nearest(path)[0]) + 1
+
+    def position(self, path: _Path, value: str, offset: int) -> tuple[int, int] | None:
+        """Line and column of character ``offset`` of a string; None if it is not written as it is (escapes)."""
+        start = self._nearest(path)[1]
+        # Past the quotes, and past the newline that TOML drops after three of them.
+        found = self.text.find(value, start, start + len(value) + 5)
+        if found < 0 or not value:
+            return None
+        at = found + offset
+        return self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
+
+    def _nearest(self, path: _Path) -> tuple[int, int]:
+        if self._found is None:
+            self._found = {}
+            for place, offsets in _scan(self.text):
+                self._found.setdefault(place, offsets)
+        while path and path not in self._found:
+            path = path[:-1]
+        return self._found.get(path, (0, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry(Mapping[str, Any]):
+    """One table of a file. It reads like a dict; the other methods raise, or make, errors that name the place."""
+
+    data: Mapping[str, Any]
+    places: Places = field(repr=False)
+    path: _Path
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def file(self) -> str:
+        return self.places.file
+
+    @property
+    def line(self) -> int:
+        return self.places.line(self.path)
+
+    @property
+    def title(self) -> str:
+        """``metric exits_per_s``; without a name or slug ``metric``."""
+        name = self.data.get("name", self.data.get("slug", ""))
+        kind = next((part for part in reversed(self.path) if not part.isdigit()), "")
+        return f"{kind} {name if isinstance(name, str) else ''}".strip()
+
+    def error(self, key: str, expected: str, found: str) -> CatalogError:
+        """What is wrong with a key (``"remedy.any"`` goes deeper); an empty key is the entry as a whole."""
+        path = (*self.path, *key.split(".")) if key else self.path
+        what = ": ".join(part for part in (self.title, key) if part)
+        return CatalogError(what, file=self.file, line=self.places.line(path), expected=expected, found=found)
+
+    def error_within(self, key: str, offset: int, expected: str, found: str) -> CatalogError:
+        """What is wrong at one character of the string ``key``: with line, column, and a mark under the place."""
+        text: str = self.data[key]
+        path = (*self.path, *key.split("."))
+        line, column = self.places.position(path, text, offset) or (self.places.line(path), None)
+        return CatalogError(
+            ": ".join(part for part in (self.title, key) if part),
+            file=self.file,
+            line=line,
+            column=column,
+            expected=expected,
+            found=found,
+            excerpt=mark(text, offset),
+        )
+
+    def check_keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
+        """Raises CatalogError unless all of ``required`` are here, and nothing but these and ``optional``."""
+        for key in self:
+            if key not in required and key not in optional:
+                raise self.error(key, f"one of {', '.join(sorted((*required, *optional)))}", f"{key!r}")
+        for key in required:
+            if key not in self:
+                raise self.error("", f"a key {key!r}", "none")
+
+    def string(self, key: str, default: str | None = None) -> str:
+        """A string that is not blank, or ``default`` where the key is missing; CatalogError otherwise."""
+        if key not in self and default is not None:
+            return default
+        value = self._present(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(key, "text", "blank text" if isinstance(value, str) else _kind(value))
+        return value
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """A list of strings; empty where the key is missing."""
+        value = self.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
+            raise self.error(key, "a list of texts", _kind(value))
+        return tuple(value)
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number, or ``default`` where the key is missing."""
+        if key not in self and default is not None:
+            return default
+        value = self._present(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error(key, "a whole number", _kind(value))
+        return value
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """``true`` or ``false``; ``default`` where the key is missing."""
+        value = self.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false", _kind(value))
+        return value
+
+    def choice(self, key: str, choices: type[_EnumT]) -> _EnumT:
+        """The member whose value stands here."""
+        value = self._present(key)
+        for member in choices:
+            if member.value == value and type(member.value) is type(value):
+                return member
+        raise self.error(key, f"one of {', '.join(str(member.value) for member in choices)}", repr(value))
+
+    def tables(self, key: str) -> tuple[Entry, ...]:
+        """The tables of a list, ``[[…key]]`` or inline; empty where the key is missing."""
+        value = self.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+            raise self.error(key, "a list of tables", _kind(value))
+        return tuple(Entry(part, self.places, (*self.path, key, str(index))) for index, part in enumerate(value))
+
+    def table(self, key: str) -> Entry:
+        """The table of this key; empty where the key is missing."""
+        value = self.get(key, {})
+        if not isinstance(value, dict):
+            raise self.error(key, "a table", _kind(value))
+        return Entry(value, self.places, (*self.path, key))
+
+    def _present(self, key: str) -> Any:
+        if key not in self:
+            raise self.error("", f"a key {key!r}", "none")
+        return self[key]
+
+
+def unique(entries: Collection[Entry], key: str) -> None:
+    """Raises CatalogError if two entries have the same value of ``key``."""
+    seen: dict[Any, Entry] = {}
+    for entry in entries:
+        first = seen.setdefault(entry[key], entry)
+        if first is not entry:
+            raise entry.error(key, f"a {key} of its own", f"{entry[key]!r}, which line {first.line} has")
+
+
+def mark(text: str, offset: int) -> str:
+    """The line of ``text`` that character ``offset`` is in, with a mark under the character."""
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].split("\n", 1)[0]
+    # Tabs stay tabs, so that the mark stands under its place however wide they are.
+    blank = "".join(char if char == "\t" else " " for char in line[: offset - start])
+    return f"    {line.rstrip()}\n    {blank}^"
+
+
+_TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "a list of " + (_kind(value[0]) if value else "nothing")
+    return "a table" if isinstance(value, dict) else f"{_TYPES.get(type(value), 'a date or time')} ({value})"
+
+
+def _syntax_error(text: str, file: str, message: str) -> CatalogError:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    what = re.sub(r" \(at .*\)$", "", message)
+    found = what[:1].lower() + what[1:]
+    if place is None:
+        lines = text.count("\n") + 1
+        return CatalogError("", file=file, line=lines, expected="TOML", found=f"{found} (at the end)")
+    line, column = int(place[1]), int(place[2])
+    return CatalogError("", file=file, line=line, column=column, expected="TOML", found=found)
+
+
+# --- where keys stand -------------------------------------------------------------------------------------------------
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\])*"|'[^']*')"""
+_KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
+_HEADER = re.compile(rf"(\[\[?)[ \t]*({_KEY})[ \t]*\]")
+_ASSIGNMENT = re.compile(rf"({_KEY})[ \t]*=[ \t]*")
+_LINE = re.compile(r"^[ \t]*(?=[^\s#])", re.MULTILINE)
+_TOKEN = re.compile(
+    r'''"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|[\[\]{}\n]''', re.DOTALL
+)
+
+
+def _scan(text: str) -> Iterator[tuple[_Path, tuple[int, int]]]:
+    """Each key and header of a valid text with the offsets of itself and of its value."""
+    inside: _Path = ()
+    tables: dict[_Path, int] = {}
+    for start in _statements(text):
+        if header := _HEADER.match(text, start):
+            inside = _resolve(_parts(header[2]), tables, is_array=header[1] == "[[")
+            yield from ((inside[:length], (start, start)) for length in range(1, len(inside) + 1))
+        elif assignment := _ASSIGNMENT.match(text, start):
+            path = inside
+            for part in _parts(assignment[1]):
+                path = (*path, part)
+                yield path, (start, assignment.end())
+
+
+def _statements(text: str) -> Iterator[int]:
+    """Where each statement begins: at the first character of a line that is in no string and no bracket."""
+    at = 0
+    while line := _LINE.search(text, at):
+        yield line.end()
+        at = _end_of_statement(text, line.end())
+
+
+def _end_of_statement(text: str, start: int) -> int:
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] == "\n" and depth == 0:
+            return token.end()
+        depth += (token[0] in "[{") - (token[0] in "]}")
+    return len(text)
+
+
+def _resolve(path: _Path, tables: dict[_Path, int], *, is_array: bool) -> _Path:
+    """The path with the number of the entry after the name of each array of tables."""
+    resolved: _Path = ()
+    for place, part in enumerate(path, start=1):
+        resolved = (*resolved, part)
+        if place == len(path) and is_array:
+            tables[resolved] = tables.get(resolved, -1) + 1
+        if resolved in tables:
+            resolved = (*resolved, str(tables[resolved]))
+    return resolved
+
+
+def _parts(key: str) -> _Path:
+    return tuple(part.strip("\"'") for part in re.findall(_PART, key))
