@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.sample import NOT_KNOWN, Block, Sample, VcpuId, Vcpus, VmId, Vms
-from kvmscope.schema import Descriptor, Kind, Schema, Scope
+from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 
 SCHEMA = Schema(
     "kvm",
@@ -47,6 +47,15 @@ def test_a_column_is_a_view_of_the_bytes_as_read() -> None:
     values[1, 4] = 99
     assert block.column("exits").tolist() == [0, 99]
     assert np.shares_memory(block.column("waits"), values)
+
+
+def test_a_bit_is_0_or_1_whatever_else_its_word_holds() -> None:
+    bits = [Descriptor(f"bit_{bit}", Kind.INSTANT, Unit.BIT, bucket_size=bit) for bit in (0, 1, 63, 64)]
+    values = np.array([[2], [2**63 + 1], [2**64 - 1]], dtype=np.uint64)
+    block = Block(Schema("disk", Scope.VM, tuple(bits), data_size=8), values, np.arange(3))
+    found = [block.column(f"bit_{bit}").tolist() for bit in (0, 1, 63)]
+    assert found == [[0, 1, 1], [1, 0, 1], [0, 1, 1]]
+    assert block.column("bit_64").tolist() == values[:, 0].tolist()  # no bit: kept raw
 
 
 def test_a_stat_that_the_schema_has_not_is_a_key_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,15 @@ from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
 TYPES = ["CUMULATIVE", "INSTANT", "PEAK", "LINEAR_HISTOGRAM", "LOG_HISTOGRAM"]
 UNITS = ["NONE", "BYTES", "SECONDS", "CYCLES", "BOOLEAN"]
 BASES = ["POW10", "POW2"]
+EXTENSIONS = [Unit.BIT]
+"""What no kernel has: docs/bits.md."""
 
 
 def test_numbers_are_those_of_the_kernel() -> None:
     assert [Kind(number).name for number in range(len(TYPES))] == TYPES
     assert [Unit(number).name for number in range(len(UNITS))] == UNITS
     assert [Base(number).name for number in range(len(BASES))] == BASES
-    assert (len(Kind), len(Unit), len(Base)) == (len(TYPES), len(UNITS), len(BASES))
+    assert (len(Kind), len(Unit), len(Base)) == (len(TYPES), len(UNITS) + len(EXTENSIONS), len(BASES))
 
 
 def test_only_the_two_kinds_of_buckets_are_histograms() -> None:
@@ -57,6 +60,7 @@ def test_the_scale_is_base_to_the_exponent(base: Base | Unknown, exponent: int, 
 
 def test_a_boolean_is_told_by_its_unit() -> None:
     assert Descriptor("blocking", Kind.INSTANT, Unit.BOOLEAN).is_boolean
+    assert Descriptor("blocking", Kind.INSTANT, Unit.BIT, bucket_size=63).is_boolean
     assert not Descriptor("exits", Kind.CUMULATIVE).is_boolean
 
 
@@ -85,3 +89,32 @@ def test_schemas_are_values() -> None:
     assert Schema("kvm", Scope.VM, SCHEMA.descriptors, data_size=32) != SCHEMA
     with pytest.raises(dataclasses.FrozenInstanceError):
         SCHEMA.provider = "other"  # type: ignore[misc]
+
+
+BIT = Descriptor("stalled", Kind.INSTANT, Unit.BIT, bucket_size=5)
+
+
+def test_a_bit_knows_its_number() -> None:
+    assert BIT.bit == 5
+    assert BIT.is_understood
+    assert Descriptor("x", Kind.INSTANT, Unit.BOOLEAN, bucket_size=5).bit is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bucket_size": 64},
+        {"bucket_size": 2**32 - 1},
+        {"size": 2},
+        {"exponent": 1},
+        {"kind": Kind.CUMULATIVE},
+        {"kind": Kind.PEAK},
+        {"kind": Kind.LINEAR_HISTOGRAM},
+        {"kind": Unknown(7)},
+        {"base": Base.POW2},
+        {"base": Unknown(3)},
+    ],
+)
+def test_what_only_looks_like_a_bit_is_not_understood(change: dict[str, Any]) -> None:
+    odd = dataclasses.replace(BIT, **change)
+    assert (odd.bit, odd.is_boolean, odd.is_understood) == (None, False, False)

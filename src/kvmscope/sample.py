@@ -106,9 +106,14 @@ class Block:
     rows: I64Array
 
     def column(self, name: str) -> U64Array:
-        """Raw words of one stat: shape (subjects,) for a scalar, (subjects, size) else. A view, nothing copied."""
+        """Raw words of one stat: shape (subjects,) for a scalar, (subjects, size) else.
+
+        A view, nothing copied; but 0 and 1 for a boolean that is one bit of its word.
+        """
         descriptor = self.schema[name]
         first = descriptor.offset // 8
+        if descriptor.bit is not None:
+            return self.values[:, first] >> np.uint64(descriptor.bit) & np.uint64(1)
         if descriptor.size == 1:
             return self.values[:, first]
         return self.values[:, first : first + descriptor.size]

@@ -34,13 +34,17 @@ class Kind(Enum):
 
 
 class Unit(Enum):
-    """What a value counts; values are the kernel's unit numbers (bits 4-7 of ``flags``)."""
+    """What a value counts; values are the kernel's unit numbers (bits 4-7 of ``flags``).
+
+    BIT is an extension that no kernel has yet (docs/bits.md): a boolean that is one bit of its word.
+    """
 
     NONE = 0
     BYTES = 1
     SECONDS = 2
     CYCLES = 3
     BOOLEAN = 4
+    BIT = 5
 
 
 class Base(Enum):
@@ -52,6 +56,18 @@ class Base(Enum):
     @property
     def number(self) -> int:
         return 10 if self is Base.POW10 else 2
+
+
+class Tier(Enum):
+    """How far one may rely on a stat: on its name, its kind and what it means."""
+
+    ABI_LIKE = "abi-like"
+    STABLE = "stable"
+    VOLATILE = "volatile"
+
+
+WORD_BITS = 64
+"""Booleans that fit one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,8 @@ class Descriptor:
     """One statistic as its provider describes it.
 
     A value in base units is ``raw * base.number ** exponent``. ``size`` is the number of u64 words,
-    ``bucket_size`` the bucket width of a linear histogram in raw units (for other kinds whatever the file had),
+    ``bucket_size`` the bucket width of a linear histogram in raw units, or the number of the bit that a stat of unit
+    BIT is (for others whatever the file had),
     ``offset`` the place of the first word in the data block in bytes, and ``reserved_flags`` the flag bits (12-31)
     that no kernel has given a meaning yet, in place.
     """
@@ -84,11 +101,24 @@ class Descriptor:
     @property
     def is_understood(self) -> bool:
         """False if a reader must keep this stat raw: it cannot know what the words say."""
+        if self.unit is Unit.BIT and self.bit is None:
+            return False
         return not any(isinstance(part, Unknown) for part in (self.kind, self.unit, self.base))
 
     @property
     def is_boolean(self) -> bool:
-        return self.unit is Unit.BOOLEAN
+        return self.unit is Unit.BOOLEAN or self.bit is not None
+
+    @property
+    def bit(self) -> int | None:
+        """Which bit of its word this boolean is, 0 being the lowest; None if it is no such boolean.
+
+        That is also what a stat of unit BIT is that breaks a rule of docs/bits.md: it may be a later extension.
+        """
+        if self.unit is not Unit.BIT or self.bucket_size >= WORD_BITS:
+            return None
+        shape = (self.kind, self.size, self.exponent, self.base)
+        return self.bucket_size if shape == (Kind.INSTANT, 1, 0, Base.POW10) else None
 
     @property
     def is_histogram(self) -> bool:

@@ -21,6 +21,7 @@ from kvmscope.codec.statsfile import (
     parse,
     parse_description,
     place,
+    shared,
     violations,
 )
 from kvmscope.errors import FormatError
@@ -163,6 +164,25 @@ def test_a_boolean_is_a_bool_and_any_other_number_in_its_place_stays_a_number() 
     assert (file["odd"], type(file["odd"])) == (2, int)
 
 
+def test_a_bit_is_a_bool_whatever_else_its_word_holds() -> None:
+    bits = place([Descriptor(name, Kind.INSTANT, Unit.BIT) for name in ("low", "high")])
+    top = replace(bits[0], name="top", bucket_size=63)
+    file = parse(encode(build("kvm-1", [*bits, top], data=struct.pack("=Q", 1 | 2**63))))
+    assert [file[name] for name in ("low", "high", "top")] == [True, False, True]
+    assert violations(file.description) == []
+
+
+def test_a_bit_that_breaks_its_rules_is_kept_raw_and_reported() -> None:
+    wide = Descriptor("wide", Kind.INSTANT, Unit.BIT, size=2)
+    beyond = Descriptor("beyond", Kind.INSTANT, Unit.BIT, bucket_size=64, offset=16)
+    file = parse(encode(build("kvm-1", [wide, beyond], data=struct.pack("=3Q", 1, 2, 3))))
+    assert file.description.not_understood == (wide, beyond)
+    assert (file["wide"], file["beyond"]) == ((1, 2), 3)
+    assert [line.partition(": ")[2] for line in violations(file.description)] == [
+        "a bit is an instant of one word without an exponent, and one of 64"
+    ] * 2
+
+
 def test_a_histogram_of_one_bucket_and_a_boolean_histogram_are_tuples_of_counts() -> None:
     one = Descriptor("one", Kind.LOG_HISTOGRAM)
     both = Descriptor("both", Kind.LINEAR_HISTOGRAM, Unit.BOOLEAN, size=2, bucket_size=1)
@@ -172,7 +192,7 @@ def test_a_histogram_of_one_bucket_and_a_boolean_histogram_are_tuples_of_counts(
 
 
 def test_a_number_without_a_word_is_kept_raw_and_reported() -> None:
-    odd = Descriptor("odd", Unknown(9), Unknown(5), Unknown(15), exponent=3, size=2, reserved_flags=0x8000_1000)
+    odd = Descriptor("odd", Unknown(9), Unknown(6), Unknown(15), exponent=3, size=2, reserved_flags=0x8000_1000)
     plain = Descriptor("plain", Kind.CUMULATIVE, offset=16)
     file = parse(encode(build("kvm-1", [odd, plain], data=struct.pack("=3Q", 1, 2, 3))))
     assert file.description.not_understood == (odd,)
@@ -181,7 +201,7 @@ def test_a_number_without_a_word_is_kept_raw_and_reported() -> None:
     reported = violations(file.description)
     assert [line.removeprefix("'odd': ") for line in reported] == [
         "type 9 is not known",
-        "unit 5 is not known",
+        "unit 6 is not known",
         "base 15 is not known",
         "reserved flag bits 0x80001000 are set",
     ]
@@ -399,6 +419,36 @@ def test_a_schema_covers_the_described_words_or_the_whole_block_if_its_size_is_k
 def test_place_puts_stats_one_after_the_other() -> None:
     histogram = Descriptor("hist", Kind.LOG_HISTOGRAM, size=4)
     assert [d.offset for d in place([PLAIN, histogram, replace(PLAIN, name="last")])] == [0, 8, 40]
+
+
+def test_place_gathers_bits_in_words_of_their_own() -> None:
+    bits = [Descriptor(f"bit_{bit}", Kind.INSTANT, Unit.BIT) for bit in range(130)]
+    placed = place([PLAIN, bits[0], replace(PLAIN, name="next"), *bits[1:]], start=80)
+    assert [d.offset for d in placed[:3]] == [80, 88, 96]
+    found = [(d.offset, d.bit) for d in placed if d.unit is Unit.BIT]
+    assert found == [(88, b) for b in range(64)] + [(104, b) for b in range(64)] + [(112, 0), (112, 1)]
+
+
+@pytest.mark.parametrize(
+    ("places", "pairs"),
+    [
+        (["0", "1", "8"], []),
+        (["0.0", "0.1", "0.63", "8.0"], []),
+        (["0.1", "0.1"], [("1", "0")]),
+        (["0", "0"], [("1", "0")]),
+        (["0.0", "0"], [("1", "0")]),
+        (["0", "0.0"], [("1", "0")]),
+        (["0.0", "8", "8.1"], [("2", "1")]),
+    ],
+)
+def test_stats_that_share_more_than_a_word_of_bits_are_told(places: list[str], pairs: list[tuple[str, str]]) -> None:
+    descriptors = []
+    for name, where in enumerate(places):
+        offset, _, bit = where.partition(".")
+        unit = Unit.BIT if bit else Unit.NONE
+        stat = Descriptor(f"{name}", Kind.INSTANT, unit, offset=8 * int(offset), bucket_size=int(bit or 0))
+        descriptors.append(stat)
+    assert list(shared(descriptors)) == pairs
 
 
 VIOLATIONS = {

@@ -82,7 +82,10 @@ def gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
 
 
 def descriptor(stat: Descriptor) -> dict[str, Any]:
-    """How a stat describes itself; kind, unit or base is null if its number is not known here."""
+    """How a stat describes itself; kind, unit or base is null if its number is not known here.
+
+    ``bit`` is there only for a boolean that is one bit of its word.
+    """
     return {
         "name": stat.name,
         "kind": stat.kind.name.lower() if isinstance(stat.kind, Kind) else None,
@@ -91,4 +94,5 @@ def descriptor(stat: Descriptor) -> dict[str, Any]:
         "exponent": stat.exponent,
         "size": stat.size,
         "bucket_size": stat.bucket_size if stat.kind is Kind.LINEAR_HISTOGRAM else None,
+        **({} if stat.bit is None else {"bit": stat.bit}),
     }

@@ -200,7 +200,8 @@ def _value(stat: Descriptor, words: list[int]) -> Value:
     first = stat.offset // 8
     if stat.size != 1:
         return words[first : first + stat.size]
-    return bool(words[first]) if stat.is_boolean else words[first]
+    word = words[first] if stat.bit is None else words[first] >> stat.bit & 1
+    return bool(word) if stat.is_boolean else word
 
 
 def _value_text(value: Value) -> str:

@@ -37,7 +37,7 @@ def unit_text(stat: Descriptor) -> str:
         return f"unit {stat.unit.code}?"
     if stat.unit is Unit.SECONDS and stat.base is Base.POW10 and stat.exponent in _SECONDS:
         return _SECONDS[stat.exponent]
-    name = {Unit.NONE: "", Unit.BOOLEAN: "yes or no"}.get(stat.unit, stat.unit.name.lower())
+    name = {Unit.NONE: "", Unit.BOOLEAN: "yes or no", Unit.BIT: "yes or no"}.get(stat.unit, stat.unit.name.lower())
     if not isinstance(stat.base, Base):
         return f"base {stat.base.code}? {name}".rstrip()
     return f"{stat.base.number}^{stat.exponent} {name}".rstrip() if stat.exponent else name

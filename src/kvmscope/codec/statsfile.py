@@ -17,14 +17,14 @@ smaller number; the majority wins, and a draw is little endian. Below 64 KiB eve
 Source: Documentation/virt/kvm/api.rst 4.133, virt/kvm/binary_stats.c and include/uapi/linux/kvm.h, 5.14 to 7.3;
 the kernel's selftest kvm_binary_stats_test.c for ``violations``. In 5.14 the word at +12 of a descriptor, later
 ``bucket_size``, was unused and there were no histograms; it is kept as read and means something for linear
-histograms alone, so both layouts parse the same way.
+histograms alone, so both layouts parse the same way. Booleans that share a word are an extension of ours: docs/bits.md.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
@@ -33,7 +33,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..sample import U64Array
-from ..schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
+from ..schema import WORD_BITS, Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
 
 ByteOrder: TypeAlias = Literal["little", "big"]
 Value: TypeAlias = int | bool | tuple[int, ...]
@@ -140,6 +140,8 @@ class StatsFile:
         if descriptor.is_histogram or descriptor.size > 1:
             return values
         value: int = values[0]
+        if descriptor.bit is not None:
+            return bool(value >> descriptor.bit & 1)
         return bool(value) if descriptor.is_boolean and value <= 1 else value
 
 
@@ -260,13 +262,25 @@ def build(
     return StatsFile(description, bytes(description.described_size) if data is None else data)
 
 
-def place(descriptors: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
-    """The descriptors with offsets one after the other, in the order given."""
+def place(descriptors: Sequence[Descriptor], *, start: int = 0) -> tuple[Descriptor, ...]:
+    """The descriptors with offsets one after the other from ``start``, in the order given.
+
+    Bits are gathered in a word that stands where the first of them would, and in further words as each is full;
+    theirs is the only ``bucket_size`` that is assigned.
+    """
     placed: list[Descriptor] = []
-    offset = 0
+    offset = start
+    word, bit = start, WORD_BITS
     for descriptor in descriptors:
-        placed.append(replace(descriptor, offset=offset))
-        offset += _WORD * descriptor.size
+        if replace(descriptor, bucket_size=0).bit is not None:
+            if bit == WORD_BITS:
+                word, bit = offset, 0
+                offset += _WORD
+            placed.append(replace(descriptor, offset=word, bucket_size=bit))
+            bit += 1
+        else:
+            placed.append(replace(descriptor, offset=offset))
+            offset += _WORD * descriptor.size
     return tuple(placed)
 
 
@@ -282,7 +296,9 @@ def violations(description: Description) -> list[str]:
         found.append(f"header flags are {description.flags:#x}, not 0")
     for descriptor in description.descriptors:
         found += [f"{_shown(descriptor.name)}: {text}" for text in _descriptor_violations(descriptor)]
-    return found + list(_shared_words(description.descriptors))
+    return found + [
+        f"{_shown(name)}: shares words with {_shown(other)}" for name, other in shared(description.descriptors)
+    ]
 
 
 def _descriptor_violations(descriptor: Descriptor) -> Iterator[str]:
@@ -299,17 +315,30 @@ def _descriptor_violations(descriptor: Descriptor) -> Iterator[str]:
         yield f"exponent {descriptor.exponent} is not 0 for a boolean"
     if descriptor.is_boolean and descriptor.kind is Kind.LOG_HISTOGRAM:
         yield "a boolean cannot be a log histogram"
-    if descriptor.bucket_size and descriptor.kind is not Kind.LINEAR_HISTOGRAM:
+    if descriptor.unit is Unit.BIT and descriptor.bit is None:
+        yield "a bit is an instant of one word without an exponent, and one of 64"
+    if descriptor.bucket_size and not (descriptor.kind is Kind.LINEAR_HISTOGRAM or descriptor.unit is Unit.BIT):
         yield f"bucket size {descriptor.bucket_size} on what is not a linear histogram"
 
 
-def _shared_words(descriptors: tuple[Descriptor, ...]) -> Iterator[str]:
+def shared(descriptors: Iterable[Descriptor]) -> Iterator[tuple[str, str]]:
+    """Pairs of stats, by name, of which the second has words of the first; different bits of one word are no pair."""
     end, owner = 0, ""
+    bits: dict[int, str] = {}  # of the last word that bits share
+    word = -1
     for descriptor in sorted(descriptors, key=lambda d: d.offset):
-        if descriptor.offset < end:
-            yield f"{_shown(descriptor.name)}: shares words with {_shown(owner)}"
-        if descriptor.offset + _WORD * descriptor.size > end:
-            end, owner = descriptor.offset + _WORD * descriptor.size, descriptor.name
+        at, bit = descriptor.offset, descriptor.bit
+        if bit is not None and at == word:
+            if bit in bits:
+                yield descriptor.name, bits[bit]
+        elif at < end:
+            yield descriptor.name, owner
+        elif bit is not None:
+            word, bits = at, {}
+        if bit is not None:
+            bits[bit] = descriptor.name
+        if at + _WORD * descriptor.size > end:
+            end, owner = at + _WORD * descriptor.size, descriptor.name
 
 
 def _byte_order(data: bytes) -> ByteOrder:
