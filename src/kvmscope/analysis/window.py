@@ -103,12 +103,16 @@ class Window:
 
     def came(self, scope: Scope) -> I64Array:
         """Rows of the current sample's subjects that the previous sample has not got."""
-        return np.flatnonzero(self._previous_rows(scope) == _NOT_THERE)
+        return np.flatnonzero(self.previous_rows(scope) == _NOT_THERE)
+
+    def previous_rows(self, scope: Scope) -> I64Array:
+        """For each of the current sample's subjects its row in the previous sample, -1 for one that came."""
+        return self._previous_vms if scope is Scope.VM else self._previous_vcpus
 
     def gone(self, scope: Scope) -> I64Array:
         """Rows of the previous sample's subjects that the current sample has not got."""
         is_there = np.zeros(_count(self.previous, scope), dtype=np.bool_)
-        rows = self._previous_rows(scope)
+        rows = self.previous_rows(scope)
         is_there[rows[rows != _NOT_THERE]] = True
         return np.flatnonzero(~is_there)
 
@@ -160,13 +164,11 @@ class Window:
 
     def _align(self, before: Column, scope: Scope) -> tuple[U64Array, BoolArray]:
         """A column of the previous sample in the order of the current one, and where it is known."""
-        rows = self._previous_rows(scope)
+        rows = self.previous_rows(scope)
         if len(before.words) == 0:
             return np.zeros((len(rows), *before.words.shape[1:]), dtype=np.uint64), np.zeros(len(rows), dtype=np.bool_)
         return before.words[rows], before.known[rows] & (rows != _NOT_THERE)
 
-    def _previous_rows(self, scope: Scope) -> I64Array:
-        return self._previous_vms if scope is Scope.VM else self._previous_vcpus
 
     @cached_property
     def _previous_vms(self) -> I64Array:
