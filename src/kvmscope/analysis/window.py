@@ -169,7 +169,6 @@ class Window:
             return np.zeros((len(rows), *before.words.shape[1:]), dtype=np.uint64), np.zeros(len(rows), dtype=np.bool_)
         return before.words[rows], before.known[rows] & (rows != _NOT_THERE)
 
-
     @cached_property
     def _previous_vms(self) -> I64Array:
         return _match(self.current.vms.id, self.previous.vms.id)
