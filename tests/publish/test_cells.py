@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.publish.cells import (
+    OFF,
+    BitCell,
     BooleanCell,
     CounterCell,
     InstantCell,
@@ -50,6 +54,28 @@ def test_a_boolean_is_stored_as_0_or_1() -> None:
     assert cell.raw == (1,)
     cell.set(False)
     assert cell.raw == (0,)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 63), st.lists(st.booleans(), min_size=1))
+def test_a_bit_changes_nothing_else_of_its_word(word: int, bit: int, values: list[bool]) -> None:
+    shared = memoryview(bytearray(word.to_bytes(8, sys.byteorder))).cast("Q")
+    cell = BitCell(shared, bit)
+    assert cell.raw == (word >> bit & 1,)
+    for value in values:
+        cell.set(value)
+        assert cell.raw == (int(value),)
+    assert shared[0] & ~(1 << bit) == word & ~(1 << bit)
+    assert shared[0] >> bit & 1 == values[-1]
+
+
+def test_a_cell_that_is_off_takes_every_update_and_has_no_words() -> None:
+    OFF.add()
+    OFF.add(5)
+    OFF.set(True)
+    OFF.raise_to(7)
+    OFF.record(9)
+    OFF.detach()
+    assert OFF.raw == ()
 
 
 def test_a_peak_keeps_the_largest() -> None:

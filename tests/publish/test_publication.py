@@ -131,3 +131,33 @@ def test_only_a_simulated_vm_may_call_itself_kvm(vm: Vm) -> None:
         ((_, path),) = links().items()
         assert publication.parse(path.read_bytes()).simulated
         assert statsfile.parse(path.read_bytes()).description.id == f"simulated:kvm-{os.getpid()}"
+
+
+def test_the_budget_of_a_vm_is_of_all_that_is_published_for_one_subject() -> None:
+    more = StatSet("net", Scope.VCPU, (Descriptor("packets", Kind.LOG_HISTOGRAM, size=3),))
+    with publish.Vm("web-1", budget=publish.Budget(vcpu=24)) as vm:
+        vm.publish(VM_SET)
+        for vcpu in range(3):
+            first = vm.publish(VCPU_SET, vcpu=vcpu)
+        with pytest.raises(ValueError, match="32 bytes of stats for each vCPU, where 24 may be") as caught:
+            vm.publish(more, vcpu=2)
+        assert str(caught.value).split()[-4:] == ["24", "net.packets", "8", "disk.kicks"]
+        first.close()
+        vm.publish(more, vcpu=2)
+
+
+def test_an_fd_to_hand_out_can_be_read_and_not_written(vm: Vm) -> None:
+    published = vm.publish(VM_SET)
+    fd = published.open_fd()
+    try:
+        published.words[0] = 7
+        assert statsfile.parse(os.pread(fd, 10**6, 0))["requests"] == 7
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 8)
+    finally:
+        os.close(fd)
+    published.close()
+    with pytest.raises(ValueError, match="no file"):
+        published.open_fd()

@@ -41,6 +41,9 @@ SIZE_AT = 36
 KERNEL_PROVIDERS = frozenset({"kvm", "apicv", "exits", "mmu_lock", "userspace", "wakeups"})
 """Providers whose stats come from the kernel; a published file may bear their names only if it is simulated."""
 
+PASSED = b"kvmscope-stats"
+"""What accompanies fds of published files in a message between processes; it says nothing that the files do not."""
+
 NAME_LIMIT = 1024
 """Bytes that the name of a provider or VM may have."""
 

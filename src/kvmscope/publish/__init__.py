@@ -1,10 +1,11 @@
 """Declare stats and serve them: the writing half of the stats file format, for VMM authors and the simulated host.
 
     class DiskStats(publish.Stats, provider="disk", scope=Scope.VM):
-        requests = publish.Counter("Requests that the device completed.")
+        requests = publish.Counter("Requests that the device completed.", tier=Tier.STABLE)
+        waits = publish.LogHistogram("Time from request to answer.", unit=Unit.SECONDS, exponent=-9, group="latency")
 
     vm = publish.Vm("web-1")
-    disk = DiskStats(vm)
+    disk = DiskStats(vm, groups=("latency",))
     disk.requests.add()
 
 A file is shared memory that the publisher writes with plain stores and that costs nothing to have read;
@@ -12,12 +13,18 @@ docs/publish.md has the format. Reading is in ``sources.published``.
 Rule: a declaration that breaks a rule of the format fails when it is made, never when a value is written.
 """
 
-from .declare import Boolean, Counter, Instant, LinearHistogram, LogHistogram, Peak, Stats
+from ..schema import Tier
+from .budget import Budget
+from .declare import Bit, Boolean, Counter, Instant, LinearHistogram, LogHistogram, Peak, Stats
 from .publication import Publication, Vm
-from .statset import StatSet
+from .statset import About, Cost, StatSet
 
 __all__ = [
+    "About",
+    "Bit",
     "Boolean",
+    "Budget",
+    "Cost",
     "Counter",
     "Instant",
     "LinearHistogram",
@@ -26,5 +33,6 @@ __all__ = [
     "Publication",
     "StatSet",
     "Stats",
+    "Tier",
     "Vm",
 ]

@@ -1,11 +1,13 @@
 """The words of one stat, as its only writer sees them.
 
 Rule: a write is one aligned u64 store, so that a reader sees the value before or the value after and nothing between.
-No locks: each stat has one writing thread, as each vCPU has one in the kernel. Bucket rules are the kernel's
-(include/linux/kvm_host.h, kvm_stats_linear_hist_update and kvm_stats_log_hist_update).
+No locks: each stat has one writing thread, as each vCPU has one in the kernel; bits that share a word share it.
+Bucket rules are the kernel's (include/linux/kvm_host.h, kvm_stats_linear_hist_update and kvm_stats_log_hist_update).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from ..schema import Descriptor, Kind
 
@@ -60,7 +62,27 @@ class BooleanCell(Cell):
     __slots__ = ()
 
     def set(self, value: bool) -> None:
-        self._words[0] = bool(value)
+        self._words[0] = 1 if value else 0
+
+
+class BitCell(BooleanCell):
+    """A stat that is true or false, in one bit of a word that it shares."""
+
+    __slots__ = ("_mask",)
+
+    def __init__(self, words: memoryview, bit: int) -> None:
+        super().__init__(words)
+        self._mask = 1 << bit
+
+    @property
+    def raw(self) -> tuple[int, ...]:
+        """0 or 1."""
+        return (int(bool(self._words[0] & self._mask)),)
+
+    def set(self, value: bool) -> None:
+        """Read, changed and stored: whoever writes another bit of the word must be the same thread."""
+        word = self._words[0]
+        self._words[0] = word | self._mask if value else word & ~self._mask
 
 
 class PeakCell(Cell):
@@ -70,7 +92,9 @@ class PeakCell(Cell):
 
     def raise_to(self, value: int) -> None:
         """Stores ``value`` if it is larger than what stands."""
-        self._words[0] = max(value, self._words[0])
+        # max() would take longer than all the rest.
+        if value > self._words[0]:  # noqa: PLR1730
+            self._words[0] = value
 
 
 class LinearHistogramCell(Cell):
@@ -87,7 +111,8 @@ class LinearHistogramCell(Cell):
         """Counts ``value``, which is in raw units and not negative."""
         if value < 0:
             raise ValueError(f"a histogram cannot take {value}")
-        self._words[min(value // self._bucket_size, self._last)] += 1
+        bucket = value // self._bucket_size
+        self._words[bucket if bucket < self._last else self._last] += 1
 
 
 class LogHistogramCell(Cell):
@@ -103,7 +128,23 @@ class LogHistogramCell(Cell):
         """Counts ``value``, which is in raw units and not negative."""
         if value < 0:
             raise ValueError(f"a histogram cannot take {value}")
-        self._words[min(value.bit_length(), self._last)] += 1
+        bucket = value.bit_length()
+        self._words[bucket if bucket < self._last else self._last] += 1
+
+
+class _OffCell(Cell):
+    """What stands for every stat of a group that is off: no words, and updates that do nothing."""
+
+    __slots__ = ()
+
+    def add(self, count: int = 1) -> None: ...
+    def set(self, value: int) -> None: ...
+    def raise_to(self, value: int) -> None: ...
+    def record(self, value: int) -> None: ...
+    def detach(self) -> None: ...
+
+
+OFF: Final = _OffCell(memoryview(b"").cast("Q"))
 
 
 def cell_for(descriptor: Descriptor, words: memoryview) -> Cell:
@@ -114,6 +155,8 @@ def cell_for(descriptor: Descriptor, words: memoryview) -> Cell:
         return LogHistogramCell(words)
     if descriptor.size > 1:
         return Cell(words)
+    if descriptor.bit is not None:
+        return BitCell(words, descriptor.bit)
     if descriptor.kind is Kind.INSTANT:
         return BooleanCell(words) if descriptor.is_boolean else InstantCell(words)
     return PeakCell(words) if descriptor.kind is Kind.PEAK else CounterCell(words)

@@ -5,14 +5,25 @@ Not here: the rules (``statset``), memory (``publication``) and writing (``cells
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, overload
 
-from ..codec import statsfile
-from ..schema import Base, Descriptor, Kind, Scope, Unit
-from .cells import BooleanCell, Cell, CounterCell, InstantCell, LinearHistogramCell, LogHistogramCell, PeakCell
+from ..schema import Base, Descriptor, Kind, Scope, Tier, Unit
+from .budget import check_budget
+from .cells import (
+    OFF,
+    BitCell,
+    BooleanCell,
+    Cell,
+    CounterCell,
+    InstantCell,
+    LinearHistogramCell,
+    LogHistogramCell,
+    PeakCell,
+)
 from .publication import Publication, Vm
-from .statset import StatSet, check_shape
+from .statset import About, StatSet, check_shape
 
 C = TypeVar("C", bound=Cell)
 
@@ -23,7 +34,8 @@ class Declaration(Generic[C]):
     """One stat. As an attribute of a ``Stats`` class it is, on the instance, the cell to write to.
 
     ``meaning``: one sentence that says what is counted. ``name``: what readers see, the attribute's name if not given.
-    A value in base units is ``raw * base ** exponent``. ValueError, with the rule, if a rule of the format is broken.
+    A value in base units is ``raw * base ** exponent``. ``tier``: how far users may rely on it. ``group``: what has to
+    be asked for to have the stat. ValueError, with the rule, if a rule of the format is broken.
     """
 
     kind: ClassVar[Kind]
@@ -36,29 +48,35 @@ class Declaration(Generic[C]):
         unit: Unit = Unit.NONE,
         base: Base = Base.POW10,
         exponent: int = 0,
+        tier: Tier | None = None,
+        group: str = "",
     ) -> None:
-        self._declare(meaning, Descriptor(name, self.kind, unit, base, exponent))
+        self._declare(Descriptor(name, self.kind, unit, base, exponent), About(meaning, tier, group))
 
-    def _declare(self, meaning: str, descriptor: Descriptor) -> None:
-        self.meaning = meaning
+    def _declare(self, descriptor: Descriptor, about: About) -> None:
         self.descriptor = descriptor
+        self.about = about
         check_shape(descriptor)
 
     @property
     def name(self) -> str:
         return self.descriptor.name
 
+    @property
+    def meaning(self) -> str:
+        return self.about.meaning
+
     def __set_name__(self, owner: type[Stats], name: str) -> None:
         if not self.name:
             self.descriptor = replace(self.descriptor, name=name)
 
-    @overload
-    def __get__(self, instance: None, owner: type[Stats]) -> Self: ...
-    @overload
-    def __get__(self, instance: Stats, owner: type[Stats]) -> C: ...
-    def __get__(self, instance: Stats | None, owner: type[Stats]) -> Self | C:
-        # For the types: an instance has the cell in its own dict, which is looked at first and costs an update nothing.
-        return self if instance is None else cast(C, instance.publication.cell(self.name))
+    if TYPE_CHECKING:  # what an attribute is; how it comes to be that is in Stats and its metaclass
+
+        @overload
+        def __get__(self, instance: None, owner: type[Stats]) -> Self: ...
+        @overload
+        def __get__(self, instance: Stats, owner: type[Stats]) -> C: ...
+        def __get__(self, instance: Stats | None, owner: type[Stats]) -> Self | C: ...
 
 
 class Counter(Declaration[CounterCell]):
@@ -80,12 +98,24 @@ class Peak(Declaration[PeakCell]):
 
 
 class Boolean(Declaration[BooleanCell]):
-    """A state that is true or false at any moment."""
+    """A state that is true or false at any moment, in a word of its own, which every reader of the format knows."""
 
     kind = Kind.INSTANT
 
-    def __init__(self, meaning: str, *, name: str = "") -> None:
-        super().__init__(meaning, name=name, unit=Unit.BOOLEAN)
+    def __init__(self, meaning: str, *, name: str = "", tier: Tier | None = None, group: str = "") -> None:
+        super().__init__(meaning, name=name, unit=Unit.BOOLEAN, tier=tier, group=group)
+
+
+class Bit(Declaration[BitCell]):
+    """A state that is true or false at any moment, in one bit of a word: 64 of a group cost 8 bytes.
+
+    Readers that do not know docs/bits.md leave it out. All bits of a class are written by one thread.
+    """
+
+    kind = Kind.INSTANT
+
+    def __init__(self, meaning: str, *, name: str = "", tier: Tier | None = None, group: str = "") -> None:
+        super().__init__(meaning, name=name, unit=Unit.BIT, tier=tier, group=group)
 
 
 class LinearHistogram(Declaration[LinearHistogramCell]):
@@ -103,8 +133,11 @@ class LinearHistogram(Declaration[LinearHistogramCell]):
         unit: Unit = Unit.NONE,
         base: Base = Base.POW10,
         exponent: int = 0,
+        tier: Tier | None = None,
+        group: str = "",
     ) -> None:
-        self._declare(meaning, Descriptor(name, self.kind, unit, base, exponent, size, bucket_size))
+        descriptor = Descriptor(name, self.kind, unit, base, exponent, size, bucket_size)
+        self._declare(descriptor, About(meaning, tier, group))
 
 
 class LogHistogram(Declaration[LogHistogramCell]):
@@ -121,38 +154,94 @@ class LogHistogram(Declaration[LogHistogramCell]):
         unit: Unit = Unit.NONE,
         base: Base = Base.POW10,
         exponent: int = 0,
+        tier: Tier | None = None,
+        group: str = "",
     ) -> None:
-        self._declare(meaning, Descriptor(name, self.kind, unit, base, exponent, size))
+        self._declare(Descriptor(name, self.kind, unit, base, exponent, size), About(meaning, tier, group))
 
 
-class Stats:
+class _Declaring(type):
+    """Gives declarations as attributes of the class though they are not in it.
+
+    The interpreter looks an attribute up three times as fast if the class has none of the name that its instance has.
+    """
+
+    _declarations: dict[str, Declaration[Cell]]
+
+    if not TYPE_CHECKING:  # a wrong name is to be told before it is run
+
+        def __getattr__(cls, name):
+            try:
+                return cls._declarations[name]
+            except KeyError:
+                raise AttributeError(f"{cls.__name__} has no attribute {name!r}") from None
+
+
+class Stats(metaclass=_Declaring):
     """Base of classes that declare stats; an instance is one published file.
 
     ``class DiskStats(Stats, provider="disk", scope=Scope.VM): requests = Counter("…")``, then
     ``disk = DiskStats(vm)`` and ``disk.requests.add()``. With ``Scope.VCPU``: ``CpuStats(vm, vcpu=0)``.
+
+    ``groups``: those that instances have if they are not told otherwise. ``budget``: bytes of data that one subject
+    may take. ValueError, with the rule or with what costs what, if the declarations break a rule or the budget.
     """
 
     stat_set: ClassVar[StatSet]
-    _declarations: ClassVar[dict[str, Declaration[Cell]]]
+    """All that is declared, with every group."""
 
-    def __init_subclass__(cls, *, provider: str, scope: Scope) -> None:
+    _declarations: ClassVar[dict[str, Declaration[Cell]]] = {}
+    _enabled: ClassVar[dict[frozenset[str], StatSet]]
+    _groups: ClassVar[frozenset[str]]
+    _budget: ClassVar[int | None]
+
+    def __init_subclass__(
+        cls, *, provider: str, scope: Scope, groups: Iterable[str] = (), budget: int | None = None
+    ) -> None:
         super().__init_subclass__()
-        cls._declarations = {name: value for name, value in vars(cls).items() if isinstance(value, Declaration)}
-        hidden = sorted(set(cls._declarations) & (set(dir(Stats)) | {"publication"}))
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Declaration)}
+        hidden = sorted(set(own) & (set(dir(Stats)) | {"publication"}))
         if hidden:
             raise ValueError(
                 f"{', '.join(hidden)} means something else here; give the stat another attribute and name="
             )
-        cls.stat_set = StatSet(
-            provider, scope, statsfile.place([declaration.descriptor for declaration in cls._declarations.values()])
-        )
+        for name in own:
+            delattr(cls, name)
+        cls._declarations = {**cls._declarations, **own}
+        cls.stat_set = _stat_set(provider, scope, cls._declarations.values())
+        cls._enabled = {}
+        cls._groups = frozenset(groups)
+        cls._budget = budget
+        cls._set_of(cls._groups)
 
-    def __init__(self, vm: Vm, *, vcpu: int | None = None) -> None:
-        """Publishes these stats for ``vm`` or its vCPU ``vcpu``; raises what ``Vm.publish`` raises."""
-        self.publication: Publication = vm.publish(self.stat_set, vcpu=vcpu)
+    def __init__(self, vm: Vm, *, vcpu: int | None = None, groups: Iterable[str] | None = None) -> None:
+        """Publishes these stats for ``vm`` or its vCPU ``vcpu``; raises what ``Vm.publish`` raises.
+
+        ``groups``: those to have, the class's own if None. A stat of another group is not in the file, takes no memory,
+        and updating it does nothing. ValueError if there is no such group, or it does not fit the budget.
+        """
+        stat_set = self._set_of(self._groups if groups is None else frozenset(groups))
+        self.publication: Publication = vm.publish(stat_set, vcpu=vcpu)
+        published = {descriptor.name for descriptor in stat_set.descriptors}
         for attribute, declaration in self._declarations.items():
-            self.__dict__[attribute] = self.publication.cell(declaration.name)
+            name = declaration.name
+            # Not by __dict__, whose mere use makes every later look at an attribute slower.
+            setattr(self, attribute, self.publication.cell(name) if name in published else OFF)
 
     def close(self) -> None:
         """Ends this publication. Idempotent."""
         self.publication.close()
+
+    @classmethod
+    def _set_of(cls, groups: frozenset[str]) -> StatSet:
+        if groups not in cls._enabled:
+            stat_set = cls.stat_set.enabled(groups)
+            check_budget([stat_set], cls._budget)
+            cls._enabled[groups] = stat_set
+        return cls._enabled[groups]
+
+
+def _stat_set(provider: str, scope: Scope, declarations: Iterable[Declaration[Cell]]) -> StatSet:
+    declared = list(declarations)
+    about = {declaration.name: declaration.about for declaration in declared}
+    return StatSet.place(provider, scope, [declaration.descriptor for declaration in declared], about)

@@ -5,9 +5,12 @@ Not here: what is in the file. Source: memfd_create(2), fcntl(2) F_ADD_SEALS.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import mmap
 import os
+from pathlib import Path
 
 # Python 3.11 has no names for these two.
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3; without it the kernel logs a warning once a boot, or refuses (vm.memfd_noexec=2)
@@ -16,20 +19,37 @@ _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1: this mapping stays writable, no other 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-def create(name: str, content: bytes) -> mmap.mmap:
-    """A sealed memfd called ``name`` that holds ``content``, mapped for writing.
+class SharedFile:
+    """A sealed memfd, mapped for writing. The mapping keeps the only fd to it, which /proc/PID/fd shows."""
 
-    The mapping keeps the only fd to it, which /proc/PID/fd shows until the mapping is closed. OSError if the kernel
-    refuses (too many open files, no memory, no memfd).
-    """
-    fd = _memfd(name)
-    try:
-        os.write(fd, content)
-        mapping = mmap.mmap(fd, len(content))
-        _seal(fd)
-    finally:
-        os.close(fd)
-    return mapping
+    def __init__(self, name: str, content: bytes) -> None:
+        """OSError if the kernel refuses (too many open files, no memory, no memfd)."""
+        fd = _memfd(name)
+        try:
+            os.write(fd, content)
+            self.mapping = mmap.mmap(fd, len(content))
+            _seal(fd)
+            self._identity = _identity(fd)
+        finally:
+            os.close(fd)
+
+    def open_fd(self) -> int:
+        """A new fd that can read it and nothing else. OSError if there can be none."""
+        # The mapping does not tell the number of its fd, and one more a file would be too many.
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if _identity(int(link.name)) == self._identity:
+                    return os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        raise OSError(errno.EBADF, "somebody closed the fd of the shared memory")
+
+    def close(self) -> None:
+        with contextlib.suppress(BufferError):  # somebody still has a view of it: the memory goes when they let go
+            self.mapping.close()
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _memfd(name: str) -> int:

@@ -6,9 +6,9 @@ only its data words change after that, and the word that says it is over.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import socket
 import time
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,9 @@ import numpy as np
 from ..codec import publication as block
 from ..sample import U64Array
 from ..schema import Scope
-from . import memory
+from .budget import Budget, check_budget
 from .cells import Cell, cell_for
+from .memory import SharedFile
 from .statset import StatSet
 
 _NAME_IN_LINK = 100  # characters; a memfd's name has at most 249 bytes
@@ -32,10 +33,14 @@ class Vm:
 
     ``name``: any text of at most 1024 bytes; two VMs may have the same. ``simulated``: no VM stands behind the numbers,
     and every reader will say so. ``created_ns``: CLOCK_REALTIME in nanoseconds, the present moment if not given.
+    ``budget``: what all that is published for the VM, and for each vCPU, may take of memory.
     """
 
-    def __init__(self, name: str, *, simulated: bool = False, created_ns: int | None = None) -> None:
+    def __init__(
+        self, name: str, *, simulated: bool = False, created_ns: int | None = None, budget: Budget | None = None
+    ) -> None:
         self.name = name
+        self.budget = budget
         self.simulated = simulated
         self.created_ns = time.time_ns() if created_ns is None else created_ns
         self.key = int.from_bytes(os.urandom(8), "little")
@@ -45,9 +50,12 @@ class Vm:
         """Publishes a file of these stats: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
 
         ``words``: the data block as readers first see it, shape (words,); all zero if not given.
-        ValueError if the scope and ``vcpu`` do not fit, or the provider's name is one that only a simulation may use.
-        OSError if the kernel refuses the memory or the fd.
+        A set without stats is no file. ValueError if the scope and ``vcpu`` do not fit, the provider's name is one that
+        only a simulation may use, or the budget is passed. OSError if the kernel refuses the memory or the fd.
         """
+        if self.budget is not None:
+            others = [other.stat_set for other in self._publications if other.is_open and other.is_of(stat_set, vcpu)]
+            check_budget([*others, stat_set], self.budget.of(stat_set.scope))
         publication = Publication(self, stat_set, vcpu, words)
         self._publications.append(publication)
         return publication
@@ -72,17 +80,17 @@ class Publication:
 
     def __init__(self, vm: Vm, stat_set: StatSet, vcpu: int | None, words: U64Array | None = None) -> None:
         about = _describe(vm, stat_set, vcpu)
-        encoded = block.encode(about, stat_set.encoded, file_id=_file_id(about))
-        data_offset = len(encoded) - stat_set.data_size
-        if words is not None:
-            if words.nbytes != stat_set.data_size:
-                raise ValueError(f"{words.nbytes} bytes of words for stats of {stat_set.data_size}")
-            encoded = encoded[:data_offset] + words.tobytes()
-        self._memory = memory.create(_link_name(about), encoded)
-        self._bytes = memoryview(self._memory)
+        self.stat_set = stat_set
+        self.vcpu = vcpu
+        if words is not None and words.nbytes != stat_set.data_size:
+            raise ValueError(f"{words.nbytes} bytes of words for stats of {stat_set.data_size}")
+        self._file = _publish(about, stat_set, words) if stat_set.descriptors else None
+        mapping = bytearray() if self._file is None else self._file.mapping
+        data_offset = len(mapping) - stat_set.data_size
+        self._bytes = memoryview(mapping)
         self._data = self._bytes[data_offset:].cast("Q")
         self._live = self._bytes[block.LIVE_AT : block.LIVE_AT + 8].cast("Q")
-        self._words: U64Array | None = np.frombuffer(self._memory, dtype=np.uint64, offset=data_offset)
+        self._words: U64Array | None = np.frombuffer(mapping, dtype=np.uint64, offset=data_offset)
         self._descriptors = {descriptor.name: descriptor for descriptor in stat_set.descriptors}
         self._cells: dict[str, Cell] = {}
 
@@ -104,18 +112,54 @@ class Publication:
             raise ValueError("this publication is closed")
         return self._words
 
+    @property
+    def is_open(self) -> bool:
+        return self._words is not None
+
+    def is_of(self, stat_set: StatSet, vcpu: int | None) -> bool:
+        """Whether it is of the same subject as such stats would be."""
+        return (self.stat_set.scope, self.vcpu) == (stat_set.scope, vcpu)
+
+    def open_fd(self) -> int:
+        """A new fd of the file that can only be read, to be handed to another process; close it thereafter.
+
+        ValueError if there is no file: after ``close``, and of a set without stats. OSError if the kernel refuses.
+        """
+        if self._file is None or not self.is_open:
+            raise ValueError("this publication has no file")
+        return self._file.open_fd()
+
+    def send(self, connection: socket.socket) -> None:
+        """Hands the file to whoever is at the other end of a Unix socket; ``sources.passed`` receives it.
+
+        It stays this process's: what the receiver reads ends with this publication. Raises as ``open_fd``.
+        """
+        fd = self.open_fd()
+        try:
+            socket.send_fds(connection, [block.PASSED], [fd])
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Says that it is over and lets go of the memory; later writes to its cells go nowhere. Idempotent."""
         if self._words is None:
             return
-        self._live[0] = 0
+        if self._file is not None:
+            self._live[0] = 0
         self._words = None
         for cell in self._cells.values():
             cell.detach()
         for view in (self._live, self._data, self._bytes):
             view.release()
-        with contextlib.suppress(BufferError):  # somebody still has ``words``: the memory goes when they let go
-            self._memory.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _publish(about: block.Publication, stat_set: StatSet, words: U64Array | None) -> SharedFile:
+    encoded = block.encode(about, stat_set.encoded, file_id=_file_id(about))
+    if words is not None:
+        encoded = encoded[: len(encoded) - stat_set.data_size] + words.tobytes()
+    return SharedFile(_link_name(about), encoded)
 
 
 def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.Publication:

@@ -1,63 +1,156 @@
-"""The stats of one provider and scope, as they are published, and the rules that they must keep.
+"""The stats of one provider and scope, as they are published, the rules that they must keep, and what they cost.
 
-Not here: the words that declare them (``declare``), memory (``publication``). Source of the rules: the kernel's
-selftest kvm_binary_stats_test.c and Documentation/virt/kvm/api.rst 4.133.
+Not here: the words that declare them (``declare``), memory (``publication``), limits of what they may cost
+(``budget``). Source of the rules: the kernel's selftest kvm_binary_stats_test.c and Documentation/virt/kvm/api.rst
+4.133; docs/bits.md for bits.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..codec import statsfile
 from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT
-from ..schema import Descriptor, Kind, Scope, Unit
+from ..schema import Descriptor, Kind, Scope, Tier, Unit
 
 _STAT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_LOWER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_DESCRIPTOR_SIZE = 16 + statsfile.KERNEL_NAME_SIZE
+_WORD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the descriptor of a stat cannot say.
+
+    ``meaning``: one sentence that says what is counted. ``tier``: how far users may rely on it. ``group``: what has to
+    be asked for to have it; "" for what is always on.
+    """
+
+    meaning: str = ""
+    tier: Tier | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What some stats take of memory, for each subject that has them published."""
+
+    stats: int
+    data_bytes: int
+    descriptor_bytes: int
 
 
 @dataclass(frozen=True)
 class StatSet:
     """The stats of one (provider, scope), with their places in the data block.
 
+    ``about`` says more of a stat by its name; it may say nothing of some.
     ValueError, with the rule, if a rule of the format is broken.
     """
 
     provider: str
     scope: Scope
     descriptors: tuple[Descriptor, ...]
+    about: Mapping[str, About] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not _PROVIDER_NAME.fullmatch(self.provider):
-            raise ValueError(f"provider {self.provider!r} does not match {_PROVIDER_NAME.pattern}")
+        if not _LOWER_NAME.fullmatch(self.provider):
+            raise ValueError(f"provider {self.provider!r} does not match {_LOWER_NAME.pattern}")
         names = [descriptor.name for descriptor in self.descriptors]
         for name in names:
-            _check_name(name)
+            check_name(name)
         for descriptor in self.descriptors:
             check_shape(descriptor)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} declared twice")
+        for name, other in statsfile.shared(self.descriptors):
+            raise ValueError(f"{name} has words of {other}: only bits share a word, each with a number of its own")
         if len(names) > DESCRIPTOR_LIMIT:
             raise ValueError(f"{len(names)} stats, more than the {DESCRIPTOR_LIMIT} that readers accept")
         if self.data_size > DATA_LIMIT:
             raise ValueError(f"{self.data_size} bytes of data, more than the {DATA_LIMIT} that readers accept")
+        self._check_about(set(names))
+
+    @classmethod
+    def place(
+        cls, provider: str, scope: Scope, descriptors: Sequence[Descriptor], about: Mapping[str, About] | None = None
+    ) -> StatSet:
+        """The set with the places assigned here: what is always on first, then group by group, each with its bits in
+        words of their own. Raises what the class raises."""
+        known = dict(about or {})
+        return cls(provider, scope, _place(descriptors, lambda name: known.get(name, About()).group), known)
 
     @cached_property
     def data_size(self) -> int:
         """Bytes that one subject takes."""
-        return max((d.offset + 8 * d.size for d in self.descriptors), default=0)
+        return max((d.offset + _WORD * d.size for d in self.descriptors), default=0)
 
     @cached_property
     def encoded(self) -> bytes:
         """A stats file of these, without an id and all zero."""
         return statsfile.encode(statsfile.build("", self.descriptors))
 
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that have to be asked for, in the order of their first stats."""
+        return tuple(group for group in dict.fromkeys(self.group_of(d.name) for d in self.descriptors) if group)
 
-def _check_name(name: str) -> None:
+    @cached_property
+    def costs(self) -> Mapping[str, Cost]:
+        """What each group costs; "" is what is always on. The words of a group are its own, so that costs add up."""
+        members: dict[str, list[Descriptor]] = {"": []}
+        for descriptor in self.descriptors:
+            members.setdefault(self.group_of(descriptor.name), []).append(descriptor)
+        return {group: _cost(descriptors) for group, descriptors in members.items()}
+
+    def group_of(self, name: str) -> str:
+        """The group of a stat, "" if it is always on."""
+        return self.about.get(name, About()).group
+
+    def enabled(self, groups: Iterable[str]) -> StatSet:
+        """These stats without those of other groups, in places of their own. ValueError if there is no such group."""
+        wanted = set(groups)
+        unknown = sorted(wanted.difference(self.groups))
+        if unknown:
+            there_are = ", ".join(self.groups) or "none"
+            raise ValueError(f"{self.provider} has no group {', '.join(unknown)} here; there are {there_are}")
+        if wanted.issuperset(self.groups):
+            return self
+        kept = [d for d in self.descriptors if self.group_of(d.name) in {"", *wanted}]
+        about = {d.name: self.about[d.name] for d in kept if d.name in self.about}
+        return StatSet.place(self.provider, self.scope, kept, about)
+
+    def _check_about(self, names: set[str]) -> None:
+        strangers = sorted(self.about.keys() - names)
+        if strangers:
+            raise ValueError(f"there is no stat {', '.join(strangers)} to say more about")
+        for name, about in self.about.items():
+            if about.group and not _LOWER_NAME.fullmatch(about.group):
+                raise ValueError(f"{name}: group {about.group!r} does not match {_LOWER_NAME.pattern}")
+
+
+def _place(descriptors: Sequence[Descriptor], group_of: Callable[[str], str]) -> tuple[Descriptor, ...]:
+    placed: dict[int, Descriptor] = {}
+    end = 0
+    for group in dict.fromkeys(["", *(group_of(d.name) for d in descriptors)]):
+        members = [index for index, d in enumerate(descriptors) if group_of(d.name) == group]
+        placed |= zip(members, statsfile.place([descriptors[index] for index in members], start=end), strict=True)
+        end = max([end, *(placed[index].offset + _WORD * placed[index].size for index in members)])
+    return tuple(placed[index] for index in range(len(descriptors)))
+
+
+def _cost(descriptors: Sequence[Descriptor]) -> Cost:
+    words = {d.offset + _WORD * i for d in descriptors for i in range(d.size)}
+    return Cost(len(descriptors), _WORD * len(words), _DESCRIPTOR_SIZE * len(descriptors))
+
+
+def check_name(name: str) -> None:
+    """ValueError, with the rule, if a stat may not be called so."""
     if not _STAT_NAME.fullmatch(name):
         raise ValueError(f"stat name {name!r} does not match {_STAT_NAME.pattern}")
     if len(name) >= statsfile.KERNEL_NAME_SIZE:
@@ -74,6 +167,8 @@ def check_shape(descriptor: Descriptor) -> None:
 def _rules(d: Descriptor) -> Iterable[tuple[str, bool]]:
     """Each rule of the format and whether ``d`` keeps it."""
     linear = d.kind is Kind.LINEAR_HISTOGRAM
+    is_bit = d.unit is Unit.BIT
+    yield "a bit is an instant of one word without an exponent, and one of 64", not is_bit or d.bit is not None
     yield "kind, unit and base must be known ones", d.is_understood
     yield f"exponent {d.exponent} is not in ±32767", abs(d.exponent) < 2**15
     yield "an exponent of seconds is not positive", d.unit is not Unit.SECONDS or d.exponent <= 0
@@ -85,6 +180,6 @@ def _rules(d: Descriptor) -> Iterable[tuple[str, bool]]:
     yield f"size {d.size} is not in 1 to 65535", 1 <= d.size < 2**16
     yield "a histogram has at least two buckets", not d.is_histogram or d.size >= 2
     yield "a linear histogram has a bucket size from 1 to 2**32 - 1", not linear or 1 <= d.bucket_size < 2**32
-    yield "only a linear histogram has a bucket size", linear or d.bucket_size == 0
+    yield "only a linear histogram has a bucket size", linear or is_bit or d.bucket_size == 0
     yield "a boolean is not a log histogram", not (d.is_boolean and d.kind is Kind.LOG_HISTOGRAM)
     yield "a linear histogram of booleans has two buckets", not (d.is_boolean and linear) or d.size == 2
