@@ -8,6 +8,7 @@ import pytest
 
 from kvmscope.errors import UsageError
 from kvmscope.lab.workloads import (
+    HARDWARE,
     WORKLOADS,
     Bound,
     Engine,
@@ -99,5 +100,10 @@ def test_the_engine_is_told_by_the_loaded_module_and_the_cpu(
 
 def test_interrupts_through_the_apic_do_not_arrive_where_avic_is_forced() -> None:
     stuck = {name for name, workload in WORKLOADS.items() if workload.ends and not workload.ends_on(Engine.FORCED_AVIC)}
-    assert stuck == {"halt", "ioapic", "msi", "kick", "wake", "ipi"}
+    assert stuck == {"halt", "ioapic", "msi", "kick", "wake", "uneven", "ipi"}
     assert all(WORKLOADS[name].ends_on(Engine.HARDWARE_APICV) for name in stuck)
+
+
+def test_a_guest_that_an_engine_cannot_run_does_not_come_to_its_end_there() -> None:
+    assert not WORKLOADS["yield"].ends_on(Engine.PVM)
+    assert all(WORKLOADS["yield"].ends_on(engine) for engine in HARDWARE)

@@ -24,7 +24,7 @@ from kvmscope.lab import process
 from kvmscope.lab.process import StatsFds
 from kvmscope.lab.qemu import Qemu
 from kvmscope.lab.spec import LabSpec, Report, State
-from kvmscope.lab.workloads import HARDWARE, WORKLOADS, Irqchip, Partner, Pit, Workload, find_engine
+from kvmscope.lab.workloads import HARDWARE, WORKLOADS, Engine, Irqchip, Partner, Pit, Workload, find_engine
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm")]
 
@@ -48,9 +48,14 @@ def read_stats(fds: StatsFds) -> dict[tuple[int, int | None], Words]:
     return found
 
 
+def engine_name() -> str:
+    engine = find_engine()
+    return "an unknown engine" if engine is None else engine.value
+
+
 def require_end(name: str) -> None:
     if not WORKLOADS[name].ends_on(find_engine()):
-        pytest.skip("AVIC is forced on a CPU without it: no interrupt goes through the APIC")
+        pytest.skip(f"{name} does not come to its end on {engine_name()}")
 
 
 def run_to_end(spec: LabSpec) -> tuple[Report, dict[tuple[int, int | None], Words]]:
@@ -112,6 +117,7 @@ def test_each_guest_does_its_thing_exactly_n_times(workload: Workload) -> None:
         ("hlt", {"hlt": COUNT, "io": 1}),
         ("msi", {"io": COUNT + 1}),
         ("spin", {"io": 1}),
+        ("undecodable", {"internal_error": COUNT, "io": 1}),
     ],
 )
 def test_the_vmm_sees_the_exits_that_the_guest_causes(name: str, exits: dict[str, int]) -> None:
@@ -135,6 +141,29 @@ def test_fresh_memory_never_runs_out() -> None:
     report, stats = run_to_end(LabSpec(workload="fault", count=pages))
     assert report.vms[0].vcpus[0].did == pages
     assert stats[0, 0]["pf_fixed"][0] >= pages
+
+
+def test_pages_are_watched_for_writes_anew_after_each_look_at_the_log() -> None:
+    writes = 2500  # more than twice what one vCPU has
+    report, stats = run_to_end(LabSpec(workload="dirty", count=writes))
+    assert report.vms[0].vcpus[0].exits == {"io": writes // 1024 + 1}
+    taken = stats[0, 0]["pf_taken"][0]
+    if find_engine() in (Engine.PVM, Engine.FORCED_AVIC):  # on Intel, the processor keeps the log
+        assert taken >= writes
+
+
+def test_two_vcpus_that_touch_pages_together_find_them_mended_by_the_other() -> None:
+    if os.cpu_count() == 1:
+        pytest.skip("two vCPUs do nothing in the same moment on one CPU")
+    _, stats = run_to_end(LabSpec(workload="race", vcpus=2, count=2000))
+    assert sum(stats[0, vcpu]["pf_spurious"][0] for vcpu in (0, 1)) > 200
+
+
+def test_memory_that_is_taken_from_running_vcpus_flushes_their_translations() -> None:
+    with process.start(LabSpec(workload="drop", vcpus=2, hold_stats_fds=True)) as running:
+        fds = running.stats_fds()
+        running.go()
+        wait_until(lambda: read_stats(fds)[0, None]["remote_tlb_flush"][0] >= 50, "no vCPU is made to flush")
 
 
 def test_statistics_stand_still_once_all_is_done() -> None:

@@ -39,6 +39,8 @@ KVM_EXIT_IOAPIC_EOI = 26
 KVM_EXIT_X86_RDMSR = 29
 KVM_EXIT_X86_WRMSR = 30
 
+KVM_MEM_LOG_DIRTY_PAGES = 1
+
 KVM_IRQCHIP_PIC_MASTER = 0
 KVM_IRQCHIP_IOAPIC = 2
 KVM_IOAPIC_NUM_PINS = 24
@@ -58,6 +60,12 @@ class MemoryRegion(ctypes.Structure):
         ("memory_size", c_uint64),
         ("userspace_addr", c_uint64),
     )
+
+
+class DirtyLog(ctypes.Structure):
+    """struct kvm_dirty_log."""
+
+    _fields_ = (("slot", c_uint32), ("padding1", c_uint32), ("dirty_bitmap", c_uint64))
 
 
 class IrqLevel(ctypes.Structure):
@@ -302,6 +310,7 @@ KVM_GET_VCPU_MMAP_SIZE = _io(0x04)
 KVM_GET_SUPPORTED_CPUID = _sized(_READ | _WRITE, 0x05, None, 8)
 KVM_SET_CPUID2 = _sized(_WRITE, 0x90, None, 8)
 KVM_CREATE_VCPU = _io(0x41)
+KVM_GET_DIRTY_LOG = _sized(_WRITE, 0x42, DirtyLog)
 KVM_SET_USER_MEMORY_REGION = _sized(_WRITE, 0x46, MemoryRegion)
 KVM_SET_TSS_ADDR = _io(0x47)
 KVM_SET_IDENTITY_MAP_ADDR = _sized(_WRITE, 0x48, None, 8)

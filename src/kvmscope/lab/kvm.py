@@ -28,6 +28,7 @@ from .abi import (
     KVM_CREATE_VM,
     KVM_ENABLE_CAP,
     KVM_EXIT_INTR,
+    KVM_GET_DIRTY_LOG,
     KVM_GET_IRQCHIP,
     KVM_GET_PIT2,
     KVM_GET_REGS,
@@ -36,6 +37,7 @@ from .abi import (
     KVM_GET_SUPPORTED_CPUID,
     KVM_GET_VCPU_MMAP_SIZE,
     KVM_IRQ_LINE,
+    KVM_MEM_LOG_DIRTY_PAGES,
     KVM_REINJECT_CONTROL,
     KVM_RUN,
     KVM_SET_CPUID2,
@@ -50,6 +52,7 @@ from .abi import (
     KVM_SIGNAL_MSI,
     ChipState,
     Cpuid,
+    DirtyLog,
     EnableCap,
     Irqchip,
     IrqLevel,
@@ -131,14 +134,25 @@ class Vm(_Closing):
         self.vcpus: list[Vcpu] = []
         self.memory: mmap.mmap | None = None
 
-    def set_memory(self, size_bytes: int) -> mmap.mmap:
-        """Give the guest ``size_bytes`` at address 0, in pages of 4 KiB so that each costs a fault of its own."""
+    def set_memory(self, size_bytes: int, *, log_dirty: bool = False) -> mmap.mmap:
+        """Give the guest ``size_bytes`` at address 0, in pages of 4 KiB so that each costs a fault of its own.
+
+        ``log_dirty`` makes KVM note the pages that the guest writes to, for ``fetch_dirty_log``.
+        """
         memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.memory = memory
-        region = MemoryRegion(memory_size=size_bytes, userspace_addr=_address(memory))
+        flags = KVM_MEM_LOG_DIRTY_PAGES if log_dirty else 0
+        region = MemoryRegion(flags=flags, memory_size=size_bytes, userspace_addr=_address(memory))
         ioctl(self.fd, KVM_SET_USER_MEMORY_REGION, region)
         return memory
+
+    def fetch_dirty_log(self) -> bytes:
+        """One bit for each page: written to since the last call. KVM then waits anew for the first write to each."""
+        assert self.memory is not None
+        words = (c_uint64 * -(-len(self.memory) // PAGE // 64))()
+        ioctl(self.fd, KVM_GET_DIRTY_LOG, DirtyLog(dirty_bitmap=ctypes.addressof(words)))
+        return bytes(words)
 
     def set_intel_pages(self) -> None:
         """Place the pages that Intel's KVM needs before the first vCPU; harmless elsewhere."""

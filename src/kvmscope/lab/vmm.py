@@ -40,6 +40,7 @@ _IMAGE = 0x8000
 _MAILBOXES = 0x10_0000
 _FRESH = 0x80_0000
 _FRESH_PAGES = 1024
+_FEW_PAGES = 16
 _UNBACKED = 0xD000_0000
 _MAILBOX = struct.Struct("<QQQ")
 
@@ -74,7 +75,9 @@ class Machine:
         self.workload = find_workload(spec.workload)
         self.vm = create_vm(api, spec)
         try:
-            self.memory = self.vm.set_memory(_memory_size(self.workload, spec.vcpus))
+            self.memory = self.vm.set_memory(
+                _memory_size(self.workload, spec.vcpus), log_dirty=self.workload.partner is Partner.DIRTY_LOG
+            )
             _fill_memory(self.memory, self.workload.image)
             _wire(self.vm, self.workload, spec)
             self.runners = [_Runner(self, vcpu, place) for place, vcpu in enumerate(self.vm.vcpus)]
@@ -98,8 +101,13 @@ class Machine:
         if self.workload.partner is Partner.TICKS:
             self.vm.start_pit(max(1, min(0xFFFF, self.spec.period_us * _PIT_HZ // 1_000_000)))
         self._going.set()
-        if self.workload.partner is Partner.MESSAGES_UNASKED:
-            self._helpers = [threading.Thread(target=self._send_messages, daemon=True)]
+        work = {
+            Partner.MESSAGES_UNASKED: self._send_messages,
+            Partner.DROPS_UNASKED: self._drop_memory,
+            Partner.SIGNALS_UNASKED: self._send_signals,
+        }.get(self.workload.partner)
+        if work is not None:
+            self._helpers = [threading.Thread(target=work, daemon=True)]
             self._helpers[0].start()
 
     def stop(self) -> None:
@@ -125,12 +133,29 @@ class Machine:
 
     def _send_messages(self) -> None:
         # Each waits until the guest has taken the one before, so that no two merge.
-        while any(runner.state is State.RUNNING for runner in self.runners):
+        while self._is_running:
             sent = False
             for runner in self.runners:
                 sent |= runner.send_message_if_taken()
             if not sent:
                 time.sleep(_POLL_S)
+
+    def _drop_memory(self) -> None:
+        while self._is_running:
+            for place in range(len(self.runners)):
+                self.memory.madvise(mmap.MADV_DONTNEED, _fresh_address(place), _FEW_PAGES * PAGE)
+            time.sleep(self.spec.period_us / 1e6)
+
+    def _send_signals(self) -> None:
+        while self._is_running:
+            for runner in self.runners:
+                if not runner.has_counted:
+                    runner.kick()
+            time.sleep(self.spec.period_us / 1e6)
+
+    @property
+    def _is_running(self) -> bool:
+        return any(runner.state is State.RUNNING for runner in self.runners)
 
 
 class _Runner:
@@ -158,6 +183,10 @@ class _Runner:
     def request_stop(self) -> None:
         self._stopping.set()
         self.vcpu.request_exit()
+        self.kick()
+
+    def kick(self) -> None:
+        """Send a signal that ends the run, if it is in one."""
         # The thread lives until close, so its identity cannot have passed to another.
         if self.state is State.RUNNING and self.thread.ident is not None:
             signal.pthread_kill(self.thread.ident, KICK)
@@ -175,6 +204,11 @@ class _Runner:
             elapsed_s=None if self._started_s is None else end_s - self._started_s,
             error=self._error,
         )
+
+    @property
+    def has_counted(self) -> bool:
+        """Whether its guest's count stands at the target."""
+        return self._mailbox()[0] >= self.machine.spec.target
 
     def send_message_if_taken(self) -> bool:
         """Send one interrupt if the guest has taken all that were sent and is to get more."""
@@ -212,6 +246,7 @@ class _Runner:
 
     def _run(self) -> State:
         run, exits, shared, stopping = self.vcpu.run, self._exits, self.vcpu.state, self._stopping
+        partner = self.machine.workload.partner
         while not stopping.is_set():
             reason = run()
             exits[reason] += 1
@@ -224,15 +259,32 @@ class _Runner:
             elif reason == abi.KVM_EXIT_HLT:
                 if not self.machine.workload.ends:
                     stopping.wait()
-            elif reason not in (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_INTR):
+            elif reason == abi.KVM_EXIT_INTR:
+                if partner is Partner.SIGNALS_UNASKED:
+                    self._write_count(exits[reason])
+            elif reason == abi.KVM_EXIT_INTERNAL_ERROR and partner is Partner.GOING_ON:
+                self._go_on()
+            elif reason != abi.KVM_EXIT_MMIO:
                 raise Unavailable(self._describe(reason))
         return State.STOPPED
+
+    def _go_on(self) -> None:
+        regs = self.vcpu.regs()
+        regs.rip = regs.rbx
+        self.vcpu.set_regs(regs)  # also takes back the exception that KVM had ready for the guest
+
+    def _write_count(self, count: int) -> None:
+        struct.pack_into("<Q", self.machine.memory, _mailbox_address(self.place), min(count, self.machine.spec.target))
 
     def _serve(self) -> None:
         vm = self.machine.vm
         match self.machine.workload.partner:
             case Partner.FRESH_MEMORY:
-                self.machine.memory.madvise(mmap.MADV_DONTNEED, _fresh_address(self.place), _FRESH_PAGES * PAGE)
+                shares = Argument.SHARED_FRESH_ADDRESS in self.machine.workload.arguments
+                start = _shared_address(self.place) if shares else _fresh_address(self.place)
+                self.machine.memory.madvise(mmap.MADV_DONTNEED, start, _FRESH_PAGES * PAGE)
+            case Partner.DIRTY_LOG:
+                vm.fetch_dirty_log()
             case Partner.PIC_LINE:
                 vm.pulse_line(_PIC_INPUT)
             case Partner.IOAPIC_LINE:
@@ -292,8 +344,17 @@ def _fresh_address(place: int) -> int:
     return _FRESH + place * _FRESH_PAGES * PAGE
 
 
+def _shared_address(place: int) -> int:
+    return _fresh_address(place & ~1)
+
+
+def _partner_of(place: int, vcpus: int) -> int:
+    """The other of two; itself for the last of an odd number."""
+    return place ^ 1 if place ^ 1 < vcpus else place
+
+
 def _memory_size(workload: Workload, vcpus: int) -> int:
-    if workload.partner is not Partner.FRESH_MEMORY:
+    if not {Argument.FRESH_ADDRESS, Argument.SHARED_FRESH_ADDRESS} & set(workload.arguments):
         return _FRESH
     size = _fresh_address(vcpus)
     if size > MEMORY_LIMIT:
@@ -336,7 +397,13 @@ def _argument(argument: Argument, spec: LabSpec, place: int) -> int:
         Argument.UNBACKED_ADDRESS: _UNBACKED + place * PAGE,
         Argument.FRESH_ADDRESS: _fresh_address(place),
         Argument.FRESH_PAGES: _FRESH_PAGES,
+        Argument.FEW_PAGES: _FEW_PAGES,
+        Argument.SHARED_FRESH_ADDRESS: _shared_address(place),
+        Argument.PARTNER_MAILBOX: _mailbox_address(_partner_of(place, spec.vcpus)),
+        Argument.TABLE_ENTRY: _DIRECTORIES + PAGE + 8 * place % PAGE,
+        Argument.MAPPED_ADDRESS: (1 << 30) + (place << 21) % (1 << 30),
         Argument.PERIOD_NS: spec.period_us * 1000,  # KVM's local APIC timer counts nanoseconds
+        Argument.FIVE_PERIODS_NS: 5 * spec.period_us * 1000,
     }[argument]
 
 

@@ -37,7 +37,7 @@ class Pit(Enum):
 
 
 class Partner(Enum):
-    """What the VMM does for the guest: when it asks for it (the first row), or by itself."""
+    """What the VMM does for the guest: when it asks for it, or by itself where it says "unasked"."""
 
     NONE = "none"
     FRESH_MEMORY = "fresh memory"
@@ -46,6 +46,10 @@ class Partner(Enum):
     MESSAGE = "message"
     MESSAGES_UNASKED = "messages unasked"
     TICKS = "ticks"
+    DIRTY_LOG = "dirty log"
+    DROPS_UNASKED = "drops unasked"
+    SIGNALS_UNASKED = "signals unasked"
+    GOING_ON = "going on"
 
 
 class Argument(Enum):
@@ -56,7 +60,13 @@ class Argument(Enum):
     UNBACKED_ADDRESS = "unbacked address"
     FRESH_ADDRESS = "fresh address"
     FRESH_PAGES = "fresh pages"
+    FEW_PAGES = "a few of them"
+    SHARED_FRESH_ADDRESS = "fresh address that two vCPUs share"
+    PARTNER_MAILBOX = "mailbox of the other of two vCPUs"
+    TABLE_ENTRY = "entry of its page tables"
+    MAPPED_ADDRESS = "address that the entry maps"
     PERIOD_NS = "period"
+    FIVE_PERIODS_NS = "five periods"
 
 
 class Engine(Enum):
@@ -69,6 +79,7 @@ class Engine(Enum):
 
 
 HARDWARE = frozenset({Engine.HARDWARE, Engine.HARDWARE_APICV, Engine.FORCED_AVIC})
+_PVM = frozenset({Engine.PVM})
 SOFTWARE_INJECTION = frozenset({Engine.HARDWARE, Engine.PVM})
 EVERYWHERE = frozenset(Engine)
 _COLLECTIVE = {EVERYWHERE: "all", HARDWARE: "hardware", SOFTWARE_INJECTION: "hardware without APICv, kvm_pvm"}
@@ -116,7 +127,8 @@ class Expectation:
 class Workload:
     """One thing that a guest does. ``irqchips`` are those that it works with, the first being the default.
 
-    ``by_apic``: its interrupts come through the local APIC, which APICv accelerates.
+    ``by_apic``: its interrupts come through the local APIC, which APICv accelerates. ``engines``: those on which it
+    comes to its end.
     """
 
     name: str
@@ -131,9 +143,12 @@ class Workload:
     max_vcpus: int | None = None
     by_apic: bool = False
     ends: bool = True
+    engines: frozenset[Engine] = EVERYWHERE
 
     def ends_on(self, engine: Engine | None) -> bool:
         """Whether it comes to its end there: where AVIC is forced on, nothing delivers what goes through the APIC."""
+        if engine is not None and engine not in self.engines:
+            return False
         return self.ends and not (self.by_apic and engine is Engine.FORCED_AVIC)
 
     @property
@@ -146,6 +161,15 @@ def _exactly(stat: str, per: float, plus: float, reason: str, engines: frozenset
     return Expectation(stat, Bound(per, plus), Bound(per, plus), reason, engines)
 
 
+def _once_a_page(stat: str, reason: str) -> tuple[Expectation, Expectation]:
+    """Of pages that are watched for writes: once each; never again where the processor itself keeps the log (PML)."""
+    most = Bound(1.05, 32)
+    return (
+        Expectation(stat, Bound(1), most, reason, _PVM),
+        Expectation(stat, Bound(0), most, f"{reason}; with Intel's PML only the first time", HARDWARE),
+    )
+
+
 def _returns(plus: int) -> Expectation:
     return _exactly("fpu_reload", 1, plus, "KVM_RUN returns once for each, and once for the guest's last word")
 
@@ -156,7 +180,7 @@ _PORT_PVM = _exactly(
     0,
     0,
     "kvm_pvm decodes port writes in KVM's instruction emulator, which goes past the handler that counts",
-    frozenset({Engine.PVM}),
+    _PVM,
 )
 _PORTS = (_PORT_HARDWARE, _PORT_PVM)
 _LAST_WORD = (
@@ -169,7 +193,7 @@ _NATIVE = _exactly(
     1,
     1,
     "kvm_pvm runs level 3 natively and emulates what exits: each of these, and the guest's last word",
-    frozenset({Engine.PVM}),
+    _PVM,
 )
 _EXITS = Expectation("exits", Bound(1), None, "one for each; the host's own interrupts add some")
 
@@ -203,6 +227,14 @@ _EXTINT_INJECTED = Expectation(
     "before entry, and counts both (req_event moves along, exits do not); 7.3 and kvm_pvm do not",
 )
 _HALTS = _exactly("halt_exits", 1, 0, "one for each HLT")
+_SLEPT = Expectation(
+    "halt_wakeup",
+    Bound(0),
+    Bound(1.1, 16),
+    "one for each halt that slept; a poll that succeeds or a timer that is early saves the sleep, and a wake for "
+    "another reason counts too",
+)
+_NO_MMIO = _exactly("mmio_exits", 0, 0, "memory backs every address that it touches")
 _NO_INTERRUPT = _exactly("irq_injections", 0, 0, "nothing interrupts this guest")
 
 _WITH_APIC = (Irqchip.FULL, Irqchip.SPLIT)
@@ -231,7 +263,7 @@ _ALL = (
         (
             Expectation("pf_taken", Bound(1), Bound(1.05, 32), "one a page; the guest's own code and tables fault too"),
             Expectation("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is mended by mapping a page"),
-            _exactly("mmio_exits", 0, 0, "memory backs every address that it touches"),
+            _NO_MMIO,
         ),
         level=3,
         arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
@@ -243,13 +275,7 @@ _ALL = (
         "halt",
         (
             _HALTS,
-            Expectation(
-                "halt_wakeup",
-                Bound(0),
-                Bound(1.1, 16),
-                "one for each halt that slept; a poll that succeeds or a timer that is early saves the sleep, and a "
-                "wake for another reason counts too",
-            ),
+            _SLEPT,
             *_INJECTED,
             *_LAST_WORD,
         ),
@@ -345,6 +371,135 @@ _ALL = (
         (*_INJECTED, *_LAST_WORD),
         irqchips=_WITH_APIC,
         by_apic=True,
+    ),
+    Workload(
+        "uneven",
+        "halts until its own local APIC timer wakes it: twice after one period, then after five",
+        "uneven",
+        (
+            _HALTS,
+            _SLEPT,
+            *_INJECTED,
+            *_LAST_WORD,
+        ),
+        arguments=(Argument.PERIOD_NS, Argument.FIVE_PERIODS_NS),
+        irqchips=_WITH_APIC,
+        by_apic=True,
+    ),
+    Workload(
+        "dirty",
+        "writes to a page that its VMM has asked KVM to watch for writes",
+        "fault",
+        (
+            *_once_a_page("pf_taken", "one a page; the guest's own code and tables fault too"),
+            *_once_a_page("pf_fixed", "each of those faults is mended by letting the page be written"),
+            Expectation(
+                "pf_fast",
+                Bound(0),
+                Bound(1.05, 32),
+                "only a page that was mapped before, and only where no guest's page tables are shadowed, needs no lock",
+                HARDWARE,
+            ),
+            _exactly("pf_fast", 0, 0, "where page tables are shadowed, no fault is mended without the lock", _PVM),
+            _NO_MMIO,
+        ),
+        level=3,
+        arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
+        partner=Partner.DIRTY_LOG,
+    ),
+    Workload(
+        "race",
+        "writes to a page that nobody has touched, in the same moment as another vCPU",
+        "race",
+        (
+            Expectation("pf_taken", Bound(0), Bound(1.05, 32), "one a page, unless the other was first by far"),
+            Expectation("pf_spurious", Bound(0), Bound(1.05, 32), "those that the other has mended meanwhile"),
+            _NO_MMIO,
+        ),
+        level=3,
+        arguments=(Argument.SHARED_FRESH_ADDRESS, Argument.PARTNER_MAILBOX),
+        partner=Partner.FRESH_MEMORY,
+    ),
+    Workload(
+        "drop",
+        "writes to one of a few pages, which its VMM takes away and gives back meanwhile",
+        "touch",
+        (
+            Expectation("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each time that a page was gone"),
+            _NO_MMIO,
+            _NO_INTERRUPT,
+        ),
+        level=3,
+        arguments=(Argument.FRESH_ADDRESS, Argument.FEW_PAGES),
+        partner=Partner.DROPS_UNASKED,
+    ),
+    Workload(
+        "retable",
+        "changes an entry of its own page tables and reads through it",
+        "retable",
+        (
+            Expectation(
+                "pf_emulate",
+                Bound(1),
+                Bound(1.05, 32),
+                "page tables that are shadowed may not be written; KVM writes in the guest's place",
+                _PVM,
+            ),
+            Expectation("pf_taken", Bound(2), Bound(2.1, 64), "one for the write, one for what it unmapped", _PVM),
+            Expectation("pf_taken", Bound(0), Bound(0, 64), "page tables are the guest's own affair", HARDWARE),
+            _NO_MMIO,
+        ),
+        level=3,
+        arguments=(Argument.TABLE_ENTRY, Argument.MAPPED_ADDRESS),
+    ),
+    Workload(
+        "kicked",
+        "spins while signals of its VMM end its runs",
+        "await",
+        (
+            Expectation(
+                "signal_exits",
+                Bound(1),
+                Bound(1, 2),
+                "one for each; another can come before the guest has seen the last",
+            ),
+            Expectation("fpu_reload", Bound(1, 1), Bound(1, 3), "KVM_RUN returns once for each, and for the last word"),
+            _NO_INTERRUPT,
+        ),
+        level=3,
+        partner=Partner.SIGNALS_UNASKED,
+    ),
+    Workload(
+        "yield",
+        "asks KVM to run another vCPU in its place, which is itself",
+        "yield",
+        (
+            _exactly("directed_yield_attempted", 1, 0, "one for each", HARDWARE),
+            _exactly("directed_yield_successful", 0, 0, "a vCPU cannot give its time to itself", HARDWARE),
+            _exactly("hypercalls", 1, 0, "one for each", HARDWARE),
+            _exactly(
+                "directed_yield_attempted",
+                0,
+                0,
+                "kvm_pvm emulates the call as a change of the instruction, and so for ever: it never ends there",
+                _PVM,
+            ),
+        ),
+        irqchips=_WITH_APIC,
+        engines=HARDWARE,
+    ),
+    Workload(
+        "undecodable",
+        "reads from an address without memory by an instruction that KVM's emulator lacks",
+        "undecodable",
+        (
+            _exactly("insn_emulation_fail", 1, 0, "one for each; only here and where kvm_pvm halts is it not 0"),
+            _exactly("mmio_exits", 0, 0, "KVM gives up before it reads"),
+            _returns(1),
+            _NO_INTERRUPT,
+        ),
+        arguments=(Argument.UNBACKED_ADDRESS, Argument.ZERO),
+        partner=Partner.GOING_ON,
     ),
     Workload(
         "spin",

@@ -12,6 +12,8 @@
 .set PORT_DONE, 0x11            # the guest has done all that it was to do
 .set PORT_REQUEST, 0x12         # the VMM is to do the workload's other half before the guest goes on
 
+.set FRESH_PAGES, 1024          # that each vCPU has, or two have in common
+
 .set VECTOR_TIMER, 0x40         # also the base of the PIC, so that its input 0, the PIT, comes here
 .set VECTOR_LINE, 0x41          # input 1 of the PIC, IOAPIC, message interrupts
 .set VECTOR_IPI, 0x42
