@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..sample import I64Array, Sample, U64Array, Vcpus
+from ..sample import Block, I64Array, Sample, U64Array, Vcpus
 from ..schema import Descriptor, Kind, Scope
 
 F64Array: TypeAlias = npt.NDArray[np.float64]
@@ -59,6 +59,20 @@ class Column:
         return _with_nan(numbers, ~self.known)
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """By how much one count of every subject moved: ``words`` of shape (n,), or (n, size) for a histogram.
+
+    Where ``known`` is false it is not known, and the words mean nothing; where ``is_reset`` is true the reason is that
+    the count went down.
+    """
+
+    descriptor: Descriptor
+    words: U64Array
+    known: BoolArray
+    is_reset: BoolArray
+
+
 def find_column(
     sample: Sample, provider: str, scope: Scope, name: str, *, like: Descriptor | None = None
 ) -> Column | None:
@@ -68,9 +82,10 @@ def find_column(
     the first: the numbers of the others are of something else.
     """
     found: Column | None = None
-    for block in sample.blocks_of(scope):
-        if block.schema.provider != provider or name not in block.schema:
-            continue
+    blocks = [b for b in sample.blocks_of(scope) if b.schema.provider == provider and name in b.schema]
+    if len(blocks) == 1 and len(blocks[0].rows) == _count(sample, scope):
+        return _whole_column(blocks[0], name) if like is None or _agree(blocks[0].schema[name], like) else None
+    for block in blocks:
         descriptor = block.schema[name]
         like = like or descriptor
         if not _agree(descriptor, like):
@@ -83,6 +98,16 @@ def find_column(
         found.words[block.rows] = column
         found.known[block.rows] = True
     return found
+
+
+def _whole_column(block: Block, name: str) -> Column:
+    """The column of a block that has every subject: a copy of single words, which lie far apart; a view of many."""
+    words = block.column(name)
+    return Column(
+        block.schema[name],
+        np.ascontiguousarray(words) if words.ndim == 1 else words,
+        np.ones(len(words), dtype=np.bool_),
+    )
 
 
 class Window:
@@ -100,6 +125,7 @@ class Window:
         self.previous = previous
         self.current = current
         self.interval_s = (current.monotonic_ns - previous.monotonic_ns) / 1e9
+        self._movements: dict[tuple[str, Scope, str], Movement | None] = {}
 
     def came(self, scope: Scope) -> I64Array:
         """Rows of the current sample's subjects that the previous sample has not got."""
@@ -127,16 +153,31 @@ class Window:
 
     def delta(self, provider: str, scope: Scope, name: str) -> F64Array:
         """By how much a count moved: shape (n,), or (n, size) for a histogram. Raises UsageError if it is none."""
+        moved = self.movement(provider, scope, name)
+        if moved is None:
+            return self._unknown(scope)
+        return _with_nan(moved.words.astype(np.float64), ~moved.known)
+
+    def movement(self, provider: str, scope: Scope, name: str) -> Movement | None:
+        """``delta`` in whole numbers; None if no subject of the current sample has the stat. Worked out once."""
+        key = (provider, scope, name)
+        if key not in self._movements:
+            self._movements[key] = self._movement(*key)
+        return self._movements[key]
+
+    def _movement(self, provider: str, scope: Scope, name: str) -> Movement | None:
         column = find_column(self.current, provider, scope, name)
         if column is None:
-            return self._unknown(scope)
+            return None
         _check_counts(column.descriptor)
         before = find_column(self.previous, provider, scope, name, like=column.descriptor)
         if before is None:
-            return _with_nan(column.words.astype(np.float64), np.ones(len(column.words), dtype=np.bool_))
+            nowhere = np.zeros(len(column.words), dtype=np.bool_)
+            return Movement(column.descriptor, column.words, nowhere, nowhere)
         words, known = self._align(before, scope)
-        known &= column.known & ~_went_down(column.words, words)
-        return _with_nan((column.words - words).astype(np.float64), ~known)
+        known = known & column.known
+        is_reset = known & _went_down(column.words, words)
+        return Movement(column.descriptor, column.words - words, known & ~is_reset, is_reset)
 
     def rate(self, provider: str, scope: Scope, name: str) -> F64Array:
         """``delta`` a second."""
@@ -155,19 +196,29 @@ class Window:
         return tuple(Reset(*stat, rows) for stat, rows in found if rows)
 
     def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
-        column = find_column(self.current, provider, scope, name)
-        before = column and find_column(self.previous, provider, scope, name, like=column.descriptor)
-        if column is None or before is None:
-            return ()
-        words, known = self._align(before, scope)
-        return tuple(np.flatnonzero(known & column.known & _went_down(column.words, words)).tolist())
+        moved = self.movement(provider, scope, name)
+        return () if moved is None else tuple(np.flatnonzero(moved.is_reset).tolist())
 
     def _align(self, before: Column, scope: Scope) -> tuple[U64Array, BoolArray]:
         """A column of the previous sample in the order of the current one, and where it is known."""
         rows = self.previous_rows(scope)
+        if self._is_unchanged(scope):
+            return before.words, before.known
         if len(before.words) == 0:
             return np.zeros((len(rows), *before.words.shape[1:]), dtype=np.uint64), np.zeros(len(rows), dtype=np.bool_)
         return before.words[rows], before.known[rows] & (rows != _NOT_THERE)
+
+    def _is_unchanged(self, scope: Scope) -> bool:
+        """Whether both samples have the same subjects in the same order."""
+        return self._same_vms if scope is Scope.VM else self._same_vcpus
+
+    @cached_property
+    def _same_vms(self) -> bool:
+        return _is_counting(self._previous_vms, len(self.previous.vms))
+
+    @cached_property
+    def _same_vcpus(self) -> bool:
+        return _is_counting(self._previous_vcpus, len(self.previous.vcpus))
 
     @cached_property
     def _previous_vms(self) -> I64Array:
@@ -202,8 +253,15 @@ def _match(now: U64Array | I64Array, before: U64Array | I64Array) -> I64Array:
     return np.where(before[place] == now, place, _NOT_THERE).astype(np.int64)
 
 
+def _is_counting(rows: I64Array, count: int) -> bool:
+    """Whether rows are 0, 1, 2 … count - 1."""
+    return len(rows) == count and np.array_equal(rows, np.arange(count))
+
+
 def _went_down(now: U64Array, before: U64Array) -> BoolArray:
     down = now < before
+    if not down.any():
+        return np.zeros(len(down), dtype=np.bool_)
     return np.asarray(down.any(axis=tuple(range(1, down.ndim))))
 
 
