@@ -72,9 +72,10 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
 }
 """Every source by name."""
 
-GROUPS = ("apicv", "apic")
+GROUPS = ("apicv", "apic", "exits")
 """Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts; ``apic``
-reads the registers of each vCPU's local APIC (what is pinned has them anyway)."""
+reads the registers of each vCPU's local APIC (what is pinned has them anyway); ``exits`` counts and times the exits of
+each vCPU by reason."""
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,

@@ -133,15 +133,6 @@ static __always_inline void count_from_anywhere(u64 vcpu, u32 word)
 		__sync_fetch_and_add(counter, 1);
 }
 
-/* The vCPU that the current thread has loaded; 0 if none. */
-static __always_inline u64 loaded_vcpu(void)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
-	u64 link = (u64)task->preempt_notifiers.first;
-
-	return link ? link - bpf_core_field_offset(struct kvm_vcpu, preempt_notifier.link) : 0;
-}
-
 /* -- state: who is inhibited, and since when ----------------------------------------------------------------------- */
 
 /* Edges are taken from the word, since the kernel also tells of changes that change nothing, and since two hooks can

@@ -116,10 +116,14 @@ class Arena:
 
     def features(self) -> Feature:
         """What this kernel has to be read. Raises Overflow if the host has no room in the arrays."""
-        header = self._run()
+        header = self.header()
         if SnapshotFlag.OVERFLOW in header.flags:
             raise Overflow(header, self._layout)
         return header.features
+
+    def header(self) -> SnapshotHeader:
+        """Of one run: how many VMs and vCPUs there are, among others."""
+        return self._run()
 
     def read(self) -> Run:
         """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""

@@ -7,14 +7,14 @@ Source: include/uapi/linux/btf.h (struct btf_type, struct btf_enum).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .libbpf import library
 
 _BTF_FOLDER = Path("/sys/kernel/btf")
-_KIND_ENUM, _KIND_FUNC = 6, 12
+_KIND_ENUM, _KIND_TYPEDEF, _KIND_FUNC = 6, 8, 12
 
 
 class _Type(ctypes.Structure):
@@ -36,12 +36,23 @@ def read_enum(name: str, *, module: str) -> dict[str, int]:
 
 def find_functions(names: Iterable[str], *, modules: Iterable[str]) -> frozenset[str]:
     """Those of ``names`` that are functions of one of ``modules`` (or of vmlinux where one is built in)."""
+    return _those_with(names, modules, lambda btf, name: _find(btf, name, _KIND_FUNC) > 0)
+
+
+def find_tracepoints(names: Iterable[str], *, modules: Iterable[str]) -> frozenset[str]:
+    """The same of tracepoints, by the type that each has for BPF programs (include/trace/bpf_probe.h)."""
+    return _those_with(names, modules, lambda btf, name: _find(btf, f"btf_trace_{name}", _KIND_TYPEDEF) > 0)
+
+
+def _those_with(
+    names: Iterable[str], modules: Iterable[str], has: Callable[[ctypes.c_void_p, str], bool]
+) -> frozenset[str]:
     wanted = tuple(names)
     found: set[str] = set()
     for module in modules:
         with _open(module) as btf:
             if btf:
-                found.update(name for name in wanted if _find(btf, name, _KIND_FUNC) > 0)
+                found.update(name for name in wanted if has(btf, name))
     return frozenset(found)
 
 

@@ -117,6 +117,15 @@ struct kvm_vcpu {
 	struct kvm_vcpu_stat stat;
 };
 
+/* -- why a vCPU left the guest --------------------------------------------------------------------------------------- */
+union vmx_exit_reason { u32 full; };
+struct vcpu_vt { union vmx_exit_reason exit_reason; };
+struct vcpu_vmx { union vmx_exit_reason exit_reason; };		 /* up to 6.15 */
+struct vcpu_vmx___6_16 { struct kvm_vcpu vcpu; struct vcpu_vt vt; }; /* and in struct vcpu_tdx, at the same place */
+struct vmcb_control_area { u32 exit_code; };
+struct vmcb { struct vmcb_control_area control; };
+struct vcpu_svm { struct vmcb *vmcb; };
+
 #pragma clang attribute pop
 
 /* The context of an iterator over the elements of a map (include/linux/bpf.h, bpf_iter__bpf_map_elem). */

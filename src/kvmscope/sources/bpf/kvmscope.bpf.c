@@ -13,6 +13,7 @@
  * through the whole copy; if not, its records are dropped. Every pointer is followed by a read that cannot fault.
  */
 #include "kernel.h"
+#include "identity.h"
 #include "snapshot.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -98,15 +99,6 @@ struct walk {
 /* Where the kernel's stat structure goes in a record that has so many words of events if the group is attached. */
 #define stat_after(record, event_words) ((record)->more + (config.groups & GROUP_APICV ? event_words : 0))
 
-/* The value of one member, or zero where it cannot be read. `base` is evaluated outside of the relocated expression. */
-#define read_member(type, base, member)                                                                                \
-	({                                                                                                             \
-		type *base_ = (type *)(base);                                                                          \
-		typeof(base_->member) value_ = 0;                                                                      \
-		bpf_core_read(&value_, sizeof(value_), &base_->member);                                                \
-		value_;                                                                                                \
-	})
-
 #include "apicv_events.h"
 
 static u64 upid_at(u64 pid, u32 level)
@@ -141,40 +133,6 @@ static s32 pid_number(struct walk *walk, u64 pid)
 			       (u64)read_member(struct upid, place, ns) != walk->ns))
 		return 0;
 	return read_member(struct upid, place, nr);
-}
-
-static u64 mix(u64 x)
-{
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
-/* The inode of the VM's debugfs directory, whose number and time of creation no other VM has; 0 with debugfs=off. */
-static u64 birth_inode(u64 kvm)
-{
-	u64 dentry = (u64)read_member(struct kvm, kvm, debugfs_dentry);
-
-	return dentry ? (u64)read_member(struct dentry, dentry, d_inode) : 0;
-}
-
-static u64 birth_time(u64 inode)
-{
-	struct timespec64 ctime = {};
-
-	if (bpf_core_field_exists(struct inode, i_ctime_sec))
-		return read_member(struct inode, inode, i_ctime_sec) * 1000000000ULL +
-		       read_member(struct inode, inode, i_ctime_nsec);
-	if (bpf_core_field_exists(struct inode___6_6, __i_ctime))
-		bpf_core_read(&ctime, sizeof(ctime), &((struct inode___6_6 *)inode)->__i_ctime);
-	else if (bpf_core_field_exists(struct inode___5_0, i_ctime))
-		bpf_core_read(&ctime, sizeof(ctime), &((struct inode___5_0 *)inode)->i_ctime);
-	return ctime.tv_sec * 1000000000ULL + ctime.tv_nsec;
-}
-
-static u64 identity(u64 kvm, u64 created_ns, u64 number)
-{
-	return mix(mix(mix(kvm ^ config.secret[0]) + created_ns) + number + config.secret[1]);
 }
 
 /* Whether the notifier at `node` is the one inside a struct kvm of this process: the structure around it would have to
@@ -379,7 +337,7 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	if (record) {
 		bpf_probe_read_kernel(stat_after(record, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
 				      (void *)(kvm + bpf_core_field_offset(struct kvm, stat)));
-		record->id = walk->id = identity(kvm, created_ns, number);
+		record->id = walk->id = identity(kvm, created_ns, number, config.secret);
 		record->created_ns = created_ns;
 		record->pid = walk->pid;
 		record->first_vcpu = before;

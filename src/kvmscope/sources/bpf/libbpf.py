@@ -164,11 +164,45 @@ def pin(fd: int, path: Path) -> None:
 
 def freeze(fd: int) -> None:
     """From now on only the program can write to a map: no process, by no fd and no mapping."""
-    result = library().bpf_map_freeze(fd)
+    _check(library().bpf_map_freeze(fd), "a BPF map could not be frozen")
+
+
+def _check(result: int, what: str) -> None:
     if result:
-        raise SourceError(f"a BPF map could not be frozen: {os.strerror(-result)}", errno=-result)
+        raise SourceError(f"{what}: {os.strerror(-result)}", errno=-result)
 
 
+def create_array(name: str, data: bytes) -> int:
+    """An array of one element, filled and frozen; the fd may be closed once it is pinned."""
+    lib, key = library(), ctypes.c_uint32(0)
+    fd = int(lib.bpf_map_create(_MAP_TYPE_ARRAY, name.encode(), ctypes.sizeof(key), len(data), 1, None))
+    if fd < 0:
+        raise _explain(-fd, [])
+    try:
+        _check(
+            lib.bpf_map_update_elem(fd, ctypes.byref(key), data, ctypes.c_uint64(0)), "a BPF map could not be written"
+        )
+        freeze(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_array(path: Path, size: int) -> bytes:
+    """The one element of a pinned array, of ``size`` bytes. Raises OSError."""
+    fd = open_pinned_map(path)
+    try:
+        key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
+        result = library().bpf_map_lookup_elem(fd, ctypes.byref(key), value)
+        if result:
+            raise OSError(-result, os.strerror(-result), str(path))
+        return value.raw
+    finally:
+        os.close(fd)
+
+
+_MAP_TYPE_ARRAY = 2
 _BPF_OBJ_GET = 7
 _SYSCALL_BPF: Mapping[str, int] = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,8 @@ from ..kvm_schema import KvmSchemas, read_kvm_schemas
 from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 from .group import Hooks, choose_hooks, programs
+from .groups import PLANS, loaded
+from .groups.base import Group
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
@@ -87,7 +90,8 @@ class BpfSource:
     """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once.
 
     ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open. With either
-    "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC.
+    "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC. Every other group (see
+    ``groups.PLANS``) is an object of its own, loaded as long as this is open.
     """
 
     name = "bpf"
@@ -96,7 +100,8 @@ class BpfSource:
         self._schemas = read_kvm_schemas()
         self._is_svm = runs_on_svm()
         self.hooks = choose_hooks(is_svm=self._is_svm) if "apicv" in groups else None
-        self._reads_apic = bool(groups)
+        self._reads_apic = "apicv" in groups or "apic" in groups
+        self._groups: list[Group] = []
         self._secret = secrets.token_bytes(16)
         self._program = self._load(*_GROUP_ROOM if self.hooks else _FIRST_ROOM)
         try:
@@ -104,21 +109,27 @@ class BpfSource:
             self._samples = Samples(
                 self.name, self._schemas, read_reasons(), features, hooks=self.hooks, registers=self._reads_apic
             )
+            self._open_groups(groups)
         except BaseException:
             self.close()
             raise
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        return self._samples.schemas
+        return self._samples.schemas + _schemas_of(self._groups)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Those that are objects of their own."""
+        return tuple(self._groups)
 
     def read(self) -> Sample:
         """Every VM and vCPU of the host. Raises SourceError."""
         try:
-            return self._read()
+            return with_groups(self._read(), self._groups)
         except Overflow as overflow:
             self._grow(overflow)
-            return self._read()
+            return with_groups(self._read(), self._groups)
 
     @property
     def program(self) -> Program:
@@ -126,7 +137,17 @@ class BpfSource:
         return self._program
 
     def close(self) -> None:
+        for group in self._groups:
+            group.close()
         self._program.close()
+
+    def _open_groups(self, names: Sequence[str]) -> None:
+        wanted = [name for name in dict.fromkeys(names) if name in PLANS]
+        if not wanted:
+            return
+        here = self._program.arena.header()
+        for name in wanted:
+            self._groups.append(loaded.open_group(name, secret=self._secret, vms=here.vms, vcpus=here.vcpus))
 
     def _features(self) -> Feature:
         """By a first run, which also sets the group's clocks going: durations start from the state as it is now."""
@@ -216,6 +237,22 @@ class PinnedSource:
         except Overflow as overflow:
             raise _attach_larger(overflow) from overflow
         return self._samples.make(taken_ns, run)
+
+
+def with_groups(sample: Sample, groups: Iterable[Group]) -> Sample:
+    """The sample with what these groups have counted."""
+    parts = [group.read(sample) for group in groups]
+    if not parts:
+        return sample
+    return replace(
+        sample,
+        blocks=(*sample.blocks, *(block for part in parts for block in part.blocks)),
+        gaps=(*sample.gaps, *(gap for part in parts for gap in part.gaps)),
+    )
+
+
+def _schemas_of(groups: Iterable[Group]) -> tuple[Schema, ...]:
+    return tuple(schema for group in groups for schema in group.schemas)
 
 
 class Samples:

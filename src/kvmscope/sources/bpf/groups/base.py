@@ -1,0 +1,135 @@
+"""What a group is: a plan of what to load, the shape of what it leaves in memory, and what that costs.
+
+Values alone; nothing here touches the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ....sample import Block, Gap, Sample
+from ....schema import Schema, Scope
+
+WHO_SIZE = 64
+"""``struct who``: what each slot needs besides its counts."""
+_LEAST_ROOM = {Scope.VM: 64, Scope.VCPU: 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a group takes. Sizes are those of the kernel's memory that it holds; events cost time besides."""
+
+    scope: Scope
+    stats: int
+    words: int
+    """u64 words of one subject."""
+    room: int
+    """Subjects that there is memory for."""
+
+    @property
+    def bytes_per_subject(self) -> int:
+        return 8 * self.words + WHO_SIZE
+
+    @property
+    def bytes_per_vm(self) -> int:
+        return self.bytes_per_subject if self.scope is Scope.VM else 0
+
+    @property
+    def bytes_per_vcpu(self) -> int:
+        return self.bytes_per_subject if self.scope is Scope.VCPU else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Held for as long as the group is attached, used or not."""
+        return self.room * self.bytes_per_subject
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a reader must know of a group's arrays; the same whether it loaded the group or found it pinned."""
+
+    name: str
+    schema: Schema
+    """Of one slot: the rows of ``struct row`` one after the other. A group has one scope."""
+    slots: int
+    silent: str = ""
+    """Why the events of this group may never come on this kernel; "" if they are known to come."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """Stats that this kernel does not let be counted, each with the reason; they have no descriptor."""
+
+    @property
+    def cost(self) -> Cost:
+        schema = self.schema
+        return Cost(schema.scope, len(schema.descriptors), schema.words, self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to load for a group on this kernel."""
+
+    name: str
+    """Also that of its provider and, with ``.bpf.o``, of its object."""
+    schema: Schema
+    rows: int
+    """``struct row`` of a subject, of schema.data_size / rows bytes each."""
+    programs: Mapping[str, str | None]
+    """The programs of the object that are wanted -> the function to attach to, None if the object says it itself."""
+    constants: bytes = b""
+    """``struct constants`` of the object."""
+    silent: str = ""
+    missing: tuple[tuple[str, str], ...] = ()
+    maps: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
+    """(value_size or None, max_entries) of maps of the group's own."""
+
+    def shape(self, subjects: int) -> Shape:
+        """With room for twice as many subjects as there are, since more may come."""
+        slots = max(_LEAST_ROOM[self.schema.scope], 2 * subjects)
+        return Shape(self.name, self.schema, slots, self.silent, self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one group adds to a sample."""
+
+    blocks: tuple[Block, ...]
+    gaps: tuple[Gap, ...]
+
+
+class Group(Protocol):
+    """A group that counts. Must be closed; what was loaded for it alone is then gone."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """Of the blocks that ``read`` can give."""
+
+    @property
+    def cost(self) -> Cost | None:
+        """None if it holds nothing."""
+
+    def read(self, sample: Sample) -> Part:
+        """What was counted, for the subjects of a sample of the same ids. A subject of which that is not known has no
+        row, and a gap says why."""
+
+    def close(self) -> None: ...
+
+
+class AbsentGroup:
+    """A group that was asked for and cannot be had: a gap with the reason in each sample."""
+
+    cost = None
+    schemas: tuple[Schema, ...] = ()
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self._gap = Gap(reason, provider=name)
+
+    def read(self, sample: Sample) -> Part:
+        return Part((), (self._gap,))
+
+    def close(self) -> None:
+        """There is nothing."""

@@ -1,0 +1,87 @@
+"""Group ``exits``: per vCPU and exit reason how often, how long in all, and a histogram of how long.
+
+An exit is what tracepoint kvm_exit tells of, its time that until the next kvm_entry of the vCPU, in the VMM and asleep
+included. Each reason that the architecture has a name for has a row of its own; the rest count as ``other``.
+Programs: exits.bpf.c. Names and numbers: catalog/exit_reasons.toml.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from ....catalog.exit_reasons import ReasonTable, reasons
+from ....errors import Unavailable
+from ....schema import Descriptor, Kind, Schema, Scope, Unit
+from .base import Plan
+from .kernel import Isa, KernelFacts
+
+NAME = "exits"
+OTHER = "other"
+_BUCKETS = 32
+_ROW_SIZE = 8 * (2 + _BUCKETS)
+_PLACES = 2048
+_LAST_BEFORE_NEGATIVE = 2031
+_ARM_EXCEPTIONS = 64
+_EXCEPTION = "exception_"
+
+
+def plan(kernel: KernelFacts) -> Plan:
+    """What to load. Raises Unavailable on a kernel without the tracepoints."""
+    tracepoints = "kvm_exit", "kvm_entry"
+    if lacking := set(tracepoints) - kernel.has_tracepoints(tracepoints):
+        raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}")
+    names = _names(kernel.isa)
+    suffix = "arm64" if kernel.isa is Isa.ARM64 else "x86"
+    return Plan(
+        NAME,
+        schema_of(tuple(names.values())),
+        rows=len(names) + 1,
+        programs={f"exit_{suffix}": None, f"entry_{suffix}": None},
+        constants=_constants(kernel.isa, tuple(names)),
+        silent="" if kernel.isa is not Isa.UNKNOWN else _SILENT.format(vendor=kernel.vendor),
+    )
+
+
+_SILENT = "no exit was seen so far: {vendor}, which runs the VMs here, may not tell of any (tracepoint kvm_exit)"
+
+
+def schema_of(names: tuple[str, ...]) -> Schema:
+    """The stats for these reasons and ``other``, in this order."""
+    found = [descriptor for row, name in enumerate((*names, OTHER)) for descriptor in _descriptors(row, name)]
+    return Schema(NAME, Scope.VCPU, tuple(found), _ROW_SIZE * (len(names) + 1))
+
+
+def _descriptors(row: int, name: str) -> Iterator[Descriptor]:
+    at = row * _ROW_SIZE
+    stat = f"exit_{name}"
+    yield Descriptor(stat, Kind.CUMULATIVE, offset=at)
+    yield Descriptor(f"{stat}_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at + 8)
+    yield Descriptor(f"{stat}_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=at + 16)
+
+
+def _names(isa: Isa) -> Mapping[int, str]:
+    """Reason as exits.bpf.c reads it -> name, of those that it can tell."""
+    if isa is Isa.UNKNOWN:
+        return {}
+    if isa is Isa.ARM64:
+        traps = reasons(ReasonTable.ARM64)
+        others = {_ARM_EXCEPTIONS + (n & 63): name for n, name in reasons(ReasonTable.ARM64_EXCEPTION).items()}
+        return {**traps, **{n: _EXCEPTION + name if name in traps.values() else name for n, name in others.items()}}
+    table = reasons(ReasonTable[isa.name])
+    return {number: name for number, name in table.items() if place_of_reason(number) != _LAST_BEFORE_NEGATIVE}
+
+
+def place_of_reason(number: int) -> int:
+    """Where a reason stands in the program's table; one place stands for all that have none."""
+    number &= 0xFFFF_FFFF
+    if number < _LAST_BEFORE_NEGATIVE or number > 0xFFFF_FFFF - (_PLACES - 1 - _LAST_BEFORE_NEGATIVE):
+        return number & (_PLACES - 1)
+    return _LAST_BEFORE_NEGATIVE
+
+
+def _constants(isa: Isa, numbers: tuple[int, ...]) -> bytes:
+    row_of = bytearray([len(numbers)]) * _PLACES
+    for row, number in enumerate(numbers):
+        row_of[place_of_reason(number)] = row
+    return struct.pack("=II", isa.value, len(numbers)) + bytes(row_of)

@@ -1,0 +1,85 @@
+"""Loads a group for this process: fitted to the kernel, its arrays mapped, its programs attached."""
+
+from __future__ import annotations
+
+import struct
+from importlib.resources import files
+
+from ....errors import PermissionNeeded, SourceError
+from ....sample import Sample
+from ....schema import Schema, Scope
+from .. import libbpf
+from . import PLANS
+from .base import AbsentGroup, Cost, Group, Part, Plan, Shape
+from .kernel import KernelFacts
+from .slots import ARRAYS, Slots
+
+_CONSTANTS = struct.Struct("=16sII")
+
+
+def object_data(name: str) -> bytes:
+    """The object file of a group."""
+    return files(__package__).joinpath(f"{name}.bpf.o").read_bytes()
+
+
+def load(plan: Plan, shape: Shape, *, secret: bytes) -> libbpf.BpfObject:
+    """The programs of a group, loaded and attached to nothing yet. Close what you get.
+
+    Ids of VMs are those of all programs of one ``secret`` (16 bytes).
+    """
+    constants = _CONSTANTS.pack(secret, shape.slots, plan.rows) + plan.constants
+    return libbpf.load_object(
+        object_data(plan.name),
+        maps={"who": (None, shape.slots), "data": (None, shape.slots * plan.rows), **plan.maps},
+        constants=constants + bytes(-len(constants) % 8),
+        programs=plan.programs,
+    )
+
+
+class LoadedGroup:
+    """A group for this process alone."""
+
+    def __init__(self, plan: Plan, shape: Shape, *, secret: bytes) -> None:
+        self.name = plan.name
+        self.plan = plan
+        self._bpf = load(plan, shape, secret=secret)
+        try:
+            self._slots = Slots(shape, {name: self._bpf.map_fd(name) for name in ARRAYS})
+            for program in plan.programs:
+                self._bpf.attach(program)
+        except BaseException:
+            self._bpf.close()
+            raise
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        return (self._slots.shape.schema,)
+
+    @property
+    def cost(self) -> Cost:
+        return self._slots.shape.cost
+
+    def fd(self, program: str) -> int:
+        """Of one of the programs, for those who ask the kernel what it costs."""
+        return self._bpf.program_fd(program)
+
+    def read(self, sample: Sample) -> Part:
+        return self._slots.read(sample)
+
+    def close(self) -> None:
+        self._bpf.close()
+        self._slots.close()
+
+
+def open_group(name: str, *, secret: bytes, vms: int, vcpus: int, kernel: KernelFacts | None = None) -> Group:
+    """A group for this process, with room for twice as many subjects as there are.
+
+    What this kernel cannot count is a group of gaps. Raises PermissionNeeded, KeyError if there is no such group.
+    """
+    try:
+        plan = PLANS[name](kernel or KernelFacts())
+        return LoadedGroup(plan, plan.shape(vms if plan.schema.scope is Scope.VM else vcpus), secret=secret)
+    except PermissionNeeded:
+        raise
+    except SourceError as error:
+        return AbsentGroup(name, error.reason)
