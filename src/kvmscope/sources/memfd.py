@@ -16,6 +16,7 @@ import fcntl
 import mmap
 import os
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -120,6 +121,30 @@ def open_shared(pid: int, number: int, *, mount: str, limit: int, proc: Path = P
         return _map(fd, limit)
     finally:
         os.close(fd)
+
+
+def map_shared(fd: int, *, mount: str, limit: int, proc: Path = PROC) -> tuple[int, Mapping]:
+    """The inode and a mapping of a memfd that this process holds itself, since another gave it to it.
+
+    ``mount`` and ``limit`` as for ``open_shared``, and so what is raised. The fd stays the caller's.
+    """
+    its_mount, inode = _identity(f"{proc}/self/fdinfo/{fd}")
+    if its_mount != mount:
+        raise NotShared("not shared memory")
+    return inode, _map(fd, limit)
+
+
+def let_go(fd: int, *, mount: str, proc: Path = PROC) -> None:
+    """Closes an fd that another process gave to this one.
+
+    The file system of what is no shared memory is told of it, and may never answer (FUSE), or the last to close a
+    socket may have to linger: that is not waited for.
+    """
+    its_mount, _ = _identity(f"{proc}/self/fdinfo/{fd}")
+    if its_mount == mount:
+        os.close(fd)
+    else:
+        threading.Thread(target=os.close, args=(fd,), daemon=True).start()
 
 
 def _map(fd: int, limit: int) -> Mapping:

@@ -1,0 +1,278 @@
+"""The publishing processes that a source knows: their files, mapped and understood, for as long as they live.
+
+Not here: where the files come from (``published`` finds them, ``passed`` is handed them), mapping them (``memfd``).
+Rule: what another process publishes is hostile until checked; what one process can make this one do is bounded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..codec import publication, statsfile
+from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, KERNEL_PROVIDERS, LIVE_AT, SIZE_AT, Publication
+from ..errors import Unavailable
+from ..sample import Gap, Sample, VmId
+from ..schema import Schema
+from .files import StatsOf, VcpuStats, VmStats, assemble
+from .memfd import Mapping, NotShared, own_mount
+from .pidfd import ExitWatch, open_pidfd, start_ticks, vm_id_in_process
+
+BAD_LIMIT: Final = 32
+"""Bad files of one process that are told one by one."""
+
+# One process can make a reader do this much and no more.
+_SIZE_LIMIT: Final = 2**26
+_DESCRIPTION_LIMIT: Final = 32
+
+# All together: half the mappings that Linux lets a process have (vm.max_map_count), for malloc needs some too.
+_MAPPING_LIMIT: Final = 2**15
+
+_PROVIDER: Final = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_HEADER: Final = struct.Struct("=6I")
+_SIZE: Final = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """A published file that is mapped and understood."""
+
+    about: Publication
+    schema: Schema
+    data_offset: int
+    mapping: Mapping
+
+    @property
+    def is_live(self) -> bool:
+        return any(self.mapping.read(LIVE_AT, 8))
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes of this process's address space: whole pages."""
+        return -(-self.mapping.size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    def read(self) -> StatsOf:
+        return StatsOf(self.schema, self.mapping.read(self.data_offset, self.schema.data_size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Vm:
+    """The files of one VM."""
+
+    id: VmId
+    about: Publication
+    files: list[PublishedFile]
+    vcpus: dict[int, list[PublishedFile]]
+
+
+@dataclass(slots=True)
+class Process:
+    """A process that has published files, by inode: those that are read, the bad ones, and those of no concern.
+
+    ``pidfd`` is None if there could be none: pids here are not those of ``proc``, or this process has no fd to spare.
+    ``descriptions`` counts the different ones of its files.
+    """
+
+    pid: int
+    started: int
+    pidfd: int | None
+    files: dict[int, PublishedFile] = field(default_factory=dict)
+    bad: dict[int, Gap] = field(default_factory=dict)
+    ignored: set[int] = field(default_factory=set)
+    memory_bytes: int = 0
+    descriptions: int = 0
+    vms: list[_Vm] | None = None
+
+    def keep(self, inode: int, file: PublishedFile) -> None:
+        self.files[inode] = file
+        self.memory_bytes += file.memory_bytes
+        self.vms = None
+
+    def drop(self, inode: int) -> None:
+        file = self.files.pop(inode)
+        self.memory_bytes -= file.memory_bytes
+        self.vms = None
+        file.mapping.close()
+
+    def ignore(self, inode: int, file: PublishedFile) -> None:
+        file.mapping.close()
+        self.ignored.add(inode)
+
+    def drop_ended(self) -> None:
+        for inode in [inode for inode, file in self.files.items() if not file.is_live]:
+            self.drop(inode)
+            self.ignored.add(inode)
+
+
+class Publishers:
+    """Publishing processes by pid. Must be closed.
+
+    Raises Unavailable if there is no /proc, or no memfds that can be told apart (before Linux 5.14).
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        try:
+            self.mount = own_mount(proc)
+            self._pids_are_ours = (proc / "self").readlink() == Path(str(os.getpid()))
+        except OSError as error:
+            raise Unavailable(f"{proc} is not a proc file system: {error.strerror}", errno=error.errno) from error
+        self.by_pid: dict[int, Process] = {}
+        self._watch = ExitWatch()
+        self._schemas: dict[tuple[object, ...], Schema] = {}
+        self._closed = False
+
+    @property
+    def files(self) -> Iterator[PublishedFile]:
+        return (file for process in self.by_pid.values() for file in process.files.values())
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas of the files, each once."""
+        return tuple({id(file.schema): file.schema for file in self.files}.values())
+
+    def refresh(self) -> None:
+        """Forgets what has ended. ValueError after ``close``."""
+        if self._closed:
+            raise ValueError("this source is closed")
+        gone = set(self._watch.exited())
+        for process in list(self.by_pid.values()):
+            if process.pidfd in gone or (process.pidfd is None and self._is_another(process)):
+                self.forget(process)
+            else:
+                process.drop_ended()
+
+    def meet(self, pid: int) -> Process | None:
+        """The process, known from now on; None if it is gone."""
+        pidfd = None
+        if self._pids_are_ours:
+            with suppress(OSError):
+                pidfd = open_pidfd(pid)
+        try:
+            process = Process(pid, start_ticks(pid, self._proc), pidfd)
+        except OSError:
+            if pidfd is not None:
+                os.close(pidfd)
+            return None
+        if pidfd is not None:
+            self._watch.add(pidfd)
+        self.by_pid[pid] = process
+        return process
+
+    def forget(self, process: Process) -> None:
+        del self.by_pid[process.pid]
+        for inode in list(process.files):
+            process.drop(inode)
+        if process.pidfd is not None:
+            self._watch.remove(process.pidfd)
+            os.close(process.pidfd)
+
+    def understand(self, process: Process, mapping: Mapping) -> PublishedFile:
+        """The file, not yet kept. FormatError if its bytes break the format, NotShared if it cannot be taken."""
+        raw = mapping.read(0, mapping.size)
+        about = publication.parse(raw)
+        if not _PROVIDER.fullmatch(about.provider):
+            raise NotShared(f"{about.provider!r} cannot be the name of a provider")
+        if about.provider in KERNEL_PROVIDERS and not about.simulated:
+            raise NotShared(f"it claims to be the kernel's provider {about.provider}")
+        schema, data_offset = self._schema(process, about, raw)
+        file = PublishedFile(about, schema, data_offset, mapping)
+        if process.memory_bytes + file.memory_bytes > _SIZE_LIMIT:
+            raise NotShared(f"more than {_SIZE_LIMIT} bytes in one process")
+        if sum(len(one.files) for one in self.by_pid.values()) >= _MAPPING_LIMIT:
+            raise NotShared(f"more than {_MAPPING_LIMIT} files on this host")
+        return file
+
+    def forget_schemas(self) -> None:
+        """Lets go of the schemas that no file has any more."""
+        used = {id(file.schema) for file in self.files}
+        self._schemas = {key: value for key, value in self._schemas.items() if id(value) in used}
+
+    def sample(self, *, source: str, taken_ns: int, monotonic_ns: int, gaps: Iterable[Gap] = ()) -> Sample:
+        """All files as they are now; the bad ones are gaps, before ``gaps``."""
+        bad = [gap for process in self.by_pid.values() for gap in process.bad.values()]
+        return assemble(
+            [_read_vm(process, vm) for process in self.by_pid.values() for vm in _vms_of(process)],
+            source=source,
+            taken_ns=taken_ns,
+            monotonic_ns=monotonic_ns,
+            simulated=any(file.about.simulated for file in self.files),
+            gaps=[*bad, *gaps],
+        )
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for process in list(self.by_pid.values()):
+            self.forget(process)
+        self._watch.close()
+
+    def _is_another(self, process: Process) -> bool:
+        try:
+            return start_ticks(process.pid, self._proc) != process.started
+        except OSError:
+            return True
+
+    def _schema(self, process: Process, about: Publication, raw: bytes) -> tuple[Schema, int]:
+        """The schema of a file and where its data begins; one object for all files that have the same description."""
+        _, name_size, count, *offsets = _HEADER.unpack_from(raw)
+        if count > DESCRIPTOR_LIMIT:
+            raise NotShared(f"{count} stats, more than {DESCRIPTOR_LIMIT}")
+        # All lies behind the publication block, whose size goes with the VM's name and makes no other difference.
+        (shift,) = _SIZE.unpack_from(raw, SIZE_AT)
+        layout = tuple(offset - shift for offset in (*offsets, len(raw)))
+        description = raw[offsets[1] : offsets[1] + count * (16 + name_size)]
+        key = (about.provider, about.scope, name_size, layout, description)
+        if key not in self._schemas:
+            if process.descriptions == _DESCRIPTION_LIMIT:
+                raise NotShared(f"more than {_DESCRIPTION_LIMIT} different descriptions in one process")
+            process.descriptions += 1
+            self._schemas[key] = _parse_schema(about, raw)
+        return self._schemas[key], offsets[2]
+
+
+def _parse_schema(about: Publication, raw: bytes) -> Schema:
+    parsed = statsfile.parse(raw)
+    if parsed.description.byteorder != sys.byteorder:
+        raise NotShared(f"its byte order is {parsed.description.byteorder} endian, not this host's")
+    if len(parsed.data) > DATA_LIMIT:
+        raise NotShared(f"{len(parsed.data)} bytes of data, more than {DATA_LIMIT}")
+    odd = next((d.name for d in parsed.description.descriptors if not d.name.isprintable()), None)
+    if odd is not None:
+        raise NotShared(f"a stat is called {odd!r}, which cannot be printed")
+    return parsed.schema(about.provider, about.scope)
+
+
+def _vms_of(process: Process) -> list[_Vm]:
+    """The files of a process by VM and vCPU, kept until the files change."""
+    if process.vms is None:
+        vms: dict[int, _Vm] = {}
+        for file in sorted(process.files.values(), key=lambda file: (file.about.vcpu or 0, file.about.provider)):
+            about = file.about
+            if about.key not in vms:
+                vms[about.key] = _Vm(vm_id_in_process(process.pid, process.started, about.key), about, [], {})
+            vm = vms[about.key]
+            (vm.files if about.vcpu is None else vm.vcpus.setdefault(about.vcpu, [])).append(file)
+        process.vms = sorted(vms.values(), key=lambda vm: vm.about.created_ns)
+    return process.vms
+
+
+def _read_vm(process: Process, vm: _Vm) -> VmStats:
+    return VmStats(
+        id=vm.id,
+        stats=[file.read() for file in vm.files],
+        vcpus=[VcpuStats(vcpu, [file.read() for file in files]) for vcpu, files in vm.vcpus.items()],
+        pid=process.pid,
+        created_ns=vm.about.created_ns,
+        label=vm.about.vm,
+    )
