@@ -1,0 +1,122 @@
+"""What a reviewer of proposed stats knows, from review.toml. The judgements are made in ``publish.review``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+
+from .tomlfile import Entry, read_root
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What some stats are about: those that have, in their names, a word of each group."""
+
+    words: tuple[tuple[str, ...], ...]
+
+    def covers(self, name_words: frozenset[str]) -> bool:
+        """Whether a name of these words is about this topic."""
+        return all(any(fnmatchcase(word, form) for word in name_words for form in group) for group in self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A stat of KVM that says already what stats of this topic would say."""
+
+    topic: Topic
+    stat: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Something that follows from how the VM was set up."""
+
+    topic: Topic
+    what: str
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerVcpu:
+    """A state that each vCPU has for itself."""
+
+    topic: Topic
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A function of KVM, and what a stat counts that is moved there."""
+
+    function: str
+    counts: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """All of review.toml. ``words``: bitmask, negative, short, peak, now."""
+
+    words: Mapping[str, frozenset[str]]
+    counted: tuple[Counted, ...]
+    configuration: tuple[Decided, ...]
+    per_vcpu: tuple[PerVcpu, ...]
+    places: Mapping[str, Place]
+
+
+@cache
+def load_review() -> Knowledge:
+    """What the package knows. Raises CatalogError."""
+    text = files(__package__).joinpath("review.toml").read_text(encoding="utf-8")
+    return parse_review(text, "review.toml")
+
+
+def parse_review(text: str, file: str) -> Knowledge:
+    """The same from a text. Raises CatalogError with the place of what is wrong."""
+    root = read_root(text, file)
+    root.check_keys(("words", "counted", "configuration", "per_vcpu", "place"))
+    words = root.table("words")
+    words.check_keys(_WORDS)
+    return Knowledge(
+        words={key: frozenset(words.strings(key)) for key in _WORDS},
+        counted=tuple(_counted(entry) for entry in root.tables("counted")),
+        configuration=tuple(_decided(entry) for entry in root.tables("configuration")),
+        per_vcpu=tuple(_per_vcpu(entry) for entry in root.tables("per_vcpu")),
+        places={entry.string("function"): _place(entry) for entry in root.tables("place")},
+    )
+
+
+_WORDS = ("bitmask", "negative", "short", "peak", "now")
+
+
+def _counted(entry: Entry) -> Counted:
+    entry.check_keys(("stat", "words", "why"))
+    return Counted(_topic(entry), entry.string("stat"), entry.string("why"))
+
+
+def _decided(entry: Entry) -> Decided:
+    entry.check_keys(("what", "words", "decided_by"))
+    return Decided(_topic(entry), entry.string("what"), entry.string("decided_by"))
+
+
+def _per_vcpu(entry: Entry) -> PerVcpu:
+    entry.check_keys(("what", "words", "why"))
+    return PerVcpu(_topic(entry), entry.string("what"), entry.string("why"))
+
+
+def _place(entry: Entry) -> Place:
+    entry.check_keys(("function", "counts", "why"))
+    return Place(entry.string("function"), entry.string("counts"), entry.string("why"))
+
+
+def _topic(entry: Entry) -> Topic:
+    groups = entry["words"]
+    well_formed = isinstance(groups, list) and groups and all(isinstance(group, list) and group for group in groups)
+    if not well_formed or not all(isinstance(word, str) and word for group in groups for word in group):
+        raise entry.error("words", "a list of groups of words", repr(groups))
+    return Topic(tuple(tuple(group) for group in groups))
