@@ -127,9 +127,9 @@ def _echo_workloads() -> None:
     from ..lab.workloads import WORKLOADS
 
     for workload in WORKLOADS.values():
-        click.echo(f"{workload.name:8} {workload.does}")
-    click.echo("bare     (no guest: VMs that are made and never run)")
-    click.echo("churn    (no guest: VMs are made and unmade without pause, N times)")
+        click.echo(f"{workload.name:11} {workload.does}")
+    click.echo("bare        (no guest: VMs that are made and never run)")
+    click.echo("churn       (no guest: VMs are made and unmade without pause, N times)")
 
 
 def _echo(report: Report, *, as_json: bool) -> None:

@@ -41,6 +41,7 @@ _MAILBOXES = 0x10_0000
 _FRESH = 0x80_0000
 _FRESH_PAGES = 1024
 _FEW_PAGES = 16
+_MANY_PAGES = 65_536
 _UNBACKED = 0xD000_0000
 _MAILBOX = struct.Struct("<QQQ")
 
@@ -281,7 +282,7 @@ class _Runner:
         match self.machine.workload.partner:
             case Partner.FRESH_MEMORY:
                 shares = Argument.SHARED_FRESH_ADDRESS in self.machine.workload.arguments
-                start = _shared_address(self.place) if shares else _fresh_address(self.place)
+                start = _fresh_address(self.place & ~1 if shares else self.place)
                 self.machine.memory.madvise(mmap.MADV_DONTNEED, start, _FRESH_PAGES * PAGE)
             case Partner.DIRTY_LOG:
                 vm.fetch_dirty_log()
@@ -340,12 +341,8 @@ def _mailbox_address(place: int) -> int:
     return _MAILBOXES + place * PAGE
 
 
-def _fresh_address(place: int) -> int:
-    return _FRESH + place * _FRESH_PAGES * PAGE
-
-
-def _shared_address(place: int) -> int:
-    return _fresh_address(place & ~1)
+def _fresh_address(place: int, pages: int = _FRESH_PAGES) -> int:
+    return _FRESH + place * pages * PAGE
 
 
 def _partner_of(place: int, vcpus: int) -> int:
@@ -356,10 +353,15 @@ def _partner_of(place: int, vcpus: int) -> int:
 def _memory_size(workload: Workload, vcpus: int) -> int:
     if not {Argument.FRESH_ADDRESS, Argument.SHARED_FRESH_ADDRESS} & set(workload.arguments):
         return _FRESH
-    size = _fresh_address(vcpus)
+    size = _fresh_address(vcpus, _pages_of(workload))
     if size > MEMORY_LIMIT:
         raise Unavailable(f"{vcpus} vCPUs need more memory for {workload.name} than the lab's guests can have")
     return size
+
+
+def _pages_of(workload: Workload) -> int:
+    """How many pages of fresh memory stand apart for each vCPU."""
+    return _MANY_PAGES if Argument.MANY_PAGES in workload.arguments else _FRESH_PAGES
 
 
 def _fill_memory(memory: mmap.mmap, image: bytes) -> None:
@@ -384,21 +386,22 @@ def _prepare_vcpu(vcpu: Vcpu, workload: Workload, spec: LabSpec, place: int) -> 
         sregs.apic_base |= 0xC00  # enabled, x2APIC
     vcpu.set_sregs(sregs)
     mailbox = _mailbox_address(place)
-    first, second = (_argument(argument, spec, place) for argument in workload.arguments)
+    first, second = (_argument(argument, workload, spec, place) for argument in workload.arguments)
     flags = 0x2 | workload.level << 12  # a port may be used by the level that IOPL names
     registers = {"rip": _IMAGE, "rflags": flags, "rsp": mailbox + PAGE, "rdi": mailbox, "rsi": spec.target}
     vcpu.set_regs(Regs(**registers, r8=first, r9=second))
 
 
-def _argument(argument: Argument, spec: LabSpec, place: int) -> int:
+def _argument(argument: Argument, workload: Workload, spec: LabSpec, place: int) -> int:
     return {
         Argument.ZERO: 0,
         Argument.ONE: 1,
         Argument.UNBACKED_ADDRESS: _UNBACKED + place * PAGE,
-        Argument.FRESH_ADDRESS: _fresh_address(place),
+        Argument.FRESH_ADDRESS: _fresh_address(place, _pages_of(workload)),
         Argument.FRESH_PAGES: _FRESH_PAGES,
         Argument.FEW_PAGES: _FEW_PAGES,
-        Argument.SHARED_FRESH_ADDRESS: _shared_address(place),
+        Argument.MANY_PAGES: _MANY_PAGES,
+        Argument.SHARED_FRESH_ADDRESS: _fresh_address(place & ~1),
         Argument.PARTNER_MAILBOX: _mailbox_address(_partner_of(place, spec.vcpus)),
         Argument.TABLE_ENTRY: _DIRECTORIES + PAGE + 8 * place % PAGE,
         Argument.MAPPED_ADDRESS: (1 << 30) + (place << 21) % (1 << 30),

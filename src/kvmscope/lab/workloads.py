@@ -61,6 +61,7 @@ class Argument(Enum):
     FRESH_ADDRESS = "fresh address"
     FRESH_PAGES = "fresh pages"
     FEW_PAGES = "a few of them"
+    MANY_PAGES = "fresh pages, 256 MiB of them"
     SHARED_FRESH_ADDRESS = "fresh address that two vCPUs share"
     PARTNER_MAILBOX = "mailbox of the other of two vCPUs"
     TABLE_ENTRY = "entry of its page tables"
@@ -432,6 +433,19 @@ _ALL = (
         level=3,
         arguments=(Argument.FRESH_ADDRESS, Argument.FEW_PAGES),
         partner=Partner.DROPS_UNASKED,
+    ),
+    Workload(
+        "spread",
+        "writes to one of 65,536 pages in turn",
+        "touch",
+        (
+            Expectation("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each page that is met for the first time"),
+            _NO_MMIO,
+            _NO_INTERRUPT,
+        ),
+        level=3,
+        arguments=(Argument.FRESH_ADDRESS, Argument.MANY_PAGES),
+        max_vcpus=4,
     ),
     Workload(
         "retable",
