@@ -72,10 +72,11 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
 }
 """Every source by name."""
 
-GROUPS = ("apicv", "apic", "exits")
+GROUPS = ("apicv", "apic", "exits", "mmu_lock", "userspace", "wakeups")
 """Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts; ``apic``
 reads the registers of each vCPU's local APIC (what is pinned has them anyway); ``exits`` counts and times the exits of
-each vCPU by reason."""
+each vCPU by reason; ``mmu_lock`` who had to wait for a VM's mmu_lock; ``userspace`` the exits to the VMM by reason and
+the time there; ``wakeups`` the time from the wake-up of a halted vCPU until its guest runs."""
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import exits
+from . import exits, mmu_lock, userspace, wakeups
 from .base import Plan
 from .kernel import KernelFacts
 
 PLANS: Mapping[str, Callable[[KernelFacts], Plan]] = {
     exits.NAME: exits.plan,
+    mmu_lock.NAME: mmu_lock.plan,
+    userspace.NAME: userspace.plan,
+    wakeups.NAME: wakeups.plan,
 }
 """Every group by name, and what makes its plan for a kernel; raises Unavailable if that has nothing to be counted."""

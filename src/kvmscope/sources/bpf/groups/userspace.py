@@ -1,0 +1,80 @@
+"""Group ``userspace``: per vCPU why KVM_RUN returned to the VMM, how often, and how long until it was called again.
+
+An exit is what tracepoint kvm_userspace_exit tells of; a KVM_RUN that a signal ended is ``intr``, one that failed
+``error``. The time is that outside KVM_RUN, what the VMM waits for included, and goes on while a VM is paused.
+Programs: userspace.bpf.c. Names and numbers: catalog/exit_reasons.toml.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from ....catalog.exit_reasons import ReasonTable, reasons
+from ....errors import Unavailable
+from ....schema import Descriptor, Kind, Schema, Scope, Unit
+from .base import Plan
+from .kernel import KernelFacts
+
+NAME = "userspace"
+ERROR, OTHER = "error", "other"
+_BUCKETS = 32
+_REASONS = 32
+_NUMBERS = 64
+_FIRST_REASON = 8 * (2 + _BUCKETS)
+
+_ELSEWHERE = ("s390_", "papr_", "riscv_", "loongarch_", "dcr", "epr", "osi", "watchdog")  # the bare ones are PowerPC's
+_X86 = ("x86_", "hyperv", "xen", "tdx", "snp_", "ioapic_", "tpr_", "set_tpr", "irq_window_", "nmi")
+_FOREIGN = {"x86_64": (*_ELSEWHERE, "arm_"), "aarch64": (*_ELSEWHERE, *_X86)}
+"""How the names of reasons begin that an architecture does not have."""
+
+
+def plan(kernel: KernelFacts) -> Plan:
+    """What to load. Raises Unavailable on a kernel without the tracepoints, or of an architecture not known here."""
+    if kernel.machine not in _FOREIGN:
+        raise Unavailable(f"which reasons KVM has on {kernel.machine} is not known to kvmscope")
+    enter = {"fpu": "kvm_fpu"} if kernel.machine == "x86_64" else {"entry": "kvm_entry"}
+    tracepoints = (*enter.values(), "kvm_userspace_exit")
+    if lacking := set(tracepoints) - kernel.has_tracepoints(tracepoints):
+        raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}")
+    names = names_of(kernel.machine)
+    return Plan(
+        NAME,
+        schema_of(tuple(names.values())),
+        rows=1,
+        programs=dict.fromkeys((*enter, "leave")),
+        constants=_constants(names),
+    )
+
+
+def names_of(machine: str) -> Mapping[int, str]:
+    """Reason by number, of those that an architecture can have."""
+    foreign = _FOREIGN[machine]
+    return {n: name for n, name in reasons(ReasonTable.USERSPACE).items() if not name.startswith(foreign)}
+
+
+def schema_of(names: tuple[str, ...]) -> Schema:
+    """The stats for these reasons, ``error`` and ``other``, in this order."""
+    found = [
+        Descriptor("userspace_exits", Kind.CUMULATIVE, offset=0),
+        Descriptor("userspace_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=8),
+        Descriptor("userspace_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=16),
+        *(each for place, name in enumerate((*names, ERROR, OTHER)) for each in _descriptors(place, name)),
+    ]
+    return Schema(NAME, Scope.VCPU, tuple(found), _FIRST_REASON + 2 * 8 * _REASONS)
+
+
+def _descriptors(place: int, name: str) -> Iterator[Descriptor]:
+    stat, at = f"userspace_exit_{name}", _FIRST_REASON + 8 * place
+    yield Descriptor(stat, Kind.CUMULATIVE, offset=at)
+    yield Descriptor(f"{stat}_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at + 8 * _REASONS)
+
+
+def _constants(names: Mapping[int, str]) -> bytes:
+    error, other = len(names), len(names) + 1
+    assert other < _REASONS
+    numbers = {name: number for number, name in names.items()}
+    place_of = bytearray([other]) * _NUMBERS
+    for place, number in enumerate(names):
+        place_of[number] = place
+    return struct.pack("=IIII", error, other, numbers["intr"], numbers["memory_fault"]) + bytes(place_of)
