@@ -7,9 +7,11 @@ Terms and rules are those of the KVM binary statistics interface (Documentation/
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from types import MappingProxyType
 
 
 class Scope(Enum):
@@ -78,6 +80,21 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How a stat is counted: what must stay as it is for a program to go on reading the stat in the same way.
+
+    ``bucket_size`` is that of a linear histogram, or the number of a bit; 0 for others.
+    """
+
+    kind: Kind | Unknown
+    unit: Unit | Unknown = Unit.NONE
+    base: Base | Unknown = Base.POW10
+    exponent: int = 0
+    size: int = 1
+    bucket_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Descriptor:
     """One statistic as its provider describes it.
 
@@ -125,6 +142,13 @@ class Descriptor:
         return isinstance(self.kind, Kind) and self.kind.is_histogram
 
     @property
+    def shape(self) -> Shape:
+        """This descriptor without name and place."""
+        means_something = self.kind is Kind.LINEAR_HISTOGRAM or self.unit is Unit.BIT
+        bucket_size = self.bucket_size if means_something else 0
+        return Shape(self.kind, self.unit, self.base, self.exponent, self.size, bucket_size)
+
+    @property
     def scale(self) -> float:
         """Factor from raw words to base units (seconds, bytes, cycles, or a bare count); inf if no float holds it."""
         if isinstance(self.base, Unknown):
@@ -168,3 +192,38 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Names in the provider's order, which is not always the order of the data."""
         return tuple(d.name for d in self.descriptors)
+
+    @property
+    def table(self) -> Table:
+        """This schema without the places of its stats."""
+        stats = {stat.name: stat.shape for stat in self.descriptors}
+        return Table(self.provider, self.scope, MappingProxyType(stats), self.data_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The stats of one (provider, scope) by name, as far as kernels can be compared by them.
+
+    Where a stat stands in the data is left out: a program finds it by its name. ``data_size`` is in bytes, None if it
+    is not known.
+    """
+
+    provider: str
+    scope: Scope
+    stats: Mapping[str, Shape]
+    data_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTables:
+    """The stats that one kernel has. ``captured``: it ran and told so itself; if not, ``how`` says how that is known.
+
+    ``release`` and ``architecture`` are None if they are not known; the architecture is the kernel's word, ``x86``.
+    """
+
+    name: str
+    release: str | None
+    architecture: str | None
+    captured: bool
+    how: str
+    tables: tuple[Table, ...]
