@@ -1,4 +1,7 @@
-"""The source of published stats, with real publishers in processes of their own, and with hostile ones."""
+"""The source of published stats, with real publishers in processes of their own, and with hostile ones.
+
+That all values are read as they are is in ``tests/publish/test_oracle.py``.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,9 +27,9 @@ from hypothesis import strategies as st
 from kvmscope import publish
 from kvmscope.codec import publication, statsfile
 from kvmscope.codec.publication import FILE_LIMIT, Publication
-from kvmscope.publish import StatSet, cells
+from kvmscope.publish import StatSet
 from kvmscope.sample import Sample
-from kvmscope.schema import Base, Descriptor, Kind, Scope, Unit
+from kvmscope.schema import Descriptor, Kind, Scope
 from kvmscope.sources.published import PublishedSource
 
 PR_SET_DUMPABLE = 4
@@ -130,71 +132,6 @@ def values(sample: Sample) -> list[list[int]]:
 
 def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-# Reading back
-
-
-def scalars(kind: type[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    units = st.sampled_from([(Unit.NONE, 3), (Unit.SECONDS, -9), (Unit.BYTES, 10), (Unit.CYCLES, 0)])
-    return st.builds(
-        lambda unit, base: {"kind": kind, "unit": unit[0], "exponent": unit[1], "base": base},
-        units,
-        st.sampled_from(Base),
-    )
-
-
-stats = (
-    st.sampled_from([publish.Counter, publish.Instant, publish.Peak]).flatmap(scalars)
-    | st.just({"kind": publish.Boolean})
-    | st.builds(lambda size: {"kind": publish.LogHistogram, "size": size}, st.integers(2, 40))
-    | st.builds(
-        lambda size, width: {"kind": publish.LinearHistogram, "size": size, "bucket_size": width},
-        st.integers(2, 40),
-        st.integers(1, 2**32 - 1),
-    )
-)
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,46}", fullmatch=True)
-numbers = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 300), max_size=3)
-
-
-def write(cell: cells.Cell, value: int) -> None:
-    if isinstance(cell, cells.CounterCell) and cell.raw[0] + value < 2**64:
-        cell.add(value)
-    elif isinstance(cell, cells.InstantCell):
-        cell.set(value)
-    elif isinstance(cell, cells.BooleanCell):
-        cell.set(value % 2 == 1)
-    elif isinstance(cell, cells.PeakCell):
-        cell.raise_to(value)
-    elif isinstance(cell, (cells.LinearHistogramCell, cells.LogHistogramCell)):
-        cell.record(value)
-
-
-def declared(name: str, about: dict[str, Any]) -> Descriptor:
-    options = {key: value for key, value in about.items() if key != "kind"}
-    declaration: publish.declare.Declaration[cells.Cell] = about["kind"]("x", name=name, **options)
-    return declaration.descriptor
-
-
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(names, st.tuples(stats, numbers), min_size=1, max_size=8), st.sampled_from(Scope))
-def test_any_declaration_is_read_back_with_all_its_values(
-    proc: Path, stated: dict[str, tuple[dict[str, Any], list[int]]], scope: Scope
-) -> None:
-    descriptors = statsfile.place([declared(name, about) for name, (about, _) in stated.items()])
-    with publish.Vm("web") as vm, source_of(proc) as source:
-        published = vm.publish(StatSet("disk", scope, descriptors), vcpu=0 if scope is Scope.VCPU else None)
-        for name, (_, to_write) in stated.items():
-            for value in to_write:
-                write(published.cell(name), value)
-        sample = source.read()
-        assert sample.gaps == ()
-        (block,) = sample.blocks
-        assert block.schema.descriptors == descriptors
-        assert block.values.tolist() == [published.words.tolist()]
-        for name in stated:
-            assert tuple(np.atleast_1d(block.column(name)[0]).tolist()) == published.cell(name).raw
 
 
 # Real publishers
