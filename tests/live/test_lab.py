@@ -221,6 +221,19 @@ def test_stopping_an_idle_guest_costs_it_one_halt_and_one_signal() -> None:
         assert (words["halt_exits"], words["signal_exits"]) == ([1], [1])
 
 
+def test_polling_can_be_limited_while_the_guest_runs() -> None:
+    require_end("halt")
+    with process.start(LabSpec(workload="halt", period_us=60, hold_stats_fds=True)) as running:
+        fds = running.stats_fds()
+        running.go()
+        wait_until(lambda: read_stats(fds)[0, 0]["halt_attempted_poll"][0] > 100, "KVM does not poll")
+        running.limit_halt_poll(0)
+        before = read_stats(fds)[0, 0]
+        wait_until(lambda: read_stats(fds)[0, 0]["halt_exits"][0] > before["halt_exits"][0] + 500, "it does not halt")
+        polls = read_stats(fds)[0, 0]["halt_attempted_poll"][0] - before["halt_attempted_poll"][0]
+        assert polls <= 1, "one may have been under way"
+
+
 def test_vcpu_ids_are_those_asked_for() -> None:
     report, stats = run_to_end(LabSpec(workload="msi", vcpu_ids=(0, 5, 9), count=COUNT))
     assert [vcpu.id for vcpu in report.vms[0].vcpus] == [0, 5, 9]

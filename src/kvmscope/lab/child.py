@@ -174,6 +174,8 @@ class _Server:
                     self._report()
                 case "stats_fds":
                     self._pass_stats_fds()
+                case "halt_poll":
+                    self._limit_halt_poll(order["limit_ns"])
         except KvmscopeError as error:
             self._fail(error)
 
@@ -215,6 +217,12 @@ class _Server:
                 part = replace(report, vcpus=report.vcpus[start : start + _VCPUS_IN_PACKET])
                 self._say({"answer": "report", "vm": vm_report_to_json(part)})
         self._say({"end": "report"})
+
+    def _limit_halt_poll(self, limit_ns: int) -> None:
+        for occupant in self._occupants.values():
+            if occupant.vm is not None:
+                occupant.vm.limit_halt_poll(limit_ns)
+        self._say({"end": "halt_poll"})
 
     def _pass_stats_fds(self) -> None:
         fds = self._held or dict(self._open_stats_fds())

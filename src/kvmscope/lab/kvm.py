@@ -22,6 +22,7 @@ from typing import Any, Self
 from ..errors import PermissionNeeded, SourceError, Unavailable
 from .abi import (
     IOCTL_NAMES,
+    KVM_CAP_HALT_POLL,
     KVM_CREATE_IRQCHIP,
     KVM_CREATE_PIT2,
     KVM_CREATE_VCPU,
@@ -163,6 +164,10 @@ class Vm(_Closing):
         cap = EnableCap(cap=capability)
         cap.args[: len(arguments)] = arguments
         ioctl(self.fd, KVM_ENABLE_CAP, cap)
+
+    def limit_halt_poll(self, limit_ns: int) -> None:
+        """The longest that KVM polls before a halt sleeps, in place of the host's limit; also on a running VM."""
+        self.enable(KVM_CAP_HALT_POLL, limit_ns)
 
     def create_irqchip(self) -> None:
         """PIC, IOAPIC and local APICs in the kernel."""

@@ -77,6 +77,11 @@ class Running:
         for child in self._children:
             child.tell("go")
 
+    def limit_halt_poll(self, limit_ns: int) -> None:
+        """Set the longest that KVM polls before a halt sleeps, for VMs that may be running; 0 switches polling off."""
+        for child in self._children:
+            child.order("halt_poll", limit_ns=limit_ns)
+
     def stop(self) -> None:
         """End every run; ``wait_for_done`` then returns soon."""
         for child in self._children:
@@ -154,6 +159,12 @@ class _Child:
             self._socket.send(json.dumps({"do": what, **more}).encode())
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._gone() from error
+
+    def order(self, what: str, **more: Any) -> None:
+        """Tell it, and wait until it has been done."""
+        self.tell(what, **more)
+        for _ in self._answers(what):
+            pass
 
     def hears(self, event: str, deadline: float) -> bool:
         """Whether the process says ``event`` before the deadline, or has said it."""

@@ -313,7 +313,7 @@ def _set_up(vm: Vm, spec: LabSpec) -> None:
         vm.create_pit()
         vm.set_pit_reinjection(spec.pit is Pit.REINJECT)
     if spec.halt_poll_ns is not None:
-        vm.enable(abi.KVM_CAP_HALT_POLL, spec.halt_poll_ns)
+        vm.limit_halt_poll(spec.halt_poll_ns)
     for vcpu_id in spec.vcpu_ids:
         vm.create_vcpu(vcpu_id)
 
