@@ -1,0 +1,276 @@
+"""What changes the meaning of a stat on some hosts, from caveats.toml: texts, and the conditions under which they hold.
+
+Not here: whether a condition holds (``analysis.caveats``).
+Rule: a condition says what to look at, never a version of the kernel; what cannot be looked at is ``CannotTell``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TypeAlias
+
+from ..schema import Kind, Scope
+from .tomlfile import Entry, read_tables, unique
+from .words import KINDS
+
+FILE = "caveats.toml"
+
+
+class Apicv(Enum):
+    """Of some vCPU of the VM."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+class Paging(Enum):
+    """Who translates guest addresses: the CPU with two page tables, or one page table that KVM makes of them."""
+
+    TDP = "tdp"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterIs:
+    """A parameter of a module has one of these values, as sysfs writes them."""
+
+    module: str
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleIs:
+    """This module runs the guests."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchitectureIs:
+    """Of the host, by the kernel's name of its directory (``x86``)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasCpuFlag:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PagingIs:
+    paging: Paging
+
+
+@dataclass(frozen=True, slots=True)
+class HasStat:
+    """The kernel (or a group of kvmscope's) describes this stat."""
+
+    provider: str
+    scope: Scope
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApicvIs:
+    state: Apicv
+
+
+@dataclass(frozen=True, slots=True)
+class ValueIs:
+    """Of the VM's stat, or of the stat of some of its vCPUs; ``equal`` false: is another number."""
+
+    provider: str
+    scope: Scope
+    name: str
+    number: int
+    equal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettingIs:
+    """How the VMM set the VM up: a field of ``host.config.settings.InterruptConfig``."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasVmmOption:
+    """One of these stands on the VMM's command line, as an argument or between commas in one."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Always:
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Condition
+
+
+Condition: TypeAlias = (
+    ParameterIs
+    | ModuleIs
+    | ArchitectureIs
+    | HasCpuFlag
+    | PagingIs
+    | HasStat
+    | ApicvIs
+    | ValueIs
+    | SettingIs
+    | HasVmmOption
+    | Always
+    | CannotTell
+    | AllOf
+    | AnyOf
+    | Not
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """The stats that a caveat is of without their naming it; None: whatever the scope, the kind."""
+
+    provider: str
+    scope: Scope | None
+    kinds: tuple[Kind, ...] | None
+
+    def covers(self, provider: str, scope: Scope, kind: Kind) -> bool:
+        """Whether a stat is one of them."""
+        return provider == self.provider and self.scope in (None, scope) and (self.kinds is None or kind in self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """``text``: what it changes in the meaning of the number, and what to look at instead."""
+
+    slug: str
+    text: str
+    holds_if: Condition
+    every: Every | None = None
+
+
+@cache
+def load_caveats() -> Mapping[str, Caveat]:
+    """Every caveat by its slug, in the order of the file."""
+    return parse_caveats(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
+
+
+def parse_caveats(text: str, file: str = FILE) -> Mapping[str, Caveat]:
+    """Caveats from TOML. Raises CatalogError if a key is missing, unknown or out of range, or a slug comes twice."""
+    entries = read_tables(text, file, "caveat")
+    for entry in entries:
+        entry.check_keys(("slug", "text", "holds_if"), ("every",))
+    unique(entries, "slug")
+    return MappingProxyType({entry.string("slug"): _parse_caveat(entry) for entry in entries})
+
+
+def _parse_caveat(entry: Entry) -> Caveat:
+    return Caveat(
+        slug=entry.string("slug"),
+        text=entry.string("text"),
+        holds_if=_parse_condition(entry.table("holds_if")),
+        every=_parse_every(entry.table("every")) if "every" in entry else None,
+    )
+
+
+def _parse_every(entry: Entry) -> Every:
+    entry.check_keys(("provider",), ("scope", "kinds"))
+    kinds = entry.strings("kinds")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise entry.error("kinds", f"of {', '.join(KINDS)}", repr(kind))
+    return Every(
+        provider=entry.string("provider"),
+        scope=entry.choice("scope", Scope) if "scope" in entry else None,
+        kinds=tuple(KINDS[kind] for kind in kinds) if "kinds" in entry else None,
+    )
+
+
+def _parse_condition(entry: Entry) -> Condition:
+    heads = [key for key in entry if key in _FORMS]
+    if len(heads) != 1:
+        found = " and ".join(heads) if heads else "none of them"
+        raise entry.error("", f"a condition, with one of {', '.join(_FORMS)}", found)
+    head = heads[0]
+    optional, parse = _FORMS[head]
+    entry.check_keys((head,), optional)
+    return parse(entry)
+
+
+def _parse_parameter(entry: Entry) -> Condition:
+    module, dot, name = entry.string("parameter").partition(".")
+    if not (module and dot and name):
+        raise entry.error("parameter", "module.parameter", repr(entry["parameter"]))
+    return ParameterIs(module, name, _one_or_more(entry, "is"))
+
+
+def _parse_value(entry: Entry) -> Condition:
+    if ("is" in entry) == ("is_not" in entry):
+        raise entry.error("value", "either is or is_not", "both" if "is" in entry else "neither")
+    key = "is" if "is" in entry else "is_not"
+    return ValueIs(*_subject(entry), entry.string("value"), number=entry.integer(key), equal=key == "is")
+
+
+def _subject(entry: Entry) -> tuple[str, Scope]:
+    return entry.string("provider", "kvm"), entry.choice("scope", Scope) if "scope" in entry else Scope.VCPU
+
+
+def _one_or_more(entry: Entry, key: str) -> tuple[str, ...]:
+    if isinstance(entry.get(key), str):
+        return (entry.string(key),)
+    values = entry.strings(key)
+    if not values:
+        raise entry.error(key, "a text or a list of texts", "none")
+    return values
+
+
+def _parse_parts(entry: Entry, key: str) -> tuple[Condition, ...]:
+    parts = entry.tables(key)
+    if not parts:
+        raise entry.error(key, "a list of conditions", "an empty one")
+    return tuple(_parse_condition(part) for part in parts)
+
+
+_FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Entry], Condition]]] = {
+    "parameter": (("is",), _parse_parameter),
+    "module": ((), lambda entry: ModuleIs(entry.string("module"))),
+    "architecture": ((), lambda entry: ArchitectureIs(entry.string("architecture"))),
+    "cpu_flag": ((), lambda entry: HasCpuFlag(entry.string("cpu_flag"))),
+    "paging": ((), lambda entry: PagingIs(entry.choice("paging", Paging))),
+    "stat": (("scope", "provider"), lambda entry: HasStat(*_subject(entry), entry.string("stat"))),
+    "apicv": ((), lambda entry: ApicvIs(entry.choice("apicv", Apicv))),
+    "value": (("scope", "provider", "is", "is_not"), _parse_value),
+    "setting": (("is",), lambda entry: SettingIs(entry.string("setting"), entry.string("is"))),
+    "vmm_option": ((), lambda entry: HasVmmOption(_one_or_more(entry, "vmm_option"))),
+    "always": ((), lambda entry: Always(entry.string("always"))),
+    "cannot_tell": ((), lambda entry: CannotTell(entry.string("cannot_tell"))),
+    "all": ((), lambda entry: AllOf(_parse_parts(entry, "all"))),
+    "any": ((), lambda entry: AnyOf(_parse_parts(entry, "any"))),
+    "not": ((), lambda entry: Not(_parse_condition(entry.table("not")))),
+}
