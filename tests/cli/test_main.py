@@ -61,7 +61,7 @@ def test_every_flag_of_the_lab_stands_in_some_page() -> None:
 
 def test_every_metric_stands_in_the_docs() -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
-    rows = [f"| {metric.title} | `{metric.name}` |" for metric in load_metrics()]
+    rows = [f"| {metric.title} | `{metric.name}` |" for metric in load_metrics() if metric.column]
     assert [row for row in rows if row not in text] == []
 
 

@@ -114,25 +114,56 @@ def quantiles(descriptor: Descriptor, counts: Counts, qs: Sequence[float]) -> Qu
     of a bucket at even distances, on a log scale in a log histogram. ValueError if ``descriptor`` is not a histogram
     of as many buckets, a ``q`` is out of range, or a count is not a whole number.
     """
-    if counts.ndim != 2 or counts.shape[1] != descriptor.size:
-        raise ValueError(f"counts of shape {counts.shape} for a histogram of {descriptor.size} buckets")
-    if not all(0 <= q <= 1 for q in qs):
-        raise ValueError(f"quantiles are from 0 to 1, not {qs}")
-    bounds = _raw_edges(descriptor)
-    known, whole = _split(counts)
-    running = np.cumsum(whole, axis=1, dtype=np.uint64)
-    found = np.empty((3, len(counts), len(qs)))
-    for column, q in enumerate(qs):
-        bucket, share = _locate(whole, running, q)
-        low, high = bounds[bucket], bounds[bucket + 1]
-        found[:, :, column] = low, high, _estimate(descriptor, low, high, share)
-    low, high, estimate = _in_base_units(descriptor, found)
-    # Rounding may carry an estimate to the end of its bucket, which is outside.
-    estimate = np.clip(estimate, low, np.nextafter(high, low))
-    missing = ~known | (running[:, -1] == 0)
-    for part in (low, high, estimate):
-        part[missing] = np.nan
-    return Quantiles(np.array(qs, dtype=np.float64), low, high, estimate)
+    return Distributions(descriptor, counts).quantiles(qs)
+
+
+class Distributions:
+    """The histograms of many subjects, of which several things are asked; ``counts`` has shape (subjects, size).
+
+    Raises ValueError if ``descriptor`` is not a histogram of as many buckets, or a count is not a whole number.
+    """
+
+    def __init__(self, descriptor: Descriptor, counts: Counts) -> None:
+        if counts.ndim != 2 or counts.shape[1] != descriptor.size:
+            raise ValueError(f"counts of shape {counts.shape} for a histogram of {descriptor.size} buckets")
+        self._descriptor = descriptor
+        self._bounds = _raw_edges(descriptor)
+        known, self._counts = _split(counts)
+        self._running = np.cumsum(self._counts, axis=1, dtype=np.uint64)
+        self._missing = ~known | (self._running[:, -1] == 0)
+
+    def quantiles(self, qs: Sequence[float]) -> Quantiles:
+        """As the function ``quantiles``."""
+        if not all(0 <= q <= 1 for q in qs):
+            raise ValueError(f"quantiles are from 0 to 1, not {qs}")
+        found = np.empty((3, len(self._counts), len(qs)))
+        for column, q in enumerate(qs):
+            bucket, share = _locate(self._counts, self._running, q)
+            low, high = self._bounds[bucket], self._bounds[bucket + 1]
+            found[:, :, column] = low, high, _estimate(self._descriptor, low, high, share)
+        low, high, estimate = _in_base_units(self._descriptor, found)
+        # Rounding may carry an estimate to the end of its bucket, which is outside.
+        estimate = np.clip(estimate, low, np.nextafter(high, low))
+        for part in (low, high, estimate):
+            part[self._missing] = np.nan
+        return Quantiles(np.array(qs, dtype=np.float64), low, high, estimate)
+
+    def quantile(self, q: float) -> F64Array:
+        """The estimates of one quantile, shape (subjects,)."""
+        return self.quantiles((q,)).estimate[:, 0]
+
+    def share_below(self, bound: float) -> F64Array:
+        """The share of the values that are less than ``bound`` (base units), shape (subjects,); NaN: not known.
+
+        The values of the bucket that ``bound`` is in are taken to lie as for the estimate of a quantile. Where it is in
+        the last bucket, which has no end, and there are values in that, the share is not known.
+        """
+        weights = _weights_below(self._descriptor, bound)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            below = self._counts.astype(np.float64) @ np.nan_to_num(weights)
+            share: F64Array = below / self._running[:, -1]
+        share[self._missing | (np.isnan(weights[-1]) & (self._counts[:, -1] > 0))] = np.nan
+        return share
 
 
 def _lows(descriptor: Descriptor) -> list[int]:
@@ -161,6 +192,8 @@ def _in_base_units(descriptor: Descriptor, raw: F64Array) -> F64Array:
 
 def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
     """For each subject whether its counts are known, and the counts as whole numbers, 0 where they are not known."""
+    if counts.dtype == np.uint64:
+        return _split_words(counts.view(np.uint64))
     real = counts.astype(np.float64)
     known = (np.isfinite(real) & (real >= 0)).all(axis=-1, keepdims=True)
     known = known & (np.where(known, real, 0).sum(axis=-1, keepdims=True) < _COUNT_LIMIT)
@@ -168,6 +201,11 @@ def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
     if (whole.astype(np.float64) != np.where(known, real, 0)).any():
         raise ValueError("counts are whole numbers, not rates")
     return known[..., 0], whole
+
+
+def _split_words(words: U64Array) -> tuple[npt.NDArray[np.bool_], U64Array]:
+    known: npt.NDArray[np.bool_] = words.astype(np.float64) @ np.ones(words.shape[-1]) < _COUNT_LIMIT
+    return known, words if known.all() else np.where(known[..., np.newaxis], words, np.uint64(0))
 
 
 def _ranks(count: U64Array, q: float) -> U64Array:
@@ -181,12 +219,22 @@ def _ranks(count: U64Array, q: float) -> U64Array:
 def _locate(whole: U64Array, running: U64Array, q: float) -> tuple[I64Array, F64Array]:
     """For each subject the bucket that holds its quantile, and how far into the values of that bucket it stands."""
     rank = _ranks(running[:, -1], q)
-    bucket = (running < rank[:, np.newaxis]).sum(axis=1)
+    bucket = np.count_nonzero(running < rank[:, np.newaxis], axis=1)
     bucket = np.minimum(bucket, whole.shape[1] - 1)  # an empty histogram never reaches its rank
     row = np.arange(len(whole))
     inside = whole[row, bucket]
     position = (rank - (running[row, bucket] - inside)).astype(np.float64)
     return bucket, (position - 0.5) / np.maximum(inside, np.uint64(1))
+
+
+def _weights_below(descriptor: Descriptor, bound: float) -> F64Array:
+    """For each bucket the share of its values that is below ``bound``; NaN for the last one if ``bound`` is in it."""
+    low, high = edges(descriptor)[:-1], edges(descriptor)[1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside = np.log2(bound / low) if descriptor.kind is Kind.LOG_HISTOGRAM else (bound - low) / (high - low)
+    inside[np.diff(_raw_edges(descriptor)) <= 1] = 1.0  # one integer only, the low end
+    inside[-1] = np.nan
+    return np.where(bound >= high, 1.0, np.where(bound <= low, 0.0, inside))
 
 
 def _estimate(descriptor: Descriptor, low: F64Array, high: F64Array, share: F64Array) -> F64Array:

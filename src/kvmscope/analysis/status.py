@@ -6,18 +6,17 @@ Rule: what is not known is None; NaN ends here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from ..catalog.metrics import Metric
+from ..catalog.metrics import Metric, formulas
 from ..sample import VmId
 from ..schema import Scope
 from .apicv.values import Branch, Reason, VcpuVerdict, Verdicts
-from .metrics import Sums, measure, sum_by_vm
+from .formula import HOST, Evaluator, Level
 from .window import F64Array, Window
 
 Values: TypeAlias = Mapping[str, float | None]
@@ -48,7 +47,7 @@ class VcpuStatus:
 
 @dataclass(frozen=True, slots=True)
 class VmStatus:
-    """One VM; ``row`` is that of the current sample. ``partial``: metrics that lack some of its vCPUs."""
+    """One VM; ``row`` is that of the current sample. ``partial``: metrics that are known but lack some of its vCPUs."""
 
     row: int
     id: VmId
@@ -60,7 +59,7 @@ class VmStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A host in a window. ``total`` sums up the VMs, ``partial`` being the metrics that lack some."""
+    """A host in a window. ``total`` is of all of it; ``partial``: metrics of it that are known but lack some."""
 
     interval_s: float
     vms: tuple[VmStatus, ...]
@@ -71,17 +70,26 @@ class Status:
     stats_reset: int
 
 
-def summarize(window: Window, metrics: Sequence[Metric], verdicts: Verdicts | None = None) -> Status:
-    """Every metric for every subject of the window's current sample, with the verdicts on that sample if given."""
-    of_vcpu = {metric.name: measure(window, metric) for metric in metrics if metric.scope is Scope.VCPU}
-    of_vm = {metric.name: _of_vm(window, metric, of_vcpu) for metric in metrics}
-    vcpus = _vcpu_statuses(window, of_vcpu, verdicts)
-    vms = tuple(_vm_status(window, row, of_vm, vcpus, verdicts) for row in range(len(window.current.vms)))
+def summarize(
+    window: Window,
+    metrics: Sequence[Metric],
+    verdicts: Verdicts | None = None,
+    *,
+    evaluator: Evaluator | None = None,
+) -> Status:
+    """Every metric for every subject of the window's current sample, with the verdicts on that sample if given.
+
+    ``evaluator``: of the same window and at least these metrics, if there is one already.
+    """
+    evaluator = evaluator or Evaluator(window, formulas(metrics))
+    vcpus = _vcpu_statuses(window, metrics, evaluator, verdicts)
+    of_vms = _Table.of(evaluator, metrics, Scope.VM)
+    of_host = _Table.of(evaluator, metrics, HOST)
     return Status(
         interval_s=window.interval_s,
-        vms=vms,
-        total={name: _total(sums.values) for name, sums in of_vm.items()},
-        partial=frozenset(name for name, sums in of_vm.items() if sums.unknown.any() or np.isnan(sums.values).any()),
+        vms=tuple(_vm_status(window, row, of_vms, vcpus, verdicts) for row in range(len(window.current.vms))),
+        total=of_host.values(0),
+        partial=of_host.partial(0),
         vms_came=len(window.came(Scope.VM)),
         vms_gone=len(window.gone(Scope.VM)),
         stats_reset=len(window.resets),
@@ -98,32 +106,52 @@ def busiest_first(status: Status, metric: str) -> list[VmStatus]:
     return sorted(status.vms, key=place)
 
 
-def _of_vm(window: Window, metric: Metric, of_vcpu: Mapping[str, F64Array]) -> Sums:
-    if metric.scope is Scope.VCPU:
-        return sum_by_vm(window.current, of_vcpu[metric.name])
-    values = measure(window, metric)
-    return Sums(values, np.zeros(len(values), dtype=np.int64))
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Columns of metrics: one entry a subject."""
+
+    columns: Mapping[str, list[float | None]]
+    missing: Mapping[str, list[int]]
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, metrics: Sequence[Metric], at: Level) -> _Table:
+        return cls(
+            {metric.name: _known(evaluator.of(metric.formula, at)) for metric in metrics},
+            {metric.name: evaluator.missing(metric.formula, at).tolist() for metric in metrics},
+        )
+
+    def values(self, row: int) -> Values:
+        return {name: column[row] for name, column in self.columns.items()}
+
+    def partial(self, row: int) -> frozenset[str]:
+        is_known = (name for name, column in self.columns.items() if column[row] is not None)
+        return frozenset(name for name in is_known if self.missing[name][row])
 
 
 def _vm_status(
-    window: Window, row: int, of_vm: Mapping[str, Sums], vcpus: Sequence[VcpuStatus], verdicts: Verdicts | None
+    window: Window, row: int, of_vms: _Table, vcpus: Sequence[VcpuStatus], verdicts: Verdicts | None
 ) -> VmStatus:
     return VmStatus(
         row=row,
         id=window.current.vms.vm_id(row),
-        metrics={name: _known(float(sums.values[row])) for name, sums in of_vm.items()},
-        partial=frozenset(name for name, sums in of_vm.items() if sums.unknown[row]),
+        metrics=of_vms.values(row),
+        partial=of_vms.partial(row),
         apicv=_apicv(verdicts, row),
         vcpus=tuple(vcpus[window.current.vcpus_of_vm[row]]),
     )
 
 
-def _vcpu_statuses(window: Window, of_vcpu: Mapping[str, F64Array], verdicts: Verdicts | None) -> list[VcpuStatus]:
+def _vcpu_statuses(
+    window: Window, metrics: Sequence[Metric], evaluator: Evaluator, verdicts: Verdicts | None
+) -> list[VcpuStatus]:
     judged = verdicts.by_vcpu if verdicts else {}
-    columns = {name: [_known(value) for value in values.tolist()] for name, values in of_vcpu.items()}
+    of_vcpus = [metric for metric in metrics if metric.scope is Scope.VCPU]
+    names = tuple(metric.name for metric in of_vcpus)
+    columns = [_known(evaluator.of(metric.formula, Scope.VCPU)) for metric in of_vcpus]
+    rows = zip(*columns, strict=True) if columns else iter([()] * len(window.current.vcpus))
     return [
-        VcpuStatus(row, vcpu, {name: column[row] for name, column in columns.items()}, _active(judged.get(row)))
-        for row, vcpu in enumerate(window.current.vcpus.id.tolist())
+        VcpuStatus(row, vcpu, dict(zip(names, values, strict=True)), _active(judged.get(row)))
+        for row, (vcpu, values) in enumerate(zip(window.current.vcpus.id.tolist(), rows, strict=True))
     ]
 
 
@@ -138,10 +166,8 @@ def _active(verdict: VcpuVerdict | None) -> bool | None:
     return verdict.active if verdict else None
 
 
-def _total(values: F64Array) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.sum()) if len(known) else None
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _known(values: F64Array) -> list[float | None]:
+    unknown = np.isnan(values)
+    if not unknown.any():
+        return list(values.tolist())
+    return [None if is_unknown else value for value, is_unknown in zip(values.tolist(), unknown.tolist(), strict=True)]

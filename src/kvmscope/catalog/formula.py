@@ -48,7 +48,10 @@ DEFAULT_PROVIDER: Final = "kvm"
 
 
 class How(Enum):
-    """What of a stat is meant. All are in base units: seconds, bytes, cycles, counts."""
+    """What of a stat is meant. All are in base units: seconds, bytes, cycles, counts.
+
+    Of a histogram, rate and delta are those of how many values it counted.
+    """
 
     RATE = "rate"
     DELTA = "delta"
@@ -677,12 +680,8 @@ class Formula:
 
 def read_formula(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
     """The formula that stands under ``key``, parsed and checked; CatalogError otherwise."""
-    text = entry.string(key)
-
-    def blame(offset: int, expected: str, found: str) -> CatalogError:
-        return entry.error_within(key, offset, expected, found)
-
-    return check(parse(text, blame), scope, context, blame)
+    blame = entry.blame(key)
+    return check(parse(entry.string(key), blame), scope, context, blame)
 
 
 def check(expression: Expression, scope: Scope, context: Context, blame: Blame) -> Formula:
@@ -711,16 +710,18 @@ class _Checker:
             self._check_kind(leaf, shape.kind)
         if leaf.how is How.SECONDS and shape.unit is not Unit.SECONDS:
             raise self._blame(leaf.at, "a stat that counts time", f"{leaf.stat}, which does not")
-        if leaf.how is How.RATE and shape.unit is Unit.SECONDS:
+        if leaf.how is How.RATE and shape.unit is Unit.SECONDS and shape.kind is Kind.CUMULATIVE:
             raise self._blame(leaf.at, f"seconds({leaf.stat}), since it counts time", str(leaf))
+        if isinstance(shape.kind, Kind) and shape.kind.is_histogram:
+            dimension = Dimension()
         if dimension and leaf.how in (How.RATE, How.SECONDS):
             dimension = dimension.times(_DIMENSIONS[Unit.SECONDS], -1)
         return Type(dimension=dimension)
 
     def _check_kind(self, leaf: Stat, kind: Kind) -> None:
-        if kind.is_histogram:
+        if kind.is_histogram and leaf.how in (How.VALUE, How.SECONDS):
             raise self._blame(leaf.at, "a stat of one value", f"{leaf.stat}, a histogram")
-        if leaf.how is not How.VALUE and kind is not Kind.CUMULATIVE:
+        if leaf.how is not How.VALUE and kind in (Kind.INSTANT, Kind.PEAK):
             raise self._blame(leaf.at, f"a cumulative stat, or value({leaf.stat})", f"{leaf.stat}, {_KINDS[kind]}")
 
     def _histogram(self, leaf: Quantile | Share, scope: Scope) -> Type:
@@ -886,6 +887,7 @@ _DIMENSIONS: Final[Mapping[Unit, Dimension]] = {
     Unit.SECONDS: Dimension(seconds=1),
     Unit.CYCLES: Dimension(cycles=1),
     Unit.BOOLEAN: Dimension(),
+    Unit.BIT: Dimension(),
 }
 _KINDS: Final[Mapping[Kind, str]] = {
     Kind.CUMULATIVE: "a cumulative one",

@@ -1,79 +1,159 @@
-"""The metrics that screens show, from metrics.toml. What they come to for two samples is in ``analysis.metrics``."""
+"""The metrics of metrics.toml: quantities derived from stats by formulas.
+
+What they come to for two samples is in ``analysis.formula``.
+Rule: a file with a mistake in it is a CatalogError that names the place, and nothing of it is used.
+"""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Final
 
 from ..schema import Scope
+from .formula import Blame, Context, Dimension, Expression, Formula, Lookup, Reference, Type, check, parse, walk
+from .tomlfile import Entry, read_tables, unique
 
-
-class Form(Enum):
-    """How a metric comes from its stats."""
-
-    RATE = "rate"
-    SECONDS_PER_SECOND = "seconds-per-second"
-    VALUE = "value"
+_FILE: Final = "metrics.toml"
 
 
 class MetricUnit(Enum):
-    """What a metric counts. ``CPUS``: 1 is the whole time of one CPU."""
+    """What a metric counts. ``CPUS``: 1 is the whole time of one CPU; ``SHARE``: 1 is all."""
 
     PER_SECOND = "per-second"
     CPUS = "cpus"
     COUNT = "count"
+    SHARE = "share"
+    SECONDS = "seconds"
+    BYTES = "bytes"
+    RATIO = "ratio"
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the number of a VM is at least that of some of its vCPUs."""
+        return self not in (MetricUnit.SHARE, MetricUnit.SECONDS, MetricUnit.RATIO)
+
+
+_DIMENSIONS: Final[Mapping[MetricUnit, Dimension]] = {
+    MetricUnit.PER_SECOND: Dimension(seconds=-1),
+    MetricUnit.CPUS: Dimension(),
+    MetricUnit.COUNT: Dimension(),
+    MetricUnit.SHARE: Dimension(),
+    MetricUnit.SECONDS: Dimension(seconds=1),
+    MetricUnit.BYTES: Dimension(bytes=1),
+    MetricUnit.RATIO: Dimension(),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A derived quantity. ``stats``: lists of names in order of preference; the sum of one list is meant."""
+    """A derived quantity. ``column``: whether it is on the status screen."""
 
     name: str
     title: str
     unit: MetricUnit
-    provider: str
-    scope: Scope
-    stats: tuple[tuple[str, ...], ...]
-    form: Form
+    formula: Formula
     help: str
+    good: str
+    bad: str
+    column: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        return self.formula.scope
 
 
 @cache
 def load_metrics() -> tuple[Metric, ...]:
-    """Every metric, the most telling first."""
-    text = files(__package__).joinpath("metrics.toml").read_text(encoding="utf-8")
-    return parse_metrics(text)
+    """Every metric: those of the status screen first, the most telling first."""
+    from .stats import load_stats
+
+    text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
+    return parse_metrics(text, _FILE, load_stats().find)
 
 
-def parse_metrics(text: str) -> tuple[Metric, ...]:
-    """Metrics from TOML. Raises ValueError if a field is missing, unknown or out of range, or a name comes twice."""
-    metrics = tuple(_parse_metric(entry) for entry in tomllib.loads(text).get("metric", ()))
-    if len({metric.name for metric in metrics}) != len(metrics):
-        raise ValueError("a metric's name comes twice")
-    return metrics
+def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:
+    """By name, as ``analysis.formula.Evaluator`` takes them."""
+    return {metric.name: metric.formula for metric in metrics}
 
 
-_FIELDS = frozenset({"name", "title", "unit", "provider", "scope", "stats", "form", "help"})
+def metric_context() -> Context:
+    """What a formula beside the metrics may name: the catalogued stats, and every metric."""
+    from .stats import load_stats
+
+    return Context(load_stats().find, {metric.name: (metric.scope, metric.formula.type) for metric in load_metrics()})
 
 
-def _parse_metric(entry: Mapping[str, Any]) -> Metric:
-    who = f"metric {entry.get('name', '?')}"
-    if unknown := entry.keys() - _FIELDS:
-        raise ValueError(f"{who}: no such field: {', '.join(sorted(unknown))}")
-    if missing := _FIELDS - {"provider"} - entry.keys():
-        raise ValueError(f"{who}: missing: {', '.join(sorted(missing))}")
+def parse_metrics(text: str, file: str, stats: Lookup) -> tuple[Metric, ...]:
+    """Metrics from TOML; ``stats`` is the catalogue that formulas are checked against. Raises CatalogError.
+
+    Formulas may refer to other metrics of the file, wherever they stand.
+    """
+    entries = read_tables(text, file, "metric")
+    for entry in entries:
+        entry.check_keys(_REQUIRED, _OPTIONAL)
+        entry.string("name")
+    unique(entries, "name")
+    reader = _Reader(entries, stats)
+    return tuple(_metric(entry, reader.formula(entry)) for entry in entries)
+
+
+_REQUIRED: Final = ("name", "title", "unit", "scope", "formula", "help", "good", "bad")
+_OPTIONAL: Final = ("column",)
+
+
+def _metric(entry: Entry, formula: Formula) -> Metric:
+    unit = entry.choice("unit", MetricUnit)
+    if formula.type.is_condition:
+        raise entry.error("formula", "a number", "a condition")
+    dimension = formula.type.dimension
+    if dimension is not None and dimension != _DIMENSIONS[unit]:
+        raise entry.error("unit", f"one for a number in {dimension}, which the formula is", repr(unit.value))
     return Metric(
-        name=entry["name"],
-        title=entry["title"],
-        unit=MetricUnit(entry["unit"]),
-        provider=entry.get("provider", "kvm"),
-        scope=Scope(entry["scope"]),
-        stats=tuple(tuple(names) for names in entry["stats"]),
-        form=Form(entry["form"]),
-        help=entry["help"],
+        name=entry.string("name"),
+        title=entry.string("title"),
+        unit=unit,
+        formula=formula,
+        help=entry.string("help"),
+        good=entry.string("good"),
+        bad=entry.string("bad"),
+        column=entry.boolean("column", default=False),
     )
+
+
+class _Reader:
+    """Checks formulas after those that they refer to."""
+
+    def __init__(self, entries: list[Entry], stats: Lookup) -> None:
+        self._entries = {entry["name"]: entry for entry in entries}
+        self._stats = stats
+        self._found: dict[str, Formula] = {}
+        self._under_way: list[str] = []
+
+    def formula(self, entry: Entry) -> Formula:
+        name = entry["name"]
+        if name not in self._found:
+            self._under_way.append(name)
+            self._found[name] = self._read(entry)
+            self._under_way.pop()
+        return self._found[name]
+
+    def _read(self, entry: Entry) -> Formula:
+        scope = entry.choice("scope", Scope)
+        blame = entry.blame("formula")
+        expression = parse(entry.string("formula"), blame)
+        metrics = self._metrics(expression, scope, blame)
+        return check(expression, scope, Context(self._stats, metrics), blame)
+
+    def _metrics(self, expression: Expression, scope: Scope, blame: Blame) -> dict[str, tuple[Scope, Type]]:
+        found = {}
+        for part, _ in walk(expression, scope):
+            if isinstance(part, Reference) and part.name in self._entries:
+                if part.name in self._under_way:
+                    raise blame(part.at, "a metric that does not need this one", repr(part.name))
+                formula = self.formula(self._entries[part.name])
+                found[part.name] = formula.scope, formula.type
+        return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
@@ -131,6 +131,10 @@ class Entry(Mapping[str, Any]):
             found=found,
             excerpt=mark(text, offset),
         )
+
+    def blame(self, key: str) -> Callable[[int, str, str], CatalogError]:
+        """``error_within`` for one key."""
+        return lambda offset, expected, found: self.error_within(key, offset, expected, found)
 
     def check_keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
         """Raises CatalogError unless all of ``required`` are here, and nothing but these and ``optional``."""

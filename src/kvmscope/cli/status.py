@@ -280,7 +280,8 @@ def _fitting(view: View, shown: Sequence[VmStatus], width: int) -> list[_Column]
     vmm = _Column("VMM", [_vmm(reading, vm.row) for vm in shown], "", is_text=True)
     pid = _Column("PID", [_pid(reading, vm.row) for vm in shown], "")
     count = _Column("vCPUs", vcpus, str(len(reading.sample.vcpus)))
-    metrics = [_metric_column(view, shown, metric) for metric in view.metrics if _is_known(view, metric)]
+    on_screen = (metric for metric in view.metrics if metric.column)
+    metrics = [_metric_column(view, shown, metric) for metric in on_screen if _is_known(view, metric)]
     apicv = [_apicv_column(shown)] if any(vm.apicv.state != "unknown" for vm in shown) else []
     by_importance = [name, count, *apicv, *metrics[:6], vmm, pid, *metrics[6:]]
     left = width
@@ -313,8 +314,7 @@ def _metric_column(view: View, shown: Sequence[VmStatus], metric: Metric) -> _Co
     from .words import format_metric
 
     def cell(value: float | None, partial: bool) -> str:
-        text = format_metric(metric.unit, value)
-        return f"≥{text}" if partial and value is not None else text
+        return format_metric(metric.unit, value, partial=partial)
 
     cells = [cell(vm.metrics[metric.name], metric.name in vm.partial) for vm in shown]
     total = cell(view.status.total[metric.name], metric.name in view.status.partial)

@@ -1,4 +1,4 @@
-"""Metrics of a window, by hand-made samples whose answers can be worked out in the head."""
+"""The values of a status screen, by hand-made samples whose answers can be worked out in the head."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from kvmscope.analysis.metrics import measure, sum_by_vm
+from kvmscope.analysis.formula import Evaluator
 from kvmscope.analysis.status import Status, busiest_first, summarize
 from kvmscope.analysis.window import Window
-from kvmscope.catalog.metrics import Form, Metric, MetricUnit
+from kvmscope.catalog.formula import Context, blame_text, check, parse
+from kvmscope.catalog.metrics import Metric, MetricUnit, formulas
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
@@ -29,14 +30,16 @@ VCPU = Schema(
 VM = Schema("kvm", Scope.VM, (Descriptor("flushes", Kind.CUMULATIVE, offset=0),), 8)
 
 
-def metric(name: str, form: Form, *stats: tuple[str, ...], scope: Scope = Scope.VCPU) -> Metric:
-    return Metric(name, name, MetricUnit.COUNT, "kvm", scope, stats, form, "")
+def metric(name: str, formula: str, *, scope: Scope = Scope.VCPU) -> Metric:
+    checked = check(parse(formula), scope, Context(), blame_text(formula))
+    return Metric(name, name, MetricUnit.COUNT, checked, "", "", "")
 
 
-EXITS = metric("exits", Form.RATE, ("exits",))
-POLL = metric("poll", Form.SECONDS_PER_SECOND, ("win_ns", "lose_ns"))
-HALTED = metric("halted", Form.VALUE, ("blocking",))
-FLUSHES = metric("flushes", Form.RATE, ("flushes",), scope=Scope.VM)
+EXITS = metric("exits", "rate(exits)")
+POLL = metric("poll", "seconds(win_ns) + seconds(lose_ns)")
+HALTED = metric("halted", "value(blocking)")
+FLUSHES = metric("flushes", "rate(flushes)", scope=Scope.VM)
+METRICS = (EXITS, POLL, HALTED, FLUSHES)
 
 
 def sample(at_s: int, **vms: list[list[int] | None]) -> Sample:
@@ -55,34 +58,16 @@ def sample(at_s: int, **vms: list[list[int] | None]) -> Sample:
     return assemble(made, source="test", taken_ns=0, monotonic_ns=at_s * 10**9)
 
 
-def test_stats_of_a_list_are_added() -> None:
-    window = Window(sample(0, a=[[0, 0, 0, 0]]), sample(2, a=[[0, 3 * 10**8, 10**8, 0]]))
-    assert measure(window, POLL).tolist() == pytest.approx([0.2])
-
-
-def test_the_first_list_that_this_kernel_has_is_taken() -> None:
-    window = Window(sample(0, a=[[0, 0, 0, 0]]), sample(1, a=[[5, 0, 0, 0]]))
-    assert measure(window, metric("m", Form.RATE, ("sum_exits",), ("exits",))).tolist() == [5.0]
-    assert measure(window, metric("m", Form.RATE, ("exits", "sum_exits"), ("lose_ns",))).tolist() == [0.0]
-
-
-def test_a_metric_without_its_stats_is_not_known() -> None:
-    window = Window(sample(0, a=[[0, 0, 0, 0]]), sample(1, a=[[5, 0, 0, 0]]))
-    assert np.isnan(measure(window, metric("m", Form.RATE, ("sum_exits",)))).tolist() == [True]
-
-
-def test_a_sum_over_vcpus_says_how_many_are_missing() -> None:
-    now = sample(1, a=[[1, 0, 0, 0], [2, 0, 0, 0]], b=[[4, 0, 0, 0], None], c=[None], d=[])
-    sums = sum_by_vm(now, np.array([1.0, 2.0, 4.0, np.nan, np.nan]))
-    np.testing.assert_equal(sums.values, [3.0, 4.0, np.nan, np.nan])
-    assert sums.unknown.tolist() == [0, 1, 1, 0]
+@pytest.fixture
+def window() -> Window:
+    before = sample(0, a=[[0, 0, 0, 0], [0, 0, 0, 0]], b=[[0, 0, 0, 0], None], g=[[0, 0, 0, 0]])
+    after = sample(1, a=[[10, 0, 0, 1], [20, 0, 0, 0]], b=[[40, 0, 0, 1], None], n=[[5, 0, 0, 1]])
+    return Window(before, after)
 
 
 @pytest.fixture
-def status() -> Status:
-    before = sample(0, a=[[0, 0, 0, 0], [0, 0, 0, 0]], b=[[0, 0, 0, 0], None], g=[[0, 0, 0, 0]])
-    after = sample(1, a=[[10, 0, 0, 1], [20, 0, 0, 0]], b=[[40, 0, 0, 1], None], n=[[5, 0, 0, 1]])
-    return summarize(Window(before, after), (EXITS, POLL, HALTED, FLUSHES))
+def status(window: Window) -> Status:
+    return summarize(window, METRICS)
 
 
 def test_a_vm_is_the_sum_of_its_vcpus(status: Status) -> None:
@@ -102,6 +87,7 @@ def test_a_vm_with_an_unreadable_vcpu_is_partial(status: Status) -> None:
 def test_a_vm_that_came_has_no_rates_but_values(status: Status) -> None:
     n = status.vms[2]
     assert n.metrics == {"exits": None, "poll": None, "halted": 1.0, "flushes": None}
+    assert n.partial == frozenset(), "what is not known at all is not known in part"
     assert (status.vms_came, status.vms_gone) == (1, 1)
 
 
@@ -120,6 +106,10 @@ def test_the_busiest_come_first_and_the_unknown_last(status: Status) -> None:
     assert [chr(vm.id.value) for vm in busiest_first(status, "exits")] == ["b", "a", "n"]
 
 
+def test_an_evaluator_that_is_there_already_gives_the_same(window: Window, status: Status) -> None:
+    assert summarize(window, METRICS, evaluator=Evaluator(window, formulas(METRICS))) == status
+
+
 def test_an_empty_host_has_no_total() -> None:
     empty = summarize(Window(sample(0), sample(1)), (EXITS, FLUSHES))
-    assert (empty.vms, empty.total) == ((), {"exits": None, "flushes": None})
+    assert (empty.vms, empty.total, empty.partial) == ((), {"exits": None, "flushes": None}, frozenset())
