@@ -100,8 +100,8 @@ def test_a_wrong_condition_is_an_error_that_names_its_line(text: str, message: s
         (HEAD, "expected a key 'holds_if'"),
         (HEAD + 'holds_if = {always = "so"}\nwhy = "?"\n', "found 'why'"),
         (2 * (HEAD + 'holds_if = {always = "so"}\n'), "which line 2 has"),
-        (HEAD + 'holds_if = {always = "so"}\nevery = {kinds = ["cumulative"]}\n', "expected a key 'provider'"),
-        (HEAD + 'holds_if = {always = "so"}\nevery = {provider = "kvm", kinds = ["count"]}\n', "found 'count'"),
+        (HEAD + 'holds_if = {always = "so"}\nevery = {kinds = ["cumulative"]}\n', "expected a key 'providers'"),
+        (HEAD + 'holds_if = {always = "so"}\nevery = {providers = ["kvm"], kinds = ["count"]}\n', "found 'count'"),
     ],
 )
 def test_a_wrong_caveat_is_an_error(spoiled: str, message: str) -> None:
@@ -111,7 +111,7 @@ def test_a_wrong_caveat_is_an_error(spoiled: str, message: str) -> None:
 
 def test_a_caveat_covers_the_stats_of_its_sort() -> None:
     every = parse_caveats(
-        f'{HEAD}holds_if = {{always = "so"}}\nevery = {{provider = "kvm", scope = "vm", kinds = ["peak"]}}\n'
+        f'{HEAD}holds_if = {{always = "so"}}\nevery = {{providers = ["kvm"], scope = "vm", kinds = ["peak"]}}\n'
     )["some"].every
     assert every is not None
     assert every.covers("kvm", Scope.VM, Kind.PEAK)

@@ -11,11 +11,11 @@ import pytest
 
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.inhibits import load_inhibits
-from kvmscope.catalog.stats import Shape, Stats, Tier, What, load_stats, parse_stats, release
+from kvmscope.catalog.stats import Shape, Stats, What, load_stats, parse_stats, release
 from kvmscope.codec import apicv, statsfile
 from kvmscope.codec.snapshot import Feature
 from kvmscope.errors import CatalogError
-from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
+from kvmscope.schema import Descriptor, Kind, Schema, Scope, Tier, Unit
 
 DATA = Path(__file__).parent.parent / "data" / "statsfile"
 

@@ -156,13 +156,13 @@ Condition: TypeAlias = (
 class Every:
     """The stats that a caveat is of without their naming it; None: whatever the scope, the kind."""
 
-    provider: str
+    providers: tuple[str, ...]
     scope: Scope | None
     kinds: tuple[Kind, ...] | None
 
     def covers(self, provider: str, scope: Scope, kind: Kind) -> bool:
         """Whether a stat is one of them."""
-        return provider == self.provider and self.scope in (None, scope) and (self.kinds is None or kind in self.kinds)
+        return provider in self.providers and self.scope in (None, scope) and (self.kinds is None or kind in self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +200,13 @@ def _parse_caveat(entry: Entry) -> Caveat:
 
 
 def _parse_every(entry: Entry) -> Every:
-    entry.check_keys(("provider",), ("scope", "kinds"))
+    entry.check_keys(("providers",), ("scope", "kinds"))
     kinds = entry.strings("kinds")
     for kind in kinds:
         if kind not in KINDS:
             raise entry.error("kinds", f"of {', '.join(KINDS)}", repr(kind))
     return Every(
-        provider=entry.string("provider"),
+        providers=entry.strings("providers"),
         scope=entry.choice("scope", Scope) if "scope" in entry else None,
         kinds=tuple(KINDS[kind] for kind in kinds) if "kinds" in entry else None,
     )

@@ -16,7 +16,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from ..schema import Descriptor, Kind, Scope, Unit
+from ..schema import Descriptor, Kind, Scope, Tier, Unit
 from .caveats import Caveat, load_caveats
 from .tomlfile import Entry, read_root, read_tables
 from .words import KINDS, UNITS, Measure
@@ -24,14 +24,6 @@ from .words import KINDS, UNITS, Measure
 FILE = "stats.toml"
 HISTOGRAM_BUCKETS = 32
 """Of every log histogram so far (HALT_POLL_HIST_COUNT)."""
-
-
-class Tier(Enum):
-    """How far a stat can be relied on: by kvmscope's reading, since the kernel has no such thing."""
-
-    ABI_LIKE = "abi-like"
-    STABLE = "stable"
-    VOLATILE = "volatile"
 
 
 class What(Enum):
