@@ -28,6 +28,7 @@ BENCHES: Mapping[str, str] = {
     "disturbance": "Disturbance",
     "events": "Group apicv",
     "other_sources": "Other sources",
+    "publishing": "Publishing",
     "startup": "Start",
 }
 """Heading by module, each with a ``bench`` and a docstring that says how it measures."""
