@@ -14,9 +14,9 @@ from enum import Enum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from ..schema import Descriptor, Kind, Scope, Tier, Unit
+from ..schema import Descriptor, Kind, Scope, Shape, Tier, Unit
 from .caveats import Caveat, load_caveats
 from .tomlfile import Entry, read_root, read_tables
 from .words import KINDS, UNITS, Measure
@@ -32,15 +32,6 @@ class What(Enum):
     KIND = "kind"
     UNIT = "unit"
     MEANING = "meaning"
-
-
-class Shape(NamedTuple):
-    """What a descriptor says of a stat besides its name; the base of the exponent is 10."""
-
-    kind: Kind
-    unit: Unit
-    exponent: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,10 @@ class StatEntry:
     since: Mapping[str, str]
     until: str | None
     replaced_by: tuple[str, ...]
-    shape: Shape
+    kind: Kind
+    unit: Unit
+    exponent: int
+    size: int
     tier: Tier
     meaning: str
     compare: tuple[str, ...]
@@ -81,12 +75,9 @@ class StatEntry:
     template: str | None = None
 
     @property
-    def kind(self) -> Kind:
-        return self.shape.kind
-
-    @property
-    def unit(self) -> Unit:
-        return self.shape.unit
+    def shape(self) -> Shape:
+        """What its descriptor says of it today."""
+        return Shape(self.kind, self.unit, exponent=self.exponent, size=self.size)
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -109,7 +100,7 @@ class StatEntry:
 
     def agrees_with(self, descriptor: Descriptor) -> bool:
         """Whether a descriptor says of the stat what the catalogue says."""
-        return self.shape == (descriptor.kind, descriptor.unit, descriptor.exponent, descriptor.size)
+        return self.shape == descriptor.shape
 
 
 @dataclass(frozen=True)
@@ -202,7 +193,8 @@ def _parse_stat(entry: Entry, firsts: Mapping[str, str], caveats: Mapping[str, C
         raise entry.error("name", "letters, digits, _ and {part}", repr(name))
     provider = entry.string("provider", "kvm")
     scope = entry.choice("scope", Scope)
-    shape = _parse_shape(entry)
+    kind = _parse_word(entry, "kind", KINDS, Kind.CUMULATIVE)
+    measure = _parse_word(entry, "unit", UNITS, _NO_UNIT)
     return StatEntry(
         provider=provider,
         scope=scope,
@@ -210,20 +202,17 @@ def _parse_stat(entry: Entry, firsts: Mapping[str, str], caveats: Mapping[str, C
         since=_parse_since(entry, firsts),
         until=_parse_release(entry, "until") if "until" in entry else None,
         replaced_by=entry.strings("replaced_by"),
-        shape=shape,
+        kind=kind,
+        unit=measure.unit,
+        exponent=measure.exponent,
+        size=HISTOGRAM_BUCKETS if kind.is_histogram else 1,
         tier=entry.choice("tier", Tier),
         meaning=entry.string("meaning"),
         compare=entry.strings("compare"),
-        caveats=(*_parse_caveats(entry, caveats), *_common(caveats, provider, scope, shape.kind)),
+        caveats=(*_parse_caveats(entry, caveats), *_common(caveats, provider, scope, kind)),
         changed=tuple(_parse_change(part, firsts) for part in entry.tables("changed")),
         template=name if _HOLE.search(name) else None,
     )
-
-
-def _parse_shape(entry: Entry) -> Shape:
-    kind = _parse_word(entry, "kind", KINDS, Kind.CUMULATIVE)
-    measure = _parse_word(entry, "unit", UNITS, _NO_UNIT)
-    return Shape(kind, measure.unit, measure.exponent, HISTOGRAM_BUCKETS if kind.is_histogram else 1)
 
 
 def _parse_word(entry: Entry, key: str, words: Mapping[str, _T], default: _T) -> _T:
@@ -296,9 +285,9 @@ def _parse_was(entry: Entry, what: What) -> Kind | Measure:
 
 def _before(shape: Shape, change: Change) -> Shape:
     if isinstance(change.was, Kind):
-        return shape._replace(kind=change.was)
+        return replace(shape, kind=change.was)
     if isinstance(change.was, Measure):
-        return shape._replace(unit=change.was.unit, exponent=change.was.exponent)
+        return replace(shape, unit=change.was.unit, exponent=change.was.exponent)
     return shape
 
 
