@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..sample import Block, I64Array, Sample, U64Array, Vcpus
-from ..schema import Descriptor, Kind, Scope
+from ..schema import Descriptor, Kind, Schema, Scope
 
 F64Array: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -101,13 +101,10 @@ def find_column(
 
 
 def _whole_column(block: Block, name: str) -> Column:
-    """The column of a block that has every subject: a copy of single words, which lie far apart; a view of many."""
-    words = block.column(name)
-    return Column(
-        block.schema[name],
-        np.ascontiguousarray(words) if words.ndim == 1 else words,
-        np.ones(len(words), dtype=np.bool_),
-    )
+    """The column of a block that has every subject: as it is there."""
+    descriptor = block.schema[name]
+    words = block.single_words[name] if descriptor.size == 1 else block.column(name)
+    return Column(descriptor, words, np.ones(len(words), dtype=np.bool_))
 
 
 class Window:
@@ -189,11 +186,22 @@ class Window:
         stats = {
             (block.schema.provider, block.schema.scope, descriptor.name): None
             for block in self.current.blocks
+            if self._may_have_gone_down(block)
             for descriptor in block.schema.descriptors
             if descriptor.kind in _COUNTS
         }
         found = ((stat, self._reset_rows(*stat)) for stat in stats)
         return tuple(Reset(*stat, rows) for stat, rows in found if rows)
+
+    def _may_have_gone_down(self, block: Block) -> bool:
+        """False if one comparison of all words shows that no count did, which is nearly always so."""
+        like = [before for before in self.previous.blocks if before.schema == block.schema]
+        if len(like) != 1 or not self._is_unchanged(block.schema.scope):
+            return True
+        if not np.array_equal(like[0].rows, block.rows):
+            return True
+        fell = np.any(block.values < like[0].values, axis=0)
+        return bool(np.any(fell & _words_that_count(block.schema)))
 
     def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
         moved = self.movement(provider, scope, name)
@@ -232,6 +240,15 @@ class Window:
 
     def _unknown(self, scope: Scope) -> F64Array:
         return np.full(_count(self.current, scope), np.nan)
+
+
+def _words_that_count(schema: Schema) -> BoolArray:
+    """Which words of the data block belong to counts."""
+    counts = np.zeros(schema.words, dtype=np.bool_)
+    for stat in schema.descriptors:
+        if stat.kind in _COUNTS:
+            counts[stat.offset // 8 : stat.offset // 8 + stat.size] = True
+    return counts
 
 
 def _vcpu_keys(now: Vcpus, previous_vms: I64Array, before: Vcpus) -> tuple[I64Array, I64Array]:

@@ -1,0 +1,133 @@
+"""What rules may ask and no stat tells: the columns behind ``fact(…)`` in findings.toml.
+
+Pure: a window, what is known of the host, and what the VMs' configurations say in; a column a fact out, in the order of
+the current sample, NaN where it is not known. ``catalog.findings.FACTS`` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from ..catalog.inhibits import Class, load_inhibits, unlisted
+from ..host.apicv import HostApicv
+from ..sample import NOT_KNOWN, Sample
+from ..schema import Scope
+from .apicv.facts import INHIBIT, PROVIDER, hosts_of, reasons_of
+from .formula import Level
+from .window import BoolArray, F64Array, Window, find_column
+
+Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]
+
+_STARTED_BY_NOW_S: Final = 60.0
+_BY_SETUP: Final = (Class.CONFIGURATION, Class.GUEST)
+
+
+def observe(window: Window, host: HostApicv, *, hlt_exits_disabled: Sequence[bool | None] = ()) -> Facts:
+    """Every fact of ``catalog.findings.FACTS``.
+
+    ``hlt_exits_disabled``: one a VM in the order of the window's current sample, or nothing where nobody looked.
+    """
+    sample = window.current
+    halting = hlt_exits_disabled or [None] * len(sample.vms)
+    return {
+        (Scope.VM, "vcpus"): _vcpus(sample),
+        (Scope.VM, "stats_reset"): _stats_reset(window),
+        (Scope.VM, "apicv_inhibited"): _apicv_inhibited(sample),
+        (Scope.VM, "apicv_off_on_host"): _apicv_off(sample, host),
+        (Scope.VM, "hlt_exits_disabled"): _known(halting),
+        (Scope.VCPU, "never_ran"): _never_ran(window),
+        (Scope.VCPU, "injected_while_active"): _injected_while_active(window),
+    }
+
+
+def reset_vms(window: Window) -> BoolArray:
+    """For each VM of the current sample whether KVM's counts of it, or of one of its vCPUs, went down."""
+    return _stats_reset(window) > 0
+
+
+def _vcpus(sample: Sample) -> F64Array:
+    return np.bincount(sample.vcpus.vm, minlength=len(sample.vms)).astype(np.float64)
+
+
+def _stats_reset(window: Window) -> F64Array:
+    """How many stats went down, a stat of several vCPUs counting once."""
+    sample = window.current
+    count = np.zeros(len(sample.vms))
+    for reset in window.resets:
+        if reset.provider == "kvm":
+            rows = np.array(reset.rows, dtype=np.int64)
+            count[rows if reset.scope is Scope.VM else np.unique(sample.vcpus.vm[rows])] += 1
+    return count
+
+
+def _apicv_inhibited(sample: Sample) -> F64Array:
+    """1 where the VM's set-up or its guest stands in the way though the host has APICv or AVIC on."""
+    known = np.zeros(len(sample.vms), dtype=np.bool_)
+    disabled, by_setup = known.copy(), known.copy()
+    inhibits = load_inhibits()
+    for stat in reasons_of(sample):
+        column = find_column(sample, PROVIDER, Scope.VM, stat)
+        if column is None:
+            continue
+        name = stat.removeprefix(INHIBIT)
+        holds = column.known & (column.words != 0)
+        known |= column.known
+        if name == "disabled":
+            disabled |= holds
+        elif inhibits.get(name, unlisted(name)).cls in _BY_SETUP:
+            by_setup |= holds
+    return np.where(known, (by_setup & ~disabled).astype(np.float64), np.nan)
+
+
+def _apicv_off(sample: Sample, host: HostApicv) -> F64Array:
+    """1 where the host has APICv or AVIC, and KVM was loaded without it."""
+    if not sample.simulated:
+        return np.full(len(sample.vms), _is_off(host))
+    return np.array([_is_off(of_vm) for of_vm in hosts_of(sample, host)], dtype=np.float64)
+
+
+def _is_off(host: HostApicv) -> float:
+    supported, switched_on = host.supported.value, host.switched_on.value
+    if supported is False or switched_on:
+        return 0.0
+    return 1.0 if supported and switched_on is False else float("nan")
+
+
+def _never_ran(window: Window) -> F64Array:
+    """1 where a vCPU has had no exit in a VM that has had the time to start it."""
+    sample = window.current
+    name = "exits" if window.has("kvm", Scope.VCPU, "exits") else "sum_exits"
+    exits = window.value("kvm", Scope.VCPU, name)
+    age_s = _age_s(sample)
+    never = (exits == 0) & (age_s >= _STARTED_BY_NOW_S)[sample.vcpus.vm]
+    # If one vCPU cannot be judged for want of an age, the others do not decide about the VM.
+    in_question = np.bincount(sample.vcpus.vm[exits == 0], minlength=len(sample.vms)) > 0
+    unknown = np.isnan(exits) | (in_question & np.isnan(age_s))[sample.vcpus.vm]
+    return np.where(unknown, np.nan, never.astype(np.float64))
+
+
+def _age_s(sample: Sample) -> F64Array:
+    created_ns = sample.vms.created_ns
+    return np.where(created_ns == NOT_KNOWN, np.nan, (sample.taken_ns - created_ns) / 1e9)
+
+
+def _injected_while_active(window: Window) -> F64Array:
+    """Interrupts a second that KVM injected where APICv was active at both ends of the window, 0 where it was not."""
+    now = find_column(window.current, PROVIDER, Scope.VCPU, "apicv_active")
+    if now is None:
+        return np.full(len(window.current.vcpus), np.nan)
+    before = find_column(window.previous, PROVIDER, Scope.VCPU, "apicv_active", like=now.descriptor)
+    rows = window.previous_rows(Scope.VCPU)
+    if before is None or not len(before.words):
+        return np.full(len(rows), np.nan)
+    known = now.known & (rows >= 0) & before.known[rows]
+    active = (now.words != 0) & (before.words[rows] != 0)
+    rate = window.rate("kvm", Scope.VCPU, "irq_injections")
+    return np.where(known, np.where(active, rate, 0.0), np.nan)
+
+
+def _known(flags: Sequence[bool | None]) -> F64Array:
+    return np.array([np.nan if flag is None else float(flag) for flag in flags], dtype=np.float64)

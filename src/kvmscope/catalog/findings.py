@@ -1,0 +1,201 @@
+"""The rules of findings.toml: when something is wrong with a VM, why that matters, what to do, and what it costs.
+
+Not here: whether a rule fires (``analysis.findings``). A condition may name facts, which are what no stat tells;
+``FACTS`` has them all, and ``analysis.observations`` finds them out.
+Rule: a file with a mistake in it is a CatalogError that names the place, and nothing of it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+from ..schema import Scope
+from .caveats import load_caveats
+from .formula import Context, Dimension, Formula, Type, read_formula
+from .metrics import metric_context
+from .tomlfile import Entry, read_tables, unique
+
+_FILE: Final = "findings.toml"
+_WINDOWS: Final = 2
+
+
+class Severity(Enum):
+    """How bad it is, from worth knowing over costs something to breaks something."""
+
+    INFO = "info"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do, and what one pays for it."""
+
+    do: str
+    price: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    ``when``, ``activity``, ``clears``: conditions of ``scope``; None is no such condition. ``windows``: in how many
+    consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``:
+    CPUs. ``adds_verdict``: the verdict on interrupt acceleration belongs to it. ``silent_if``: slugs of caveats.
+    """
+
+    slug: str
+    title: str
+    severity: Severity
+    scope: Scope
+    when: Formula
+    activity: Formula | None
+    clears: Formula | None
+    windows: int
+    cost: Formula | None
+    worst: Formula | None
+    evidence: tuple[str, ...]
+    adds_verdict: bool
+    explanation: str
+    threshold: str
+    remedies: tuple[Remedy, ...]
+    silent_if: tuple[str, ...]
+
+    @property
+    def conditions(self) -> tuple[Formula, ...]:
+        """Those that must be known for the rule to fire."""
+        return (self.when,) if self.activity is None else (self.activity, self.when)
+
+
+_NUMBER: Final = Type(dimension=Dimension())
+_PER_SECOND: Final = Type(dimension=Dimension(seconds=-1))
+FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
+    {
+        (Scope.VM, "vcpus"): _NUMBER,
+        (Scope.VM, "stats_reset"): _NUMBER,
+        (Scope.VM, "apicv_inhibited"): _NUMBER,
+        (Scope.VM, "apicv_off_on_host"): _NUMBER,
+        (Scope.VM, "hlt_exits_disabled"): _NUMBER,
+        (Scope.VCPU, "never_ran"): _NUMBER,
+        (Scope.VCPU, "injected_while_active"): _PER_SECOND,
+    }
+)
+"""What a condition may ask by ``fact(…)``."""
+
+_NO_STATE: Final = "KVM's state of interrupt acceleration was not read; the sources bpf and pinned have it"
+UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "apicv_inhibited": _NO_STATE,
+        "apicv_off_on_host": "whether the host has APICv or AVIC is not known",
+        "hlt_exits_disabled": "the VMM's command line does not tell whether HLT exits are disabled",
+        "never_ran": "how long the VM has existed is not known",
+        "injected_while_active": _NO_STATE,
+    }
+)
+"""Why a fact can be unknown, in words for a person."""
+
+
+@cache
+def load_findings() -> tuple[Rule, ...]:
+    """Every rule, in the order of the file."""
+    text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
+    return parse_findings(text, _FILE, replace(metric_context(), facts=FACTS), caveats=load_caveats())
+
+
+def parse_findings(text: str, file: str, context: Context, *, caveats: Collection[str] = ()) -> tuple[Rule, ...]:
+    """Rules from TOML; ``caveats``: the slugs that a rule may name. Raises CatalogError."""
+    entries = read_tables(text, file, "rule")
+    rules = tuple(_parse_rule(entry, context, caveats) for entry in entries)
+    unique(entries, "slug")
+    return rules
+
+
+_REQUIRED: Final = ("slug", "title", "severity", "scope", "when", "evidence", "explanation", "threshold", "remedy")
+_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "adds", "silent_if")
+
+
+def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rule:
+    entry.check_keys(_REQUIRED, _OPTIONAL)
+    scope = entry.choice("scope", Scope)
+    return Rule(
+        slug=entry.string("slug"),
+        title=entry.string("title"),
+        severity=entry.choice("severity", Severity),
+        scope=scope,
+        when=_condition(entry, "when", scope, context),
+        activity=_condition(entry, "activity", scope, context) if "activity" in entry else None,
+        clears=_condition(entry, "clears", scope, context) if "clears" in entry else None,
+        windows=_windows(entry),
+        cost=_number(entry, "cost", scope, context, _NUMBER) if "cost" in entry else None,
+        worst=_number(entry, "worst", Scope.VCPU, context) if "worst" in entry else None,
+        evidence=_evidence(entry, context),
+        adds_verdict=_adds_verdict(entry),
+        explanation=entry.string("explanation"),
+        threshold=entry.string("threshold"),
+        remedies=_remedies(entry),
+        silent_if=_silent_if(entry, caveats),
+    )
+
+
+def _condition(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
+    formula = read_formula(entry, key, scope, context)
+    if not formula.type.is_condition:
+        raise entry.error(key, "a condition", "a number")
+    return formula
+
+
+def _number(entry: Entry, key: str, scope: Scope, context: Context, wanted: Type | None = None) -> Formula:
+    formula = read_formula(entry, key, scope, context)
+    if formula.type.is_condition:
+        raise entry.error(key, "a number", "a condition")
+    if wanted and formula.type.dimension not in (None, wanted.dimension):
+        raise entry.error(key, str(wanted), str(formula.type))
+    return formula
+
+
+def _windows(entry: Entry) -> int:
+    windows = entry.integer("windows", _WINDOWS)
+    if windows < 1:
+        raise entry.error("windows", "1 or more", str(windows))
+    return windows
+
+
+def _evidence(entry: Entry, context: Context) -> tuple[str, ...]:
+    names = entry.strings("evidence")
+    for name in names:
+        if name not in context.metrics:
+            raise entry.error("evidence", "names of metrics", repr(name))
+    return names
+
+
+def _adds_verdict(entry: Entry) -> bool:
+    if "adds" in entry and entry["adds"] != "apicv":
+        raise entry.error("adds", "'apicv'", repr(entry["adds"]))
+    return "adds" in entry
+
+
+def _remedies(entry: Entry) -> tuple[Remedy, ...]:
+    remedies = entry.tables("remedy")
+    for remedy in remedies:
+        remedy.check_keys(("do", "price"))
+    if not remedies:
+        raise entry.error("remedy", "at least one", "none")
+    return tuple(Remedy(remedy.string("do"), remedy.string("price")) for remedy in remedies)
+
+
+def _silent_if(entry: Entry, caveats: Collection[str]) -> tuple[str, ...]:
+    slugs = entry.strings("silent_if")
+    for slug in slugs:
+        if slug not in caveats:
+            raise entry.error("silent_if", "slugs of caveats", repr(slug))
+    return slugs

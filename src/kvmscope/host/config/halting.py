@@ -1,0 +1,27 @@
+"""Whether a VM's guest may halt without leaving, by its VMM's command line.
+
+Rule: None where the command line cannot tell; KVM itself does not say what exits it was told to do without.
+Source: QEMU 4.0 to 10: -overcommit cpu-pm=on, which enables KVM_CAP_X86_DISABLE_EXITS for MWAIT, HLT, PAUSE and CSTATE.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..qemu_args import parse
+from ..vmm import VmmProcess
+
+
+def hlt_exits_disabled(process: VmmProcess | None) -> bool | None:
+    """Whether HLT of this VM does not exit."""
+    if process is None or process.vmm != "qemu" or not process.argv:
+        return None
+    return _of_qemu(process.argv)
+
+
+@lru_cache(maxsize=4096)
+def _of_qemu(argv: tuple[str, ...]) -> bool | None:
+    config = parse(argv)
+    if config.overcommit is not None and (told := config.overcommit.flag("cpu-pm")) is not None:
+        return told
+    return None if config.config_files else False
