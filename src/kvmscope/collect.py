@@ -19,10 +19,10 @@ from .schema import Schema
 from .sources.base import Source
 
 
-def _open_pinned() -> Source:
+def _open_pinned(groups: Sequence[str] = ()) -> Source:
     from .sources.bpf.source import PinnedSource
 
-    return PinnedSource()
+    return PinnedSource(groups=groups or None)
 
 
 def _open_bpf(groups: Sequence[str] = ()) -> Source:
@@ -77,6 +77,8 @@ GROUPS = ("apicv", "apic", "exits", "mmu_lock", "userspace", "wakeups")
 reads the registers of each vCPU's local APIC (what is pinned has them anyway); ``exits`` counts and times the exits of
 each vCPU by reason; ``mmu_lock`` who had to wait for a VM's mmu_lock; ``userspace`` the exits to the VMM by reason and
 the time there; ``wakeups`` the time from the wake-up of a halted vCPU until its guest runs."""
+
+_NEVER_PINNED = "apicv"
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,
@@ -141,12 +143,13 @@ class Host:
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
-    ``groups`` are opt-in groups of statistics (see ``GROUPS``), counted by the kernel only while this host is open;
-    they need the ``bpf`` source. Raises UsageError for a source or group that there is not, PermissionNeeded or
-    Unavailable if it (or with ``auto`` every source) cannot be had.
+    ``groups`` are opt-in groups of statistics (see ``GROUPS``). Source ``bpf`` has the kernel count them while this
+    host is open; ``pinned`` has those that root has pinned, and reads them without being asked too. Raises UsageError
+    for a source or group that there is not, PermissionNeeded or Unavailable if it (or with ``auto`` every source)
+    cannot be had.
     """
     if groups:
-        return Host(_open_with(groups, source), {})
+        return _open_with(groups, source)
     if source == "auto":
         return _open_best()
     if source not in SOURCES:
@@ -154,13 +157,23 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     return Host(SOURCES[source](), {})
 
 
-def _open_with(groups: Sequence[str], source: str) -> Source:
+def _open_with(groups: Sequence[str], source: str) -> Host:
     for group in groups:
         if group not in GROUPS:
             raise UsageError(f"there is no group {group!r}; there are {', '.join(GROUPS)}")
-    if source not in ("auto", "bpf"):
-        raise UsageError(f"groups are counted by the source 'bpf', not {source!r}")
-    return _open_bpf(groups)
+    if source not in ("auto", "bpf", "pinned"):
+        raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
+    if source == "pinned" and _NEVER_PINNED in groups:
+        raise UsageError(f"group {_NEVER_PINNED} is counted by the source 'bpf' alone")
+    why_not: dict[str, SourceError] = {}
+    if source != "bpf" and _NEVER_PINNED not in groups:
+        try:
+            return Host(_open_pinned(groups), why_not)
+        except SourceError as error:
+            if source == "pinned":
+                raise
+            why_not["pinned"] = error
+    return Host(_open_bpf(groups), why_not)
 
 
 def _open_best() -> Host:

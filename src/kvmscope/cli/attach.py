@@ -39,11 +39,21 @@ def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int
 @click.option("--vms", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
 @click.option("--vcpus", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
 @click.option("--slots", type=click.IntRange(1, 4), metavar="N", help="Readers at the same moment.  [default: 2]")
-def command(*, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None) -> None:
+@click.option(
+    "--count",
+    "counted",
+    multiple=True,
+    metavar="NAME",
+    help="Also count this group of statistics from now on, such as exits; for several, give it several times.",
+)
+def command(
+    *, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
+) -> None:
     """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
 
     Nothing runs meanwhile: it costs kernel memory until `kvmscope detach` or the next boot, and CPU time only while
-    somebody reads. Doing it again changes who may read, and the rest only where it must.
+    somebody reads. A group of statistics that is counted costs time at each of its events. Doing it again changes who
+    may read, and the rest only where it must.
     """
     from ..sources.bpf import attach
 
@@ -54,6 +64,7 @@ def command(*, group: str | None, mode: int, vms: int | None, vcpus: int | None,
         vms=vms or attach.DEFAULT_VMS,
         vcpus=vcpus or attach.DEFAULT_VCPUS,
         slots=slots or attach.DEFAULT_SLOTS,
+        groups=counted,
     )
     for line in _lines(done, entry, mode):
         click.echo(line)
@@ -69,6 +80,7 @@ def _lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
             ("state", state),
             ("where", str(done.directory)),
             ("readers", _readers(group, mode)),
+            *([("counting", ", ".join(done.groups))] if done.groups else []),
             ("memory", f"{format_bytes(done.memory_bytes)} of the kernel, until `kvmscope detach`"),
         ]
     )

@@ -123,7 +123,12 @@ class Arena:
 
     def header(self) -> SnapshotHeader:
         """Of one run: how many VMs and vCPUs there are, among others."""
-        return self._run()
+        for _ in range(_ATTEMPTS):
+            header = self._run()
+            if SnapshotFlag.BUSY not in header.flags:
+                return header
+            os.sched_yield()
+        raise _busy()
 
     def read(self) -> Run:
         """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""
@@ -136,7 +141,7 @@ class Arena:
                 if snapshot.parse_generation(self._control[: snapshot.CONTROL_SIZE], header.slot) == header.generation:
                     return run
             os.sched_yield()
-        raise SourceError("other readers keep all slots of the iterator busy", remedy="attach with more slots")
+        raise _busy()
 
     def _run(self) -> SnapshotHeader:
         fd = self._open_iterator()
@@ -158,6 +163,10 @@ class Arena:
             VmRecords(vms, stat_size=layout.vm_stat_size),
             VcpuRecords(vcpus, stat_size=layout.vcpu_stat_size),
         )
+
+
+def _busy() -> SourceError:
+    return SourceError("other readers keep all slots of the iterator busy", remedy="attach with more slots")
 
 
 def _pages(size: int) -> int:

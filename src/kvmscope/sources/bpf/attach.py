@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...codec.snapshot import MAX_SLOTS
 from ...errors import PermissionNeeded, UsageError
 from ..kvm_schema import read_kvm_schemas
 from . import pins
-from .arena import Layout
-from .source import load_program, read_reasons, runs_on_svm
+from .arena import Arena, Layout
+from .groups import PLANS, pinned
+from .source import load_program, object_data, read_reasons, runs_on_svm
 
 DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS = 1024, 8192, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What stands after ``attach``: ``kept`` if it was there already, ``memory_bytes`` held in the kernel for it."""
+    """What stands after ``attach``: ``kept`` if the iterator was there already, ``groups`` that are pinned beside it,
+    ``memory_bytes`` held in the kernel for all."""
 
     directory: Path
     kept: bool
     memory_bytes: int
+    groups: tuple[str, ...] = ()
 
 
 def attach(
@@ -33,37 +39,81 @@ def attach(
     vms: int = DEFAULT_VMS,
     vcpus: int = DEFAULT_VCPUS,
     slots: int = DEFAULT_SLOTS,
+    groups: Sequence[str] = (),
 ) -> Attached:
     """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
 
-    Idempotent: what is already attached is kept if it is of this version, belongs to the kvm that is loaded and has
-    room enough; access is set in any case. Raises UsageError, PermissionNeeded or Unavailable.
+    Idempotent: what is already attached is kept if it is the same program, belongs to the kvm that is loaded and has
+    room enough; access is set in any case. ``groups`` are groups of statistics (see ``groups.PLANS``) that are to count
+    from now on, besides those that do. Raises UsageError, PermissionNeeded or Unavailable.
     """
     _need_root()
     if not 1 <= slots <= MAX_SLOTS:
         raise UsageError(f"there can be 1 to {MAX_SLOTS} slots, not {slots}")
+    pinned_before = filter(PLANS.__contains__, pinned.pinned_names(root))
+    plans = pinned.plans_of(tuple(dict.fromkeys((*pinned_before, *groups))))
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
     layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm(), reads_apic=True)
-    directory = pins.directory_in(root)
-    there = pins.attached_layout(root)
-    if there is not None and there.serves(layout):
-        pins.set_access(directory, gid=gid, mode=mode)
-        return Attached(directory, kept=True, memory_bytes=there.memory_bytes)
-    bpf = load_program(layout)
+    kept_secret = pins.read_secret(root)
+    secret = kept_secret or secrets.token_bytes(pins.SECRET_SIZE)
+    wanted = pins.Meta(
+        layout,
+        schemas,
+        read_reasons(),
+        pins.kvm_inode(),
+        pins.running_kernel(),
+        pins.digest(object_data()),
+        pinned.secret_id(secret),
+    )
+    there = pins.attached_meta(root)
+    kept = there is not None and there.serves(wanted)
+    if kept:
+        pins.set_access(pins.directory_in(root), gid=gid, mode=mode)
+    else:
+        if not kept_secret:
+            pins.keep_secret(root, secret)
+        _attach_iterator(wanted, secret, root=root, gid=gid, mode=mode)
+    if plans:
+        count_vms, count_vcpus = _subjects(root)
+        for plan in plans:
+            pinned.pin_group(root, plan, secret=secret, vms=count_vms, vcpus=count_vcpus, gid=gid, mode=mode)
+    memory = (there.layout if there and kept else layout).memory_bytes + pinned.memory_bytes(root)
+    return Attached(pins.directory_in(root), kept, memory, pinned.pinned_names(root))
+
+
+def detach(root: Path = pins.ROOT, *, groups: Sequence[str] = ()) -> bool:
+    """Take away whatever any version attached under ``root``, or these ``groups`` alone; False if there was nothing.
+
+    Raises PermissionNeeded.
+    """
+    _need_root()
+    if groups:
+        return any(list(map(partial(pinned.unpin, root), groups)))
+    return pins.remove(root)
+
+
+def _attach_iterator(meta: pins.Meta, secret: bytes, *, root: Path, gid: int, mode: int) -> None:
+    bpf = load_program(meta.layout, secret=secret)
     try:
         link = bpf.attach_map_iterator("read_host", "control")
-        meta = pins.Meta(layout, schemas, read_reasons(), pins.kvm_inode(), pins.running_kernel())
         pins.pin_program(bpf, link, meta, root=root, gid=gid, mode=mode)
     finally:
         bpf.close()
-    return Attached(directory, kept=False, memory_bytes=layout.memory_bytes)
 
 
-def detach(root: Path = pins.ROOT) -> bool:
-    """Take away whatever any version attached under ``root``; False if there was nothing. Raises PermissionNeeded."""
-    _need_root()
-    return pins.remove(root)
+def _subjects(root: Path) -> tuple[int, int]:
+    """VMs and vCPUs that there are now."""
+    opened = pins.open_pinned(root)
+    try:
+        arena = Arena(opened.meta.layout, opened.fds, opened.open_run)
+    finally:
+        opened.close()
+    try:
+        header = arena.header()
+    finally:
+        arena.close()
+    return header.vms, header.vcpus
 
 
 def _need_root() -> None:

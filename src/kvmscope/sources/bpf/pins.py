@@ -5,6 +5,8 @@
             read            the iterator: open and read is one run
             control vms vcpus   the arrays that a run fills
             meta            JSON: schemas, sizes, and which kvm they belong to
+        groups/             groups that count events, one directory each (groups/pinned.py)
+        private/secret      root's alone: what ids of VMs are made with, so that a group can join later
 
 The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root may enter.
 """
@@ -15,6 +17,7 @@ import base64
 import ctypes
 import errno
 import grp
+import hashlib
 import json
 import mmap
 import os
@@ -33,21 +36,33 @@ from .arena import Layout
 
 ROOT = Path("/run/kvmscope")
 META_SIZE = 65536
-_FORMAT = "kvmscope-pins/1"
+SECRET_SIZE = 16
+NEW = "new-"
+"""Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
+_FORMAT = "kvmscope-pins/2"
 _KVM_MODULE = Path("/sys/module/kvm")
 _MAPS = ("control", "vms", "vcpus", "meta")
 _ITERATOR = "read"
+_PRIVATE, _SECRET = "private", "secret"
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What a reader must know of a pinned iterator. ``kvm_inode`` names one loading of the kvm module."""
+    """What a reader must know of a pinned iterator. ``kvm_inode`` names one loading of the kvm module, ``object`` the
+    program that was loaded, and ``secret_id`` the secret of its ids, without telling it."""
 
     layout: Layout
     schemas: KvmSchemas
     reasons: Reasons
     kvm_inode: int
     kernel: str
+    object: str
+    secret_id: str
+
+    def serves(self, wanted: Meta) -> bool:
+        """Whether this does for a reader what ``wanted`` would: the same program, with room for at least as much."""
+        same = (self.object, self.secret_id) == (wanted.object, wanted.secret_id)
+        return same and self.layout.serves(wanted.layout)
 
     def check_kvm(self) -> None:
         """Raises Unavailable if kvm was loaded anew: the program's offsets may belong to another build of it."""
@@ -60,6 +75,8 @@ class Meta:
             "format": _FORMAT,
             "kernel": self.kernel,
             "kvm_inode": self.kvm_inode,
+            "object": self.object,
+            "secret_id": self.secret_id,
             "layout": layout,
             "inhibits": {str(bit): name for bit, name in self.reasons.items()},
             "schemas": [base64.b64encode(data).decode() for data in self.schemas.files],
@@ -80,6 +97,8 @@ class Meta:
                 reasons={int(bit): str(name) for bit, name in text["inhibits"].items()},
                 kvm_inode=int(text["kvm_inode"]),
                 kernel=str(text["kernel"]),
+                object=str(text["object"]),
+                secret_id=str(text["secret_id"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=repr(error)) from error
@@ -89,6 +108,11 @@ def _checked(layout: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(size, int) and 0 <= size < 1 << 32 for size in layout.values()):
         raise ValueError("a size that is none")
     return layout
+
+
+def digest(data: bytes) -> str:
+    """Names a program by its object file."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def kvm_inode() -> int:
@@ -120,7 +144,7 @@ class Pinned:
         try:
             fd = os.open(self.iterator, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise _explain(error, self.iterator.parent, gone="the iterator was detached") from error
+            raise explain(error, self.iterator.parent, gone="the iterator was detached") from error
         try:
             self._check(os.fstat(fd).st_ino)
         except BaseException:
@@ -163,7 +187,7 @@ def open_pinned(root: Path = ROOT) -> Pinned:
         for fd in fds.values():
             os.close(fd)
         if isinstance(error, OSError):
-            raise _explain(error, directory) from error
+            raise explain(error, directory) from error
         raise
     return pinned
 
@@ -173,7 +197,7 @@ def _read_meta(fd: int) -> Meta:
         return Meta.parse(bytes(mapped))
 
 
-def _explain(error: OSError, directory: Path, *, gone: str = "nothing is attached") -> SourceError:
+def explain(error: OSError, directory: Path, *, gone: str = "nothing is attached") -> SourceError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionNeeded(
             f"this user may not read {directory}",
@@ -203,22 +227,44 @@ def _group_of(directory: Path) -> str:
 # -- attach and detach: root only ------------------------------------------------------------------------------------
 
 
-def attached_layout(root: Path) -> Layout | None:
+def attached_meta(root: Path) -> Meta | None:
     """Of what is attached for the kvm that is loaded now; None if nothing usable is."""
     try:
         pinned = open_pinned(root)
     except (SourceError, FormatError):
         return None
     pinned.close()
-    return pinned.meta.layout
+    return pinned.meta
+
+
+def read_secret(root: Path) -> bytes | None:
+    """The secret of what is attached; None if there is none."""
+    try:
+        return libbpf.read_array(root / _PRIVATE / _SECRET, SECRET_SIZE)
+    except OSError:
+        return None
+
+
+def keep_secret(root: Path, secret: bytes) -> None:
+    """Leave it where root alone can read it, for what is attached later."""
+    mount(root)
+    place = root / _PRIVATE
+    remove_directory(place)
+    place.mkdir(mode=0o700)
+    fd = libbpf.create_array("kvmscope_secret", secret)
+    try:
+        libbpf.pin(fd, place / _SECRET)
+    finally:
+        os.close(fd)
+    (place / _SECRET).chmod(0o600)
 
 
 def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, gid: int, mode: int) -> Path:
     """Pin a loaded program in place of any of the same version; readers see the old one or the new one."""
-    _mount(root)
+    mount(root)
     final = directory_in(root)
-    new = final.with_name(f"new-{final.name}")  # a BPF file system takes no name with a dot in it
-    _remove_directory(new)
+    new = final.with_name(NEW + final.name)
+    remove_directory(new)
     new.mkdir(mode=0o700)
     with mmap.mmap(bpf.map_fd("meta"), META_SIZE) as mapped:
         encoded = meta.encode()
@@ -228,18 +274,24 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
         libbpf.pin(bpf.map_fd(name), new / name)
     libbpf.pin(link_fd, new / _ITERATOR)
     set_access(new, gid=gid, mode=mode)
-    _remove_directory(final)
+    remove_directory(final)
     new.rename(final)
     return final
 
 
-def set_access(directory: Path, *, gid: int, mode: int) -> None:
+def set_access(directory: Path, *, gid: int, mode: int, private: str = "") -> None:
     """Let ``gid`` read; ``mode`` is that of the files, and the directory gets x wherever they have r.
+
+    What has a name that begins with ``private`` stays root's alone.
 
     Who may read an array gets w as well, since the kernel maps none that was opened for reading alone. Nobody can write
     with it: arrays are frozen when they are pinned.
     """
     for path in directory.iterdir():
+        if private and path.name.startswith(private):
+            os.chown(path, 0, 0)
+            path.chmod(0o600)
+            continue
         os.chown(path, 0, gid)
         path.chmod(mode if path.name == _ITERATOR else mode | (mode & 0o444) >> 1)
     os.chown(directory, 0, gid)
@@ -251,7 +303,7 @@ def remove(root: Path) -> bool:
     if not _is_mounted(root):
         return False
     for directory in root.iterdir():
-        _remove_directory(directory)
+        remove_directory(directory)
     # Lazily: a reader in the middle of a run would make the kernel say that it is busy.
     if _libc().umount2(os.fsencode(root), _MNT_DETACH):
         code = ctypes.get_errno()
@@ -263,10 +315,14 @@ def remove(root: Path) -> bool:
     return True
 
 
-def _remove_directory(directory: Path) -> None:
+def remove_directory(directory: Path) -> None:
+    """With all that is in it."""
     if directory.is_dir():
         for path in directory.iterdir():
-            path.unlink()
+            if path.is_dir():
+                remove_directory(path)
+            else:
+                path.unlink()
         directory.rmdir()
 
 
@@ -274,7 +330,7 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH = 2
 
 
-def _mount(root: Path) -> None:
+def mount(root: Path) -> None:
     if _is_mounted(root):
         return
     root.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ import numpy as np
 from ...codec import apicv
 from ...codec.apicv import Reasons
 from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
-from ...errors import Unavailable
+from ...errors import SourceError, Unavailable
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas, read_kvm_schemas
@@ -26,12 +26,18 @@ from . import btf, libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 from .group import Hooks, choose_hooks, programs
 from .groups import PLANS, loaded
-from .groups.base import Group
+from .groups import pinned as pinned_groups
+from .groups.base import AbsentGroup, Group
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
 _GROUP_ROOM = 4096, 16384
 """The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
+
+
+def object_data() -> bytes:
+    """The object file of the iterator and of group apicv."""
+    return files(__package__).joinpath("kvmscope.bpf.o").read_bytes()
 
 
 def load_program(layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> libbpf.BpfObject:
@@ -40,7 +46,7 @@ def load_program(layout: Layout, hooks: Hooks | None = None, *, secret: bytes | 
     Ids of VMs are the same in all programs of one ``secret`` (16 bytes; None: a new one).
     """
     return libbpf.load_object(
-        files(__package__).joinpath("kvmscope.bpf.o").read_bytes(),
+        object_data(),
         maps=layout.maps,
         constants=layout.constants(secret or secrets.token_bytes(16)),
         programs=programs(hooks.chosen) if hooks else None,
@@ -189,31 +195,43 @@ class BpfSource:
 
 
 class PinnedSource:
-    """Reads what ``kvmscope attach`` pinned. Needs no privilege but membership of the group that was given."""
+    """Reads what ``kvmscope attach`` pinned. Needs no privilege but membership of the group that was given.
+
+    ``groups`` are those to read; None: all that are pinned. That one of them is not is Unavailable.
+    """
 
     name = "pinned"
 
-    def __init__(self, root: Path = pins.ROOT) -> None:
+    def __init__(self, root: Path = pins.ROOT, groups: Sequence[str] | None = None) -> None:
         self._root = root
+        self._wanted = groups
         self._open()
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        return self._samples.schemas
+        return self._samples.schemas + _schemas_of(self._groups)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Those that are read."""
+        return tuple(self._groups)
 
     def read(self) -> Sample:
         """Every VM and vCPU of the host. Raises SourceError, Unavailable if it was detached or has no more room."""
         try:
-            return self._read()
+            return with_groups(self._read(), self._groups)
         except pins.Replaced:
             self.close()
             self._open()
-            return self._read()
+            return with_groups(self._read(), self._groups)
 
     def close(self) -> None:
+        for group in self._groups:
+            group.close()
         self._arena.close()
 
     def _open(self) -> None:
+        self._groups: list[Group] = []
         pinned = pins.open_pinned(self._root)
         try:
             self._arena = Arena(pinned.meta.layout, pinned.fds, pinned.open_run)
@@ -224,11 +242,24 @@ class PinnedSource:
             self._samples = Samples(
                 self.name, meta.schemas, meta.reasons, self._arena.features(), registers=meta.layout.reads_apic
             )
+            self._open_groups(meta)
         except BaseException as error:
             self.close()
             if isinstance(error, Overflow):
                 raise _attach_larger(error) from error
             raise
+
+    def _open_groups(self, meta: pins.Meta) -> None:
+        names = pinned_groups.pinned_names(self._root) if self._wanted is None else self._wanted
+        for name in names:
+            if name == "apic" and meta.layout.reads_apic:
+                continue
+            try:
+                self._groups.append(pinned_groups.PinnedGroup(self._root, name, secret_id=meta.secret_id))
+            except SourceError as error:
+                if self._wanted is not None:
+                    raise
+                self._groups.append(AbsentGroup(name, error.reason))
 
     def _read(self) -> Sample:
         taken_ns = time.time_ns()

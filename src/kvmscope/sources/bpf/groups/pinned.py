@@ -1,0 +1,287 @@
+"""Groups that stay attached for readers without privileges, pinned beside the iterator (see ``pins``).
+
+    /run/kvmscope/groups/NAME/
+        who data state      the arrays, frozen
+        meta                JSON: the shape of the group, and which iterator it belongs to
+        link-PROGRAM        root's alone: while they are there, events are counted
+
+Readers map the arrays and join them to the iterator's sample. What belongs to another iterator, has ids of another
+secret: it is not read.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ....codec import statsfile
+from ....errors import FormatError, SourceError, Unavailable, UsageError
+from ....sample import Gap, Sample
+from ....schema import Schema, Scope
+from .. import libbpf, pins
+from . import PLANS, loaded
+from .base import Cost, Part, Plan, Shape
+from .kernel import KernelFacts
+from .slots import ARRAYS, Slots
+
+_FORMAT = "kvmscope-group/1"
+_META, _LINK = "meta", "link-"
+_LARGEST = 1 << 32
+
+
+@dataclass(frozen=True)
+class GroupMeta:
+    """What a reader must know of a pinned group, and what tells whether it is still what would be loaded."""
+
+    shape: Shape
+    secret_id: str
+    object: str
+    kvm_inode: int
+
+    def encode(self) -> bytes:
+        shape = self.shape
+        file = statsfile.build(shape.name, shape.schema.descriptors)
+        described = statsfile.encode(file)[: file.description.data_offset]
+        text = {
+            "format": _FORMAT,
+            "name": shape.name,
+            "scope": shape.schema.scope.value,
+            "slots": shape.slots,
+            "data_size": shape.schema.data_size,
+            "silent": shape.silent,
+            "missing": [list(pair) for pair in shape.missing],
+            "secret_id": self.secret_id,
+            "object": self.object,
+            "kvm_inode": self.kvm_inode,
+            "schema": base64.b64encode(described).decode(),
+        }
+        return json.dumps(text).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> GroupMeta:
+        """Raises FormatError on anything that ``encode`` of this version would not give."""
+        try:
+            text: dict[str, Any] = json.loads(data.rstrip(b"\0"))
+            if text["format"] != _FORMAT:
+                raise FormatError("pinned group", offset=0, expected=_FORMAT, got=str(text["format"]))
+            description = statsfile.parse_description(base64.b64decode(text["schema"]))
+            return cls(
+                Shape(
+                    name=str(text["name"]),
+                    schema=description.schema(
+                        str(text["name"]), Scope(text["scope"]), data_size=_size(text["data_size"])
+                    ),
+                    slots=_size(text["slots"]),
+                    silent=str(text["silent"]),
+                    missing=tuple((str(stat), str(reason)) for stat, reason in text["missing"]),
+                ),
+                secret_id=str(text["secret_id"]),
+                object=str(text["object"]),
+                kvm_inode=int(text["kvm_inode"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise FormatError("pinned group", offset=0, expected=_FORMAT, got=repr(error)) from error
+
+
+def _size(number: object) -> int:
+    if not isinstance(number, int) or not 0 <= number < _LARGEST:
+        raise ValueError("a size that is none")
+    return number
+
+
+def directory_in(root: Path) -> Path:
+    """Where groups are pinned."""
+    return root / "groups"
+
+
+def pinned_names(root: Path) -> tuple[str, ...]:
+    """The groups that are pinned, in order of their names; none if this user may not look."""
+    try:
+        return tuple(sorted(path.name for path in directory_in(root).iterdir() if not path.name.startswith(pins.NEW)))
+    except OSError:
+        return ()
+
+
+class PinnedGroup:
+    """A pinned group, opened for reading."""
+
+    def __init__(self, root: Path, name: str, *, secret_id: str) -> None:
+        """Raises Unavailable if it is not pinned or belongs to another iterator, PermissionNeeded, FormatError."""
+        self.name = name
+        self._place = directory_in(root) / name
+        meta, self._inode, fds = _open(self._place, name)
+        try:
+            if meta.secret_id != secret_id:
+                raise Unavailable(f"group {name} was attached to another iterator", remedy=_remedy(name))
+            if meta.kvm_inode != pins.kvm_inode():
+                raise Unavailable("the kvm module was reloaded since `kvmscope attach`", remedy=_remedy(name))
+            self._slots = Slots(meta.shape, fds)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        return (self._slots.shape.schema,)
+
+    @property
+    def cost(self) -> Cost:
+        return self._slots.shape.cost
+
+    def read(self, sample: Sample) -> Part:
+        """Raises pins.Replaced if another program was attached in its place; a gap says if it was detached."""
+        try:
+            inode = (self._place / _META).stat().st_ino
+        except OSError:
+            return Part((), (Gap(f"group {self.name} was detached", provider=self.name),))
+        if inode != self._inode:
+            raise pins.Replaced(f"group {self.name} was attached anew")
+        return self._slots.read(sample)
+
+    def close(self) -> None:
+        self._slots.close()
+
+
+def _open(place: Path, name: str) -> tuple[GroupMeta, int, Mapping[str, int]]:
+    """What is pinned at ``place``, the inode that tells it from its successors, and fds of the arrays."""
+    fds: dict[str, int] = {}
+    try:
+        held = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            here = Path(f"/proc/self/fd/{held}")  # so that all are of one program
+            for array in ARRAYS:
+                fds[array] = libbpf.open_pinned_map(here / array)
+            inode = (here / _META).stat().st_ino
+            meta = _read_meta(here / _META)
+        finally:
+            os.close(held)
+    except BaseException as error:
+        for fd in fds.values():
+            os.close(fd)
+        if not isinstance(error, OSError):
+            raise
+        if error.errno == errno.ENOENT:
+            raise Unavailable(
+                f"group {name} is not pinned", remedy=_remedy(name), path=str(place), errno=error.errno
+            ) from error
+        raise pins.explain(error, place) from error
+    return meta, inode, fds
+
+
+def _read_meta(path: Path) -> GroupMeta:
+    fd = libbpf.open_pinned_map(path)
+    try:
+        with mmap.mmap(fd, pins.META_SIZE, prot=mmap.PROT_READ) as mapped:
+            return GroupMeta.parse(bytes(mapped))
+    finally:
+        os.close(fd)
+
+
+def _remedy(name: str) -> str:
+    return f"as root: kvmscope attach --count {name}"
+
+
+# -- root only -------------------------------------------------------------------------------------------------------
+
+
+def secret_id(secret: bytes) -> str:
+    """Names a secret without telling it."""
+    return hashlib.sha256(b"kvmscope" + secret).hexdigest()[:16]
+
+
+def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
+    """Raises UsageError if there is no such group, Unavailable if this kernel cannot count it."""
+    for name in names:
+        if name not in PLANS:
+            raise UsageError(f"there is no group {name!r} to pin; there are {', '.join(PLANS)}")
+    kernel = KernelFacts()
+    return tuple(PLANS[name](kernel) for name in names)
+
+
+def pin_group(root: Path, plan: Plan, *, secret: bytes, vms: int, vcpus: int, gid: int, mode: int) -> None:
+    """Attach and pin a group, with room for twice as many subjects as there are.
+
+    What is pinned already is kept, with its counts, if it is the same and has room for those there are.
+    """
+    subjects = vms if plan.schema.scope is Scope.VM else vcpus
+    wanted = GroupMeta(
+        plan.shape(subjects),
+        secret_id(secret),
+        pins.digest(loaded.object_data(plan.name)),
+        pins.kvm_inode(),
+    )
+    place = directory_in(root) / plan.name
+    if not _serves(_pinned_meta(place, plan.name), wanted, subjects):
+        _pin(place, plan, wanted, secret)
+    set_access(place, gid=gid, mode=mode)
+
+
+def _serves(there: GroupMeta | None, wanted: GroupMeta, subjects: int) -> bool:
+    if there is None or there.shape.slots < subjects:
+        return False
+    return there == GroupMeta(
+        _with_slots(wanted.shape, there.shape.slots), wanted.secret_id, wanted.object, there.kvm_inode
+    )
+
+
+def _with_slots(shape: Shape, slots: int) -> Shape:
+    return Shape(shape.name, shape.schema, slots, shape.silent, shape.missing)
+
+
+def _pinned_meta(place: Path, name: str) -> GroupMeta | None:
+    try:
+        meta, _, fds = _open(place, name)
+    except (SourceError, FormatError):
+        return None
+    for fd in fds.values():
+        os.close(fd)
+    return meta
+
+
+def _pin(place: Path, plan: Plan, meta: GroupMeta, secret: bytes) -> None:
+    new = place.with_name(pins.NEW + place.name)
+    pins.remove_directory(new)
+    place.parent.mkdir(mode=0o755, exist_ok=True)
+    bpf = loaded.load(plan, meta.shape, secret=secret)
+    try:
+        new.mkdir(mode=0o700)
+        with mmap.mmap(bpf.map_fd(_META), pins.META_SIZE) as mapped:
+            encoded = meta.encode()
+            mapped[: len(encoded)] = encoded
+        for name in (*ARRAYS, _META):
+            libbpf.freeze(bpf.map_fd(name))
+            libbpf.pin(bpf.map_fd(name), new / name)
+        for program in plan.programs:
+            libbpf.pin(bpf.attach(program), new / f"{_LINK}{program}")
+        pins.remove_directory(place)
+        new.rename(place)
+    finally:
+        bpf.close()
+
+
+def set_access(place: Path, *, gid: int, mode: int) -> None:
+    """Let ``gid`` read the arrays of one group; the links stay root's."""
+    pins.set_access(place, gid=gid, mode=mode, private=_LINK)
+
+
+def unpin(root: Path, name: str) -> bool:
+    """Detach one group and free what it holds; False if it was not pinned."""
+    place = directory_in(root) / name
+    if not place.is_dir():
+        return False
+    pins.remove_directory(place)
+    return True
+
+
+def memory_bytes(root: Path) -> int:
+    """What the pinned groups hold in the kernel."""
+    metas = (_pinned_meta(directory_in(root) / name, name) for name in pinned_names(root))
+    return sum(meta.shape.cost.memory_bytes for meta in metas if meta)
