@@ -7,7 +7,7 @@ subjects says so by leaving rows out and adding a ``Gap``, never by a zero. Rate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -117,6 +117,16 @@ class Block:
         if descriptor.size == 1:
             return self.values[:, first]
         return self.values[:, first : first + descriptor.size]
+
+    @cached_property
+    def single_words(self) -> Mapping[str, U64Array]:
+        """The columns of all stats of one word, copied once: each in one piece, while in ``values`` they lie apart."""
+        stats = [stat for stat in self.schema.descriptors if stat.size == 1]
+        copied = np.ascontiguousarray(self.values[:, [stat.offset // 8 for stat in stats]].T)
+        return {
+            stat.name: words if stat.bit is None else words >> np.uint64(stat.bit) & np.uint64(1)
+            for stat, words in zip(stats, copied, strict=True)
+        }
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ class Evaluator:
             subset = None if at is scope else self._subset(expression, scope)
             with np.errstate(all="ignore"):
                 values = self._calculate(expression, _Frame(scope, at, subset))
-            self._found[key] = expression, np.where(np.isfinite(values), values, np.nan)
+            is_finite = np.isfinite(values)
+            self._found[key] = expression, values if is_finite.all() else np.where(is_finite, values, np.nan)
         return self._found[key][1]
 
     def _calculate(self, expression: Expression, frame: _Frame) -> F64Array:
@@ -166,16 +167,10 @@ class Evaluator:
 
     def _over(self, node: OverVcpus, frame: _Frame) -> F64Array:
         values = self._number(node.operand, Scope.VCPU, Scope.VCPU)
-        groups = self._columns.groups(Scope.VCPU, frame.at)
-        known = ~np.isnan(values)
-        count = groups.sum(known.astype(np.float64))
-        if node.fold is Fold.MAX:
-            folded = groups.max(np.where(known, values, -np.inf))
-        else:
-            folded = groups.sum(np.where(known, values, 0.0))
-        if node.fold is Fold.MEAN:
-            folded = folded / count
-        return np.where(count > 0, folded, np.nan)
+        subset = self._columns.intern(~np.isnan(values))
+        inner = _Frame(Scope.VCPU, frame.at, subset)
+        folded = self._columns.folded(values, inner, is_max=node.fold is Fold.MAX)
+        return folded / self._columns.members(inner, subset) if node.fold is Fold.MEAN else folded
 
     def _compare(self, node: Compare, frame: _Frame) -> F64Array:
         left = self._number(node.left, frame.scope, frame.at)
@@ -358,12 +353,15 @@ class _Columns:
         return self.nobody(scope) if column is None else column.subset
 
     def nobody(self, scope: Scope) -> _Subset:
-        return self._intern(np.zeros(self.count(scope), dtype=np.bool_))
+        return self.intern(np.zeros(self.count(scope), dtype=np.bool_))
+
+    def everybody(self, scope: Scope) -> _Subset:
+        return self.intern(np.ones(self.count(scope), dtype=np.bool_))
 
     def both(self, a: _Subset, b: _Subset) -> _Subset:
         if a is b or b.is_everybody:
             return a
-        return b if a.is_everybody else self._intern(a.known & b.known)
+        return b if a.is_everybody else self.intern(a.known & b.known)
 
     def numbers(self, leaf: Stat, frame: _Frame) -> F64Array:
         """A leaf of one value, summed over the subset of the frame if the level asks for that."""
@@ -377,13 +375,17 @@ class _Columns:
         if column is None:
             return np.full(self.count(frame.at), np.nan)
         subset = frame.subset or column.subset
-        is_peak = column.descriptor.kind is Kind.PEAK
-        values = _only(column.values, subset, -np.inf if is_peak else 0.0)
         if frame.at is frame.scope:
-            return np.where(subset.known, values, np.nan)
-        groups = self.groups(frame.scope, frame.at)
-        summed = groups.max(values) if is_peak else groups.sum(values)
-        return np.where(self._members(frame, subset) > 0, summed, np.nan)
+            found: F64Array = _only(column.values, subset, np.nan)
+            return found
+        summed = _Frame(frame.scope, frame.at, subset)
+        return self.folded(column.values, summed, is_max=column.descriptor.kind is Kind.PEAK)
+
+    def folded(self, values: Any, frame: _Frame, *, is_max: bool) -> F64Array:
+        """Sums or maxima over those who belong together and are in the frame's subset; NaN where there are none."""
+        groups, subset = self.groups(frame.scope, frame.at), frame.subset or self.everybody(frame.scope)
+        found = groups.max(_only(values, subset, -np.inf)) if is_max else groups.sum(_only(values, subset, 0.0))
+        return np.where(self.members(frame, subset) > 0, found, np.nan)
 
     def histogram(self, leaf: Quantile | Share, frame: _Frame) -> histogram.Distributions | None:
         """What the window added to a histogram, summed like ``numbers``; None if this sample has no such stat."""
@@ -400,7 +402,8 @@ class _Columns:
             self._histograms[key] = histogram.Distributions(column.descriptor, counts)
         return self._histograms[key]
 
-    def _members(self, frame: _Frame, subset: _Subset) -> F64Array:
+    def members(self, frame: _Frame, subset: _Subset) -> F64Array:
+        """How many of the subset belong to each."""
         key = (frame.scope, frame.at, id(subset))
         if key not in self._counts:
             self._counts[key] = self.groups(frame.scope, frame.at).sum(subset.known.astype(np.float64))
@@ -420,11 +423,11 @@ class _Columns:
             now = find_column(self._window.current, *stat)
             if now is None:
                 return None
-            return _Column(now.descriptor, now.values * now.descriptor.scale, self._intern(now.known))
+            return _Column(now.descriptor, now.values * now.descriptor.scale, self.intern(now.known))
         moved = self._window.movement(*stat)
         if moved is None:
             return None
-        subset = self._intern(moved.known)
+        subset = self.intern(moved.known)
         if not isinstance(leaf, Stat):
             return _Column(moved.descriptor, moved.words, subset)
         counts, scale = moved.words, moved.descriptor.scale
@@ -433,7 +436,8 @@ class _Columns:
         factor = scale / (1.0 if leaf.how is How.DELTA else self._window.interval_s)
         return _Column(moved.descriptor, counts.astype(np.float64) * factor, subset)
 
-    def _intern(self, known: BoolArray) -> _Subset:
+    def intern(self, known: BoolArray) -> _Subset:
+        """The one object for this set of subjects."""
         key = known.tobytes()
         if key not in self._subsets:
             self._subsets[key] = _Subset(known, bool(known.all()))
