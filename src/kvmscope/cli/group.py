@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "apicv": "apicv:command",
     "list": "list:command",
     "check": "check:command",
+    "schema": "schema:schema",
     "attach": "attach:command",
     "detach": "detach:command",
     "demo": "demo:command",
