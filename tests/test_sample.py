@@ -49,6 +49,16 @@ def test_a_column_is_a_view_of_the_bytes_as_read() -> None:
     assert np.shares_memory(block.column("waits"), values)
 
 
+def test_stats_of_one_word_are_had_in_one_piece() -> None:
+    bit = Descriptor("second", Kind.INSTANT, Unit.BIT, bucket_size=1, offset=40)
+    schema = Schema("kvm", Scope.VCPU, (*SCHEMA.descriptors, bit), SCHEMA.data_size)
+    block = Block(schema, np.arange(24, dtype=np.uint64).reshape(2, 12)[:, ::2], np.arange(2))
+    assert set(block.single_words) == {"halts", "exits", "second"}
+    assert all(np.array_equal(words, block.column(name)) for name, words in block.single_words.items())
+    assert all(words.flags.c_contiguous for words in block.single_words.values())
+    assert Block(schema, np.zeros((0, 6), dtype=np.uint64), np.arange(0)).single_words["exits"].shape == (0,)
+
+
 def test_a_bit_is_0_or_1_whatever_else_its_word_holds() -> None:
     bits = [Descriptor(f"bit_{bit}", Kind.INSTANT, Unit.BIT, bucket_size=bit) for bit in (0, 1, 63, 64)]
     values = np.array([[2], [2**63 + 1], [2**64 - 1]], dtype=np.uint64)

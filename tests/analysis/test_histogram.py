@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.analysis.histogram import Bucket, Quantile, buckets, edges, quantile, quantiles, total
+from kvmscope.analysis.histogram import Bucket, Distributions, Quantile, buckets, edges, quantile, quantiles, total
 from kvmscope.codec.statsfile import parse
 from kvmscope.schema import Base, Descriptor, Kind, Scope, Unit, Unknown
 
@@ -244,3 +244,45 @@ def test_quantiles_of_a_real_histogram() -> None:
     assert found is not None
     # 11 waits, the 6th longest of which was ended by a signal after 20 ms.
     assert found.low <= 0.020 < found.high
+
+
+@given(st.sampled_from([LINEAR, LOG_NS]), st.lists(st.integers(0, 2**34), min_size=1, max_size=50), st.data())
+def test_the_share_below_a_bound_between_buckets_is_exact(
+    descriptor: Descriptor, values: list[int], data: st.DataObject
+) -> None:
+    bound = data.draw(st.sampled_from([bucket.low for bucket in buckets(descriptor)]))
+    histograms = Distributions(descriptor, np.array([counted(descriptor, values)], dtype=np.uint64))
+    share = histograms.share_below(edges(descriptor)[[bucket.low for bucket in buckets(descriptor)].index(bound)])
+    assert share.tolist() == [pytest.approx(sum(value < bound for value in values) / len(values))]
+
+
+@given(st.sampled_from([LINEAR, LOG_NS]), st.data(), st.floats(0, 40), st.floats(0, 40))
+def test_the_share_below_a_bound_grows_with_the_bound(
+    descriptor: Descriptor, data: st.DataObject, a: float, b: float
+) -> None:
+    counts = data.draw(st.lists(st.integers(0, 9), min_size=descriptor.size - 1, max_size=descriptor.size - 1))
+    histograms = Distributions(descriptor, np.array([[*counts, 0]], dtype=np.uint64))
+    low, high = (histograms.share_below(bound)[0] for bound in sorted((a, b)))
+    assert (math.isnan(low) and math.isnan(high)) if not any(counts) else 0 <= low <= high <= 1
+
+
+def test_within_a_bucket_values_lie_evenly_and_on_a_log_scale_in_a_log_histogram() -> None:
+    even = Distributions(LINEAR, np.array([[0, 4, 0, 0]], dtype=np.uint64))
+    assert [even.share_below(bound)[0] for bound in (10, 15, 17.5, 20)] == [0, 0.5, 0.75, 1]
+    log = Distributions(Descriptor("log", Kind.LOG_HISTOGRAM, size=5), np.array([[1, 0, 0, 3, 0]], dtype=np.uint64))
+    assert [log.share_below(bound)[0] for bound in (0, 0.5, 4)] == [0, 0.25, 0.25]
+    assert log.share_below(4 * math.sqrt(2))[0] == pytest.approx(0.25 + 0.75 / 2)
+
+
+def test_a_bound_in_the_last_bucket_tells_nothing_of_the_values_there() -> None:
+    histograms = Distributions(LINEAR, np.array([[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=np.uint64))
+    np.testing.assert_equal(histograms.share_below(31), [math.nan, 1, math.nan])
+    np.testing.assert_equal(histograms.share_below(30), [0.5, 1, math.nan])
+
+
+def test_words_and_numbers_have_the_same_quantiles() -> None:
+    words = np.array([[1, 2, 3, 4], [0, 0, 0, 0], [0, 2**64 - 3, 0, 5]], dtype=np.uint64)
+    numbers = np.array([[1, 2, 3, 4], [0, 0, 0, 0], [0, -3, 0, 5]], dtype=np.float64)
+    for part in ("low", "high", "estimate"):
+        of_words, of_numbers = (getattr(quantiles(LINEAR, counts, (0.1, 0.9)), part) for counts in (words, numbers))
+        np.testing.assert_equal(of_words, of_numbers)

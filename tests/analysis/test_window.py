@@ -111,6 +111,19 @@ def test_a_count_that_went_down_has_no_rate_and_is_listed() -> None:
     )
 
 
+def test_a_movement_is_in_whole_numbers_and_tells_a_reset_from_what_is_not_known() -> None:
+    before = sample({(1, 0): words(2**63), (1, 1): words(100), (1, 2): None})
+    after = {(1, 0): words(2**63 + 2**53 + 1), (1, 1): words(3), (1, 2): words(5), (1, 3): words(5)}
+    window = Window(before, sample(after, at_s=1))
+    moved = window.movement("kvm", Scope.VCPU, "exits")
+    assert moved is not None
+    assert moved.words[0] == 2**53 + 1
+    assert moved.known.tolist() == [True, False, False, False]
+    assert moved.is_reset.tolist() == [False, True, False, False]
+    assert window.movement("kvm", Scope.VCPU, "exits") is moved
+    assert window.movement("kvm", Scope.VCPU, "nothing") is None
+
+
 def test_an_instant_that_falls_is_no_reset() -> None:
     window = Window(sample({(1, 0): words(depth=9, most=9)}), sample({(1, 0): words(depth=1, most=1)}, at_s=1))
     assert window.resets == ()
