@@ -473,3 +473,24 @@ def test_promises_about_the_whole_file_are_reported() -> None:
         "header flags are 0x4, not 0",
         "'inner': shares words with 'plain'",
     ]
+
+
+# --- the bytes in docs/bits.md ----------------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_the_page_on_bits_are_what_the_page_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bits.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| 0x([0-9a-f]+) \| `([0-9a-f]+)` \|", page, re.MULTILINE)
+    raw = bytearray()
+    for at, written in rows:
+        assert len(raw) == int(at, 16)
+        raw += bytes.fromhex(written)
+    file = parse(bytes(raw))
+    assert violations(file.description) == []
+    assert [(d.name, d.bit) for d in file.description.descriptors] == [
+        ("apicv_active", 0),
+        ("exits", None),
+        ("blocking", 1),
+    ]
+    assert [file[name] for name in ("apicv_active", "exits", "blocking")] == [False, 1002, True]
+    assert encode(file) == raw
