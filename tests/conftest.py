@@ -39,6 +39,13 @@ def _module(name: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(name) else f"Python's {name} is not installed"
 
 
+def _sources() -> str | None:
+    from kvmscope.lab.kernels import cache_folder
+
+    missing = [series for series in ("6.1", "6.12") if not (cache_folder().with_name("sources") / series).exists()]
+    return f"no kernel sources of {' and '.join(missing)} here: make check-kernels gets them" if missing else None
+
+
 THINGS: dict[str, Callable[[], str | None]] = {
     "kvm": _kvm,
     "bpf": _bpf,
@@ -51,6 +58,7 @@ THINGS: dict[str, Callable[[], str | None]] = {
     "atheris": _module("atheris"),
     "qmp": _module("qemu.qmp"),
     "kernels": lambda: None,  # tests/kernels/conftest.py sees to it
+    "sources": _sources,
 }
 
 

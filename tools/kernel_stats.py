@@ -27,8 +27,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from kvmscope.analysis.schema_diff import shape_words
 from kvmscope.catalog.kernels import PROVIDER, version_of
-from kvmscope.catalog.stats import StatEntry, Stats, What, load_stats, release
+from kvmscope.catalog.stats import StatEntry, Stats, load_stats
 from kvmscope.codec.schema_json import encode
 from kvmscope.codec.statsfile import parse
 from kvmscope.errors import KvmscopeError
@@ -283,18 +284,8 @@ def _judge(entry: StatEntry | None, shape: Shape, architecture: str, series: str
     is_backport = is_stable and architecture in entry.since and entry.until is None
     if not entry.had_by(architecture, series) and not is_backport:
         return f"the catalogue has it for {architecture} {entry.since.get(architecture, 'nowhere')} to {entry.until}"
-    later = [change.what for change in entry.changed if release(change.since) > release(series)]
-    told = {
-        "kind": (shape.kind, entry.kind, What.KIND in later),
-        "unit": (shape.unit, entry.unit, What.UNIT in later),
-        "exponent": (shape.exponent, entry.shape.exponent, What.UNIT in later),
-        "size": (shape.size, entry.shape.size, What.KIND in later),
-        "base": (shape.base, Base.POW10, False),
-    }
-    wrong = [
-        f"{part} {has}, catalogue {says}" for part, (has, says, moved) in told.items() if has != says and not moved
-    ]
-    return "; ".join(wrong) or None
+    says = entry.shape_in(series)
+    return None if says == shape else f"{shape_words(shape)}; in the catalogue {shape_words(says)}"
 
 
 # --- Debian's packages ------------------------------------------------------------------------------------------------
