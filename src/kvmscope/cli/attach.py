@@ -14,11 +14,13 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..sources.bpf.attach import Attached
 
+DEFAULT_MODE = 0o440
 _DEFAULT_GROUP = "kvm"
 _MOST = 1 << 20
 
 
-def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    """The number of a file mode such as 0440; for an option's ``callback``."""
     if not re.fullmatch(r"0?[0-7]{3}", value):
         raise click.BadParameter(f"{value!r} is not a mode such as 0440")
     return int(value, 8)
@@ -30,8 +32,8 @@ def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int
 )
 @click.option(
     "--mode",
-    callback=_parse_mode,
-    default="0440",
+    callback=parse_mode,
+    default=f"{DEFAULT_MODE:04o}",
     show_default=True,
     metavar="MODE",
     help="Of the pinned files, as for chmod.",
@@ -57,7 +59,7 @@ def command(
     """
     from ..sources.bpf import attach
 
-    entry = _find_group(group)
+    entry = find_group(group)
     done = attach.attach(
         gid=entry.gr_gid,
         mode=mode,
@@ -66,11 +68,12 @@ def command(
         slots=slots or attach.DEFAULT_SLOTS,
         groups=counted,
     )
-    for line in _lines(done, entry, mode):
+    for line in lines(done, entry, mode):
         click.echo(line)
 
 
-def _lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
+def lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
+    """What was attached, and who may read it."""
     from ..units import format_bytes
     from .words import columns
 
@@ -97,7 +100,7 @@ def _readers(group: grp.struct_group, mode: int) -> str:
     return f"root and group {group.gr_name} ({members})"
 
 
-def _find_group(name: str | None) -> grp.struct_group:
+def find_group(name: str | None) -> grp.struct_group:
     """By name or number; by default kvm, which distributions have for users of /dev/kvm, else root's."""
     if name is None:
         try:

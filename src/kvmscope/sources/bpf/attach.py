@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +81,15 @@ def attach(
             pinned.pin_group(root, plan, secret=secret, vms=count_vms, vcpus=count_vcpus, gid=gid, mode=mode)
     memory = (there.layout if there and kept else layout).memory_bytes + pinned.memory_bytes(root)
     return Attached(pins.directory_in(root), kept, memory, pinned.pinned_names(root))
+
+
+def access(root: Path = pins.ROOT) -> tuple[int, int] | None:
+    """Group id and mode of the files of what is attached; None if nothing is."""
+    try:
+        status = (pins.directory_in(root) / pins.ITERATOR).stat()
+    except OSError:
+        return None
+    return status.st_gid, stat.S_IMODE(status.st_mode)
 
 
 def detach(root: Path = pins.ROOT, *, groups: Sequence[str] = ()) -> bool:

@@ -10,7 +10,8 @@ import ctypes
 import errno
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class _IterOptions(ctypes.Structure):
 
     _fields_ = (("sz", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_len", ctypes.c_uint32))
 
+
+_RUN_TIME = 0  # BPF_STATS_RUN_TIME
 
 _POINTER_RESULTS = (
     "bpf_object__open_mem",
@@ -145,6 +148,24 @@ class BpfObject:
 
     def _program(self, name: str) -> ctypes.c_void_p:
         return ctypes.c_void_p(self._lib.bpf_object__find_program_by_name(self._object, name.encode()))
+
+
+@contextmanager
+def run_statistics() -> Iterator[None]:
+    """Has the kernel measure every BPF program for as long as the block runs; each run is then some 20 ns slower."""
+    fd = int(library().bpf_enable_stats(_RUN_TIME))
+    _check(min(fd, 0), "BPF programs cannot be measured")
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def ran(program_fd: int) -> tuple[int, int]:
+    """Runs of a program that were measured, and the nanoseconds that they took."""
+    text = Path(f"/proc/self/fdinfo/{program_fd}").read_text(encoding="ascii")
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["run_cnt"]), int(fields["run_time_ns"])
 
 
 def open_iterator(link_fd: int) -> int:

@@ -42,7 +42,7 @@ NEW = "new-"
 _FORMAT = "kvmscope-pins/2"
 _KVM_MODULE = Path("/sys/module/kvm")
 _MAPS = ("control", "vms", "vcpus", "meta")
-_ITERATOR = "read"
+ITERATOR = "read"
 _PRIVATE, _SECRET = "private", "secret"
 
 
@@ -178,10 +178,10 @@ def open_pinned(root: Path = ROOT) -> Pinned:
             here = Path(f"/proc/self/fd/{held}")
             for name in _MAPS:
                 fds[name] = libbpf.open_pinned_map(here / name)
-            inode = (here / _ITERATOR).stat().st_ino
+            inode = (here / ITERATOR).stat().st_ino
         finally:
             os.close(held)
-        pinned = Pinned(_read_meta(fds["meta"]), fds, directory / _ITERATOR, inode)
+        pinned = Pinned(_read_meta(fds["meta"]), fds, directory / ITERATOR, inode)
         pinned.meta.check_kvm()
     except BaseException as error:
         for fd in fds.values():
@@ -272,7 +272,7 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
     for name in _MAPS:
         libbpf.freeze(bpf.map_fd(name))
         libbpf.pin(bpf.map_fd(name), new / name)
-    libbpf.pin(link_fd, new / _ITERATOR)
+    libbpf.pin(link_fd, new / ITERATOR)
     set_access(new, gid=gid, mode=mode)
     remove_directory(final)
     new.rename(final)
@@ -293,7 +293,7 @@ def set_access(directory: Path, *, gid: int, mode: int, private: str = "") -> No
             path.chmod(0o600)
             continue
         os.chown(path, 0, gid)
-        path.chmod(mode if path.name == _ITERATOR else mode | (mode & 0o444) >> 1)
+        path.chmod(mode if path.name == ITERATOR else mode | (mode & 0o444) >> 1)
     os.chown(directory, 0, gid)
     directory.chmod(mode & 0o444 | (mode & 0o444) >> 2 | 0o700)
 

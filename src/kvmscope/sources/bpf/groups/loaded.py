@@ -63,6 +63,11 @@ class LoadedGroup:
         """Of one of the programs, for those who ask the kernel what it costs."""
         return self._bpf.program_fd(program)
 
+    def ran(self) -> tuple[int, int]:
+        """Runs of its programs that were measured (``libbpf.run_statistics``), and the nanoseconds that they took."""
+        measured = [libbpf.ran(self.fd(program)) for program in self.plan.programs]
+        return sum(runs for runs, _ in measured), sum(time_ns for _, time_ns in measured)
+
     def read(self, sample: Sample) -> Part:
         return self._slots.read(sample)
 

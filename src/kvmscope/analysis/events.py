@@ -1,0 +1,98 @@
+"""What groups that time events have counted in a window: one row for each kind of event of a VM or vCPU.
+
+Not here: what the events are (sources/bpf/groups). Any provider will do whose descriptors come as a count, its time
+(``…_ns``) and its histogram (``…_hist``), in this order, the last two where there are such.
+Rule: what is not known is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..catalog.formula import Expression, Formula, How, Quantile, Ratio, Stat, StatName, Type
+from ..schema import Descriptor, Kind, Schema, Scope, Unit
+from .formula import Evaluator
+from .window import F64Array, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One kind of event: the stats that count and time it; "" where there is none."""
+
+    count: str
+    time: str = ""
+    histogram: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one kind came to for one subject. ``row``: of the window's current sample; ``time_share``: seconds a second.
+
+    ``mean_s``, ``p50_s``, ``p99_s``: how long one took.
+    """
+
+    kind: Timed
+    row: int
+    per_s: float
+    time_share: float
+    mean_s: float
+    p50_s: float
+    p99_s: float
+
+
+def kinds_of(schema: Schema) -> tuple[Timed, ...]:
+    """The kinds of events that a schema counts, in its order."""
+    kinds: list[Timed] = []
+    for descriptor in schema.descriptors:
+        if descriptor.kind is Kind.CUMULATIVE and descriptor.unit is Unit.NONE:
+            kinds.append(Timed(descriptor.name))
+        elif kinds and _is_time(descriptor) and not kinds[-1].time:
+            kinds[-1] = Timed(kinds[-1].count, descriptor.name)
+        elif kinds and descriptor.is_histogram and not kinds[-1].histogram:
+            kinds[-1] = Timed(kinds[-1].count, kinds[-1].time, descriptor.name)
+    return tuple(kinds)
+
+
+def costliest(window: Window, schema: Schema, *, at: Scope | None = None) -> list[Event]:
+    """Every kind that happened in the window, of every VM or vCPU, that which took most time first.
+
+    ``at``: of whom; by default of the schema's own subjects. A vCPU's events are had for its VM, not the other way.
+    """
+    found = list(_events(window, schema, at or schema.scope))
+    return sorted(found, key=lambda event: (-_or_zero(event.time_share), -event.per_s))
+
+
+def _events(window: Window, schema: Schema, at: Scope) -> Iterator[Event]:
+    evaluator = Evaluator(window, {})
+    for kind in kinds_of(schema):
+        names = {part: StatName(schema.provider, getattr(kind, part)) for part in ("count", "time", "histogram")}
+        rate = Stat(How.RATE, names["count"])
+        time = Stat(How.SECONDS, names["time"])
+        wanted: dict[str, Expression | None] = {
+            "per_s": rate,
+            "time_share": time if kind.time else None,
+            "mean_s": Ratio(time, rate, None) if kind.time else None,
+            "p50_s": Quantile(names["histogram"], 0.5) if kind.histogram else None,
+            "p99_s": Quantile(names["histogram"], 0.99) if kind.histogram else None,
+        }
+        columns = {key: _column(evaluator, part, schema.scope, at) for key, part in wanted.items()}
+        for row in np.flatnonzero(columns["per_s"] > 0).tolist():
+            yield Event(kind, row, **{key: float(column[row]) for key, column in columns.items()})
+
+
+def _column(evaluator: Evaluator, expression: Expression | None, scope: Scope, at: Scope) -> F64Array:
+    if expression is None:
+        window = evaluator.window.current
+        return np.full(len(window.vms if at is Scope.VM else window.vcpus), np.nan)
+    return evaluator.of(Formula(expression, scope, Type()), at)
+
+
+def _is_time(descriptor: Descriptor) -> bool:
+    return descriptor.kind is Kind.CUMULATIVE and descriptor.unit is Unit.SECONDS
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if np.isnan(value) else value

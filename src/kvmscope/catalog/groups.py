@@ -1,0 +1,45 @@
+"""What the opt-in groups tell and what they cost, from groups.toml. How they count is in ``sources.bpf.groups``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+from .tomlfile import Entry, read_tables, unique
+
+_FILE: Final = "groups.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEntry:
+    """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None for what counts no events."""
+
+    name: str
+    title: str
+    meaning: str
+    needs: str
+    ns_per_event: int | None
+
+
+@cache
+def load_groups() -> Mapping[str, GroupEntry]:
+    """Every group by name, in the order of the file."""
+    return parse_groups(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
+
+
+def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
+    """Groups from TOML. Raises CatalogError."""
+    entries = read_tables(text, file, "group")
+    found = {entry.string("name"): _parse(entry) for entry in entries}
+    unique(entries, "name")
+    return MappingProxyType(found)
+
+
+def _parse(entry: Entry) -> GroupEntry:
+    entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event",))
+    cost = entry.integer("ns_per_event") if "ns_per_event" in entry else None
+    return GroupEntry(*(entry.string(key) for key in ("name", "title", "meaning", "needs")), cost)
