@@ -13,9 +13,26 @@ from hypothesis import strategies as st
 from kvmscope.analysis import histogram
 from kvmscope.analysis.formula import HOST, Evaluator, Level
 from kvmscope.analysis.window import F64Array, Window
-from kvmscope.catalog.formula import CONDITION, Context, Formula, Type, blame_text, check, parse
+from kvmscope.catalog.formula import (
+    CONDITION,
+    Context,
+    Either,
+    Expression,
+    Formula,
+    OverVcpus,
+    Quantile,
+    Share,
+    Stat,
+    Type,
+    blame_text,
+    check,
+    children,
+    parse,
+    walk,
+)
 from kvmscope.catalog.metrics import formulas, load_metrics
 from kvmscope.errors import UsageError
+from kvmscope.lab.simulated_kvm import stat_sets
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
@@ -430,3 +447,44 @@ def test_every_metric_has_a_number_or_none_for_any_window_at_any_level(on: Windo
                 values = evaluator.of(metric.name, at)
                 assert values.shape == evaluator.missing(metric.name, at).shape == (size,)
                 assert not np.isinf(values).any()
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def without(name: str | None) -> Evaluator:
+    """A window in which every stat of an x86 kernel moves, on a kernel that lacks one of them."""
+    schemas = {
+        scope: Schema("kvm", scope, tuple(stat for stat in of.descriptors if stat.name != name), of.data_size)
+        for scope, of in stat_sets().items()
+    }
+    samples = []
+    for at_s in (0, 1):
+        vm, vcpus = (
+            StatsOf(schemas[scope], np.arange(7, 7 + schemas[scope].words, dtype=np.uint64) * np.uint64(at_s + 1))
+            for scope in (Scope.VM, Scope.VCPU)
+        )
+        made = [VmStats(VmId(1), [vm], [VcpuStats(0, [vcpus]), VcpuStats(1, [vcpus])])]
+        samples.append(assemble(made, source="test", taken_ns=0, monotonic_ns=at_s * 10**9))
+    return Evaluator(Window(*samples), formulas(load_metrics()))
+
+
+def needed(expression: Expression, scope: Scope) -> set[str]:
+    """The stats without which an expression is unknown, if everything else is there."""
+    if isinstance(expression, Stat | Quantile | Share):
+        return {expression.stat.name}
+    inner = Scope.VCPU if isinstance(expression, OverVcpus) else scope
+    parts = [needed(part, inner) for part in children(expression)]
+    return set.intersection(*parts) if isinstance(expression, Either) else set().union(*parts)
+
+
+@pytest.mark.parametrize("name", [stat.name for of in stat_sets().values() for stat in of.descriptors])
+def test_a_kernel_that_lacks_a_stat_leaves_unknown_what_needs_it_and_nothing_else(name: str) -> None:
+    whole, lacking = without(None), without(name)
+    for metric in load_metrics():
+        before, after = (plain(evaluator.of(metric.name, Scope.VM)) for evaluator in (whole, lacking))
+        names = {str(part.stat) for part, _ in walk(metric.formula.expression, metric.scope) if isinstance(part, Stat)}
+        if name in needed(metric.formula.expression, metric.scope):
+            assert after == [None], metric.name
+        elif name not in names:
+            assert after == before, metric.name

@@ -6,31 +6,29 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from ..catalog.metrics import MetricUnit
 from ..host.text import printable
 from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
 from ..units import format_bytes, format_count, format_seconds, format_share
+
+if TYPE_CHECKING:
+    from ..catalog.metrics import MetricUnit
 
 SIMULATED = "SIMULATED: no kernel stands behind these numbers"
 NO_VM = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"
 
 _SECONDS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 _GAPS_SHOWN = 3
-_FORMATS = {
-    MetricUnit.CPUS: format_share,
-    MetricUnit.SHARE: format_share,
-    MetricUnit.SECONDS: format_seconds,
-    MetricUnit.BYTES: format_bytes,
-}
+_FORMATS = {"cpus": format_share, "share": format_share, "seconds": format_seconds, "bytes": format_bytes}
 
 
 def format_metric(unit: MetricUnit, value: float | None, *, partial: bool = False) -> str:
     """A metric's value in its unit. ``partial``: some subjects are not in it, so it is at least, or about, this."""
-    text = _FORMATS.get(unit, format_count)(value)
+    text = _FORMATS.get(unit.value, format_count)(value)
     if value is None or not partial:
         return text
     return f"≥{text}" if unit.adds_up else f"~{text}"
