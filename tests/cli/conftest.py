@@ -270,9 +270,13 @@ GAPS = (
 
 @dataclass(frozen=True)
 class Crafted:
-    """Two samples two seconds apart, of VMs that show every case: busy, cleared, partly unknown, gone, new."""
+    """Two samples two seconds apart, of VMs that show every case: busy, cleared, partly unknown, gone, new.
+
+    ``middle``: one between them, until which nothing happened.
+    """
 
     before: Sample
+    middle: Sample
     after: Sample
     identities: tuple[VmIdentity, ...]
     machine: Machine
@@ -285,6 +289,7 @@ class Crafted:
 def crafted() -> Crafted:
     return Crafted(
         before=make_sample(BEFORE),
+        middle=make_sample(BEFORE, at_s=1),
         after=make_sample(AFTER, at_s=2, gaps=GAPS),
         identities=identities(AFTER),
         machine=MACHINE,

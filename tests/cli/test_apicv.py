@@ -29,7 +29,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def samples() -> Iterator[list[Sample]]:
     with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
         taken = []
-        for elapsed_s in (1.0, 2.0):
+        for elapsed_s in (1.0, 1.5, 2.0):
             host.advance(elapsed_s)
             with PublishedSource(walk_share=float("inf"), simulated=True) as source:
                 taken.append(source.read())

@@ -83,7 +83,7 @@ def test_on_a_kernel_without_a_stat_its_column_is_left_out(crafted: Any) -> None
 
 
 def test_the_command_reads_a_window(kvmscope: Any, crafted: Any) -> None:
-    result = kvmscope.run("status", "--json", "--interval", "1ms", on=[crafted.before, crafted.after])
+    result = kvmscope.run("status", "--json", "--interval", "1ms", on=[crafted.before, crafted.middle, crafted.after])
     assert result.exit_code == 0
     answer = json.loads(result.stdout)
     assert answer["interval_s"] == 2.0
@@ -92,7 +92,7 @@ def test_the_command_reads_a_window(kvmscope: Any, crafted: Any) -> None:
 
 
 def test_kvmscope_alone_is_status(kvmscope: Any, crafted: Any) -> None:
-    alone = kvmscope.run("--interval", "1ms", "--json", on=[crafted.before, crafted.after])
+    alone = kvmscope.run("--interval", "1ms", "--json", on=[crafted.before, crafted.middle, crafted.after])
     assert json.loads(alone.stdout)["interval_s"] == 2.0
 
 

@@ -100,13 +100,13 @@ def _open(source: str) -> Host:
 
 def _show(host: Host, vm: str) -> None:
     from . import hist
-    from .session import Reading, read_windows
-    from .status import View, echo_screen
+    from .session import Reading
+    from .status import echo_screen, glance
     from .words import echo_lines
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
-    echo_screen(View.of(host, next(read_windows(host, _WINDOW_S))))
+    echo_screen(glance(host, _WINDOW_S))
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(hist.to_lines(hist.make(Reading.of(host, host.read()), vm, _HISTOGRAM, None)))
 

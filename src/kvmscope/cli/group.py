@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "read": "read:command",
     "hist": "hist:command",
     "apicv": "apicv:command",
+    "doctor": "doctor:command",
     "list": "list:command",
     "check": "check:command",
     "schema": "schema:schema",

@@ -1,15 +1,25 @@
-"""The verdict on interrupt acceleration for what a command has read; for every command that shows some of it."""
+"""What is to be said of what a command has read: the verdict on interrupt acceleration, and findings.
+
+Here what was read of the VMs is put beside what is known of this machine and of the VMMs' command lines.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..analysis.apicv import Verdicts, WhatIf
+    from ..analysis.findings import Judgement, Watcher
+    from ..analysis.formula import Evaluator
+    from ..analysis.observations import Facts
     from ..analysis.window import Window
+    from ..catalog.findings import Rule
+    from ..catalog.metrics import Metric
     from ..host.apicv import HostApicv
     from ..host.config import InterruptConfig
     from ..host.machine import Machine
+    from ..sample import Sample
     from .session import Reading
 
 
@@ -37,3 +47,62 @@ def _configs(reading: Reading) -> list[InterruptConfig]:
     from ..host.config import read_config
 
     return [read_config(identity.process) for identity in reading.identities]
+
+
+class Examiner:
+    """Judges windows that follow one another by the rules of the catalogue."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._watcher: Watcher | None = None
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        from ..catalog.findings import load_findings
+
+        return load_findings()
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric by its name."""
+        from ..catalog.metrics import load_metrics
+
+        return {metric.name: metric for metric in load_metrics()}
+
+    def facts(self, reading: Reading, window: Window) -> Facts:
+        """What rules may ask that no stat tells."""
+        from ..analysis.observations import observe
+        from ..host.config.halting import hlt_exits_disabled
+
+        halting = [hlt_exits_disabled(identity.process) for identity in reading.identities]
+        return observe(window, _host(self.machine), hlt_exits_disabled=halting)
+
+    def update(self, reading: Reading, window: Window, evaluator: Evaluator | None = None) -> Judgement:
+        """What is to be said after a window that ends with the sample of ``reading``."""
+        from ..analysis.findings import Watcher
+
+        if self._watcher is None:
+            formulas = {name: metric.formula for name, metric in self.metrics.items()}
+            self._watcher = Watcher(self.rules, formulas, silent=self._silent(reading.sample))
+        return self._watcher.update(window, self.facts(reading, window), evaluator)
+
+    def verdicts(self, reading: Reading, window: Window | None, judgement: Judgement) -> Verdicts | None:
+        """The verdict on interrupt acceleration, if some finding has a use for it."""
+        if not any(finding.rule.adds_verdict for finding in judgement.findings):
+            return None
+        return judge_reading(reading, self.machine, window)
+
+    def _silent(self, sample: Sample) -> dict[str, str]:
+        """Why some rules are not judged on this host. Simulated VMs say nothing of it."""
+        from ..analysis.caveats import Verdict, facts_of, judge_all
+        from ..catalog.caveats import load_caveats
+
+        if sample.simulated:
+            return {}
+        caveats, facts = load_caveats(), facts_of(self.machine, sample)
+        why: dict[str, str] = {}
+        for rule in self.rules:
+            for slug, truth in judge_all(caveats, rule.silent_if, facts).items():
+                if truth.verdict is Verdict.HOLDS:
+                    why.setdefault(rule.slug, f"its stats mean something else here: {truth.reason} (caveat {slug})")
+        return why

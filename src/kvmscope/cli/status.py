@@ -1,11 +1,13 @@
 """``kvmscope status``: the host in one screen, over a short window.
 
-What the numbers are is in ``analysis.status``; here they are put beside names and laid out for the width there is.
+What the numbers are is in ``analysis.status``, what is wrong in ``analysis.findings``; here they are put beside names
+and laid out for the width there is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from ..analysis.findings import Finding, Judgement
     from ..analysis.status import Status, VmStatus
     from ..analysis.window import Window
     from ..catalog.metrics import Metric
     from ..collect import Host
     from ..host.machine import Machine
+    from .judging import Examiner
 
 _SORT_BY = "exits_per_s"
 _VMS_SHOWN = 20
@@ -34,6 +38,7 @@ _WIDTH_OF_A_PIPE = 120
 _NAME_MAX, _NAME_MAX_NARROW = 32, 20
 _GAP = 2
 _LINES_BESIDE_VMS = 8
+_FINDINGS_SHOWN = 5
 
 
 @click.command("status", short_help="The host in one screen: VMs, vCPUs and rates.")
@@ -51,34 +56,62 @@ def command(*, interval: float, watch: bool, show_all: bool, source: str, as_jso
     not known. docs/commands.md explains the columns.
     """
     with open_host(source) as host:
-        views = (View.of(host, window) for window in read_windows(host, interval))
         if not watch:
-            _echo(next(views), as_json=as_json, show_all=show_all)
+            _echo(glance(host, interval), as_json=as_json, show_all=show_all)
             return
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(views, as_json=as_json, show_all=show_all)
+            _watch(_views(host, interval), as_json=as_json, show_all=show_all)
 
 
 @dataclass(frozen=True)
 class View:
-    """A window's values and whose they are."""
+    """A window's values, whose they are, and what is to be said of them."""
 
     reading: Reading
     status: Status
     metrics: tuple[Metric, ...]
     machine: Machine
+    judgement: Judgement | None = None
 
     @classmethod
-    def of(cls, host: Host, window: Window) -> View:
+    def of(cls, reading: Reading, window: Window, examiner: Examiner, judgement: Judgement) -> View:
         from ..analysis.status import summarize
-        from ..catalog.metrics import load_metrics
-        from ..host.machine import read_machine
         from .judging import judge_reading
 
-        metrics, machine = load_metrics(), read_machine()
-        reading = Reading.of(host, window.current)
+        metrics, machine = tuple(examiner.metrics.values()), examiner.machine
         verdicts = judge_reading(reading, machine, window)
-        return cls(reading, summarize(window, metrics, verdicts), metrics, machine)
+        return cls(reading, summarize(window, metrics, verdicts), metrics, machine, judgement)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.judgement.findings if self.judgement else ()
+
+
+def glance(host: Host, interval_s: float) -> View:
+    """One window, read in two halves: a rule fires only if what it speaks of held in both."""
+    from ..analysis.window import Window
+
+    examiner = _examiner()
+    first, second = itertools.islice(read_windows(host, interval_s / 2), 2)
+    examiner.update(Reading.of(host, first.current), first)
+    reading = Reading.of(host, second.current)
+    judgement = examiner.update(reading, second)
+    return View.of(reading, Window(first.previous, second.current), examiner, judgement)
+
+
+def _views(host: Host, interval_s: float) -> Iterator[View]:
+    """Window after window; findings come with the second."""
+    examiner = _examiner()
+    for window in read_windows(host, interval_s):
+        reading = Reading.of(host, window.current)
+        yield View.of(reading, window, examiner, examiner.update(reading, window))
+
+
+def _examiner() -> Examiner:
+    from ..host.machine import read_machine
+    from .judging import Examiner
+
+    return Examiner(read_machine())
 
 
 def _echo(view: View, *, as_json: bool, show_all: bool) -> None:
@@ -134,13 +167,14 @@ def _limit(show_all: bool) -> int:
 def to_json(view: View) -> dict[str, Any]:
     """DESIGN's ``status --json``."""
     from . import jsonout
+    from .findings import finding_json
 
     return {
         **jsonout.head(view.reading),
         "interval_s": view.status.interval_s,
         "host": _host_json(view.machine),
         "vms": [_vm_json(view.reading, vm) for vm in view.status.vms],
-        "findings": [],
+        "findings": [finding_json(finding, view.reading.identities[finding.vm_row].name) for finding in view.findings],
         "gaps": jsonout.gaps(view.reading.sample.gaps),
     }
 
@@ -209,15 +243,35 @@ def screen(view: View, *, width: int, limit: int) -> RenderableType:
     parts += [_title(view), ""]
     if view.status.vms:
         shown = busiest_first(view.status, _SORT_BY)[:limit]
-        parts += [_table(view, shown, width), ""]
+        parts += [_table(view, shown, width), "", *_findings(view, width)]
         notes = list(_notes(view, len(view.status.vms) - len(shown)))
     else:
         parts.append(Text(NO_VM.format(source=view.reading.sample.source)))
         notes = list(_notes(view, 0))
     parts += [Text(note, "dim") for note in notes]
-    if parts[-1] == "":
+    if str(parts[-1]) == "":
         parts.pop()
     return Group(*parts)
+
+
+def _findings(view: View, width: int) -> Iterator[RenderableType]:
+    """What is wrong, a line each and the worst first; `kvmscope doctor` has the rest."""
+    from rich.text import Text
+
+    from .findings import summary
+    from .words import counted
+
+    if not view.findings:
+        return
+    for finding in view.findings[:_FINDINGS_SHOWN]:
+        line = Text(summary(finding, view.reading.name(finding.vm_row, max_length=_NAME_MAX_NARROW)))
+        line.stylize({"problem": "bold red", "warning": "yellow"}.get(finding.rule.severity.value, ""))
+        line.truncate(width, overflow="ellipsis")
+        yield line
+    more = len(view.findings) - _FINDINGS_SHOWN
+    rest = f"and {counted(more, 'finding')} more; " if more > 0 else ""
+    yield Text(f"{rest}kvmscope doctor says why and what to do", "dim")
+    yield Text("")
 
 
 def _title(view: View) -> Text:
