@@ -45,6 +45,7 @@ def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 @click.option("--period-us", default=1000, show_default=True, metavar="US", help="Time between timer interrupts.")
 @click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
 @click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
+@click.option("--publish", is_flag=True, help="Publish what the VMM itself sees, for --source published.")
 @click.option("--stay", is_flag=True, help="Keep the VMs, still, until Ctrl-C, so that their stats can be read.")
 @click.option("--list", "wants_list", is_flag=True, help="List the workloads and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
@@ -63,6 +64,7 @@ def run(
     period_us: int,
     one_process: bool,
     hold_stats_fds: bool,
+    publish: bool,
     stay: bool,
     wants_list: bool,
     as_json: bool,
@@ -92,6 +94,7 @@ def run(
         period_us=period_us,
         one_process=one_process,
         hold_stats_fds=hold_stats_fds,
+        publishes=publish,
     )
     report = _run(spec, for_s=for_s, stay=stay, as_json=as_json)
     if report is not None and report.errors:

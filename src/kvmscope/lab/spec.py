@@ -35,6 +35,7 @@ class LabSpec:
     ``count`` None means until stopped. ``irqchip`` and ``pit`` None mean the workload's default, ``halt_poll_ns`` None
     the host's. ``period_us`` is the time between timer interrupts. ``vcpu_ids`` defaults to 0 … ``vcpus`` − 1.
     ``one_process`` puts all VMs into one process; ``hold_stats_fds`` keeps their stats fds open in it, as QEMU does.
+    ``publishes``: the VMM publishes stats of its own.
     """
 
     workload: str
@@ -49,6 +50,7 @@ class LabSpec:
     period_us: int = 1000
     one_process: bool = False
     hold_stats_fds: bool = False
+    publishes: bool = False
 
     def checked(self) -> LabSpec:
         """The same with every default filled in. Raises UsageError if it asks for what cannot be."""

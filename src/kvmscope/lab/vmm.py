@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..errors import KvmscopeError, Unavailable
 from . import abi
@@ -23,6 +24,10 @@ from .abi import ChipState, Regs, Segment, Sregs
 from .kvm import MEMORY_LIMIT, PAGE, Kvm, Vcpu, Vm
 from .spec import LabSpec, State, VcpuReport, VmReport
 from .workloads import Argument, Irqchip, Partner, Pit, Workload, find_workload
+
+if TYPE_CHECKING:
+    from .. import publish
+    from .own_stats import RunStats
 
 KICK = signal.SIGRTMIN + 1
 """Ends a KVM_RUN; needs a handler, since its default is to end the process."""
@@ -82,6 +87,7 @@ class Machine:
             _fill_memory(self.memory, self.workload.image)
             _wire(self.vm, self.workload, spec)
             self.runners = [_Runner(self, vcpu, place) for place, vcpu in enumerate(self.vm.vcpus)]
+            self._published = self._publish() if spec.publishes else None
         except BaseException:
             self.vm.close()
             raise
@@ -130,7 +136,22 @@ class Machine:
         self._closing.set()
         for thread in (*self._helpers, *(runner.thread for runner in self.runners if runner.thread.ident)):
             thread.join()
+        if self._published is not None:
+            self._published.close()
         self.vm.close()
+
+    def _publish(self) -> publish.Vm:
+        from ..publish import Vm as PublishedVm
+        from .own_stats import RunStats
+
+        published = PublishedVm(self.spec.vm_name(self.index))
+        try:
+            for runner in self.runners:
+                runner.own = RunStats(published, vcpu=runner.vcpu.id)
+        except OSError as error:
+            published.close()
+            raise Unavailable(f"cannot publish: {error.strerror}", errno=error.errno) from error
+        return published
 
     def _send_messages(self) -> None:
         # Each waits until the guest has taken the one before, so that no two merge.
@@ -169,6 +190,7 @@ class _Runner:
         self.thread = threading.Thread(target=self._main, daemon=True)
         self.state = State.WAITING
         self.when_still: Callable[[], None] = lambda: None
+        self.own: RunStats | None = None
         self._exits: Counter[int] = Counter()
         self._error: str | None = None
         self._stopping = threading.Event()
@@ -239,6 +261,8 @@ class _Runner:
             self._error = str(error)
         finally:
             self._ended_s = time.monotonic()
+            if self.own is not None:
+                self.own.is_still.set(True)
             self.state = state
             if state is State.FAILED:
                 self.machine.stop()
@@ -247,12 +271,17 @@ class _Runner:
 
     def _run(self) -> State:
         run, exits, shared, stopping = self.vcpu.run, self._exits, self.vcpu.state, self._stopping
+        own = self.own
         partner = self.machine.workload.partner
         while not stopping.is_set():
             reason = run()
             exits[reason] += 1
+            if own is not None:
+                own.userspace_exits.add()
             if reason == abi.KVM_EXIT_IO:
                 port = shared.exit.io.port
+                if own is not None:
+                    own.io_exits.add()
                 if port == _PORT_DONE:
                     return State.DONE
                 if port == _PORT_REQUEST:
@@ -279,6 +308,8 @@ class _Runner:
 
     def _serve(self) -> None:
         vm = self.machine.vm
+        if self.own is not None:
+            self.own.requests_served.add()
         match self.machine.workload.partner:
             case Partner.FRESH_MEMORY:
                 shares = Argument.SHARED_FRESH_ADDRESS in self.machine.workload.arguments
