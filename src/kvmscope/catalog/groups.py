@@ -42,4 +42,5 @@ def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
 def _parse(entry: Entry) -> GroupEntry:
     entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event",))
     cost = entry.integer("ns_per_event") if "ns_per_event" in entry else None
-    return GroupEntry(*(entry.string(key) for key in ("name", "title", "meaning", "needs")), cost)
+    name, title, meaning, needs = (entry.string(key) for key in ("name", "title", "meaning", "needs"))
+    return GroupEntry(name, title, meaning, needs, cost)

@@ -256,6 +256,8 @@ class Explainer:
 
     def _by_vm(self, formulas: dict[str, Formula]) -> dict[str, Any]:
         """The formulas for the host and for each VM, the largest first. What is not known is null."""
+        import numpy as np
+
         from ..analysis.formula import HOST
         from ..schema import Scope
 
@@ -263,13 +265,11 @@ class Explainer:
         evaluator = self.here.evaluator
         of_host = {key: _known(evaluator.of(formula, HOST)[0]) for key, formula in formulas.items()}
         of_vms = {key: evaluator.of(formula, Scope.VM).tolist() for key, formula in formulas.items()}
-        rows = range(len(self.here.reading.identities))
+        largest = -np.array(of_vms[list(formulas)[-1]])  # NaN is sorted to the end
         vms = [
             {"vm": self.here.reading.name(row), **{key: _known(values[row]) for key, values in of_vms.items()}}
-            for row in rows
+            for row in np.argsort(largest, kind="stable").tolist()
         ]
-        last = list(formulas)[-1]
-        vms.sort(key=lambda vm: (vm[last] is None, -(vm[last] or 0)))
         return {"interval_s": self.here.window.interval_s, "host": of_host, "vms": vms}
 
     def _names(self) -> Iterator[str]:

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Writes the pages of docs/reference/ from the catalogue: stats, metrics, findings, reasons, caveats.
+
+`tools/reference.py` writes them; `tools/reference.py --check` says which are not as the catalogue has it, and exits
+with 1 if there are any. Pages are not edited by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from kvmscope.catalog.caveats import load_caveats
+from kvmscope.catalog.findings import Rule, load_findings
+from kvmscope.catalog.inhibits import Inhibit, load_inhibits
+from kvmscope.catalog.metrics import Metric, load_metrics
+from kvmscope.catalog.stats import StatEntry, load_stats
+from kvmscope.schema import Scope, Unit
+
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
+_MADE = "<!-- Made by tools/reference.py from the catalogue; not edited by hand. -->"
+
+
+def pages() -> Mapping[str, str]:
+    """Text by name of the page."""
+    return {
+        "stats.md": _page("Statistics", _STATS, _stats()),
+        "metrics.md": _page("Metrics", _METRICS, _metrics()),
+        "findings.md": _page("Findings", _FINDINGS, _findings()),
+        "reasons.md": _page("Inhibit reasons", _REASONS, _reasons()),
+        "caveats.md": _page("Caveats", _CAVEATS, _caveats()),
+    }
+
+
+def _page(title: str, about: str, body: Iterable[str]) -> str:
+    return "\n".join((f"# {title}", "", _MADE, "", about.strip(), "", *body)).rstrip() + "\n"
+
+
+# --- stats ------------------------------------------------------------------------------------------------------------
+
+_STATS = """
+Every statistic of KVM in Linux 5.14 to 7.3, and those of kvmscope's own groups, by provider, scope and architecture.
+`kvmscope explain STAT` tells the same with what holds on the host at hand. Kinds and units are those of the newest
+kernel that has the stat. A *tier* says how far one may rely on it; the kernel has none, they are kvmscope's reading:
+
+- `abi-like`: programs lean on it, and it is not expected to change;
+- `stable`: the name stays; what moves it depends on CPU, VM and kernel;
+- `volatile`: a detail of how KVM is built, which may change meaning or go at any time.
+"""
+
+
+def _stats() -> Iterator[str]:
+    for (provider, scope, where), entries in itertools.groupby(sorted(load_stats(), key=_place), key=_heading):
+        yield f"## {provider}, {'VM' if scope is Scope.VM else 'vCPU'}{f', {where}' if where else ''}"
+        yield ""
+        for entry in entries:
+            yield from _stat(entry)
+
+
+def _heading(entry: StatEntry) -> tuple[str, Scope, str]:
+    architectures = sorted(entry.architectures)
+    if entry.provider != "kvm":
+        return entry.provider, entry.scope, ""
+    where = "several architectures" if len(architectures) > 1 else architectures[0]
+    return entry.provider, entry.scope, where
+
+
+def _place(entry: StatEntry) -> tuple[bool, str, bool, bool, str, str]:
+    provider, scope, where = _heading(entry)
+    return provider != "kvm", provider, scope is Scope.VCPU, where != "several architectures", where, entry.name
+
+
+def _stat(entry: StatEntry) -> Iterator[str]:
+    yield f"### {entry.name}"
+    yield ""
+    yield entry.meaning
+    yield ""
+    unit = "ns" if entry.unit is Unit.SECONDS else "" if entry.unit is Unit.NONE else entry.unit.name.lower()
+    facts = [", ".join(filter(None, (entry.kind.name.lower().replace("_", " "), unit))), entry.tier.value]
+    facts.append(_since(entry))
+    if entry.until:
+        facts.append(f"gone in {entry.until}" + _list("; see ", entry.replaced_by))
+    yield f"- {'; '.join(facts)}"
+    if entry.compare:
+        yield f"- compare{_list(' ', entry.compare)}"
+    for change in entry.changed:
+        yield f"- in {change.since} its {change.what.value} changed: {change.text}"
+    if entry.caveats:
+        yield "- caveats: " + ", ".join(f"[{slug}](caveats.md#{slug})" for slug in entry.caveats)
+    yield ""
+
+
+def _since(entry: StatEntry) -> str:
+    by_kernel: dict[str, list[str]] = {}
+    for architecture, kernel in entry.since.items():
+        by_kernel.setdefault(kernel, []).append(architecture)
+    return "; ".join(f"{', '.join(names)} since {kernel}" for kernel, names in by_kernel.items())
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+_METRICS = """
+What kvmscope derives from statistics. A metric of a vCPU is also had for its VM and for the host: the same formula with
+its stats summed up first, so that a ratio is a ratio of sums. What a part of is not known is not known.
+[library.md](../library.md) has the language of the formulas.
+"""
+
+
+def _metrics() -> Iterator[str]:
+    for metric in load_metrics():
+        yield from _metric(metric)
+
+
+def _metric(metric: Metric) -> Iterator[str]:
+    yield f"## {metric.name}"
+    yield ""
+    yield metric.help
+    yield ""
+    yield f"- {metric.unit.value}, of a {'VM' if metric.scope is Scope.VM else 'vCPU'}: `{metric.formula}`"
+    yield f"- good: {metric.good}"
+    yield f"- bad: {metric.bad}"
+    if metric.column:
+        yield f"- on the status screen as *{metric.title}*"
+    yield ""
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+_FINDINGS = """
+What `kvmscope doctor` can find, in the order of the catalogue. Rates are per second, whatever the length of a window. A
+condition of which a part is not known never fires. A VM that came in a window, or whose stats went down, starts anew.
+[rules-by-case.md](../rules-by-case.md) has the guests on which each rule was tried.
+"""
+
+
+def _findings() -> Iterator[str]:
+    for rule in load_findings():
+        yield from _rule(rule)
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield f"## {rule.slug}"
+    yield ""
+    yield f"**{rule.severity.value}**: {rule.title}"
+    yield ""
+    yield rule.explanation
+    yield ""
+    times = "" if rule.windows == 1 else f", in {rule.windows} windows in a row"
+    yield f"- fires if `{rule.when}`{times}"
+    if rule.activity is not None:
+        yield f"- only while `{rule.activity}`"
+    if rule.clears is not None:
+        yield f"- ends if `{rule.clears}`"
+    yield f"- because: {rule.threshold}"
+    if rule.cost is not None:
+        yield f"- cost in CPUs: `{rule.cost}`"
+    if rule.evidence:
+        yield "- shows " + ", ".join(f"[{name}](metrics.md#{name})" for name in rule.evidence)
+    if rule.silent_if:
+        yield "- not judged where one holds of: " + ", ".join(f"[{slug}](caveats.md#{slug})" for slug in rule.silent_if)
+    yield ""
+    for remedy in rule.remedies:
+        yield f"- **{remedy.do}** Price: {remedy.price}"
+    yield ""
+
+
+# --- reasons and caveats ----------------------------------------------------------------------------------------------
+
+_REASONS = """
+Why KVM does without APICv or AVIC. Which of them a kernel has its BTF says; [apicv.md](../apicv.md) tells how the
+verdict comes about.
+"""
+
+
+def _reasons() -> Iterator[str]:
+    for inhibit in load_inhibits().values():
+        yield from _reason(inhibit)
+
+
+def _reason(inhibit: Inhibit) -> Iterator[str]:
+    yield f"## {inhibit.name}"
+    yield ""
+    yield inhibit.meaning
+    yield ""
+    yield f"- {inhibit.cls.value}; {', '.join(sorted(vendor.value for vendor in inhibit.vendors))}"
+    yield f"- set by: {inhibit.set_by}"
+    yield f"- cleared by: {inhibit.cleared_by}"
+    if inhibit.witness:
+        yield f"- see also{_list(' ', inhibit.witness)}"
+    yield ""
+    for vmm, remedy in inhibit.remedies.items():
+        yield f"- **{vmm}**: {remedy}"
+    yield ""
+
+
+_CAVEATS = """
+What changes the meaning of a stat on some hosts, for some VMs or on some kernels. `kvmscope explain STAT` says which of
+its caveats hold on the host at hand.
+"""
+
+
+def _caveats() -> Iterator[str]:
+    of: dict[str, list[str]] = {}
+    for entry in load_stats():
+        for slug in entry.caveats:
+            of.setdefault(slug, []).append(f"`{entry.name}`")
+    for slug, caveat in load_caveats().items():
+        yield f"## {slug}"
+        yield ""
+        yield caveat.text
+        yield ""
+        if caveat.every is None and slug in of:
+            yield "Of " + ", ".join(dict.fromkeys(of[slug])) + "."
+            yield ""
+
+
+def _list(before: str, names: Iterable[str]) -> str:
+    return before + ", ".join(f"`{name}`" for name in names) if names else ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the reference pages from the catalogue.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not up to date")
+    check = parser.parse_args().check
+    stale = [name for name, text in pages().items() if not _is(PAGES / name, text)]
+    if check:
+        for name in stale:
+            print(f"docs/reference/{name} is not what the catalogue says; run tools/reference.py", file=sys.stderr)
+        return 1 if stale else 0
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        (PAGES / name).write_text(pages()[name], encoding="utf-8")
+    return 0
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
