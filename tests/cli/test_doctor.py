@@ -11,7 +11,7 @@ import pytest
 
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
-from kvmscope.cli.doctor import Report, lines, reports, to_json
+from kvmscope.cli.doctor import Report, event_lines, lines, reports, to_json
 from kvmscope.cli.judging import Examiner
 from kvmscope.cli.session import Reading
 from kvmscope.collect import VmIdentity
@@ -45,13 +45,14 @@ def grown(crafted: Any, *of_old_nic: dict[str, int]) -> list[Sample]:
     return samples
 
 
-def report_of(samples: list[Sample], machine: Any) -> Report:
-    def readings() -> Iterator[tuple[Reading, Window]]:
-        for window in (Window(*pair) for pair in pairwise(samples)):
-            identities = tuple(VmIdentity(label, None) for label in window.current.vms.label)
-            yield Reading(window.current, identities, {}), window
+def readings(samples: list[Sample]) -> Iterator[tuple[Reading, Window]]:
+    for window in (Window(*pair) for pair in pairwise(samples)):
+        identities = tuple(VmIdentity(label, None) for label in window.current.vms.label)
+        yield Reading(window.current, identities, {}), window
 
-    *_, report = reports(readings(), Examiner(machine))
+
+def report_of(samples: list[Sample], machine: Any) -> Report:
+    *_, report = reports(readings(samples), Examiner(machine))
     return report
 
 
@@ -88,6 +89,16 @@ def test_what_ended_and_began_again_is_no_ending(crafted: Any) -> None:
     report = report_of(grown(crafted, STORM, STORM, QUIET, STORM, STORM), crafted.machine)
     assert [finding["rule"] for finding in to_json(report)["findings"]] == ["mmio-storm"]
     assert to_json(report)["ended"] == []
+
+
+def test_who_watches_is_told_what_begins_and_what_ends(crafted: Any, expect: Any) -> None:
+    samples = grown(crafted, QUIET, STORM, STORM, STORM, QUIET, STORM, STORM)
+    samples.append(crafted.make_sample([], at_s=8))
+    told = []
+    for report in reports(readings(samples), Examiner(crafted.machine)):
+        told += [f"--- {report.windows}", *event_lines(report, None)]
+        report.forget()
+    expect("doctor-watch.txt", "\n".join(told))
 
 
 def test_a_host_without_vms_says_what_to_try(crafted: Any) -> None:

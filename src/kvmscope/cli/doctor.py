@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..collect import Host
     from ..sample import VmId
     from .judging import Examiner
-    from .select import Selection
 
 _WINDOWS_AT_LEAST = 2
 _LEVELS = ("info", "warning", "problem")
@@ -111,9 +110,23 @@ def _count(look_s: float, interval_s: float) -> int:
     return int(look_s / interval_s + 1e-6)
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The VM that was asked for, and the id of its vCPU or None for all."""
+
+    vm: VmId
+    vcpu: int | None
+
+    def has(self, finding: Finding) -> bool:
+        return finding.vm == self.vm and (self.vcpu is None or finding.vcpu in (None, self.vcpu))
+
+
 @dataclass
 class Report:
-    """What was found in some windows that follow one another. ``names``: of every VM that was seen; untrusted text."""
+    """What was found in some windows that follow one another. ``names``: of every VM that was seen; untrusted text.
+
+    ``begun``: what the last window added.
+    """
 
     examiner: Examiner
     reading: Reading
@@ -122,6 +135,7 @@ class Report:
     windows: int = 0
     ended: list[Ended] = field(default_factory=list)
     names: dict[VmId, str] = field(default_factory=dict)
+    begun: tuple[Finding, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -138,33 +152,39 @@ class Report:
 
         return printable(self.names.get(vm, str(vm)), max_length=64)
 
-    def findings(self, chosen: Selection | None) -> list[Finding]:
-        return [finding for finding in self.judgement.findings if self._is_of(finding, chosen)]
+    def findings(self, chosen: Chosen | None) -> list[Finding]:
+        return [finding for finding in self.judgement.findings if chosen is None or chosen.has(finding)]
 
-    def endings(self, chosen: Selection | None) -> list[Ended]:
+    def endings(self, chosen: Chosen | None) -> list[Ended]:
         """What ended while it was looked at and did not begin again."""
         now = {finding.key for finding in self.judgement.findings}
         latest = {ended.finding.key: ended for ended in self.ended if ended.finding.key not in now}
-        return [ended for ended in latest.values() if self._is_of(ended.finding, chosen)]
+        return [ended for ended in latest.values() if chosen is None or chosen.has(ended.finding)]
 
-    def not_judged(self, chosen: Selection | None) -> list[NotJudged]:
-        if chosen is None:
-            return list(self.judgement.not_judged)
-        vm = self.reading.sample.vms.vm_id(chosen.vm)
-        return [missing for missing in self.judgement.not_judged if missing.vms is None or vm in missing.vms]
+    def not_judged(self, chosen: Chosen | None) -> list[NotJudged]:
+        missing = self.judgement.not_judged
+        return [one for one in missing if chosen is None or one.vms is None or chosen.vm in one.vms]
 
-    def reaches(self, level: str, chosen: Selection | None) -> bool:
+    def reaches(self, level: str, chosen: Chosen | None) -> bool:
         """Whether anything as bad as ``level`` was found, also if it has ended since."""
         found = self.findings(chosen) + [ended.finding for ended in self.endings(chosen)]
         return any(finding.rule.severity.rank >= _LEVELS.index(level) for finding in found)
 
-    def _is_of(self, finding: Finding, chosen: Selection | None) -> bool:
-        if chosen is None:
-            return True
-        sample = self.reading.sample
-        if finding.vm != sample.vms.vm_id(chosen.vm):
-            return False
-        return chosen.vcpu is None or finding.vcpu in (None, int(sample.vcpus.id[chosen.vcpu]))
+    def add(self, reading: Reading, window: Window, judgement: Judgement) -> None:
+        """One more window, which ends with the sample of ``reading``."""
+        known = {finding.key for finding in self.judgement.findings} if self.windows else set()
+        self.begun = tuple(finding for finding in judgement.findings if finding.key not in known)
+        self.reading, self.window, self.judgement = reading, window, judgement
+        self.windows += 1
+        self.ended += judgement.ended
+        vms = reading.sample.vms
+        self.names.update((vms.vm_id(row), identity.name) for row, identity in enumerate(reading.identities))
+
+    def forget(self) -> None:
+        """Drop what is past, for a report that is to go on without end. A VM may yet end under its name."""
+        self.ended.clear()
+        vms = self.reading.sample.vms
+        self.names = {vm: self.names[vm] for vm in map(vms.vm_id, range(len(vms)))}
 
 
 def reports(readings: Iterable[tuple[Reading, Window]], examiner: Examiner) -> Iterator[Report]:
@@ -174,11 +194,7 @@ def reports(readings: Iterable[tuple[Reading, Window]], examiner: Examiner) -> I
         judgement = examiner.update(reading, window)
         if report is None:
             report = Report(examiner, reading, window, judgement)
-        report.reading, report.window, report.judgement = reading, window, judgement
-        report.windows += 1
-        report.ended += judgement.ended
-        vms = reading.sample.vms
-        report.names.update((vms.vm_id(row), identity.name) for row, identity in enumerate(reading.identities))
+        report.add(reading, window, judgement)
         yield report
 
 
@@ -191,15 +207,16 @@ def _reports(host: Host, interval_s: float, count: int | None = None) -> Iterato
     return reports(((Reading.of(host, window.current), window) for window in windows), Examiner(read_machine()))
 
 
-def _chosen(report: Report, vm: str | None) -> Selection | None:
+def _chosen(report: Report, vm: str | None) -> Chosen | None:
     if vm is None:
         return None
     from .select import find_subject
 
-    return find_subject(report.reading, vm)
+    found, sample = find_subject(report.reading, vm), report.reading.sample
+    return Chosen(sample.vms.vm_id(found.vm), None if found.vcpu is None else int(sample.vcpus.id[found.vcpu]))
 
 
-def _echo(report: Report, chosen: Selection | None, *, as_json: bool, one_line: bool = False) -> None:
+def _echo(report: Report, chosen: Chosen | None, *, as_json: bool, one_line: bool = False) -> None:
     from .jsonout import dump
     from .words import echo_lines
 
@@ -213,32 +230,32 @@ def _watch(host: Host, interval_s: float, vm: str | None, *, as_json: bool) -> N
     """A line for each finding that begins or ends; as JSON a whole report a window."""
     from .words import echo_lines
 
-    known: set[object] = set()
+    chosen: Chosen | None = None
     for report in _reports(host, interval_s):
-        chosen = _chosen(report, vm)
+        if report.windows == 1:
+            chosen = _chosen(report, vm)
         if as_json:
             _echo(report, chosen, as_json=True, one_line=True)
         else:
-            if report.windows == 1:
-                echo_lines([*_head_lines(report), ""])
-            found = report.findings(chosen)
-            echo_lines(_event_lines(report, [finding for finding in found if finding.key not in known]))
-            known = {finding.key for finding in found}
+            echo_lines(event_lines(report, chosen))
         sys.stdout.flush()
+        report.forget()
 
 
-def _event_lines(report: Report, begun: Sequence[Finding]) -> Iterator[str]:
-    from ..analysis.findings import in_order
+def event_lines(report: Report, chosen: Chosen | None) -> Iterator[str]:
+    """What began and what ended in the last window, after a line of what is looked at."""
     from .findings import cost_text
     from .jsonout import rfc3339
 
     time = rfc3339(report.judgement.taken_ns)
-    for finding in in_order(begun):
-        cost = cost_text(finding.cost_cpus)
-        rule = finding.rule
-        what = f"{report.name(finding.vm)}: {rule.title}{f', {cost}' if cost else ''}"
-        yield f"{time} begins {rule.severity.value} {what} [{rule.slug}]"
-    for ended in report.judgement.ended:
+    if report.windows == 1:
+        yield from _head_lines(report)
+    for finding in report.begun:
+        if chosen is None or chosen.has(finding):
+            rule, cost = finding.rule, cost_text(finding.cost_cpus)
+            what = f"{report.name(finding.vm)}: {rule.title}{f', {cost}' if cost else ''}"
+            yield f"{time} begins {rule.severity.value} {what} [{rule.slug}]"
+    for ended in report.endings(chosen):
         rule = ended.finding.rule
         yield f"{time} ends ({ended.why.value}) {report.name(ended.finding.vm)}: {rule.title} [{rule.slug}]"
 
@@ -246,7 +263,7 @@ def _event_lines(report: Report, begun: Sequence[Finding]) -> Iterator[str]:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def to_json(report: Report, chosen: Selection | None = None) -> dict[str, Any]:
+def to_json(report: Report, chosen: Chosen | None = None) -> dict[str, Any]:
     """The report for programs; docs/commands.md describes it."""
     from . import jsonout
     from .findings import ended_json, finding_json, not_judged_json
@@ -287,7 +304,7 @@ def rule_json(rule: Rule) -> dict[str, Any]:
 # --- screen -----------------------------------------------------------------------------------------------------------
 
 
-def lines(report: Report, chosen: Selection | None = None) -> Iterator[str]:
+def lines(report: Report, chosen: Chosen | None = None) -> Iterator[str]:
     """What a person reads: what was looked at, what was found, and what is not known."""
     from .findings import finding_lines, not_judged_lines
     from .words import NO_VM, counted, gap_lines
