@@ -31,8 +31,11 @@ def test_json_has_every_descriptor(kvmscope: Any, crafted: Any) -> None:
         "exponent": 0,
         "size": 4,
         "bucket_size": 4096,
+        "tier": None,
+        "meaning": None,
     }
     assert by_name["kvm", "halt_poll_fail_ns"]["exponent"] == -9
+    assert by_name["kvm", "halt_poll_fail_ns"]["tier"] == "abi-like"
 
 
 def test_json_has_every_vm(kvmscope: Any, crafted: Any) -> None:

@@ -11,6 +11,7 @@ from .options import json_option, source_option
 from .session import Reading, open_host
 
 if TYPE_CHECKING:
+    from ..catalog.stats import StatEntry
     from ..schema import Schema
 
 
@@ -39,15 +40,22 @@ def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
 
 
 def stats_json(reading: Reading, schemas: Iterable[Schema]) -> dict[str, Any]:
-    """Every stat with its descriptor."""
+    """Every stat with its descriptor, and what the catalogue says of it."""
     from . import jsonout
 
     return {
         **jsonout.head(reading),
         "stats": [
-            {"provider": schema.provider, "scope": schema.scope.value, **jsonout.descriptor(stat)}
+            {
+                "provider": schema.provider,
+                "scope": schema.scope.value,
+                **jsonout.descriptor(stat),
+                "tier": entry.tier.value if entry else None,
+                "meaning": entry.meaning if entry else None,
+            }
             for schema in schemas
             for stat in schema.descriptors
+            for entry in (_entry(schema, stat.name),)
         ],
     }
 
@@ -75,14 +83,29 @@ def stat_lines(reading: Reading, schemas: Iterable[Schema]) -> list[str]:
     from .words import SIMULATED, columns, kind_text, unit_text
 
     stats = [
-        (schema.provider, schema.scope.value, stat.name, kind_text(stat), unit_text(stat))
+        (
+            schema.provider,
+            schema.scope.value,
+            stat.name,
+            kind_text(stat),
+            unit_text(stat),
+            entry.tier.value if entry else "uncatalogued",
+        )
         for schema in schemas
         for stat in schema.descriptors
+        for entry in (_entry(schema, stat.name),)
     ]
     if not stats:
         return ["no stat is described here while nothing publishes any"]
     heading = [SIMULATED] if reading.sample.simulated else []
-    return heading + columns([("PROVIDER", "SCOPE", "STAT", "KIND", "UNIT"), *dict.fromkeys(stats)])
+    return heading + columns([("PROVIDER", "SCOPE", "STAT", "KIND", "UNIT", "TIER"), *dict.fromkeys(stats)])
+
+
+def _entry(schema: Schema, name: str) -> StatEntry | None:
+    """What the catalogue says of a stat; None if it has no entry."""
+    from ..catalog.stats import load_stats
+
+    return load_stats().find(schema.provider, schema.scope, name)
 
 
 def vm_lines(reading: Reading) -> list[str]:
