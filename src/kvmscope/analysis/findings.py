@@ -23,7 +23,7 @@ from typing import Final, TypeAlias, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from ..catalog.findings import UNKNOWN_FACTS, Rule
+from ..catalog.findings import UNKNOWN_FACTS, Rule, Severity
 from ..catalog.formula import Either, Expression, Fact, Formula, OverVcpus, Quantile, Reference, Share, Stat, children
 from ..sample import I64Array, VmId
 from ..schema import Scope
@@ -32,6 +32,7 @@ from .observations import Facts, reset_vms
 from .window import BoolArray, F64Array, Window
 
 _WORST_SHOWN: Final = 3
+_URGENCY: Final = {each: (each is not Severity.PROBLEM, -each.rank) for each in Severity}
 _TRUE, _FALSE = 1.0, 0.0
 
 _Rows: TypeAlias = npt.NDArray[np.intp]
@@ -112,8 +113,8 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems first, then by cost; where there is none, by severity."""
 
     def place(finding: Finding) -> tuple[bool, float, int]:
-        severity = finding.rule.severity
-        return severity.value != "problem", -(finding.cost_cpus or 0.0), -severity.rank
+        is_lesser, rank = _URGENCY[finding.rule.severity]
+        return is_lesser, -(finding.cost_cpus or 0.0), rank
 
     return tuple(sorted(findings, key=place))
 
@@ -278,22 +279,28 @@ class _Look:
         rows = np.flatnonzero(state.fires)
         if not len(rows):
             return
-        cost = self._known(rule.cost, rule.scope, rows)
-        evidence = [self._known(name, rule.scope, rows) for name in rule.evidence]
-        worst = self._worst(rule, rows.tolist()) if rule.scope is Scope.VM else [((), 0)] * len(rows)
-        for place, row in enumerate(rows.tolist()):
-            vm_row, vcpu = self._subject(rule.scope, row)
-            yield Finding(
-                rule=rule,
-                vm=self.window.current.vms.vm_id(vm_row),
-                vm_row=vm_row,
-                vcpu=vcpu,
-                since_s=(self.window.current.monotonic_ns - int(state.began_ns[row])) / 1e9,
-                cost_cpus=cost[place],
-                evidence={name: values[place] for name, values in zip(rule.evidence, evidence, strict=True)},
-                worst=worst[place][0],
-                worst_count=worst[place][1],
-            )
+        sample = self.window.current
+        vm_rows = rows if rule.scope is Scope.VM else sample.vcpus.vm[rows]
+        vcpus = [None] * len(rows) if rule.scope is Scope.VM else sample.vcpus.id[rows].tolist()
+        worst = self._worst(rule, vm_rows) if rule.scope is Scope.VM else [((), 0)] * len(rows)
+        for vm, vm_row, vcpu, since_s, cost_cpus, evidence, (shown, count) in zip(
+            sample.vms.id[vm_rows].tolist(),
+            vm_rows.tolist(),
+            vcpus,
+            ((sample.monotonic_ns - state.began_ns[rows]) / 1e9).tolist(),
+            self._known(rule.cost, rule.scope, rows),
+            self._evidence(rule, rows),
+            worst,
+            strict=True,
+        ):
+            yield Finding(rule, VmId(vm), vm_row, vcpu, since_s, cost_cpus, evidence, shown, count)
+
+    def _evidence(self, rule: Rule, rows: _Rows) -> list[dict[str, float | None]]:
+        """What there is to show for some subjects."""
+        if not rule.evidence:
+            return [{} for _ in rows]
+        columns = [self._known(name, rule.scope, rows) for name in rule.evidence]
+        return [dict(zip(rule.evidence, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _known(self, what: str | Formula | None, scope: Scope, rows: _Rows) -> list[float | None]:
         """The values of some subjects."""
@@ -301,21 +308,24 @@ class _Look:
             return [None] * len(rows)
         return [None if math.isnan(value) else value for value in self.of(what, scope)[rows].tolist()]
 
-    def _worst(self, rule: Rule, vm_rows: Sequence[int]) -> list[tuple[tuple[Worst, ...], int]]:
+    def _worst(self, rule: Rule, vm_rows: _Rows) -> list[tuple[tuple[Worst, ...], int]]:
         """For each VM the worst vCPUs, and how many have anything to do with it."""
         if rule.worst is None:
             return [((), 0)] * len(vm_rows)
         sample = self.window.current
+        is_asked = np.zeros(len(sample.vms), dtype=np.bool_)
+        is_asked[vm_rows] = True
         values = np.nan_to_num(self.of(rule.worst, Scope.VCPU))
-        counts = np.bincount(sample.vcpus.vm[values > 0], minlength=len(sample.vms)).tolist()
-        order = np.lexsort((-values, sample.vcpus.vm))  # the vCPUs of a VM stay where they are, the worst first
-        found = []
-        for vm_row in vm_rows:
-            start = sample.vcpus_of_vm[vm_row].start
-            rows = order[start : start + min(counts[vm_row], _WORST_SHOWN)].tolist()
-            worst = tuple(Worst(int(sample.vcpus.id[row]), float(values[row])) for row in rows)
-            found.append((worst, counts[vm_row]))
-        return found
+        bad = np.flatnonzero((values > 0) & is_asked[sample.vcpus.vm])
+        of_vm = sample.vcpus.vm[bad]
+        in_order = bad[np.lexsort((-values[bad], of_vm))]  # by VM, the worst of each first
+        ids, numbers = sample.vcpus.id[in_order].tolist(), values[in_order].tolist()
+        counts = np.bincount(of_vm, minlength=len(sample.vms))
+        first = np.cumsum(counts) - counts
+        return [
+            (tuple(map(Worst, ids[at : at + min(count, _WORST_SHOWN)], numbers[at : at + _WORST_SHOWN])), count)
+            for at, count in zip(first[vm_rows].tolist(), counts[vm_rows].tolist(), strict=True)
+        ]
 
     def not_judged(self, rule: Rule, truth: _Truth) -> Iterator[NotJudged]:
         """For each reason the VMs of which it is not known whether the rule fires."""
