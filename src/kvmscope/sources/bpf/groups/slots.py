@@ -63,7 +63,7 @@ class Slots:
             np.add.at(whole, rows, values)
         sees = not self.shape.silent or bool(state["used"])
         known = has_slot | (self._is_zero(sample, int(state["lost_ns"])) if sees else False)
-        gaps = tuple(self._gaps(sees, int(np.count_nonzero(~known)), state))
+        gaps = tuple(self._gaps(sees, int(np.count_nonzero(~known)), subjects))
         if not sees:
             return Part((), gaps)
         known_rows = np.flatnonzero(known)
@@ -101,19 +101,15 @@ class Slots:
             vms = (sample.vms.created_ns != NOT_KNOWN) & (sample.vms.created_ns > lost_at + _CLOCK_SLACK_NS)
         return vms if self._scope is Scope.VM else vms[sample.vcpus.vm]
 
-    def _gaps(self, sees: bool, unknown: int, state: np.void) -> Iterator[Gap]:
+    def _gaps(self, sees: bool, unknown: int, subjects: int) -> Iterator[Gap]:
         name = self.shape.name
         for stat, reason in self.shape.missing:
             yield Gap(reason, provider=name, stat=stat)
         if not sees:
             yield Gap(self.shape.silent, provider=name)
         elif unknown:
-            subjects = _SUBJECTS[self._scope]
-            why = f"{state['refused']} times there was none" if state["refused"] else "others took theirs since"
-            yield Gap(
-                f"group {name} has room for {self.shape.slots} {subjects} and {unknown} have no place in it ({why})",
-                provider=name,
-            )
+            room = f"group {name} has room for {self.shape.slots} {_SUBJECTS[self._scope]}"
+            yield Gap(f"{room}: {unknown} of {subjects} have no place in it; opened anew it makes more", provider=name)
 
 
 def rows_of(sample: Sample, scope: Scope, vm_ids: U64Array, vcpu_ids: npt.NDArray[np.uint32]) -> I64Array:
