@@ -124,4 +124,4 @@ def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
 def _scripts(kernel: str, avic: bool) -> list[str]:
     """What is run in one boot."""
     has_apicv = find_kernel(kernel).has_apicv
-    return ["numbers"] * avic + ["inhibits"] * has_apicv + ["group"] * (has_apicv and avic)
+    return ["numbers", "schemas"] * avic + ["inhibits"] * has_apicv + ["group"] * (has_apicv and avic)
