@@ -98,10 +98,15 @@ def arm64(find: Find) -> Names:
     classes = [name.removeprefix(prefix) for name in defines if name.startswith(prefix)]
     named = _ESR.findall(defines["kvm_arm_exception_class"])
     assert set(named) <= set(classes)
-    return {value(prefix + name, defines): stat_name(name) for name in classes if name not in _ESR_FIELDS}
+    return {
+        value(prefix + name, defines): _ESR_RENAMED.get(name, stat_name(name))
+        for name in classes
+        if name not in _ESR_FIELDS
+    }
 
 
 _ESR_FIELDS = ("MAX", "SHIFT", "WIDTH", "MASK")
+_ESR_RENAMED = {"OTHER": "ec_other"}  # since "other" is where reasons are counted that have no name
 
 
 def arm64_exception(find: Find) -> Names:
