@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvmscope.catalog.stats import load_stats
 from kvmscope.codec.statsfile import parse
 from kvmscope.sample import NOT_KNOWN, Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
@@ -26,6 +27,18 @@ def _schema(scope: Scope) -> Schema:
 def _booleans(scope: Scope, *names: str) -> Schema:
     stats = (Descriptor(name, Kind.INSTANT, Unit.BOOLEAN, offset=8 * at) for at, name in enumerate(names))
     return Schema("apicv", scope, tuple(stats), 8 * len(names))
+
+
+def _group(provider: str, scope: Scope, names: tuple[str, ...]) -> Schema:
+    """Stats of one of kvmscope's groups, as the catalogue describes them."""
+    stats, offset = [], 0
+    for name in names:
+        entry = load_stats().find(provider, scope, name)
+        assert entry is not None, name
+        shape = entry.shape
+        stats.append(Descriptor(name, shape.kind, shape.unit, exponent=shape.exponent, size=shape.size, offset=offset))
+        offset += 8 * shape.size
+    return Schema(provider, scope, tuple(stats), offset)
 
 
 KVM = {scope: _schema(scope) for scope in Scope}
@@ -62,6 +75,16 @@ class CraftedHost:
     vms: list[CraftedVm] = field(default_factory=list)
     now_s: float = 0.0
     lacks: frozenset[str] = frozenset()
+    groups: list[Schema] = field(default_factory=list)
+
+    def count(self, *names: str) -> None:
+        """Have groups count these stats, ``provider.name``."""
+        for provider in dict.fromkeys(name.partition(".")[0] for name in names):
+            of_group = tuple(name.partition(".")[2] for name in names if name.startswith(f"{provider}."))
+            for scope in Scope:
+                here = tuple(name for name in of_group if load_stats().find(provider, scope, name))
+                if here:
+                    self.groups.append(_group(provider, scope, here))
 
     def add(self, name: str = "vm", vcpus: int = 2, **rest: object) -> CraftedVm:
         vm = CraftedVm(name, vcpus, **rest)  # type: ignore[arg-type]
@@ -73,7 +96,9 @@ class CraftedHost:
         found = next(each for each in self.vms if each.name == vm)
         for name, rate in rates.items():
             moved = round(rate * seconds)
-            if name in KVM[Scope.VM]:
+            if name in KVM[Scope.VM] or any(
+                g.scope is Scope.VM and name == f"{g.provider}.{n}" for g in self.groups for n in g.names
+            ):
                 found.vm_stats[name] = found.vm_stats.get(name, 0) + moved
                 continue
             for row in range(found.vcpus) if vcpu is None else (vcpu,):
@@ -98,6 +123,7 @@ class CraftedHost:
         if vm.apicv is not None:
             bits = [int(reason in vm.apicv) for reason in REASONS]
             stats.append(StatsOf(APICV[Scope.VM], np.array(bits, dtype=np.uint64)))
+        stats += [_of_group(group, vm.vm_stats) for group in self.groups if group.scope is Scope.VM]
         vcpus = [VcpuStats(row, self._vcpu(vm, row), NOT_KNOWN) for row in range(vm.vcpus)]
         return VmStats(vm_id(vm.name), stats, vcpus, NOT_KNOWN, created_ns, vm.name)
 
@@ -107,17 +133,28 @@ class CraftedHost:
         stats = [self._words(Scope.VCPU, vm.vcpu_stats[row], vm.wait_hist[row])]
         if vm.apicv is not None:
             stats.append(StatsOf(APICV[Scope.VCPU], np.array([vm.active], dtype=np.uint64)))
+        stats += [_of_group(group, vm.vcpu_stats[row]) for group in self.groups if group.scope is Scope.VCPU]
         return stats
 
     def _words(self, scope: Scope, values: Mapping[str, int], hist: Mapping[int, int] = {}) -> StatsOf:
         schema = KVM[scope]
         words = np.zeros(schema.words, dtype=np.uint64)
         for name, value in values.items():
-            words[schema[name].offset // 8] = value
+            if name in schema:
+                words[schema[name].offset // 8] = value
         for bucket, count in hist.items():
             words[schema["halt_wait_hist"].offset // 8 + bucket] = count
         left = tuple(stat for stat in schema.descriptors if stat.name not in self.lacks)
         return StatsOf(Schema("kvm", scope, left, schema.data_size) if self.lacks else schema, words)
+
+
+def _of_group(group: Schema, values: Mapping[str, int]) -> StatsOf:
+    """Of a histogram all values are about 4 ms."""
+    words = np.zeros(group.words, dtype=np.uint64)
+    for stat in group.descriptors:
+        place = stat.offset // 8 + (22 if stat.is_histogram else 0)
+        words[place] = values.get(f"{group.provider}.{stat.name}", 0)
+    return StatsOf(group, words)
 
 
 def vm_id(name: str) -> VmId:

@@ -350,6 +350,9 @@ class _Look:
         """What it would take to know."""
         leaves = [leaf for formula in rule.conditions for leaf in self._leaves(formula.expression, formula.scope)]
         missing = dict.fromkeys(str(leaf.stat) for leaf, scope in leaves if self._is_missing(leaf, scope))
+        groups = [group for name in missing if (group := name.rpartition(".")[0])]
+        if groups:
+            return f"group {groups[0]} is not being counted, which is off until asked for"
         if missing:
             return f"this source or kernel has no {', '.join(missing)}"
         facts = (leaf.name for leaf, _ in leaves if isinstance(leaf, Fact))
