@@ -137,6 +137,12 @@ def test_a_look_too_short_for_a_rule_is_refused(kvmscope: Any, stormy: list[Samp
     assert kvmscope.run("doctor", "--watch", "--fail-on", "info", on=stormy).exit_code == 2
 
 
+def test_a_group_that_there_is_not_is_told_with_those_that_there_are(kvmscope: Any) -> None:
+    result = kvmscope.run("doctor", "--count", "moon")
+    assert result.exit_code == 2
+    assert "wakeups" in result.stderr
+
+
 def test_no_name_reaches_a_terminal_as_it_is(crafted: Any) -> None:
     samples = [
         crafted.make_sample([crafted.vm(HOSTILE, [crafted.vcpu(0, moved)])], at_s=at)

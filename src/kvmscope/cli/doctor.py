@@ -56,6 +56,13 @@ _FOUND = 1
 @click.option(
     "--fail-on", type=click.Choice(_LEVELS), help="Exit with 1 if something of this level or a worse one is found."
 )
+@click.option(
+    "--count",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Count by this group meanwhile, for the rules that need it; may be given several times.",
+)
 @click.option("--explain", metavar="RULE", help="What a rule says, without looking at anything.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules, without looking at anything.")
 @source_option
@@ -67,6 +74,7 @@ def command(
     interval: float,
     watch: bool,
     fail_on: str | None,
+    groups: tuple[str, ...],
     explain: str | None,
     list_rules: bool,
     source: str,
@@ -85,7 +93,7 @@ def command(
         _echo_rules(explain, as_json=as_json)
         return
     _check_usage(look_s, interval, watch=watch, fail_on=fail_on)
-    with open_host(source) as host:
+    with _open(source, groups) as host:
         if watch:
             with contextlib.suppress(KeyboardInterrupt):
                 _watch(host, interval, vm, as_json=as_json)
@@ -94,6 +102,14 @@ def command(
     _echo(report, _chosen(report, vm), as_json=as_json)
     if fail_on and report.reaches(fail_on, _chosen(report, vm)):
         click.get_current_context().exit(_FOUND)
+
+
+def _open(source: str, groups: Sequence[str]) -> Host:
+    if not groups:
+        return open_host(source)
+    from .. import collect
+
+    return collect.open_host(source, groups=groups)
 
 
 def _check_usage(look_s: float, interval_s: float, *, watch: bool, fail_on: str | None) -> None:
