@@ -204,6 +204,8 @@ def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
 
 
 def _split_words(words: U64Array) -> tuple[npt.NDArray[np.bool_], U64Array]:
+    if float(words.max(initial=0)) * words.shape[-1] < _COUNT_LIMIT:
+        return np.ones(words.shape[:-1], dtype=np.bool_), words
     known: npt.NDArray[np.bool_] = words.astype(np.float64) @ np.ones(words.shape[-1]) < _COUNT_LIMIT
     return known, words if known.all() else np.where(known[..., np.newaxis], words, np.uint64(0))
 
@@ -219,7 +221,8 @@ def _ranks(count: U64Array, q: float) -> U64Array:
 def _locate(whole: U64Array, running: U64Array, q: float) -> tuple[I64Array, F64Array]:
     """For each subject the bucket that holds its quantile, and how far into the values of that bucket it stands."""
     rank = _ranks(running[:, -1], q)
-    bucket = np.count_nonzero(running < rank[:, np.newaxis], axis=1)
+    is_before = running < rank[:, np.newaxis]
+    bucket = (is_before.astype(np.float32) @ np.ones(running.shape[1], np.float32)).astype(np.intp)
     bucket = np.minimum(bucket, whole.shape[1] - 1)  # an empty histogram never reaches its rank
     row = np.arange(len(whole))
     inside = whole[row, bucket]

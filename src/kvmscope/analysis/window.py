@@ -173,8 +173,9 @@ class Window:
             return Movement(column.descriptor, column.words, nowhere, nowhere)
         words, known = self._align(before, scope)
         known = known & column.known
-        is_reset = known & _went_down(column.words, words)
-        return Movement(column.descriptor, column.words - words, known & ~is_reset, is_reset)
+        moved = column.words - words
+        is_reset = known & _wrapped(moved, column.words)
+        return Movement(column.descriptor, moved, known & ~is_reset, is_reset)
 
     def rate(self, provider: str, scope: Scope, name: str) -> F64Array:
         """``delta`` a second."""
@@ -195,13 +196,16 @@ class Window:
 
     def _may_have_gone_down(self, block: Block) -> bool:
         """False if one comparison of all words shows that no count did, which is nearly always so."""
+        counts = _words_that_count(block.schema)
+        if not counts.any():
+            return False
         like = [before for before in self.previous.blocks if before.schema == block.schema]
         if len(like) != 1 or not self._is_unchanged(block.schema.scope):
             return True
         if not np.array_equal(like[0].rows, block.rows):
             return True
         fell = np.any(block.values < like[0].values, axis=0)
-        return bool(np.any(fell & _words_that_count(block.schema)))
+        return bool(np.any(fell & counts))
 
     def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
         moved = self.movement(provider, scope, name)
@@ -275,8 +279,9 @@ def _is_counting(rows: I64Array, count: int) -> bool:
     return len(rows) == count and np.array_equal(rows, np.arange(count))
 
 
-def _went_down(now: U64Array, before: U64Array) -> BoolArray:
-    down = now < before
+def _wrapped(moved: U64Array, now: U64Array) -> BoolArray:
+    """Where a difference went below zero: it is then more than what it was taken from."""
+    down = moved > now
     if not down.any():
         return np.zeros(len(down), dtype=np.bool_)
     return np.asarray(down.any(axis=tuple(range(1, down.ndim))))
