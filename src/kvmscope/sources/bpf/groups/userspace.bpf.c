@@ -7,8 +7,8 @@
  *
  * The first exit of a thread that was in KVM_RUN at attaching is not seen: whose it is becomes known when it enters again.
  *
- * What is pending is kept with the vCPU and not with its thread, since any thread may run it next; a reader adds the time
- * that goes on (pending, last_ns).
+ * What is pending is kept with the vCPU and not with its thread, since any thread may run it next. Its time counts once it
+ * is over.
  */
 #include "../kernel.h"
 
@@ -37,8 +37,6 @@ struct scratch {};
 
 #include "common.h"
 
-#define WRITE_ONCE(place, value) (*(volatile typeof(place) *)&(place) = (value))
-
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* KVM_RUN that fails leaves whatever was there in exit_reason, with two exceptions: a signal, and the fault that KVM
@@ -51,8 +49,6 @@ static __always_inline u32 place_of_exit(u32 reason, s32 error)
 		return config.own.error;
 	return reason < NUMBERS ? config.own.place_of[reason] : config.own.other;
 }
-
-#define WRITE_ONCE(place, value) (*(volatile typeof(place) *)&(place) = (value))
 
 /* Ends what is pending. A VM takes far longer to be destroyed and another to be made in its place, so only a thread that
  * was away for longer needs to look whose address this is now: that takes as long as all the rest. */
@@ -71,8 +67,7 @@ static __always_inline int enter(struct thread *thread, u64 vcpu)
 		return 0;
 	pending = place->pending - 1;
 	ns = now - place->last_ns;
-	WRITE_ONCE(place->pending, 0); /* first, so that no reader adds what goes on to a sum that has it already */
-	barrier();
+	place->pending = 0;
 	row->ns += ns;
 	row->reason_ns[pending & (REASONS - 1)] += ns;
 	add_to(row->histogram, ns);
@@ -122,8 +117,7 @@ int leave(unsigned long long *ctx)
 		return 0;
 	row->count++;
 	row->reason_count[place]++;
-	WRITE_ONCE(held->last_ns, bpf_ktime_get_ns());
-	barrier();
-	WRITE_ONCE(held->pending, place + 1);
+	held->pending = place + 1;
+	held->last_ns = bpf_ktime_get_ns();
 	return 0;
 }

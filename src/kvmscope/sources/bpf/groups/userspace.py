@@ -1,7 +1,8 @@
 """Group ``userspace``: per vCPU why KVM_RUN returned to the VMM, how often, and how long until it was called again.
 
 An exit is what tracepoint kvm_userspace_exit tells of; a KVM_RUN that a signal ended is ``intr``, one that failed
-``error``. The time is that outside KVM_RUN, what the VMM waits for included, and goes on while a VM is paused.
+``error``. The time is that outside KVM_RUN, what the VMM waits for and pauses of the VM included; it counts once it is
+over.
 Programs: userspace.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 """
 
