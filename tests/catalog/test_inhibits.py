@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmscope.catalog.inhibits import Class, Vendor, load_inhibits, parse_inhibits, unlisted
+from kvmscope.errors import CatalogError
 
 ENTRY = """
 [[reason]]
@@ -38,7 +39,7 @@ def test_the_reasons_that_intel_heeds_are_those_that_vmx_requires() -> None:
 
 
 def test_a_remedy_is_in_the_words_of_the_first_vmm_that_has_some() -> None:
-    inhibit = parse_inhibits(ENTRY)["sev"]
+    inhibit = parse_inhibits(ENTRY, "inhibits.toml")["sev"]
     assert inhibit.remedy("libvirt", "qemu") == "Leave out the object."
     assert inhibit.remedy(None, "crosvm") == "None."
 
@@ -49,19 +50,20 @@ def test_witnesses_are_named_by_provider_scope_and_stat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoiled", "message"),
+    ("spoiled", "line", "message"),
     [
-        (ENTRY.replace('set_by = "SEV"\n', ""), "missing: set_by"),
-        (ENTRY.replace("set_by", "set_bye"), "no such field: set_bye"),
-        (ENTRY.replace('any = "None."\n', ""), "no remedy for any VMM"),
-        (ENTRY.replace('"configuration"', '"fate"'), "fate"),
-        (ENTRY.replace('["amd"]', '["via"]'), "via"),
-        (ENTRY + ENTRY, "comes twice"),
+        (ENTRY.replace('set_by = "SEV"\n', ""), 2, "expected a key 'set_by', found none"),
+        (ENTRY.replace("set_by", "set_bye"), 7, "found 'set_bye'"),
+        (ENTRY.replace('any = "None."\n', ""), 10, "expected a key 'any', found none"),
+        (ENTRY.replace('"configuration"', '"fate"'), 4, "expected one of host, configuration, guest, passing"),
+        (ENTRY.replace('["amd"]', '["via"]'), 5, "expected some of intel, amd, found 'via'"),
+        (ENTRY + ENTRY, 15, "which line 2 has"),
     ],
 )
-def test_what_the_file_may_not_say_is_refused(spoiled: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_inhibits(spoiled)
+def test_what_the_file_may_not_say_is_refused_with_its_place(spoiled: str, line: int, message: str) -> None:
+    with pytest.raises(CatalogError, match=message) as caught:
+        parse_inhibits(spoiled, "inhibits.toml")
+    assert (caught.value.file, caught.value.line) == ("inhibits.toml", line)
 
 
 def test_a_reason_of_a_newer_kernel_is_called_what_it_is() -> None:

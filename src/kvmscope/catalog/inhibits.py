@@ -5,14 +5,17 @@ Not here: which of them holds for a VM (``analysis.apicv``), and their numbers (
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import Final
+
+from .tomlfile import Entry, read_tables, unique
+
+_FILE: Final = "inhibits.toml"
 
 
 class Class(Enum):
@@ -52,17 +55,15 @@ class Inhibit:
 @cache
 def load_inhibits() -> Mapping[str, Inhibit]:
     """Every reason by its name as in stats (``pit_reinj``), in the order of the file."""
-    text = files(__package__).joinpath("inhibits.toml").read_text(encoding="utf-8")
-    return parse_inhibits(text)
+    return parse_inhibits(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
 
 
-def parse_inhibits(text: str) -> Mapping[str, Inhibit]:
-    """Reasons from TOML. Raises ValueError if a field is missing, unknown or out of range, or a name comes twice."""
-    inhibits = [_parse_inhibit(entry) for entry in tomllib.loads(text).get("reason", ())]
-    by_name = {inhibit.name: inhibit for inhibit in inhibits}
-    if len(by_name) != len(inhibits):
-        raise ValueError("a reason's name comes twice")
-    return MappingProxyType(by_name)
+def parse_inhibits(text: str, file: str) -> Mapping[str, Inhibit]:
+    """Reasons from TOML. Raises CatalogError if a field is missing, unknown or out of range, or a name comes twice."""
+    entries = read_tables(text, file, "reason")
+    inhibits = [_parse_inhibit(entry) for entry in entries]
+    unique(entries, "name")
+    return MappingProxyType({inhibit.name: inhibit for inhibit in inhibits})
 
 
 def unlisted(name: str) -> Inhibit:
@@ -79,24 +80,28 @@ def unlisted(name: str) -> Inhibit:
     )
 
 
-_FIELDS = frozenset({"name", "class", "vendors", "meaning", "set_by", "cleared_by", "witness", "remedy"})
+_FIELDS: Final = ("name", "class", "vendors", "meaning", "set_by", "cleared_by", "witness", "remedy")
 
 
-def _parse_inhibit(entry: Mapping[str, Any]) -> Inhibit:
-    who = f"reason {entry.get('name', '?')}"
-    if unknown := entry.keys() - _FIELDS:
-        raise ValueError(f"{who}: no such field: {', '.join(sorted(unknown))}")
-    if missing := _FIELDS - entry.keys():
-        raise ValueError(f"{who}: missing: {', '.join(sorted(missing))}")
-    if "any" not in entry["remedy"]:
-        raise ValueError(f"{who}: no remedy for any VMM")
+def _parse_inhibit(entry: Entry) -> Inhibit:
+    entry.check_keys(_FIELDS)
+    remedies = entry.table("remedy")
+    remedies.string("any")
     return Inhibit(
-        name=entry["name"],
-        cls=Class(entry["class"]),
-        vendors=frozenset(map(Vendor, entry["vendors"])),
-        meaning=entry["meaning"],
-        set_by=entry["set_by"],
-        cleared_by=entry["cleared_by"],
-        witness=tuple(entry["witness"]),
-        remedies=MappingProxyType(dict(entry["remedy"])),
+        name=entry.string("name"),
+        cls=entry.choice("class", Class),
+        vendors=frozenset(_vendor(entry, name) for name in entry.strings("vendors")),
+        meaning=entry.string("meaning"),
+        set_by=entry.string("set_by"),
+        cleared_by=entry.string("cleared_by"),
+        witness=entry.strings("witness"),
+        remedies=MappingProxyType({vmm: remedies.string(vmm) for vmm in remedies}),
     )
+
+
+def _vendor(entry: Entry, name: str) -> Vendor:
+    try:
+        return Vendor(name)
+    except ValueError:
+        known = ", ".join(vendor.value for vendor in Vendor)
+        raise entry.error("vendors", f"some of {known}", repr(name)) from None
