@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .analysis.window import Window as Window
     from .collect import Host as Host
     from .collect import open_host as open_host
+    from .errors import CatalogError as CatalogError
     from .errors import FormatError as FormatError
     from .errors import KvmscopeError as KvmscopeError
     from .errors import PermissionNeeded as PermissionNeeded
@@ -37,7 +38,16 @@ _HOME = {
     "Host": "collect",
     "open_host": "collect",
     **dict.fromkeys(
-        ("FormatError", "KvmscopeError", "PermissionNeeded", "SourceError", "Unavailable", "UsageError"), "errors"
+        (
+            "CatalogError",
+            "FormatError",
+            "KvmscopeError",
+            "PermissionNeeded",
+            "SourceError",
+            "Unavailable",
+            "UsageError",
+        ),
+        "errors",
     ),
     **dict.fromkeys(("Block", "Gap", "Sample", "VcpuId", "VmId"), "sample"),
     **dict.fromkeys(("Descriptor", "Kind", "Schema", "Scope", "Unit"), "schema"),
