@@ -71,7 +71,7 @@ struct xarray { void *xa_head; };
 struct xa_node { unsigned char shift; void *slots[64]; };
 
 struct kvm_vm_stat { u64 first; };
-struct kvm_vcpu_stat { u64 first; };
+struct kvm_vcpu_stat { u64 first; u64 exits; };
 
 enum kvm_irqchip_mode { KVM_IRQCHIP_MODE_ANY };
 enum kvm_apicv_inhibit { APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG }; /* that there is one is all that is asked */

@@ -104,12 +104,30 @@ struct {
 #define thread_of(task, create)                                                                                        \
 	((struct thread *)bpf_task_storage_get(&threads, task, 0, (create) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0))
 
+/* What a thread does of which nothing can be remembered is lost, so that zero may no longer be said of anybody. In 7.3 that
+ * is every thread if the CPU lacks cmpxchg16b, as an emulated one may (kmalloc_nolock() in mm/slub.c). */
+static __noinline int lose_thread(void)
+{
+	u32 zero = 0;
+	struct state *all = bpf_map_lookup_elem(&state, &zero);
+
+	if (!all)
+		return 0;
+	all->lost_ns = bpf_ktime_get_ns();
+	__sync_fetch_and_add(&all->refused, 1);
+	return 0;
+}
+
 static __always_inline struct thread *this_thread(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
 	struct thread *thread = thread_of(task, 0);
 
-	return thread ? thread : thread_of(task, 1);
+	if (!thread)
+		thread = thread_of(task, 1);
+	if (!thread)
+		lose_thread();
+	return thread;
 }
 
 /* Row `i` of a slot. */

@@ -28,7 +28,10 @@ struct constants {
 	u8 row_of[REASONS];	/* by place_of_reason() */
 };
 
-struct scratch {};
+struct scratch {
+	u64 exits;	/* of the vCPU by KVM's own count, when it last left */
+	u64 checked_ns;
+};
 
 #include "common.h"
 
@@ -67,33 +70,69 @@ static __always_inline u32 read_reason(u64 vcpu)
 	return reason;
 }
 
-static __always_inline int count_exit(u64 vcpu, u64 born, u32 row_number)
+/* Whether the thread's vCPU is certainly still the one that it was, without a look at its birth: that would cost more
+ * than all the rest, as nothing else has it in a cache. KVM counts exits itself, from 0 in every new vCPU and up by one
+ * between a kvm_exit and the next (on arm64 before it is told, on x86 after), so a vCPU that came where another was is
+ * noticed by a count that did not go up. One that another thread has run meanwhile could go past that; hence the second. */
+#define CHECKED_EACH_NS 1000000000ULL
+
+static __always_inline struct who *place_again(struct thread *thread, u64 vcpu, bool goes_up, u64 now)
+{
+	struct who *held;
+	u32 slot = thread->slot;
+
+	if (thread->subject != vcpu || !goes_up || now - thread->own.checked_ns > CHECKED_EACH_NS)
+		return 0;
+	held = bpf_map_lookup_elem(&who, &slot);
+	return held && held->generation == thread->generation ? held : 0;
+}
+
+static __always_inline struct who *place_anew(struct thread *thread, u64 vcpu, u64 now)
+{
+	thread->own.checked_ns = now;
+	return place_of_vcpu(thread, vcpu, read_born((u64)read_member(struct kvm_vcpu, vcpu, kvm)));
+}
+
+static __always_inline int count_exit(u64 vcpu, u64 exits, u32 row_number)
 {
 	struct thread *thread = this_thread();
-	struct who *place = thread ? place_of_vcpu(thread, vcpu, born) : 0;
-	struct row *row = place ? row_of(thread->slot, row_number) : 0;
+	u64 now = bpf_ktime_get_ns();
+	struct who *place;
+	struct row *row;
 
+	if (!thread)
+		return 0;
+	place = place_again(thread, vcpu, exits > thread->own.exits, now);
+	if (!place)
+		place = place_anew(thread, vcpu, now);
+	thread->own.exits = exits;
+	row = place ? row_of(thread->slot, row_number) : 0;
 	if (!row)
 		return 0;
 	row->count++;
 	place->pending = row_number + 1;
-	place->last_ns = bpf_ktime_get_ns();
+	place->last_ns = now;
 	return 0;
 }
 
-static __always_inline int count_entry(u64 vcpu, u64 born)
+static __always_inline int count_entry(u64 vcpu, u64 exits, u64 least)
 {
 	struct thread *thread = this_thread();
-	struct who *place = thread ? place_of_vcpu(thread, vcpu, born) : 0;
+	u64 now = bpf_ktime_get_ns(), ns;
+	struct who *place;
 	struct row *row;
-	u64 ns;
 
+	if (!thread)
+		return 0;
+	place = place_again(thread, vcpu, exits >= thread->own.exits + least, now);
+	if (!place)
+		place = place_anew(thread, vcpu, now);
 	if (!place || !place->pending)
 		return 0;
 	row = row_of(thread->slot, place->pending - 1);
 	if (!row)
 		return 0;
-	ns = bpf_ktime_get_ns() - place->last_ns;
+	ns = now - place->last_ns;
 	place->pending = 0;
 	row->ns += ns;
 	add_to(row->histogram, ns);
@@ -109,7 +148,7 @@ int exit_x86(unsigned long long *ctx)
 
 	if (!vcpu) /* 6.12 and later hold that any argument of a tracepoint may be NULL */
 		return 0;
-	return count_exit((u64)vcpu, born_of(vcpu->kvm),
+	return count_exit((u64)vcpu, vcpu->stat.exits,
 			  config.own.isa && isa == config.own.isa ? row_of_reason(read_reason((u64)vcpu)) : config.own.other);
 }
 
@@ -119,7 +158,7 @@ int entry_x86(unsigned long long *ctx)
 {
 	struct kvm_vcpu *vcpu = (void *)ctx[0];
 
-	return vcpu ? count_entry((u64)vcpu, born_of(vcpu->kvm)) : 0;
+	return vcpu ? count_entry((u64)vcpu, vcpu->stat.exits, 1) : 0;
 }
 
 /* arm64: (ret, esr_ec, vcpu_pc), in the vCPU's thread. A trap has the class of its syndrome, from 0 to 63; what is none
@@ -135,7 +174,7 @@ int exit_arm64(unsigned long long *ctx)
 
 	if (!vcpu)
 		return 0;
-	return count_exit(vcpu, read_born((u64)read_member(struct kvm_vcpu, vcpu, kvm)),
+	return count_exit(vcpu, read_member(struct kvm_vcpu, vcpu, stat.exits),
 			  row_of_reason(exception == ARM_TRAP ? class & 63 : 64 + (exception & 63)));
 }
 
@@ -145,5 +184,5 @@ int entry_arm64(unsigned long long *ctx)
 {
 	u64 vcpu = loaded_vcpu();
 
-	return vcpu ? count_entry(vcpu, read_born((u64)read_member(struct kvm_vcpu, vcpu, kvm))) : 0;
+	return vcpu ? count_entry(vcpu, read_member(struct kvm_vcpu, vcpu, stat.exits), 0) : 0;
 }
