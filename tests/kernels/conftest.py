@@ -124,4 +124,5 @@ def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
 def _scripts(kernel: str, avic: bool) -> list[str]:
     """What is run in one boot."""
     has_apicv = find_kernel(kernel).has_apicv
-    return ["numbers", "schemas"] * avic + ["inhibits"] * has_apicv + ["group"] * (has_apicv and avic)
+    by_avic = ["group"] if avic else ["exits"]
+    return ["numbers", "schemas"] * avic + (["inhibits"] + by_avic) * has_apicv
