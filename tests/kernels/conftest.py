@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from kvmscope.lab import kernels
 from kvmscope.lab.kernel_catalog import find_kernel
 
 INSIDE = Path(__file__).with_name("inside")
+_CALL = re.compile(r'\binside\(\s*\w+,\s*"(\w+)"')
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -70,21 +72,22 @@ def _ready(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def inside(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """``inside(kernel, script, avic=True)``: what a script of ``inside/`` prints there, as JSON.
+    """``inside(kernel, script, avic=True, even_clock=False)``: what a script of ``inside/`` prints there, as JSON.
 
-    Scripts share one boot for each kernel and setting of AVIC. All boots are begun here, as many at a time as there are
-    CPUs, and each test waits for its own.
+    Scripts share one boot for each kernel, setting of AVIC, and clock; those play that the tests which are to run ask
+    for. All boots are begun here, as many at a time as there are CPUs, and each test waits for its own.
     """
+    asked = _asked_scripts(request.session)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         boots = {
-            (kernel, avic): pool.submit(_outputs, kernel, avic)
+            (kernel, avic, even): pool.submit(_outputs, kernel, avic, even, scripts)
             for kernel in _wanted_inside(request.session)
-            for avic in (True, False)
-            if _scripts(kernel, avic)
+            for avic, even in ((True, False), (False, False), (False, True))
+            if (scripts := [script for script in _scripts(kernel, avic, even) if script in asked])
         }
 
-        def answer(kernel: str, script: str, *, avic: bool = True) -> Any:
-            exit_code, stdout, stderr = boots[kernel, avic].result()[script]
+        def answer(kernel: str, script: str, *, avic: bool = True, even_clock: bool = False) -> Any:
+            exit_code, stdout, stderr = boots[kernel, avic, even_clock].result()[script]
             assert exit_code == 0, stderr
             return json.loads(stdout)
 
@@ -100,9 +103,14 @@ def _wanted_inside(session: pytest.Session) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
+def _asked_scripts(session: pytest.Session) -> set[str]:
+    """The scripts that stand in calls of ``inside`` in the files of the tests that are to run."""
+    files = {item.path for item in session.items if "inside" in getattr(item, "fixturenames", ())}
+    return {name for file in files for name in _CALL.findall(file.read_text(encoding="utf-8"))}
+
+
+def _outputs(kernel: str, avic: bool, even_clock: bool, scripts: list[str]) -> dict[str, tuple[int, str, str]]:
     """Exit code, stdout and stderr of each script."""
-    scripts = _scripts(kernel, avic)
     steps = [
         f"python3 -m tests.kernels.inside.{name} >{name}.out 2>{name}.err; echo $? >{name}.code" for name in scripts
     ]
@@ -113,6 +121,7 @@ def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
         put={"/root/tests/kernels/inside": INSIDE},
         get=[f"/root/{name}.{end}" for name in scripts for end in ("out", "err", "code")],
         timeout_s=600,
+        even_clock=even_clock,
     )
     files = {name: data.decode() for name, data in result.files.items()}
     return {
@@ -121,8 +130,11 @@ def _outputs(kernel: str, avic: bool) -> dict[str, tuple[int, str, str]]:
     }
 
 
-def _scripts(kernel: str, avic: bool) -> list[str]:
-    """What is run in one boot."""
+def _scripts(kernel: str, avic: bool, even_clock: bool) -> list[str]:
+    """What can be run in one boot."""
     has_apicv = find_kernel(kernel).has_apicv
-    by_avic = ["group"] if avic else ["exits"]
-    return ["numbers", "schemas"] * avic + (["inhibits"] + by_avic) * has_apicv
+    if even_clock:
+        return ["findings"] * has_apicv
+    by_avic = ["group", "findings"] if avic else ["exits", "counts"]
+    by_machine = ["inhibits", *by_avic] if has_apicv else ["counts"] * avic
+    return ["numbers", "schemas"] * avic + by_machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_machine_is_emulated_on_one_thread_and_leaves_its_disk_alone(arch: str, 
     assert "snapshot=on" in words[words.index("-drive") + 1]
     assert words[words.index("-append") + 1].endswith(" a.b=1")
     assert "-no-reboot" in words
+
+
+def test_a_clock_that_goes_by_instructions_is_asked_for_alone(tmp_path: Path) -> None:
+    plain, even = boot("amd64"), replace(boot("amd64"), even_clock=True)
+    assert "-icount" not in qemu_argv(plain, tmp_path)
+    assert qemu_argv(even, tmp_path)[qemu_argv(even, tmp_path).index("-icount") + 1] == "shift=3,sleep=off"
 
 
 def test_missing_qemu_is_unavailable_and_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,11 +89,13 @@ def run(
     get: Sequence[str] = (),
     memory_mb: int = 1024,
     timeout_s: float = 300,
+    even_clock: bool = False,
 ) -> Result:
     """Boot a kernel, run a command in it as root with this package on its path, and return what it did.
 
     ``module_parameters`` are ``MODULE.NAME=VALUE``; ``put`` has what to lay at absolute paths of the guest (a file, a
     directory, or bytes), ``get`` which of its files to bring back; ``timeout_s`` is real time for the whole run.
+    ``even_clock``: see ``emulate.Boot``.
     Raises UsageError for a kernel or parameter that is not there, Unavailable if the kernel cannot be had, KernelFailed
     if it panicked, hung or ended without an answer.
     """
@@ -108,6 +110,7 @@ def run(
         append=_built_in_parameters(prepared, parameters),
         memory_mb=memory_mb,
         timeout_s=timeout_s,
+        even_clock=even_clock,
     )
     result = run_boot(boot)
     unknown = _UNKNOWN_PARAMETER.search(result.kernel_log)
