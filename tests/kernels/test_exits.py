@@ -12,6 +12,10 @@ import pytest
 def seen(x86_kernel: str, inside: Callable[..., Any]) -> dict[str, Any]:
     """What the script in the kernel saw."""
     found: dict[str, Any] = inside(x86_kernel, "exits", avic=False)
+    if "gaps" in found:
+        assert x86_kernel not in ("6.1", "6.12"), found["gaps"]
+        assert found["said"] == {}, "what is not known is not zero"
+        pytest.skip("this kernel has no memory for what threads do on an emulated CPU: it says so, and counts nothing")
     return found
 
 
@@ -38,21 +42,23 @@ def test_every_exit_of_the_trace_is_counted_by_its_reason_and_no_other(compared:
 
 def test_each_exit_that_ended_is_in_the_histogram_once(compared: dict[str, Any]) -> None:
     for thread, found in compared["traced"].items():
-        for reason, (_, _, ended) in found.items():
-            assert compared["counted"][thread][reason][2] == ended
+        for reason, (_, _, histogram) in found.items():
+            assert sum(compared["counted"][thread][reason][2]) == sum(histogram)
 
 
 def test_times_agree_with_those_of_the_trace(compared: dict[str, Any]) -> None:
-    """Within 5 % in all. One vCPU may be off by more: the emulator is stopped now and then between the two clocks."""
+    """The two have clocks of their own, and the emulator may be stopped between: that moves single exits far, so sums
+    are held to each other in all, and for each reason how many exits are in another bucket."""
 
     def total(side: str) -> int:
         return sum(ns for found in compared[side].values() for _, ns, _ in found.values())
 
     assert total("counted") == pytest.approx(total("traced"), rel=0.05)
     for thread, found in compared["traced"].items():
-        for reason, (n, ns, _) in found.items():
-            if n >= 100:
-                assert compared["counted"][thread][reason][1] == pytest.approx(ns, rel=0.05, abs=2e7), reason
+        for reason, (n, _, histogram) in found.items():
+            ours = compared["counted"][thread][reason][2]
+            moved = sum(abs(a - b) for a, b in zip(ours, histogram, strict=True)) / 2
+            assert moved <= 2 + n * 0.1, f"{reason}: {moved:.0f} of {n} exits are in another bucket"
 
 
 def test_a_vcpu_that_never_ran_reads_zero_where_exits_are_known_to_be_told(compared: dict[str, Any]) -> None:
@@ -80,9 +86,7 @@ def test_a_vm_that_comes_where_another_was_starts_from_nothing(seen: dict[str, A
 def test_a_vcpu_for_which_there_is_no_room_has_a_gap_and_no_number(seen: dict[str, Any]) -> None:
     refused = seen["squeezed"]["refused"]
     assert refused["io"] == {"0": 5, "1": 6}
-    assert refused["gaps"] == [
-        "group exits has room for 2 vCPUs: 1 of 3 have no place in it; opened anew it makes more"
-    ]
+    assert refused["gaps"] == ["group exits has room for 2 vCPUs: 1 of 3 have no place in it"]
 
 
 def test_the_slot_that_is_silent_longest_is_taken_over_and_its_vcpu_is_not_said_to_be_at_zero(

@@ -109,7 +109,7 @@ class Slots:
             yield Gap(self.shape.silent, provider=name)
         elif unknown:
             room = f"group {name} has room for {self.shape.slots} {_SUBJECTS[self._scope]}"
-            yield Gap(f"{room}: {unknown} of {subjects} have no place in it; opened anew it makes more", provider=name)
+            yield Gap(f"{room}: {unknown} of {subjects} have no place in it", provider=name)
 
 
 def rows_of(sample: Sample, scope: Scope, vm_ids: U64Array, vcpu_ids: npt.NDArray[np.uint32]) -> I64Array:
