@@ -47,18 +47,16 @@ def test_each_exit_that_ended_is_in_the_histogram_once(compared: dict[str, Any])
 
 
 def test_times_agree_with_those_of_the_trace(compared: dict[str, Any]) -> None:
-    """The two have clocks of their own, and the emulator may be stopped between: that moves single exits far, so sums
-    are held to each other in all, and for each reason how many exits are in another bucket."""
+    """Within 5 %. The two have clocks of their own, and an emulator that is stopped between moves a few exits by some
+    milliseconds: so sums are compared, and one vCPU's are given 20 ms for that."""
 
-    def total(side: str) -> int:
-        return sum(ns for found in compared[side].values() for _, ns, _ in found.values())
+    def times(side: str) -> dict[str, int]:
+        return {thread: sum(ns for _, ns, _ in found.values()) for thread, found in compared[side].items() if found}
 
-    assert total("counted") == pytest.approx(total("traced"), rel=0.05)
-    for thread, found in compared["traced"].items():
-        for reason, (n, _, histogram) in found.items():
-            ours = compared["counted"][thread][reason][2]
-            moved = sum(abs(a - b) for a, b in zip(ours, histogram, strict=True)) / 2
-            assert moved <= 2 + n * 0.1, f"{reason}: {moved:.0f} of {n} exits are in another bucket"
+    counted, traced = times("counted"), times("traced")
+    assert sum(counted.values()) == pytest.approx(sum(traced.values()), rel=0.05)
+    for thread, ns in traced.items():
+        assert counted[thread] == pytest.approx(ns, rel=0.05, abs=2e7)
 
 
 def test_a_vcpu_that_never_ran_reads_zero_where_exits_are_known_to_be_told(compared: dict[str, Any]) -> None:
