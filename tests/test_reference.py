@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,13 +21,3 @@ def test_a_page_is_what_the_catalogue_says(name: str) -> None:
 
 def test_there_is_no_other_page() -> None:
     assert {path.name for path in PAGES.iterdir()} == set(TEXTS)
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_every_link_of_a_page_leads_somewhere(name: str) -> None:
-    for target, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]*))?\)", TEXTS[name]):
-        page = PAGES / (target or name)
-        assert page.resolve().is_file(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor[1:] in headings, anchor
