@@ -157,6 +157,16 @@ def finish_exit(vcpu: Vcpu) -> None:
     vcpu.request_exit(False)
 
 
+def set_flat_mode(vcpu: Vcpu) -> None:
+    """32 bits, every segment from 0 to 4 GiB, no paging, level 0."""
+    sregs = vcpu.sregs()
+    sregs.cs = Segment(limit=0xFFFF_FFFF, selector=8, type=11, present=1, s=1, g=1, db=1)
+    for name in ("ds", "es", "fs", "gs", "ss"):
+        setattr(sregs, name, Segment(limit=0xFFFF_FFFF, selector=16, type=3, present=1, s=1, g=1, db=1))
+    sregs.cr0 = 0x33  # NE, ET, MP, PE
+    vcpu.set_sregs(sregs)
+
+
 def prepare_nested(guest: Guest) -> None:
     """Let the first vCPU be a hypervisor; its own guest writes to NESTED_PORT and then asks it back.
 
@@ -167,10 +177,8 @@ def prepare_nested(guest: Guest) -> None:
     vmrun_stgi = bytes([0x0F, 0x01, 0xD8, 0x0F, 0x01, 0xDC])
     memory[CODE : CODE + 10] = vmrun_stgi + _LOOP
     memory[NESTED_CODE : NESTED_CODE + 5] = bytes([0xE6, NESTED_PORT, 0x0F, 0x01, 0xD9])
+    set_flat_mode(vcpu)
     sregs = vcpu.sregs()
-    sregs.cs = Segment(limit=0xFFFF_FFFF, selector=8, type=11, present=1, s=1, g=1, db=1)
-    for name in ("ds", "es", "fs", "gs", "ss"):
-        setattr(sregs, name, Segment(limit=0xFFFF_FFFF, selector=16, type=3, present=1, s=1, g=1, db=1))
     sregs.tr = Segment(limit=0x67, type=11, present=1)
     sregs.cr0, sregs.cr3, sregs.cr4 = 0x8000_0033, PAGE_DIRECTORY, 0x10  # PG, NE, ET, MP, PE; PSE
     sregs.efer = EFER_SVME

@@ -1,0 +1,241 @@
+"""Runs inside an emulated x86 kernel: brings about troubles, one after the other, and prints what was read of them.
+
+Each trouble has its VMs to itself, since they share one slow CPU. Of each the BPF source is read a few times; what
+``kvmscope doctor`` would say of that is found out where it costs less (tests/kernels/test_findings.py).
+The output is one JSON object: the machine and, for each trouble, its samples, pickled; and what each of its VMs was, in
+the order in which they were made.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copyreg
+import ctypes
+import json
+import mmap
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kvmscope.host.apicv import host_apicv
+from kvmscope.host.machine import read_machine
+from kvmscope.lab import abi
+from kvmscope.lab.abi import KVM_SET_USER_MEMORY_REGION, MemoryRegion, Regs
+from kvmscope.lab.kvm import Kvm, Vm, ioctl
+from kvmscope.lab.spec import LabSpec
+from kvmscope.lab.vmm import Machine, install_kick_handler
+from kvmscope.lab.workloads import Pit
+from kvmscope.sample import Sample
+from kvmscope.sources.bpf.source import BpfSource
+
+from .guests import set_flat_mode
+
+_WINDOW_S = 0.5
+_LARGE = 2 << 20
+_LARGE_PAGES = 80
+
+
+class Observer:
+    """The source, with the samples of one trouble, and what its VMs are."""
+
+    def __init__(self, kvm: Kvm, source: BpfSource) -> None:
+        self.kvm = kvm
+        self.source = source
+        self.samples: list[Sample] = []
+        self.vms: list[str] = []
+
+    def look(self, windows: int = 2) -> None:
+        """Read at the ends of so many windows; the first begins where the last one ended, if there was one."""
+        if not self.samples:
+            self.samples.append(self.source.read())
+        for _ in range(windows):
+            time.sleep(_WINDOW_S)
+            self.samples.append(self.source.read())
+
+
+Trouble = Callable[[Observer], None]
+
+
+def main() -> None:
+    """Print what was read of each trouble."""
+    copyreg.pickle(MappingProxyType, _as_dict)
+    install_kick_handler()
+    host = read_machine()
+    troubles = WITH_AVIC if host_apicv(host).switched_on.value else WITHOUT_AVIC
+    source = BpfSource()
+    seen: dict[str, list[Sample]] = {}
+    vms: dict[str, list[str]] = {}
+    with Kvm() as kvm:
+        for name in sys.argv[1:] or troubles:
+            observer = Observer(kvm, source)
+            troubles[name](observer)
+            seen[name], vms[name] = observer.samples, observer.vms
+            print(f"{time.monotonic():.1f} s: {name}", file=sys.stderr)
+    source.close()
+    json.dump({"pickled": base64.b64encode(pickle.dumps((host, seen))).decode(), "vms": vms}, sys.stdout)
+
+
+def _as_dict(mapping: MappingProxyType[Any, Any]) -> Any:
+    """How to pickle what cannot be."""
+    return dict, (dict(mapping),)
+
+
+@contextlib.contextmanager
+def _guests(observer: Observer, *specs: LabSpec) -> Iterator[list[Machine]]:
+    """In threads of this process, since a process of their own would take a second to start."""
+    with contextlib.ExitStack() as stack:
+        machines = []
+        for spec in specs:
+            machines.append(Machine(observer.kvm, spec.checked(), 0))
+            stack.callback(machines[-1].close)
+            observer.vms.append(spec.workload)
+        for machine in machines:
+            machine.start()
+            machine.go(when_still=lambda: None)
+        yield machines
+
+
+def _on(*specs: LabSpec, settle_s: float = 0.1) -> Trouble:
+    def look(observer: Observer) -> None:
+        with _guests(observer, *specs):
+            time.sleep(settle_s)
+            observer.look()
+
+    return look
+
+
+def _counting(group: str, trouble: Trouble) -> Trouble:
+    """The same, seen by a source that counts a group."""
+
+    def look(observer: Observer) -> None:
+        usual, observer.source = observer.source, BpfSource((group,))
+        try:
+            trouble(observer)
+        finally:
+            observer.source.close()
+            observer.source = usual
+
+    return look
+
+
+# -- troubles that take more than a guest ----------------------------------------------------------------------------
+
+
+def _waste_polls(observer: Observer) -> None:
+    """As with the parameters of newer kernels; and then, on the same guest, the VMM lowers its limit of polling."""
+    spec = LabSpec(workload="uneven", period_us=1000, halt_poll_ns=3_000_000)
+    with _parameter("halt_poll_ns_shrink", "2"), _guests(observer, spec) as (guest,):
+        observer.look(3)
+        guest.vm.limit_halt_poll(0)
+        observer.look(2)
+
+
+def _clear_stats(observer: Observer) -> None:
+    with _guests(observer, LabSpec(workload="idle")):
+        observer.look(1)
+        (file,) = Path("/sys/kernel/debug/kvm").glob(f"{os.getpid()}-*/halt_exits")
+        file.write_text("0", encoding="ascii")
+        observer.look(1)
+
+
+def _split_pages(observer: Observer) -> None:
+    observer.vms.append("split pages")
+    with _parameter("nx_huge_pages", "force"), _large_pages(observer.kvm):
+        observer.look()
+
+
+@contextlib.contextmanager
+def _parameter(name: str, value: str) -> Iterator[None]:
+    """Another value for a parameter of this kernel's KVM."""
+    parameter = Path("/sys/module/kvm/parameters") / name
+    usual = parameter.read_text(encoding="ascii")
+    parameter.write_text(value, encoding="ascii")
+    try:
+        yield
+    finally:
+        parameter.write_text(usual, encoding="ascii")
+
+
+@contextlib.contextmanager
+def _large_pages(kvm: Kvm) -> Iterator[None]:
+    """A VM that executes something in each of its large pages, and then halts again and again."""
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            assert vcpu.run() == abi.KVM_EXIT_HLT
+
+    with kvm.create_vm() as vm:
+        memory = _large_memory(vm)
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_cpuid(kvm.supported_cpuid())
+        set_flat_mode(vcpu)
+        vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+    del memory  # the guest's until here
+
+
+def _large_memory(vm: Vm) -> mmap.mmap:
+    memory = mmap.mmap(-1, (_LARGE_PAGES + 2) * _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    start = -address % _LARGE
+    size = (_LARGE_PAGES + 1) * _LARGE
+    ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, MemoryRegion(memory_size=size, userspace_addr=address + start))
+    for page in range(1, _LARGE_PAGES + 1):
+        memory[start + page * _LARGE] = 0xC3  # ret
+    code = (
+        b"\xbb" + _LARGE.to_bytes(4, "little")  # mov $_LARGE, %ebx
+        + b"\xff\xd3"  # 1: call *%ebx
+        + b"\x81\xc3" + _LARGE.to_bytes(4, "little")  # add $_LARGE, %ebx
+        + b"\x81\xfb" + size.to_bytes(4, "little")  # cmp $size, %ebx
+        + b"\x72\xf0"  # jb 1b
+        + b"\xf4\xeb\xfd"  # 2: hlt; jmp 2b
+    )  # fmt: skip
+    memory[start + 0x1000 : start + 0x1000 + len(code)] = code
+    return memory
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+
+_BESIDE = LabSpec(workload="halt")
+
+WITHOUT_AVIC: Mapping[str, Trouble] = {
+    "healthy": _on(LabSpec(workload="halt", period_us=4000), LabSpec(workload="idle", vcpus=2)),
+    "wasted polls": _waste_polls,
+    "polls without end": _on(LabSpec(workload="halt", period_us=1000, halt_poll_ns=5_000_000), settle_s=0.2),
+    "port I/O": _on(LabSpec(workload="pio")),
+    "port I/O by reason": _counting("exits", _on(LabSpec(workload="pio"))),
+    "MMIO": _on(LabSpec(workload="mmio")),
+    "windows": _on(LabSpec(workload="ipi")),
+    "yields": _on(LabSpec(workload="yield")),
+    "undecodable": _on(LabSpec(workload="undecodable")),
+    "watched": _on(LabSpec(workload="dirty")),
+    "watched beside another": _on(LabSpec(workload="dirty"), _BESIDE),
+    "spinning beside another": _on(LabSpec(workload="spin"), _BESIDE),
+    "small pages": _on(LabSpec(workload="spread"), settle_s=5.5),
+    "split pages": _split_pages,
+    "cleared": _clear_stats,
+}
+
+WITH_AVIC: Mapping[str, Trouble] = {
+    "reinjecting PIT": _on(LabSpec(workload="pit", period_us=2000, pit=Pit.REINJECT)),
+    "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=2000, pit=Pit.DISCARD)),
+    "idle": _on(LabSpec(workload="idle", vcpus=2)),
+}
+
+if __name__ == "__main__":
+    main()

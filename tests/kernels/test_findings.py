@@ -1,0 +1,122 @@
+"""Rules that this host's KVM has no case for, on a stock kernel that has: what ``doctor`` says of real guests there.
+
+``inside/findings.py`` brings the troubles about and prints what was read; it is judged here, as of that machine.
+Most troubles play in a boot whose clock goes by its instructions, so that rates do not depend on what else runs here.
+docs/rules-by-case.md lists the rules with their cases.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from kvmscope.analysis.findings import Why
+from kvmscope.analysis.window import Window
+from kvmscope.cli.doctor import Report, reports
+from kvmscope.cli.judging import Examiner
+from kvmscope.cli.session import Reading
+from kvmscope.collect import VmIdentity
+from kvmscope.host.machine import Machine
+from kvmscope.sample import Sample
+
+WITHOUT_AVIC = {
+    "healthy": {"halt": set(), "idle": set()},
+    "polls without end": {"halt": {"poll-heavy"}},
+    "port I/O": {"pio": {"port-io-storm"}},
+    "port I/O by reason": {"pio": {"port-io-storm", "exits-costly"}},
+    "MMIO": {"mmio": {"mmio-storm"}},
+    "windows": {"ipi": {"irq-windows"}},
+    "yields": {"yield": {"failing-yields"}},
+    "undecodable": {"undecodable": {"emulation-failure"}},
+    "watched": {"dirty": {"pf-write-protect"}},
+    "watched beside another": {"dirty": {"pf-write-protect", "preempted", "preempted-in-kvm"}, "halt": set()},
+    "spinning beside another": {"spin": {"preempted"}, "halt": set()},
+    "small pages": {"spread": {"small-pages"}},
+    "split pages": {"split pages": {"nx-splits"}},
+    "cleared": {"idle": {"stats-reset"}},
+}
+"""Trouble: VM: the rules that fire, and no other."""
+
+WITH_AVIC = {
+    "reinjecting PIT": {"apicv-inhibited"},
+    "interrupts of the PIC": {"injected-despite-apicv"},
+    "idle": set(),
+}
+"""Trouble: the rules that fire on its VM, and no other but those ``OF_THE_MACHINE``."""
+
+OF_THE_MACHINE = {"preempted", "preempted-in-kvm"}
+"""Rules that fire truly where one CPU runs all, and time goes by this machine's clock."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a boot showed: the machine, the samples of each trouble, and what its VMs were, in order."""
+
+    machine: Machine
+    samples: dict[str, list[Sample]]
+    vms: dict[str, list[str]]
+
+    def reports(self, trouble: str) -> list[dict[str, Any]]:
+        """After each window the findings of each VM, and what ended."""
+        samples = self.samples[trouble]
+        who = tuple(VmIdentity(name, None) for name in self.vms[trouble])
+        windows = ((Reading(now, who, {}), Window(before, now)) for before, now in pairwise(samples))
+        return [_told(report) for report in reports(windows, Examiner(self.machine))]
+
+
+def _told(report: Report) -> dict[str, Any]:
+    found: dict[str, set[str]] = {name: set() for name in report.names.values()}
+    for finding in report.judgement.findings:
+        found[report.names[finding.vm]].add(finding.rule.slug)
+    return {
+        "found": found,
+        "ended": {ended.finding.rule.slug: ended.why for ended in report.judgement.ended},
+        "evidence": {finding.rule.slug: finding.evidence for finding in report.judgement.findings},
+    }
+
+
+def seen_in(kernel: str, inside: Callable[..., Any], **boot: bool) -> Seen:
+    printed = inside(kernel, "findings", **boot)
+    machine, samples = pickle.loads(base64.b64decode(printed["pickled"]))
+    return Seen(machine, samples, printed["vms"])
+
+
+@pytest.fixture
+def without_avic(x86_kernel: str, inside: Callable[..., Any]) -> Seen:
+    return seen_in(x86_kernel, inside, avic=False, even_clock=True)
+
+
+@pytest.fixture
+def with_avic(x86_kernel: str, inside: Callable[..., Any]) -> Seen:
+    return seen_in(x86_kernel, inside)
+
+
+@pytest.mark.parametrize("trouble", WITHOUT_AVIC)
+def test_a_trouble_has_exactly_the_findings_that_name_it(without_avic: Seen, trouble: str) -> None:
+    assert without_avic.reports(trouble)[-1]["found"] == WITHOUT_AVIC[trouble]
+
+
+@pytest.mark.parametrize("trouble", WITH_AVIC)
+def test_so_it_is_with_troubles_of_interrupt_acceleration(with_avic: Seen, trouble: str) -> None:
+    (found,) = with_avic.reports(trouble)[-1]["found"].values()
+    assert found - OF_THE_MACHINE == WITH_AVIC[trouble]
+
+
+def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(without_avic: Seen) -> None:
+    """Three windows, then the VMM sets its limit of polling to 0, and two more."""
+    told = without_avic.reports("wasted polls")
+    assert [each["found"]["uneven"] for each in told[1:3]] == [{"poll-waste"}] * 2
+    assert told[2]["evidence"]["poll-waste"]["halt_poll_fail_cpus"] > 0.05
+    assert told[3]["ended"] == {"poll-waste": Why.CLEARED}
+    assert told[-1]["found"]["uneven"] == set()
+
+
+def test_nothing_is_found_in_a_first_window_but_what_needs_no_second(without_avic: Seen) -> None:
+    found = {trouble: without_avic.reports(trouble)[0]["found"] for trouble in WITHOUT_AVIC if trouble != "cleared"}
+    assert set().union(*(rules for vms in found.values() for rules in vms.values())) == {"emulation-failure"}
