@@ -1,0 +1,294 @@
+"""What ``kvmscope doctor`` says of real guests: of each that has a trouble exactly that, and of healthy ones nothing.
+
+docs/rules-by-case.md lists the rules with their cases. Those that this host's KVM cannot show are shown on emulated
+kernels (tests/kernels/test_findings.py), and each once more on a crafted sample (tests/analysis/test_rules.py).
+A busy machine delays guests, so a rule has several windows to fire; what must not fire has as many to stay silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from kvmscope import collect
+from kvmscope.analysis.findings import Finding, Why
+from kvmscope.analysis.window import Window
+from kvmscope.cli.doctor import Report, reports
+from kvmscope.cli.judging import Examiner
+from kvmscope.cli.session import Reading, read_windows
+from kvmscope.host.machine import read_machine
+from kvmscope.lab import process
+from kvmscope.lab.process import Running
+from kvmscope.lab.qemu import Qemu
+from kvmscope.lab.spec import LabSpec
+from kvmscope.lab.workloads import EVERYWHERE, Engine, find_engine
+from kvmscope.sample import Sample
+from kvmscope.schema import Scope
+
+pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
+
+WINDOW_S = 0.4
+WINDOWS = 3
+WINDOWS_AT_MOST = 20
+
+OF_THE_MACHINE = frozenset({"preempted"})
+"""Rules that fire truly where more wants to run than there are CPUs, as on a machine that runs tests."""
+
+
+QUEUED_TOO_LONG = 0.2
+"""Share of its time that a vCPU may wait for a CPU, and its guest still do what it is to do."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A guest, and the rules that must fire on it; ``also``: that may."""
+
+    rules: frozenset[str]
+    spec: LabSpec
+    also: frozenset[str] = frozenset()
+    engines: frozenset[Engine] = EVERYWHERE
+    groups: tuple[str, ...] = ()
+
+
+def trouble(
+    *rules: str,
+    spec: LabSpec,
+    also: tuple[str, ...] = (),
+    engines: frozenset[Engine] = EVERYWHERE,
+    groups: tuple[str, ...] = (),
+) -> Trouble:
+    return Trouble(frozenset(rules), spec, OF_THE_MACHINE | frozenset(also), engines, groups)
+
+
+SHADOWED = frozenset({Engine.PVM})
+"""Where KVM shadows the page tables of any guest."""
+CHURN = ("pf-emulation", "shadow-paging-churn")
+
+TROUBLES = {
+    "short sleeps": trouble("poll-too-short", spec=LabSpec(workload="halt", period_us=20, halt_poll_ns=0)),
+    "racing faults": trouble("pf-spurious", spec=LabSpec(workload="race", vcpus=2)),
+    "rewritten tables": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED),
+    "dropped memory": trouble("tlb-shootdowns", spec=LabSpec(workload="drop", vcpus=2)),
+    "device registers": trouble("mmio-storm", spec=LabSpec(workload="mmio")),
+    "kicks": trouble("vmm-kicks", spec=LabSpec(workload="kicked", period_us=100)),
+    "a slow VMM": trouble("vmm-time", "mmio-storm", spec=LabSpec(workload="mmio"), groups=("userspace",)),
+    "a lock for two": trouble(
+        "mmu-lock-contended",
+        *CHURN,
+        spec=LabSpec(workload="retable", vcpus=2),
+        also=("tlb-shootdowns",),
+        engines=SHADOWED,
+        groups=("mmu_lock",),
+    ),
+    "a lock for one": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED, groups=("mmu_lock",)),
+}
+
+WASTING = LabSpec(workload="uneven", period_us=60)
+POLLING = LabSpec(workload="halt", period_us=100)
+
+
+@contextlib.contextmanager
+def guests(*specs: LabSpec) -> Iterator[list[Running]]:
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(process.start(spec)) for spec in specs]
+        for each in running:
+            each.go()
+        yield running
+
+
+def looks(host: collect.Host, windows: int = WINDOWS_AT_MOST) -> Iterator[Report]:
+    """What there is to say after each window."""
+    samples = itertools.islice(read_windows(host, WINDOW_S), windows)
+    return reports(((Reading.of(host, window.current), window) for window in samples), Examiner(read_machine()))
+
+
+def found(report: Report, pid: int) -> dict[str, Finding]:
+    """The findings of one VMM, by rule."""
+    pids = report.reading.sample.vms.pid
+    return {finding.rule.slug: finding for finding in report.judgement.findings if int(pids[finding.vm_row]) == pid}
+
+
+def look_until(host: collect.Host, holds: Callable[[Report], bool], *, at_least: int = WINDOWS) -> Report:
+    """The report of the first window from the ``at_least``-th on in which it holds, else of the last."""
+    for report in looks(host):
+        if report.windows >= at_least and holds(report):
+            break
+    return report
+
+
+# -- troubles --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_a_guest_with_a_trouble_has_exactly_the_findings_that_name_it(name: str) -> None:
+    case = TROUBLES[name]
+    if find_engine() not in case.engines:
+        pytest.skip("this host's KVM runs the guest without this trouble")
+    with guests(case.spec) as (guest,), collect.open_host("bpf", case.groups) as host:
+        start_s, waited_s = time.monotonic(), queued_s(guest.pid)
+        report = look_until(host, lambda report: case.rules <= found(report, guest.pid).keys())
+        findings = found(report, guest.pid)
+        queued = (queued_s(guest.pid) - waited_s) / (time.monotonic() - start_s)
+    if not case.rules <= findings.keys() and queued > QUEUED_TOO_LONG * case.spec.vcpus:
+        pytest.skip(f"the CPUs are too busy for this guest: its threads were queued {queued:.0%} of the time")
+    assert case.rules <= findings.keys() <= case.rules | case.also
+    for slug in case.rules:
+        assert None not in findings[slug].evidence.values()
+
+
+def queued_s(pid: int) -> float:
+    """For how long the threads of a process were ready to run and had to wait for a CPU."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text(encoding="ascii").split()[1]) for file in files) / 1e9
+
+
+def test_guests_that_wait_for_a_cpu_after_they_were_woken_are_told() -> None:
+    """As many vCPUs as there are CPUs twice compute; the one that is woken has less claim to a CPU."""
+    busy = LabSpec(workload="spin", vcpus=2 * (os.cpu_count() or 1))
+    with guests(busy, LabSpec(workload="halt", period_us=4000)) as (_, guest), open_host_with("wakeups") as host:
+        for task in Path(f"/proc/{guest.pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(task.name), 5)
+        report = look_until(host, lambda report: "wakeups-late" in found(report, guest.pid))
+        assert found(report, guest.pid).keys() - OF_THE_MACHINE == {"wakeups-late"}
+
+
+def open_host_with(group: str) -> collect.Host:
+    return collect.open_host("bpf", (group,))
+
+
+def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding() -> None:
+    """The VMM lowers its limit while the guest goes on; nothing else changes."""
+    with guests(WASTING) as (guest,), collect.open_host("bpf") as host:
+        fired: Finding | None = None
+        for report in looks(host):
+            now = found(report, guest.pid).get("poll-waste")
+            if now is not None and fired is None:
+                assert "KVM_CAP_HALT_POLL" in now.rule.remedies[0].do
+                guest.limit_halt_poll(0)
+            if now is None and fired is not None:
+                break
+            fired = fired or now
+        require_polling(report, guest.pid, wanted=fired)
+        assert fired is not None
+        assert {ended.finding.key: ended.why for ended in report.judgement.ended}[fired.key] is Why.CLEARED
+        before, after = fired.evidence["halt_poll_fail_cpus"], wasted_cpus(report, guest.pid)
+        assert before is not None
+        assert before >= 0.05
+        assert after < 0.005
+
+
+def test_a_vcpu_that_polls_nearly_all_the_time_is_told() -> None:
+    with guests(POLLING) as (guest,), collect.open_host("bpf") as host:
+        report = look_until(host, lambda report: "poll-heavy" in found(report, guest.pid))
+        require_polling(report, guest.pid, wanted=found(report, guest.pid).get("poll-heavy"))
+        assert found(report, guest.pid).keys() - OF_THE_MACHINE == {"poll-heavy"}
+
+
+def require_polling(report: Report, pid: int, *, wanted: Finding | None) -> None:
+    """Skip where nothing was found because KVM gives a poll up at once: other tasks want the CPU."""
+    polls = moved(report, pid, "halt_attempted_poll")
+    polled_ns = moved(report, pid, "halt_poll_success_ns") + moved(report, pid, "halt_poll_fail_ns")
+    if wanted is None and polled_ns < 20_000 * polls:
+        pytest.skip(f"the CPUs are too busy for polling: {polled_ns / max(polls, 1):.0f} ns a poll")
+
+
+def moved(report: Report, pid: int, stat: str) -> float:
+    """By how much a vCPU stat moved in the last window, over all vCPUs of a VMM."""
+    sample = report.reading.sample
+    return float(report.window.delta("kvm", Scope.VCPU, stat)[sample.vms.pid[sample.vcpus.vm] == pid].sum())
+
+
+def wasted_cpus(report: Report, pid: int) -> float:
+    return moved(report, pid, "halt_poll_fail_ns") / 1e9 / report.window.interval_s
+
+
+@pytest.mark.needs("qemu", "setpriv")
+def test_a_vm_that_may_halt_without_an_exit_is_said_to() -> None:
+    with Qemu(name="dedicated", writes=1, options=["-overcommit", "cpu-pm=on"]) as qemu:
+        qemu.wait_for_done()
+        with collect.open_host("bpf") as host:
+            report = look_until(host, lambda report: bool(found(report, qemu.pid)), at_least=1)
+            assert found(report, qemu.pid).keys() - OF_THE_MACHINE == {"hlt-exits-disabled"}
+
+
+def test_vcpus_that_have_not_run_for_a_minute_are_told() -> None:
+    """Crafted in one thing: the samples say that the VM is a minute older than it is."""
+    with guests(LabSpec(workload="bare", vcpus=2)) as (guest,), collect.open_host("bpf") as host:
+        samples = [host.read() for _ in range(3)]
+        assert "vcpu-never-ran" not in rules_of(host, samples, guest.pid)
+        assert rules_of(host, [a_minute_later(sample) for sample in samples], guest.pid) == {"vcpu-never-ran"}
+
+
+def a_minute_later(sample: Sample) -> Sample:
+    return replace(sample, vms=replace(sample.vms, created_ns=sample.vms.created_ns - 61_000_000_000))
+
+
+def rules_of(host: collect.Host, samples: list[Sample], pid: int) -> set[str]:
+    windows = (Window(before, now) for before, now in itertools.pairwise(samples))
+    *_, last = reports(((Reading.of(host, window.current), window) for window in windows), Examiner(read_machine()))
+    return set(found(last, pid))
+
+
+def test_doctor_says_it_with_what_to_do_and_fails_if_asked() -> None:
+    with guests(LabSpec(workload="mmio", name="stormy")):
+        options = ["--for", "2s", "--interval", "400ms", "--fail-on", "warning", "--json"]
+        command = [sys.executable, "-m", "kvmscope", "doctor", "stormy-0", *options]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr.decode()
+    (finding,) = [each for each in json.loads(done.stdout)["findings"] if each["rule"] not in OF_THE_MACHINE]
+    assert (finding["rule"], finding["name"], finding["severity"]) == ("mmio-storm", "stormy-0", "warning")
+    assert finding["evidence"]["mmio_exits_per_s"] >= 1500
+    assert finding["remedies"]
+
+
+# -- no trouble ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_on_a_host_where_nothing_runs() -> None:
+    """No VM of this process, and one that was made and waits."""
+    with guests(LabSpec(workload="bare", vcpus=2)) as (waiting,), collect.open_host("bpf") as host:
+        for report in looks(host, WINDOWS):
+            assert waiting.pid in report.reading.sample.vms.pid
+            assert found(report, waiting.pid) == found(report, os.getpid()) == {}
+
+
+def test_nothing_is_found_on_healthy_guests_busy_or_idle() -> None:
+    specs = (
+        LabSpec(workload="spin", name="computing"),
+        LabSpec(workload="halt", name="ticking", vcpus=2, period_us=4000),
+        LabSpec(workload="halt", name="waiting", period_us=20_000),
+        LabSpec(workload="idle", name="idle", vcpus=2),
+    )
+    with guests(*specs) as running, collect.open_host("bpf") as host:
+        for report in looks(host, WINDOWS + 1):
+            for guest in running:
+                assert guest.pid in report.reading.sample.vms.pid
+                assert found(report, guest.pid).keys() <= OF_THE_MACHINE
+
+
+def test_nothing_is_found_on_vms_that_start_and_stop_meanwhile() -> None:
+    specs = (LabSpec(workload="halt", period_us=4000), LabSpec(workload="fault"), LabSpec(workload="mmio"))
+    with guests(LabSpec(workload="churn", vcpus=2)) as (churner,), collect.open_host("bpf") as host:
+        examiner = Examiner(read_machine())
+        previous = host.read()
+        pids = {churner.pid}
+        for spec in specs:
+            # Each lives through one end of two windows, and is in uproar while it does.
+            with guests(spec) as (guest,):
+                pids.add(guest.pid)
+                for _ in range(2):
+                    window = Window(previous, host.read())
+                    previous = window.current
+                    judgement = examiner.update(Reading.of(host, previous), window)
+                    by_pid = {int(previous.vms.pid[finding.vm_row]) for finding in judgement.findings}
+                    assert not by_pid & pids
