@@ -8,23 +8,19 @@ every KVM: what did not run here has no row.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.result import Row
 from kvmscope.lab import process
 from kvmscope.lab.spec import LabSpec
+from kvmscope.sources.bpf import libbpf
 from kvmscope.sources.bpf.group import Hook
-from kvmscope.sources.bpf.libbpf import library
 from kvmscope.sources.bpf.source import BpfSource
 
 _LIMIT_NS = 200
 _SPAN_S = 0.05
-_RUN_TIME = 0  # BPF_STATS_RUN_TIME
 
 
 def bench() -> Sequence[Row]:
@@ -32,7 +28,7 @@ def bench() -> Sequence[Row]:
     try:
         assert source.hooks is not None
         spans: dict[Hook, list[_Span]] = {hook: [] for hook in source.hooks.chosen}
-        with _run_statistics():
+        with libbpf.run_statistics():
             for workload, count, vcpus in (("msi", 30_000, 1), ("ipi", 30_000, 2)):
                 with process.start(LabSpec(workload=workload, count=count, vcpus=vcpus)) as guests:
                     guests.go()
@@ -61,9 +57,7 @@ def _watch(guests: process.Running, source: BpfSource, spans: dict[Hook, list[_S
 
 def _statistics(source: BpfSource, hook: Hook) -> tuple[int, int]:
     """Runs of a program, and the nanoseconds that they took."""
-    text = Path(f"/proc/self/fdinfo/{source.program.fd(hook.program)}").read_text(encoding="ascii")
-    fields = dict(line.split(":", 1) for line in text.splitlines())
-    return int(fields["run_cnt"]), int(fields["run_time_ns"])
+    return libbpf.ran(source.program.fd(hook.program))
 
 
 def _row(hook: Hook, spans: Sequence[_Span]) -> Iterator[Row]:
@@ -73,15 +67,3 @@ def _row(hook: Hook, spans: Sequence[_Span]) -> Iterator[Row]:
         runs = sum(span.runs for span in spans)
         measured = f"{each:.0f} ns ({runs:,} events in {len(spans)} spans; mean {mean:.0f} ns)"
         yield Row(f"an event of {hook}", measured, f"≤ {_LIMIT_NS} ns", each <= _LIMIT_NS)
-
-
-@contextmanager
-def _run_statistics() -> Iterator[None]:
-    """The kernel measures every BPF program for as long as a file is open."""
-    fd = library().bpf_enable_stats(_RUN_TIME)
-    if fd < 0:
-        raise OSError(-fd, os.strerror(-fd))
-    try:
-        yield
-    finally:
-        os.close(fd)

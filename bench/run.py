@@ -27,8 +27,10 @@ BENCHES: Mapping[str, str] = {
     "memory": "Memory",
     "disturbance": "Disturbance",
     "events": "Group apicv",
+    "groups": "Groups, on and off",
     "other_sources": "Other sources",
     "publishing": "Publishing",
+    "findings": "Findings",
     "startup": "Start",
 }
 """Heading by module, each with a ``bench`` and a docstring that says how it measures."""

@@ -1,0 +1,187 @@
+"""What judging a window of a large host costs: 1,280 VMs with 8 vCPUs each, by every rule and metric of the catalogue.
+
+CPU time of the process from two samples to the findings, all that `doctor` does in a window besides reading and looking
+up processes: aligning the samples, the facts that no statistic tells, each rule for each VM, the evidence. The values
+are invented (lab.behaviours) and differ from window to window; they stand in records as the iterator leaves them, of
+this kernel's schemas. One VM in eight has something wrong with it, most of those several things; in the last row every
+VM has.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle, pairwise
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from bench.result import Row
+from bench.timing import duration
+from kvmscope.analysis.formula import HOST, Evaluator, Level
+from kvmscope.analysis.window import BoolArray, Window
+from kvmscope.cli.judging import Examiner
+from kvmscope.cli.session import Reading
+from kvmscope.codec.snapshot import (
+    HAS_APIC,
+    HAS_CREATED,
+    VCPU_HEAD_SIZE,
+    VM_HEAD_SIZE,
+    Feature,
+    SnapshotFlag,
+    SnapshotHeader,
+    VcpuRecords,
+    VmRecords,
+)
+from kvmscope.collect import VmIdentity
+from kvmscope.host.machine import read_machine
+from kvmscope.host.vmm import VmmProcess
+from kvmscope.lab.simulate_plan import VmPlan, plan
+from kvmscope.lab.simulated_kvm import SimulatedKvm
+from kvmscope.sample import Sample, U64Array
+from kvmscope.schema import Schema, Scope
+from kvmscope.sources.bpf.arena import Run
+from kvmscope.sources.bpf.source import Samples, read_reasons
+from kvmscope.sources.kvm_schema import read_kvm_schemas
+
+VMS, VCPUS_EACH = 1_280, 8
+WINDOWS, WARM_UP = 15, 3
+ONE_IN = 8
+_LIMIT_NS: Final = 50e6
+_STARTED_NS: Final = 1_700_000_000_000_000_000
+_HEALTHY: Final = ("web", "idle", "spin")
+
+Judge = Callable[[Examiner, Reading, Sample], int]
+"""Given the sample before that of the reading, it judges the window and returns how many findings there are."""
+
+
+def bench() -> Sequence[Row]:
+    examiner = Examiner(read_machine())
+    rules, metrics = f"{len(examiner.rules)} rules", f"{len(examiner.metrics)} metrics"
+    usual = _LargeHost(ONE_IN)
+    return [
+        _row(f"a window by {rules} (`doctor`)", usual, _by_rules),
+        _row(f"the same with {metrics}, each of all its subjects", usual, _by_metrics_too),
+        _row("the same with those of vCPUs also summed for each VM and for the host", usual, _summed, has_limit=False),
+        _row(f"a window by {rules} if every VM is in trouble", _LargeHost(1), _by_rules, has_limit=False),
+    ]
+
+
+def _row(what: str, host: _LargeHost, judge: Judge, *, has_limit: bool = True) -> Row:
+    examiner, taken, findings = Examiner(read_machine()), [], 0
+    for previous, current in pairwise(host.samples(WARM_UP + WINDOWS + 1)):
+        reading = Reading(current, host.identities, {})
+        gc.collect()
+        began = time.process_time_ns()
+        findings = judge(examiner, reading, previous)
+        taken.append(time.process_time_ns() - began)
+    ns, fastest = median(taken[WARM_UP:]), min(taken)
+    measured = f"{duration(ns)} of CPU time (fastest {duration(fastest)}); {findings:,} findings"
+    return Row(what, measured, f"≤ {duration(_LIMIT_NS)}", ns <= _LIMIT_NS) if has_limit else Row(what, measured)
+
+
+def _by_rules(examiner: Examiner, reading: Reading, previous: Sample) -> int:
+    return len(examiner.update(reading, Window(previous, reading.sample)).findings)
+
+
+def _by_metrics_too(examiner: Examiner, reading: Reading, previous: Sample, *, is_summed: bool = False) -> int:
+    window = Window(previous, reading.sample)
+    formulas = {name: metric.formula for name, metric in examiner.metrics.items()}
+    evaluator = Evaluator(window, formulas, facts=examiner.facts(reading, window))
+    for name, formula in formulas.items():
+        levels: tuple[Level, ...] = (formula.scope, Scope.VM, HOST) if is_summed else (formula.scope,)
+        for level in dict.fromkeys(levels):
+            evaluator.of(name, level)
+    return len(examiner.update(reading, window, evaluator).findings)
+
+
+_summed = partial(_by_metrics_too, is_summed=True)
+
+
+class _LargeHost:
+    """Samples of a host of which one VM in so many is in trouble, as source bpf would make them."""
+
+    def __init__(self, one_in: int) -> None:
+        vms = _population(one_in)
+        is_troubled = np.arange(VMS) % one_in == 0
+        self._values = SimulatedKvm(vms, 0)
+        self._kvm = read_kvm_schemas()
+        self._samples = Samples("bpf", self._kvm, read_reasons(), Feature.APICV | Feature.SYNIC | Feature.SEV)
+        self._vm_heads = _vm_heads(vms, self._schema(Scope.VM), is_troubled)
+        self._vcpu_heads = _vcpu_heads(self._schema(Scope.VCPU), is_troubled)
+        self.identities = tuple(_identity(row, vm) for row, vm in enumerate(vms))
+
+    def samples(self, count: int) -> Iterator[Sample]:
+        """One each second."""
+        for second in range(count):
+            after_ns = second * 1_000_000_000
+            header = SnapshotHeader(SnapshotFlag(0), second, after_ns, 0, VMS, VMS * VCPUS_EACH, 0, Feature.APICV, 0)
+            vms = self._records(self._vm_heads, Scope.VM, second)
+            vcpus = self._records(self._vcpu_heads, Scope.VCPU, second)
+            run = Run(
+                header,
+                VmRecords(vms, stat_size=self._kvm.vm.data_size),
+                VcpuRecords(vcpus, stat_size=self._kvm.vcpu.data_size),
+            )
+            yield self._samples.make(_STARTED_NS + after_ns, run)
+
+    def _schema(self, scope: Scope) -> Schema:
+        return next(each for each in self._samples.schemas if (each.provider, each.scope) == ("apicv", scope))
+
+    def _records(self, heads: U64Array, scope: Scope, second: int) -> U64Array:
+        """Heads, and behind them the values of the stats that this kernel has."""
+        schema = self._kvm.vm if scope is Scope.VM else self._kvm.vcpu
+        values = self._values.words(scope, float(second))
+        places = {stat.name: stat.offset // 8 for stat in self._values.stat_sets[scope].descriptors}
+        stats = np.zeros((len(heads), schema.words), np.uint64)
+        for stat in schema.descriptors:
+            if (first := places.get(stat.name)) is not None:
+                at = stat.offset // 8
+                stats[:, at : at + stat.size] = values[:, first : first + stat.size]
+        return np.concatenate([heads, stats], axis=1)
+
+
+def _population(one_in: int) -> list[VmPlan]:
+    """VMs of every behaviour, and between them others with which nothing is wrong."""
+    troubled = plan(vms=VMS, vcpus=VCPUS_EACH, seed=0)
+    healthy = cycle(vm for vm in plan(vms=VMS, vcpus=VCPUS_EACH, seed=1) if vm.behaviour.name in _HEALTHY)
+    return [troubled[row // one_in] if row % one_in == 0 else next(healthy) for row in range(VMS)]
+
+
+def _vm_heads(vms: Sequence[VmPlan], schema: Schema, is_troubled: BoolArray) -> U64Array:
+    """The start of ``struct vm_record``. APICv is off, but for VMs in trouble: half of those have it inhibited."""
+    words = np.zeros((VMS, VM_HEAD_SIZE // 8), np.uint64)
+    identity, state = words[:, : -schema.words], words[:, -schema.words :]
+    identity[:, 0] = np.random.default_rng(0).permutation(VMS) + 2**40
+    identity[:, 1] = [_STARTED_NS - int(vm.age_s * 1e9) for vm in vms]
+    identity[:, 2] = 10_000 + np.arange(VMS)
+    identity[:, 3] = VCPUS_EACH | HAS_CREATED << 32
+    state[:, schema["irqchip_kernel"].offset // 8] = 1
+    state[:, schema["apicv_inhibit_disabled"].offset // 8] = ~is_troubled
+    state[:, schema["apicv_inhibit_pit_reinj"].offset // 8] = is_troubled & _is_inhibited()
+    return words
+
+
+def _vcpu_heads(schema: Schema, is_troubled: BoolArray) -> U64Array:
+    """The start of ``struct vcpu_record``."""
+    vm, number = np.divmod(np.arange(VMS * VCPUS_EACH), VCPUS_EACH)
+    words = np.zeros((len(vm), VCPU_HEAD_SIZE // 8), np.uint64)
+    identity, state = words[:, : -schema.words], words[:, -schema.words :]
+    identity[:, 0] = vm | number << 32
+    identity[:, 1] = 100_000 + vm * VCPUS_EACH + number | HAS_APIC << 32
+    state[:, schema["apic_enabled"].offset // 8] = 1
+    state[:, schema["apicv_active"].offset // 8] = (is_troubled & ~_is_inhibited())[vm]
+    return words
+
+
+def _is_inhibited() -> BoolArray:
+    return np.asarray(np.arange(VMS) // ONE_IN % 2 == 0)
+
+
+def _identity(row: int, vm: VmPlan) -> VmIdentity:
+    """A VM of QEMU; what its command line says is asked in each window."""
+    argv = ("qemu-system-x86_64", "-name", f"guest={vm.name}", "-smp", str(vm.vcpus), "-overcommit", "mem-lock=off")
+    return VmIdentity(vm.name, VmmProcess(10_000 + row, "qemu", vm.name, None, None, argv[0], argv, start_ticks=row))
