@@ -94,12 +94,14 @@ class Evaluator:
         formula = self._formula(what)
         if formula.scope is Scope.VM and at is Scope.VCPU:
             raise UsageError(f"{formula} is of VMs: a vCPU has none of its own")
-        return self._number(formula.expression, formula.scope, at)
+        with np.errstate(all="ignore"):
+            return self._number(formula.expression, formula.scope, at)
 
     def missing(self, what: str | Formula, at: Level) -> I64Array:
         """How many subjects lack in each number of ``of``: vCPUs, or of a formula of VMs for the host, VMs."""
         formula = self._formula(what)
-        return self._missing(formula.expression, formula.scope, at)
+        with np.errstate(all="ignore"):
+            return self._missing(formula.expression, formula.scope, at)
 
     def _formula(self, what: str | Formula) -> Formula:
         if isinstance(what, Formula):
@@ -112,10 +114,8 @@ class Evaluator:
         key = (id(expression), at)
         if key not in self._found:
             subset = None if at is scope else self._subset(expression, scope)
-            with np.errstate(all="ignore"):
-                values = self._calculate(expression, _Frame(scope, at, subset))
-            is_finite = np.isfinite(values)
-            self._found[key] = expression, values if is_finite.all() else np.where(is_finite, values, np.nan)
+            values = self._calculate(expression, _Frame(scope, at, subset))
+            self._found[key] = expression, values if isinstance(expression, _NEVER_INFINITE) else _finite(values)
         return self._found[key][1]
 
     def _calculate(self, expression: Expression, frame: _Frame) -> F64Array:
@@ -467,6 +467,11 @@ def _is_fit(descriptor: Descriptor, leaf: Leaf) -> bool:
     return leaf.how is How.VALUE or descriptor.kind is Kind.CUMULATIVE
 
 
+def _finite(values: F64Array) -> F64Array:
+    is_finite = np.isfinite(values)
+    return values if is_finite.all() else np.where(is_finite, values, np.nan)
+
+
 def _only(values: Any, subset: _Subset, other: float) -> Any:
     """The values of a subset; the other subjects have ``other``."""
     if subset.is_everybody:
@@ -475,6 +480,7 @@ def _only(values: Any, subset: _Subset, other: float) -> Any:
     return np.where(known, values, values.dtype.type(other))
 
 
+_NEVER_INFINITE: Final = (Stat, Compare, Join, Not)
 _Rule: TypeAlias = Callable[[Evaluator, Any, _Frame], F64Array]
 _RULES: Final[Mapping[type, _Rule]] = {
     Number: Evaluator._literal,
