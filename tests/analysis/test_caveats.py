@@ -11,6 +11,8 @@ import pytest
 from kvmscope.analysis.caveats import Facts, Truth, Verdict, VmFacts, facts_of, judge, judge_all
 from kvmscope.catalog.caveats import load_caveats, parse_caveats
 from kvmscope.catalog.stats import load_stats
+from kvmscope.codec.settings import vm_schema
+from kvmscope.codec.snapshot import Feature
 from kvmscope.host.config.settings import Confidential, InterruptConfig, Setting
 from kvmscope.host.machine import Cpu, Fact, Machine, Module, read_machine
 from kvmscope.sample import Sample, VmId
@@ -73,7 +75,12 @@ def machine(
     )
 
 
-def vm(*vcpus: Mapping[str, int], active: Sequence[int] = (), irqchip: tuple[int, int] | None = None) -> Sample:
+def vm(
+    *vcpus: Mapping[str, int],
+    active: Sequence[int] = (),
+    irqchip: tuple[int, int] | None = None,
+    settings: tuple[int, int, int] | None = None,
+) -> Sample:
     """One VM with these vCPUs, after another one of which nothing must be taken."""
 
     def vcpu(place: int, values: Mapping[str, int]) -> VcpuStats:
@@ -84,8 +91,15 @@ def vm(*vcpus: Mapping[str, int], active: Sequence[int] = (), irqchip: tuple[int
 
     other = VmStats(VmId(1), [], [VcpuStats(0, [StatsOf(VCPU, np.full(6, 77, dtype=np.uint64))])])
     own = [] if irqchip is None else [StatsOf(IRQCHIP, np.array(irqchip, dtype=np.uint64))]
+    if settings is not None:
+        own.append(StatsOf(SETTINGS, np.array(settings, dtype=np.uint64)))
     made = VmStats(VmId(2), own, [vcpu(place, values) for place, values in enumerate(vcpus)])
     return assemble([other, made], source="test", taken_ns=0, monotonic_ns=0)
+
+
+_EVERY_SETTING = vm_schema(Feature.HLT_EXITS | Feature.HALT_POLL_CAP | Feature.HALT_POLL_CAP_SET)
+assert _EVERY_SETTING is not None
+SETTINGS = _EVERY_SETTING
 
 
 def told(condition: str, facts: Facts) -> Truth:
@@ -263,6 +277,9 @@ YES, NO, DUNNO = '{module = "kvm_intel"}', '{module = "kvm_amd"}', '{cannot_tell
         (f"{{not = {YES}}}", NOT),
         (f"{{not = {NO}}}", HOLDS),
         (f"{{not = {DUNNO}}}", UNKNOWN),
+        (f"{{first_known = [{DUNNO}, {NO}, {YES}]}}", NOT),
+        (f"{{first_known = [{YES}, {NO}]}}", HOLDS),
+        (f"{{first_known = [{DUNNO}]}}", UNKNOWN),
         ('{always = "so it is"}', HOLDS),
     ],
 )
@@ -350,3 +367,17 @@ def test_every_caveat_of_every_stat_can_be_judged_on_this_machine() -> None:
             truths = judge_all(caveats, entry.caveats, facts)
             assert list(truths) == list(entry.caveats)
             assert all(truth.reason for truth in truths.values())
+
+
+def test_what_kvm_was_told_about_halts_goes_before_the_command_line() -> None:
+    option = ("qemu", "-overcommit", "cpu-pm=on")
+    assert told_of("halts-in-guest", INTEL, vm({"exits": 5}, settings=(1, 0, 0)), argv=("qemu",)) is HOLDS
+    assert told_of("halts-in-guest", INTEL, vm({"exits": 5}, settings=(0, 0, 0)), argv=option) is NOT
+
+
+def test_a_limit_of_polling_is_the_vms_own_only_once_it_is_set() -> None:
+    asleep = {"halt_wakeup": 9}
+    assert told_of("polling-per-vm", INTEL, vm(asleep, settings=(0, 1, 0))) is HOLDS
+    assert told_of("polling-per-vm", INTEL, vm(asleep, settings=(0, 1, 50_000))) is UNKNOWN
+    assert told_of("cap-not-set", INTEL, vm(asleep, settings=(0, 0, 0))) is HOLDS
+    assert told_of("cap-not-set", INTEL, vm(asleep, settings=(0, 1, 0))) is NOT

@@ -25,6 +25,7 @@ from kvmscope.codec.snapshot import (
     VCPU_HEAD_SIZE,
     VERSION,
     VM_HEAD_SIZE,
+    VM_SETTINGS_WORDS,
     SnapshotFlag,
     VcpuRecords,
     VmRecords,
@@ -220,7 +221,8 @@ def test_a_vm_has_its_identity_its_state_and_its_stats() -> None:
     assert vms.flags.tolist() == [HAS_CREATED]
     assert vms.stats.tolist() == [[1, 2**64 - 1]]
     assert set(vms.apicv.ravel().tolist()) == {7}
-    assert vms.apicv.shape[1] * 8 + len(identity) == VM_HEAD_SIZE
+    assert vms.settings.tolist() == [[7] * VM_SETTINGS_WORDS]
+    assert (vms.settings.shape[1] + vms.apicv.shape[1]) * 8 + len(identity) == VM_HEAD_SIZE
 
 
 def test_a_vcpu_has_its_identity_its_state_and_its_stats() -> None:

@@ -25,6 +25,7 @@ from ..catalog.caveats import (
     CannotTell,
     Caveat,
     Condition,
+    FirstKnown,
     HasCpuFlag,
     HasStat,
     HasVmmOption,
@@ -319,6 +320,12 @@ def _(condition: AllOf, facts: Facts) -> Truth:
 @judge.register
 def _(condition: AnyOf, facts: Facts) -> Truth:
     return _decide([judge(part, facts) for part in condition.parts], decisive=Verdict.HOLDS)
+
+
+@judge.register
+def _(condition: FirstKnown, facts: Facts) -> Truth:
+    truths = [judge(part, facts) for part in condition.parts]
+    return next((truth for truth in truths if truth.verdict is not Verdict.CANNOT_TELL), truths[-1])
 
 
 @judge.register

@@ -102,7 +102,9 @@ def _why_missing(promise: Promise, kernel: KernelTables, table: Table | None, en
             return f"is a stat of scope {each.scope.value} there"
     if entry is None:
         near = difflib.get_close_matches(promise.name, table.stats if table else (), n=2)
-        return "is not there" + (f"; did you mean {' or '.join(near)}?" if near else ", nor in any kernel that is known")
+        return "is not there" + (
+            f"; did you mean {' or '.join(near)}?" if near else ", nor in any kernel that is known"
+        )
     first = entry.since.get(kernel.architecture or "")
     if kernel.architecture is not None and first is None:
         return f"is not there: {kernel.architecture} has no such stat, but {', '.join(entry.architectures)}"

@@ -28,7 +28,8 @@ _BY_SETUP: Final = (Class.CONFIGURATION, Class.GUEST)
 def observe(window: Window, host: HostApicv, *, hlt_exits_disabled: Sequence[bool | None] = ()) -> Facts:
     """Every fact of ``catalog.findings.FACTS``.
 
-    ``hlt_exits_disabled``: one a VM in the order of the window's current sample, or nothing where nobody looked.
+    ``hlt_exits_disabled``: what the VMMs' command lines say, one a VM in the order of the window's current sample, or
+    nothing where nobody looked; KVM's own word goes before it.
     """
     sample = window.current
     halting = hlt_exits_disabled or [None] * len(sample.vms)
@@ -37,7 +38,7 @@ def observe(window: Window, host: HostApicv, *, hlt_exits_disabled: Sequence[boo
         (Scope.VM, "stats_reset"): _stats_reset(window),
         (Scope.VM, "apicv_inhibited"): _apicv_inhibited(sample),
         (Scope.VM, "apicv_off_on_host"): _apicv_off(sample, host),
-        (Scope.VM, "hlt_exits_disabled"): _known(halting),
+        (Scope.VM, "hlt_exits_disabled"): _halting(sample, _known(halting)),
         (Scope.VCPU, "never_ran"): _never_ran(window),
         (Scope.VCPU, "injected_while_active"): _injected_while_active(window),
     }
@@ -50,6 +51,11 @@ def reset_vms(window: Window) -> BoolArray:
 
 def _vcpus(sample: Sample) -> F64Array:
     return np.bincount(sample.vcpus.vm, minlength=len(sample.vms)).astype(np.float64)
+
+
+def _halting(sample: Sample, by_command_line: F64Array) -> F64Array:
+    column = find_column(sample, "settings", Scope.VM, "hlt_exits_disabled")
+    return by_command_line if column is None else np.where(column.known, column.values, by_command_line)
 
 
 def _stats_reset(window: Window) -> F64Array:

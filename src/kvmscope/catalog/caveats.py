@@ -129,6 +129,13 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstKnown:
+    """What the first of its parts says that can be told: the best evidence first."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     part: Condition
 
@@ -148,6 +155,7 @@ Condition: TypeAlias = (
     | CannotTell
     | AllOf
     | AnyOf
+    | FirstKnown
     | Not
 )
 
@@ -272,5 +280,6 @@ _FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Entry], Condition]]] = {
     "cannot_tell": ((), lambda entry: CannotTell(entry.string("cannot_tell"))),
     "all": ((), lambda entry: AllOf(_parse_parts(entry, "all"))),
     "any": ((), lambda entry: AnyOf(_parse_parts(entry, "any"))),
+    "first_known": ((), lambda entry: FirstKnown(_parse_parts(entry, "first_known"))),
     "not": ((), lambda entry: Not(_parse_condition(entry.table("not")))),
 }

@@ -97,7 +97,7 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "apicv_inhibited": _NO_STATE,
         "apicv_off_on_host": "whether the host has APICv or AVIC is not known",
-        "hlt_exits_disabled": "the VMM's command line does not tell whether HLT exits are disabled",
+        "hlt_exits_disabled": "whether HLT exits are disabled was not read; the sources bpf and pinned have it",
         "never_ran": "how long the VM has existed is not known",
         "injected_while_active": _NO_STATE,
     }

@@ -18,18 +18,19 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 1
+VERSION = 2
 MAX_SLOTS = 4
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
+VM_SETTINGS_WORDS = 3
 VM_APICV_WORDS = INHIBIT_BITS + 7
 VCPU_APICV_WORDS = 8
 VM_EVENT_WORDS = 3 * INHIBIT_BITS + 1
 VCPU_EVENT_WORDS = 25
 _VM_IDENTITY, _VCPU_IDENTITY = 32, 16
-VM_HEAD_SIZE = _VM_IDENTITY + 8 * VM_APICV_WORDS
+VM_HEAD_SIZE = _VM_IDENTITY + 8 * (VM_SETTINGS_WORDS + VM_APICV_WORDS)
 VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * VCPU_APICV_WORDS
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
@@ -49,6 +50,9 @@ class Feature(IntFlag):
     APICV = 1
     SYNIC = 2
     SEV = 4
+    HLT_EXITS = 8
+    HALT_POLL_CAP = 16
+    HALT_POLL_CAP_SET = 32
 
 
 HAS_EVENTS = 2
@@ -112,6 +116,7 @@ class Records:
     """
 
     _identity_size: ClassVar[int]
+    _settings_words: ClassVar[int] = 0
 
     def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
@@ -124,7 +129,7 @@ class Records:
     @property
     def apicv(self) -> U64Array:
         """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
-        return self._words[:, self._identity_size // 8 : self._stats]
+        return self._words[:, self._identity_size // 8 + self._settings_words : self._stats]
 
     @property
     def stats(self) -> U64Array:
@@ -142,6 +147,13 @@ class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
     _identity_size = _VM_IDENTITY
+    _settings_words = VM_SETTINGS_WORDS
+
+    @property
+    def settings(self) -> U64Array:
+        """Shape (n, words): what the VMM has told KVM, as ``codec.settings`` describes it, a view."""
+        first = _VM_IDENTITY // 8
+        return self._words[:, first : first + VM_SETTINGS_WORDS]
 
     @property
     def id(self) -> U64Array:

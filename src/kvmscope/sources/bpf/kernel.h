@@ -82,7 +82,9 @@ struct kvm_arch { /* x86 */
 	unsigned long apicv_inhibit_reasons;
 	enum kvm_irqchip_mode irqchip_mode;
 	bool x2apic_format;
+	bool hlt_in_guest; /* up to 6.16 */
 };
+struct kvm_arch___6_17 { u64 disabled_exits; };
 struct kvm {
 	struct mm_struct *mm;
 	struct xarray vcpu_array; /* 5.17 and later */
@@ -92,7 +94,10 @@ struct kvm {
 	struct mmu_notifier mmu_notifier;
 	struct dentry *debugfs_dentry;
 	char stats_id[48];
+	unsigned int max_halt_poll_ns;
+	bool override_halt_poll_ns; /* 6.1 and later; before, max_halt_poll_ns always counts */
 };
+struct kvm___6_17 { struct kvm_arch___6_17 arch; };
 
 struct kvm_sev_info { bool active; };
 struct kvm_svm { struct kvm kvm; u32 avic_vm_id; struct kvm_sev_info sev_info; };

@@ -87,6 +87,7 @@ struct walk {
 	u64 kvm, id;		/* VM that is being read */
 	u32 vm, vcpu;		/* records so far */
 	u32 vanished;
+	u32 unreadable;		/* some stats of this VM could not be copied: zeros must not pass for them */
 	u32 auto_eoi;		/* some vCPU of this VM uses it */
 	u64 inhibits;		/* all bits that are set in some VM */
 	u64 slots[64];		/* its vCPUs, 64 at a time */
@@ -259,8 +260,9 @@ static long copy_vcpu(u32 i, struct walk **context)
 	record = bpf_map_lookup_elem(&vcpus, &index);
 	if (!record)
 		return 1;
-	bpf_probe_read_kernel(stat_after(record, VCPU_EVENT_WORDS), bpf_core_type_size(struct kvm_vcpu_stat),
-			      (void *)(vcpu + bpf_core_field_offset(struct kvm_vcpu, stat)));
+	if (bpf_probe_read_kernel(stat_after(record, VCPU_EVENT_WORDS), bpf_core_type_size(struct kvm_vcpu_stat),
+				  (void *)(vcpu + bpf_core_field_offset(struct kvm_vcpu, stat))))
+		walk->unreadable = 1;
 	record->vm = walk->vm;
 	copy_identity(walk, vcpu, record);
 	copy_apic(walk, vcpu, record);
@@ -310,9 +312,34 @@ static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 		record->apicv[VM_SEV] = read_member(struct kvm_svm, kvm, sev_info.active);
 }
 
+#define DISABLE_EXITS_HLT 2 /* KVM_X86_DISABLE_EXITS_HLT */
+#define has_disabled_exits bpf_core_field_exists(struct kvm_arch___6_17, disabled_exits)
+#define has_hlt_in_guest bpf_core_field_exists(struct kvm_arch, hlt_in_guest)
+
+/* What decides how halts of this VM are counted. */
+static void copy_settings(u64 kvm, struct vm_record *record)
+{
+	if (has_disabled_exits)
+		record->settings[VM_HLT_EXITS_DISABLED] =
+			!!(read_member(struct kvm___6_17, kvm, arch.disabled_exits) & DISABLE_EXITS_HLT);
+	else if (has_hlt_in_guest)
+		record->settings[VM_HLT_EXITS_DISABLED] = read_member(struct kvm, kvm, arch.hlt_in_guest);
+	if (bpf_core_field_exists(struct kvm, override_halt_poll_ns))
+		record->settings[VM_HALT_POLL_CAP_SET] = read_member(struct kvm, kvm, override_halt_poll_ns);
+	if (bpf_core_field_exists(struct kvm, max_halt_poll_ns))
+		record->settings[VM_HALT_POLL_CAP_NS] = read_member(struct kvm, kvm, max_halt_poll_ns);
+}
+
 static u32 features(void)
 {
 	u32 found = 0;
+
+	if (has_disabled_exits || has_hlt_in_guest)
+		found |= FEATURE_HLT_EXITS;
+	if (bpf_core_field_exists(struct kvm, max_halt_poll_ns))
+		found |= FEATURE_HALT_POLL_CAP;
+	if (bpf_core_field_exists(struct kvm, override_halt_poll_ns))
+		found |= FEATURE_HALT_POLL_CAP_SET;
 
 	if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons) &&
 	    bpf_core_field_exists(struct kvm_lapic, apicv_active))
@@ -332,16 +359,19 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	u32 online = read_member(struct kvm, kvm, online_vcpus.counter);
 	struct vm_record *record = 0;
 
+	walk->unreadable = 0;
 	if (walk->vm < config.vm_room)
 		record = bpf_map_lookup_elem(&vms, &index);
 	if (record) {
-		bpf_probe_read_kernel(stat_after(record, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
-				      (void *)(kvm + bpf_core_field_offset(struct kvm, stat)));
+		if (bpf_probe_read_kernel(stat_after(record, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
+					  (void *)(kvm + bpf_core_field_offset(struct kvm, stat))))
+			walk->unreadable = 1;
 		record->id = walk->id = identity(kvm, created_ns, number, config.secret);
 		record->created_ns = created_ns;
 		record->pid = walk->pid;
 		record->first_vcpu = before;
 		record->flags = created_ns ? VM_HAS_CREATED : 0;
+		copy_settings(kvm, record);
 		copy_interrupts(walk, kvm, record);
 		if (config.groups & GROUP_APICV)
 			copy_vm_events(kvm, record);
@@ -351,7 +381,7 @@ static void copy_vm(struct walk *walk, u64 kvm)
 	bpf_loop(online, copy_vcpu, &walk, 0);
 
 	/* Still on the list, still itself: then it was there all the time. */
-	if (!read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) || birth_inode(kvm) != inode ||
+	if (walk->unreadable || !read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) || birth_inode(kvm) != inode ||
 	    (inode && read_member(struct inode, inode, i_ino) != number)) {
 		walk->vcpu = before;
 		walk->vanished++;

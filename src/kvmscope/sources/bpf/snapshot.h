@@ -10,7 +10,7 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 1
+#define SNAPSHOT_VERSION 2
 #define SNAPSHOT_MAX_SLOTS 4
 
 enum snapshot_flags {
@@ -24,6 +24,9 @@ enum snapshot_features {
 	FEATURE_APICV = 1,	/* x86: inhibit reasons, local APICs, irqchips, PITs */
 	FEATURE_SYNIC = 2,	/* KVM's Hyper-V emulation is built in */
 	FEATURE_SEV = 4,	/* kvm_amd is what runs the VMs */
+	FEATURE_HLT_EXITS = 8,	/* x86: a VM may be told to halt without an exit */
+	FEATURE_HALT_POLL_CAP = 16,	/* a VM has a limit of its own to how long KVM polls */
+	FEATURE_HALT_POLL_CAP_SET = 32, /* it counts only once the VMM has set it */
 };
 
 struct snapshot {
@@ -67,6 +70,14 @@ enum vm_apicv {
 	VM_APICV_WORDS,
 };
 
+/* What the VMM has told KVM to do about halts of this VM. */
+enum vm_settings {
+	VM_HLT_EXITS_DISABLED,	/* KVM_CAP_X86_DISABLE_EXITS */
+	VM_HALT_POLL_CAP_SET,	/* KVM_CAP_HALT_POLL was used */
+	VM_HALT_POLL_CAP_NS,
+	VM_SETTINGS_WORDS,
+};
+
 struct vm_record {
 	u64 id;		/* opaque: from the kernel's address and the birth of the VM, under a secret of this loading */
 	u64 created_ns;	/* CLOCK_REALTIME */
@@ -74,6 +85,7 @@ struct vm_record {
 	u32 first_vcpu;	/* record in `vcpus`, counted from the slot's first */
 	u32 vcpus;
 	u32 flags;
+	u64 settings[VM_SETTINGS_WORDS];
 	u64 apicv[VM_APICV_WORDS];
 	u64 more[];	/* with group apicv the words of `enum vm_events`; then struct kvm_vm_stat */
 };

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...codec import apicv
+from ...codec import apicv, settings
 from ...codec.apicv import Reasons
 from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
 from ...errors import SourceError, Unavailable
@@ -303,6 +303,7 @@ class Samples:
         self._kvm = kvm
         self._named = sum(1 << bit for bit in reasons)
         self._flags = HAS_EVENTS if hooks else 0
+        self._settings = settings.vm_schema(features)
         self._apicv: tuple[Schema, Schema] | None = None
         counted = hooks.counted if hooks else None
         if Feature.APICV in features:
@@ -316,7 +317,8 @@ class Samples:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        return self._kvm.vm, self._kvm.vcpu, *(self._apicv or ())
+        own = (self._settings,) if self._settings else ()
+        return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
 
     def make(self, taken_ns: int, run: Run) -> Sample:
         """The columns of one run; the kernel's stats stay views of the copied records."""
@@ -327,6 +329,8 @@ class Samples:
             Block(self._kvm.vm, vms.stats, np.arange(len(vms))),
             Block(self._kvm.vcpu, vcpus.stats, np.arange(len(vcpus))),
         ]
+        if self._settings:
+            blocks.append(settings.vm_block(self._settings, vms))
         if self._apicv:
             vm_schema, vcpu_schema = self._apicv
             blocks += (

@@ -1,0 +1,38 @@
+"""Provider ``settings``: what the VMM has told KVM to do about a VM's halts, which decides what their stats mean.
+
+KVM keeps it and exports none of it. All are instant values, as the kernel holds them; the words are laid out in
+sources/bpf/snapshot.h. Which of them a kernel has, its BTF says.
+Source: arch/x86/kvm/x86.c (KVM_CAP_X86_DISABLE_EXITS), virt/kvm/kvm_main.c (KVM_CAP_HALT_POLL,
+kvm_vcpu_max_halt_poll_ns).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..sample import Block
+from ..schema import Descriptor, Kind, Schema, Scope, Unit
+from .snapshot import VM_SETTINGS_WORDS, Feature, VmRecords
+
+PROVIDER = "settings"
+
+# enum vm_settings, with what a kernel must have for each.
+_STATS = (
+    (Descriptor("hlt_exits_disabled", Kind.INSTANT, Unit.BOOLEAN, offset=0), Feature.HLT_EXITS),
+    (Descriptor("halt_poll_cap_set", Kind.INSTANT, Unit.BOOLEAN, offset=8), Feature.HALT_POLL_CAP_SET),
+    (
+        Descriptor("halt_poll_cap_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=16),
+        Feature.HALT_POLL_CAP,
+    ),
+)
+
+
+def vm_schema(features: Feature) -> Schema | None:
+    """The stats on a kernel with these features; None if it has none of them."""
+    found = tuple(descriptor for descriptor, need in _STATS if need in features)
+    return Schema(PROVIDER, Scope.VM, found, 8 * VM_SETTINGS_WORDS) if found else None
+
+
+def vm_block(schema: Schema, records: VmRecords) -> Block:
+    """One row a VM."""
+    return Block(schema, records.settings, np.arange(len(records)))
