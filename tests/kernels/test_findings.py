@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from kvmscope.cli.doctor import Report, reports
 from kvmscope.cli.judging import Examiner
 from kvmscope.cli.session import Reading
 from kvmscope.collect import VmIdentity
-from kvmscope.host.machine import Machine
+from kvmscope.host.machine import Fact, Machine
 from kvmscope.sample import Sample
 
 WITHOUT_AVIC = {
@@ -115,6 +115,15 @@ def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(wi
     assert told[2]["evidence"]["poll-waste"]["halt_poll_fail_cpus"] > 0.05
     assert told[3]["ended"] == {"poll-waste": Why.CLEARED}
     assert told[-1]["found"]["uneven"] == set()
+
+
+def test_a_cpu_with_avic_that_is_not_used_is_told(without_avic: Seen) -> None:
+    """Crafted in one thing, since no emulated CPU has it: the machine's CPU is said to have AVIC."""
+    cpu = without_avic.machine.cpu.value
+    assert cpu is not None
+    assert cpu.flags is not None
+    able = replace(without_avic.machine, cpu=Fact(replace(cpu, flags=cpu.flags | {"avic"}), None))
+    assert replace(without_avic, machine=able).reports("windows")[-1]["found"] == {"ipi": {"irq-windows", "apicv-off"}}
 
 
 def test_nothing_is_found_in_a_first_window_but_what_needs_no_second(without_avic: Seen) -> None:

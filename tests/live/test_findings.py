@@ -51,7 +51,7 @@ QUEUED_TOO_LONG = 0.2
 
 @dataclass(frozen=True)
 class Trouble:
-    """A guest, and the rules that must fire on it; ``also``: that may."""
+    """A guest, and the rules that must fire on it, of which there can be none; ``also``: that may."""
 
     rules: frozenset[str]
     spec: LabSpec
@@ -90,6 +90,7 @@ TROUBLES = {
         engines=SHADOWED,
         groups=("mmu_lock",),
     ),
+    "fresh memory": trouble(spec=LabSpec(workload="fault")),
     "a lock for one": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED, groups=("mmu_lock",)),
 }
 
