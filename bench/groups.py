@@ -1,11 +1,10 @@
 """What each group does to a guest that causes its events as fast as it can, beside `perf kvm stat record`.
 
 Slower is by how much the guest's exits in a second of CPU time of its process fall while the group counts: the median
-over spans with and without it in turn, of one guest. A run is that of one program, at one event, by the kernel's run
-statistics; the statistics themselves are in it. What perf's recorder takes of other CPUs is beside. An emulated kernel
-(QEMU's TCG, if Debian's 6.1 is in the cache of kernels) has the exits that kvm_pvm does not tell of: there times are of
-no hardware, all of them a hundred times longer, and only their ratios are given; the recorder and the guest share its
-one CPU.
+over spans with and without it in turn, of one guest; the first row says how exact that is. A run is that of one
+program, at one event, by the kernel's run statistics; the statistics themselves are in it. The share is what those runs
+take of the time of a guest that does nothing else. An emulated kernel (QEMU's TCG, if Debian's 6.1 is in the cache of
+kernels) has the exits that kvm_pvm does not tell of: there times are of no hardware, and only their ratios are given.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
 
 SPAN_S, ROUNDS = 0.15, 12
-KERNEL, EMULATED_SPAN_S, EMULATED_ROUNDS = "6.1", 0.2, 3
+KERNEL, EMULATED_SPAN_S, EMULATED_ROUNDS = "6.1", 0.2, 4
 _TIMEOUT_S = 240
 _GUESTS: Mapping[str, tuple[str, LabSpec]] = {
     "exits": ("exits for its page tables", LabSpec(workload="retable")),
@@ -71,7 +70,12 @@ def _slower(found: Overhead) -> str:
 def _programs(found: Overhead) -> str:
     if found.ns_per_run is None:
         return ""
-    return f"; {found.ns_per_run:.0f} ns a run, {found.runs / found.exits:.2g} runs an exit"
+    return f"; {found.ns_per_run:.0f} ns a run, {found.runs / found.exits:.2g} runs an exit: {_share(found):.1%}"
+
+
+def _share(found: Overhead) -> float:
+    """What the runs at each exit take of the time from exit to exit."""
+    return found.ns_per_exit * found.exits_per_s / 1e9
 
 
 def _nothing() -> str:
@@ -102,8 +106,12 @@ def _emulated_rows(answer: Mapping[str, Any]) -> Iterator[Row]:
     where = f"emulated Linux {KERNEL}"
     for name, overhead in found["yield"].items():
         what = "`perf kvm stat record`" if name == "perf" else name
-        shared = f", {_shared(overhead):+.0%} with its recorder on the same CPU" if name == "perf" else ""
-        yield Row(f"{what}: {where}, a guest that makes hypercalls", f"{overhead.slower:+.0%} slower{shared}")
+        of_time = (
+            f"{_shared(overhead):+.0%} with its recorder on the same CPU"
+            if name == "perf"
+            else f"runs of its programs take {_share(overhead):.0%}"
+        )
+        yield Row(f"{what}: {where}, a guest that makes hypercalls", f"{overhead.slower:+.0%} slower; {of_time}")
     exits, userspace = (found["pio"][name].ns_per_run for name in ("exits", "userspace"))
     if exits and userspace:
         yield Row(f"exits: {where}, a run ÷ one of group userspace", f"{exits / userspace:.2f}")
