@@ -170,19 +170,19 @@ def open_host_with(group: str) -> collect.Host:
 def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding() -> None:
     """The VMM lowers its limit while the guest goes on; nothing else changes."""
     with guests(WASTING) as (guest,), collect.open_host("bpf") as host:
-        fired: Finding | None = None
-        for report in looks(host):
-            now = found(report, guest.pid).get("poll-waste")
-            if now is not None and fired is None:
-                assert "KVM_CAP_HALT_POLL" in now.rule.remedies[0].do
-                guest.limit_halt_poll(0)
-            if now is None and fired is not None:
+        windows = looks(host, 2 * WINDOWS_AT_MOST)
+        for report in itertools.islice(windows, WINDOWS_AT_MOST):
+            if fired := found(report, guest.pid).get("poll-waste"):
                 break
-            fired = fired or now
         require_polling(report, guest.pid, wanted=fired)
         assert fired is not None
+        assert "KVM_CAP_HALT_POLL" in fired.rule.remedies[0].do
+        guest.limit_halt_poll(0)
+        for report in windows:
+            if "poll-waste" not in found(report, guest.pid):
+                break
         assert {ended.finding.key: ended.why for ended in report.judgement.ended}[fired.key] is Why.CLEARED
-        before, after = fired.evidence["halt_poll_fail_cpus"], wasted_cpus(report, guest.pid)
+        before, after = fired.evidence["halt_poll_fail_cpus"], wasted_cpus(next(windows), guest.pid)
         assert before is not None
         assert before >= 0.05
         assert after < 0.005
