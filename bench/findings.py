@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.result import Row
 from bench.timing import duration
-from kvmscope.analysis.formula import HOST, Evaluator, Level
+from kvmscope.analysis.formula import HOST, Level
 from kvmscope.analysis.window import BoolArray, Window
 from kvmscope.cli.judging import Examiner
 from kvmscope.cli.session import Reading
@@ -89,14 +89,15 @@ def _by_rules(examiner: Examiner, reading: Reading, previous: Sample) -> int:
 
 def _by_metrics_too(examiner: Examiner, reading: Reading, previous: Sample, *, is_summed: bool = False) -> int:
     window = Window(previous, reading.sample)
-    formulas = {name: metric.formula for name, metric in examiner.metrics.items()}
-    evaluator = Evaluator(window, formulas, facts=examiner.facts(reading, window))
-    for name, formula in formulas.items():
-        levels: tuple[Level, ...] = (formula.scope, Scope.VM, HOST) if is_summed else (formula.scope,)
+    evaluator = examiner.evaluator(reading, window)
+    for name, metric in examiner.metrics.items():
+        levels: tuple[Level, ...] = (metric.scope, Scope.VM, HOST) if is_summed else (metric.scope,)
         for level in dict.fromkeys(levels):
             evaluator.of(name, level)
     return len(examiner.update(reading, window, evaluator).findings)
 
+
+_FEATURES = Feature.APICV | Feature.SYNIC | Feature.SEV | Feature.HLT_EXITS | Feature.HALT_POLL_CAP_SET
 
 _summed = partial(_by_metrics_too, is_summed=True)
 
@@ -109,7 +110,7 @@ class _LargeHost:
         is_troubled = np.arange(VMS) % one_in == 0
         self._values = SimulatedKvm(vms, 0)
         self._kvm = read_kvm_schemas()
-        self._samples = Samples("bpf", self._kvm, read_reasons(), Feature.APICV | Feature.SYNIC | Feature.SEV)
+        self._samples = Samples("bpf", self._kvm, read_reasons(), _FEATURES)
         self._vm_heads = _vm_heads(vms, self._schema(Scope.VM), is_troubled)
         self._vcpu_heads = _vcpu_heads(self._schema(Scope.VCPU), is_troubled)
         self.identities = tuple(_identity(row, vm) for row, vm in enumerate(vms))

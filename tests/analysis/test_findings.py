@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kvmscope.analysis.findings import Judgement, Watcher, Why
+from kvmscope.analysis.formula import Evaluator
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import FACTS, Rule, parse_findings
@@ -55,7 +56,8 @@ class Doctor:
     def look(self) -> Judgement:
         previous, self.last = self.last, self.host.sample()
         window = Window(previous, self.last)
-        return self.watcher.update(window, observe(window, HostApicv.unknown("not looked at")))
+        facts = observe(window, HostApicv.unknown("not looked at"))
+        return self.watcher.update(Evaluator(window, {}, facts=facts))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kvmscope.analysis.findings import Finding, Judgement, Watcher
+from kvmscope.analysis.formula import Evaluator
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
@@ -135,7 +136,8 @@ class Case:
         previous, self.last = self.last, self.host.sample()
         window = Window(previous, self.last)
         halting = [self.trouble.hlt_exits_disabled] * len(self.host.vms)
-        return self.watcher.update(window, observe(window, self.trouble.host, hlt_exits_disabled=halting))
+        facts = observe(window, self.trouble.host, hlt_exits_disabled=halting)
+        return self.watcher.update(Evaluator(window, METRICS, facts=facts))
 
 
 OF_GROUPS = frozenset({"wakeups-late", "vmm-time", "mmu-lock-contended", "exits-costly"})

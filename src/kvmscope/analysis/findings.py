@@ -28,7 +28,7 @@ from ..catalog.formula import Either, Expression, Fact, Formula, OverVcpus, Quan
 from ..sample import I64Array, VmId
 from ..schema import Scope
 from .formula import Evaluator
-from .observations import Facts, reset_vms
+from .observations import reset_vms
 from .window import BoolArray, F64Array, Window
 
 _WORST_SHOWN: Final = 3
@@ -136,12 +136,13 @@ class Watcher:
         self._findings: dict[Key, Finding] = {}
         self._last_ns: int | None = None
 
-    def update(self, window: Window, facts: Facts, evaluator: Evaluator | None = None) -> Judgement:
-        """What is to be said after this window. ``evaluator``: one that has its metrics and facts, if there is."""
+    def update(self, evaluator: Evaluator) -> Judgement:
+        """What is to be said after a window; ``evaluator`` has that, the metrics, and the facts of ``observe``."""
+        window = evaluator.window
         if window.previous.monotonic_ns != self._last_ns:
             self._states, self._findings = {}, {}
         self._last_ns = window.current.monotonic_ns
-        look = _Look(window, evaluator or Evaluator(window, self._metrics, facts=facts), self._metrics)
+        look = _Look(window, evaluator, self._metrics)
         found: dict[Key, Finding] = {}
         why: dict[Key, Why] = {}
         not_judged: list[NotJudged] = []

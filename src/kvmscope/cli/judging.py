@@ -8,13 +8,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..schema import Scope
+
 if TYPE_CHECKING:
     from ..analysis.apicv import Verdicts, WhatIf
     from ..analysis.findings import Judgement, Watcher
     from ..analysis.formula import Evaluator
-    from ..analysis.observations import Facts
     from ..analysis.window import Window
     from ..catalog.findings import Rule
+    from ..catalog.formula import Formula
     from ..catalog.metrics import Metric
     from ..host.apicv import HostApicv
     from ..host.config import InterruptConfig
@@ -49,6 +51,12 @@ def _configs(reading: Reading) -> list[InterruptConfig]:
     return [read_config(identity.process) for identity in reading.identities]
 
 
+def _halting(reading: Reading) -> list[bool | None]:
+    from ..host.config.halting import hlt_exits_disabled
+
+    return [hlt_exits_disabled(identity.process) for identity in reading.identities]
+
+
 class Examiner:
     """Judges windows that follow one another by the rules of the catalogue."""
 
@@ -69,22 +77,29 @@ class Examiner:
 
         return {metric.name: metric for metric in load_metrics()}
 
-    def facts(self, reading: Reading, window: Window) -> Facts:
-        """What rules may ask that no stat tells."""
+    def evaluator(self, reading: Reading, window: Window) -> Evaluator:
+        """What all that is shown of a window can be asked of: its metrics, and what rules may ask that no stat tells."""
+        from ..analysis.formula import Evaluator
         from ..analysis.observations import observe
-        from ..host.config.halting import hlt_exits_disabled
 
-        halting = [hlt_exits_disabled(identity.process) for identity in reading.identities]
-        return observe(window, _host(self.machine), hlt_exits_disabled=halting)
+        halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(reading)
+        facts = observe(window, _host(self.machine), hlt_exits_disabled=halting)
+        return Evaluator(window, self._formulas, facts=facts)
+
+    @cached_property
+    def _formulas(self) -> dict[str, Formula]:
+        return {name: metric.formula for name, metric in self.metrics.items()}
 
     def update(self, reading: Reading, window: Window, evaluator: Evaluator | None = None) -> Judgement:
-        """What is to be said after a window that ends with the sample of ``reading``."""
+        """What is to be said after a window that ends with the sample of ``reading``.
+
+        ``evaluator``: that of this reading and window, if there is one already.
+        """
         from ..analysis.findings import Watcher
 
         if self._watcher is None:
-            formulas = {name: metric.formula for name, metric in self.metrics.items()}
-            self._watcher = Watcher(self.rules, formulas, silent=self._silent(reading.sample))
-        return self._watcher.update(window, self.facts(reading, window), evaluator)
+            self._watcher = Watcher(self.rules, self._formulas, silent=self._silent(reading.sample))
+        return self._watcher.update(evaluator or self.evaluator(reading, window))
 
     def verdicts(self, reading: Reading, window: Window | None, judgement: Judgement) -> Verdicts | None:
         """The verdict on interrupt acceleration, if some finding has a use for it."""

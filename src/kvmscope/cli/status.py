@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..analysis.findings import Finding, Judgement
+    from ..analysis.formula import Evaluator
     from ..analysis.status import Status, VmStatus
-    from ..analysis.window import Window
     from ..catalog.metrics import Metric
     from ..collect import Host
     from ..host.machine import Machine
@@ -74,13 +74,14 @@ class View:
     judgement: Judgement | None = None
 
     @classmethod
-    def of(cls, reading: Reading, window: Window, examiner: Examiner, judgement: Judgement) -> View:
+    def of(cls, reading: Reading, evaluator: Evaluator, examiner: Examiner, judgement: Judgement) -> View:
         from ..analysis.status import summarize
         from .judging import judge_reading
 
         metrics, machine = tuple(examiner.metrics.values()), examiner.machine
-        verdicts = judge_reading(reading, machine, window)
-        return cls(reading, summarize(window, metrics, verdicts), metrics, machine, judgement)
+        verdicts = judge_reading(reading, machine, evaluator.window)
+        status = summarize(evaluator.window, metrics, verdicts, evaluator=evaluator)
+        return cls(reading, status, metrics, machine, judgement)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -96,7 +97,8 @@ def glance(host: Host, interval_s: float) -> View:
     examiner.update(Reading.of(host, first.current), first)
     reading = Reading.of(host, second.current)
     judgement = examiner.update(reading, second)
-    return View.of(reading, Window(first.previous, second.current), examiner, judgement)
+    whole = examiner.evaluator(reading, Window(first.previous, second.current))
+    return View.of(reading, whole, examiner, judgement)
 
 
 def _views(host: Host, interval_s: float) -> Iterator[View]:
@@ -104,7 +106,8 @@ def _views(host: Host, interval_s: float) -> Iterator[View]:
     examiner = _examiner()
     for window in read_windows(host, interval_s):
         reading = Reading.of(host, window.current)
-        yield View.of(reading, window, examiner, examiner.update(reading, window))
+        evaluator = examiner.evaluator(reading, window)
+        yield View.of(reading, evaluator, examiner, examiner.update(reading, window, evaluator))
 
 
 def _examiner() -> Examiner:
