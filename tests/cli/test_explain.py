@@ -1,4 +1,4 @@
-"""What names of the catalogue mean here: every one can be explained, with values or with the reason why there are none."""
+"""What names of the catalogue mean here: each can be explained, with values or with the reason why there are none."""
 
 from __future__ import annotations
 

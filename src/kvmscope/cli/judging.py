@@ -78,7 +78,7 @@ class Examiner:
         return {metric.name: metric for metric in load_metrics()}
 
     def evaluator(self, reading: Reading, window: Window) -> Evaluator:
-        """What all that is shown of a window can be asked of: its metrics, and what rules may ask that no stat tells."""
+        """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
         from ..analysis.formula import Evaluator
         from ..analysis.observations import observe
 
