@@ -21,11 +21,19 @@ from kvmscope.lab import kernels
 from kvmscope.lab.kernel_catalog import find_kernel
 
 INSIDE = Path(__file__).with_name("inside")
+RULES_KERNEL = "6.1"
+"""The one on which rules are shown: what they make of its statistics does not depend on which kernel has them."""
 _CALL = re.compile(r'\binside\(\s*\w+,\s*"(\w+)"')
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture, names in (("kernel", _chosen()), ("x86_kernel", _x86()), ("any_kernel", _chosen()[:1])):
+    of_rules = tuple(name for name in _x86() if name == RULES_KERNEL)
+    for fixture, names in (
+        ("kernel", _chosen()),
+        ("x86_kernel", _x86()),
+        ("rules_kernel", of_rules),
+        ("any_kernel", _chosen()[:1]),
+    ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, names, indirect=True, scope="session")
 
@@ -49,6 +57,12 @@ def kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def x86_kernel(request: pytest.FixtureRequest) -> str:
     """The same, of those that have AVIC."""
+    return _ready(request.param)
+
+
+@pytest.fixture(scope="session")
+def rules_kernel(request: pytest.FixtureRequest) -> str:
+    """The one on which rules are shown."""
     return _ready(request.param)
 
 
@@ -99,7 +113,9 @@ def _wanted_inside(session: pytest.Session) -> list[str]:
     """The kernels of the tests that are to run and ask for ``inside``, in their order."""
     items = [item for item in session.items if isinstance(item, pytest.Function) and "inside" in item.fixturenames]
     params = [item.callspec.params for item in items]
-    names = [str(each[fixture]) for each in params for fixture in ("kernel", "x86_kernel") if fixture in each]
+    names = [
+        str(each[fixture]) for each in params for fixture in ("kernel", "x86_kernel", "rules_kernel") if fixture in each
+    ]
     return list(dict.fromkeys(names))
 
 
@@ -133,8 +149,9 @@ def _outputs(kernel: str, avic: bool, even_clock: bool, scripts: list[str]) -> d
 def _scripts(kernel: str, avic: bool, even_clock: bool) -> list[str]:
     """What can be run in one boot."""
     has_apicv = find_kernel(kernel).has_apicv
+    rules = ["findings"] * (kernel == RULES_KERNEL)
     if even_clock:
-        return ["findings"] * has_apicv
-    by_avic = ["group", "findings"] if avic else ["exits", "counts"]
+        return rules
+    by_avic = ["group", *rules] if avic else ["exits", "counts"]
     by_machine = ["inhibits", *by_avic] if has_apicv else ["counts"] * avic
     return ["numbers", "schemas"] * avic + by_machine

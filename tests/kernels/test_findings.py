@@ -88,13 +88,13 @@ def seen_in(kernel: str, inside: Callable[..., Any], **boot: bool) -> Seen:
 
 
 @pytest.fixture
-def without_avic(x86_kernel: str, inside: Callable[..., Any]) -> Seen:
-    return seen_in(x86_kernel, inside, avic=False, even_clock=True)
+def without_avic(rules_kernel: str, inside: Callable[..., Any]) -> Seen:
+    return seen_in(rules_kernel, inside, avic=False, even_clock=True)
 
 
 @pytest.fixture
-def with_avic(x86_kernel: str, inside: Callable[..., Any]) -> Seen:
-    return seen_in(x86_kernel, inside)
+def with_avic(rules_kernel: str, inside: Callable[..., Any]) -> Seen:
+    return seen_in(rules_kernel, inside)
 
 
 @pytest.mark.parametrize("trouble", WITHOUT_AVIC)

@@ -89,6 +89,11 @@ def test_exit_code_output_and_files_come_back_unmixed(any_kernel: str, tmp_path:
     assert len(result.files["/root/made/large"]) == 3_000_000
 
 
+def test_what_python_prints_comes_whole_however_long_it_is(any_kernel: str) -> None:
+    printed = kernels.run(any_kernel, ["python3", "-c", "print('x' * 100_000)"]).stdout
+    assert len(printed) == 100_001
+
+
 def test_command_killed_by_a_signal_has_its_number(any_kernel: str) -> None:
     assert kernels.run(any_kernel, ["sh", "-c", "kill -9 $$"]).exit_code == 137
 
