@@ -92,11 +92,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class NotJudged:
-    """A rule of which it is not known whether it fires, and why; ``vms``: of which, None for all."""
+    """A rule of which it is not known whether it fires, and why.
+
+    ``vms``: of which, None for all. ``group``: the group of statistics that would have to be counted, or "".
+    """
 
     rule: str
     reason: str
     vms: tuple[VmId, ...] | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,31 +338,35 @@ class _Look:
         if not len(unknown):
             return
         came, reset = self._came[rule.scope][unknown], self._is_reset[rule.scope][unknown]
-        for reason, rows in (
+        reason, group = self._why_unknown(rule)
+        if group:
+            yield NotJudged(rule.slug, reason, self._vms(rule.scope, unknown), group)
+            return
+        for why, rows in (
             ("came in this window", unknown[came]),
             ("its statistics were cleared in this window", unknown[~came & reset]),
-            (self._why_unknown(rule), unknown[~came & ~reset]),
+            (reason, unknown[~came & ~reset]),
         ):
             if len(rows):
-                yield NotJudged(rule.slug, reason, self._vms(rule.scope, rows))
+                yield NotJudged(rule.slug, why, self._vms(rule.scope, rows))
 
     def _vms(self, scope: Scope, rows: _Rows) -> tuple[VmId, ...] | None:
         sample = self.window.current
         vms = np.unique(rows if scope is Scope.VM else sample.vcpus.vm[rows]).tolist()
         return None if len(vms) == len(sample.vms) else tuple(sample.vms.vm_id(vm) for vm in vms)
 
-    def _why_unknown(self, rule: Rule) -> str:
-        """What it would take to know."""
+    def _why_unknown(self, rule: Rule) -> tuple[str, str]:
+        """What it would take to know, and the group that would have to be counted, if it is that."""
         leaves = [leaf for formula in rule.conditions for leaf in self._leaves(formula.expression, formula.scope)]
         missing = dict.fromkeys(str(leaf.stat) for leaf, scope in leaves if self._is_missing(leaf, scope))
         groups = [group for name in missing if (group := name.rpartition(".")[0])]
         if groups:
-            return f"group {groups[0]} is not being counted, which is off until asked for"
+            return f"group {groups[0]} is not being counted, which is off until asked for", groups[0]
         if missing:
-            return f"this source or kernel has no {', '.join(missing)}"
+            return f"this source or kernel has no {', '.join(missing)}", ""
         facts = (leaf.name for leaf, _ in leaves if isinstance(leaf, Fact))
         reasons = [UNKNOWN_FACTS[name] for name in facts if name in UNKNOWN_FACTS]
-        return reasons[0] if reasons else "the statistics that it needs were not read"
+        return (reasons[0] if reasons else "the statistics that it needs were not read"), ""
 
     def _is_missing(self, leaf: Expression, scope: Scope) -> TypeGuard[Stat | Quantile | Share]:
         if not isinstance(leaf, Stat | Quantile | Share):

@@ -114,7 +114,7 @@ def ended_json(ended: Ended, name: str | None) -> dict[str, Any]:
 def not_judged_json(missing: NotJudged) -> dict[str, Any]:
     """``vms`` null: all of them."""
     vms = None if missing.vms is None else [str(vm) for vm in missing.vms]
-    return {"rule": missing.rule, "reason": missing.reason, "vms": vms}
+    return {"rule": missing.rule, "reason": missing.reason, "vms": vms, "group": missing.group or None}
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -176,14 +176,23 @@ def summary(finding: Finding, name: str) -> str:
 
 
 def not_judged_lines(missing: Sequence[NotJudged], name: Callable[[VmId], str], *, rules: int) -> Iterator[str]:
-    """What is not known, a line a reason."""
+    """What is not known, a line a reason; rules that need groups which are off together."""
     grouped: dict[tuple[str, tuple[VmId, ...] | None], list[str]] = {}
+    off = {one.rule: one.group for one in missing if one.group}
     for one in missing:
+        if one.group:
+            continue
         grouped.setdefault((one.reason, one.vms), []).append(one.rule)
     for (reason, vms), slugs in grouped.items():
         what = "all rules" if len(slugs) == rules else _few(slugs, 6)
         where = "" if vms is None else f" for {_few([name(vm) for vm in vms])}"
         yield from fill(f"not judged{where}: {what}: {reason}", "")
+    if off:
+        counting = " ".join(f"--count {group}" for group in dict.fromkeys(off.values()))
+        groups = "a group of statistics that is" if len(set(off.values())) == 1 else "groups of statistics that are"
+        yield from fill(
+            f"not judged: {', '.join(off)}: by {groups} off until asked for, as by `kvmscope doctor {counting}`", ""
+        )
 
 
 def _few(names: Sequence[str], most: int = 4) -> str:
