@@ -110,13 +110,14 @@ def inside(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 
 def _wanted_inside(session: pytest.Session) -> list[str]:
-    """The kernels of the tests that are to run and ask for ``inside``, in their order."""
+    """The kernels of the tests that are to run and ask for ``inside``, in their order.
+
+    A test of none, since its kernel is not among those that are asked for, has a mark there and no name.
+    """
     items = [item for item in session.items if isinstance(item, pytest.Function) and "inside" in item.fixturenames]
     params = [item.callspec.params for item in items]
-    names = [
-        str(each[fixture]) for each in params for fixture in ("kernel", "x86_kernel", "rules_kernel") if fixture in each
-    ]
-    return list(dict.fromkeys(names))
+    names = [each.get(fixture) for each in params for fixture in ("kernel", "x86_kernel", "rules_kernel")]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _asked_scripts(session: pytest.Session) -> set[str]:
