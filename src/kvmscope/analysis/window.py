@@ -196,16 +196,16 @@ class Window:
 
     def _may_have_gone_down(self, block: Block) -> bool:
         """False if one comparison of all words shows that no count did, which is nearly always so."""
-        counts = _words_that_count(block.schema)
-        if not counts.any():
+        runs = _words_that_count(block.schema)
+        if not runs:
             return False
         like = [before for before in self.previous.blocks if before.schema == block.schema]
         if len(like) != 1 or not self._is_unchanged(block.schema.scope):
             return True
         if not np.array_equal(like[0].rows, block.rows):
             return True
-        fell = np.any(block.values < like[0].values, axis=0)
-        return bool(np.any(fell & counts))
+        before = like[0].values
+        return any(bool(np.any(block.values[:, run] < before[:, run])) for run in runs)
 
     def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
         moved = self.movement(provider, scope, name)
@@ -246,13 +246,15 @@ class Window:
         return np.full(_count(self.current, scope), np.nan)
 
 
-def _words_that_count(schema: Schema) -> BoolArray:
-    """Which words of the data block belong to counts."""
-    counts = np.zeros(schema.words, dtype=np.bool_)
-    for stat in schema.descriptors:
-        if stat.kind in _COUNTS:
-            counts[stat.offset // 8 : stat.offset // 8 + stat.size] = True
-    return counts
+def _words_that_count(schema: Schema) -> list[slice]:
+    """The words of the data block that belong to counts, those that adjoin as one."""
+    runs: list[slice] = []
+    for first, size in sorted((stat.offset // 8, stat.size) for stat in schema.descriptors if stat.kind in _COUNTS):
+        if runs and runs[-1].stop == first:
+            runs[-1] = slice(runs[-1].start, first + size)
+        else:
+            runs.append(slice(first, first + size))
+    return runs
 
 
 def _vcpu_keys(now: Vcpus, previous_vms: I64Array, before: Vcpus) -> tuple[I64Array, I64Array]:
