@@ -25,6 +25,8 @@ _NEXT = (
     ("kvmscope status --watch", "the same screen, live"),
     ("kvmscope read lab-halt-0/0", "every value of a vCPU as the kernel has it"),
     ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
+    ("kvmscope doctor", "what is wrong with it, why that matters, what to do"),
+    ("kvmscope explain halt_poll_fail_ns", "what a number means on this host"),
     ("kvmscope apicv", "whether its interrupts are accelerated, and if not, why"),
     ("kvmscope check", "what can be read here, and how"),
 )
@@ -32,6 +34,7 @@ _NEXT_SIMULATED = (
     ("kvmscope lab simulate --for 10m &", "a simulated host that stays for a while"),
     ("kvmscope status --watch --source published", "the same screen, live"),
     ("kvmscope read web-1/0 --source published", "every value of a vCPU"),
+    ("kvmscope doctor --source published", "what is wrong with the VMs, and what to do"),
     ("kvmscope apicv --source published", "whether its interrupts are accelerated, and if not, why"),
     ("kvmscope check", "what can be read here, and what would help"),
 )
