@@ -88,7 +88,9 @@ class Examiner:
 
     @cached_property
     def _formulas(self) -> dict[str, Formula]:
-        return {name: metric.formula for name, metric in self.metrics.items()}
+        from ..catalog.metrics import formulas
+
+        return formulas(self.metrics.values())
 
     def update(self, reading: Reading, window: Window, evaluator: Evaluator | None = None) -> Judgement:
         """What is to be said after a window that ends with the sample of ``reading``.

@@ -10,17 +10,18 @@ bit), exponent, size, bucket_size, tier, group, meaning, and ``moved_in``: the f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..catalog.tomlfile import Entry, read_root, unique
+from ..catalog.words import KINDS
 from ..schema import Descriptor, Kind, Scope, Unit
 
 _T = TypeVar("_T")
 
 _KERNEL_LOG_BUCKETS = 32
 
-KINDS = {kind.name.lower().replace("_", "-"): kind for kind in Kind}
 UNITS = {unit.name.lower(): unit for unit in Unit}
 
 
@@ -87,7 +88,7 @@ def _parse_stat(entry: Entry) -> ProposedStat:
     return ProposedStat(entry.choice("scope", Scope), descriptor, moved_in=entry.strings("moved_in"), **texts)
 
 
-def _one_of(entry: Entry, key: str, choices: dict[str, _T]) -> _T:
+def _one_of(entry: Entry, key: str, choices: Mapping[str, _T]) -> _T:
     value = entry.string(key)
     if value not in choices:
         raise entry.error(key, f"one of {', '.join(choices)}", repr(value))
