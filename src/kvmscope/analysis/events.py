@@ -2,7 +2,7 @@
 
 Not here: what the events are (sources/bpf/groups). Any provider will do whose descriptors come as a count, its time
 (``…_ns``) and its histogram (``…_hist``), in this order, the last two where there are such.
-Rule: what is not known is NaN.
+Rule: what is not known is None; NaN ends here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What one kind came to for one subject. ``row``: of the window's current sample; ``time_share``: seconds a second.
+    """What one kind came to for one subject. ``row``: of the window's current sample; ``s_per_s``: seconds a second.
 
     ``mean_s``, ``p50_s``, ``p99_s``: how long one took.
     """
@@ -37,10 +37,10 @@ class Event:
     kind: Timed
     row: int
     per_s: float
-    time_share: float
-    mean_s: float
-    p50_s: float
-    p99_s: float
+    s_per_s: float | None
+    mean_s: float | None
+    p50_s: float | None
+    p99_s: float | None
 
 
 def kinds_of(schema: Schema) -> tuple[Timed, ...]:
@@ -62,7 +62,7 @@ def costliest(window: Window, schema: Schema, *, at: Scope | None = None) -> lis
     ``at``: of whom; by default of the schema's own subjects. A vCPU's events are had for its VM, not the other way.
     """
     found = list(_events(window, schema, at or schema.scope))
-    return sorted(found, key=lambda event: (-_or_zero(event.time_share), -event.per_s))
+    return sorted(found, key=lambda event: (-(event.s_per_s or 0.0), -event.per_s))
 
 
 def _events(window: Window, schema: Schema, at: Scope) -> Iterator[Event]:
@@ -72,27 +72,23 @@ def _events(window: Window, schema: Schema, at: Scope) -> Iterator[Event]:
         rate = Stat(How.RATE, names["count"])
         time = Stat(How.SECONDS, names["time"])
         wanted: dict[str, Expression | None] = {
-            "per_s": rate,
-            "time_share": time if kind.time else None,
+            "s_per_s": time if kind.time else None,
             "mean_s": Ratio(time, rate, None) if kind.time else None,
             "p50_s": Quantile(names["histogram"], 0.5) if kind.histogram else None,
             "p99_s": Quantile(names["histogram"], 0.99) if kind.histogram else None,
         }
-        columns = {key: _column(evaluator, part, schema.scope, at) for key, part in wanted.items()}
-        for row in np.flatnonzero(columns["per_s"] > 0).tolist():
-            yield Event(kind, row, **{key: float(column[row]) for key, column in columns.items()})
+        per_s = evaluator.of(Formula(rate, schema.scope, Type()), at)
+        columns = {
+            key: None if part is None else evaluator.of(Formula(part, schema.scope, Type()), at)
+            for key, part in wanted.items()
+        }
+        for row in np.flatnonzero(per_s > 0).tolist():
+            yield Event(kind, row, float(per_s[row]), **{key: _known(column, row) for key, column in columns.items()})
 
 
-def _column(evaluator: Evaluator, expression: Expression | None, scope: Scope, at: Scope) -> F64Array:
-    if expression is None:
-        window = evaluator.window.current
-        return np.full(len(window.vms if at is Scope.VM else window.vcpus), np.nan)
-    return evaluator.of(Formula(expression, scope, Type()), at)
+def _known(column: F64Array | None, row: int) -> float | None:
+    return None if column is None or np.isnan(column[row]) else float(column[row])
 
 
 def _is_time(descriptor: Descriptor) -> bool:
     return descriptor.kind is Kind.CUMULATIVE and descriptor.unit is Unit.SECONDS
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if np.isnan(value) else value

@@ -6,9 +6,6 @@ what holds here, then the rest.
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +13,9 @@ import click
 
 from ..errors import SourceError
 from .explaining import VMS_SHOWN, Explainer, Here
+from .findings import few, fill
 from .options import json_option, parse_duration, source_option
 
-_WIDTH_OF_A_PIPE = 100
 _KEY_WIDTH = 11
 
 
@@ -174,7 +171,7 @@ def _caveat_lines(caveats: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield heading
         for caveat in those:
             yield from _fill(f"- {caveat['text']}", "  ")
-            of = f" ({', '.join(caveat['vms'])})" if caveat["vms"] else ""
+            of = f" ({few(caveat['vms'])})" if caveat["vms"] else ""
             yield from _fill(f"[{caveat['slug']}: {caveat['reason']}{of}]", "    ")
     general = [caveat["slug"] for caveat in caveats if caveat["verdict"] != "does not hold" and caveat["general"]]
     left = [caveat["slug"] for caveat in caveats if caveat["verdict"] == "does not hold"]
@@ -187,7 +184,7 @@ def _caveat_lines(caveats: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _verdict(caveat: Mapping[str, Any]) -> str:
-    of = f" ({', '.join(caveat['vms'])})" if caveat["vms"] else ""
+    of = f" ({few(caveat['vms'])})" if caveat["vms"] else ""
     return f"{caveat['verdict']}: {caveat['reason']}{of}"
 
 
@@ -219,7 +216,7 @@ def _prefix(key: str) -> str:
 
 def _value(key: str, value: float | None) -> str:
     from ..catalog.metrics import MetricUnit
-    from ..units import format_count, format_seconds, format_share
+    from ..units import format_count, format_seconds
     from .words import format_metric
 
     if key in {unit.value for unit in MetricUnit}:
@@ -227,7 +224,7 @@ def _value(key: str, value: float | None) -> str:
     if key == "per_s" and value is not None:
         return f"{format_count(value)}/s"
     if key == "s_per_s" and value is not None:
-        return f"{format_share(value)} of a CPU"
+        return f"{format_seconds(value)} a second"
     return format_seconds(value) if _prefix(key) else format_count(value)
 
 
@@ -243,25 +240,10 @@ def _subject(scope: str) -> str:
     return "VM" if scope == "vm" else "vCPU"
 
 
-def _field(key: str, text: str) -> Iterator[str]:
+def _field(key: str, text: str) -> list[str]:
     """``key  text``, or nothing if there is no text."""
-    if text:
-        yield from textwrap.wrap(
-            text,
-            _width(),
-            initial_indent=f"  {key:<{_KEY_WIDTH}}  ",
-            subsequent_indent=" " * (_KEY_WIDTH + 4),
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+    return fill(f"{key:<{_KEY_WIDTH}}  {text}", "  ", hang=" " * (_KEY_WIDTH + 2)) if text else []
 
 
 def _fill(text: str, indent: str) -> list[str]:
-    after = f"{indent}  " if text.startswith("- ") else indent
-    return textwrap.wrap(
-        text, _width(), initial_indent=indent, subsequent_indent=after, break_on_hyphens=False, break_long_words=False
-    )
-
-
-def _width() -> int:
-    return min(shutil.get_terminal_size().columns, _WIDTH_OF_A_PIPE) if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
+    return fill(text, indent, hang="  " if text.startswith("- ") else "")

@@ -49,9 +49,9 @@ class Here:
     @cached_property
     def evaluator(self) -> Evaluator:
         from ..analysis.formula import Evaluator
-        from ..catalog.metrics import load_metrics
+        from ..catalog.metrics import formulas, load_metrics
 
-        return Evaluator(self.window, {metric.name: metric.formula for metric in load_metrics()})
+        return Evaluator(self.window, formulas(load_metrics()))
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Explainer:
         return {**told, "verdict": truth.verdict.value, "reason": truth.reason, "vms": vms}
 
     def _judge(self, caveat: Caveat) -> tuple[Truth, list[str]]:
-        """The truth for the host, or where that depends on the VM, of those for which it holds."""
+        """The truth for the host, or where that depends on the VM, the worst, and the VMs of which it is the truth."""
         from ..analysis.caveats import Facts, Verdict, facts_of, judge
 
         facts = Facts(self.machine) if self.here is None else facts_of(self.machine, self.here.window.current)
@@ -235,12 +235,13 @@ class Explainer:
         if of_host.verdict is not Verdict.CANNOT_TELL or self.here is None:
             return of_host, []
         truths = [judge(caveat.holds_if, replace(facts, vm=vm)) for vm in _vms(self.here)]
-        holding = [row for row, truth in enumerate(truths) if truth.verdict is Verdict.HOLDS]
-        if holding:
-            return truths[holding[0]], [self.here.reading.name(row) for row in holding]
-        if truths and all(truth.verdict is Verdict.DOES_NOT_HOLD for truth in truths):
-            return truths[0], []
-        return of_host, []
+        for verdict in (Verdict.HOLDS, Verdict.CANNOT_TELL):
+            rows = [row for row, truth in enumerate(truths) if truth.verdict is verdict]
+            if rows:
+                is_told_of_all = verdict is Verdict.CANNOT_TELL and len(rows) == len(truths)
+                named = [] if is_told_of_all else rows
+                return truths[rows[0]], [self.here.reading.name(row) for row in named]
+        return next(iter(truths), of_host), []
 
     # --- values -------------------------------------------------------------------------------------------------------
 
@@ -365,12 +366,16 @@ def _caveats_of(stats: Sequence[tuple[str, Scope, str]]) -> list[str]:
 
 
 def _why_no_stat(provider: str, here: Here) -> str:
+    from ..sources.bpf.groups import PLANS
+
     sample = here.window.current
     if not len(sample.vms):
         return "no VM runs here"
     owners = {block.schema.provider for block in sample.blocks}
     if provider in owners:
         return "this kernel has no such stat" if provider == "kvm" else f"provider {provider} does not show it here"
+    if provider in PLANS:
+        return f"a group that is off until asked for; `kvmscope groups try {provider}` counts it for a while"
     return f"source {sample.source} shows no stats of provider {provider}"
 
 

@@ -184,8 +184,8 @@ def not_judged_lines(missing: Sequence[NotJudged], name: Callable[[VmId], str], 
             continue
         grouped.setdefault((one.reason, one.vms), []).append(one.rule)
     for (reason, vms), slugs in grouped.items():
-        what = "all rules" if len(slugs) == rules else _few(slugs, 6)
-        where = "" if vms is None else f" for {_few([name(vm) for vm in vms])}"
+        what = "all rules" if len(slugs) == rules else few(slugs, 6)
+        where = "" if vms is None else f" for {few([name(vm) for vm in vms])}"
         yield from fill(f"not judged{where}: {what}: {reason}", "")
     if off:
         counting = " ".join(f"--count {group}" for group in dict.fromkeys(off.values()))
@@ -195,7 +195,8 @@ def not_judged_lines(missing: Sequence[NotJudged], name: Callable[[VmId], str], 
         )
 
 
-def _few(names: Sequence[str], most: int = 4) -> str:
+def few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -5,7 +5,6 @@ What they count is in ``sources.bpf.groups``; what that came to is in ``analysis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,7 @@ def _rows(sample: Sample) -> Iterator[Row]:
     if not sample.simulated:
         from ..sources.bpf.offers import offers
 
-        yield from (_row_of(offer, sample) for offer in offers())
+        yield from (_row_of(offer) for offer in offers(vms=len(sample.vms), vcpus=len(sample.vcpus)))
 
 
 def _always_on(sample: Sample) -> Iterator[Row]:
@@ -130,15 +129,13 @@ def _always_on(sample: Sample) -> Iterator[Row]:
         )
 
 
-def _row_of(offer: Offer, sample: Sample) -> Row:
+def _row_of(offer: Offer) -> Row:
     from ..catalog.groups import load_groups
     from ..schema import Scope
 
     def known(values: Any, scope: Scope) -> int | None:
         return None if offer.why_not else values.get(scope, 0)
 
-    vm, vcpu = (known(offer.bytes_per, scope) for scope in (Scope.VM, Scope.VCPU))
-    total = None if vm is None or vcpu is None else vm * len(sample.vms) + vcpu * len(sample.vcpus)
     missing = f"{len(offer.missing)} stats are missing: {offer.missing[0][1]}" if offer.missing else ""
     state = "not here" if offer.why_not else "pinned" if offer.is_pinned else "off"
     return Row(
@@ -148,10 +145,10 @@ def _row_of(offer: Offer, sample: Sample) -> Row:
         note=offer.why_not or offer.doubt or missing,
         vm_stats=known(offer.stats, Scope.VM),
         vcpu_stats=known(offer.stats, Scope.VCPU),
-        bytes_per_vm=vm,
-        bytes_per_vcpu=vcpu,
+        bytes_per_vm=known(offer.bytes_per, Scope.VM),
+        bytes_per_vcpu=known(offer.bytes_per, Scope.VCPU),
         ns_per_event=load_groups()[offer.name].ns_per_event,
-        total_bytes=total,
+        total_bytes=None if offer.why_not else offer.memory_bytes,
     )
 
 
@@ -184,7 +181,8 @@ def list_lines(sample: Sample, rows: Sequence[Row]) -> Iterator[str]:
     yield from columns(table, right=(3, 4, 5, 6, 7, 8))
     yield ""
     vms, vcpus = counted(len(sample.vms), "VM"), counted(len(sample.vcpus), "vCPU")
-    yield f"HERE is for {vms} with {vcpus}; what is off or not here takes nothing. ns/EVENT as in bench/RESULTS.md."
+    yield f"HERE is for {vms} with {vcpus}: of what is off, what it would hold while it counts, with room to spare."
+    yield "What is off takes nothing. ns/EVENT is of the machine of bench/RESULTS.md; `groups try` measures it here."
     groups = load_groups()
     notes = [
         f"{row.name}: {groups[row.name].title}{_reason(row)}"
@@ -350,24 +348,26 @@ def _try_lines(reading: Reading, trial: Trial, found: dict[str, list[Any]], *, l
 
 def _why_nothing(sample: Sample, name: str) -> str:
     """A group without a row has seen nothing; one without a block cannot tell."""
+    if not len(sample.vms):
+        return "no VM is running"
     if any(len(block.rows) for block in sample.blocks if block.schema.provider == name):
         return "nothing happened"
-    reason = next((gap.reason for gap in sample.gaps if gap.provider == name), "no VM is running")
+    reason = next((gap.reason for gap in sample.gaps if gap.provider == name), "nothing was read of it")
     return f"not known: {reason}"
 
 
 def _table(reading: Reading, events: Sequence[tuple[Scope, Event]]) -> list[str]:
-    from ..units import format_count, format_seconds, format_share
+    from ..units import format_count, format_seconds
     from .words import columns
 
-    rows = [("VM", "EVENT", "PER SECOND", "OF A CPU", "MEAN", "P50", "P99")]
+    rows = [("VM", "EVENT", "PER SECOND", "TIME/s", "MEAN", "P50", "P99")]
     for scope, event in events:
         rows.append(
             (
                 _subject(reading, scope, event.row),
                 event.kind.count,
                 format_count(event.per_s),
-                format_share(event.time_share),
+                format_seconds(event.s_per_s),
                 format_seconds(event.mean_s),
                 format_seconds(event.p50_s),
                 format_seconds(event.p99_s),
@@ -404,16 +404,12 @@ def _event_json(reading: Reading, scope: Scope, event: Event) -> dict[str, Any]:
         "vm": str(reading.sample.vms.vm_id(vm)),
         "vcpu": None if scope is Scope.VM else int(vcpus.id[event.row]),
         "event": event.kind.count,
-        "per_s": _known(event.per_s),
-        "s_per_s": _known(event.time_share),
-        "mean_s": _known(event.mean_s),
-        "p50_s": _known(event.p50_s),
-        "p99_s": _known(event.p99_s),
+        "per_s": event.per_s,
+        "s_per_s": event.s_per_s,
+        "mean_s": event.mean_s,
+        "p50_s": event.p50_s,
+        "p99_s": event.p99_s,
     }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _mode(context: click.Context, param: click.Parameter, value: str | None) -> int | None:

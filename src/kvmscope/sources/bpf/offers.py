@@ -16,8 +16,8 @@ from ...errors import SourceError
 from ...schema import Schema, Scope
 from . import pins
 from .groups import PLANS, pinned
-from .groups.base import WHO_SIZE
 from .groups.kernel import KernelFacts
+from .source import GROUP_ROOM, read_reasons
 
 _ALL = Feature.APICV | Feature.SYNIC | Feature.SEV
 
@@ -25,22 +25,23 @@ _ALL = Feature.APICV | Feature.SYNIC | Feature.SEV
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One group on this kernel. ``why_not``: why it cannot be had; "" if it can. ``doubt``: why its events may never
-    come. ``missing``: stats that this kernel does not let be counted, each with the reason. Bytes are of the kernel's
-    memory, for each subject."""
+    come. ``missing``: stats that this kernel does not let be counted, each with the reason. ``bytes_per`` is of the
+    kernel's memory, for each subject, and ``memory_bytes`` what it would hold of it: there is room for more to come."""
 
     name: str
     stats: Mapping[Scope, int]
     bytes_per: Mapping[Scope, int]
+    memory_bytes: int | None = None
     why_not: str = ""
     doubt: str = ""
     missing: tuple[tuple[str, str], ...] = ()
     is_pinned: bool = False
 
 
-def offers(*, root: Path = pins.ROOT) -> tuple[Offer, ...]:
-    """Every group that there is, in the order of ``collect.GROUPS``."""
-    attached = pinned.pinned_names(root)
-    return (*_of_iterator(), *(_of_plan(name, is_pinned=name in attached) for name in PLANS))
+def offers(*, vms: int, vcpus: int, root: Path = pins.ROOT) -> tuple[Offer, ...]:
+    """Every group that there is, in the order of ``collect.GROUPS``, for a host with so many VMs and vCPUs."""
+    attached, subjects = pinned.pinned_names(root), _by_scope(vms, vcpus)
+    return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in PLANS))
 
 
 def _of_iterator() -> tuple[Offer, Offer]:
@@ -56,29 +57,35 @@ def _of_iterator() -> tuple[Offer, Offer]:
             "apicv",
             _by_scope(with_counts[0] - without[0], with_counts[1] - without[1]),
             _by_scope(8 * VM_EVENT_WORDS, 8 * VCPU_EVENT_WORDS),
+            8 * (VM_EVENT_WORDS * GROUP_ROOM[0] + VCPU_EVENT_WORDS * GROUP_ROOM[1]),
             why_not,
         ),
-        Offer("apic", _by_scope(registers[0] - without[0], registers[1] - without[1]), _by_scope(0, 0), why_not),
+        Offer("apic", _by_scope(registers[0] - without[0], registers[1] - without[1]), _by_scope(0, 0), 0, why_not),
     )
 
 
 def _reasons() -> apicv.Reasons:
-    from .source import read_reasons
-
     try:
         return read_reasons()
     except SourceError:
         return {}
 
 
-def _of_plan(name: str, *, is_pinned: bool) -> Offer:
+def _of_plan(name: str, subjects: Mapping[Scope, int], *, is_pinned: bool) -> Offer:
     try:
         plan = PLANS[name](KernelFacts())
     except SourceError as error:
-        return Offer(name, {}, {}, error.reason)
-    scope = plan.schema.scope
-    size = plan.schema.data_size + WHO_SIZE
-    return Offer(name, {scope: _count(plan.schema)}, {scope: size}, "", plan.silent, plan.missing, is_pinned)
+        return Offer(name, {}, {}, why_not=error.reason)
+    cost = plan.shape(subjects[plan.schema.scope]).cost
+    return Offer(
+        name,
+        {cost.scope: cost.stats},
+        {cost.scope: cost.bytes_per_subject},
+        cost.memory_bytes,
+        doubt=plan.silent,
+        missing=plan.missing,
+        is_pinned=is_pinned,
+    )
 
 
 def _count(schema: Schema) -> int:

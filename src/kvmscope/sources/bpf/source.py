@@ -31,7 +31,7 @@ from .groups.base import AbsentGroup, Group
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
-_GROUP_ROOM = 4096, 16384
+GROUP_ROOM = 4096, 16384
 """The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
 
 
@@ -109,7 +109,7 @@ class BpfSource:
         self._reads_apic = "apicv" in groups or "apic" in groups
         self._groups: list[Group] = []
         self._secret = secrets.token_bytes(16)
-        self._program = self._load(*_GROUP_ROOM if self.hooks else _FIRST_ROOM)
+        self._program = self._load(*GROUP_ROOM if self.hooks else _FIRST_ROOM)
         try:
             features = self._features()
             self._samples = Samples(
