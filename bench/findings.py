@@ -1,6 +1,6 @@
 """What judging a window of a large host costs: 1,280 VMs with 8 vCPUs each, by every rule and metric of the catalogue.
 
-CPU time of the process from two samples to the findings, all that `doctor` does in a window besides reading and looking
+CPU time of the process from two samples to the findings, all that `doctor` does in a window besides scene and looking
 up processes: aligning the samples, the facts that no statistic tells, each rule for each VM, the evidence. The values
 are invented (lab.behaviours) and differ from window to window; they stand in records as the iterator leaves them, of
 this kernel's schemas. One VM in eight has something wrong with it, most of those several things; in the last row every
@@ -24,7 +24,6 @@ from bench.timing import duration
 from kvmscope.analysis.formula import HOST, Level
 from kvmscope.analysis.window import BoolArray, Window
 from kvmscope.cli.judging import Examiner
-from kvmscope.cli.session import Reading
 from kvmscope.codec.snapshot import (
     HAS_APIC,
     HAS_CREATED,
@@ -36,12 +35,12 @@ from kvmscope.codec.snapshot import (
     VcpuRecords,
     VmRecords,
 )
-from kvmscope.collect import VmIdentity
 from kvmscope.host.machine import read_machine
 from kvmscope.host.vmm import VmmProcess
 from kvmscope.lab.simulate_plan import VmPlan, plan
 from kvmscope.lab.simulated_kvm import SimulatedKvm
 from kvmscope.sample import Sample, U64Array
+from kvmscope.scene import Scene, VmIdentity
 from kvmscope.schema import Schema, Scope
 from kvmscope.sources.bpf.arena import Run
 from kvmscope.sources.bpf.source import Samples, read_reasons
@@ -54,12 +53,12 @@ _LIMIT_NS: Final = 50e6
 _STARTED_NS: Final = 1_700_000_000_000_000_000
 _HEALTHY: Final = ("web", "idle", "spin")
 
-Judge = Callable[[Examiner, Reading, Sample], int]
-"""Given the sample before that of the reading, it judges the window and returns how many findings there are."""
+Judge = Callable[[Examiner, Scene, Sample], int]
+"""Given the sample before that of the scene, it judges the window and returns how many findings there are."""
 
 
 def bench() -> Sequence[Row]:
-    examiner = Examiner(read_machine())
+    examiner = Examiner()
     rules, metrics = f"{len(examiner.rules)} rules", f"{len(examiner.metrics)} metrics"
     usual = _LargeHost(ONE_IN)
     return [
@@ -71,30 +70,30 @@ def bench() -> Sequence[Row]:
 
 
 def _row(what: str, host: _LargeHost, judge: Judge, *, has_limit: bool = True) -> Row:
-    examiner, taken, findings = Examiner(read_machine()), [], 0
+    examiner, taken, findings = Examiner(), [], 0
     for previous, current in pairwise(host.samples(WARM_UP + WINDOWS + 1)):
-        reading = Reading(current, host.identities, {})
+        scene = Scene(current, host.identities, read_machine(), {})
         gc.collect()
         began = time.process_time_ns()
-        findings = judge(examiner, reading, previous)
+        findings = judge(examiner, scene, previous)
         taken.append(time.process_time_ns() - began)
     ns, fastest = median(taken[WARM_UP:]), min(taken)
     measured = f"{duration(ns)} of CPU time (fastest {duration(fastest)}); {findings:,} findings"
     return Row(what, measured, f"≤ {duration(_LIMIT_NS)}", ns <= _LIMIT_NS) if has_limit else Row(what, measured)
 
 
-def _by_rules(examiner: Examiner, reading: Reading, previous: Sample) -> int:
-    return len(examiner.update(reading, Window(previous, reading.sample)).findings)
+def _by_rules(examiner: Examiner, scene: Scene, previous: Sample) -> int:
+    return len(examiner.update(scene, Window(previous, scene.sample)).findings)
 
 
-def _by_metrics_too(examiner: Examiner, reading: Reading, previous: Sample, *, is_summed: bool = False) -> int:
-    window = Window(previous, reading.sample)
-    evaluator = examiner.evaluator(reading, window)
+def _by_metrics_too(examiner: Examiner, scene: Scene, previous: Sample, *, is_summed: bool = False) -> int:
+    window = Window(previous, scene.sample)
+    evaluator = examiner.evaluator(scene, window)
     for name, metric in examiner.metrics.items():
         levels: tuple[Level, ...] = (metric.scope, Scope.VM, HOST) if is_summed else (metric.scope,)
         for level in dict.fromkeys(levels):
             evaluator.of(name, level)
-    return len(examiner.update(reading, window, evaluator).findings)
+    return len(examiner.update(scene, window, evaluator).findings)
 
 
 _FEATURES = Feature.APICV | Feature.SYNIC | Feature.SEV | Feature.HLT_EXITS | Feature.HALT_POLL_CAP_SET

@@ -1,20 +1,24 @@
 """Choosing a source and reading from it: the one way in for every face and library user.
 
-``open_host`` tries the sources from the best down and keeps why each better one could not be had. ``Host`` joins what
-a source reads with what ``host`` knows of the processes behind it; it keeps no history and computes nothing.
+``open_host`` tries the sources from the best down and keeps why each better one could not be had. ``Host`` makes
+scenes: it joins what a source reads with what ``host`` knows of the machine and of the processes behind the VMs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from .errors import SourceError, Unavailable, UsageError
+from .host.config import domain_xml
+from .host.machine import Machine, read_machine
+from .host.origin import read_origin
 from .host.vmm import Identities, VmmProcess
 from .sample import NOT_KNOWN, Sample
+from .scene import Scene, VmIdentity
 from .schema import Schema
 from .sources.base import Source
 
@@ -89,20 +93,14 @@ _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
 """In the order of ``auto``: ``pinned`` sees what ``bpf`` sees and costs no loading; simulated numbers come last."""
 
 
-@dataclass(frozen=True, slots=True)
-class VmIdentity:
-    """Who a VM is to a person. ``name`` is untrusted text; ``process`` is None if it could not be looked at."""
-
-    name: str
-    process: VmmProcess | None
-
-
 class Host:
     """An opened source on this host; a context manager. Not for use by two threads at once."""
 
-    def __init__(self, source: Source, why_not: Mapping[str, SourceError]) -> None:
+    def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
         self._source = source
         self._identities = Identities()
+        self._machine = machine
+        self._origin = read_origin()
         self.why_not = why_not
 
     @property
@@ -117,19 +115,30 @@ class Host:
 
     def read(self) -> Sample:
         """One sample of the whole host. Raises SourceError if the source is gone."""
-        return self._source.read()
+        return replace(self._source.read(), origin=self._origin)
+
+    def look(self) -> Scene:
+        """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
+        sample = self.read()
+        why_not = {name: error.reason for name, error in self.why_not.items()}
+        return Scene(sample, self.identify(sample), self._read_machine(), why_not)
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. Several VMs of one process are told apart by ``#1``, ``#2`` …"""
         pids = [int(pid) for pid in sample.vms.pid]
         processes = self._identities.of({pid for pid in pids if pid != NOT_KNOWN})
         return tuple(
-            VmIdentity(name, processes.get(pid))
-            for name, pid in zip(_distinct(_names(sample, processes)), pids, strict=True)
+            VmIdentity(name, process, None if process is None else domain_xml(process))
+            for name, process in zip(_distinct(_names(sample, processes)), map(processes.get, pids), strict=True)
         )
 
     def close(self) -> None:
         self._source.close()
+
+    def _read_machine(self) -> Machine:
+        if self._machine is None:
+            self._machine = read_machine()
+        return self._machine
 
     def __enter__(self) -> Self:
         return self

@@ -47,6 +47,17 @@ class VcpuId:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a sample was taken: ids of the host and of its boot, each opaque and good for comparing alone."""
+
+    host: str
+    boot: str
+
+    def __str__(self) -> str:
+        return f"host {self.host[:8]}, boot {self.boot[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Something that could not be read, and why. ``None`` means "all": all vCPUs, all stats of the provider."""
 
@@ -135,6 +146,7 @@ class Sample:
 
     ``taken_ns``: CLOCK_REALTIME when the values were taken. ``monotonic_ns``: CLOCK_BOOTTIME at the same moment, for
     intervals. ``source``: name of the source. ``simulated``: true if no kernel stands behind the numbers.
+    ``origin``: host and boot, None if nobody has said.
     """
 
     taken_ns: int
@@ -145,6 +157,7 @@ class Sample:
     vcpus: Vcpus
     blocks: tuple[Block, ...]
     gaps: tuple[Gap, ...] = ()
+    origin: Origin | None = None
 
     def block(self, provider: str, scope: Scope) -> Block | None:
         """The block of one schema, or None if this sample has none."""

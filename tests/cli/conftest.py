@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvmscope.cli import main
-from kvmscope.collect import Host, VmIdentity
+from kvmscope.collect import Host
 from kvmscope.errors import SourceError, Unavailable
 from kvmscope.host.machine import Cpu, Fact, Machine, Module
 from kvmscope.host.vmm import VmmProcess
 from kvmscope.sample import NOT_KNOWN, Gap, Sample, VmId
+from kvmscope.scene import VmIdentity
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
 

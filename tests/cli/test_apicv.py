@@ -12,14 +12,13 @@ import pytest
 from kvmscope.analysis.apicv import Branch
 from kvmscope.catalog.inhibits import load_inhibits
 from kvmscope.cli.apicv import make_view, plain_lines, to_json
-from kvmscope.cli.session import Reading
-from kvmscope.collect import VmIdentity
 from kvmscope.host.apicv import host_apicv
 from kvmscope.host.machine import read_machine
 from kvmscope.host.vmm import VmmProcess
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
 from kvmscope.sample import Sample
+from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,8 +35,8 @@ def samples() -> Iterator[list[Sample]]:
         yield taken
 
 
-def reading(sample: Sample, process: VmmProcess | None = None) -> Reading:
-    return Reading(sample, tuple(VmIdentity(label, process) for label in sample.vms.label), {})
+def scene(sample: Sample, process: VmmProcess | None = None) -> Scene:
+    return Scene(sample, tuple(VmIdentity(label, process) for label in sample.vms.label), read_machine(), {})
 
 
 def vm(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -46,14 +45,14 @@ def vm(answer: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_every_branch_of_the_tree_can_be_tried_on_a_simulated_host(samples: list[Sample]) -> None:
-    answer = to_json(make_view(reading(samples[0])))
+    answer = to_json(make_view(scene(samples[0])))
     assert answer["simulated"] is True
     branches = {vm["apicv"]["branch"] for vm in answer["vms"]}
     assert branches >= {branch.value for branch in Branch} - {"off", "inhibited"}
 
 
 def test_a_screen_says_first_that_it_is_simulated(samples: list[Sample]) -> None:
-    lines = plain_lines(make_view(reading(samples[0])))
+    lines = plain_lines(make_view(scene(samples[0])))
     assert lines[0].startswith("SIMULATED")
     assert "each simulated VM pretends" in lines[1]
 
@@ -72,7 +71,7 @@ def test_a_vm_that_is_inhibited_has_reason_cause_remedy_and_evidence(samples: li
 def test_the_cause_is_the_option_of_the_vmm(samples: list[Sample]) -> None:
     argv = ("qemu-system-x86_64", "-machine", "q35", "-global", "kvm-pit.lost_tick_policy=delay")
     qemu = VmmProcess(5, "qemu", "db-2", None, "libvirt", "qemu-system-x86_64", argv, 1)
-    reason = vm(to_json(make_view(reading(samples[0], qemu))), "db-2")["apicv"]["reasons"][0]
+    reason = vm(to_json(make_view(scene(samples[0], qemu))), "db-2")["apicv"]["reasons"][0]
     assert reason["cause"] == "-global kvm-pit.lost_tick_policy=delay"
     assert "tickpolicy='discard'" in reason["remedy"]
 
@@ -126,7 +125,7 @@ def test_a_vm_that_is_not_there_is_a_usage_error(samples: list[Sample], kvmscope
 def test_a_command_line_cannot_write_to_the_terminal(samples: list[Sample]) -> None:
     argv = ("qemu-system-x86_64", "-global", "kvm-pit.lost_tick_policy=delay", "-machine", "\x1b[31mq35")
     qemu = VmmProcess(5, "qemu", "x", None, None, "qemu", argv, 1)
-    lines = plain_lines(make_view(reading(samples[0], qemu), with_what_if=True))
+    lines = plain_lines(make_view(scene(samples[0], qemu), with_what_if=True))
     assert not any("\x1b" in line for line in lines)
 
 
@@ -157,6 +156,6 @@ def test_every_reason_and_branch_stands_in_the_docs() -> None:
 
 
 def test_the_screen_of_this_host_begins_with_what_it_has(samples: list[Sample]) -> None:
-    view = make_view(reading(samples[0]))
-    assert view.machine.kvm_vendor == read_machine().kvm_vendor
-    assert host_apicv(view.machine).supported.evidence
+    view = make_view(scene(samples[0]))
+    assert view.scene.machine.kvm_vendor == read_machine().kvm_vendor
+    assert host_apicv(view.scene.machine).supported.evidence

@@ -13,12 +13,11 @@ from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
 from kvmscope.cli.doctor import Report, event_lines, lines, reports, to_json
 from kvmscope.cli.judging import Examiner
-from kvmscope.cli.session import Reading
-from kvmscope.collect import VmIdentity
 from kvmscope.host.machine import read_machine
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
 from kvmscope.sample import Sample
+from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 
 LOOK = ("--interval", "1ms", "--for", "3ms")
@@ -45,14 +44,14 @@ def grown(crafted: Any, *of_old_nic: dict[str, int]) -> list[Sample]:
     return samples
 
 
-def readings(samples: list[Sample]) -> Iterator[tuple[Reading, Window]]:
+def scenes(samples: list[Sample], machine: Any) -> Iterator[tuple[Scene, Window]]:
     for window in (Window(*pair) for pair in pairwise(samples)):
         identities = tuple(VmIdentity(label, None) for label in window.current.vms.label)
-        yield Reading(window.current, identities, {}), window
+        yield Scene(window.current, identities, machine, {}), window
 
 
 def report_of(samples: list[Sample], machine: Any) -> Report:
-    *_, report = reports(readings(samples), Examiner(machine))
+    *_, report = reports(scenes(samples, machine), Examiner())
     return report
 
 
@@ -95,7 +94,7 @@ def test_who_watches_is_told_what_begins_and_what_ends(crafted: Any, expect: Any
     samples = grown(crafted, QUIET, STORM, STORM, STORM, QUIET, STORM, STORM)
     samples.append(crafted.make_sample([], at_s=8))
     told = []
-    for report in reports(readings(samples), Examiner(crafted.machine)):
+    for report in reports(scenes(samples, crafted.machine), Examiner()):
         told += [f"--- {report.windows}", *event_lines(report, None)]
         report.forget()
     expect("doctor-watch.txt", "\n".join(told))

@@ -15,14 +15,14 @@ from kvmscope.catalog.metrics import load_metrics
 from kvmscope.catalog.stats import load_stats
 from kvmscope.cli.explain import lines
 from kvmscope.cli.explaining import Explainer, Here
-from kvmscope.cli.session import Reading
 from kvmscope.errors import Unavailable
 from kvmscope.host.machine import read_machine
+from kvmscope.scene import Scene
 
 
 def _here(crafted: Any) -> Explainer:
-    reading = Reading(crafted.after, crafted.identities, {})
-    return Explainer(crafted.machine, Here(reading, Window(crafted.before, crafted.after)))
+    scene = Scene(crafted.after, crafted.identities, crafted.machine, {})
+    return Explainer(crafted.machine, Here(scene, Window(crafted.before, crafted.after)))
 
 
 @pytest.mark.parametrize(

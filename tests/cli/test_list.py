@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 from kvmscope.cli.list import stat_lines, vm_lines
-from kvmscope.cli.session import Reading
+from kvmscope.scene import Scene
 
 
 def test_stats_are_as_expected(crafted: Any, expect: Any) -> None:
     schemas = [block.schema for block in crafted.after.blocks]
-    expect("list.txt", "\n".join(stat_lines(Reading(crafted.after, crafted.identities, {}), schemas)))
+    expect("list.txt", "\n".join(stat_lines(Scene(crafted.after, crafted.identities, crafted.machine, {}), schemas)))
 
 
 def test_vms_are_as_expected(crafted: Any, expect: Any) -> None:
-    expect("list-vms.txt", "\n".join(vm_lines(Reading(crafted.after, crafted.identities, {}))))
+    expect("list-vms.txt", "\n".join(vm_lines(Scene(crafted.after, crafted.identities, crafted.machine, {}))))
 
 
 def test_json_has_every_descriptor(kvmscope: Any, crafted: Any) -> None:

@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 
 from kvmscope.cli.read import choose, to_json, to_lines
-from kvmscope.cli.session import Reading
+from kvmscope.scene import Scene
 
 
 @pytest.fixture
-def reading(crafted: Any) -> Reading:
-    return Reading(crafted.after, crafted.identities, {})
+def scene(crafted: Any) -> Scene:
+    return Scene(crafted.after, crafted.identities, crafted.machine, {})
 
 
-def test_all_values_are_as_expected(reading: Reading, expect: Any) -> None:
-    expect("read.txt", "\n".join(to_lines(reading, choose(reading, None, (), None))))
+def test_all_values_are_as_expected(scene: Scene, expect: Any) -> None:
+    expect("read.txt", "\n".join(to_lines(scene, choose(scene, None, (), None))))
 
 
-def test_the_json_is_as_expected(reading: Reading, expect: Any) -> None:
-    wanted = choose(reading, "web-1", (), None)
-    expect("read-web-1.json", json.dumps(to_json(reading, wanted), indent=2, allow_nan=False))
+def test_the_json_is_as_expected(scene: Scene, expect: Any) -> None:
+    wanted = choose(scene, "web-1", (), None)
+    expect("read-web-1.json", json.dumps(to_json(scene, wanted), indent=2, allow_nan=False))
 
 
-def test_values_are_the_words_of_the_sample(reading: Reading) -> None:
-    vms = to_json(reading, choose(reading, None, (), None))["vms"]
+def test_values_are_the_words_of_the_sample(scene: Scene) -> None:
+    vms = to_json(scene, choose(scene, None, (), None))["vms"]
     web = vms[0]
     assert web["stats"]["mmu_unsync"] == 2**64 - 2
     assert web["vcpus"][0]["stats"]["exits"] == 41_000
@@ -35,8 +35,8 @@ def test_values_are_the_words_of_the_sample(reading: Reading) -> None:
     assert [vcpu["tid"] for vcpu in web["vcpus"]] == [4243, 4244]
 
 
-def test_what_could_not_be_read_is_absent_and_a_gap(reading: Reading) -> None:
-    answer = to_json(reading, choose(reading, "half", (), None))
+def test_what_could_not_be_read_is_absent_and_a_gap(scene: Scene) -> None:
+    answer = to_json(scene, choose(scene, "half", (), None))
     assert answer["vms"][0]["vcpus"][1] == {"id": 1, "tid": None, "stats": {}}
     assert answer["gaps"][0]["reason"] == "its stats fd is not open"
 
@@ -46,14 +46,14 @@ def test_the_same_name_of_two_providers_is_told_apart(crafted: Any) -> None:
 
     block = next(block for block in crafted.after.blocks if block.schema.provider == "disk")
     assert block.schema.scope is Scope.VM
-    reading = Reading(crafted.after, crafted.identities, {})
-    only = to_json(reading, choose(reading, "web-1", ("exits",), "disk"))
+    scene = Scene(crafted.after, crafted.identities, crafted.machine, {})
+    only = to_json(scene, choose(scene, "web-1", ("exits",), "disk"))
     assert only["vms"][0]["stats"] == {"exits": 42}
     assert only["vms"][0]["vcpus"][0]["stats"] == {}
 
 
-def test_a_vcpu_alone_and_stats_by_pattern(reading: Reading) -> None:
-    lines = to_lines(reading, choose(reading, "web-1/0", ("exits", "halt_poll_*"), None))
+def test_a_vcpu_alone_and_stats_by_pattern(scene: Scene) -> None:
+    lines = to_lines(scene, choose(scene, "web-1/0", ("exits", "halt_poll_*"), None))
     assert [line.split()[:3] for line in lines] == [
         ["web-1/0", "exits", "41000"],
         ["web-1/0", "halt_poll_success_ns", "150000000"],
@@ -61,8 +61,8 @@ def test_a_vcpu_alone_and_stats_by_pattern(reading: Reading) -> None:
     ]
 
 
-def test_a_first_word_that_is_no_vm_may_be_a_stat(reading: Reading) -> None:
-    lines = to_lines(reading, choose(reading, "exits", ("blocking",), "kvm"))
+def test_a_first_word_that_is_no_vm_may_be_a_stat(scene: Scene) -> None:
+    lines = to_lines(scene, choose(scene, "exits", ("blocking",), "kvm"))
     assert {line.split()[1] for line in lines} == {"exits", "blocking"}
     assert len({line.split()[0] for line in lines}) == 5
 

@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 
 from kvmscope.cli.select import Selection, find_subject
-from kvmscope.cli.session import Reading
-from kvmscope.collect import VmIdentity
 from kvmscope.errors import UsageError
+from kvmscope.scene import Scene, VmIdentity
 
 
 @pytest.fixture
-def reading(crafted: Any) -> Reading:
+def scene(crafted: Any) -> Scene:
     names = ("web", "a/b", "twin#1", "twin#2", "4242", "bad\x1b")
     vms = [
         crafted.vm(f"{i}-{name}", [crafted.vcpu(0), crafted.vcpu(5)], pid=[4242, 50, 60, 60, 70, 80][i])
         for i, name in enumerate(names)
     ]
-    return Reading(crafted.make_sample(vms), tuple(VmIdentity(name, None) for name in names), {})
+    return Scene(crafted.make_sample(vms), tuple(VmIdentity(name, None) for name in names), crafted.machine, {})
 
 
 @pytest.mark.parametrize(
@@ -39,8 +38,8 @@ def reading(crafted: Any) -> Reading:
         ("302D776562/0", Selection(0, 0)),
     ],
 )
-def test_a_word_means_one_subject(reading: Reading, text: str, expected: Selection) -> None:
-    assert find_subject(reading, text) == expected
+def test_a_word_means_one_subject(scene: Scene, text: str, expected: Selection) -> None:
+    assert find_subject(scene, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_a_word_means_one_subject(reading: Reading, text: str, expected: Selecti
         ("web/1", "web has no vCPU '1'; it has 0, 5"),
     ],
 )
-def test_a_word_that_fits_none_or_several_is_refused(reading: Reading, text: str, message: str) -> None:
+def test_a_word_that_fits_none_or_several_is_refused(scene: Scene, text: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
-        find_subject(reading, text)
+        find_subject(scene, text)
     assert str(raised.value).startswith(message)

@@ -11,22 +11,21 @@ import pytest
 from kvmscope.analysis.status import summarize
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.metrics import load_metrics
-from kvmscope.cli.session import Reading
 from kvmscope.cli.status import View, plain_text, to_json
 from kvmscope.cli.words import cells
-from kvmscope.collect import VmIdentity
+from kvmscope.scene import Scene, VmIdentity
 
 
 @pytest.fixture
 def view(crafted: Any) -> View:
-    reading = Reading(crafted.after, crafted.identities, {"pinned": "nothing is attached"})
+    scene = Scene(crafted.after, crafted.identities, crafted.machine, {"pinned": "nothing is attached"})
     metrics = load_metrics()
-    return View(reading, summarize(Window(crafted.before, crafted.after), metrics), metrics, crafted.machine)
+    return View(scene, summarize(Window(crafted.before, crafted.after), metrics), metrics)
 
 
 def view_of(crafted: Any, before: Any, after: Any) -> View:
-    reading = Reading(after, tuple(VmIdentity(label, None) for label in after.vms.label), {})
-    return View(reading, summarize(Window(before, after), load_metrics()), load_metrics(), crafted.machine)
+    scene = Scene(after, tuple(VmIdentity(label, None) for label in after.vms.label), crafted.machine, {})
+    return View(scene, summarize(Window(before, after), load_metrics()), load_metrics())
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])

@@ -20,10 +20,9 @@ from kvmscope.analysis.findings import Why
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
 from kvmscope.cli.judging import Examiner
-from kvmscope.cli.session import Reading
-from kvmscope.collect import VmIdentity
 from kvmscope.host.machine import Fact, Machine
 from kvmscope.sample import Sample
+from kvmscope.scene import Scene, VmIdentity
 
 WITHOUT_AVIC = {
     "healthy": {"halt": set(), "idle": set()},
@@ -66,8 +65,8 @@ class Seen:
         """After each window the findings of each VM, and what ended."""
         samples = self.samples[trouble]
         who = tuple(VmIdentity(name, None) for name in self.vms[trouble])
-        windows = ((Reading(now, who, {}), Window(before, now)) for before, now in pairwise(samples))
-        return [_told(report) for report in reports(windows, Examiner(self.machine))]
+        windows = ((Scene(now, who, self.machine, {}), Window(before, now)) for before, now in pairwise(samples))
+        return [_told(report) for report in reports(windows, Examiner())]
 
 
 def _told(report: Report) -> dict[str, Any]:

@@ -25,14 +25,13 @@ from kvmscope.analysis.findings import Finding, Why
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
 from kvmscope.cli.judging import Examiner
-from kvmscope.cli.session import Reading, read_windows
-from kvmscope.host.machine import read_machine
+from kvmscope.cli.session import read_windows
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.qemu import Qemu
 from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import EVERYWHERE, Engine, find_engine
-from kvmscope.sample import Sample
+from kvmscope.scene import Scene
 from kvmscope.schema import Scope
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
@@ -110,12 +109,12 @@ def guests(*specs: LabSpec) -> Iterator[list[Running]]:
 def looks(host: collect.Host, windows: int = WINDOWS_AT_MOST) -> Iterator[Report]:
     """What there is to say after each window."""
     samples = itertools.islice(read_windows(host, WINDOW_S), windows)
-    return reports(((Reading.of(host, window.current), window) for window in samples), Examiner(read_machine()))
+    return reports(samples, Examiner())
 
 
 def found(report: Report, pid: int) -> dict[str, Finding]:
     """The findings of one VMM, by rule."""
-    pids = report.reading.sample.vms.pid
+    pids = report.scene.sample.vms.pid
     return {finding.rule.slug: finding for finding in report.judgement.findings if int(pids[finding.vm_row]) == pid}
 
 
@@ -205,7 +204,7 @@ def require_polling(report: Report, pid: int, *, wanted: Finding | None) -> None
 
 def moved(report: Report, pid: int, stat: str) -> float:
     """By how much a vCPU stat moved in the last window, over all vCPUs of a VMM."""
-    sample = report.reading.sample
+    sample = report.scene.sample
     return float(report.window.delta("kvm", Scope.VCPU, stat)[sample.vms.pid[sample.vcpus.vm] == pid].sum())
 
 
@@ -225,18 +224,19 @@ def test_a_vm_that_may_halt_without_an_exit_is_said_to() -> None:
 def test_vcpus_that_have_not_run_for_a_minute_are_told() -> None:
     """Crafted in one thing: the samples say that the VM is a minute older than it is."""
     with guests(LabSpec(workload="bare", vcpus=2)) as (guest,), collect.open_host("bpf") as host:
-        samples = [host.read() for _ in range(3)]
-        assert "vcpu-never-ran" not in rules_of(host, samples, guest.pid)
-        assert rules_of(host, [a_minute_later(sample) for sample in samples], guest.pid) == {"vcpu-never-ran"}
+        scenes = [host.look() for _ in range(3)]
+        assert "vcpu-never-ran" not in rules_of(scenes, guest.pid)
+        assert rules_of([a_minute_later(scene) for scene in scenes], guest.pid) == {"vcpu-never-ran"}
 
 
-def a_minute_later(sample: Sample) -> Sample:
-    return replace(sample, vms=replace(sample.vms, created_ns=sample.vms.created_ns - 61_000_000_000))
+def a_minute_later(scene: Scene) -> Scene:
+    vms = scene.sample.vms
+    return replace(scene, sample=replace(scene.sample, vms=replace(vms, created_ns=vms.created_ns - 61_000_000_000)))
 
 
-def rules_of(host: collect.Host, samples: list[Sample], pid: int) -> set[str]:
-    windows = (Window(before, now) for before, now in itertools.pairwise(samples))
-    *_, last = reports(((Reading.of(host, window.current), window) for window in windows), Examiner(read_machine()))
+def rules_of(scenes: list[Scene], pid: int) -> set[str]:
+    windows = ((now, Window(before, now)) for before, now in itertools.pairwise(scenes))
+    *_, last = reports(windows, Examiner())
     return set(found(last, pid))
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_found_on_a_host_where_nothing_runs() -> None:
     """No VM of this process, and one that was made and waits."""
     with guests(LabSpec(workload="bare", vcpus=2)) as (waiting,), collect.open_host("bpf") as host:
         for report in looks(host, WINDOWS):
-            assert waiting.pid in report.reading.sample.vms.pid
+            assert waiting.pid in report.scene.sample.vms.pid
             assert found(report, waiting.pid) == found(report, os.getpid()) == {}
 
 
@@ -273,23 +273,23 @@ def test_nothing_is_found_on_healthy_guests_busy_or_idle() -> None:
     with guests(*specs) as running, collect.open_host("bpf") as host:
         for report in looks(host, WINDOWS + 1):
             for guest in running:
-                assert guest.pid in report.reading.sample.vms.pid
+                assert guest.pid in report.scene.sample.vms.pid
                 assert found(report, guest.pid).keys() <= OF_THE_MACHINE
 
 
 def test_nothing_is_found_on_vms_that_start_and_stop_meanwhile() -> None:
     specs = (LabSpec(workload="halt", period_us=4000), LabSpec(workload="fault"), LabSpec(workload="mmio"))
     with guests(LabSpec(workload="churn", vcpus=2)) as (churner,), collect.open_host("bpf") as host:
-        examiner = Examiner(read_machine())
-        previous = host.read()
+        examiner = Examiner()
+        previous = host.look()
         pids = {churner.pid}
         for spec in specs:
             # Each lives through one end of two windows, and is in uproar while it does.
             with guests(spec) as (guest,):
                 pids.add(guest.pid)
                 for _ in range(2):
-                    window = Window(previous, host.read())
-                    previous = window.current
-                    judgement = examiner.update(Reading.of(host, previous), window)
-                    by_pid = {int(previous.vms.pid[finding.vm_row]) for finding in judgement.findings}
+                    current = host.look()
+                    judgement = examiner.update(current, Window(previous, current))
+                    previous = current
+                    by_pid = {int(current.sample.vms.pid[finding.vm_row]) for finding in judgement.findings}
                     assert not by_pid & pids

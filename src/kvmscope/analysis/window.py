@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..sample import Block, I64Array, Sample, U64Array, Vcpus
+from ..scene import Scene
 from ..schema import Descriptor, Kind, Schema, Scope
 
 F64Array: TypeAlias = npt.NDArray[np.float64]
@@ -108,13 +109,16 @@ def _whole_column(block: Block, name: str) -> Column:
 
 
 class Window:
-    """What happened between two samples of one source.
+    """What happened between two samples, or the samples of two scenes, of one source on one boot of one host.
 
-    ``interval_s`` is by the samples' monotonic clocks. Raises UsageError if the samples are of two sources, or the
-    second was not taken after the first.
+    ``interval_s`` is by the samples' monotonic clocks. Raises UsageError if the samples are of two sources or origins,
+    or the second was not taken after the first.
     """
 
-    def __init__(self, previous: Sample, current: Sample) -> None:
+    def __init__(self, previous: Sample | Scene, current: Sample | Scene) -> None:
+        previous, current = _sample(previous), _sample(current)
+        if previous.origin != current.origin and previous.origin is not None and current.origin is not None:
+            raise UsageError(f"a window is of one boot of one host, not of {previous.origin} and {current.origin}")
         if (previous.source, previous.simulated) != (current.source, current.simulated):
             raise UsageError(f"a window is of one source, not of {_name(previous)} and {_name(current)}")
         if current.monotonic_ns <= previous.monotonic_ns:
@@ -314,6 +318,10 @@ def _check_counts(descriptor: Descriptor) -> None:
 
 def _count(sample: Sample, scope: Scope) -> int:
     return len(sample.vms) if scope is Scope.VM else len(sample.vcpus)
+
+
+def _sample(moment: Sample | Scene) -> Sample:
+    return moment if isinstance(moment, Sample) else moment.sample
 
 
 def _name(sample: Sample) -> str:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..scene import Scene
 from .options import json_option, parse_duration, source_option
-from .session import Reading, open_host, read_windows
+from .session import open_host, read_windows
 
 if TYPE_CHECKING:
     from ..analysis.apicv import Prediction, Reason, VcpuVerdict, Verdicts, VmVerdict, WhatIf
     from ..analysis.window import Window
     from ..collect import Host
-    from ..host.machine import Machine
     from .select import Selection
 
 
@@ -62,10 +62,9 @@ def command(
 
 @dataclass(frozen=True)
 class View:
-    """A reading and what is to be said of it."""
+    """A scene and what is to be said of it."""
 
-    reading: Reading
-    machine: Machine
+    scene: Scene
     verdicts: Verdicts
     foreseen: tuple[WhatIf, ...] | None
 
@@ -112,23 +111,18 @@ def _open_best() -> Host:
 def _views(host: Host, interval_s: float | None, with_what_if: bool) -> Iterator[View]:
     """One view, or without end one for each window of this length."""
     if interval_s is None:
-        yield make_view(Reading.of(host, host.read()), with_what_if=with_what_if)
+        yield make_view(host.look(), with_what_if=with_what_if)
         return
-    for window in read_windows(host, interval_s):
-        yield make_view(Reading.of(host, window.current), window, with_what_if=with_what_if)
+    for scene, window in read_windows(host, interval_s):
+        yield make_view(scene, window, with_what_if=with_what_if)
 
 
-def make_view(
-    reading: Reading, window: Window | None = None, *, machine: Machine | None = None, with_what_if: bool = False
-) -> View:
-    """What is to be said of a reading; of this machine, if no other is given."""
-    from ..host.machine import read_machine
-    from .judging import foresee, judge_reading
+def make_view(scene: Scene, window: Window | None = None, *, with_what_if: bool = False) -> View:
+    """What is to be said of a scene."""
+    from .judging import foresee, judge_scene
 
-    if machine is None:
-        machine = read_machine()
-    foreseen = foresee(reading, machine, window) if with_what_if else None
-    return View(reading, machine, judge_reading(reading, machine, window), foreseen)
+    foreseen = foresee(scene, window) if with_what_if else None
+    return View(scene, judge_scene(scene, window), foreseen)
 
 
 def _echo(view: View, vm: str | None, *, as_json: bool) -> None:
@@ -171,7 +165,7 @@ def _chosen(view: View, vm: str | None) -> Selection | None:
         return None
     from .select import find_subject
 
-    return find_subject(view.reading, vm)
+    return find_subject(view.scene, vm)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -183,11 +177,11 @@ def to_json(view: View, chosen: Selection | None = None) -> dict[str, Any]:
 
     vms = [vm for vm in view.verdicts.vms if chosen is None or chosen.vm == vm.row]
     return {
-        **jsonout.head(view.reading),
+        **jsonout.head(view.scene),
         "interval_s": view.verdicts.interval_s,
         "host": _host_json(view),
         "vms": [_vm_json(view, vm, chosen) for vm in vms],
-        "gaps": jsonout.gaps(view.reading.sample.gaps),
+        "gaps": jsonout.gaps(view.scene.sample.gaps),
     }
 
 
@@ -211,7 +205,7 @@ def _vm_json(view: View, vm: VmVerdict, chosen: Selection | None) -> dict[str, A
     vcpus = [vcpu for vcpu in vm.vcpus if chosen is None or chosen.vcpu in (None, vcpu.row)]
     foreseen = {} if view.foreseen is None else {"what_if": _what_if_json(view.foreseen[vm.row])}
     return {
-        **jsonout.vm(view.reading, vm.row),
+        **jsonout.vm(view.scene, vm.row),
         "apicv": {
             "state": vm.state.value,
             "branch": vm.branch.value,
@@ -232,7 +226,7 @@ def _vcpu_json(view: View, vcpu: VcpuVerdict) -> dict[str, Any]:
     from . import jsonout
 
     return {
-        **jsonout.vcpu(view.reading.sample, vcpu.row),
+        **jsonout.vcpu(view.scene.sample, vcpu.row),
         "apicv_active": vcpu.active,
         "state": vcpu.state.value,
         "branch": vcpu.branch.value,
@@ -297,20 +291,20 @@ def nodes(view: View, chosen: Selection | None = None) -> list[Node]:
     """What a person reads, top to bottom."""
     from .words import NO_VM, SIMULATED, gap_lines
 
-    found = [Node(SIMULATED, "bold reverse yellow")] if view.reading.sample.simulated else []
+    found = [Node(SIMULATED, "bold reverse yellow")] if view.scene.sample.simulated else []
     found.append(_host_node(view))
     vms = [vm for vm in view.verdicts.vms if chosen is None or chosen.vm == vm.row]
     if not vms:
-        found.append(Node(NO_VM.format(source=view.reading.sample.source)))
+        found.append(Node(NO_VM.format(source=view.scene.sample.source)))
     found += [_vm_node(view, vm, chosen) for vm in vms]
-    return found + [Node(line, "dim") for line in gap_lines(view.reading.sample.gaps)]
+    return found + [Node(line, "dim") for line in gap_lines(view.scene.sample.gaps)]
 
 
 def _host_node(view: View) -> Node:
     host = view.verdicts.host
-    if view.reading.sample.simulated:
+    if view.scene.sample.simulated:
         return Node("host: each simulated VM pretends to run on one of its own", "bold")
-    name = view.machine.hostname.value or "this host"
+    name = view.scene.machine.hostname.value or "this host"
     answers = {True: "yes", False: "no", None: "not known"}
     below = [
         Node(f"{title}: {answers[fact.value]} ({_safe(fact.evidence)})")
@@ -321,7 +315,7 @@ def _host_node(view: View) -> Node:
 
 
 def _vm_node(view: View, vm: VmVerdict, chosen: Selection | None) -> Node:
-    node = Node(f"{view.reading.name(vm.row)}: {headline(vm)}", _style(vm))
+    node = Node(f"{view.scene.title(vm.row)}: {headline(vm)}", _style(vm))
     node.below += [_reason_node(reason, is_verified=vm.is_verified) for reason in vm.reasons]
     node.below += [Node(f"not accelerated: {limit.text} ({_safe(limit.evidence.text)})") for limit in vm.limits]
     node.below += _vcpu_nodes(vm, chosen)

@@ -12,7 +12,7 @@ import click
 
 from ..errors import KvmscopeError, SourceError
 from .options import json_option
-from .session import Reading, open_host
+from .session import open_host
 
 if TYPE_CHECKING:
     from ..host.machine import Fact, Machine, Module
@@ -136,12 +136,12 @@ def _try(name: str) -> Finding:
 
     try:
         with open_host(name) as host:
-            reading = Reading.of(host, host.read())
+            scene = host.look()
     except SourceError as error:
         return Finding(name, error.reason, error.remedy)
     except KvmscopeError as error:
         return Finding(name, str(error))
-    sample = reading.sample
+    sample = scene.sample
     return Finding(name, None, "", len(sample.vms), len(sample.vcpus), tuple(gap_lines(sample.gaps)))
 
 

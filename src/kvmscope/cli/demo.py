@@ -103,7 +103,6 @@ def _open(source: str) -> Host:
 
 def _show(host: Host, vm: str) -> None:
     from . import hist
-    from .session import Reading
     from .status import echo_screen, glance
     from .words import echo_lines
 
@@ -111,7 +110,7 @@ def _show(host: Host, vm: str) -> None:
     click.echo(f"$ kvmscope status{option}")
     echo_screen(glance(host, _WINDOW_S))
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
-    echo_lines(hist.to_lines(hist.make(Reading.of(host, host.read()), vm, _HISTOGRAM, None)))
+    echo_lines(hist.to_lines(hist.make(host.look(), vm, _HISTOGRAM, None)))
 
 
 def _say(line: str) -> None:

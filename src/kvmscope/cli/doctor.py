@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..scene import Scene
 from .options import json_option, parse_duration, source_option
-from .session import Reading, open_host, read_windows
+from .session import open_host, read_windows
 
 if TYPE_CHECKING:
     from ..analysis.apicv import Verdicts
@@ -145,7 +146,7 @@ class Report:
     """
 
     examiner: Examiner
-    reading: Reading
+    scene: Scene
     window: Window
     judgement: Judgement
     windows: int = 0
@@ -160,7 +161,7 @@ class Report:
     @property
     def verdicts(self) -> Verdicts | None:
         """The verdict on interrupt acceleration, if some finding has a use for it."""
-        return self.examiner.verdicts(self.reading, self.window, self.judgement)
+        return self.examiner.verdicts(self.scene, self.window, self.judgement)
 
     def name(self, vm: VmId) -> str:
         """What to print for a VM."""
@@ -186,41 +187,39 @@ class Report:
         found = self.findings(chosen) + [ended.finding for ended in self.endings(chosen)]
         return any(finding.rule.severity.rank >= _LEVELS.index(level) for finding in found)
 
-    def add(self, reading: Reading, window: Window, judgement: Judgement) -> None:
-        """One more window, which ends with the sample of ``reading``."""
+    def add(self, scene: Scene, window: Window, judgement: Judgement) -> None:
+        """One more window, which ends with the sample of ``scene``."""
         known = {finding.key for finding in self.judgement.findings} if self.windows else set()
         self.begun = tuple(finding for finding in judgement.findings if finding.key not in known)
-        self.reading, self.window, self.judgement = reading, window, judgement
+        self.scene, self.window, self.judgement = scene, window, judgement
         self.windows += 1
         self.ended += judgement.ended
-        vms = reading.sample.vms
-        self.names.update((vms.vm_id(row), identity.name) for row, identity in enumerate(reading.identities))
+        vms = scene.sample.vms
+        self.names.update((vms.vm_id(row), identity.name) for row, identity in enumerate(scene.identities))
 
     def forget(self) -> None:
         """Drop what is past, for a report that is to go on without end. A VM may yet end under its name."""
         self.ended.clear()
-        vms = self.reading.sample.vms
+        vms = self.scene.sample.vms
         self.names = {vm: self.names[vm] for vm in map(vms.vm_id, range(len(vms)))}
 
 
-def reports(readings: Iterable[tuple[Reading, Window]], examiner: Examiner) -> Iterator[Report]:
-    """One report, longer after each window; each window ends with the sample of the reading beside it."""
+def reports(scenes: Iterable[tuple[Scene, Window]], examiner: Examiner) -> Iterator[Report]:
+    """One report, longer after each window; each window ends with the sample of the scene beside it."""
     report: Report | None = None
-    for reading, window in readings:
-        judgement = examiner.update(reading, window)
+    for scene, window in scenes:
+        judgement = examiner.update(scene, window)
         if report is None:
-            report = Report(examiner, reading, window, judgement)
-        report.add(reading, window, judgement)
+            report = Report(examiner, scene, window, judgement)
+        report.add(scene, window, judgement)
         yield report
 
 
 def _reports(host: Host, interval_s: float, count: int | None = None) -> Iterator[Report]:
     """Of this host, for so many windows or without end."""
-    from ..host.machine import read_machine
     from .judging import Examiner
 
-    windows = itertools.islice(read_windows(host, interval_s), count)
-    return reports(((Reading.of(host, window.current), window) for window in windows), Examiner(read_machine()))
+    return reports(itertools.islice(read_windows(host, interval_s), count), Examiner())
 
 
 def _chosen(report: Report, vm: str | None) -> Chosen | None:
@@ -228,7 +227,7 @@ def _chosen(report: Report, vm: str | None) -> Chosen | None:
         return None
     from .select import find_subject
 
-    found, sample = find_subject(report.reading, vm), report.reading.sample
+    found, sample = find_subject(report.scene, vm), report.scene.sample
     return Chosen(sample.vms.vm_id(found.vm), None if found.vcpu is None else int(sample.vcpus.id[found.vcpu]))
 
 
@@ -286,14 +285,14 @@ def to_json(report: Report, chosen: Chosen | None = None) -> dict[str, Any]:
 
     verdicts = report.verdicts
     return {
-        **jsonout.head(report.reading),
+        **jsonout.head(report.scene),
         "interval_s": report.window.interval_s,
         "windows": report.windows,
         "rules": len(report.rules),
         "findings": [finding_json(f, report.names.get(f.vm), verdicts) for f in report.findings(chosen)],
         "ended": [ended_json(e, report.names.get(e.finding.vm)) for e in report.endings(chosen)],
         "not_judged": [not_judged_json(missing) for missing in report.not_judged(chosen)],
-        "gaps": jsonout.gaps(report.reading.sample.gaps),
+        "gaps": jsonout.gaps(report.scene.sample.gaps),
     }
 
 
@@ -326,8 +325,8 @@ def lines(report: Report, chosen: Chosen | None = None) -> Iterator[str]:
     from .words import NO_VM, counted, gap_lines
 
     yield from _head_lines(report)
-    if not len(report.reading.sample.vms) and not report.ended:
-        yield NO_VM.format(source=report.reading.sample.source)
+    if not len(report.scene.sample.vms) and not report.ended:
+        yield NO_VM.format(source=report.scene.sample.source)
         return
     findings, endings = report.findings(chosen), report.endings(chosen)
     verdicts = report.verdicts
@@ -339,7 +338,7 @@ def lines(report: Report, chosen: Chosen | None = None) -> Iterator[str]:
     yield f"{found}, by {counted(len(report.rules), 'rule')}; `kvmscope doctor --explain RULE` tells more of one"
     yield from _ending_lines(report, endings)
     yield from not_judged_lines(report.not_judged(chosen), report.name, rules=len(report.rules))
-    yield from gap_lines(report.reading.sample.gaps)
+    yield from gap_lines(report.scene.sample.gaps)
 
 
 def _head_lines(report: Report) -> Iterator[str]:
@@ -347,10 +346,10 @@ def _head_lines(report: Report) -> Iterator[str]:
     from ..units import format_seconds
     from .words import SIMULATED, counted
 
-    sample = report.reading.sample
+    sample = report.scene.sample
     if sample.simulated:
         yield SIMULATED
-    machine = report.examiner.machine
+    machine = report.scene.machine
     yield " · ".join(
         (
             printable(machine.hostname.value or "this host"),

@@ -41,7 +41,7 @@ def command(*, name: str, interval: float, no_values: bool, source: str, as_json
     if as_json:
         from .jsonout import FORMAT, dump, head
 
-        about = {"format": FORMAT} if explainer.here is None else head(explainer.here.reading)
+        about = {"format": FORMAT} if explainer.here is None else head(explainer.here.scene)
         click.echo(dump({**about, "why_not": explainer.why_not or None, "found": found}))
         return
     from .words import echo_lines
@@ -52,15 +52,14 @@ def command(*, name: str, interval: float, no_values: bool, source: str, as_json
 def _read(source: str, interval_s: float | None) -> Explainer:
     """With a window of this host; without one if none is wanted or it cannot be read."""
     from ..host.machine import read_machine
-    from .session import Reading, open_host, read_windows
+    from .session import open_host, read_windows
 
     machine = read_machine()
     if interval_s is None:
         return Explainer(machine, None, "not asked for")
     try:
         with open_host(source) as host:
-            window = next(read_windows(host, interval_s))
-            return Explainer(machine, Here(Reading.of(host, window.current), window))
+            return Explainer(machine, Here(*next(read_windows(host, interval_s))))
     except SourceError as error:
         if source != "auto":
             raise

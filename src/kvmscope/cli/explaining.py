@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..catalog.metrics import Metric
     from ..catalog.stats import StatEntry
     from ..host.machine import Machine
+    from ..scene import Scene
     from ..schema import Descriptor, Scope
-    from .session import Reading
 
 VMS_SHOWN = 5
 _QUANTILES = (0.5, 0.99)
@@ -43,7 +43,7 @@ TIER_MEANS = {
 class Here:
     """What was read of this host: a window, and who its VMs are."""
 
-    reading: Reading
+    scene: Scene
     window: Window
 
     @cached_property
@@ -240,7 +240,7 @@ class Explainer:
             if rows:
                 is_told_of_all = verdict is Verdict.CANNOT_TELL and len(rows) == len(truths)
                 named = [] if is_told_of_all else rows
-                return truths[rows[0]], [self.here.reading.name(row) for row in named]
+                return truths[rows[0]], [self.here.scene.title(row) for row in named]
         return next(iter(truths), of_host), []
 
     # --- values -------------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class Explainer:
         of_vms = {key: evaluator.of(formula, Scope.VM).tolist() for key, formula in formulas.items()}
         largest = -np.array(of_vms[list(formulas)[-1]])  # NaN is sorted to the end
         vms = [
-            {"vm": self.here.reading.name(row), **{key: _known(values[row]) for key, values in of_vms.items()}}
+            {"vm": self.here.scene.title(row), **{key: _known(values[row]) for key, values in of_vms.items()}}
             for row in np.argsort(largest, kind="stable").tolist()
         ]
         return {"interval_s": self.here.window.interval_s, "host": of_host, "vms": vms}
@@ -291,11 +291,11 @@ class Explainer:
 def _vms(here: Here) -> Iterator[VmFacts]:
     """What there is to judge each VM by."""
     from ..analysis.caveats import VmFacts
-    from ..host.config import read_config
+    from ..host.config import config_of
 
-    for row, identity in enumerate(here.reading.identities):
+    for row, identity in enumerate(here.scene.identities):
         argv = tuple(identity.process.argv) if identity.process else None
-        yield VmFacts(here.window.current, row, read_config(identity.process), argv)
+        yield VmFacts(here.window.current, row, config_of(identity.process, identity.domain_xml), argv)
 
 
 def _formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:

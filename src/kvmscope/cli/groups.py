@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..analysis.events import Event
     from ..analysis.window import Window
     from ..sample import Sample
+    from ..scene import Scene
     from ..schema import Scope
     from ..sources.bpf.offers import Offer
-    from .session import Reading
 
 EVENTS_SHOWN = 20
 
@@ -55,20 +55,20 @@ def command() -> None:
 @json_option
 def list_command(*, source: str, as_json: bool) -> None:
     """Show what statistics there are, by who owns them, and what they cost: always on, or off until asked for."""
-    from .session import Reading, open_host
+    from .session import open_host
 
     with open_host(source) as host:
-        reading = Reading.of(host, host.read())
-    rows = list(_rows(reading.sample))
+        scene = host.look()
+    rows = list(_rows(scene.sample))
     if as_json:
         from . import jsonout
 
         groups = [row.to_json() for row in rows]
-        click.echo(jsonout.dump({**jsonout.head(reading), "groups": groups}))
+        click.echo(jsonout.dump({**jsonout.head(scene), "groups": groups}))
         return
     from .words import echo_lines
 
-    echo_lines(list_lines(reading.sample, rows))
+    echo_lines(list_lines(scene.sample, rows))
 
 
 @dataclass(frozen=True)
@@ -219,27 +219,25 @@ def _reason(row: Row) -> str:
 @json_option
 def try_command(*, names: tuple[str, ...], look_s: float, vm: str | None, show_all: bool, as_json: bool) -> None:
     """Count a group's events for a while, show the costliest first, and leave nothing behind."""
-    from .session import Reading
-
     _check_names(names)
     trial = _count(names, look_s)
-    reading = Reading.of(trial.host, trial.window.current)
-    chosen = _chosen(reading, vm)
+    scene = trial.scene
+    chosen = _chosen(scene, vm)
     found = {name: _events(trial.window, name, chosen) for name in names}
     if as_json:
         from . import jsonout
 
         body = {
-            **jsonout.head(reading),
+            **jsonout.head(scene),
             "interval_s": trial.window.interval_s,
-            "groups": [_group_json(reading, name, found[name], trial) for name in names],
+            "groups": [_group_json(scene, name, found[name], trial) for name in names],
             "gaps": jsonout.gaps(trial.window.current.gaps),
         }
         click.echo(jsonout.dump(body))
         return
     from .words import echo_lines
 
-    echo_lines(_try_lines(reading, trial, found, limit=None if show_all else EVENTS_SHOWN))
+    echo_lines(_try_lines(scene, trial, found, limit=None if show_all else EVENTS_SHOWN))
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ class Ran:
 class Trial:
     """A window in which groups counted."""
 
-    host: Any
+    scene: Scene
     window: Window
     ran: dict[str, Ran]
 
@@ -276,12 +274,12 @@ def _count(names: Sequence[str], look_s: float) -> Trial:
     with Host(source, {}) as host, libbpf.run_statistics():
         loaded = [group for group in source.groups if isinstance(group, LoadedGroup)]
         before = {group.name: group.ran() for group in loaded}
-        previous = host.read()
+        previous = host.look()
         time.sleep(look_s)
-        current = host.read()
+        current = host.look()
         after = {group.name: group.ran() for group in loaded}
         ran = {name: Ran(after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in after}
-        return Trial(host, Window(previous, current), ran)
+        return Trial(current, Window(previous, current), ran)
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -295,10 +293,10 @@ def _check_names(names: Sequence[str]) -> None:
             raise UsageError(f"there is no group {name!r}; there are {', '.join(load_groups())}", nearest=nearest)
 
 
-def _chosen(reading: Reading, text: str | None) -> Any:
+def _chosen(scene: Scene, text: str | None) -> Any:
     from .select import find_subject
 
-    return None if text is None else find_subject(reading, text)
+    return None if text is None else find_subject(scene, text)
 
 
 def _events(window: Window, provider: str, chosen: Any) -> list[tuple[Scope, Event]]:
@@ -318,12 +316,12 @@ def _events(window: Window, provider: str, chosen: Any) -> list[tuple[Scope, Eve
     return found
 
 
-def _try_lines(reading: Reading, trial: Trial, found: dict[str, list[Any]], *, limit: int | None) -> Iterator[str]:
+def _try_lines(scene: Scene, trial: Trial, found: dict[str, list[Any]], *, limit: int | None) -> Iterator[str]:
     from ..catalog.groups import load_groups
     from ..units import format_count, format_seconds
     from .words import counted, gap_lines
 
-    sample = reading.sample
+    sample = scene.sample
     yield (
         f"{counted(len(sample.vms), 'VM')}, {counted(len(sample.vcpus), 'vCPU')} · "
         f"{format_seconds(trial.window.interval_s)} by {sample.source}"
@@ -340,7 +338,7 @@ def _try_lines(reading: Reading, trial: Trial, found: dict[str, list[Any]], *, l
         if not events:
             yield f"  {_why_nothing(sample, name)}"
             continue
-        yield from (f"  {line}" for line in _table(reading, events[:limit]))
+        yield from (f"  {line}" for line in _table(scene, events[:limit]))
         if limit is not None and len(events) > limit:
             yield f"  … and {len(events) - limit} more; --all shows them"
     yield from gap_lines(sample.gaps)
@@ -356,7 +354,7 @@ def _why_nothing(sample: Sample, name: str) -> str:
     return f"not known: {reason}"
 
 
-def _table(reading: Reading, events: Sequence[tuple[Scope, Event]]) -> list[str]:
+def _table(scene: Scene, events: Sequence[tuple[Scope, Event]]) -> list[str]:
     from ..units import format_count, format_seconds
     from .words import columns
 
@@ -364,7 +362,7 @@ def _table(reading: Reading, events: Sequence[tuple[Scope, Event]]) -> list[str]
     for scope, event in events:
         rows.append(
             (
-                _subject(reading, scope, event.row),
+                _subject(scene, scope, event.row),
                 event.kind.count,
                 format_count(event.per_s),
                 format_seconds(event.s_per_s),
@@ -376,32 +374,32 @@ def _table(reading: Reading, events: Sequence[tuple[Scope, Event]]) -> list[str]
     return columns(rows, right=(2, 3, 4, 5, 6))
 
 
-def _subject(reading: Reading, scope: Scope, row: int) -> str:
+def _subject(scene: Scene, scope: Scope, row: int) -> str:
     from ..schema import Scope
 
     if scope is Scope.VM:
-        return reading.name(row, max_length=32)
-    vcpus = reading.sample.vcpus
-    return f"{reading.name(int(vcpus.vm[row]), max_length=32)}/{int(vcpus.id[row])}"
+        return scene.title(row, max_length=32)
+    vcpus = scene.sample.vcpus
+    return f"{scene.title(int(vcpus.vm[row]), max_length=32)}/{int(vcpus.id[row])}"
 
 
-def _group_json(reading: Reading, name: str, events: Sequence[Any], trial: Trial) -> dict[str, Any]:
+def _group_json(scene: Scene, name: str, events: Sequence[Any], trial: Trial) -> dict[str, Any]:
     ran = trial.ran.get(name)
     return {
         "name": name,
         "runs": ran.events if ran else None,
         "ns_per_run": ran.ns_per_event if ran else None,
-        "events": [_event_json(reading, scope, event) for scope, event in events],
+        "events": [_event_json(scene, scope, event) for scope, event in events],
     }
 
 
-def _event_json(reading: Reading, scope: Scope, event: Event) -> dict[str, Any]:
+def _event_json(scene: Scene, scope: Scope, event: Event) -> dict[str, Any]:
     from ..schema import Scope
 
-    vcpus = reading.sample.vcpus
+    vcpus = scene.sample.vcpus
     vm = event.row if scope is Scope.VM else int(vcpus.vm[event.row])
     return {
-        "vm": str(reading.sample.vms.vm_id(vm)),
+        "vm": str(scene.sample.vms.vm_id(vm)),
         "vcpu": None if scope is Scope.VM else int(vcpus.id[event.row]),
         "event": event.kind.count,
         "per_s": event.per_s,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..scene import Scene
 from .options import json_option, parse_duration, source_option
-from .session import Reading, open_host, read_windows
+from .session import open_host, read_windows
 
 if TYPE_CHECKING:
     from ..analysis.histogram import Quantile
@@ -58,14 +59,14 @@ def command(*, vm: str, stat: str, interval: float | None, provider: str | None,
     from .words import echo_lines, echo_notes, gap_lines
 
     echo_lines(to_lines(shown))
-    echo_notes(gap_lines(shown.reading.sample.gaps))
+    echo_notes(gap_lines(shown.scene.sample.gaps))
 
 
 @dataclass(frozen=True)
 class Shown:
     """A histogram of one subject. ``counts`` is None if it is not known; ``missing`` vCPUs are not in it."""
 
-    reading: Reading
+    scene: Scene
     subject: Selection
     provider: str
     stat: Descriptor
@@ -74,20 +75,20 @@ class Shown:
     interval_s: float | None
 
 
-def make(reading: Reading, vm: str, name: str, provider: str | None, *, window: Window | None = None) -> Shown:
+def make(scene: Scene, vm: str, name: str, provider: str | None, *, window: Window | None = None) -> Shown:
     """What ``vm`` and ``name`` mean in this sample. Raises UsageError."""
     from .select import find_subject
 
-    subject = find_subject(reading, vm)
-    provider, scope, stat = _find_histogram(reading.sample, name, provider, is_vcpu=subject.vcpu is not None)
-    values = _values(reading.sample, window, provider, scope, stat)
+    subject = find_subject(scene, vm)
+    provider, scope, stat = _find_histogram(scene.sample, name, provider, is_vcpu=subject.vcpu is not None)
+    values = _values(scene.sample, window, provider, scope, stat)
     if values.ndim != 2:  # nobody's could be read
         values = values[:, None].repeat(stat.size, axis=1)
-    rows = [subject.vm] if scope.value == "vm" else _vcpu_rows(reading.sample, subject)
+    rows = [subject.vm] if scope.value == "vm" else _vcpu_rows(scene.sample, subject)
     known = [row for row in rows if not math.isnan(values[row].sum())]
     counts = tuple(int(count) for count in values[known].sum(axis=0)) if known else None
     interval_s = None if window is None else window.interval_s
-    return Shown(reading, subject, provider, stat, counts, len(rows) - len(known), interval_s)
+    return Shown(scene, subject, provider, stat, counts, len(rows) - len(known), interval_s)
 
 
 def to_json(shown: Shown) -> dict[str, Any]:
@@ -95,13 +96,13 @@ def to_json(shown: Shown) -> dict[str, Any]:
     from ..analysis.histogram import edges
     from . import jsonout
 
-    sample = shown.reading.sample
+    sample = shown.scene.sample
     bounds = [float(edge) for edge in edges(shown.stat)]
     counts: Sequence[int | None] = shown.counts or [None] * shown.stat.size
     return {
-        **jsonout.head(shown.reading),
+        **jsonout.head(shown.scene),
         "interval_s": shown.interval_s,
-        "vm": jsonout.vm(shown.reading, shown.subject.vm),
+        "vm": jsonout.vm(shown.scene, shown.subject.vm),
         "vcpu": None if shown.subject.vcpu is None else jsonout.vcpu(sample, shown.subject.vcpu),
         "provider": shown.provider,
         "stat": jsonout.descriptor(shown.stat),
@@ -123,7 +124,7 @@ def to_lines(shown: Shown) -> list[str]:
     """Title, a line for each bucket between the first and the last that are not empty, and the quantiles."""
     from .words import SIMULATED, counted
 
-    lines = [SIMULATED] if shown.reading.sample.simulated else []
+    lines = [SIMULATED] if shown.scene.sample.simulated else []
     lines += [_title(shown), ""]
     if shown.counts is None:
         return [*lines, "not known: it could not be read, or its vCPUs came in this window"]
@@ -140,10 +141,10 @@ def to_lines(shown: Shown) -> list[str]:
 
 def _read(host: Host, vm: str, stat: str, provider: str | None, interval_s: float | None) -> Shown:
     if interval_s is None:
-        return make(Reading.of(host, host.read()), vm, stat, provider)
-    make(Reading.of(host, host.read()), vm, stat, provider)  # a wrong word is told before the wait
-    window = next(read_windows(host, interval_s))
-    return make(Reading.of(host, window.current), vm, stat, provider, window=window)
+        return make(host.look(), vm, stat, provider)
+    make(host.look(), vm, stat, provider)  # a wrong word is told before the wait
+    scene, window = next(read_windows(host, interval_s))
+    return make(scene, vm, stat, provider, window=window)
 
 
 def _find_histogram(sample: Sample, name: str, provider: str | None, *, is_vcpu: bool) -> tuple[str, Scope, Descriptor]:
@@ -200,8 +201,8 @@ def _title(shown: Shown) -> str:
     from ..units import format_seconds
     from .words import kind_text
 
-    sample = shown.reading.sample
-    subject = shown.reading.name(shown.subject.vm)
+    sample = shown.scene.sample
+    subject = shown.scene.title(shown.subject.vm)
     if shown.subject.vcpu is not None:
         subject += f"/{sample.vcpus.id[shown.subject.vcpu]}"
     when = "since creation" if shown.interval_s is None else f"added in {format_seconds(shown.interval_s)}"

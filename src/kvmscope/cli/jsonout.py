@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..sample import Gap, Sample
+from ..scene import Scene
 from ..schema import Descriptor, Kind, Unit
-from .session import Reading
 
 FORMAT = "kvmscope/1"
 
@@ -29,14 +29,14 @@ def dump(value: Any, *, one_line: bool = False) -> str:
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
-def head(reading: Reading) -> dict[str, Any]:
+def head(scene: Scene) -> dict[str, Any]:
     """What every answer about a sample begins with."""
-    sample = reading.sample
+    sample = scene.sample
     return {
         "format": FORMAT,
         "time": rfc3339(sample.taken_ns),
         "simulated": sample.simulated,
-        "source": {"name": sample.source, "why_not": reading.why_not},
+        "source": {"name": sample.source, "why_not": scene.why_not},
     }
 
 
@@ -46,15 +46,15 @@ def rfc3339(ns: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def vm(reading: Reading, row: int) -> dict[str, Any]:
+def vm(scene: Scene, row: int) -> dict[str, Any]:
     """Who a VM is."""
-    identity = reading.identities[row]
-    created_ns = int(reading.sample.vms.created_ns[row])
+    identity = scene.identities[row]
+    created_ns = int(scene.sample.vms.created_ns[row])
     return {
-        "id": str(reading.sample.vms.vm_id(row)),
+        "id": str(scene.sample.vms.vm_id(row)),
         "name": identity.name,
-        "pid": reading.pid(row),
-        "vmm": reading.vmm(row),
+        "pid": scene.pid(row),
+        "vmm": scene.vmm(row),
         "uuid": identity.process.uuid if identity.process else None,
         "managed_by": identity.process.managed_by if identity.process else None,
         "created": rfc3339(created_ns) if created_ns >= 0 else None,

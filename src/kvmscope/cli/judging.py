@@ -18,50 +18,42 @@ if TYPE_CHECKING:
     from ..catalog.findings import Rule
     from ..catalog.formula import Formula
     from ..catalog.metrics import Metric
-    from ..host.apicv import HostApicv
     from ..host.config import InterruptConfig
-    from ..host.machine import Machine
-    from ..sample import Sample
-    from .session import Reading
+    from ..scene import Scene
 
 
-def judge_reading(reading: Reading, machine: Machine, window: Window | None = None) -> Verdicts:
-    """Every VM of the reading, judged by its state, this machine and the VMMs' command lines."""
+def judge_scene(scene: Scene, window: Window | None = None) -> Verdicts:
+    """Every VM of the scene, judged by its state, this machine and the VMMs' command lines."""
     from ..analysis.apicv import judge
-
-    return judge(reading.sample, _host(machine), _configs(reading), window)
-
-
-def foresee(reading: Reading, machine: Machine, window: Window | None = None) -> tuple[WhatIf, ...]:
-    """Every VM of the reading, as it would be with APICv or AVIC switched on."""
-    from ..analysis.apicv import what_if
-
-    return what_if(reading.sample, _host(machine), _configs(reading), window)
-
-
-def _host(machine: Machine) -> HostApicv:
     from ..host.apicv import host_apicv
 
-    return host_apicv(machine)
+    return judge(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
-def _configs(reading: Reading) -> list[InterruptConfig]:
-    from ..host.config import read_config
+def foresee(scene: Scene, window: Window | None = None) -> tuple[WhatIf, ...]:
+    """Every VM of the scene, as it would be with APICv or AVIC switched on."""
+    from ..analysis.apicv import what_if
+    from ..host.apicv import host_apicv
 
-    return [read_config(identity.process) for identity in reading.identities]
+    return what_if(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
-def _halting(reading: Reading) -> list[bool | None]:
+def _configs(scene: Scene) -> list[InterruptConfig]:
+    from ..host.config import config_of
+
+    return [config_of(identity.process, identity.domain_xml) for identity in scene.identities]
+
+
+def _halting(scene: Scene) -> list[bool | None]:
     from ..host.config.halting import hlt_exits_disabled
 
-    return [hlt_exits_disabled(identity.process) for identity in reading.identities]
+    return [hlt_exits_disabled(identity.process) for identity in scene.identities]
 
 
 class Examiner:
     """Judges windows that follow one another by the rules of the catalogue."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+    def __init__(self) -> None:
         self._watcher: Watcher | None = None
 
     @cached_property
@@ -77,13 +69,14 @@ class Examiner:
 
         return {metric.name: metric for metric in load_metrics()}
 
-    def evaluator(self, reading: Reading, window: Window) -> Evaluator:
+    def evaluator(self, scene: Scene, window: Window) -> Evaluator:
         """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
         from ..analysis.formula import Evaluator
         from ..analysis.observations import observe
+        from ..host.apicv import host_apicv
 
-        halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(reading)
-        facts = observe(window, _host(self.machine), hlt_exits_disabled=halting)
+        halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
+        facts = observe(window, host_apicv(scene.machine), hlt_exits_disabled=halting)
         return Evaluator(window, self._formulas, facts=facts)
 
     @cached_property
@@ -92,31 +85,31 @@ class Examiner:
 
         return formulas(self.metrics.values())
 
-    def update(self, reading: Reading, window: Window, evaluator: Evaluator | None = None) -> Judgement:
-        """What is to be said after a window that ends with the sample of ``reading``.
+    def update(self, scene: Scene, window: Window, evaluator: Evaluator | None = None) -> Judgement:
+        """What is to be said after a window that ends with the sample of ``scene``.
 
-        ``evaluator``: that of this reading and window, if there is one already.
+        ``evaluator``: that of this scene and window, if there is one already.
         """
         from ..analysis.findings import Watcher
 
         if self._watcher is None:
-            self._watcher = Watcher(self.rules, self._formulas, silent=self._silent(reading.sample))
-        return self._watcher.update(evaluator or self.evaluator(reading, window))
+            self._watcher = Watcher(self.rules, self._formulas, silent=self._silent(scene))
+        return self._watcher.update(evaluator or self.evaluator(scene, window))
 
-    def verdicts(self, reading: Reading, window: Window | None, judgement: Judgement) -> Verdicts | None:
+    def verdicts(self, scene: Scene, window: Window | None, judgement: Judgement) -> Verdicts | None:
         """The verdict on interrupt acceleration, if some finding has a use for it."""
         if not any(finding.rule.adds_verdict for finding in judgement.findings):
             return None
-        return judge_reading(reading, self.machine, window)
+        return judge_scene(scene, window)
 
-    def _silent(self, sample: Sample) -> dict[str, str]:
+    def _silent(self, scene: Scene) -> dict[str, str]:
         """Why some rules are not judged on this host. Simulated VMs say nothing of it."""
         from ..analysis.caveats import Verdict, facts_of, judge_all
         from ..catalog.caveats import load_caveats
 
-        if sample.simulated:
+        if scene.sample.simulated:
             return {}
-        caveats, facts = load_caveats(), facts_of(self.machine, sample)
+        caveats, facts = load_caveats(), facts_of(scene.machine, scene.sample)
         why: dict[str, str] = {}
         for rule in self.rules:
             for slug, truth in judge_all(caveats, rule.silent_if, facts).items():

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..scene import Scene
 from .options import json_option, source_option
-from .session import Reading, open_host
+from .session import open_host
 
 if TYPE_CHECKING:
     from ..catalog.stats import StatEntry
@@ -25,26 +26,26 @@ def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
 
     with open_host(source) as host:
         # A source that opens files one by one knows their schemas only once it has read.
-        reading = Reading.of(host, host.read())
+        scene = host.look()
         schemas = host.schemas
     if as_json:
         from .jsonout import dump
 
-        click.echo(dump(vms_json(reading) if wants_vms else stats_json(reading, schemas)))
+        click.echo(dump(vms_json(scene) if wants_vms else stats_json(scene, schemas)))
         return
     if wants_vms:
-        echo_lines(vm_lines(reading))
-        echo_notes(gap_lines(reading.sample.gaps))
+        echo_lines(vm_lines(scene))
+        echo_notes(gap_lines(scene.sample.gaps))
     else:
-        echo_lines(stat_lines(reading, schemas))
+        echo_lines(stat_lines(scene, schemas))
 
 
-def stats_json(reading: Reading, schemas: Iterable[Schema]) -> dict[str, Any]:
+def stats_json(scene: Scene, schemas: Iterable[Schema]) -> dict[str, Any]:
     """Every stat with its descriptor, and what the catalogue says of it."""
     from . import jsonout
 
     return {
-        **jsonout.head(reading),
+        **jsonout.head(scene),
         "stats": [
             {
                 "provider": schema.provider,
@@ -60,16 +61,16 @@ def stats_json(reading: Reading, schemas: Iterable[Schema]) -> dict[str, Any]:
     }
 
 
-def vms_json(reading: Reading) -> dict[str, Any]:
+def vms_json(scene: Scene) -> dict[str, Any]:
     """Every VM and the ids of its vCPUs."""
     from . import jsonout
 
-    sample = reading.sample
+    sample = scene.sample
     return {
-        **jsonout.head(reading),
+        **jsonout.head(scene),
         "vms": [
             {
-                **jsonout.vm(reading, row),
+                **jsonout.vm(scene, row),
                 "vcpus": [jsonout.vcpu(sample, vcpu) for vcpu in range(rows.start, rows.stop)],
             }
             for row, rows in enumerate(sample.vcpus_of_vm)
@@ -78,7 +79,7 @@ def vms_json(reading: Reading) -> dict[str, Any]:
     }
 
 
-def stat_lines(reading: Reading, schemas: Iterable[Schema]) -> list[str]:
+def stat_lines(scene: Scene, schemas: Iterable[Schema]) -> list[str]:
     """A line a stat, in the order in which the providers tell them."""
     from .words import SIMULATED, columns, kind_text, unit_text
 
@@ -97,7 +98,7 @@ def stat_lines(reading: Reading, schemas: Iterable[Schema]) -> list[str]:
     ]
     if not stats:
         return ["no stat is described here while nothing publishes any"]
-    heading = [SIMULATED] if reading.sample.simulated else []
+    heading = [SIMULATED] if scene.sample.simulated else []
     return heading + columns([("PROVIDER", "SCOPE", "STAT", "KIND", "UNIT", "TIER"), *dict.fromkeys(stats)])
 
 
@@ -108,24 +109,24 @@ def _entry(schema: Schema, name: str) -> StatEntry | None:
     return load_stats().find(schema.provider, schema.scope, name)
 
 
-def vm_lines(reading: Reading) -> list[str]:
+def vm_lines(scene: Scene) -> list[str]:
     """A line a VM, in order of creation."""
     from ..host.text import printable
     from ..units import NOT_KNOWN_SIGN
     from .jsonout import rfc3339
     from .words import NO_VM, SIMULATED, columns
 
-    sample = reading.sample
+    sample = scene.sample
     if not len(sample.vms):
         return [NO_VM.format(source=sample.source)]
     rows = []
     for row, vcpus in enumerate(sample.vcpus_of_vm):
         created_ns = int(sample.vms.created_ns[row])
         created = rfc3339(created_ns)[:19] + "Z" if created_ns >= 0 else NOT_KNOWN_SIGN
-        vmm = printable(reading.vmm(row) or NOT_KNOWN_SIGN, max_length=20)
-        pid = reading.pid(row)
+        vmm = printable(scene.vmm(row) or NOT_KNOWN_SIGN, max_length=20)
+        pid = scene.pid(row)
         pid_text = NOT_KNOWN_SIGN if pid is None else str(pid)
         count = str(vcpus.stop - vcpus.start)
-        rows.append((reading.name(row), str(sample.vms.vm_id(row)), vmm, pid_text, count, created))
+        rows.append((scene.title(row), str(sample.vms.vm_id(row)), vmm, pid_text, count, created))
     heading = [SIMULATED] if sample.simulated else []
     return heading + columns([("VM", "ID", "VMM", "PID", "vCPUs", "CREATED"), *rows], right=(3, 4))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from ..scene import Scene
 from .options import json_option, source_option
-from .session import Reading, open_host
+from .session import open_host
 
 if TYPE_CHECKING:
     from ..sample import Block
@@ -37,14 +38,14 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
     kvmscope read exits
     """
     with open_host(source) as host:
-        reading = Reading.of(host, host.read())
-    wanted = choose(reading, vm, stats, provider)
+        scene = host.look()
+    wanted = choose(scene, vm, stats, provider)
     if as_json:
         from .jsonout import dump
 
-        click.echo(dump(to_json(reading, wanted)))
+        click.echo(dump(to_json(scene, wanted)))
         return
-    _echo(reading, wanted)
+    _echo(scene, wanted)
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,28 @@ class Wanted:
         return self.subject is None or self.subject.vcpu is None
 
 
-def choose(reading: Reading, vm: str | None, stats: Sequence[str], provider: str | None) -> Wanted:
+def choose(scene: Scene, vm: str | None, stats: Sequence[str], provider: str | None) -> Wanted:
     """What the words on the command line mean. A first word that is no VM may be a stat. Raises UsageError."""
     from .select import find_stats, find_subject, match_subject
 
-    schemas = _schemas_of(reading, provider)
+    schemas = _schemas_of(scene, provider)
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     subject = None
     if vm is not None:
-        subject = match_subject(reading, vm)
+        subject = match_subject(scene, vm)
         if subject is None and _may_be_a_stat(vm, names):
             stats = (vm, *stats)
         elif subject is None:
-            subject = find_subject(reading, vm)
+            subject = find_subject(scene, vm)
     return Wanted(subject, provider, find_stats(names, stats) if stats else None)
 
 
-def to_json(reading: Reading, wanted: Wanted) -> dict[str, Any]:
+def to_json(scene: Scene, wanted: Wanted) -> dict[str, Any]:
     """DESIGN's ``read --json``."""
     from . import jsonout
 
-    tables = _Tables(reading, wanted)
-    sample = reading.sample
+    tables = _Tables(scene, wanted)
+    sample = scene.sample
     vms = []
     for row in filter(wanted.has_vm, range(len(sample.vms))):
         rows = sample.vcpus_of_vm[row]
@@ -100,15 +101,15 @@ def to_json(reading: Reading, wanted: Wanted) -> dict[str, Any]:
             for vcpu in range(rows.start, rows.stop)
             if wanted.has_vcpu(vcpu)
         ]
-        vms.append({**jsonout.vm(reading, row), "stats": tables.of_vm(row), "vcpus": vcpus})
-    return {**jsonout.head(reading), "vms": vms, "gaps": jsonout.gaps(sample.gaps)}
+        vms.append({**jsonout.vm(scene, row), "stats": tables.of_vm(row), "vcpus": vcpus})
+    return {**jsonout.head(scene), "vms": vms, "gaps": jsonout.gaps(sample.gaps)}
 
 
-def to_lines(reading: Reading, wanted: Wanted) -> list[str]:
+def to_lines(scene: Scene, wanted: Wanted) -> list[str]:
     """One line a value: whose, which stat, how much, of what."""
     from .words import cells, unit_text
 
-    rows = list(_rows(reading, wanted))
+    rows = list(_rows(scene, wanted))
     if not rows:
         return []
     subjects = max(cells(subject) for subject, _, _ in rows)
@@ -124,24 +125,24 @@ def to_lines(reading: Reading, wanted: Wanted) -> list[str]:
     return lines
 
 
-def _echo(reading: Reading, wanted: Wanted) -> None:
+def _echo(scene: Scene, wanted: Wanted) -> None:
     from .words import NO_VM, SIMULATED, echo_lines, echo_notes, gap_lines
 
-    lines = to_lines(reading, wanted)
-    echo_lines([SIMULATED, *lines] if reading.sample.simulated and lines else lines)
-    if not len(reading.sample.vms):
-        echo_notes([NO_VM.format(source=reading.sample.source)])
-    echo_notes(gap_lines(reading.sample.gaps))
+    lines = to_lines(scene, wanted)
+    echo_lines([SIMULATED, *lines] if scene.sample.simulated and lines else lines)
+    if not len(scene.sample.vms):
+        echo_notes([NO_VM.format(source=scene.sample.source)])
+    echo_notes(gap_lines(scene.sample.gaps))
 
 
 class _Tables:
     """The wanted values by subject and name; if two providers have a name, the second's is ``provider:name``."""
 
-    def __init__(self, reading: Reading, wanted: Wanted) -> None:
+    def __init__(self, scene: Scene, wanted: Wanted) -> None:
         from ..schema import Scope
 
         self._wanted = wanted
-        sample = reading.sample
+        sample = scene.sample
         self._vms: list[dict[str, Value]] = [{} for _ in range(len(sample.vms))]
         self._vcpus: list[dict[str, Value]] = [{} for _ in range(len(sample.vcpus))]
         for block in sample.blocks:
@@ -164,14 +165,14 @@ class _Tables:
                 values[key] = _value(stat, words)
 
 
-def _rows(reading: Reading, wanted: Wanted) -> Iterator[tuple[str, Descriptor, Value]]:
+def _rows(scene: Scene, wanted: Wanted) -> Iterator[tuple[str, Descriptor, Value]]:
     """Every wanted value: those of a VM, then those of its vCPUs, in the providers' order."""
     from ..schema import Scope
 
-    sample = reading.sample
-    places = {scope: _places(reading, scope) for scope in Scope}
+    sample = scene.sample
+    places = {scope: _places(scene, scope) for scope in Scope}
     for vm in filter(wanted.has_vm, range(len(sample.vms))):
-        name = reading.name(vm)
+        name = scene.title(vm)
         of_vm = [(name, Scope.VM, vm)] if wanted.has_vm_itself else []
         rows = sample.vcpus_of_vm[vm]
         of_vcpus = [
@@ -187,10 +188,10 @@ def _rows(reading: Reading, wanted: Wanted) -> Iterator[tuple[str, Descriptor, V
                         yield subject, stat, _value(stat, words)
 
 
-def _places(reading: Reading, scope: Scope) -> dict[int, list[tuple[Block, int]]]:
+def _places(scene: Scene, scope: Scope) -> dict[int, list[tuple[Block, int]]]:
     """Where the words of each subject are."""
     found: dict[int, list[tuple[Block, int]]] = {}
-    for block in reading.sample.blocks_of(scope):
+    for block in scene.sample.blocks_of(scope):
         for place, row in enumerate(block.rows.tolist()):
             found.setdefault(row, []).append((block, place))
     return found
@@ -214,10 +215,10 @@ def _value_text(value: Value) -> str:
     return " ".join(f"{length}×{number}" if length > 1 else str(number) for number, length in runs)
 
 
-def _schemas_of(reading: Reading, provider: str | None) -> list[Any]:
+def _schemas_of(scene: Scene, provider: str | None) -> list[Any]:
     from ..errors import UsageError
 
-    schemas = [block.schema for block in reading.sample.blocks]
+    schemas = [block.schema for block in scene.sample.blocks]
     providers = sorted({schema.provider for schema in schemas})
     if provider is not None and schemas and provider not in providers:
         raise UsageError(f"there is no provider {provider!r} here; there are {', '.join(providers)}")

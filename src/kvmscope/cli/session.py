@@ -1,4 +1,4 @@
-"""What a command works on: an opened host, one sample or a window of it, and who its VMs are.
+"""What a command works on: an opened host, and scenes and windows of it.
 
 Who opens a host is in the context object of the command line, so that the same commands run on samples from anywhere.
 """
@@ -10,7 +10,6 @@ import difflib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
@@ -19,42 +18,10 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..analysis.window import Window
-    from ..collect import Host, VmIdentity
-    from ..sample import Sample
+    from ..collect import Host
+    from ..scene import Scene
 
 Opener: TypeAlias = "Callable[[str], Host]"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A sample, who its VMs are (one a row of ``sample.vms``), and why better sources were not used."""
-
-    sample: Sample
-    identities: tuple[VmIdentity, ...]
-    why_not: dict[str, str]
-
-    @classmethod
-    def of(cls, host: Host, sample: Sample) -> Reading:
-        why_not = {name: error.reason for name, error in host.why_not.items()}
-        return cls(sample, host.identify(sample), why_not)
-
-    def name(self, row: int, *, max_length: int = 64) -> str:
-        """What to print for a VM: nothing in it that a terminal would obey."""
-        from ..host.text import printable
-
-        return printable(self.identities[row].name, max_length=max_length)
-
-    def pid(self, row: int) -> int | None:
-        """The VMM's process id, None if it is not known."""
-        pid = int(self.sample.vms.pid[row])
-        return pid if pid >= 0 else None
-
-    def vmm(self, row: int) -> str | None:
-        """What program the VMM is, None if it is not known. Untrusted text."""
-        process = self.identities[row].process
-        if process is None:
-            return None
-        return process.vmm if process.vmm != "other" else process.command
 
 
 def open_host(source: str) -> Host:
@@ -81,13 +48,13 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def read_windows(host: Host, interval_s: float) -> Iterator[Window]:
-    """A window each ``interval_s``, without end."""
+def read_windows(host: Host, interval_s: float) -> Iterator[tuple[Scene, Window]]:
+    """Every ``interval_s`` a scene, and the window that ends with it; without end."""
     from ..analysis.window import Window
 
-    previous = host.read()
+    previous = host.look()
     while True:
         time.sleep(interval_s)
-        current = host.read()
-        yield Window(previous, current)
+        current = host.look()
+        yield current, Window(previous, current)
         previous = current

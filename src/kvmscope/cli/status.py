@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..scene import Scene
 from .options import json_option, parse_duration, source_option
-from .session import Reading, open_host, read_windows
+from .session import open_host, read_windows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,21 +68,20 @@ def command(*, interval: float, watch: bool, show_all: bool, source: str, as_jso
 class View:
     """A window's values, whose they are, and what is to be said of them."""
 
-    reading: Reading
+    scene: Scene
     status: Status
     metrics: tuple[Metric, ...]
-    machine: Machine
     judgement: Judgement | None = None
 
     @classmethod
-    def of(cls, reading: Reading, evaluator: Evaluator, examiner: Examiner, judgement: Judgement) -> View:
+    def of(cls, scene: Scene, evaluator: Evaluator, examiner: Examiner, judgement: Judgement) -> View:
         from ..analysis.status import summarize
-        from .judging import judge_reading
+        from .judging import judge_scene
 
-        metrics, machine = tuple(examiner.metrics.values()), examiner.machine
-        verdicts = judge_reading(reading, machine, evaluator.window)
+        metrics = tuple(examiner.metrics.values())
+        verdicts = judge_scene(scene, evaluator.window)
         status = summarize(evaluator.window, metrics, verdicts, evaluator=evaluator)
-        return cls(reading, status, metrics, machine, judgement)
+        return cls(scene, status, metrics, judgement)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -91,30 +91,24 @@ class View:
 def glance(host: Host, interval_s: float) -> View:
     """One window, read in two halves: a rule fires only if what it speaks of held in both."""
     from ..analysis.window import Window
+    from .judging import Examiner
 
-    examiner = _examiner()
-    first, second = itertools.islice(read_windows(host, interval_s / 2), 2)
-    examiner.update(Reading.of(host, first.current), first)
-    reading = Reading.of(host, second.current)
-    judgement = examiner.update(reading, second)
-    whole = examiner.evaluator(reading, Window(first.previous, second.current))
-    return View.of(reading, whole, examiner, judgement)
+    examiner = Examiner()
+    (middle, first), (scene, second) = itertools.islice(read_windows(host, interval_s / 2), 2)
+    examiner.update(middle, first)
+    judgement = examiner.update(scene, second)
+    whole = examiner.evaluator(scene, Window(first.previous, second.current))
+    return View.of(scene, whole, examiner, judgement)
 
 
 def _views(host: Host, interval_s: float) -> Iterator[View]:
     """Window after window; findings come with the second."""
-    examiner = _examiner()
-    for window in read_windows(host, interval_s):
-        reading = Reading.of(host, window.current)
-        evaluator = examiner.evaluator(reading, window)
-        yield View.of(reading, evaluator, examiner, examiner.update(reading, window, evaluator))
-
-
-def _examiner() -> Examiner:
-    from ..host.machine import read_machine
     from .judging import Examiner
 
-    return Examiner(read_machine())
+    examiner = Examiner()
+    for scene, window in read_windows(host, interval_s):
+        evaluator = examiner.evaluator(scene, window)
+        yield View.of(scene, evaluator, examiner, examiner.update(scene, window, evaluator))
 
 
 def _echo(view: View, *, as_json: bool, show_all: bool) -> None:
@@ -173,12 +167,12 @@ def to_json(view: View) -> dict[str, Any]:
     from .findings import finding_json
 
     return {
-        **jsonout.head(view.reading),
+        **jsonout.head(view.scene),
         "interval_s": view.status.interval_s,
-        "host": _host_json(view.machine),
-        "vms": [_vm_json(view.reading, vm) for vm in view.status.vms],
-        "findings": [finding_json(finding, view.reading.identities[finding.vm_row].name) for finding in view.findings],
-        "gaps": jsonout.gaps(view.reading.sample.gaps),
+        "host": _host_json(view.scene.machine),
+        "vms": [_vm_json(view.scene, vm) for vm in view.status.vms],
+        "findings": [finding_json(finding, view.scene.identities[finding.vm_row].name) for finding in view.findings],
+        "gaps": jsonout.gaps(view.scene.sample.gaps),
     }
 
 
@@ -194,11 +188,11 @@ def _host_json(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _vm_json(reading: Reading, vm: VmStatus) -> dict[str, Any]:
+def _vm_json(scene: Scene, vm: VmStatus) -> dict[str, Any]:
     from . import jsonout
 
     return {
-        **jsonout.vm(reading, vm.row),
+        **jsonout.vm(scene, vm.row),
         "metrics": dict(vm.metrics),
         "partial": sorted(vm.partial),
         "apicv": {
@@ -207,7 +201,7 @@ def _vm_json(reading: Reading, vm: VmStatus) -> dict[str, Any]:
         },
         "vcpus": [
             {
-                **jsonout.vcpu(reading.sample, vcpu.row),
+                **jsonout.vcpu(scene.sample, vcpu.row),
                 "metrics": dict(vcpu.metrics),
                 "apicv_active": vcpu.apicv_active,
             }
@@ -241,7 +235,7 @@ def screen(view: View, *, width: int, limit: int) -> RenderableType:
     from .words import NO_VM, SIMULATED
 
     parts: list[RenderableType] = []
-    if view.reading.sample.simulated:
+    if view.scene.sample.simulated:
         parts.append(Text(SIMULATED, "bold reverse yellow"))
     parts += [_title(view), ""]
     if view.status.vms:
@@ -249,7 +243,7 @@ def screen(view: View, *, width: int, limit: int) -> RenderableType:
         parts += [_table(view, shown, width), "", *_findings(view, width)]
         notes = list(_notes(view, len(view.status.vms) - len(shown)))
     else:
-        parts.append(Text(NO_VM.format(source=view.reading.sample.source)))
+        parts.append(Text(NO_VM.format(source=view.scene.sample.source)))
         notes = list(_notes(view, 0))
     parts += [Text(note, "dim") for note in notes]
     if str(parts[-1]) == "":
@@ -267,7 +261,7 @@ def _findings(view: View, width: int) -> Iterator[RenderableType]:
     if not view.findings:
         return
     for finding in view.findings[:_FINDINGS_SHOWN]:
-        line = Text(summary(finding, view.reading.name(finding.vm_row, max_length=_NAME_MAX_NARROW)))
+        line = Text(summary(finding, view.scene.title(finding.vm_row, max_length=_NAME_MAX_NARROW)))
         line.stylize({"problem": "bold red", "warning": "yellow"}.get(finding.rule.severity.value, ""))
         line.truncate(width, overflow="ellipsis")
         yield line
@@ -284,9 +278,9 @@ def _title(view: View) -> Text:
     from ..units import format_seconds
     from .words import counted
 
-    machine = view.machine
+    machine = view.scene.machine
     vendor = machine.kvm_vendor.value
-    sample = view.reading.sample
+    sample = view.scene.sample
     parts = (
         printable(machine.hostname.value or "this host"),
         f"Linux {machine.kernel_release.value or '?'}",
@@ -330,13 +324,13 @@ def _table(view: View, shown: Sequence[VmStatus], width: int) -> Table:
 
 def _fitting(view: View, shown: Sequence[VmStatus], width: int) -> list[_Column]:
     """The columns that ``width`` has room for; what matters most gets its place first."""
-    reading = view.reading
+    scene = view.scene
     longest = _NAME_MAX if width >= 100 else _NAME_MAX_NARROW
     vcpus = [str(len(vm.vcpus)) for vm in shown]
-    name = _Column("VM", [reading.name(vm.row, max_length=longest) for vm in shown], "total", is_text=True)
-    vmm = _Column("VMM", [_vmm(reading, vm.row) for vm in shown], "", is_text=True)
-    pid = _Column("PID", [_pid(reading, vm.row) for vm in shown], "")
-    count = _Column("vCPUs", vcpus, str(len(reading.sample.vcpus)))
+    name = _Column("VM", [scene.title(vm.row, max_length=longest) for vm in shown], "total", is_text=True)
+    vmm = _Column("VMM", [_vmm(scene, vm.row) for vm in shown], "", is_text=True)
+    pid = _Column("PID", [_pid(scene, vm.row) for vm in shown], "")
+    count = _Column("vCPUs", vcpus, str(len(scene.sample.vcpus)))
     on_screen = (metric for metric in view.metrics if metric.column)
     metrics = [_metric_column(view, shown, metric) for metric in on_screen if _is_known(view, metric)]
     apicv = [_apicv_column(shown)] if any(vm.apicv.state != "unknown" for vm in shown) else []
@@ -384,17 +378,17 @@ def _is_known(view: View, metric: Metric) -> bool:
     return total[metric.name] is not None or all(value is None for value in total.values())
 
 
-def _vmm(reading: Reading, row: int) -> str:
+def _vmm(scene: Scene, row: int) -> str:
     from ..host.text import printable
     from ..units import NOT_KNOWN_SIGN
 
-    return printable(reading.vmm(row) or NOT_KNOWN_SIGN, max_length=16)
+    return printable(scene.vmm(row) or NOT_KNOWN_SIGN, max_length=16)
 
 
-def _pid(reading: Reading, row: int) -> str:
+def _pid(scene: Scene, row: int) -> str:
     from ..units import NOT_KNOWN_SIGN
 
-    pid = reading.pid(row)
+    pid = scene.pid(row)
     return NOT_KNOWN_SIGN if pid is None else str(pid)
 
 
@@ -417,4 +411,4 @@ def _notes(view: View, hidden: int) -> Iterator[str]:
         yield f"{' and '.join(filter(None, (came, gone)))} in this window{later}"
     if status.stats_reset:
         yield f"cleared in the kernel, so without a rate in this window: {counted(status.stats_reset, 'stat')}"
-    yield from gap_lines(view.reading.sample.gaps)
+    yield from gap_lines(view.scene.sample.gaps)

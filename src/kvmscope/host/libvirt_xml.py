@@ -102,6 +102,12 @@ def read_domain(name: str, *, root: str = "/") -> LibvirtDomain | None:
 
     None if neither file is there, may be read, or has a sane size. Raises FormatError if the file is no domain XML.
     """
+    data = read_xml(name, root=root)
+    return None if data is None else parse_domain(data)
+
+
+def read_xml(name: str, *, root: str = "/") -> bytes | None:
+    """The document that ``read_domain`` parses."""
     if not name or "/" in name or "\0" in name:
         return None
     try:
@@ -111,7 +117,7 @@ def read_domain(name: str, *, root: str = "/") -> LibvirtDomain | None:
     for directory in (_RUNNING, _DEFINED):
         data = read_file(f"{root}/{directory}/{name}.xml", max_bytes=MAX_BYTES)
         if data is not None:
-            return parse_domain(data)
+            return data
     return None
 
 

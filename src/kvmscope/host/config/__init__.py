@@ -19,7 +19,18 @@ from .others import of_other
 from .qemu import of_qemu
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting
 
-__all__ = ["Confidential", "InterruptConfig", "Irqchip", "Pit", "Setting", "of_domain", "of_process", "read_config"]
+__all__ = [
+    "Confidential",
+    "InterruptConfig",
+    "Irqchip",
+    "Pit",
+    "Setting",
+    "config_of",
+    "domain_xml",
+    "of_domain",
+    "of_process",
+    "read_config",
+]
 
 
 def of_process(process: VmmProcess) -> InterruptConfig:
@@ -29,20 +40,32 @@ def of_process(process: VmmProcess) -> InterruptConfig:
     return of_other(process.vmm, process.argv, managed_by=process.managed_by)
 
 
-def read_config(process: VmmProcess | None, *, root: str = "/") -> InterruptConfig:
-    """What the command line says, and for what it leaves open libvirt's XML below ``root`` if libvirt runs the VM."""
+@lru_cache(maxsize=4096)
+def config_of(process: VmmProcess | None, xml: bytes | None = None) -> InterruptConfig:
+    """What the command line says, and for what it leaves open libvirt's XML of the VM if there is some."""
     if process is None:
         return InterruptConfig.unknown("other", "the VMM's process cannot be seen")
-    return _read_config(process, root)
+    told = of_process(process)
+    if xml is None:
+        return told
+    try:
+        return told.filled_from(of_domain(libvirt_xml.parse_domain(xml)))
+    except FormatError:
+        return told
+
+
+def domain_xml(process: VmmProcess, *, root: str = "/") -> bytes | None:
+    """Libvirt's XML of a VM below ``root``; None if its command line tells all, or no readable XML is there."""
+    if process.managed_by != "libvirt" or not process.name or not _is_open(process):
+        return None
+    return libvirt_xml.read_xml(process.name, root=root)
+
+
+def read_config(process: VmmProcess | None, *, root: str = "/") -> InterruptConfig:
+    """What the command line of a live process says, and libvirt's XML below ``root``."""
+    return config_of(process, None if process is None else domain_xml(process, root=root))
 
 
 @lru_cache(maxsize=4096)
-def _read_config(process: VmmProcess, root: str) -> InterruptConfig:
-    told = of_process(process)
-    if process.managed_by != "libvirt" or not process.name or not told.is_open:
-        return told
-    try:
-        domain = libvirt_xml.read_domain(process.name, root=root)
-    except FormatError:
-        return told
-    return told if domain is None else told.filled_from(of_domain(domain))
+def _is_open(process: VmmProcess) -> bool:
+    return of_process(process).is_open
