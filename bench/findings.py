@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.result import Row
 from bench.timing import duration
-from kvmscope.analysis.formula import HOST, Level
+from kvmscope.analysis.evaluate import HOST, Level
 from kvmscope.analysis.window import BoolArray, Window
 from kvmscope.cli.judging import Examiner
 from kvmscope.codec.snapshot import (

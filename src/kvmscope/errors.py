@@ -79,6 +79,15 @@ class CatalogError(KvmscopeError):
         self.excerpt = excerpt
 
 
+def mark(text: str, offset: int) -> str:
+    """The line of ``text`` that character ``offset`` is in, with a mark under the character."""
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].split("\n", 1)[0]
+    # Tabs stay tabs, so that the mark stands under its place however wide they are.
+    blank = "".join(char if char == "\t" else " " for char in line[: offset - start])
+    return f"    {line.rstrip()}\n    {blank}^"
+
+
 class SourceError(KvmscopeError):
     """The kernel or a VMM refused; ``path`` is what was asked and ``errno`` its answer (None if there was none)."""
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.findings import Judgement, Watcher, Why
-from kvmscope.analysis.formula import Evaluator
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import FACTS, Rule, parse_findings
-from kvmscope.catalog.formula import Context
+from kvmscope.formula.check import Context
 from kvmscope.host.apicv import HostApicv
 
 RULE = """

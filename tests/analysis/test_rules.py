@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.findings import Finding, Judgement, Watcher
-from kvmscope.analysis.formula import Evaluator
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings

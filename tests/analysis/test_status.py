@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from kvmscope.analysis.formula import Evaluator
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.status import Status, busiest_first, summarize
 from kvmscope.analysis.window import Window
-from kvmscope.catalog.formula import Context, blame_text, check, parse
 from kvmscope.catalog.metrics import Metric, MetricUnit, formulas
+from kvmscope.formula.check import Context, check
+from kvmscope.formula.parse import blame_text, parse
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble

@@ -7,8 +7,9 @@ import re
 import pytest
 
 from kvmscope.catalog.findings import FACTS, UNKNOWN_FACTS, Rule, Severity, load_findings, parse_findings
-from kvmscope.catalog.formula import Context, Fact, Type, walk
 from kvmscope.errors import CatalogError
+from kvmscope.formula.check import Context, Type
+from kvmscope.formula.tree import FactTerm, walk
 from kvmscope.schema import Scope
 
 GOOD = """\
@@ -89,7 +90,7 @@ def test_every_fact_is_asked_and_explained() -> None:
         for rule in load_findings()
         for formula in (*rule.conditions, *filter(None, (rule.clears, rule.cost, rule.worst)))
         for part, scope in walk(formula.expression, formula.scope)
-        if isinstance(part, Fact)
+        if isinstance(part, FactTerm)
     }
     assert asked == set(FACTS)
     assert {name for _, name in FACTS} >= set(UNKNOWN_FACTS)

@@ -6,21 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvmscope.catalog.formula import (
-    Either,
-    Expression,
-    OverVcpus,
-    Quantile,
-    Share,
-    Stat,
-    children,
-    no_stats,
-    parse,
-    walk,
-)
 from kvmscope.catalog.metrics import Metric, MetricUnit, formulas, load_metrics, metric_context, parse_metrics
 from kvmscope.catalog.stats import load_stats
 from kvmscope.errors import CatalogError
+from kvmscope.formula.check import no_stats
+from kvmscope.formula.parse import parse
+from kvmscope.formula.text import write
+from kvmscope.formula.tree import Either, Expression, OverVcpus, QuantileTerm, ShareTerm, StatTerm, children, walk
 from kvmscope.schema import Scope
 
 ENTRY = """
@@ -135,16 +127,16 @@ def test_the_name_ends_as_the_unit_asks(metric: Metric) -> None:
         assert not metric.name.endswith(("_per_s", "_cpus", "_share", "_s", "_bytes")) or metric.name.endswith("vcpus")
 
 
-def leaves(metric: Metric) -> Iterator[tuple[Stat | Quantile | Share, Scope]]:
+def leaves(metric: Metric) -> Iterator[tuple[StatTerm | QuantileTerm | ShareTerm, Scope]]:
     for part, scope in walk(metric.formula.expression, metric.scope):
-        if isinstance(part, Stat | Quantile | Share):
+        if isinstance(part, StatTerm | QuantileTerm | ShareTerm):
             yield part, scope
 
 
 @each()
 def test_every_stat_of_a_metric_is_in_the_catalogue(metric: Metric) -> None:
     for leaf, scope in leaves(metric):
-        assert load_stats().find(leaf.stat.provider, scope, leaf.stat.name), str(leaf)
+        assert load_stats().find(leaf.stat.provider, scope, leaf.stat.name), write(leaf)
 
 
 @each()
@@ -155,7 +147,7 @@ def test_some_architecture_has_all_that_a_metric_needs(metric: Metric) -> None:
 def architectures(expression: Expression, scope: Scope) -> set[str]:
     """Those whose newest kernels have every stat that the expression needs."""
     everywhere = {"x86", "arm64", "riscv", "s390", "powerpc", "mips", "loongarch"}
-    if isinstance(expression, Stat | Quantile | Share):
+    if isinstance(expression, StatTerm | QuantileTerm | ShareTerm):
         entry = load_stats().find(expression.stat.provider, scope, expression.stat.name)
         assert entry is not None
         return set(entry.since)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.catalog.tomlfile import Entry, mark, read_root, read_tables, unique
-from kvmscope.errors import CatalogError
+from kvmscope.catalog.tomlfile import Entry, read_root, read_tables, unique
+from kvmscope.errors import CatalogError, mark
 
 TEXT = '''# A comment with [[metric]] in it.
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..catalog.formula import Expression, Formula, How, Quantile, Ratio, Stat, StatName, Type
+from ..formula.check import Formula, Type
+from ..formula.tree import Expression, QuantileTerm, Ratio, Reduction, StatName, StatTerm
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .formula import Evaluator
+from .evaluate import Evaluator
 from .window import F64Array, Window
 
 
@@ -69,13 +70,13 @@ def _events(window: Window, schema: Schema, at: Scope) -> Iterator[Event]:
     evaluator = Evaluator(window, {})
     for kind in kinds_of(schema):
         names = {part: StatName(schema.provider, getattr(kind, part)) for part in ("count", "time", "histogram")}
-        rate = Stat(How.RATE, names["count"])
-        time = Stat(How.SECONDS, names["time"])
+        rate = StatTerm(Reduction.RATE, names["count"])
+        time = StatTerm(Reduction.SECONDS, names["time"])
         wanted: dict[str, Expression | None] = {
             "s_per_s": time if kind.time else None,
             "mean_s": Ratio(time, rate, None) if kind.time else None,
-            "p50_s": Quantile(names["histogram"], 0.5) if kind.histogram else None,
-            "p99_s": Quantile(names["histogram"], 0.99) if kind.histogram else None,
+            "p50_s": QuantileTerm(names["histogram"], 0.5) if kind.histogram else None,
+            "p99_s": QuantileTerm(names["histogram"], 0.99) if kind.histogram else None,
         }
         per_s = evaluator.of(Formula(rate, schema.scope, Type()), at)
         columns = {

@@ -24,10 +24,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalog.findings import UNKNOWN_FACTS, Rule, Severity
-from ..catalog.formula import Either, Expression, Fact, Formula, OverVcpus, Quantile, Reference, Share, Stat, children
+from ..formula.check import Formula
+from ..formula.tree import (
+    Either,
+    Expression,
+    FactTerm,
+    OverVcpus,
+    QuantileTerm,
+    Reference,
+    ShareTerm,
+    StatTerm,
+    children,
+)
 from ..sample import I64Array, VmId
 from ..schema import Scope
-from .formula import Evaluator
+from .evaluate import Evaluator
 from .observations import reset_vms
 from .window import BoolArray, F64Array, Window
 
@@ -364,12 +375,12 @@ class _Look:
             return f"group {groups[0]} is not being counted, which is off until asked for", groups[0]
         if missing:
             return f"this source or kernel has no {', '.join(missing)}", ""
-        facts = (leaf.name for leaf, _ in leaves if isinstance(leaf, Fact))
+        facts = (leaf.name for leaf, _ in leaves if isinstance(leaf, FactTerm))
         reasons = [UNKNOWN_FACTS[name] for name in facts if name in UNKNOWN_FACTS]
         return (reasons[0] if reasons else "the statistics that it needs were not read"), ""
 
-    def _is_missing(self, leaf: Expression, scope: Scope) -> TypeGuard[Stat | Quantile | Share]:
-        if not isinstance(leaf, Stat | Quantile | Share):
+    def _is_missing(self, leaf: Expression, scope: Scope) -> TypeGuard[StatTerm | QuantileTerm | ShareTerm]:
+        if not isinstance(leaf, StatTerm | QuantileTerm | ShareTerm):
             return False
         return not self.window.has(leaf.stat.provider, scope, leaf.stat.name)
 

@@ -16,7 +16,7 @@ from ..host.apicv import HostApicv
 from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, hosts_of, reasons_of
-from .formula import Level
+from .evaluate import Level
 from .window import BoolArray, F64Array, Window, find_column
 
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]

@@ -16,7 +16,7 @@ from ..catalog.metrics import Metric, formulas
 from ..sample import VmId
 from ..schema import Scope
 from .apicv.values import Branch, Reason, VcpuVerdict, Verdicts
-from .formula import HOST, Evaluator, Level
+from .evaluate import HOST, Evaluator, Level
 from .window import F64Array, Window
 
 Values: TypeAlias = Mapping[str, float | None]

@@ -15,9 +15,10 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
+from ..formula.check import Context, Dimension, Formula, Type, check
+from ..formula.parse import parse
 from ..schema import Scope
 from .caveats import load_caveats
-from .formula import Context, Dimension, Formula, Type, read_formula
 from .metrics import metric_context
 from .tomlfile import Entry, read_tables, unique
 
@@ -147,15 +148,20 @@ def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rul
     )
 
 
+def _formula(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
+    blame = entry.blame(key)
+    return check(parse(entry.string(key), blame), scope, context, blame)
+
+
 def _condition(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
-    formula = read_formula(entry, key, scope, context)
+    formula = _formula(entry, key, scope, context)
     if not formula.type.is_condition:
         raise entry.error(key, "a condition", "a number")
     return formula
 
 
 def _number(entry: Entry, key: str, scope: Scope, context: Context, wanted: Type | None = None) -> Formula:
-    formula = read_formula(entry, key, scope, context)
+    formula = _formula(entry, key, scope, context)
     if formula.type.is_condition:
         raise entry.error(key, "a number", "a condition")
     if wanted and formula.type.dimension not in (None, wanted.dimension):

@@ -1,6 +1,6 @@
 """The metrics of metrics.toml: quantities derived from stats by formulas.
 
-What they come to for two samples is in ``analysis.formula``.
+What they come to for two samples is in ``analysis.evaluate``.
 Rule: a file with a mistake in it is a CatalogError that names the place, and nothing of it is used.
 """
 
@@ -13,8 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from ..formula.check import Context, Dimension, Formula, Lookup, Type, check
+from ..formula.parse import Blame, parse
+from ..formula.tree import Expression, Reference, walk
 from ..schema import Scope
-from .formula import Blame, Context, Dimension, Expression, Formula, Lookup, Reference, Type, check, parse, walk
 from .tomlfile import Entry, read_tables, unique
 
 _FILE: Final = "metrics.toml"
@@ -76,7 +78,7 @@ def load_metrics() -> tuple[Metric, ...]:
 
 
 def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:
-    """By name, as ``analysis.formula.Evaluator`` takes them."""
+    """By name, as ``analysis.evaluate.Evaluator`` takes them."""
     return {metric.name: metric.formula for metric in metrics}
 
 

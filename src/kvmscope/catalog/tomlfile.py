@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
-from ..errors import CatalogError
+from ..errors import CatalogError, mark
 
 _Path: TypeAlias = tuple[str, ...]
 _EnumT = TypeVar("_EnumT", bound=Enum)
@@ -212,15 +212,6 @@ def unique(entries: Collection[Entry], key: str) -> None:
         first = seen.setdefault(entry[key], entry)
         if first is not entry:
             raise entry.error(key, f"a {key} of its own", f"{entry[key]!r}, which line {first.line} has")
-
-
-def mark(text: str, offset: int) -> str:
-    """The line of ``text`` that character ``offset`` is in, with a mark under the character."""
-    start = text.rfind("\n", 0, offset) + 1
-    line = text[start:].split("\n", 1)[0]
-    # Tabs stay tabs, so that the mark stands under its place however wide they are.
-    blank = "".join(char if char == "\t" else " " for char in line[: offset - start])
-    return f"    {line.rstrip()}\n    {blank}^"
 
 
 _TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

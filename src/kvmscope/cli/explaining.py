@@ -17,14 +17,14 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..analysis.caveats import Truth, VmFacts
-    from ..analysis.formula import Evaluator
+    from ..analysis.evaluate import Evaluator
     from ..analysis.window import Window
     from ..catalog.caveats import Caveat
     from ..catalog.findings import Rule
-    from ..catalog.formula import Formula
     from ..catalog.inhibits import Inhibit
     from ..catalog.metrics import Metric
     from ..catalog.stats import StatEntry
+    from ..formula.check import Formula
     from ..host.machine import Machine
     from ..scene import Scene
     from ..schema import Descriptor, Scope
@@ -48,7 +48,7 @@ class Here:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        from ..analysis.formula import Evaluator
+        from ..analysis.evaluate import Evaluator
         from ..catalog.metrics import formulas, load_metrics
 
         return Evaluator(self.window, formulas(load_metrics()))
@@ -259,7 +259,7 @@ class Explainer:
         """The formulas for the host and for each VM, the largest first. What is not known is null."""
         import numpy as np
 
-        from ..analysis.formula import HOST
+        from ..analysis.evaluate import HOST
         from ..schema import Scope
 
         assert self.here is not None
@@ -300,18 +300,19 @@ def _vms(here: Here) -> Iterator[VmFacts]:
 
 def _formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:
     """What to show of a stat of this kind, by key of the JSON."""
-    from ..catalog.formula import Expression, Formula, How, Quantile, Stat, StatName, Type
+    from ..formula.check import Formula, Type
+    from ..formula.tree import Expression, QuantileTerm, Reduction, StatName, StatTerm
     from ..schema import Kind, Unit
 
     name = StatName(provider, descriptor.name)
     found: dict[str, Expression] = {}
     if descriptor.is_histogram:
-        found = {f"p{q * 100:g}": Quantile(name, q) for q in _QUANTILES}
+        found = {f"p{q * 100:g}": QuantileTerm(name, q) for q in _QUANTILES}
     elif descriptor.kind is Kind.CUMULATIVE:
         is_time = descriptor.unit is Unit.SECONDS
-        found = {"s_per_s": Stat(How.SECONDS, name)} if is_time else {"per_s": Stat(How.RATE, name)}
+        found = {"s_per_s": StatTerm(Reduction.SECONDS, name)} if is_time else {"per_s": StatTerm(Reduction.RATE, name)}
     else:
-        found = {"value": Stat(How.VALUE, name)}
+        found = {"value": StatTerm(Reduction.VALUE, name)}
     return {key: Formula(expression, scope, Type()) for key, expression in found.items()}
 
 
@@ -324,11 +325,11 @@ def _stats_of(formula: Formula) -> Iterator[tuple[str, Scope, str]]:
 
 
 def _walk_stats(formula: Formula) -> Iterator[tuple[str, Scope, str]]:
-    from ..catalog.formula import Quantile, Reference, Share, Stat, walk
     from ..catalog.metrics import load_metrics
+    from ..formula.tree import QuantileTerm, Reference, ShareTerm, StatTerm, walk
 
     for part, scope in walk(formula.expression, formula.scope):
-        if isinstance(part, (Stat, Quantile, Share)):
+        if isinstance(part, (StatTerm, QuantileTerm, ShareTerm)):
             yield part.stat.provider, scope, part.stat.name
         elif isinstance(part, Reference):
             referred = next(metric for metric in load_metrics() if metric.name == part.name)
@@ -340,7 +341,7 @@ def _reads(formula: Formula, entry: StatEntry) -> bool:
 
 
 def _refers(rule: Rule, metric: str) -> bool:
-    from ..catalog.formula import Reference, walk
+    from ..formula.tree import Reference, walk
 
     formulas = [*rule.conditions, *filter(None, (rule.clears, rule.cost))]
     parts = (part for formula in formulas for part, _ in walk(formula.expression, formula.scope))

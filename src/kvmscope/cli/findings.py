@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..analysis.apicv import Reason, Verdicts
     from ..analysis.findings import Ended, Finding, NotJudged, Worst
     from ..catalog.findings import Remedy, Rule
-    from ..catalog.formula import Formula
     from ..catalog.metrics import Metric
+    from ..formula.check import Formula
     from ..sample import VmId
 
 _WIDTH_OF_A_PIPE = 100
@@ -69,16 +69,16 @@ def _vcpu_text(rule: Rule, worst: Worst) -> str:
 
 
 def _is_rate(formula: Formula) -> bool:
-    from ..catalog.formula import Dimension
+    from ..formula.check import Dimension
 
     return formula.type.dimension == Dimension(seconds=-1)
 
 
 def _is_time(formula: Formula) -> bool:
-    from ..catalog.formula import How, Stat, walk
+    from ..formula.tree import Reduction, StatTerm, walk
 
     parts = (part for part, _ in walk(formula.expression, formula.scope))
-    return any(isinstance(part, Stat) and part.how is How.SECONDS for part in parts)
+    return any(isinstance(part, StatTerm) and part.reduction is Reduction.SECONDS for part in parts)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

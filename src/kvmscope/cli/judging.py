@@ -12,12 +12,12 @@ from ..schema import Scope
 
 if TYPE_CHECKING:
     from ..analysis.apicv import Verdicts, WhatIf
+    from ..analysis.evaluate import Evaluator
     from ..analysis.findings import Judgement, Watcher
-    from ..analysis.formula import Evaluator
     from ..analysis.window import Window
     from ..catalog.findings import Rule
-    from ..catalog.formula import Formula
     from ..catalog.metrics import Metric
+    from ..formula.check import Formula
     from ..host.config import InterruptConfig
     from ..scene import Scene
 
@@ -71,7 +71,7 @@ class Examiner:
 
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
         """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
-        from ..analysis.formula import Evaluator
+        from ..analysis.evaluate import Evaluator
         from ..analysis.observations import observe
         from ..host.apicv import host_apicv
 

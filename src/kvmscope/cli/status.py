@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from ..analysis.evaluate import Evaluator
     from ..analysis.findings import Finding, Judgement
-    from ..analysis.formula import Evaluator
     from ..analysis.status import Status, VmStatus
     from ..catalog.metrics import Metric
     from ..collect import Host

@@ -1,6 +1,6 @@
 """What formulas come to in a window, for all subjects at once.
 
-Not here: the language (``catalog.formula``).
+Not here: the language (``formula``).
 
 Rules. NaN is unknown, and whatever is made of an unknown is unknown, but for what Kleene's logic can tell (false and
 unknown is false). A stat that this sample has not got, or has as something else than the formula takes it for, is
@@ -23,46 +23,46 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from ..catalog.formula import (
+from ..errors import UsageError
+from ..formula.check import Formula
+from ..formula.tree import (
     Arithmetic,
     Compare,
     Comparison,
     Either,
     Expression,
-    Fact,
+    FactTerm,
     Fold,
-    Formula,
-    How,
     Join,
     Junction,
     Leaf,
     Minus,
-    Not,
+    Negation,
     Number,
     Operator,
     OverVcpus,
-    Quantile,
+    QuantileTerm,
     Ratio,
+    Reduction,
     Reference,
-    Share,
-    Stat,
+    ShareTerm,
+    StatTerm,
     children,
 )
-from ..errors import UsageError
 from ..sample import I64Array, Sample, U64Array
 from ..schema import Descriptor, Kind, Scope, Unit
 from . import histogram
 from .window import BoolArray, F64Array, Window, find_column
 
 
-class Host(Enum):
+class WholeHost(Enum):
     """The host as a whole: one number."""
 
     HOST = "host"
 
 
-HOST: Final = Host.HOST
-Level: TypeAlias = Scope | Host
+HOST: Final = WholeHost.HOST
+Level: TypeAlias = Scope | WholeHost
 """Of what a number is asked: of each vCPU, of each VM, or of the host."""
 
 _NO_FACTS: Final[Mapping[tuple[Level, str], F64Array]] = MappingProxyType({})
@@ -124,21 +124,21 @@ class Evaluator:
     def _literal(self, number: Number, frame: _Frame) -> F64Array:
         return np.full(self._columns.count(frame.at), number.value)
 
-    def _stat(self, leaf: Stat, frame: _Frame) -> F64Array:
+    def _stat(self, leaf: StatTerm, frame: _Frame) -> F64Array:
         return self._columns.numbers(leaf, frame)
 
-    def _quantile(self, leaf: Quantile, frame: _Frame) -> F64Array:
+    def _quantile(self, leaf: QuantileTerm, frame: _Frame) -> F64Array:
         found = self._columns.histogram(leaf, frame)
         return self._unknown(frame) if found is None else found.quantile(leaf.q)
 
-    def _share(self, leaf: Share, frame: _Frame) -> F64Array:
+    def _share(self, leaf: ShareTerm, frame: _Frame) -> F64Array:
         found = self._columns.histogram(leaf, frame)
         if found is None:
             return self._unknown(frame)
         below = found.share_below(leaf.bound.value)
         return 1.0 - below if leaf.is_above else below
 
-    def _fact(self, fact: Fact, frame: _Frame) -> F64Array:
+    def _fact(self, fact: FactTerm, frame: _Frame) -> F64Array:
         return self._facts.get((frame.at, fact.name), self._unknown(frame))
 
     def _reference(self, reference: Reference, frame: _Frame) -> F64Array:
@@ -185,7 +185,7 @@ class Evaluator:
             return np.where((left == 0) | (right == 0), 0.0, left * right)
         return np.where((left == 1) | (right == 1), 1.0, left + right)
 
-    def _not(self, node: Not, frame: _Frame) -> F64Array:
+    def _not(self, node: Negation, frame: _Frame) -> F64Array:
         return 1.0 - self._number(node.operand, frame.scope, frame.at)
 
     def _unknown(self, frame: _Frame) -> F64Array:
@@ -197,9 +197,9 @@ class Evaluator:
     def _has(self, expression: Expression, scope: Scope) -> bool:
         """Whether the sample has every stat that the expression needs."""
         match expression:
-            case Stat() | Quantile() | Share():
+            case StatTerm() | QuantileTerm() | ShareTerm():
                 return self._columns.descriptor(expression, scope) is not None
-            case Fact():
+            case FactTerm():
                 return any(name == expression.name for _, name in self._facts)
             case Reference():
                 metric = self._metrics[expression.name]
@@ -218,7 +218,7 @@ class Evaluator:
 
     def _find_subset(self, expression: Expression, scope: Scope) -> _Subset | None:
         match expression:
-            case Stat() | Quantile() | Share():
+            case StatTerm() | QuantileTerm() | ShareTerm():
                 return self._columns.subset(expression, scope)
             case Reference():
                 metric = self._metrics[expression.name]
@@ -363,14 +363,14 @@ class _Columns:
             return a
         return b if a.is_everybody else self.intern(a.known & b.known)
 
-    def numbers(self, leaf: Stat, frame: _Frame) -> F64Array:
+    def numbers(self, leaf: StatTerm, frame: _Frame) -> F64Array:
         """A leaf of one value, summed over the subset of the frame if the level asks for that."""
         key = (leaf, frame.scope, frame.at, id(frame.subset))
         if key not in self._numbers:
             self._numbers[key] = self._find_numbers(leaf, frame)
         return self._numbers[key]
 
-    def _find_numbers(self, leaf: Stat, frame: _Frame) -> F64Array:
+    def _find_numbers(self, leaf: StatTerm, frame: _Frame) -> F64Array:
         column = self._column(leaf, frame.scope)
         if column is None:
             return np.full(self.count(frame.at), np.nan)
@@ -387,7 +387,7 @@ class _Columns:
         found = groups.max(_only(values, subset, -np.inf)) if is_max else groups.sum(_only(values, subset, 0.0))
         return np.where(self.members(frame, subset) > 0, found, np.nan)
 
-    def histogram(self, leaf: Quantile | Share, frame: _Frame) -> histogram.Distributions | None:
+    def histogram(self, leaf: QuantileTerm | ShareTerm, frame: _Frame) -> histogram.Distributions | None:
         """What the window added to a histogram, summed like ``numbers``; None if this sample has no such stat."""
         column = self._column(leaf, frame.scope)
         if column is None:
@@ -410,7 +410,7 @@ class _Columns:
         return self._counts[key]
 
     def _column(self, leaf: Leaf, scope: Scope) -> _Column | None:
-        how = leaf.how if isinstance(leaf, Stat) else None
+        how = leaf.reduction if isinstance(leaf, StatTerm) else None
         key = (how, scope, leaf.stat)
         if key not in self._found:
             fits = self.descriptor(leaf, scope) is not None
@@ -419,7 +419,7 @@ class _Columns:
 
     def _find_column(self, leaf: Leaf, scope: Scope) -> _Column | None:
         stat = (leaf.stat.provider, scope, leaf.stat.name)
-        if isinstance(leaf, Stat) and leaf.how is How.VALUE:
+        if isinstance(leaf, StatTerm) and leaf.reduction is Reduction.VALUE:
             now = find_column(self._window.current, *stat)
             if now is None:
                 return None
@@ -428,12 +428,12 @@ class _Columns:
         if moved is None:
             return None
         subset = self.intern(moved.known)
-        if not isinstance(leaf, Stat):
+        if not isinstance(leaf, StatTerm):
             return _Column(moved.descriptor, moved.words, subset)
         counts, scale = moved.words, moved.descriptor.scale
         if moved.descriptor.is_histogram:
             counts, scale = counts.sum(axis=1), 1.0
-        factor = scale / (1.0 if leaf.how is How.DELTA else self._window.interval_s)
+        factor = scale / (1.0 if leaf.reduction is Reduction.DELTA else self._window.interval_s)
         return _Column(moved.descriptor, counts.astype(np.float64) * factor, subset)
 
     def intern(self, known: BoolArray) -> _Subset:
@@ -456,15 +456,15 @@ def _descriptors(sample: Sample) -> dict[tuple[str, Scope, str], Descriptor]:
 def _is_fit(descriptor: Descriptor, leaf: Leaf) -> bool:
     if not descriptor.is_understood:
         return False
-    if not isinstance(leaf, Stat):
+    if not isinstance(leaf, StatTerm):
         return descriptor.is_histogram
     if descriptor.is_histogram:
-        return leaf.how in (How.RATE, How.DELTA)
+        return leaf.reduction in (Reduction.RATE, Reduction.DELTA)
     if descriptor.size != 1:
         return False
-    if leaf.how is How.SECONDS and descriptor.unit is not Unit.SECONDS:
+    if leaf.reduction is Reduction.SECONDS and descriptor.unit is not Unit.SECONDS:
         return False
-    return leaf.how is How.VALUE or descriptor.kind is Kind.CUMULATIVE
+    return leaf.reduction is Reduction.VALUE or descriptor.kind is Kind.CUMULATIVE
 
 
 def _finite(values: F64Array) -> F64Array:
@@ -480,14 +480,14 @@ def _only(values: Any, subset: _Subset, other: float) -> Any:
     return np.where(known, values, values.dtype.type(other))
 
 
-_NEVER_INFINITE: Final = (Stat, Compare, Join, Not)
+_NEVER_INFINITE: Final = (StatTerm, Compare, Join, Negation)
 _Rule: TypeAlias = Callable[[Evaluator, Any, _Frame], F64Array]
 _RULES: Final[Mapping[type, _Rule]] = {
     Number: Evaluator._literal,
-    Stat: Evaluator._stat,
-    Quantile: Evaluator._quantile,
-    Share: Evaluator._share,
-    Fact: Evaluator._fact,
+    StatTerm: Evaluator._stat,
+    QuantileTerm: Evaluator._quantile,
+    ShareTerm: Evaluator._share,
+    FactTerm: Evaluator._fact,
     Reference: Evaluator._reference,
     Minus: Evaluator._minus,
     Arithmetic: Evaluator._arithmetic,
@@ -496,7 +496,7 @@ _RULES: Final[Mapping[type, _Rule]] = {
     OverVcpus: Evaluator._over,
     Compare: Evaluator._compare,
     Join: Evaluator._join,
-    Not: Evaluator._not,
+    Negation: Evaluator._not,
 }
 _OPERATIONS: Final[Mapping[Operator, np.ufunc]] = {
     Operator.ADD: np.add,

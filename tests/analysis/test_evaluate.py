@@ -11,27 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmscope.analysis import histogram
-from kvmscope.analysis.formula import HOST, Evaluator, Level
+from kvmscope.analysis.evaluate import HOST, Evaluator, Level
 from kvmscope.analysis.window import F64Array, Window
-from kvmscope.catalog.formula import (
-    CONDITION,
-    Context,
-    Either,
-    Expression,
-    Formula,
-    OverVcpus,
-    Quantile,
-    Share,
-    Stat,
-    Type,
-    blame_text,
-    check,
-    children,
-    parse,
-    walk,
-)
 from kvmscope.catalog.metrics import formulas, load_metrics
 from kvmscope.errors import UsageError
+from kvmscope.formula.check import CONDITION, Context, Formula, Type, check
+from kvmscope.formula.parse import blame_text, parse
+from kvmscope.formula.tree import Either, Expression, OverVcpus, QuantileTerm, ShareTerm, StatTerm, children, walk
 from kvmscope.lab.simulated_kvm import stat_sets
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
@@ -471,7 +457,7 @@ def without(name: str | None) -> Evaluator:
 
 def needed(expression: Expression, scope: Scope) -> set[str]:
     """The stats without which an expression is unknown, if everything else is there."""
-    if isinstance(expression, Stat | Quantile | Share):
+    if isinstance(expression, StatTerm | QuantileTerm | ShareTerm):
         return {expression.stat.name}
     inner = Scope.VCPU if isinstance(expression, OverVcpus) else scope
     parts = [needed(part, inner) for part in children(expression)]
@@ -483,7 +469,9 @@ def test_a_kernel_that_lacks_a_stat_leaves_unknown_what_needs_it_and_nothing_els
     whole, lacking = without(None), without(name)
     for metric in load_metrics():
         before, after = (plain(evaluator.of(metric.name, Scope.VM)) for evaluator in (whole, lacking))
-        names = {str(part.stat) for part, _ in walk(metric.formula.expression, metric.scope) if isinstance(part, Stat)}
+        names = {
+            str(part.stat) for part, _ in walk(metric.formula.expression, metric.scope) if isinstance(part, StatTerm)
+        }
         if name in needed(metric.formula.expression, metric.scope):
             assert after == [None], metric.name
         elif name not in names:
