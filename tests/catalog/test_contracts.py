@@ -82,6 +82,13 @@ def test_a_contract_may_state_no_kernels() -> None:
         (f'{HEAD}kernels = "6.1"\n{STAT}', 'c.toml:3: x: kernels: expected bounds such as ">=5.15 <6.12", or a list'),
         (f'{HEAD}kernels = ">=6.1 or so"\n{STAT}', 'c.toml:3: x: kernels: expected bounds such as ">=5.15 <6.12"'),
         (f'{HEAD}kernels = ["v6.1"]\n{STAT}', "c.toml:3: x: kernels: expected versions such as 6.1, found 'v6.1'"),
+        (
+            f'name = "x"\narchitectures = []\nkernels = ">=6.1"\n{STAT}',
+            "c.toml:2: x: architectures: expected at least one architecture, found an empty list",
+        ),
+        (f"{HEAD}kernels = []\n{STAT}", "c.toml:3: x: kernels: expected at least one version, found an empty list"),
+        (f'{HEAD}kernels = ">=٦.١"\n{STAT}', "c.toml:3: x: kernels: expected bounds such as"),
+        (f'name = "x"\n{STAT}kernels = []\n', "c.toml:6: stat exits: kernels: expected at least one version"),
         (f'{HEAD}kernels = ">=8.0"\n{STAT}', "c.toml:3: x: kernels: expected some of 5.14 to 7.3, found"),
         (f'name = "x"\n{STAT}scop = "vm"\n', "c.toml:6: stat exits: scop: expected one of kernels, kind, name"),
         ('name = "x"\n[[stat]]\nname = "a"\nscope = "vm"\n', "c.toml:2: stat a: expected a key 'kind', found none"),

@@ -51,7 +51,7 @@ def test_a_rule_has_its_defaults() -> None:
         ('price = "p"', 'prize = "p"', 10, "'prize'"),
         ('[{do = "d", price = "p"}]', "[]", 10, "at least one"),
         ('threshold = "t"', 'threshold = ""', 9, "blank"),
-        ('title = "is busy"', 'title = "is busy"\nwindows = 0', 4, "1 or more, found 0"),
+        ('title = "is busy"', 'title = "is busy"\nwindows = 0', 4, "1 to 100, found 0"),
         ('title = "is busy"', 'title = "is busy"\ncost = "1 < 2"', 4, "a number"),
         ('title = "is busy"', 'title = "is busy"\ncost = "2s"', 4, "number"),
         ('title = "is busy"', 'title = "is busy"\nsilent_if = ["netsed"]', 4, "'netsed'"),
@@ -68,7 +68,7 @@ def test_a_mistake_is_told_with_its_place(old: str, new: str, line: int, says: s
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
-    with pytest.raises(CatalogError, match=r"rules.toml:12: .*a slug of its own"):
+    with pytest.raises(CatalogError, match=r"rules.toml:12: .*a unique slug"):
         parse(GOOD + GOOD)
 
 

@@ -58,7 +58,7 @@ def test_a_metric_is_read_as_it_stands() -> None:
         (ENTRY.replace('"per-second"', '"bytes"'), "mine.toml:5: .*one for a number in number per second, .*'bytes'"),
         (ENTRY.replace('"vcpu"', '"host"'), "mine.toml:6: .*scope: expected one of vm, vcpu, found 'host'"),
         (ENTRY.replace("column = true", 'column = "yes"'), "mine.toml:11: .*expected true or false"),
-        (ENTRY + ENTRY, "mine.toml:14: .*expected a name of its own, found 'exits_per_s', which line 2 has"),
+        (ENTRY + ENTRY, "mine.toml:14: .*expected a unique name, found 'exits_per_s', which line 2 has"),
         (ENTRY.replace("sum_exits))", "sum_exits)"), r"mine.toml:7:47: .*: formula: expected '\)', found the end"),
         (ENTRY.replace("rate(exits)", "rate(halt_wait_ns)"), r"mine.toml:7:19: .*expected seconds\(halt_wait_ns\)"),
         (ENTRY.replace("rate(sum", "rate(exits) < rate(sum"), "mine.toml:7:44: .*like the first, found a condition"),

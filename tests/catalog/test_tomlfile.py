@@ -106,7 +106,13 @@ def test_in_a_text_with_escapes_only_the_line_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line", "column"),
-    [("a = 1\nb = \n", 2, 5), ("a = 1\na = 2\n", 2, 6), ('a = """\n\nb', 3, None), ("a = " + "[" * 5000, 1, None)],
+    [
+        ("a = 1\nb = \n", 2, 5),
+        ("a = 1\na = 2\n", 2, 6),
+        ('a = """\n\nb', 3, None),
+        ("a = " + "[" * 5000, 1, None),
+        ("a = " + "9" * 5000, 1, None),
+    ],
 )
 def test_what_is_not_toml_is_an_error_with_its_line(text: str, line: int, column: int | None) -> None:
     with pytest.raises(CatalogError, match="expected TOML, found") as raised:
@@ -156,12 +162,15 @@ def test_fields_are_read_by_their_types() -> None:
         ("j = 1", "string", "f:1: expected a key 'k', found none"),
         ("j = 1", "integer", "expected a key 'k', found none"),
         ('k = "x"', "strings", "expected a list of texts, found text"),
-        ("k = [1]", "strings", "expected a list of texts, found a list of a whole number"),
+        ("k = [1]", "strings", r"expected a list of texts, found a whole number \(1\) in it"),
+        ('k = ["a", {}]', "strings", "expected a list of texts, found a table in it"),
+        ('k = ["a", ""]', "strings", "expected a list of texts, found an empty text in it"),
+        ("k = [{}, 1]", "tables", r"expected a list of tables, found a whole number \(1\) in it"),
         ("k = true", "integer", "expected a whole number, found true or false"),
         ("k = 1.5", "integer", "expected a whole number, found a number"),
         ("k = 2020-01-01", "integer", "expected a whole number, found a date or time"),
         ("k = {}", "tables", "expected a list of tables, found a table"),
-        ("k = []", "table", "expected a table, found a list of nothing"),
+        ("k = []", "table", "expected a table, found an empty list"),
     ],
 )
 def test_a_field_of_another_type_is_refused(text: str, method: str, message: str) -> None:
@@ -186,8 +195,20 @@ def test_keys_that_lack_or_are_too_many_are_refused() -> None:
 def test_a_value_that_comes_twice_names_the_line_of_the_first() -> None:
     twice = read_tables('[[m]]\nname = "x"\n[[m]]\nname = "y"\n[[m]]\nname = "x"\n', "f", "m")
     unique(twice[:2], "name")
-    with pytest.raises(CatalogError, match="f:6: m x: name: expected a name of its own, found 'x', which line 1 has"):
+    with pytest.raises(CatalogError, match="f:6: m x: name: expected a unique name, found 'x', which line 1 has"):
         unique(twice, "name")
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "3"])
+def test_a_name_that_is_not_a_text_is_refused(value: str) -> None:
+    with pytest.raises(CatalogError, match="f:2: m: name: expected text, found"):
+        unique(read_tables(f"[[m]]\nname = {value}\n", "f", "m"), "name")
+
+
+def test_a_long_value_is_quoted_in_part() -> None:
+    with pytest.raises(CatalogError) as raised:
+        entry(f'c = "{"x" * 5000}"').choice("c", Colour)
+    assert len(str(raised.value)) < 200
 
 
 def test_the_mark_stands_under_its_character_also_past_tabs_and_at_the_end() -> None:

@@ -15,10 +15,12 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..schema import Kind, Scope
-from .tomlfile import Entry, read_tables, unique
+from .tomlfile import Entry, read_tables, shown, unique
 from .words import KINDS
 
 FILE = "caveats.toml"
+# Of keys and list indices; dotted keys nest without limit in TOML.
+_DEPTH_MAX = 32
 
 
 class Apicv(Enum):
@@ -212,7 +214,7 @@ def _parse_every(entry: Entry) -> Every:
     kinds = entry.strings("kinds")
     for kind in kinds:
         if kind not in KINDS:
-            raise entry.error("kinds", f"of {', '.join(KINDS)}", repr(kind))
+            raise entry.error("kinds", f"of {', '.join(KINDS)}", shown(kind))
     return Every(
         providers=entry.strings("providers"),
         scope=entry.choice("scope", Scope) if "scope" in entry else None,
@@ -221,6 +223,8 @@ def _parse_every(entry: Entry) -> Every:
 
 
 def _parse_condition(entry: Entry) -> Condition:
+    if len(entry.path) > _DEPTH_MAX:
+        raise entry.error("", "conditions within at most a dozen others", "more")
     heads = [key for key in entry if key in _FORMS]
     if len(heads) != 1:
         found = " and ".join(heads) if heads else "none of them"
@@ -234,7 +238,7 @@ def _parse_condition(entry: Entry) -> Condition:
 def _parse_parameter(entry: Entry) -> Condition:
     module, dot, name = entry.string("parameter").partition(".")
     if not (module and dot and name):
-        raise entry.error("parameter", "module.parameter", repr(entry["parameter"]))
+        raise entry.error("parameter", "module.parameter", shown(entry["parameter"]))
     return ParameterIs(module, name, _one_or_more(entry, "is"))
 
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from ..schema import KernelTables, Scope, Shape
 from .kernels import PROVIDER, known_kernels, version_of
-from .tomlfile import Entry, read_root
+from .tomlfile import Entry, read_root, shown
 from .words import KINDS, UNITS, Measure
 
 _HISTOGRAM_BUCKETS = 32
 
-_BOUND = re.compile(r"\s*(>=|<=|>|<|==)\s*(\d+(?:\.\d+)+)\s*,?")
-_VERSION = re.compile(r"\d+(?:\.\d+)+")
+# ASCII digits, and few of them: int() takes other digits too, and refuses thousands.
+_VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})+")
+_BOUND = re.compile(rf"\s*(>=|<=|>|<|==)\s*({_VERSION.pattern})\s*,?")
 _COMPARE: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -100,7 +101,7 @@ def parse_contract(text: str, file: str) -> Contract:
         raise root.error("stat", "at least one [[stat]]", "none")
     if contract.kernels is not None and not contract.stated():
         known = [kernel.name.rpartition("-")[2] for kernel in known_kernels() if kernel.architecture in architectures]
-        raise root.error("kernels", f"some of {known[0]} to {known[-1]}", repr(contract.kernels.text))
+        raise root.error("kernels", f"some of {known[0]} to {known[-1]}", shown(contract.kernels.text))
     _check_twice(root, contract.promises)
     return contract
 
@@ -108,9 +109,11 @@ def parse_contract(text: str, file: str) -> Contract:
 def _parse_architectures(root: Entry) -> tuple[str, ...]:
     known = dict.fromkeys(kernel.architecture for kernel in known_kernels())
     found = root.strings("architectures")
+    if "architectures" in root and not found:
+        raise root.error("architectures", "at least one architecture", "an empty list")
     for name in found:
         if name not in known:
-            raise root.error("architectures", f"architectures, of {', '.join(map(str, known))}", repr(name))
+            raise root.error("architectures", f"architectures, of {', '.join(map(str, known))}", shown(name))
     return found
 
 
@@ -121,12 +124,14 @@ def _parse_kernels(entry: Entry) -> Kernels | None:
     if isinstance(value, str):
         bounds = [(bound[1], _version(bound[2])) for bound in _BOUND.finditer(value)]
         if not bounds or _BOUND.sub("", value).strip():
-            raise entry.error("kernels", 'bounds such as ">=5.15 <6.12", or a list of versions', repr(value))
+            raise entry.error("kernels", 'bounds such as ">=5.15 <6.12", or a list of versions', shown(value))
         return Kernels(value, bounds=tuple(bounds))
     series = entry.strings("kernels")
+    if not series:
+        raise entry.error("kernels", "at least one version", "an empty list")
     for text in series:
         if not _VERSION.fullmatch(text):
-            raise entry.error("kernels", "versions such as 6.1", repr(text))
+            raise entry.error("kernels", "versions such as 6.1", shown(text))
     return Kernels(", ".join(series), series=tuple(map(_version, series)))
 
 
@@ -154,7 +159,7 @@ def _parse_promise(entry: Entry) -> Promise:
 def _word(entry: Entry, key: str, words: Mapping[str, object], default: str | None = None) -> str:
     word = entry.string(key, default)
     if word not in words:
-        raise entry.error(key, f"one of {', '.join(words)}", repr(word))
+        raise entry.error(key, f"one of {', '.join(words)}", shown(word))
     return word
 
 
@@ -163,5 +168,5 @@ def _check_twice(root: Entry, promises: tuple[Promise, ...]) -> None:
     for entry, promise in zip(root.tables("stat"), promises, strict=True):
         key = (promise.provider, promise.scope, promise.name)
         if key in seen:
-            raise entry.error("name", "a stat of its own", f"{promise.name!r} of the same scope again")
+            raise entry.error("name", "a stat of its own", f"{shown(promise.name)} of the same scope again")
         seen.add(key)

@@ -1,19 +1,25 @@
-"""Names of exit reasons by number, for the vendors whose KVM tells them, and of exits to the VMM.
+"""Names of exit reasons by number: VM exits of the vendors whose KVM reports them, and userspace exits.
 
-Not here: which of them a VM has (a source), and what each means (stats.toml). Rule: a number that is not here has no
-name, and is counted among the others; the names are fit to be part of a stat's name.
-Source: exit_reasons.toml, which tools/exit_reasons.py takes out of kernel headers. The same tables stand in the print
-format of the kernel's kvm_exit event, by which the tests check them.
+Not here: which of them a VM has (a source), and what each means (stats.toml). Rule: a number without a name here is
+counted under ``other``; the names can be part of a stat's name.
+Source: exit_reasons.toml, which tools/exit_reasons.py generates from kernel headers. The print format of the kernel's
+kvm_exit event has the same tables, and the tests compare the two.
 """
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+
+from .tomlfile import Entry, read_root, shown
+
+_FILE = "exit_reasons.toml"
+_NUMBER = re.compile(r"0x[0-9a-f]{1,8}")
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 class ReasonTable(Enum):
@@ -22,15 +28,37 @@ class ReasonTable(Enum):
     VMX = "vmx"
     SVM = "svm"
     ARM64 = "arm64"
-    """Exception classes (ESR_EL2.EC), which tell of an exit whose exception is ``trap``."""
+    """Exception classes (ESR_EL2.EC), which give the reason of an exit whose exception is ``trap``."""
     ARM64_EXCEPTION = "arm64_exception"
     USERSPACE = "userspace"
     """``exit_reason`` of struct kvm_run."""
 
 
-@cache
 def reasons(table: ReasonTable) -> Mapping[int, str]:
-    """Name by number, in the order of the numbers; these are the low 32 bits of what the CPU or the kernel says."""
-    text = files(__package__).joinpath("exit_reasons.toml").read_text(encoding="utf-8")
-    names: dict[str, str] = tomllib.loads(text)[table.value]
-    return MappingProxyType({int(number, 16): name for number, name in names.items()})
+    """Name by number, in the order of the numbers; these are the low 32 bits of what the CPU or the kernel reports."""
+    return load_reasons()[table]
+
+
+@cache
+def load_reasons() -> Mapping[ReasonTable, Mapping[int, str]]:
+    """Every table of the catalogue."""
+    return parse_reasons(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
+
+
+def parse_reasons(text: str, file: str) -> Mapping[ReasonTable, Mapping[int, str]]:
+    """The tables from TOML. Raises CatalogError if one is missing or a number or a name is not of its form."""
+    root = read_root(text, file)
+    root.check_keys(tuple(table.value for table in ReasonTable))
+    return MappingProxyType({table: _parse_table(root.table(table.value)) for table in ReasonTable})
+
+
+def _parse_table(table: Entry) -> Mapping[int, str]:
+    names = {}
+    for number in table:
+        if not _NUMBER.fullmatch(number):
+            raise table.error(number, "a number of 32 bits such as 0x1f", shown(number))
+        name = table.string(number)
+        if not _NAME.fullmatch(name):
+            raise table.error(number, "lower-case letters, digits and _", shown(name))
+        names[int(number, 16)] = name
+    return MappingProxyType(names)

@@ -20,10 +20,11 @@ from ..formula.parse import parse
 from ..schema import Scope
 from .caveats import load_caveats
 from .metrics import metric_context
-from .tomlfile import Entry, read_tables, unique
+from .tomlfile import Entry, read_tables, shown, unique
 
 _FILE: Final = "findings.toml"
 _WINDOWS: Final = 2
+_WINDOWS_MAX: Final = 100
 
 
 class Severity(Enum):
@@ -171,8 +172,8 @@ def _number(entry: Entry, key: str, scope: Scope, context: Context, wanted: Type
 
 def _windows(entry: Entry) -> int:
     windows = entry.integer("windows", _WINDOWS)
-    if windows < 1:
-        raise entry.error("windows", "1 or more", str(windows))
+    if not 1 <= windows <= _WINDOWS_MAX:
+        raise entry.error("windows", f"1 to {_WINDOWS_MAX}", str(windows))
     return windows
 
 
@@ -180,13 +181,13 @@ def _evidence(entry: Entry, context: Context) -> tuple[str, ...]:
     names = entry.strings("evidence")
     for name in names:
         if name not in context.metrics:
-            raise entry.error("evidence", "names of metrics", repr(name))
+            raise entry.error("evidence", "names of metrics", shown(name))
     return names
 
 
 def _adds_verdict(entry: Entry) -> bool:
     if "adds" in entry and entry["adds"] != "apicv":
-        raise entry.error("adds", "'apicv'", repr(entry["adds"]))
+        raise entry.error("adds", "'apicv'", shown(entry["adds"]))
     return "adds" in entry
 
 
@@ -203,5 +204,5 @@ def _silent_if(entry: Entry, caveats: Collection[str]) -> tuple[str, ...]:
     slugs = entry.strings("silent_if")
     for slug in slugs:
         if slug not in caveats:
-            raise entry.error("silent_if", "slugs of caveats", repr(slug))
+            raise entry.error("silent_if", "slugs of caveats", shown(slug))
     return slugs

@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
-from .tomlfile import Entry, read_tables, unique
+from .tomlfile import Entry, read_tables, shown, unique
 
 _FILE: Final = "inhibits.toml"
 
@@ -104,4 +104,4 @@ def _vendor(entry: Entry, name: str) -> Vendor:
         return Vendor(name)
     except ValueError:
         known = ", ".join(vendor.value for vendor in Vendor)
-        raise entry.error("vendors", f"some of {known}", repr(name)) from None
+        raise entry.error("vendors", f"some of {known}", shown(name)) from None

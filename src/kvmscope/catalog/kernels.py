@@ -70,7 +70,7 @@ def read_kernels(text: str, file: str) -> tuple[KernelTables, ...]:
         root = json.loads(text)
         tables = {scope: [_read_table(table) for table in root["tables"][scope.value]] for scope in Scope}
         return tuple(_read_kernel(file.removesuffix(".json"), root, tables, kernel) for kernel in root["kernels"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
         raise CatalogError("", file=file, line=1, expected="the kernels of an architecture", found=found) from error
 

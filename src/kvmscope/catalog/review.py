@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 
-from .tomlfile import Entry, read_root
+from .tomlfile import Entry, read_root, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +118,5 @@ def _topic(entry: Entry) -> Topic:
     groups = entry["words"]
     well_formed = isinstance(groups, list) and groups and all(isinstance(group, list) and group for group in groups)
     if not well_formed or not all(isinstance(word, str) and word for group in groups for word in group):
-        raise entry.error("words", "a list of groups of words", repr(groups))
+        raise entry.error("words", "a list of groups of words", shown(groups))
     return Topic(tuple(tuple(group) for group in groups))

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ..schema import Descriptor, Kind, Scope, Shape, Tier, Unit
 from .caveats import Caveat, load_caveats
-from .tomlfile import Entry, read_root, read_tables
+from .tomlfile import Entry, read_root, read_tables, shown
 from .words import KINDS, UNITS, Measure
 
 FILE = "stats.toml"
@@ -147,10 +147,10 @@ class Stats:
 
 
 def release(kernel: str) -> tuple[int, int]:
-    """``6.12`` -> (6, 12), for the order of releases. ValueError if it is none."""
-    match = re.fullmatch(r"(\d+)\.(\d+)", kernel)
+    """``6.12`` -> (6, 12), for the order of releases. ValueError if it is not one."""
+    match = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", kernel)
     if match is None:
-        raise ValueError(f"no release of the kernel: {kernel!r}")
+        raise ValueError(f"not a kernel release: {kernel!r}")
     return int(match[1]), int(match[2])
 
 
@@ -190,7 +190,7 @@ def _parse_stat(entry: Entry, firsts: Mapping[str, str], caveats: Mapping[str, C
     entry.check_keys(_REQUIRED, _OPTIONAL)
     name = entry.string("name")
     if not _NAME.fullmatch(name):
-        raise entry.error("name", "letters, digits, _ and {part}", repr(name))
+        raise entry.error("name", "letters, digits, _ and {part}", shown(name))
     provider = entry.string("provider", "kvm")
     scope = entry.choice("scope", Scope)
     kind = _parse_word(entry, "kind", KINDS, Kind.CUMULATIVE)
@@ -220,7 +220,7 @@ def _parse_word(entry: Entry, key: str, words: Mapping[str, _T], default: _T) ->
         return default
     word = entry.string(key)
     if word not in words:
-        raise entry.error(key, f"one of {', '.join(words)}", repr(word))
+        raise entry.error(key, f"one of {', '.join(words)}", shown(word))
     return words[word]
 
 
@@ -241,20 +241,20 @@ def _parse_release(entry: Entry, key: str) -> str:
     try:
         release(text)
     except ValueError:
-        raise entry.error(key, "a kernel such as 6.12", repr(text)) from None
+        raise entry.error(key, "a kernel such as 6.12", shown(text)) from None
     return text
 
 
 def _check_architecture(entry: Entry, key: str, name: str, firsts: Mapping[str, str]) -> None:
     if name not in firsts:
-        raise entry.error(key, f"an architecture, of {', '.join(firsts)}", repr(name))
+        raise entry.error(key, f"an architecture, of {', '.join(firsts)}", shown(name))
 
 
 def _parse_caveats(entry: Entry, caveats: Mapping[str, Caveat]) -> tuple[str, ...]:
     slugs = entry.strings("caveats")
     for slug in slugs:
         if slug not in caveats:
-            raise entry.error("caveats", "slugs of caveats.toml", repr(slug))
+            raise entry.error("caveats", "slugs of caveats.toml", shown(slug))
     return slugs
 
 
@@ -305,7 +305,7 @@ def _check_names(entries: list[Entry], found: list[StatEntry]) -> None:
         for key, names in (("compare", stat.compare), ("replaced_by", stat.replaced_by)):
             for name in names:
                 if (name if "." in name else f"{stat.provider}.{name}") not in known:
-                    raise entry.error(key, "stats of this file", repr(name))
+                    raise entry.error(key, "stats of this file", shown(name))
 
 
 def _pattern(template: str) -> re.Pattern[str]:

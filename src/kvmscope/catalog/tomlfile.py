@@ -28,7 +28,7 @@ def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = (
     root = read_root(text, file)
     for key in root:
         if key != table and key not in beside:
-            raise root.error(key, f"[[{table}]]", repr(key))
+            raise root.error(key, f"[[{table}]]", shown(key))
     entries = root.get(table, [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise root.error(table, f"[[{table}]]", _kind(entries))
@@ -43,6 +43,9 @@ def read_root(text: str, file: str) -> Entry:
         raise _syntax_error(text, file, str(error)) from None
     except RecursionError:
         raise CatalogError("", file=file, line=1, expected="TOML", found="brackets too deep") from None
+    except ValueError as error:
+        # An integer of more digits than Python converts (sys.set_int_max_str_digits); tomllib lets it through.
+        raise CatalogError("", file=file, line=1, expected="TOML", found=str(error).partition(";")[0]) from None
     return Entry(values, Places(text, file), ())
 
 
@@ -109,12 +112,12 @@ class Entry(Mapping[str, Any]):
         """``metric exits_per_s``; without a name or slug ``metric``."""
         name = self.data.get("name", self.data.get("slug", ""))
         kind = next((part for part in reversed(self.path) if not part.isdigit()), "")
-        return f"{kind} {name if isinstance(name, str) else ''}".strip()
+        return f"{kind} {_cut(name) if isinstance(name, str) else ''}".strip()
 
     def error(self, key: str, expected: str, found: str) -> CatalogError:
         """What is wrong with a key (``"remedy.any"`` goes deeper); an empty key is the entry as a whole."""
         path = (*self.path, *key.split(".")) if key else self.path
-        what = ": ".join(part for part in (self.title, key) if part)
+        what = ": ".join(part for part in (self.title, _cut(key)) if part)
         return CatalogError(what, file=self.file, line=self.places.line(path), expected=expected, found=found)
 
     def error_within(self, key: str, offset: int, expected: str, found: str) -> CatalogError:
@@ -140,7 +143,7 @@ class Entry(Mapping[str, Any]):
         """Raises CatalogError unless all of ``required`` are here, and nothing but these and ``optional``."""
         for key in self:
             if key not in required and key not in optional:
-                raise self.error(key, f"one of {', '.join(sorted((*required, *optional)))}", f"{key!r}")
+                raise self.error(key, f"one of {', '.join(sorted((*required, *optional)))}", shown(key))
         for key in required:
             if key not in self:
                 raise self.error("", f"a key {key!r}", "none")
@@ -157,8 +160,11 @@ class Entry(Mapping[str, Any]):
     def strings(self, key: str) -> tuple[str, ...]:
         """A list of strings; empty where the key is missing."""
         value = self.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
+        if not isinstance(value, list):
             raise self.error(key, "a list of texts", _kind(value))
+        for part in value:
+            if not isinstance(part, str) or not part:
+                raise self.error(key, "a list of texts", f"{_kind(part) if part != '' else 'an empty text'} in it")
         return tuple(value)
 
     def integer(self, key: str, default: int | None = None) -> int:
@@ -183,13 +189,16 @@ class Entry(Mapping[str, Any]):
         for member in choices:
             if member.value == value and type(member.value) is type(value):
                 return member
-        raise self.error(key, f"one of {', '.join(str(member.value) for member in choices)}", repr(value))
+        raise self.error(key, f"one of {', '.join(str(member.value) for member in choices)}", shown(value))
 
     def tables(self, key: str) -> tuple[Entry, ...]:
         """The tables of a list, ``[[…key]]`` or inline; empty where the key is missing."""
         value = self.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+        if not isinstance(value, list):
             raise self.error(key, "a list of tables", _kind(value))
+        for part in value:
+            if not isinstance(part, dict):
+                raise self.error(key, "a list of tables", f"{_kind(part)} in it")
         return tuple(Entry(part, self.places, (*self.path, key, str(index))) for index, part in enumerate(value))
 
     def table(self, key: str) -> Entry:
@@ -206,21 +215,35 @@ class Entry(Mapping[str, Any]):
 
 
 def unique(entries: Collection[Entry], key: str) -> None:
-    """Raises CatalogError if two entries have the same value of ``key``."""
-    seen: dict[Any, Entry] = {}
+    """Raises CatalogError if two entries have the same text as ``key``, or one has no text there."""
+    seen: dict[str, Entry] = {}
     for entry in entries:
-        first = seen.setdefault(entry[key], entry)
+        first = seen.setdefault(entry.string(key), entry)
         if first is not entry:
-            raise entry.error(key, f"a {key} of its own", f"{entry[key]!r}, which line {first.line} has")
+            raise entry.error(key, f"a unique {key}", f"{shown(entry[key])}, which line {first.line} has")
 
 
+_QUOTED_MAX = 60
 _TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: a text of some length, or else what kind of value it is."""
+    if isinstance(value, str):
+        return repr(_cut(value))
+    return _kind(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _QUOTED_MAX else f"{text[:_QUOTED_MAX]}…"
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, list):
-        return "a list of " + (_kind(value[0]) if value else "nothing")
-    return "a table" if isinstance(value, dict) else f"{_TYPES.get(type(value), 'a date or time')} ({value})"
+        return "a list" if value else "an empty list"
+    if isinstance(value, dict):
+        return "a table"
+    return f"{_TYPES.get(type(value), 'a date or time')} ({_cut(str(value))})"
 
 
 def _syntax_error(text: str, file: str, message: str) -> CatalogError:

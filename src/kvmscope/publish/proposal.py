@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..catalog.tomlfile import Entry, read_root, unique
+from ..catalog.tomlfile import Entry, read_root, shown, unique
 from ..catalog.words import KINDS
 from ..schema import Descriptor, Kind, Scope, Unit
 
@@ -91,5 +91,5 @@ def _parse_stat(entry: Entry) -> ProposedStat:
 def _one_of(entry: Entry, key: str, choices: Mapping[str, _T]) -> _T:
     value = entry.string(key)
     if value not in choices:
-        raise entry.error(key, f"one of {', '.join(choices)}", repr(value))
+        raise entry.error(key, f"one of {', '.join(choices)}", shown(value))
     return choices[value]
