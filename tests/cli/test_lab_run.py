@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from kvmscope.cli.lab import lab
 from kvmscope.errors import UsageError
+from kvmscope.lab.spec import WITHOUT_GUESTS
 from kvmscope.lab.workloads import WORKLOADS
 
 
@@ -56,11 +57,26 @@ def test_the_table_has_a_row_for_each_vcpu() -> None:
 
 @pytest.mark.live
 @pytest.mark.needs("kvm")
-def test_it_ends_when_the_time_is_over() -> None:
+@pytest.mark.parametrize("workload", [*WORKLOADS, *WITHOUT_GUESTS])
+def test_every_workload_runs_for_the_time_that_is_asked(workload: str) -> None:
     began = time.monotonic()
-    report = json.loads(invoke("--workload", "idle", "--for", "200ms", "--json"))
+    report = json.loads(invoke("--workload", workload, "--for", "200ms", "--json"))
     assert time.monotonic() - began >= 0.2
-    assert report["vms"][0]["vcpus"][0]["state"] == "stopped"
+    assert report["ended_by"] == "time"
+    assert {vcpu["state"] for vcpu in report["vms"][0]["vcpus"]} <= {"stopped"}
+
+
+@pytest.mark.live
+@pytest.mark.needs("kvm")
+def test_a_run_that_reaches_its_count_before_the_time_is_over_says_so() -> None:
+    result = CliRunner().invoke(lab, ["run", "--count", "10", "--for", "30s", "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout)["ended_by"] == "count"
+    assert result.stderr == "ended before 30 s: every vCPU reached the count\n"
+
+
+def test_vms_that_never_run_take_no_count() -> None:
+    with pytest.raises(UsageError, match="never run"):
+        invoke("--workload", "bare", "--count", "5")
 
 
 @pytest.mark.live

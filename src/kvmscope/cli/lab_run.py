@@ -9,6 +9,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -103,15 +104,20 @@ def run(
 
 def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Report | None:
     from ..lab import process
+    from ..lab.spec import RunEnd
 
     with process.start(spec) as running:
+        ended_by = RunEnd.INTERRUPT
         with _until_interrupt():
             running.wait_for_ready()
             running.go()
-            running.wait_for_end(_NEVER_S if for_s is None else for_s)
+            ended_by = RunEnd.COUNT if running.wait_for_end(_NEVER_S if for_s is None else for_s) else RunEnd.TIME
         running.stop()
         report = running.wait_for_done(_STOP_TIMEOUT_S)
+        report = replace(report, ended_by=RunEnd.FAILURE if report.errors else ended_by)
         _echo(report, as_json=as_json)
+        if for_s is not None and report.ended_by is RunEnd.COUNT:
+            click.echo(f"ended before {format_seconds(for_s)}: every vCPU reached the count", err=True)
         if stay and not report.errors:
             with _until_interrupt():
                 click.echo("the VMs are still and stay until Ctrl-C", err=True)

@@ -32,12 +32,17 @@ FdKey = tuple[int, int | None]
 
 
 class Occupant(Protocol):
-    """What stands at one index of a spec: a running VM, one that never runs, or a churner."""
+    """What stands at one index of a spec: a running VM, one that never runs, or a churner.
+
+    ``is_still``: no vCPU is in KVM_RUN. ``has_ended``: since ``go``, all has been done or was stopped.
+    """
 
     @property
     def vm(self) -> Vm | None: ...
     @property
     def is_still(self) -> bool: ...
+    @property
+    def has_ended(self) -> bool: ...
     def start(self) -> None: ...
     def go(self, *, when_still: Callable[[], None]) -> None: ...
     def stop(self) -> None: ...
@@ -60,22 +65,23 @@ def main(arguments: list[str]) -> None:
 
 
 class _BareVm:
-    """A VM that never runs."""
+    """A VM that never runs. It has nothing to do, so only ``stop`` ends it."""
 
     is_still = True
 
     def __init__(self, api: Kvm, spec: LabSpec, index: int) -> None:
         self._spec, self._index = spec, index
         self.vm = create_vm(api, spec)
+        self.has_ended = False
 
     def start(self) -> None:
         pass
 
     def go(self, *, when_still: Callable[[], None]) -> None:
-        when_still()
+        pass
 
     def stop(self) -> None:
-        pass
+        self.has_ended = True
 
     def report(self) -> VmReport:
         return VmReport(index=self._index, name=self._spec.vm_name(self._index), pid=os.getpid(), vcpus=())
@@ -93,6 +99,10 @@ class _Churner:
         self._error: str | None = None
         self.is_still = True
         create_vm(api, spec).close()  # what cannot be made is found out before go
+
+    @property
+    def has_ended(self) -> bool:
+        return self.is_still
 
     def start(self) -> None:
         pass
@@ -206,7 +216,7 @@ class _Server:
             os.write(self._wake_writer, b"!")
 
     def _tell_if_done(self) -> None:
-        if self._is_going and all(occupant.is_still for occupant in self._occupants.values()):
+        if self._is_going and all(occupant.has_ended for occupant in self._occupants.values()):
             self._is_going = False
             self._say({"event": "done"})
 

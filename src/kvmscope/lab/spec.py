@@ -63,6 +63,7 @@ class LabSpec:
         _check(1 <= filled.period_us <= 50_000, "the period is between 1 and 50,000 µs")
         _check(filled.halt_poll_ns is None or filled.halt_poll_ns >= 0, "the halt-poll limit is not negative")
         _check("\0" not in filled.name and filled.name != "", "a name has no NUL in it")
+        _check(filled.workload != BARE or filled.count is None, f"{BARE} VMs never run, so they have no count")
         if filled.workload in WITHOUT_GUESTS:
             return replace(
                 filled, irqchip=filled.irqchip or Irqchip.FULL, pit=filled.pit or Pit.OFF
@@ -152,13 +153,23 @@ class VmReport:
     error: str | None = None
 
 
+class RunEnd(Enum):
+    """What ended a run, whichever came first."""
+
+    COUNT = "count"
+    TIME = "time"
+    INTERRUPT = "interrupt"
+    FAILURE = "failure"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What all VMs of a lab did."""
+    """What all VMs of a lab did. ``ended_by`` is known to whoever ended the run; None before."""
 
     workload: str
     count: int | None
     vms: tuple[VmReport, ...]
+    ended_by: RunEnd | None = None
 
     @property
     def errors(self) -> tuple[str, ...]:

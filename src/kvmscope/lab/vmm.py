@@ -126,6 +126,10 @@ class Machine:
     def is_still(self) -> bool:
         return all(runner.state.is_still for runner in self.runners)
 
+    @property
+    def has_ended(self) -> bool:
+        return self.is_still
+
     def report(self) -> VmReport:
         vcpus = tuple(runner.report() for runner in self.runners)
         return VmReport(index=self.index, name=self.spec.vm_name(self.index), pid=os.getpid(), vcpus=vcpus)

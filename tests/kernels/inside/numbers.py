@@ -22,7 +22,7 @@ import numpy as np
 
 from kvmscope.errors import KvmscopeError
 from kvmscope.lab import process
-from kvmscope.lab.spec import LabSpec
+from kvmscope.lab.spec import BARE, LabSpec
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.attach import attach, detach
@@ -51,6 +51,8 @@ def lab(spec: LabSpec) -> Iterator[Group]:
     """Guests of the lab (x86)."""
     with process.start(spec) as guests:
         guests.go()
+        if spec.workload == BARE:
+            guests.stop()
         report = guests.wait_for_done(_WAIT_S)
         assert not report.errors, report.errors
         yield Group(
