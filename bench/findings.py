@@ -23,7 +23,6 @@ from bench.result import Row
 from bench.timing import duration
 from kvmscope.analysis.evaluate import HOST, Level
 from kvmscope.analysis.window import BoolArray, Window
-from kvmscope.cli.judging import Examiner
 from kvmscope.codec.snapshot import (
     HAS_APIC,
     HAS_CREATED,
@@ -45,6 +44,7 @@ from kvmscope.schema import Schema, Scope
 from kvmscope.sources.bpf.arena import Run
 from kvmscope.sources.bpf.source import Samples, read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
+from kvmscope.view.judging import Examiner
 
 VMS, VCPUS_EACH = 1_280, 8
 WINDOWS, WARM_UP = 15, 3

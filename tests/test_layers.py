@@ -23,7 +23,7 @@ FACES = {"click", "rich"}
 THIRD_PARTY = {room: {"numpy"} | (FACES if room == "cli" else set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
-NO_IO = ("codec", "analysis", "formula", "sample", "schema", "errors", "units")
+NO_IO = ("codec", "analysis", "view", "formula", "sample", "schema", "errors", "units")
 OUTSIDE = {"io", "mmap", "os", "pathlib", "random", "secrets", "socket", "subprocess", "tempfile", "threading", "time"}
 
 LOAD = """

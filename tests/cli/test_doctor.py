@@ -12,13 +12,13 @@ import pytest
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
 from kvmscope.cli.doctor import Report, event_lines, lines, reports, to_json
-from kvmscope.cli.judging import Examiner
 from kvmscope.host.machine import read_machine
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
+from kvmscope.view.judging import Examiner
 
 LOOK = ("--interval", "1ms", "--for", "3ms")
 STORM = {"exits": 20_000, "mmio_exits": 9_000, "fpu_reload": 9_000, "halt_exits": 10}

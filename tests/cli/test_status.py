@@ -12,8 +12,8 @@ from kvmscope.analysis.status import summarize
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.metrics import load_metrics
 from kvmscope.cli.status import View, plain_text, to_json
-from kvmscope.cli.words import cells
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.text import cells
 
 
 @pytest.fixture

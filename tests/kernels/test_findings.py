@@ -19,10 +19,10 @@ import pytest
 from kvmscope.analysis.findings import Why
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
-from kvmscope.cli.judging import Examiner
 from kvmscope.host.machine import Fact, Machine
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.judging import Examiner
 
 WITHOUT_AVIC = {
     "healthy": {"halt": set(), "idle": set()},

@@ -24,7 +24,6 @@ from kvmscope import collect
 from kvmscope.analysis.findings import Finding, Why
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
-from kvmscope.cli.judging import Examiner
 from kvmscope.cli.session import read_windows
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
@@ -33,6 +32,7 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import EVERYWHERE, Engine, find_engine
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
+from kvmscope.view.judging import Examiner
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
 

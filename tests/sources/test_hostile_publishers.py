@@ -51,7 +51,7 @@ def ready():
 READER = """
 import json, math, os, sys, time
 from pathlib import Path
-from kvmscope.cli.jsonout import gaps
+from kvmscope.view.jsonout import gaps
 from kvmscope.sources.published import PublishedSource
 
 proc, seconds = Path(sys.argv[1]), float(sys.argv[2])

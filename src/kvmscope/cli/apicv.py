@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..analysis.apicv import Prediction, Reason, VcpuVerdict, Verdicts, VmVerdict, WhatIf
     from ..analysis.window import Window
     from ..collect import Host
-    from .select import Selection
+    from ..view.subjects import Selection
 
 
 @click.command("apicv", short_help="Are interrupts accelerated, and if not, why?")
@@ -119,14 +119,14 @@ def _views(host: Host, interval_s: float | None, with_what_if: bool) -> Iterator
 
 def make_view(scene: Scene, window: Window | None = None, *, with_what_if: bool = False) -> View:
     """What is to be said of a scene."""
-    from .judging import foresee, judge_scene
+    from ..view.judging import foresee, judge_scene
 
     foreseen = foresee(scene, window) if with_what_if else None
     return View(scene, judge_scene(scene, window), foreseen)
 
 
 def _echo(view: View, vm: str | None, *, as_json: bool) -> None:
-    from .jsonout import dump
+    from ..view.jsonout import dump
 
     chosen = _chosen(view, vm)
     if as_json:
@@ -141,7 +141,7 @@ def _echo(view: View, vm: str | None, *, as_json: bool) -> None:
 
 
 def _watch(views: Iterator[View], vm: str | None, *, as_json: bool) -> None:
-    from .jsonout import dump
+    from ..view.jsonout import dump
 
     if as_json or not sys.stdout.isatty():
         for view in views:
@@ -163,7 +163,7 @@ def _watch(views: Iterator[View], vm: str | None, *, as_json: bool) -> None:
 def _chosen(view: View, vm: str | None) -> Selection | None:
     if vm is None:
         return None
-    from .select import find_subject
+    from ..view.subjects import find_subject
 
     return find_subject(view.scene, vm)
 
@@ -173,7 +173,7 @@ def _chosen(view: View, vm: str | None) -> Selection | None:
 
 def to_json(view: View, chosen: Selection | None = None) -> dict[str, Any]:
     """The verdicts for programs; unknown is null."""
-    from . import jsonout
+    from ..view import jsonout
 
     vms = [vm for vm in view.verdicts.vms if chosen is None or chosen.vm == vm.row]
     return {
@@ -200,7 +200,7 @@ def _host_json(view: View) -> dict[str, Any]:
 
 
 def _vm_json(view: View, vm: VmVerdict, chosen: Selection | None) -> dict[str, Any]:
-    from . import jsonout
+    from ..view import jsonout
 
     vcpus = [vcpu for vcpu in vm.vcpus if chosen is None or chosen.vcpu in (None, vcpu.row)]
     foreseen = {} if view.foreseen is None else {"what_if": _what_if_json(view.foreseen[vm.row])}
@@ -223,7 +223,7 @@ def _vm_json(view: View, vm: VmVerdict, chosen: Selection | None) -> dict[str, A
 
 
 def _vcpu_json(view: View, vcpu: VcpuVerdict) -> dict[str, Any]:
-    from . import jsonout
+    from ..view import jsonout
 
     return {
         **jsonout.vcpu(view.scene.sample, vcpu.row),
@@ -289,7 +289,7 @@ def plain_lines(view: View, chosen: Selection | None = None) -> list[str]:
 
 def nodes(view: View, chosen: Selection | None = None) -> list[Node]:
     """What a person reads, top to bottom."""
-    from .words import NO_VM, SIMULATED, gap_lines
+    from ..view.text import NO_VM, SIMULATED, gap_lines
 
     found = [Node(SIMULATED, "bold reverse yellow")] if view.scene.sample.simulated else []
     found.append(_host_node(view))

@@ -75,7 +75,7 @@ def command(
 def lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
     """What was attached, and who may read it."""
     from ..units import format_bytes
-    from .words import columns
+    from ..view.text import columns
 
     state = "was attached already; who may read is set anew" if done.kept else "attached"
     return columns(

@@ -43,11 +43,11 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
     findings = [_try(name) for name in collect.SOURCES]
     machine = read_machine()
     if as_json:
-        from .jsonout import FORMAT, dump
+        from ..view.jsonout import FORMAT, dump
 
         click.echo(dump({"format": FORMAT, "host": _host_json(machine), "sources": [f.to_json() for f in findings]}))
     else:
-        from .words import echo_lines, wrapped
+        from .echo import echo_lines, wrapped
 
         echo_lines(wrapped([*host_lines(machine), "", *source_lines(findings)], indent=_INDENT))
     if not any(finding.is_useful for finding in findings):
@@ -85,7 +85,7 @@ class Finding:
 
 def host_lines(machine: Machine) -> list[str]:
     """The host, a line a fact; a fact that cannot be had says why."""
-    from .words import columns
+    from ..view.text import columns
 
     def text(fact: Fact[str]) -> str:
         return fact.value or f"not known: {fact.reason}"
@@ -105,7 +105,7 @@ def host_lines(machine: Machine) -> list[str]:
 
 def source_lines(findings: list[Finding]) -> list[str]:
     """A line a source, and below it why not and what to try."""
-    from .words import NO_VM, columns
+    from ..view.text import NO_VM, columns
 
     heads = columns([(f.source, "yes" if f.reason is None else "no", _SEES.get(f.source, "")) for f in findings])
     lines = [f"{'source':<{_INDENT}}works"]
@@ -120,7 +120,7 @@ def source_lines(findings: list[Finding]) -> list[str]:
 
 
 def _details(finding: Finding) -> Iterator[str]:
-    from .words import counted
+    from ..view.text import counted
 
     if finding.reason is not None:
         yield finding.reason
@@ -132,7 +132,7 @@ def _details(finding: Finding) -> Iterator[str]:
 
 
 def _try(name: str) -> Finding:
-    from .words import gap_lines
+    from ..view.text import gap_lines
 
     try:
         with open_host(name) as host:

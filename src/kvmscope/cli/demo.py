@@ -49,7 +49,8 @@ def command() -> None:
         with _open(source) as host:
             _show(host, vm)
     click.echo("\nThe guests have ended. To try next:\n")
-    from .words import columns, echo_lines
+    from ..view.text import columns
+    from .echo import echo_lines
 
     echo_lines(f"  {line}" for line in columns(_NEXT_SIMULATED if source == "published" else _NEXT))
 
@@ -103,8 +104,8 @@ def _open(source: str) -> Host:
 
 def _show(host: Host, vm: str) -> None:
     from . import hist
+    from .echo import echo_lines
     from .status import echo_screen, glance
-    from .words import echo_lines
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..catalog.findings import Rule
     from ..collect import Host
     from ..sample import VmId
-    from .judging import Examiner
+    from ..view.judging import Examiner
 
 _WINDOWS_AT_LEAST = 2
 _LEVELS = ("info", "warning", "problem")
@@ -217,7 +217,7 @@ def reports(scenes: Iterable[tuple[Scene, Window]], examiner: Examiner) -> Itera
 
 def _reports(host: Host, interval_s: float, count: int | None = None) -> Iterator[Report]:
     """Of this host, for so many windows or without end."""
-    from .judging import Examiner
+    from ..view.judging import Examiner
 
     return reports(itertools.islice(read_windows(host, interval_s), count), Examiner())
 
@@ -225,15 +225,15 @@ def _reports(host: Host, interval_s: float, count: int | None = None) -> Iterato
 def _chosen(report: Report, vm: str | None) -> Chosen | None:
     if vm is None:
         return None
-    from .select import find_subject
+    from ..view.subjects import find_subject
 
     found, sample = find_subject(report.scene, vm), report.scene.sample
     return Chosen(sample.vms.vm_id(found.vm), None if found.vcpu is None else int(sample.vcpus.id[found.vcpu]))
 
 
 def _echo(report: Report, chosen: Chosen | None, *, as_json: bool, one_line: bool = False) -> None:
-    from .jsonout import dump
-    from .words import echo_lines
+    from ..view.jsonout import dump
+    from .echo import echo_lines
 
     if as_json:
         click.echo(dump(to_json(report, chosen), one_line=one_line))
@@ -243,7 +243,7 @@ def _echo(report: Report, chosen: Chosen | None, *, as_json: bool, one_line: boo
 
 def _watch(host: Host, interval_s: float, vm: str | None, *, as_json: bool) -> None:
     """A line for each finding that begins or ends; as JSON a whole report a window."""
-    from .words import echo_lines
+    from .echo import echo_lines
 
     chosen: Chosen | None = None
     for report in _reports(host, interval_s):
@@ -259,8 +259,8 @@ def _watch(host: Host, interval_s: float, vm: str | None, *, as_json: bool) -> N
 
 def event_lines(report: Report, chosen: Chosen | None) -> Iterator[str]:
     """What began and what ended in the last window, after a line of what is looked at."""
+    from ..view.jsonout import rfc3339
     from .findings import cost_text
-    from .jsonout import rfc3339
 
     time = rfc3339(report.judgement.taken_ns)
     if report.windows == 1:
@@ -280,7 +280,7 @@ def event_lines(report: Report, chosen: Chosen | None) -> Iterator[str]:
 
 def to_json(report: Report, chosen: Chosen | None = None) -> dict[str, Any]:
     """The report for programs; docs/commands.md describes it."""
-    from . import jsonout
+    from ..view import jsonout
     from .findings import ended_json, finding_json, not_judged_json
 
     verdicts = report.verdicts
@@ -321,8 +321,8 @@ def rule_json(rule: Rule) -> dict[str, Any]:
 
 def lines(report: Report, chosen: Chosen | None = None) -> Iterator[str]:
     """What a person reads: what was looked at, what was found, and what is not known."""
+    from ..view.text import NO_VM, counted, gap_lines
     from .findings import finding_lines, not_judged_lines
-    from .words import NO_VM, counted, gap_lines
 
     yield from _head_lines(report)
     if not len(report.scene.sample.vms) and not report.ended:
@@ -344,7 +344,7 @@ def lines(report: Report, chosen: Chosen | None = None) -> Iterator[str]:
 def _head_lines(report: Report) -> Iterator[str]:
     from ..host.text import printable
     from ..units import format_seconds
-    from .words import SIMULATED, counted
+    from ..view.text import SIMULATED, counted
 
     sample = report.scene.sample
     if sample.simulated:
@@ -360,7 +360,7 @@ def _head_lines(report: Report) -> Iterator[str]:
 
 
 def _ending_lines(report: Report, endings: Sequence[Ended]) -> Iterator[str]:
-    from .findings import fill
+    from .echo import fill
 
     words = {
         "cleared": "it cleared",
@@ -376,8 +376,8 @@ def _ending_lines(report: Report, endings: Sequence[Ended]) -> Iterator[str]:
 
 def _echo_rules(slug: str | None, *, as_json: bool) -> None:
     from ..catalog.findings import load_findings
-    from .jsonout import FORMAT, dump
-    from .words import echo_lines
+    from ..view.jsonout import FORMAT, dump
+    from .echo import echo_lines
 
     rules = load_findings()
     if slug is not None:
@@ -399,7 +399,7 @@ def _find_rule(rules: Sequence[Rule], slug: str) -> Rule:
 
 
 def _rule_table(rules: Sequence[Rule]) -> list[str]:
-    from .words import columns
+    from ..view.text import columns
 
     return columns([(rule.slug, rule.severity.value, rule.title) for rule in rules])
 
@@ -407,8 +407,8 @@ def _rule_table(rules: Sequence[Rule]) -> list[str]:
 def rule_lines(rule: Rule) -> Iterator[str]:
     """What a rule says, and why it fires when it does."""
     from ..catalog.caveats import load_caveats
-    from .findings import fill
-    from .words import counted
+    from ..view.text import counted
+    from .echo import fill
 
     caveats = load_caveats()
     yield f"{rule.slug} ({rule.severity.value}): {rule.title}"

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from ..errors import SourceError
+from ..view.text import few
+from .echo import fill
 from .explaining import VMS_SHOWN, Explainer, Here
-from .findings import few, fill
 from .options import json_option, parse_duration, source_option
 
 _KEY_WIDTH = 11
@@ -39,12 +40,12 @@ def command(*, name: str, interval: float, no_values: bool, source: str, as_json
     explainer = _read(source, None if no_values else interval)
     found = explainer.explain(name)
     if as_json:
-        from .jsonout import FORMAT, dump, head
+        from ..view.jsonout import FORMAT, dump, head
 
         about = {"format": FORMAT} if explainer.here is None else head(explainer.here.scene)
         click.echo(dump({**about, "why_not": explainer.why_not or None, "found": found}))
         return
-    from .words import echo_lines
+    from .echo import echo_lines
 
     echo_lines(lines(explainer, found))
 
@@ -68,7 +69,7 @@ def _read(source: str, interval_s: float | None) -> Explainer:
 
 def lines(explainer: Explainer, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Everything that was found, as text."""
-    from .words import SIMULATED
+    from ..view.text import SIMULATED
 
     if explainer.here is not None and explainer.here.window.current.simulated:
         yield SIMULATED
@@ -189,7 +190,7 @@ def _verdict(caveat: Mapping[str, Any]) -> str:
 
 def _here_lines(here: Mapping[str, Any]) -> Iterator[str]:
     from ..units import format_seconds
-    from .words import columns, counted
+    from ..view.text import columns, counted
 
     yield ""
     if "why_not" in here:
@@ -216,7 +217,7 @@ def _prefix(key: str) -> str:
 def _value(key: str, value: float | None) -> str:
     from ..catalog.metrics import MetricUnit
     from ..units import format_count, format_seconds
-    from .words import format_metric
+    from ..view.text import format_metric
 
     if key in {unit.value for unit in MetricUnit}:
         return format_metric(MetricUnit(key), value)

@@ -121,7 +121,7 @@ class Explainer:
         }
 
     def _uncatalogued(self, provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Any]:
-        from .words import kind_text, unit_text
+        from ..view.text import kind_text, unit_text
 
         return {
             "what": "stat",

@@ -5,11 +5,11 @@ What is found is in ``analysis.findings``, and what a rule says is in the catalo
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from ..view.text import few
+from .echo import fill
 
 if TYPE_CHECKING:
     from ..analysis.apicv import Reason, Verdicts
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..formula.check import Formula
     from ..sample import VmId
 
-_WIDTH_OF_A_PIPE = 100
 _INDENT = "   "
 
 
@@ -106,7 +105,7 @@ def finding_json(finding: Finding, name: str | None, verdicts: Verdicts | None =
 
 def ended_json(ended: Ended, name: str | None) -> dict[str, Any]:
     """A finding that no longer is one."""
-    from .jsonout import rfc3339
+    from ..view.jsonout import rfc3339
 
     return {**finding_json(ended.finding, name), "ended": {"why": ended.why.value, "time": rfc3339(ended.at_ns)}}
 
@@ -161,7 +160,7 @@ def _size(finding: Finding) -> str:
 
 
 def _evidence(finding: Finding, metrics: Mapping[str, Metric]) -> str:
-    from .words import format_metric
+    from ..view.text import format_metric
 
     return ", ".join(
         f"{metrics[name].title} {format_metric(metrics[name].unit, value)}" for name, value in finding.evidence.items()
@@ -193,22 +192,3 @@ def not_judged_lines(missing: Sequence[NotJudged], name: Callable[[VmId], str], 
         yield from fill(
             f"not judged: {', '.join(off)}: by {groups} off until asked for, as by `kvmscope doctor {counting}`", ""
         )
-
-
-def few(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def fill(text: str, indent: str, *, hang: str = "  ") -> list[str]:
-    """The text in lines that fit the terminal, or a page where there is none; ``hang``: before all but the first."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    return textwrap.wrap(
-        text,
-        max(width, 40),
-        initial_indent=indent,
-        subsequent_indent=indent + hang,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )

@@ -61,12 +61,12 @@ def list_command(*, source: str, as_json: bool) -> None:
         scene = host.look()
     rows = list(_rows(scene.sample))
     if as_json:
-        from . import jsonout
+        from ..view import jsonout
 
         groups = [row.to_json() for row in rows]
         click.echo(jsonout.dump({**jsonout.head(scene), "groups": groups}))
         return
-    from .words import echo_lines
+    from .echo import echo_lines
 
     echo_lines(list_lines(scene.sample, rows))
 
@@ -156,7 +156,8 @@ def list_lines(sample: Sample, rows: Sequence[Row]) -> Iterator[str]:
     """A line a row, then what is to be said of some."""
     from ..catalog.groups import load_groups
     from ..units import NOT_KNOWN_SIGN, format_bytes
-    from .words import SIMULATED, columns, counted, wrapped
+    from ..view.text import SIMULATED, columns, counted
+    from .echo import wrapped
 
     def number(value: int | None) -> str:
         return NOT_KNOWN_SIGN if value is None else str(value)
@@ -225,7 +226,7 @@ def try_command(*, names: tuple[str, ...], look_s: float, vm: str | None, show_a
     chosen = _chosen(scene, vm)
     found = {name: _events(trial.window, name, chosen) for name in names}
     if as_json:
-        from . import jsonout
+        from ..view import jsonout
 
         body = {
             **jsonout.head(scene),
@@ -235,7 +236,7 @@ def try_command(*, names: tuple[str, ...], look_s: float, vm: str | None, show_a
         }
         click.echo(jsonout.dump(body))
         return
-    from .words import echo_lines
+    from .echo import echo_lines
 
     echo_lines(_try_lines(scene, trial, found, limit=None if show_all else EVENTS_SHOWN))
 
@@ -294,7 +295,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _chosen(scene: Scene, text: str | None) -> Any:
-    from .select import find_subject
+    from ..view.subjects import find_subject
 
     return None if text is None else find_subject(scene, text)
 
@@ -319,7 +320,7 @@ def _events(window: Window, provider: str, chosen: Any) -> list[tuple[Scope, Eve
 def _try_lines(scene: Scene, trial: Trial, found: dict[str, list[Any]], *, limit: int | None) -> Iterator[str]:
     from ..catalog.groups import load_groups
     from ..units import format_count, format_seconds
-    from .words import counted, gap_lines
+    from ..view.text import counted, gap_lines
 
     sample = scene.sample
     yield (
@@ -356,7 +357,7 @@ def _why_nothing(sample: Sample, name: str) -> str:
 
 def _table(scene: Scene, events: Sequence[tuple[Scope, Event]]) -> list[str]:
     from ..units import format_count, format_seconds
-    from .words import columns
+    from ..view.text import columns
 
     rows = [("VM", "EVENT", "PER SECOND", "TIME/s", "MEAN", "P50", "P99")]
     for scope, event in events:
@@ -433,7 +434,7 @@ def pin_command(*, names: tuple[str, ...], group: str | None, mode: int | None) 
 
     from ..sources.bpf import attach
     from .attach import DEFAULT_MODE, find_group, lines
-    from .words import echo_lines
+    from .echo import echo_lines
 
     _check_pinnable(names)
     gid, mode_now = attach.access() or (find_group(None).gr_gid, DEFAULT_MODE)

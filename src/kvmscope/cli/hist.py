@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..collect import Host
     from ..sample import Sample
     from ..schema import Descriptor, Scope
-    from .select import Selection
+    from ..view.subjects import Selection
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 _BAR = 40
@@ -52,11 +52,12 @@ def command(*, vm: str, stat: str, interval: float | None, provider: str | None,
     with open_host(source) as host:
         shown = _read(host, vm, stat, provider, interval)
     if as_json:
-        from .jsonout import dump
+        from ..view.jsonout import dump
 
         click.echo(dump(to_json(shown)))
         return
-    from .words import echo_lines, echo_notes, gap_lines
+    from ..view.text import gap_lines
+    from .echo import echo_lines, echo_notes
 
     echo_lines(to_lines(shown))
     echo_notes(gap_lines(shown.scene.sample.gaps))
@@ -77,7 +78,7 @@ class Shown:
 
 def make(scene: Scene, vm: str, name: str, provider: str | None, *, window: Window | None = None) -> Shown:
     """What ``vm`` and ``name`` mean in this sample. Raises UsageError."""
-    from .select import find_subject
+    from ..view.subjects import find_subject
 
     subject = find_subject(scene, vm)
     provider, scope, stat = _find_histogram(scene.sample, name, provider, is_vcpu=subject.vcpu is not None)
@@ -94,7 +95,7 @@ def make(scene: Scene, vm: str, name: str, provider: str | None, *, window: Wind
 def to_json(shown: Shown) -> dict[str, Any]:
     """The histogram in base units; ``high`` is null where there is no upper bound."""
     from ..analysis.histogram import edges
-    from . import jsonout
+    from ..view import jsonout
 
     sample = shown.scene.sample
     bounds = [float(edge) for edge in edges(shown.stat)]
@@ -122,7 +123,7 @@ def to_json(shown: Shown) -> dict[str, Any]:
 
 def to_lines(shown: Shown) -> list[str]:
     """Title, a line for each bucket between the first and the last that are not empty, and the quantiles."""
-    from .words import SIMULATED, counted
+    from ..view.text import SIMULATED, counted
 
     lines = [SIMULATED] if shown.scene.sample.simulated else []
     lines += [_title(shown), ""]
@@ -199,7 +200,7 @@ def _quantiles(shown: Shown) -> list[Quantile]:
 
 def _title(shown: Shown) -> str:
     from ..units import format_seconds
-    from .words import kind_text
+    from ..view.text import kind_text
 
     sample = shown.scene.sample
     subject = shown.scene.title(shown.subject.vm)
@@ -211,7 +212,7 @@ def _title(shown: Shown) -> str:
 
 def _bucket_lines(shown: Shown, counts: Sequence[int]) -> list[str]:
     from ..analysis.histogram import edges
-    from .words import columns
+    from ..view.text import columns
 
     bounds = [_bound(shown.stat, float(edge)) for edge in edges(shown.stat)]
     filled = [i for i, count in enumerate(counts) if count]
@@ -224,7 +225,7 @@ def _bucket_lines(shown: Shown, counts: Sequence[int]) -> list[str]:
 
 
 def _quantile_lines(shown: Shown) -> list[str]:
-    from .words import columns
+    from ..view.text import columns
 
     rows = []
     for found in _quantiles(shown):

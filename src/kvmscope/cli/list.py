@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 @json_option
 def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
     """List the stats that this host has, as they describe themselves, or its VMs."""
-    from .words import echo_lines, echo_notes, gap_lines
+    from ..view.text import gap_lines
+    from .echo import echo_lines, echo_notes
 
     with open_host(source) as host:
         # A source that opens files one by one knows their schemas only once it has read.
         scene = host.look()
         schemas = host.schemas
     if as_json:
-        from .jsonout import dump
+        from ..view.jsonout import dump
 
         click.echo(dump(vms_json(scene) if wants_vms else stats_json(scene, schemas)))
         return
@@ -42,7 +43,7 @@ def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
 
 def stats_json(scene: Scene, schemas: Iterable[Schema]) -> dict[str, Any]:
     """Every stat with its descriptor, and what the catalogue says of it."""
-    from . import jsonout
+    from ..view import jsonout
 
     return {
         **jsonout.head(scene),
@@ -63,7 +64,7 @@ def stats_json(scene: Scene, schemas: Iterable[Schema]) -> dict[str, Any]:
 
 def vms_json(scene: Scene) -> dict[str, Any]:
     """Every VM and the ids of its vCPUs."""
-    from . import jsonout
+    from ..view import jsonout
 
     sample = scene.sample
     return {
@@ -81,7 +82,7 @@ def vms_json(scene: Scene) -> dict[str, Any]:
 
 def stat_lines(scene: Scene, schemas: Iterable[Schema]) -> list[str]:
     """A line a stat, in the order in which the providers tell them."""
-    from .words import SIMULATED, columns, kind_text, unit_text
+    from ..view.text import SIMULATED, columns, kind_text, unit_text
 
     stats = [
         (
@@ -113,8 +114,8 @@ def vm_lines(scene: Scene) -> list[str]:
     """A line a VM, in order of creation."""
     from ..host.text import printable
     from ..units import NOT_KNOWN_SIGN
-    from .jsonout import rfc3339
-    from .words import NO_VM, SIMULATED, columns
+    from ..view.jsonout import rfc3339
+    from ..view.text import NO_VM, SIMULATED, columns
 
     sample = scene.sample
     if not len(sample.vms):

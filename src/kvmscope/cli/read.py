@@ -16,7 +16,7 @@ from .session import open_host
 if TYPE_CHECKING:
     from ..sample import Block
     from ..schema import Descriptor, Scope
-    from .select import Selection
+    from ..view.subjects import Selection
 
 Value: TypeAlias = "int | bool | list[int]"
 
@@ -41,7 +41,7 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
         scene = host.look()
     wanted = choose(scene, vm, stats, provider)
     if as_json:
-        from .jsonout import dump
+        from ..view.jsonout import dump
 
         click.echo(dump(to_json(scene, wanted)))
         return
@@ -73,7 +73,7 @@ class Wanted:
 
 def choose(scene: Scene, vm: str | None, stats: Sequence[str], provider: str | None) -> Wanted:
     """What the words on the command line mean. A first word that is no VM may be a stat. Raises UsageError."""
-    from .select import find_stats, find_subject, match_subject
+    from ..view.subjects import find_stats, find_subject, match_subject
 
     schemas = _schemas_of(scene, provider)
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
@@ -89,7 +89,7 @@ def choose(scene: Scene, vm: str | None, stats: Sequence[str], provider: str | N
 
 def to_json(scene: Scene, wanted: Wanted) -> dict[str, Any]:
     """DESIGN's ``read --json``."""
-    from . import jsonout
+    from ..view import jsonout
 
     tables = _Tables(scene, wanted)
     sample = scene.sample
@@ -107,7 +107,7 @@ def to_json(scene: Scene, wanted: Wanted) -> dict[str, Any]:
 
 def to_lines(scene: Scene, wanted: Wanted) -> list[str]:
     """One line a value: whose, which stat, how much, of what."""
-    from .words import cells, unit_text
+    from ..view.text import cells, unit_text
 
     rows = list(_rows(scene, wanted))
     if not rows:
@@ -126,7 +126,8 @@ def to_lines(scene: Scene, wanted: Wanted) -> list[str]:
 
 
 def _echo(scene: Scene, wanted: Wanted) -> None:
-    from .words import NO_VM, SIMULATED, echo_lines, echo_notes, gap_lines
+    from ..view.text import NO_VM, SIMULATED, gap_lines
+    from .echo import echo_lines, echo_notes
 
     lines = to_lines(scene, wanted)
     echo_lines([SIMULATED, *lines] if scene.sample.simulated and lines else lines)
@@ -227,7 +228,7 @@ def _schemas_of(scene: Scene, provider: str | None) -> list[Any]:
 
 def _may_be_a_stat(word: str, names: Sequence[str]) -> bool:
     from ..errors import UsageError
-    from .select import find_stats
+    from ..view.subjects import find_stats
 
     try:
         find_stats(names, [word])

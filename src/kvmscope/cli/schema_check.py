@@ -37,9 +37,9 @@ def check(*, contract: str, kernels: tuple[str, ...], stated: bool, as_json: boo
     from ..analysis.contract import judge, notes
     from ..catalog.contracts import parse_contract
     from ..catalog.stats import load_stats
-    from .jsonout import dump
+    from ..view.jsonout import dump
+    from .echo import echo_lines, wrapped
     from .schema_kernels import HERE, read_kernel, read_text
-    from .words import echo_lines, wrapped
 
     if stated and kernels:
         raise click.UsageError("--stated takes the kernels from the contract; name none")
@@ -60,7 +60,7 @@ def check(*, contract: str, kernels: tuple[str, ...], stated: bool, as_json: boo
 
 def check_json(contract: Contract, verdicts: Iterable[Verdict], remarks: Iterable[Note]) -> dict[str, Any]:
     """What each kernel makes of each stat, and what else is to be known."""
-    from .jsonout import FORMAT
+    from ..view.jsonout import FORMAT
     from .schema_kernels import kernel_json
 
     return {
@@ -99,7 +99,7 @@ def _stat_json(about: Breach | Note) -> dict[str, Any]:
 def check_lines(contract: Contract, verdicts: Sequence[Verdict], remarks: Sequence[Note]) -> list[str]:
     """For people: where it breaks and what to do about it, then where it holds, then the notes."""
     from ..host.text import printable
-    from .words import counted
+    from ..view.text import counted
 
     stats = counted(len(contract.promises), "stat")
     lines = [f"contract {printable(contract.name)}: {stats} on {counted(len(verdicts), 'kernel')}"]

@@ -31,9 +31,9 @@ def diff(*, before: str, after: str, as_json: bool) -> None:
     """
     from ..analysis.schema_diff import compare
     from ..catalog.stats import load_stats
-    from .jsonout import dump
+    from ..view.jsonout import dump
+    from .echo import echo_lines, wrapped
     from .schema_kernels import read_kernel
-    from .words import echo_lines, wrapped
 
     found = compare(read_kernel(before), read_kernel(after), load_stats())
     if as_json:
@@ -45,7 +45,7 @@ def diff(*, before: str, after: str, as_json: bool) -> None:
 
 def diff_json(found: SchemaDiff) -> dict[str, Any]:
     """Both kernels, and every difference."""
-    from .jsonout import FORMAT
+    from ..view.jsonout import FORMAT
     from .schema_kernels import kernel_json
 
     return {
@@ -75,8 +75,8 @@ def diff_lines(found: SchemaDiff) -> list[str]:
     """For people: what came and went first, then what is counted in another way, then what means something else."""
     from ..analysis.schema_diff import Turn
     from ..host.text import printable
+    from ..view.text import columns, counted
     from .schema_kernels import kernel_text
-    from .words import columns, counted
 
     lines = [f"from {kernel_text(found.before)}", f"to   {kernel_text(found.after)}"]
     sections = {

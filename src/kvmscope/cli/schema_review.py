@@ -29,12 +29,12 @@ def review(*, file: str, as_json: bool) -> None:
     from ..publish.proposal import parse_proposal
     from ..publish.review import cost
     from ..publish.review import review as judge
-    from .words import echo_lines
+    from .echo import echo_lines
 
     proposal = parse_proposal(_read(file), file)
     objections = judge(proposal)
     if as_json:
-        from .jsonout import dump
+        from ..view.jsonout import dump
 
         click.echo(dump(to_json(proposal, objections, cost(proposal))))
     else:
@@ -55,7 +55,7 @@ def _read(file: str) -> str:
 def lines(proposal: Proposal, objections: Sequence[Objection], cost: Cost) -> Iterator[str]:
     """What speaks against it, stat by stat, and what it costs."""
     from ..host.text import printable
-    from .words import counted
+    from ..view.text import counted
 
     yield f"{printable(proposal.title)}: {counted(len(proposal.stats), 'stat')}"
     before: tuple[object, object] | None = None
@@ -93,7 +93,7 @@ def _cost_line(cost: Cost) -> str:
 
 def to_json(proposal: Proposal, objections: Sequence[Objection], cost: Cost) -> dict[str, Any]:
     """The same for programs."""
-    from .jsonout import FORMAT
+    from ..view.jsonout import FORMAT
 
     return {
         "format": FORMAT,

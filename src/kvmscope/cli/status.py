@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..catalog.metrics import Metric
     from ..collect import Host
     from ..host.machine import Machine
-    from .judging import Examiner
+    from ..view.judging import Examiner
 
 _SORT_BY = "exits_per_s"
 _VMS_SHOWN = 20
@@ -76,7 +76,7 @@ class View:
     @classmethod
     def of(cls, scene: Scene, evaluator: Evaluator, examiner: Examiner, judgement: Judgement) -> View:
         from ..analysis.status import summarize
-        from .judging import judge_scene
+        from ..view.judging import judge_scene
 
         metrics = tuple(examiner.metrics.values())
         verdicts = judge_scene(scene, evaluator.window)
@@ -91,7 +91,7 @@ class View:
 def glance(host: Host, interval_s: float) -> View:
     """One window, read in two halves: a rule fires only if what it speaks of held in both."""
     from ..analysis.window import Window
-    from .judging import Examiner
+    from ..view.judging import Examiner
 
     examiner = Examiner()
     (middle, first), (scene, second) = itertools.islice(read_windows(host, interval_s / 2), 2)
@@ -103,7 +103,7 @@ def glance(host: Host, interval_s: float) -> View:
 
 def _views(host: Host, interval_s: float) -> Iterator[View]:
     """Window after window; findings come with the second."""
-    from .judging import Examiner
+    from ..view.judging import Examiner
 
     examiner = Examiner()
     for scene, window in read_windows(host, interval_s):
@@ -112,7 +112,7 @@ def _views(host: Host, interval_s: float) -> Iterator[View]:
 
 
 def _echo(view: View, *, as_json: bool, show_all: bool) -> None:
-    from .jsonout import dump
+    from ..view.jsonout import dump
 
     if as_json:
         click.echo(dump(to_json(view)))
@@ -132,7 +132,7 @@ def echo_screen(view: View, *, limit: int = _VMS_SHOWN) -> None:
 
 
 def _watch(views: Iterator[View], *, as_json: bool, show_all: bool) -> None:
-    from .jsonout import dump
+    from ..view.jsonout import dump
 
     if as_json or not sys.stdout.isatty():
         for view in views:
@@ -163,7 +163,7 @@ def _limit(show_all: bool) -> int:
 
 def to_json(view: View) -> dict[str, Any]:
     """DESIGN's ``status --json``."""
-    from . import jsonout
+    from ..view import jsonout
     from .findings import finding_json
 
     return {
@@ -189,7 +189,7 @@ def _host_json(machine: Machine) -> dict[str, Any]:
 
 
 def _vm_json(scene: Scene, vm: VmStatus) -> dict[str, Any]:
-    from . import jsonout
+    from ..view import jsonout
 
     return {
         **jsonout.vm(scene, vm.row),
@@ -232,7 +232,7 @@ def screen(view: View, *, width: int, limit: int) -> RenderableType:
     from rich.text import Text
 
     from ..analysis.status import busiest_first
-    from .words import NO_VM, SIMULATED
+    from ..view.text import NO_VM, SIMULATED
 
     parts: list[RenderableType] = []
     if view.scene.sample.simulated:
@@ -255,8 +255,8 @@ def _findings(view: View, width: int) -> Iterator[RenderableType]:
     """What is wrong, a line each and the worst first; `kvmscope doctor` has the rest."""
     from rich.text import Text
 
+    from ..view.text import counted
     from .findings import summary
-    from .words import counted
 
     if not view.findings:
         return
@@ -276,7 +276,7 @@ def _title(view: View) -> Text:
 
     from ..host.text import printable
     from ..units import format_seconds
-    from .words import counted
+    from ..view.text import counted
 
     machine = view.scene.machine
     vendor = machine.kvm_vendor.value
@@ -302,7 +302,7 @@ class _Column:
 
     @property
     def width(self) -> int:
-        from .words import cells
+        from ..view.text import cells
 
         return max(map(cells, (self.title, *self.cells, self.total)))
 
@@ -362,7 +362,7 @@ def _apicv_cell(vm: VmStatus) -> str:
 
 
 def _metric_column(view: View, shown: Sequence[VmStatus], metric: Metric) -> _Column:
-    from .words import format_metric
+    from ..view.text import format_metric
 
     def cell(value: float | None, partial: bool) -> str:
         return format_metric(metric.unit, value, partial=partial)
@@ -397,7 +397,7 @@ def _style(cell: str) -> str:
 
 
 def _notes(view: View, hidden: int) -> Iterator[str]:
-    from .words import counted, gap_lines
+    from ..view.text import counted, gap_lines
 
     status = view.status
     if hidden:

@@ -1,34 +1,40 @@
-"""How stats, metrics and gaps are put into words on a screen, and plain columns of text."""
+"""How stats, metrics and gaps are put into words, and plain text of a given width.
+
+Rule: the width is an argument, in columns of a terminal; None is no limit. Nothing here knows a terminal.
+"""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Final
 
-import click
-
+from ..catalog.metrics import MetricUnit
 from ..host.text import printable
 from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
 from ..units import format_bytes, format_count, format_seconds, format_share
 
-if TYPE_CHECKING:
-    from ..catalog.metrics import MetricUnit
-
-SIMULATED = "SIMULATED: no kernel stands behind these numbers"
-NO_VM = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"
+SIMULATED: Final = "SIMULATED: no kernel stands behind these numbers"
+NO_VM: Final = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"
+PAGE_WIDTH: Final = 100
+"""Columns of a text whose reader's width is not known."""
 
 _SECONDS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 _GAPS_SHOWN = 3
-_FORMATS = {"cpus": format_share, "share": format_share, "seconds": format_seconds, "bytes": format_bytes}
+_NARROWEST = 40
+_FORMATS = {
+    MetricUnit.CPUS: format_share,
+    MetricUnit.SHARE: format_share,
+    MetricUnit.SECONDS: format_seconds,
+    MetricUnit.BYTES: format_bytes,
+}
 
 
 def format_metric(unit: MetricUnit, value: float | None, *, partial: bool = False) -> str:
     """A metric's value in its unit. ``partial``: some subjects are not in it, so it is at least, or about, this."""
-    text = _FORMATS.get(unit.value, format_count)(value)
+    text = _FORMATS.get(unit, format_count)(value)
     if value is None or not partial:
         return text
     return f"≥{text}" if unit.adds_up else f"~{text}"
@@ -67,45 +73,53 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+def few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
     """Rows as lines of aligned columns; those in ``right`` are aligned to the right."""
     if not rows:
         return []
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_padded(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in rows]
+    return ["  ".join(padded(cell, widths[i], i in right) for i, cell in enumerate(row)).rstrip() for row in rows]
 
 
-def wrapped(lines: Iterable[str], *, indent: int) -> list[str]:
-    """The same lines, broken to fit a terminal where there is one; what follows a break is indented."""
-    if not sys.stdout.isatty():
+def padded(text: str, width: int, right: bool = False) -> str:
+    """The text and as many blanks as fill ``width``; at its left if ``right``."""
+    blank = " " * (width - cells(text))
+    return blank + text if right else text + blank
+
+
+def wrapped(lines: Iterable[str], *, indent: int, width: int | None) -> list[str]:
+    """The same lines, broken to fit ``width``; what follows a break is indented."""
+    if width is None:
         return list(lines)
-    width = shutil.get_terminal_size().columns
     broken = (textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False) for line in lines)
     return [part for parts in broken for part in parts or [""]]
 
 
+def fill(text: str, indent: str = "", *, width: int, hang: str = "  ") -> list[str]:
+    """The text in lines that fit ``width``, but for a word that is longer; ``hang``: before all but the first."""
+    return textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=indent,
+        subsequent_indent=indent + hang,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
 def cells(text: str) -> int:
     """Columns of a terminal that ``text`` takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
-def echo_lines(lines: Iterable[str]) -> None:
-    """Write lines at once."""
-    text = "\n".join(lines)
-    if text:
-        click.echo(text)
-
-
-def echo_notes(lines: Iterable[str]) -> None:
-    """Write lines that are about the data and not the data: to stderr."""
-    for line in lines:
-        click.echo(line, err=True)
-
-
-def _padded(text: str, width: int, right: bool) -> str:
-    blank = " " * (width - cells(text))
-    return blank + text if right else text + blank
+def _cells_of(char: str) -> int:
+    """By Unicode's East Asian Width; marks stand on the letter before them and take no column."""
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmscope.catalog.metrics import MetricUnit
-from kvmscope.cli.words import format_metric
+from kvmscope.view.text import format_metric
 
 
 @pytest.mark.parametrize(

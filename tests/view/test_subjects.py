@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvmscope.cli.select import Selection, find_subject
 from kvmscope.errors import UsageError
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.subjects import Selection, find_subject
 
 
 @pytest.fixture

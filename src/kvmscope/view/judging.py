@@ -1,52 +1,44 @@
-"""What is to be said of what a command has read: the verdict on interrupt acceleration, and findings.
+"""What is said of a window beside its numbers: the verdict on interrupt acceleration, and findings.
 
-Here what was read of the VMs is put beside what is known of this machine and of the VMMs' command lines.
+What a scene has of its VMs is put beside what it has of the machine and of the VMMs' command lines.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from ..analysis.apicv import Verdicts, WhatIf, judge, what_if
+from ..analysis.caveats import Verdict, facts_of, judge_all
+from ..analysis.evaluate import Evaluator
+from ..analysis.findings import Judgement, Watcher
+from ..analysis.observations import observe
+from ..analysis.window import Window
+from ..catalog.caveats import load_caveats
+from ..catalog.findings import Rule, load_findings
+from ..catalog.metrics import Metric, formulas, load_metrics
+from ..formula.check import Formula
+from ..host.apicv import host_apicv
+from ..host.config import InterruptConfig, config_of
+from ..host.config.halting import hlt_exits_disabled
+from ..scene import Scene
 from ..schema import Scope
-
-if TYPE_CHECKING:
-    from ..analysis.apicv import Verdicts, WhatIf
-    from ..analysis.evaluate import Evaluator
-    from ..analysis.findings import Judgement, Watcher
-    from ..analysis.window import Window
-    from ..catalog.findings import Rule
-    from ..catalog.metrics import Metric
-    from ..formula.check import Formula
-    from ..host.config import InterruptConfig
-    from ..scene import Scene
 
 
 def judge_scene(scene: Scene, window: Window | None = None) -> Verdicts:
     """Every VM of the scene, judged by its state, this machine and the VMMs' command lines."""
-    from ..analysis.apicv import judge
-    from ..host.apicv import host_apicv
-
     return judge(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
 def foresee(scene: Scene, window: Window | None = None) -> tuple[WhatIf, ...]:
     """Every VM of the scene, as it would be with APICv or AVIC switched on."""
-    from ..analysis.apicv import what_if
-    from ..host.apicv import host_apicv
-
     return what_if(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
 def _configs(scene: Scene) -> list[InterruptConfig]:
-    from ..host.config import config_of
-
     return [config_of(identity.process, identity.domain_xml) for identity in scene.identities]
 
 
 def _halting(scene: Scene) -> list[bool | None]:
-    from ..host.config.halting import hlt_exits_disabled
-
     return [hlt_exits_disabled(identity.process) for identity in scene.identities]
 
 
@@ -58,31 +50,21 @@ class Examiner:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        from ..catalog.findings import load_findings
-
         return load_findings()
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Every metric by its name."""
-        from ..catalog.metrics import load_metrics
-
         return {metric.name: metric for metric in load_metrics()}
 
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
         """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
-        from ..analysis.evaluate import Evaluator
-        from ..analysis.observations import observe
-        from ..host.apicv import host_apicv
-
         halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
         facts = observe(window, host_apicv(scene.machine), hlt_exits_disabled=halting)
         return Evaluator(window, self._formulas, facts=facts)
 
     @cached_property
     def _formulas(self) -> dict[str, Formula]:
-        from ..catalog.metrics import formulas
-
         return formulas(self.metrics.values())
 
     def update(self, scene: Scene, window: Window, evaluator: Evaluator | None = None) -> Judgement:
@@ -90,8 +72,6 @@ class Examiner:
 
         ``evaluator``: that of this scene and window, if there is one already.
         """
-        from ..analysis.findings import Watcher
-
         if self._watcher is None:
             self._watcher = Watcher(self.rules, self._formulas, silent=self._silent(scene))
         return self._watcher.update(evaluator or self.evaluator(scene, window))
@@ -104,9 +84,6 @@ class Examiner:
 
     def _silent(self, scene: Scene) -> dict[str, str]:
         """Why some rules are not judged on this host. Simulated VMs say nothing of it."""
-        from ..analysis.caveats import Verdict, facts_of, judge_all
-        from ..catalog.caveats import load_caveats
-
         if scene.sample.simulated:
             return {}
         caveats, facts = load_caveats(), facts_of(scene.machine, scene.sample)

@@ -1,0 +1,46 @@
+"""Text on the way out: to stdout or stderr, and as wide as the terminal is."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+
+import click
+
+from ..view import text
+
+_WIDTH_OF_A_PIPE = text.PAGE_WIDTH
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def page_width() -> int:
+    """Columns that a text may take: those of the terminal, or of a page where there is none."""
+    return terminal_width() or _WIDTH_OF_A_PIPE
+
+
+def fill(paragraph: str, indent: str, *, hang: str = "  ") -> list[str]:
+    """The text in lines that fit the terminal, or a page where there is none."""
+    return text.fill(paragraph, indent, width=page_width(), hang=hang)
+
+
+def wrapped(lines: Iterable[str], *, indent: int) -> list[str]:
+    """The same lines, broken to fit a terminal where there is one."""
+    return text.wrapped(lines, indent=indent, width=terminal_width())
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Write lines at once."""
+    whole = "\n".join(lines)
+    if whole:
+        click.echo(whole)
+
+
+def echo_notes(lines: Iterable[str]) -> None:
+    """Write lines that are about the data and not the data: to stderr."""
+    for line in lines:
+        click.echo(line, err=True)
