@@ -35,7 +35,7 @@ from kvmscope.codec.snapshot import (
     VmRecords,
 )
 from kvmscope.host.machine import read_machine
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate_plan import VmPlan, plan
 from kvmscope.lab.simulated_kvm import SimulatedKvm
 from kvmscope.sample import Sample, U64Array

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from .errors import SourceError, Unavailable, UsageError
-from .host.config import domain_xml
-from .host.machine import Machine, read_machine
+from .host.facts import Machine
+from .host.libvirt_files import domain_xml
+from .host.machine import read_machine
 from .host.origin import read_origin
-from .host.vmm import Identities, VmmProcess
+from .host.process import VmmProcess
+from .host.vmm import Identities
+from .linux.kvm import is_kvm_there
 from .sample import NOT_KNOWN, Sample
 from .scene import Scene, VmIdentity
 from .schema import Schema
@@ -41,7 +43,7 @@ def _open_statsfd() -> Source:
     source = StatsFdSource()
     try:
         source.check()
-        if not Path("/sys/module/kvm").exists():
+        if not is_kvm_there():
             raise Unavailable(
                 "KVM is not loaded, so no VMM can hold statistics fds", remedy="modprobe kvm_intel or kvm_amd"
             )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .host.machine import Machine
+from .host.facts import Machine
+from .host.process import VmmProcess
 from .host.text import printable
-from .host.vmm import VmmProcess
 from .sample import NOT_KNOWN, Origin, Sample
 
 

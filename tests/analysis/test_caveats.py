@@ -14,7 +14,9 @@ from kvmscope.catalog.stats import load_stats
 from kvmscope.codec.settings import vm_schema
 from kvmscope.codec.snapshot import Feature
 from kvmscope.host.config.settings import Confidential, InterruptConfig, Setting
-from kvmscope.host.machine import Cpu, Fact, Machine, Module, read_machine
+from kvmscope.host.facts import Machine
+from kvmscope.host.machine import read_machine
+from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
@@ -61,8 +63,8 @@ def machine(
 ) -> Machine:
     """A host as it could be read; None is what could not."""
 
-    def made(name: str, values: Mapping[str, str] | None) -> Fact[Module]:
-        return Fact(Module(name, False, {key: Fact(value) for key, value in (values or {}).items()}))
+    def made(name: str, values: Mapping[str, str] | None) -> Fact[KernelModule]:
+        return Fact(KernelModule(name, False, {key: Fact(value) for key, value in (values or {}).items()}))
 
     return Machine(
         hostname=Fact("host"),
@@ -70,7 +72,9 @@ def machine(
         architecture=architecture or Fact("x86_64"),
         kvm=made("kvm", kvm),
         kvm_vendor=made(module, parameters) if module else Fact.unknown("no module"),
-        cpu=Fact(Cpu("GenuineIntel", "some", frozenset(flags))) if flags is not None else Fact.unknown("no cpuinfo"),
+        cpu=Fact(CpuInfo("GenuineIntel", "some", frozenset(flags)))
+        if flags is not None
+        else Fact.unknown("no cpuinfo"),
         lockdown=DARK,
     )
 
@@ -131,7 +135,7 @@ def test_what_is_not_known_of_a_parameter_is_never_a_no() -> None:
     assert told(condition, Facts(machine("kvm_amd"))) == Truth(UNKNOWN, "kvm_intel is not in use here")
     assert told(condition, Facts(machine())) == Truth(UNKNOWN, "kvm_intel has no parameter pml here")
     assert told(condition, Facts(machine(None))).verdict is UNKNOWN
-    unreadable = Module("kvm_intel", False, {"pml": Fact[str].unknown("permission denied")})
+    unreadable = KernelModule("kvm_intel", False, {"pml": Fact[str].unknown("permission denied")})
     host = replace(machine(), kvm_vendor=Fact(unreadable))
     assert told(condition, Facts(host)) == Truth(UNKNOWN, "permission denied")
 

@@ -14,7 +14,7 @@ from kvmscope.catalog.inhibits import load_inhibits
 from kvmscope.cli.apicv import make_view, plain_lines, to_json
 from kvmscope.host.apicv import host_apicv
 from kvmscope.host.machine import read_machine
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
 from kvmscope.sample import Sample

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 import pytest
 
 from kvmscope.host.apicv import Hardware, HostApicv, host_apicv
-from kvmscope.host.machine import Cpu, Fact, Machine, Module, read_machine
+from kvmscope.host.facts import Machine
+from kvmscope.host.machine import read_machine
+from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 
 
 def machine(
     module: str | None, flags: Sequence[str] = (), *, architecture: str = "x86_64", kvm: str = "", **parameters: str
 ) -> Machine:
-    vendor = Module(module or "", False, {name: Fact(value) for name, value in parameters.items()})
-    common = Module("kvm", False, {name: Fact("N") for name in kvm.split()})
+    vendor = KernelModule(module or "", False, {name: Fact(value) for name, value in parameters.items()})
+    common = KernelModule("kvm", False, {name: Fact("N") for name in kvm.split()})
     return Machine(
         hostname=Fact("h"),
         kernel_release=Fact("6.12.1"),
         architecture=Fact(architecture),
         kvm=Fact(common),
         kvm_vendor=Fact(vendor) if module else Fact.unknown("no kvm_* in /sys/module"),
-        cpu=Fact(Cpu("v", "m", frozenset(flags))),
+        cpu=Fact(CpuInfo("v", "m", frozenset(flags))),
         lockdown=Fact("none"),
     )
 

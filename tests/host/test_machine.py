@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.host import machine
-from kvmscope.host.machine import Fact, read_cpu, read_lockdown, read_machine, read_module
+from kvmscope.host.facts import Machine
+from kvmscope.host.machine import read_machine
+from kvmscope.linux.facts import CpuInfo, Fact
 
 Write = Callable[[str, str], None]
 
@@ -22,7 +23,7 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
-def read(root: Path) -> machine.Machine:
+def read(root: Path) -> Machine:
     return read_machine(proc_root=str(root / "proc"), sys_root=str(root / "sys"))
 
 
@@ -101,7 +102,7 @@ def test_an_architecture_without_vendor_modules_has_kvm_itself(write: Write, tmp
     found = read(tmp_path)
     assert found.kvm_vendor.value is not None
     assert found.kvm_vendor.value.name == "kvm"
-    assert found.cpu.value == machine.Cpu("0x41", "0xd0c", frozenset({"fp", "asimd"}))
+    assert found.cpu.value == CpuInfo("0x41", "0xd0c", frozenset({"fp", "asimd"}))
 
 
 def test_a_host_without_kvm_says_so(write: Write, tmp_path: Path) -> None:
@@ -112,36 +113,3 @@ def test_a_host_without_kvm_says_so(write: Write, tmp_path: Path) -> None:
     assert found.kvm_vendor.value is None
     assert found.cpu.value is None
     assert "cpuinfo" in (found.cpu.reason or "")
-
-
-def test_a_parameter_that_may_not_be_read_has_the_reason(tmp_path: Path, write: Write) -> None:
-    loaded(write, "kvm_amd", avic="Y")
-    # Root reads any file whatever its mode, but nobody can read a directory as if it were a file.
-    (tmp_path / "sys/module/kvm_amd/parameters/secret").mkdir()
-    found = read_module("kvm_amd", sys_root=str(tmp_path / "sys")).value
-    assert found is not None
-    assert found.parameters["avic"] == Fact("Y")
-    assert found.parameters["secret"].value is None
-    assert "secret: Is a directory" in (found.parameters["secret"].reason or "")
-
-
-@pytest.mark.parametrize("level", ["none", "integrity", "confidentiality"])
-def test_lockdown_is_the_level_in_brackets(level: str, tmp_path: Path, write: Write) -> None:
-    text = " ".join(f"[{word}]" if word == level else word for word in ("none", "integrity", "confidentiality"))
-    write("sys/kernel/security/lockdown", f"{text}\n")
-    assert read_lockdown(sys_root=str(tmp_path / "sys")) == Fact(level)
-
-
-def test_without_securityfs_lockdown_is_unknown(tmp_path: Path, write: Write) -> None:
-    found = read_lockdown(sys_root=str(tmp_path / "sys"))
-    assert found.value is None
-    assert "securityfs not mounted" in (found.reason or "")
-    write("sys/kernel/security/lockdown", "none integrity confidentiality\n")
-    assert read_lockdown(sys_root=str(tmp_path / "sys")).value is None
-
-
-def test_vmx_flags_count_as_flags(tmp_path: Path, write: Write) -> None:
-    write("proc/cpuinfo", "flags\t\t: fpu vmx\nvmx flags\t: vnmi apicv posted_intr\n")
-    found = read_cpu(proc_root=str(tmp_path / "proc")).value
-    assert found is not None
-    assert found.flags == {"fpu", "vmx", "vnmi", "apicv", "posted_intr"}

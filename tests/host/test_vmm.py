@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from kvmscope.host import procfs, vmm
+from kvmscope.host.process import OTHER, VmmProcess
 from kvmscope.host.text import printable
-from kvmscope.host.vmm import Identities, VmmProcess, identify, vcpu_threads
+from kvmscope.host.vmm import Identities, identify, vcpu_threads
+from kvmscope.linux.kvmfiles import FdKind, look_at
 
 Build = Callable[[int, dict[str, Any]], str]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
@@ -59,7 +60,7 @@ def test_a_process_without_a_name_goes_by_its_command(spawn: Spawn, eventually: 
     eventually(lambda: (found := identify(child.pid)) is not None and found.argv == ("sleep", "1000"))
     found = identify(child.pid)
     assert found is not None
-    assert (found.vmm, found.name, found.title) == (vmm.OTHER, None, "sleep")
+    assert (found.vmm, found.name, found.title) == (OTHER, None, "sleep")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_program_that_becomes_another_is_looked_at_again(spawn: Spawn, eventua
     child.stdin.flush()
     eventually(lambda: identities.of([child.pid])[child.pid].argv == ("sleep", "1000"))
     after = identities.of([child.pid])[child.pid]
-    assert (after.vmm, after.command) == (vmm.OTHER, "sleep")
+    assert (after.vmm, after.command) == (OTHER, "sleep")
     assert after.start_ticks == before.start_ticks
 
 
@@ -168,7 +169,7 @@ def test_a_program_that_becomes_another_of_the_same_name_is_looked_at_again(
 def test_a_process_amid_its_exec_is_not_remembered(build_process: Build) -> None:
     root = build_process(5, {"comm": "firecracker", "argv": []})
     identities = Identities(proc_root=root)
-    assert identities.of([5])[5].vmm == vmm.OTHER
+    assert identities.of([5])[5].vmm == OTHER
     Path(root, "5", "cmdline").write_bytes(b"firecracker\0--id\0now\0")
     assert identities.of([5])[5].name == "now"
 
@@ -269,16 +270,9 @@ def test_vcpu_threads_of_a_running_qemu_go_by_apic_id(spawn: Spawn, eventually: 
     expected = {4 * cpu["props"]["socket-id"] + cpu["props"]["core-id"]: cpu["thread-id"] for cpu in cpus}
     assert sorted(expected) == [0, 1, 2, 4, 5, 6]
     assert vcpu_threads(child.pid) == expected
-    with open_process(child.pid) as process:
-        files = procfs.kvm_files(process.fd_links() or {})
-    assert len(files.vms) == 1
-    assert [vcpu for vcpu, _ in files.vcpus] == sorted(expected)
-
-
-def open_process(pid: int) -> procfs.Process:
-    process = procfs.open_process(pid)
-    assert process is not None
-    return process
+    holder = look_at(child.pid)
+    assert len(holder.of(FdKind.VM)) == 1
+    assert sorted(fd.vcpu_id for fd in holder.of(FdKind.VCPU) if fd.vcpu_id is not None) == sorted(expected)
 
 
 def test_every_vmm_is_documented() -> None:

@@ -19,7 +19,8 @@ import pytest
 from kvmscope.analysis.findings import Why
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
-from kvmscope.host.machine import Fact, Machine
+from kvmscope.host.facts import Machine
+from kvmscope.linux.facts import Fact
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.view.judging import Examiner

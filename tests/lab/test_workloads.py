@@ -91,11 +91,10 @@ def test_the_engine_is_told_by_the_loaded_module_and_the_cpu(
     tmp_path: Path, files: dict[str, str], flags: str, engine: Engine | None
 ) -> None:
     for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(content)
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
-    assert find_engine(tmp_path, cpuinfo) is engine
+        (tmp_path / "module" / name).parent.mkdir(parents=True)
+        (tmp_path / "module" / name).write_text(content)
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags}\n")
+    assert find_engine(proc_root=str(tmp_path), sys_root=str(tmp_path)) is engine
 
 
 def test_interrupts_through_the_apic_do_not_arrive_where_avic_is_forced() -> None:

@@ -14,7 +14,7 @@ import pytest
 from kvmscope.analysis.apicv import Branch, State, judge, what_if
 from kvmscope.collect import open_host
 from kvmscope.host.apicv import HostApicv, host_apicv
-from kvmscope.host.config import read_config
+from kvmscope.host.libvirt_files import read_config
 from kvmscope.host.machine import read_machine
 from kvmscope.lab import process
 from kvmscope.lab.spec import LabSpec

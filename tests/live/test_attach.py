@@ -24,6 +24,7 @@ from kvmscope.errors import FormatError, PermissionNeeded, SourceError, Unavaila
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
+from kvmscope.linux.libbpf import library
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf import libbpf, pins
@@ -293,7 +294,7 @@ def identity_of(root: Path) -> dict[str, int]:
     directory = pins.directory_in(root)
     found: dict[str, int] = {}
     for name in ("read", "control", "vms", "vcpus", "meta"):
-        fd = int(libbpf.library().bpf_obj_get(os.fsencode(directory / name)))
+        fd = int(library().bpf_obj_get(os.fsencode(directory / name)))
         assert fd >= 0
         info = fdinfo(fd)
         os.close(fd)
@@ -302,7 +303,7 @@ def identity_of(root: Path) -> dict[str, int]:
 
 
 def is_loaded(kind: str, number: int) -> bool:
-    lib = libbpf.library()
+    lib = library()
     get = lib.bpf_prog_get_fd_by_id if kind == "program" else lib.bpf_map_get_fd_by_id
     fd = int(get(ctypes.c_uint32(number)))
     if fd >= 0:

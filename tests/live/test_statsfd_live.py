@@ -33,7 +33,7 @@ COUNT = 500
 
 _VMM = """
 import fcntl, os, signal, sys
-from kvmscope.sources.pidfd import duplicate_fd, open_pidfd
+from kvmscope.linux.pidfd import duplicate_fd, open_pidfd
 KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_GET_STATS_FD = 0xAE01, 0xAE41, 0xAECE
 kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
 vms = {}
@@ -491,7 +491,7 @@ def test_reading_without_pause_stands_vms_that_come_and_go(source: StatsFdSource
 
 
 def _duplicate(vmm: Vmm, fd: int) -> int:
-    from kvmscope.sources.pidfd import duplicate_fd, open_pidfd
+    from kvmscope.linux.pidfd import duplicate_fd, open_pidfd
 
     pidfd = open_pidfd(vmm.pid)
     try:

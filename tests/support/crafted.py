@@ -18,8 +18,9 @@ from click.testing import CliRunner, Result
 from kvmscope.cli import main
 from kvmscope.collect import Host
 from kvmscope.errors import SourceError, Unavailable
-from kvmscope.host.machine import Cpu, Fact, Machine, Module
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.facts import Machine
+from kvmscope.host.process import VmmProcess
+from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.sample import NOT_KNOWN, Gap, Sample, VmId
 from kvmscope.scene import VmIdentity
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
@@ -145,9 +146,9 @@ MACHINE = Machine(
     hostname=Fact("host-7"),
     kernel_release=Fact("6.12.9"),
     architecture=Fact("x86_64"),
-    kvm=Fact(Module("kvm", False, MappingProxyType({}))),
-    kvm_vendor=Fact(Module("kvm_intel", False, MappingProxyType({}))),
-    cpu=Fact(Cpu("GenuineIntel", "Some CPU", frozenset())),
+    kvm=Fact(KernelModule("kvm", False, MappingProxyType({}))),
+    kvm_vendor=Fact(KernelModule("kvm_intel", False, MappingProxyType({}))),
+    cpu=Fact(CpuInfo("GenuineIntel", "Some CPU", frozenset())),
     lockdown=Fact.unknown("no such file"),
 )
 

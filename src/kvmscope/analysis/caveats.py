@@ -39,7 +39,8 @@ from ..catalog.caveats import (
 )
 from ..host.apicv import host_apicv
 from ..host.config.settings import InterruptConfig
-from ..host.machine import Fact, Machine, Module
+from ..host.facts import Machine
+from ..linux.facts import Fact, KernelModule
 from ..sample import Sample
 from ..schema import Kind, Schema, Scope
 from .window import find_column
@@ -196,7 +197,7 @@ _PAGING_PARAMETER: Mapping[str, str] = {"kvm_intel": "ept", "kvm_amd": "npt"}
 
 
 def _paging(machine: Machine) -> tuple[Paging | None, str]:
-    module: Module | None = machine.kvm_vendor.value
+    module: KernelModule | None = machine.kvm_vendor.value
     if module is None:
         return None, machine.kvm_vendor.reason or "which module runs the guests is not known"
     if module.name == "kvm_pvm":

@@ -15,7 +15,8 @@ from .options import json_option
 from .session import open_host
 
 if TYPE_CHECKING:
-    from ..host.machine import Fact, Machine, Module
+    from ..host.facts import Machine
+    from ..linux.facts import Fact, KernelModule
 
 _NO_SOURCE = 3
 
@@ -145,7 +146,7 @@ def _try(name: str) -> Finding:
     return Finding(name, None, "", len(sample.vms), len(sample.vcpus), tuple(gap_lines(sample.gaps)))
 
 
-def _module_text(module: Fact[Module]) -> str:
+def _module_text(module: Fact[KernelModule]) -> str:
     if module.value is None:
         return f"not known: {module.reason}"
     return f"{module.value.name} ({'built in' if module.value.is_built_in else 'module'})"

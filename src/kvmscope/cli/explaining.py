@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..catalog.metrics import Metric
     from ..catalog.stats import StatEntry
     from ..formula.check import Formula
-    from ..host.machine import Machine
+    from ..host.facts import Machine
     from ..scene import Scene
     from ..schema import Descriptor, Scope
 

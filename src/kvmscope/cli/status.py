@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..analysis.status import Status, VmStatus
     from ..catalog.metrics import Metric
     from ..collect import Host
-    from ..host.machine import Machine
+    from ..host.facts import Machine
     from ..view.judging import Examiner
 
 _SORT_BY = "exits_per_s"

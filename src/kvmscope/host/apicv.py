@@ -1,6 +1,6 @@
 """What this host has of APICv or AVIC: the CPU's feature, the module's parameters, and what goes with them.
 
-Pure: derived from ``machine.Machine``, which reads; nothing is ever written. Not here: the state of any VM.
+Pure: derived from a ``Machine``. Not here: the state of any VM.
 
 Rule: a fact has its evidence, the parameter or flag as it stands; what cannot be told says why.
 Source: arch/x86/kvm/vmx/vmx.c and capabilities.h (enable_apicv), svm/{svm,avic}.c (avic, force_avic, enable_ipiv),
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .machine import Fact, Machine, Module
+from ..linux.facts import X86, Fact, KernelModule
+from .facts import Machine
 
 
 class Hardware(Enum):
@@ -63,7 +64,7 @@ class HostApicv:
 def host_apicv(machine: Machine) -> HostApicv:
     """What ``machine`` says of APICv or AVIC."""
     architecture = machine.architecture.value
-    is_x86 = None if architecture is None else architecture in _X86
+    is_x86 = None if architecture is None else architecture in X86
     if is_x86 is False:
         no = Told(False, f"KVM for {architecture} has no APICv")
         return HostApicv(False, Hardware.OTHER, _name(machine), no, no, no, no, no, no)
@@ -80,12 +81,13 @@ def host_apicv(machine: Machine) -> HostApicv:
     return HostApicv(is_x86, Hardware.OTHER, module.name, no, no, no, no, no, no)
 
 
-_X86 = frozenset({"x86_64", "i686", "i586", "i486", "i386"})
 _VMX_LINE = frozenset({"vtpr", "mtf", "tsc_offset", "preemption_timer"})  # in no other line of /proc/cpuinfo
 _APICV_PARTS = frozenset({"vapic_reg", "vid", "posted_intr"})
 
 
-def _intel(is_x86: bool | None, module: Module, kvm: Module | None, flags: frozenset[str] | None) -> HostApicv:
+def _intel(
+    is_x86: bool | None, module: KernelModule, kvm: KernelModule | None, flags: frozenset[str] | None
+) -> HostApicv:
     on = _parameter(module, "enable_apicv")
     ipi = _parameter(module, "enable_ipiv")
     if ipi is None:
@@ -113,7 +115,9 @@ def _intel_cpu(flags: frozenset[str] | None) -> Told:
     return Told(None, "/proc/cpuinfo has no vmx flags")
 
 
-def _amd(is_x86: bool | None, module: Module, kvm: Module | None, flags: frozenset[str] | None) -> HostApicv:
+def _amd(
+    is_x86: bool | None, module: KernelModule, kvm: KernelModule | None, flags: frozenset[str] | None
+) -> HostApicv:
     on = _parameter(module, "avic")
     ipi = _parameter(module, "enable_ipiv") or Told(True, "part of AVIC: kvm_amd has no parameter enable_ipiv")
     return HostApicv(
@@ -129,7 +133,7 @@ def _amd(is_x86: bool | None, module: Module, kvm: Module | None, flags: frozens
     )
 
 
-def _amd_cpu(module: Module, flags: frozenset[str] | None, on: Told | None) -> Told:
+def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: Told | None) -> Told:
     forced = _parameter(module, "force_avic")
     cpu = _flag(flags, "avic")
     if cpu.value is not True and forced is not None and forced.value:
@@ -144,7 +148,7 @@ def _known_if_on(on: Told | None, cpu: Told) -> Told:
     return cpu
 
 
-def _device_posting(module: Module, kvm: Module | None) -> Told:
+def _device_posting(module: KernelModule, kvm: KernelModule | None) -> Told:
     name = "enable_device_posted_irqs"
     told = _parameter(module, name) or (_parameter(kvm, name) if kvm is not None else None)
     if told is None:
@@ -161,7 +165,7 @@ def _flag(flags: frozenset[str] | None, name: str) -> Told:
 _YES_NO: Mapping[str, bool] = {"Y": True, "1": True, "N": False, "0": False}
 
 
-def _parameter(module: Module, name: str) -> Told | None:
+def _parameter(module: KernelModule, name: str) -> Told | None:
     """A switch of a module; None if it has no such parameter."""
     fact: Fact[str] | None = module.parameters.get(name)
     if fact is None:

@@ -1,13 +1,10 @@
-"""What libvirt has written down about a VM: its domain XML, running or defined.
+"""Libvirt's domain XML as a value: a VM's ``<domain>``, or the ``<domstatus>`` of a running one. No I/O.
 
-Reads files only and never talks to libvirtd, so it cannot block on a job and needs no library. The running state
-(``/run/libvirt/qemu/NAME.xml``, by default for root alone) is what the VM was started with; the definition
-(``/etc/libvirt/qemu/NAME.xml``) is what its next start will use. What QEMU was really told is in its command line
-(``qemu_args``), which wins where the two differ.
+``libvirt_files`` reads it. What QEMU was really told is in its command line (``qemu_args``), which wins where the two
+differ.
 
-Rule: what the XML does not say is None; libvirt's defaults are not filled in. Names are untrusted, so none of them may
-lead to another directory, and a root that a container controls (``/proc/PID/root``) is only safe as far as the last
-part of the path: that part is never followed if it is a link. No document type, entity or network is ever processed.
+Rule: what the XML does not say is None; libvirt's defaults are not filled in. The text is untrusted: no document type,
+entity or network is ever processed.
 
 Source: libvirt docs/formatdomain.rst and src/conf/domain_conf.c, src/qemu/qemu_domain.c (``<domstatus>``), 9.0 to 11.
 """
@@ -20,15 +17,11 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from ..errors import FormatError
-from .procfs import read_file
 
 MAX_BYTES: Final = 4 << 20
 """A domain with hundreds of disks stays far below."""
 
 _MAX_DEPTH = 64
-
-_RUNNING = "run/libvirt/qemu"
-_DEFINED = "etc/libvirt/qemu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +88,6 @@ class LibvirtDomain:
 
     def timer(self, name: str) -> Timer | None:
         return next((timer for timer in self.timers if timer.name == name), None)
-
-
-def read_domain(name: str, *, root: str = "/") -> LibvirtDomain | None:
-    """The domain called ``name`` below ``root``: as it runs, else as it is defined.
-
-    None if neither file is there, may be read, or has a sane size. Raises FormatError if the file is no domain XML.
-    """
-    data = read_xml(name, root=root)
-    return None if data is None else parse_domain(data)
-
-
-def read_xml(name: str, *, root: str = "/") -> bytes | None:
-    """The document that ``read_domain`` parses."""
-    if not name or "/" in name or "\0" in name:
-        return None
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return None
-    for directory in (_RUNNING, _DEFINED):
-        data = read_file(f"{root}/{directory}/{name}.xml", max_bytes=MAX_BYTES)
-        if data is not None:
-            return data
-    return None
 
 
 def parse_domain(data: bytes) -> LibvirtDomain:

@@ -11,8 +11,9 @@ import hashlib
 import hmac
 from typing import Final
 
+from ..linux.files import PROC
+from ..linux.procfs import read_file
 from ..sample import Origin
-from .procfs import PROC, read_file
 
 ETC: Final = "/etc"
 

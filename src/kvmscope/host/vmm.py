@@ -20,43 +20,18 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Final
 
-from . import procfs, qemu_args
-
-OTHER: Final = "other"
-"""``VmmProcess.vmm`` of a process that is no VMM known here; its ``command`` says what it is."""
+from ..linux import procfs
+from ..linux.files import PROC
+from ..linux.kvmfiles import FdKind, parse_link
+from . import qemu_args
+from .process import OTHER, VmmProcess
 
 _MAX_FILE_NAME = 255
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class VmmProcess:
-    """What one process says of itself; all text is untrusted.
-
-    ``vmm``: ``qemu``, ``firecracker``, ``cloud-hypervisor``, ``crosvm``, ``kvmtool``, ``libkrun``, ``kvmscope-lab`` or
-    ``other``. ``name``, ``uuid``: of the VM, None if the process does not say. ``managed_by``: ``libvirt``,
-    ``proxmox``, ``kubevirt``, … where command line or cgroup show it, the outermost of those known; else None.
-    ``command``: the program's file name, or the process's own name where it has no command line.
-    ``start_ticks``: start in clock ticks since boot.
-    """
-
-    pid: int
-    vmm: str
-    name: str | None
-    uuid: str | None
-    managed_by: str | None
-    command: str
-    argv: tuple[str, ...]
-    start_ticks: int
-
-    @property
-    def title(self) -> str:
-        """What to call it: the VM's name, else the command. Untrusted text."""
-        return self.name or self.command
-
-
-def identify(pid: int, *, proc_root: str = procfs.PROC) -> VmmProcess | None:
+def identify(pid: int, *, proc_root: str = PROC) -> VmmProcess | None:
     """What the process ``pid`` is; None if it is gone."""
     process = procfs.open_process(pid, proc_root=proc_root)
     if process is None:
@@ -76,9 +51,9 @@ class Identities:
     at again.
     """
 
-    def __init__(self, *, proc_root: str = procfs.PROC) -> None:
+    def __init__(self, *, proc_root: str = PROC) -> None:
         self._proc_root = proc_root
-        self._known: dict[int, tuple[procfs.Stat, VmmProcess]] = {}
+        self._known: dict[int, tuple[procfs.ProcessStat, VmmProcess]] = {}
 
     def of(self, pids: Iterable[int]) -> dict[int, VmmProcess]:
         """The identity of each of ``pids`` that is still there; forgets every process that is not among them."""
@@ -102,14 +77,14 @@ class Identities:
         return found
 
 
-def _is_same_program(before: procfs.Stat, now: procfs.Stat) -> bool:
+def _is_same_program(before: procfs.ProcessStat, now: procfs.ProcessStat) -> bool:
     return (before.start_ticks, before.comm, before.argv_address) == (now.start_ticks, now.comm, now.argv_address)
 
 
 _VCPU_THREAD = re.compile(r"(?P<by_index>CPU (\d+)/KVM|vcpu(\d+))|(?:fc_vcpu |crosvm_vcpu|kvm-vcpu-)(\d+)")
 
 
-def vcpu_threads(pid: int, *, proc_root: str = procfs.PROC) -> dict[int, int]:
+def vcpu_threads(pid: int, *, proc_root: str = PROC) -> dict[int, int]:
     """vCPU id to thread id, from thread names; empty if the VMM does not name its threads or the names do not tell.
 
     QEMU and cloud-hypervisor number threads from 0 while vCPU ids on x86 are APIC ids, with holes for many topologies.
@@ -125,7 +100,8 @@ def vcpu_threads(pid: int, *, proc_root: str = procfs.PROC) -> dict[int, int]:
             return {}  # two VMs in one process: the names do not say which thread is whose
         if not any(m["by_index"] for m, _ in found):
             return dict(sorted(by_number.items()))
-        ids = [vcpu for vcpu, _ in procfs.kvm_files(process.fd_links() or {}).vcpus]
+        files = [parse_link(fd, link) for fd, link in (process.fd_links() or {}).items()]
+        ids = [file.vcpu_id for file in files if file and file.kind is FdKind.VCPU and file.vcpu_id is not None]
     # Both count upwards through the same vCPUs. Not so once vCPUs were unplugged: their files stay, their threads go.
     if len(ids) != len(by_number) or len(set(ids)) != len(ids):
         return {}
@@ -137,7 +113,7 @@ class _Subject:
     """A process that is being looked at; what costs a system call is read when somebody asks."""
 
     process: procfs.Process
-    stat: procfs.Stat
+    stat: procfs.ProcessStat
     argv: tuple[str, ...]
 
     @cached_property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -21,11 +20,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..errors import KvmscopeError, SourceError
+from ..linux import libc
 from .kvm import Kvm, Vm
 from .spec import BARE, CHURN, MAX_FDS, PACKET, LabSpec, VmReport, vm_report_to_json
 from .vmm import Machine, create_vm, install_kick_handler
 
-_PR_SET_PDEATHSIG = 1
 _VCPUS_IN_PACKET = 200
 
 FdKey = tuple[int, int | None]
@@ -269,7 +268,7 @@ class _Server:
 
 
 def _die_with(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    libc.signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above took effect
 

@@ -7,7 +7,6 @@ Rule: only a vCPU's own thread runs it; others end its run by ``immediate_exit``
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import KvmscopeError, Unavailable
+from ..linux import libc
 from . import abi
 from .abi import ChipState, Regs, Segment, Sregs
 from .kvm import MEMORY_LIMIT, PAGE, Kvm, Vcpu, Vm
@@ -53,7 +53,6 @@ _MAILBOX = struct.Struct("<QQQ")
 _PIT_HZ = 1_193_182
 _SPLIT_ROUTES = 24
 _POLL_S = 50e-6
-_PR_SET_NAME = 15
 
 
 def install_kick_handler() -> None:
@@ -256,7 +255,7 @@ class _Runner:
         return did, interrupts, listening
 
     def _main(self) -> None:
-        _name_thread(f"vcpu-{self.vcpu.id}")
+        libc.set_thread_name(f"vcpu-{self.vcpu.id}")
         self._going.wait()
         self._started_s = time.monotonic()
         state = State.FAILED
@@ -461,7 +460,3 @@ def _segment(selector: int, level: int, *, kind: int, is_code: bool) -> Segment:
     segment = Segment(limit=0xFFFF_FFFF, selector=selector | level, type=kind, present=1, dpl=level, s=1, g=1)
     segment.l, segment.db = is_code, not is_code
     return segment
-
-
-def _name_thread(name: str) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)

@@ -16,6 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import UsageError
+from ..linux.cpu import read_cpu
+from ..linux.facts import KernelModule
+from ..linux.files import PROC, SYS
+from ..linux.kvm import read_running_kvm
 
 GUESTS = Path(__file__).parent / "guests"
 
@@ -535,22 +539,26 @@ _ALL = (
 WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _ALL})
 
 
-def find_engine(modules: Path = Path("/sys/module"), cpuinfo: Path = Path("/proc/cpuinfo")) -> Engine | None:
-    """What runs guests here, from the KVM module that is loaded; None if that cannot be told."""
-    if (modules / "kvm_pvm").is_dir():
+def find_engine(*, proc_root: str = PROC, sys_root: str = SYS) -> Engine | None:
+    """What runs guests here; None if that is not known."""
+    kvm = read_running_kvm(proc_root=proc_root, sys_root=sys_root).value
+    if kvm is None:
+        return None
+    if kvm.name == "kvm_pvm":
         return Engine.PVM
-    if (parameter := modules / "kvm_intel/parameters/enable_apicv").is_file():
-        return Engine.HARDWARE_APICV if _is_on(parameter) else Engine.HARDWARE
-    if (parameter := modules / "kvm_amd/parameters/avic").is_file():
-        if not _is_on(parameter):
-            return Engine.HARDWARE
-        has_avic = "avic" in cpuinfo.read_text().split()
-        return Engine.HARDWARE_APICV if has_avic else Engine.FORCED_AVIC
-    return None
+    if kvm.name == "kvm_intel":
+        return Engine.HARDWARE_APICV if _is_on(kvm, "enable_apicv") else Engine.HARDWARE
+    if kvm.name != "kvm_amd":
+        return None
+    if not _is_on(kvm, "avic"):
+        return Engine.HARDWARE
+    cpu = read_cpu(proc_root=proc_root).value
+    return Engine.HARDWARE_APICV if cpu is not None and "avic" in cpu.flags else Engine.FORCED_AVIC
 
 
-def _is_on(parameter: Path) -> bool:
-    return parameter.read_text().strip() in ("Y", "1")
+def _is_on(module: KernelModule, parameter: str) -> bool:
+    fact = module.parameters.get(parameter)
+    return fact is not None and fact.value in ("Y", "1")
 
 
 def find_workload(name: str) -> Workload:

@@ -10,7 +10,8 @@ import errno
 import fcntl
 import mmap
 import os
-from pathlib import Path
+
+from ..linux import procfs
 
 # Python 3.11 has no names for these two.
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3; without it the kernel logs a warning once a boot, or refuses (vm.memfd_noexec=2)
@@ -36,10 +37,10 @@ class SharedFile:
     def open_fd(self) -> int:
         """A new fd that can read it and nothing else. OSError if there can be none."""
         # The mapping does not tell the number of its fd, and one more a file would be too many.
-        for link in Path("/proc/self/fd").iterdir():
+        for fd in procfs.own_fds():
             with contextlib.suppress(OSError):
-                if _identity(int(link.name)) == self._identity:
-                    return os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+                if _identity(fd) == self._identity:
+                    return os.open(procfs.fd_path(fd), os.O_RDONLY | os.O_CLOEXEC)
         raise OSError(errno.EBADF, "somebody closed the fd of the shared memory")
 
     def close(self) -> None:

@@ -11,12 +11,12 @@ import re
 import socket
 import time
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from ..codec import publication as block
+from ..linux.procfs import start_ticks
 from ..sample import U64Array
 from ..schema import Scope
 from .budget import Budget, check_budget
@@ -182,10 +182,9 @@ def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.Publication:
 def _start_of(pid: int) -> int:
     """Start time of this process in clock ticks after boot; the pid is the key since a fork has a start of its own."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return start_ticks(pid)
     except OSError:
         return 0
-    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def _file_id(about: block.Publication) -> str:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ..codec.statsfile import Description, parse
 from ..errors import UsageError
+from ..linux import procfs
+from ..linux.files import PROC
+from ..linux.kvmfiles import FdKind, parse_link
+from ..linux.pidfd import compare_files
 from ..schema import Schema, Scope
-from .kvmfds import PROC, FdKind, parse_link
-from .pidfd import compare_files
 
 PROVIDER = "kvm"
 
@@ -120,7 +122,7 @@ def close_all(files: list[HeldFile]) -> None:
         file.close()
 
 
-def is_still_held(pid: int, file: HeldFile, proc: Path = PROC) -> bool:
+def is_still_held(pid: int, file: HeldFile, *, proc_root: str = PROC) -> bool:
     """Whether process ``pid`` itself still holds the file that ``file`` was duplicated from."""
     if file.theirs is None:
         return False
@@ -129,7 +131,7 @@ def is_still_held(pid: int, file: HeldFile, proc: Path = PROC) -> bool:
         return order == 0
     # Closed; or a kernel without kcmp, where an equal file that was given the number meanwhile goes unnoticed.
     try:
-        return (proc / str(pid) / "fd" / str(file.theirs)).readlink() == _own_link(file.fd)
+        return Path(f"{proc_root}/{pid}/fd/{file.theirs}").readlink() == _own_link(file.fd)
     except OSError:
         return False
 
@@ -143,7 +145,7 @@ def _read_whole(fd: int) -> bytes:
 
 
 def _own_link(fd: int) -> Path:
-    return Path(f"/proc/self/fd/{fd}").readlink()
+    return Path(procfs.fd_path(fd)).readlink()
 
 
 def _constant_part(description: Description, raw: bytes) -> bytes:

@@ -19,9 +19,10 @@ from typing import Final, NamedTuple
 
 from ..codec.publication import FILE_LIMIT
 from ..errors import FormatError
+from ..linux.files import PROC
+from ..linux.memfd import NotShared, let_go, map_shared
 from ..sample import Gap, Sample
 from ..schema import Schema
-from .memfd import PROC, NotShared, let_go, map_shared
 from .publishers import BAD_LIMIT, Publishers
 
 _CREDENTIALS: Final = struct.Struct("=iII")  # pid, uid, gid
@@ -37,7 +38,7 @@ class PassedSource:
     apart (before Linux 5.14).
     """
 
-    def __init__(self, *, proc: Path = PROC) -> None:
+    def __init__(self, *, proc: Path = Path(PROC)) -> None:
         self._proc = proc
         self._publishers = Publishers(proc)
         self._strangers: list[Gap] = []
@@ -72,7 +73,7 @@ class PassedSource:
         try:
             self._take(fd, pid)
         finally:
-            let_go(fd, mount=self._publishers.mount, proc=self._proc)
+            let_go(fd, mount=self._publishers.mount, proc_root=str(self._proc))
 
     def read(self) -> Sample:
         """One sample of everything that was handed over and has not ended. ValueError after ``close``."""
@@ -100,7 +101,7 @@ class PassedSource:
             return
         process.descriptions = len({id(file.schema) for file in process.files.values()})
         try:
-            inode, mapping = map_shared(fd, mount=self._publishers.mount, limit=FILE_LIMIT, proc=self._proc)
+            inode, mapping = map_shared(fd, mount=self._publishers.mount, limit=FILE_LIMIT, proc_root=str(self._proc))
             if inode in process.files:
                 mapping.close()
                 return

@@ -20,10 +20,11 @@ from typing import Final
 
 from ..codec.publication import FILE_LIMIT, LINK_PREFIXES
 from ..errors import FormatError
+from ..linux.files import PROC
+from ..linux.memfd import NotShared, find, open_shared
 from ..sample import Gap, Sample
 from ..schema import Schema
-from .memfd import PROC, NotShared, find, open_shared
-from .publishers import BAD_LIMIT, Process, PublishedFile, Publishers
+from .publishers import BAD_LIMIT, PublishedFile, Publisher, Publishers
 
 WALK_SHARE: Final = 0.05
 
@@ -38,7 +39,9 @@ class PublishedSource:
     Raises Unavailable if there is no /proc, or no memfds that can be told apart (before Linux 5.14).
     """
 
-    def __init__(self, *, proc: Path = PROC, simulated: bool | None = None, walk_share: float = WALK_SHARE) -> None:
+    def __init__(
+        self, *, proc: Path = Path(PROC), simulated: bool | None = None, walk_share: float = WALK_SHARE
+    ) -> None:
         self._proc = proc
         self._simulated = simulated
         self._walk_share = walk_share
@@ -101,7 +104,7 @@ class PublishedSource:
 
     def _walk_process(self, pid: int) -> None:
         try:
-            found = find(pid, _PREFIXES, mount=self._publishers.mount, proc=self._proc)
+            found = find(pid, _PREFIXES, mount=self._publishers.mount, proc_root=str(self._proc))
         except PermissionError:
             self._hidden += 1
             return
@@ -113,7 +116,7 @@ class PublishedSource:
         if process is not None:
             self._compare(process, found)
 
-    def _compare(self, process: Process, found: dict[int, int]) -> None:
+    def _compare(self, process: Publisher, found: dict[int, int]) -> None:
         """Brings what is known of a process in line with the memfds that it has: fd number by inode."""
         for inode in process.files.keys() - found.keys():
             process.drop(inode)
@@ -128,9 +131,11 @@ class PublishedSource:
         if not process.files and not process.bad and not process.ignored:
             self._publishers.forget(process)
 
-    def _take(self, process: Process, inode: int, number: int) -> None:
+    def _take(self, process: Publisher, inode: int, number: int) -> None:
         try:
-            mapping = open_shared(process.pid, number, mount=self._publishers.mount, limit=FILE_LIMIT, proc=self._proc)
+            mapping = open_shared(
+                process.pid, number, mount=self._publishers.mount, limit=FILE_LIMIT, proc_root=str(self._proc)
+            )
             file = self._publishers.understand(process, mapping)
         except (FileNotFoundError, ProcessLookupError):
             return
@@ -142,7 +147,7 @@ class PublishedSource:
         else:
             process.ignore(inode, file)
 
-    def _concerns_us(self, file: PublishedFile, process: Process, inode: int) -> bool:
+    def _concerns_us(self, file: PublishedFile, process: Publisher, inode: int) -> bool:
         """False for what is over, what is not asked for, and what another process publishes and this one only holds."""
         about = file.about
         return (

@@ -20,11 +20,13 @@ from typing import Final
 from ..codec import publication, statsfile
 from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, KERNEL_PROVIDERS, LIVE_AT, SIZE_AT, Publication
 from ..errors import Unavailable
+from ..linux.memfd import Mapping, NotShared, own_mount
+from ..linux.pidfd import ExitWatch, open_pidfd
+from ..linux.procfs import start_ticks
 from ..sample import Gap, Sample, VmId
 from ..schema import Schema
 from .files import StatsOf, VcpuStats, VmStats, assemble
-from .memfd import Mapping, NotShared, own_mount
-from .pidfd import ExitWatch, open_pidfd, start_ticks, vm_id_in_process
+from .vm_ids import vm_id_in_process
 
 BAD_LIMIT: Final = 32
 """Bad files of one process that are told one by one."""
@@ -74,7 +76,7 @@ class _Vm:
 
 
 @dataclass(slots=True)
-class Process:
+class Publisher:
     """A process that has published files, by inode: those that are read, the bad ones, and those of no concern.
 
     ``pidfd`` is None if there could be none: pids here are not those of ``proc``, or this process has no fd to spare.
@@ -121,11 +123,11 @@ class Publishers:
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         try:
-            self.mount = own_mount(proc)
+            self.mount = own_mount(proc_root=str(proc))
             self._pids_are_ours = (proc / "self").readlink() == Path(str(os.getpid()))
         except OSError as error:
             raise Unavailable(f"{proc} is not a proc file system: {error.strerror}", errno=error.errno) from error
-        self.by_pid: dict[int, Process] = {}
+        self.by_pid: dict[int, Publisher] = {}
         self._watch = ExitWatch()
         self._schemas: dict[tuple[object, ...], Schema] = {}
         self._closed = False
@@ -150,14 +152,14 @@ class Publishers:
             else:
                 process.drop_ended()
 
-    def meet(self, pid: int) -> Process | None:
+    def meet(self, pid: int) -> Publisher | None:
         """The process, known from now on; None if it is gone."""
         pidfd = None
         if self._pids_are_ours:
             with suppress(OSError):
                 pidfd = open_pidfd(pid)
         try:
-            process = Process(pid, start_ticks(pid, self._proc), pidfd)
+            process = Publisher(pid, start_ticks(pid, proc_root=str(self._proc)), pidfd)
         except OSError:
             if pidfd is not None:
                 os.close(pidfd)
@@ -167,7 +169,7 @@ class Publishers:
         self.by_pid[pid] = process
         return process
 
-    def forget(self, process: Process) -> None:
+    def forget(self, process: Publisher) -> None:
         del self.by_pid[process.pid]
         for inode in list(process.files):
             process.drop(inode)
@@ -175,7 +177,7 @@ class Publishers:
             self._watch.remove(process.pidfd)
             os.close(process.pidfd)
 
-    def understand(self, process: Process, mapping: Mapping) -> PublishedFile:
+    def understand(self, process: Publisher, mapping: Mapping) -> PublishedFile:
         """The file, not yet kept. FormatError if its bytes break the format, NotShared if it cannot be taken."""
         raw = mapping.read(0, mapping.size)
         about = publication.parse(raw)
@@ -217,13 +219,13 @@ class Publishers:
             self.forget(process)
         self._watch.close()
 
-    def _is_another(self, process: Process) -> bool:
+    def _is_another(self, process: Publisher) -> bool:
         try:
-            return start_ticks(process.pid, self._proc) != process.started
+            return start_ticks(process.pid, proc_root=str(self._proc)) != process.started
         except OSError:
             return True
 
-    def _schema(self, process: Process, about: Publication, raw: bytes) -> tuple[Schema, int]:
+    def _schema(self, process: Publisher, about: Publication, raw: bytes) -> tuple[Schema, int]:
         """The schema of a file and where its data begins; one object for all files that have the same description."""
         _, name_size, count, *offsets = _HEADER.unpack_from(raw)
         if count > DESCRIPTOR_LIMIT:
@@ -253,7 +255,7 @@ def _parse_schema(about: Publication, raw: bytes) -> Schema:
     return parsed.schema(about.provider, about.scope)
 
 
-def _vms_of(process: Process) -> list[_Vm]:
+def _vms_of(process: Publisher) -> list[_Vm]:
     """The files of a process by VM and vCPU, kept until the files change."""
     if process.vms is None:
         vms: dict[int, _Vm] = {}
@@ -267,7 +269,7 @@ def _vms_of(process: Process) -> list[_Vm]:
     return process.vms
 
 
-def _read_vm(process: Process, vm: _Vm) -> VmStats:
+def _read_vm(process: Publisher, vm: _Vm) -> VmStats:
     return VmStats(
         id=vm.id,
         stats=[file.read() for file in vm.files],

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Self
 
 from ..codec.qmp import BucketOrder, QmpEntry, QmpSchema, parse_entries, parse_schemas, votes_for_order
 from ..errors import FormatError, SourceError, Unavailable
+from ..linux.procfs import has_thread, start_ticks
 from ..sample import NOT_KNOWN, Gap, Sample, VmId
 from ..schema import Schema, Scope
 from .files import StatsOf, VcpuStats, VmStats, assemble
-from .pidfd import start_ticks, vm_id_in_process
+from .vm_ids import vm_id_in_process
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -307,7 +308,7 @@ def _peer_pid(sock: socket.socket) -> int:
 def _is_thread_of(tid: int, pid: int) -> bool:
     """Whether what QEMU calls a thread is one of the process that listens: not so in another pid namespace, or if the
     socket was made by another (libvirt) and handed to QEMU."""
-    return pid > 0 and Path(f"/proc/{pid}/task/{tid}").exists()
+    return pid > 0 and has_thread(pid, tid)
 
 
 def _vm_id(pid: int) -> VmId:

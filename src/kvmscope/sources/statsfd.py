@@ -17,18 +17,17 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from ..errors import PermissionNeeded, SourceError
+from ..linux.files import PROC
 from ..sample import Block, Gap, Sample, U64Array, VmId
 from ..schema import Schema, Scope
 from .files import StatsOf, VcpuStats, VmStats, assemble
 from .heldfiles import PROVIDER, HeldFile
-from .kvmfds import PROC
 from .vmms import HeldVm, Vmms
 
 NAME = "statsfd"
@@ -47,8 +46,8 @@ class StatsFdSource:
 
     name = NAME
 
-    def __init__(self, *, discover: bool = True, rescan_every: int = 10, proc: Path = PROC) -> None:
-        self._vmms = Vmms(proc=proc)
+    def __init__(self, *, discover: bool = True, rescan_every: int = 10, proc_root: str = PROC) -> None:
+        self._vmms = Vmms(proc_root=proc_root)
         self._discover = discover
         self._rescan_every = rescan_every
         self._until_rescan = 0

@@ -21,22 +21,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cmp_to_key
-from pathlib import Path
 
 from ..errors import FormatError, SourceError, UsageError
+from ..linux.files import PROC
+from ..linux.kvmfiles import FdKind, KvmFd, KvmHolder, look_at, scan
+from ..linux.pidfd import ExitWatch, compare_files, duplicate_fd, has_exited, open_pidfd
+from ..linux.procfs import read_status, start_ticks
 from ..sample import NOT_KNOWN, Gap, VmId
 from ..schema import Scope
 from .heldfiles import PROVIDER, HeldFile, StatsFiles, close_all, is_still_held
-from .kvmfds import PROC, FdKind, Holder, KvmFd, look_at, scan
-from .pidfd import (
-    ExitWatch,
-    compare_files,
-    duplicate_fd,
-    has_exited,
-    open_pidfd,
-    start_ticks,
-    vm_id_in_process,
-)
+from .vm_ids import vm_id_in_process
 
 _OTHER_SOURCES = "source bpf can see it, and qmp if it is QEMU's"
 _RIGHTS = "CAP_SYS_PTRACE, or the VMM's own uid where Yama allows it (kernel.yama.ptrace_scope=0)"
@@ -111,14 +105,14 @@ class Vmm:
 class Vmms:
     """All VMMs that are seen; to be closed."""
 
-    def __init__(self, *, proc: Path = PROC) -> None:
+    def __init__(self, *, proc_root: str = PROC) -> None:
         self.files = StatsFiles()
         self.gaps: list[Gap] = []
         self.is_settled = True
         """False if a process changed its VMs while it was looked at: look again at the next opportunity."""
         self.is_blind = False
         """True if most processes may not be looked into by this user."""
-        self._proc = proc
+        self._proc_root = proc_root
         self._watch = ExitWatch()
         self._found: dict[tuple[int, int], Vmm] = {}
         self._adopted: dict[str, Vmm] = {}
@@ -175,10 +169,12 @@ class Vmms:
         for vmm in self._found.values():
             for key, vm in list(vmm.vms.items()):
                 one = next(iter(vm.files.values()), None)
-                if one is None or is_still_held(vmm.pid, one, self._proc):
+                if one is None or is_still_held(vmm.pid, one, proc_root=self._proc_root):
                     continue
                 abandoned.append(vm.id)
-                vm.drop([file for file in vm.files.values() if not is_still_held(vmm.pid, file, self._proc)])
+                vm.drop(
+                    [file for file in vm.files.values() if not is_still_held(vmm.pid, file, proc_root=self._proc_root)]
+                )
                 if not vm.files:
                     vmm.drop_vm(key)
         return abandoned
@@ -187,7 +183,7 @@ class Vmms:
         """Walk /proc: take up new VMMs and fds, let go of what is gone, and tell what cannot be read."""
         self.is_settled = True
         self.gaps = []
-        walk = scan(self._proc)
+        walk = scan(proc_root=self._proc_root)
         self.is_blind = walk.hidden > walk.seen
         if walk.hidden:
             who = f"{walk.hidden} process{'' if walk.hidden == 1 else 'es'}"
@@ -229,7 +225,7 @@ class Vmms:
         self._adopted[vm] = vmm
         return vmm
 
-    def _find(self, holder: Holder) -> Vmm | None:
+    def _find(self, holder: KvmHolder) -> Vmm | None:
         """The VMM that this process is, watched from now on if it is new; None if it has ended."""
         key = holder.pid, holder.started_ticks
         if key in self._found:
@@ -250,7 +246,7 @@ class Vmms:
         self._adopted = {key: other for key, other in self._adopted.items() if other is not vmm}
         vmm.close()
 
-    def _check_adopted(self, holder: Holder, vms: int) -> None:
+    def _check_adopted(self, holder: KvmHolder, vms: int) -> None:
         adopted = sum(len(vmm.vms) for vmm in self._adopted.values() if vmm.pid == holder.pid)
         if vms > adopted:
             reason = f"{holder.command} (pid {holder.pid}) has {vms} VMs, of which {adopted} were handed over"
@@ -262,15 +258,17 @@ class Vmms:
             if vmm.pidfd < 0 or vmm.pid in holders:
                 continue
             with suppress(OSError):
-                if not any(fd.kind in (FdKind.VM, FdKind.VCPU) for fd in look_at(vmm.pid, self._proc).fds):
+                if not any(
+                    fd.kind in (FdKind.VM, FdKind.VCPU) for fd in look_at(vmm.pid, proc_root=self._proc_root).fds
+                ):
                     self._forget(vmm)
 
     # VMs of one process.
 
-    def _update(self, vmm: Vmm, holder: Holder, numbers: list[int], vmm_pids: set[int]) -> None:
+    def _update(self, vmm: Vmm, holder: KvmHolder, numbers: list[int], vmm_pids: set[int]) -> None:
         for key in list(vmm.vms):
             vm = vmm.vms[key]
-            stale = [file for file in vm.files.values() if not is_still_held(vmm.pid, file, self._proc)]
+            stale = [file for file in vm.files.values() if not is_still_held(vmm.pid, file, proc_root=self._proc_root)]
             if key not in numbers or (stale and len(stale) == len(vm.files)):
                 vmm.drop_vm(key)
             else:
@@ -284,7 +282,7 @@ class Vmms:
         else:
             _tell_apart(vmm, len(numbers))
 
-    def _attach(self, vmm: Vmm, vm: HeldVm, holder: Holder, vmm_pids: set[int]) -> None:
+    def _attach(self, vmm: Vmm, vm: HeldVm, holder: KvmHolder, vmm_pids: set[int]) -> None:
         """Take up the stats fds of a process's only VM that are not held yet."""
         vm.seen_vcpus = frozenset(fd.vcpu_id for fd in holder.of(FdKind.VCPU) if fd.vcpu_id is not None)
         held = {file.theirs for file in vm.files.values()}
@@ -295,7 +293,7 @@ class Vmms:
             self.is_settled = False
             return
         for file in taken:
-            reason = _why_foreign(vmm, vm, file, vmm_pids, self._proc)
+            reason = _why_foreign(vmm, vm, file, vmm_pids, self._proc_root)
             if reason:
                 file.close()
                 vm.add_gap(reason, file.vcpu_id)
@@ -322,28 +320,28 @@ class Vmms:
             except FormatError as error:
                 vm.add_gap(f"its statistics are not in the kernel's format: {error}", theirs.vcpu_id)
 
-    def _is_unchanged(self, vmm: Vmm, before: Holder) -> bool:
+    def _is_unchanged(self, vmm: Vmm, before: KvmHolder) -> bool:
         """Whether the process still has the one VM that it had before its stats fds were duplicated.
 
         A VM's fd comes before those of its statistics, so one that was added meanwhile would show.
         """
         try:
-            now = look_at(vmm.pid, self._proc)
+            now = look_at(vmm.pid, proc_root=self._proc_root)
         except OSError:
             return False
         return now.of(FdKind.VM) == before.of(FdKind.VM) and not has_exited(vmm.pidfd)
 
 
-def _owned_vms(holders: Iterable[Holder]) -> list[tuple[Holder, list[int]]]:
+def _owned_vms(holders: Iterable[KvmHolder]) -> list[tuple[KvmHolder, list[int]]]:
     """The processes that own VMs, each with one fd number for each of its VMs, in the order given."""
     fds = [(holder, fd.number) for holder in holders for fd in holder.of(FdKind.VM)]
-    owned: dict[int, tuple[Holder, list[int]]] = {}
+    owned: dict[int, tuple[KvmHolder, list[int]]] = {}
     for holder, number in _without_duplicates(fds):
         owned.setdefault(holder.pid, (holder, []))[1].append(number)
     return list(owned.values())
 
 
-def _without_duplicates(fds: list[tuple[Holder, int]]) -> list[tuple[Holder, int]]:
+def _without_duplicates(fds: list[tuple[KvmHolder, int]]) -> list[tuple[KvmHolder, int]]:
     """The first of each open file, in the order given; all of them where the kernel does not compare files."""
 
     def compare(a: int, b: int) -> int:
@@ -360,16 +358,14 @@ def _without_duplicates(fds: list[tuple[Holder, int]]) -> list[tuple[Holder, int
     return [fd for index, fd in enumerate(fds) if first[index]]
 
 
-def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc: Path) -> str:
+def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc_root: str) -> str:
     """Why a stats fd that a VMM holds may be of another VMM's VM, which it only watches; "" if nothing says so."""
     if file.vcpu_id is not None and file.vcpu_id not in vm.seen_vcpus:
         return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd of a vCPU that it does not hold"
     creator = file.label.removeprefix("kvm-").partition("/")[0]
-    with suppress(OSError, StopIteration, ValueError):
-        lines = (proc / creator / "status").read_text(errors="replace").splitlines()
-        process = int(next(line for line in lines if line.startswith("Tgid:")).split()[1])
-        if process != vmm.pid and process in vmm_pids:
-            return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd that was made by process {process}"
+    status = read_status(int(creator), proc_root=proc_root) if creator.isdecimal() else None
+    if status is not None and status.tgid != vmm.pid and status.tgid in vmm_pids:
+        return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd that was made by process {status.tgid}"
     return ""
 
 

@@ -15,7 +15,7 @@ from kvmscope.errors import UsageError
 from kvmscope.host import libvirt_xml
 from kvmscope.host.apicv import Hardware, HostApicv
 from kvmscope.host.config import Confidential, InterruptConfig, Irqchip, Pit, of_domain, of_process
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.process import VmmProcess
 
 CASES = sorted((Path(__file__).parents[2] / "data" / "apicv").glob("*.toml"))
 

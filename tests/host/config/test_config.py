@@ -20,10 +20,10 @@ from kvmscope.host.config import (
     Setting,
     of_domain,
     of_process,
-    read_config,
 )
 from kvmscope.host.config.settings import apic_id, highest_apic_id
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.libvirt_files import read_config
+from kvmscope.host.process import VmmProcess
 
 CASES = sorted((Path(__file__).parents[2] / "data" / "apicv").glob("*.toml"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmscope.host.config.halting import hlt_exits_disabled
-from kvmscope.host.vmm import VmmProcess
+from kvmscope.host.process import VmmProcess
 
 
 def process(*argv: str, vmm: str = "qemu") -> VmmProcess:

@@ -1,6 +1,6 @@
 """How a VMM was told to set up a VM's interrupts, in one form for all VMMs: ``InterruptConfig``.
 
-Derived from a command line (``vmm.VmmProcess``) or from libvirt's XML. Not here: what the settings lead to
+Derived from a command line (``process.VmmProcess``) or from libvirt's XML. Not here: what the settings lead to
 (``analysis.apicv``), and what was changed over a VMM's control socket after its start, which nobody can see.
 
 Rule: each setting has its evidence: the option as it stands, or the VMM's default and that it is one. Where the VMM
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from ...errors import FormatError
 from .. import libvirt_xml
-from ..vmm import VmmProcess
+from ..process import VmmProcess
 from .libvirt import of_domain
 from .others import of_other
 from .qemu import of_qemu
@@ -26,10 +26,8 @@ __all__ = [
     "Pit",
     "Setting",
     "config_of",
-    "domain_xml",
     "of_domain",
     "of_process",
-    "read_config",
 ]
 
 
@@ -52,20 +50,3 @@ def config_of(process: VmmProcess | None, xml: bytes | None = None) -> Interrupt
         return told.filled_from(of_domain(libvirt_xml.parse_domain(xml)))
     except FormatError:
         return told
-
-
-def domain_xml(process: VmmProcess, *, root: str = "/") -> bytes | None:
-    """Libvirt's XML of a VM below ``root``; None if its command line tells all, or no readable XML is there."""
-    if process.managed_by != "libvirt" or not process.name or not _is_open(process):
-        return None
-    return libvirt_xml.read_xml(process.name, root=root)
-
-
-def read_config(process: VmmProcess | None, *, root: str = "/") -> InterruptConfig:
-    """What the command line of a live process says, and libvirt's XML below ``root``."""
-    return config_of(process, None if process is None else domain_xml(process, root=root))
-
-
-@lru_cache(maxsize=4096)
-def _is_open(process: VmmProcess) -> bool:
-    return of_process(process).is_open

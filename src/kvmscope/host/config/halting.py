@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from ..process import VmmProcess
 from ..qemu_args import parse
-from ..vmm import VmmProcess
 
 
 def hlt_exits_disabled(process: VmmProcess | None) -> bool | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...codec.apicv import Counted
-from . import btf
+from ...linux import btf
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,14 @@ _AVIC_TRACEPOINTS = (
 )
 
 
-def choose_hooks(*, is_svm: bool, sys_module: Path = Path("/sys/module")) -> Hooks:
-    """What to try on this kernel."""
-    vendor = next((name for name in _DELIVER if (sys_module / name).is_dir()), None)
+def choose_hooks(running_kvm: str | None) -> Hooks:
+    """What to try on this kernel, whose VMs are run by the module ``running_kvm`` (None: not known)."""
+    vendor = running_kvm if running_kvm in _DELIVER else None
     modules = tuple(filter(None, ("kvm", vendor)))
     chosen: list[Hook] = []
     why_not: dict[Counted, str] = {}
     wanted = list(_FUNCTIONS)
-    if vendor:
+    if vendor is not None:
         wanted.append(_Wanted(Counted.DELIVERED, (("deliver", _DELIVER[vendor]),)))
     else:
         why_not[Counted.DELIVERED] = "the module that runs VMs here is not known to kvmscope"
@@ -113,7 +112,7 @@ def choose_hooks(*, is_svm: bool, sys_module: Path = Path("/sys/module")) -> Hoo
         tracepoints.append(_INJECTION)
     else:
         why_not[Counted.INJECTED] = "what runs VMs here injects interrupts without saying so (kvm_inj_virq)"
-    if is_svm:
+    if vendor == "kvm_amd":
         tracepoints += _AVIC_TRACEPOINTS
     else:
         why_not |= dict.fromkeys((what for _, _, what in _AVIC_TRACEPOINTS), "only AMD's AVIC has these")

@@ -1,7 +1,7 @@
 """The few calls of libbpf that kvmscope needs, through ctypes. Not a general binding.
 
-libbpf does what must not be done twice: it fits the program to the running kernel from BTF (CO-RE). Its log is
-collected, never printed; what it said stands in the error. Needs Debian's ``libbpf1`` (1.0 or later).
+libbpf does what must not be done twice: it fits the program to the running kernel from BTF (CO-RE). The library itself
+is opened in ``linux.libbpf``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from ...errors import PermissionNeeded, SourceError, Unavailable
-
-_PRINT_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-_WARN = 0
+from ...linux import btf, libc, procfs
+from ...linux.capabilities import Capability, effective_capabilities
+from ...linux.kernel import LOCKDOWN_FILE, read_lockdown
+from ...linux.libbpf import library, log
 
 
 class _MapInfo(ctypes.Structure):
@@ -34,42 +34,6 @@ class _IterOptions(ctypes.Structure):
 
 
 _RUN_TIME = 0  # BPF_STATS_RUN_TIME
-
-_POINTER_RESULTS = (
-    "bpf_object__open_mem",
-    "bpf_object__find_map_by_name",
-    "bpf_object__find_program_by_name",
-    "bpf_program__attach_iter",
-    "bpf_program__attach",
-    "bpf_map__initial_value",
-)
-
-
-@cache
-def library() -> ctypes.CDLL:
-    """libbpf, with its log caught. Raises Unavailable if it is not installed."""
-    try:
-        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    except OSError as error:
-        raise Unavailable(f"libbpf 1.x is not installed ({error})", remedy="apt install libbpf1") from error
-    for name in _POINTER_RESULTS:
-        getattr(lib, name).restype = ctypes.c_void_p
-    lib.libbpf_set_print(_COLLECT)
-    return lib
-
-
-_log: list[str] = []
-
-
-def _collect(level: int, template: bytes, arguments: int) -> int:
-    text = ctypes.create_string_buffer(1 << 20)  # the verifier's log comes as one message
-    ctypes.CDLL(None).vsnprintf(text, len(text), template, ctypes.c_void_p(arguments))
-    if level == _WARN:
-        _log.extend(text.value.decode(errors="replace").splitlines())
-    return 0
-
-
-_COLLECT = _PRINT_FN(_collect)  # kept here, since libbpf keeps only a pointer
 
 
 class BpfObject:
@@ -118,10 +82,10 @@ class BpfObject:
 
     def load(self) -> None:
         """Fit to this kernel, verify and load. Raises PermissionNeeded or Unavailable with the kernel's reason."""
-        _log.clear()
+        log.clear()
         result = self._lib.bpf_object__load(self._object)
         if result:
-            raise _explain(-result, list(_log))
+            raise _explain(-result, list(log))
 
     def program_fd(self, name: str) -> int:
         return int(self._lib.bpf_program__fd(self._program(name)))
@@ -142,7 +106,7 @@ class BpfObject:
 
     def _keep(self, link: int | None) -> int:
         if not link:
-            raise _explain(ctypes.get_errno(), list(_log))
+            raise _explain(ctypes.get_errno(), list(log))
         self._links.append(ctypes.c_void_p(link))
         return int(self._lib.bpf_link__fd(self._links[-1]))
 
@@ -163,8 +127,7 @@ def run_statistics() -> Iterator[None]:
 
 def ran(program_fd: int) -> tuple[int, int]:
     """Runs of a program that were measured, and the nanoseconds that they took."""
-    text = Path(f"/proc/self/fdinfo/{program_fd}").read_text(encoding="ascii")
-    fields = dict(line.split(":", 1) for line in text.splitlines())
+    fields = procfs.read_fdinfo(program_fd)
     return int(fields["run_cnt"]), int(fields["run_time_ns"])
 
 
@@ -241,14 +204,13 @@ def open_pinned_map(path: Path) -> int:
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
     attributes = _ObjAttributes(ctypes.addressof(name), 0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL_BPF.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"the number of bpf(2) on {platform.machine()} is not known here")
-    fd = libc.syscall(number, _BPF_OBJ_GET, ctypes.byref(attributes), ctypes.sizeof(attributes))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-    return int(fd)
+    try:
+        return libc.syscall(number, _BPF_OBJ_GET, attributes, ctypes.sizeof(attributes))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def load_object(
@@ -285,18 +247,18 @@ def _explain(code: int, log: list[str]) -> SourceError:
             remedy="run as root, or have root run `kvmscope attach` once",
             errno=code,
         )
-    if _lockdown() == "confidentiality":
+    if read_lockdown().value == "confidentiality":
         return Unavailable(
             "the kernel is locked down for confidentiality, which closes BPF to kernel memory",
             remedy="lockdown=integrity is enough for kvmscope; else use the statsfd or qmp source",
-            path=_LOCKDOWN,
+            path=f"/sys/{LOCKDOWN_FILE}",
             errno=code,
         )
-    if not Path("/sys/kernel/btf/vmlinux").exists():
+    if not btf.has_btf():
         return Unavailable(
             "this kernel has no BTF, which tells where things lie in it",
             remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
-            path="/sys/kernel/btf/vmlinux",
+            path=str(btf.VMLINUX),
             errno=code,
         )
     return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
@@ -310,24 +272,6 @@ def _verdict(log: list[str]) -> str | None:
     return next((line for line in log if line), None)
 
 
-_LOCKDOWN = "/sys/kernel/security/lockdown"
-
-
-def _lockdown() -> str | None:
-    """The mode in brackets; None if it cannot be read."""
-    try:
-        text = Path(_LOCKDOWN).read_text(encoding="ascii")
-    except OSError:
-        return None
-    return text.partition("[")[2].partition("]")[0] or None
-
-
-_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
-
-
 def _is_privileged() -> bool:
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("CapEff:"):
-            mask = int(line.split()[1], 16)
-            return bool(mask >> _CAP_SYS_ADMIN & 1 or (mask >> _CAP_BPF & 1 and mask >> _CAP_PERFMON & 1))
-    return False
+    held = effective_capabilities()
+    return Capability.SYS_ADMIN in held or {Capability.BPF, Capability.PERFMON} <= held

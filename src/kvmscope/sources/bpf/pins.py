@@ -14,7 +14,6 @@ The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root m
 from __future__ import annotations
 
 import base64
-import ctypes
 import errno
 import grp
 import hashlib
@@ -30,6 +29,8 @@ from typing import Any
 from ...codec.apicv import Reasons
 from ...codec.snapshot import VERSION
 from ...errors import FormatError, PermissionNeeded, SourceError, Unavailable
+from ...linux import mounts, procfs
+from ...linux.modules import module_inode
 from ..kvm_schema import KvmSchemas
 from . import libbpf
 from .arena import Layout
@@ -40,7 +41,6 @@ SECRET_SIZE = 16
 NEW = "new-"
 """Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
 _FORMAT = "kvmscope-pins/2"
-_KVM_MODULE = Path("/sys/module/kvm")
 _MAPS = ("control", "vms", "vcpus", "meta")
 ITERATOR = "read"
 _PRIVATE, _SECRET = "private", "secret"
@@ -117,10 +117,7 @@ def digest(data: bytes) -> str:
 
 def kvm_inode() -> int:
     """Changes when the kvm module is loaded anew; 0 if there is none."""
-    try:
-        return _KVM_MODULE.stat().st_ino
-    except OSError:
-        return 0
+    return module_inode("kvm") or 0
 
 
 class Replaced(SourceError):
@@ -175,7 +172,7 @@ def open_pinned(root: Path = ROOT) -> Pinned:
         held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # By the directory's fd, so that all are of one program even if another takes its place meanwhile.
-            here = Path(f"/proc/self/fd/{held}")
+            here = Path(procfs.fd_path(held))
             for name in _MAPS:
                 fds[name] = libbpf.open_pinned_map(here / name)
             inode = (here / ITERATOR).stat().st_ino
@@ -305,9 +302,12 @@ def remove(root: Path) -> bool:
     for directory in root.iterdir():
         remove_directory(directory)
     # Lazily: a reader in the middle of a run would make the kernel say that it is busy.
-    if _libc().umount2(os.fsencode(root), _MNT_DETACH):
-        code = ctypes.get_errno()
-        raise SourceError(f"{root} could not be unmounted: {os.strerror(code)}", path=str(root), errno=code)
+    try:
+        mounts.unmount(str(root))
+    except OSError as error:
+        raise SourceError(
+            f"{root} could not be unmounted: {error.strerror}", path=str(root), errno=error.errno
+        ) from error
     try:
         root.rmdir()
     except OSError as error:  # somebody keeps files of theirs where the mount was
@@ -326,30 +326,19 @@ def remove_directory(directory: Path) -> None:
         directory.rmdir()
 
 
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
-_MNT_DETACH = 2
-
-
 def mount(root: Path) -> None:
     if _is_mounted(root):
         return
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    if _libc().mount(b"kvmscope", os.fsencode(root), b"bpf", flags, b"mode=0755"):
-        code = ctypes.get_errno()
-        raise SourceError(f"a BPF file system could not be mounted at {root}: {os.strerror(code)}", errno=code)
+    try:
+        mounts.mount_bpf(str(root), name="kvmscope")
+    except OSError as error:
+        reason = f"a BPF file system could not be mounted at {root}: {error.strerror}"
+        raise SourceError(reason, errno=error.errno) from error
 
 
 def _is_mounted(root: Path) -> bool:
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        place, _, kind = line.partition(" - ")
-        if place.split()[4] == str(root) and kind.split()[0] == "bpf":
-            return True
-    return False
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return mounts.is_mounted(str(root), "bpf")
 
 
 def running_kernel() -> str:

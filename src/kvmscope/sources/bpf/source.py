@@ -19,10 +19,12 @@ from ...codec import apicv, settings
 from ...codec.apicv import Reasons
 from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
 from ...errors import SourceError, Unavailable
+from ...linux import btf
+from ...linux.kvm import running_kvm_name
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas, read_kvm_schemas
-from . import btf, libbpf, pins
+from . import libbpf, pins
 from .arena import Arena, Layout, Overflow, Run
 from .group import Hooks, choose_hooks, programs
 from .groups import PLANS, loaded
@@ -59,13 +61,8 @@ def read_reasons() -> Reasons:
 
 
 def runs_on_svm() -> bool:
-    """Whether kvm_amd is what runs the VMs: the module is there only if it found SVM."""
-    return Path("/sys/module/kvm_amd/parameters").is_dir() and _cpu_has_svm()
-
-
-def _cpu_has_svm() -> bool:
-    text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    return any(line.startswith("flags") and " svm " in f"{line} " for line in text.splitlines())
+    """Whether kvm_amd is what runs the VMs."""
+    return running_kvm_name() == "kvm_amd"
 
 
 class Program:
@@ -105,7 +102,7 @@ class BpfSource:
     def __init__(self, groups: Sequence[str] = ()) -> None:
         self._schemas = read_kvm_schemas()
         self._is_svm = runs_on_svm()
-        self.hooks = choose_hooks(is_svm=self._is_svm) if "apicv" in groups else None
+        self.hooks = choose_hooks(running_kvm_name()) if "apicv" in groups else None
         self._reads_apic = "apicv" in groups or "apic" in groups
         self._groups: list[Group] = []
         self._secret = secrets.token_bytes(16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +31,11 @@ class Kernel(KernelFacts):
 
 def kernel(tmp_path: Path, *modules: str, flags: str = "fpu", machine: str = "x86_64") -> Kernel:
     for module in modules:
-        (tmp_path / module).mkdir()
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\n", encoding="ascii")
-    return Kernel(tmp_path, cpuinfo, machine)
+        (tmp_path / "module" / module).mkdir(parents=True)
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/arch").write_text(f"{machine}\n", encoding="ascii")
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n", encoding="ascii")
+    return Kernel(str(tmp_path), str(tmp_path), machine)
 
 
 class Known(NamedTuple):
@@ -106,7 +107,7 @@ def test_where_it_is_not_known_who_runs_the_vms_silence_is_not_zero(
 
 
 def test_a_kernel_without_the_tracepoints_cannot_be_counted(tmp_path: Path) -> None:
-    lacking = Kernel(tmp_path, kernel(tmp_path).cpuinfo, "x86_64", frozenset(("kvm_entry",)))
+    lacking = replace(kernel(tmp_path), tracepoints=frozenset(("kvm_entry",)))
     with pytest.raises(Unavailable, match="no tracepoint kvm_exit"):
         exits.plan(lacking)
 

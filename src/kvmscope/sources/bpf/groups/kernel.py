@@ -1,6 +1,6 @@
 """What a plan needs to know of the running kernel: who runs its VMs, and which hooks it has.
 
-Probed, never compared by version: modules by /sys/module, the CPU by /proc/cpuinfo, hooks by BTF.
+Probed, never compared by version: the module that runs VMs by ``linux.kvm``, hooks by BTF.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 
-from .. import btf
-
-_SYS_MODULE = Path("/sys/module")
-_CPUINFO = Path("/proc/cpuinfo")
+from ....linux import btf
+from ....linux.files import PROC, SYS
+from ....linux.kvm import running_kvm_name
 
 
 class Isa(Enum):
@@ -27,34 +25,26 @@ class Isa(Enum):
     ARM64 = 3
 
 
-_VENDORS = {Isa.VMX: ("kvm_intel", "vmx"), Isa.SVM: ("kvm_amd", "svm")}
+_ISAS = {"kvm_intel": Isa.VMX, "kvm_amd": Isa.SVM}
 
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """The running kernel, or one whose /sys/module and /proc/cpuinfo are elsewhere."""
+    """The running kernel, or one whose /proc and /sys are elsewhere."""
 
-    sys_module: Path = field(default=_SYS_MODULE)
-    cpuinfo: Path = field(default=_CPUINFO)
+    proc_root: str = PROC
+    sys_root: str = SYS
     machine: str = field(default_factory=platform.machine)
 
     @cached_property
     def isa(self) -> Isa:
         """UNKNOWN if what runs the VMs is not one of those that kvmscope knows."""
-        if self.machine == "aarch64":
-            return Isa.ARM64
-        flags = self._cpu_flags()
-        for isa, (module, flag) in _VENDORS.items():
-            if flag in flags and (self.sys_module / module).is_dir():
-                return isa
-        return Isa.UNKNOWN
+        return Isa.ARM64 if self.machine == "aarch64" else _ISAS.get(self.vendor, Isa.UNKNOWN)
 
     @cached_property
     def vendor(self) -> str:
-        """Name of the module that runs the VMs, for people."""
-        if self.isa in _VENDORS:
-            return _VENDORS[self.isa][0]
-        return next((path.name for path in sorted(self.sys_module.glob("kvm_*"))), "kvm")
+        """Name of the module that runs the VMs, for people; ``kvm`` if it is not known which."""
+        return running_kvm_name(proc_root=self.proc_root, sys_root=self.sys_root) or "kvm"
 
     def has_tracepoints(self, names: Iterable[str]) -> frozenset[str]:
         """Those of ``names`` that are tracepoints of KVM, its vendor module or the kernel itself."""
@@ -67,9 +57,3 @@ class KernelFacts:
     @property
     def _modules(self) -> tuple[str, ...]:
         return "kvm", self.vendor
-
-    def _cpu_flags(self) -> frozenset[str]:
-        for line in self.cpuinfo.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-        return frozenset()

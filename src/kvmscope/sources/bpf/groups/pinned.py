@@ -24,6 +24,7 @@ from typing import Any
 
 from ....codec import statsfile
 from ....errors import FormatError, SourceError, Unavailable, UsageError
+from ....linux import procfs
 from ....sample import Gap, Sample
 from ....schema import Schema, Scope
 from .. import libbpf, pins
@@ -156,7 +157,7 @@ def _open(place: Path, name: str) -> tuple[GroupMeta, int, Mapping[str, int]]:
     try:
         held = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            here = Path(f"/proc/self/fd/{held}")  # so that all are of one program
+            here = Path(procfs.fd_path(held))  # so that all are of one program
             for array in ARRAYS:
                 fds[array] = libbpf.open_pinned_map(here / array)
             inode = (here / _META).stat().st_ino

@@ -14,6 +14,7 @@ from pathlib import Path
 from .libbpf import library
 
 _BTF_FOLDER = Path("/sys/kernel/btf")
+VMLINUX = _BTF_FOLDER / "vmlinux"
 _KIND_ENUM, _KIND_TYPEDEF, _KIND_FUNC = 6, 8, 12
 
 
@@ -23,6 +24,11 @@ class _Type(ctypes.Structure):
 
 class _Enumerator(ctypes.Structure):
     _fields_ = (("name", ctypes.c_uint32), ("value", ctypes.c_int32))
+
+
+def has_btf() -> bool:
+    """Whether this kernel describes its own types."""
+    return VMLINUX.exists()
 
 
 def read_enum(name: str, *, module: str) -> dict[str, int]:
@@ -60,9 +66,7 @@ def _those_with(
 def _open(module: str) -> Iterator[ctypes.c_void_p | None]:
     """The types of a module, or of vmlinux if it has none of its own; None if this kernel has no BTF."""
     lib = library()
-    for function in ("btf__parse", "btf__parse_split", "btf__type_by_id", "btf__name_by_offset"):
-        getattr(lib, function).restype = ctypes.c_void_p
-    base = lib.btf__parse(str(_BTF_FOLDER / "vmlinux").encode(), None)
+    base = lib.btf__parse(str(VMLINUX).encode(), None)
     split = None
     try:
         own = _BTF_FOLDER / module

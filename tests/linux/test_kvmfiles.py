@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.sources.kvmfds import FdKind, KvmFd, look_at, parse_link, scan
+from kvmscope.linux.kvmfiles import FdKind, KvmFd, look_at, parse_link, scan
 
 
 def make_process(proc: Path, pid: int, links: dict[int, str], *, started: int = 100, command: str = "vmm") -> None:
@@ -55,7 +55,7 @@ def test_scan_finds_holders_by_start_and_leaves_out_the_rest(tmp_path: Path) -> 
     make_process(tmp_path, 60, {7: "anon_inode:kvm-vcpu:1", 5: "anon_inode:kvm-vm", 0: "/dev/null"}, started=200)
     make_process(tmp_path, 70, {0: "/dev/null", 9: "anon_inode:[eventfd]"})
     (tmp_path / "sys").mkdir()
-    found = scan(tmp_path)
+    found = scan(proc_root=str(tmp_path))
     assert [holder.pid for holder in found.holders] == [60, 50]
     assert found.holders[0].fds == (KvmFd(5, FdKind.VM), KvmFd(7, FdKind.VCPU, 1))
     assert found.holders[0].of(FdKind.VCPU) == (KvmFd(7, FdKind.VCPU, 1),)
@@ -64,23 +64,23 @@ def test_scan_finds_holders_by_start_and_leaves_out_the_rest(tmp_path: Path) -> 
 
 def test_scan_leaves_out_this_process(tmp_path: Path) -> None:
     make_process(tmp_path, os.getpid(), {3: "anon_inode:kvm-vm"})
-    assert scan(tmp_path).holders == ()
+    assert scan(proc_root=str(tmp_path)).holders == ()
 
 
 def test_a_process_that_ended_meanwhile_is_neither_seen_nor_hidden(tmp_path: Path) -> None:
     (tmp_path / "80").mkdir()
-    found = scan(tmp_path)
+    found = scan(proc_root=str(tmp_path))
     assert (found.holders, found.seen, found.hidden) == ((), 0, 0)
 
 
 def test_a_command_comes_out_printable(tmp_path: Path) -> None:
     make_process(tmp_path, 50, {3: "anon_inode:kvm-vm"}, command="a\x1b[31mb\nc")
-    assert look_at(50, tmp_path).command == "a?[31mb?c"
+    assert look_at(50, proc_root=str(tmp_path)).command == "a?[31mb?c"
 
 
 @pytest.mark.needs("root", "setpriv")
 def test_processes_of_others_are_hidden_from_an_unprivileged_user() -> None:
-    code = "from kvmscope.sources.kvmfds import scan; found = scan(); print(found.hidden > found.seen)"
+    code = "from kvmscope.linux.kvmfiles import scan; found = scan(); print(found.hidden > found.seen)"
     nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", sys.executable, "-c"]
     if subprocess.run([*nobody, ""], check=False).returncode:
         pytest.skip(f"user nobody may not run {sys.executable}")

@@ -6,20 +6,17 @@ import errno
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kvmscope.sources.pidfd import (
+from kvmscope.linux.pidfd import (
     ExitWatch,
     compare_files,
     duplicate_fd,
     has_exited,
     open_pidfd,
-    start_ticks,
-    vm_id_in_process,
 )
 
 
@@ -89,22 +86,3 @@ def test_watch_hears_of_an_end_once_and_only_of_it(sleeper: subprocess.Popen[byt
     finally:
         watch.close()
         os.close(own)
-
-
-def test_start_is_read_past_a_command_with_spaces_and_parentheses(tmp_path: Path) -> None:
-    numbers = " ".join(str(n) for n in range(4, 53))
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "stat").write_text(f"7 (a ) S (b) S {numbers}\n")
-    assert start_ticks(7, tmp_path) == 22
-
-
-def test_a_process_started_later_has_a_later_start() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert start_ticks(process.pid) >= start_ticks(os.getpid())
-        process.kill()
-
-
-def test_vm_ids_differ_by_process_start_and_serial() -> None:
-    ids = {vm_id_in_process(pid, start, serial) for pid in (1, 11) for start in (1, 11) for serial in (0, 1)}
-    assert len(ids) == 8
-    assert vm_id_in_process(1, 11, 0) in ids

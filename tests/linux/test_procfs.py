@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kvmscope.host import procfs
+from kvmscope.linux import procfs
 
 Build = Callable[[int, dict[str, Any]], str]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
@@ -49,15 +49,6 @@ def test_fd_links_show_what_is_open(tmp_path: Path) -> None:
         assert links[held.fileno()] == held.name
 
 
-def test_a_memfd_is_found_by_its_name() -> None:
-    fd = os.memfd_create("kvmscope test (deleted)")
-    try:
-        with open_here(os.getpid()) as me:
-            assert ("kvmscope test (deleted)", fd) in procfs.kvm_files(me.fd_links() or {}).memfds
-    finally:
-        os.close(fd)
-
-
 def test_threads_are_listed_with_their_names() -> None:
     release = threading.Event()
     thread = threading.Thread(target=release.wait)
@@ -71,24 +62,6 @@ def test_threads_are_listed_with_their_names() -> None:
     finally:
         release.set()
         thread.join()
-
-
-def test_files_of_kvm_are_sorted_by_kind_and_vcpu() -> None:
-    links = {
-        3: "/dev/kvm",
-        9: "anon_inode:kvm-vm",
-        12: "anon_inode:kvm-vcpu:10",
-        11: "anon_inode:kvm-vcpu:2",
-        13: "anon_inode:kvm-vcpu-stats:2",
-        14: "anon_inode:kvm-vm-stats",
-        15: "/memfd:pc.ram (deleted)",
-        16: "anon_inode:[eventfd]",
-        17: "anon_inode:kvm-vcpu:x",
-    }
-    files = procfs.kvm_files(links)
-    assert files == procfs.KvmFiles(
-        vms=(9,), vcpus=((2, 11), (10, 12)), vm_stats=(14,), vcpu_stats=((2, 13),), memfds=(("pc.ram", 15),)
-    )
 
 
 def test_a_name_with_parentheses_and_newlines_does_not_confuse_stat(build_process: Build) -> None:
@@ -229,3 +202,16 @@ def test_pids_are_the_numbered_entries(build_process: Build) -> None:
     build_process(12, {})
     Path(root, "sys").mkdir()
     assert sorted(procfs.iter_pids(proc_root=root)) == [7, 12]
+
+
+def test_start_is_read_past_a_command_with_spaces_and_parentheses(tmp_path: Path) -> None:
+    numbers = " ".join(str(n) for n in range(4, 53))
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(f"7 (a ) S (b) S {numbers}\n")
+    assert procfs.start_ticks(7, proc_root=str(tmp_path)) == 22
+
+
+def test_a_process_started_later_has_a_later_start() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert procfs.start_ticks(process.pid) >= procfs.start_ticks(os.getpid())
+        process.kill()

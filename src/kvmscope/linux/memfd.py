@@ -11,28 +11,14 @@ Source: memfd_create(2), proc_pid_fdinfo(5), open(2); mm/shmem.c.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
-import mmap
 import os
-import re
 import threading
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
 
 from ..errors import Unavailable
-
-PROC: Final = Path("/proc")
-
-_MOUNT: Final = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
-_INODE: Final = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+from . import libc, procfs
+from .files import PROC
 
 
 class NotShared(Exception):
@@ -47,39 +33,35 @@ class Mapping:
     def __init__(self, fd: int, size: int) -> None:
         self._address: int | None = None  # for __del__, should the next line fail
         self.size = size
-        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-        if address == _MAP_FAILED:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), "mmap")
-        self._address = address
+        self._address = libc.map_for_reading(fd, size)
 
     def read(self, offset: int, size: int) -> bytes:
         """A copy of ``size`` bytes from ``offset``. ValueError outside the mapping or after ``close``."""
         if self._address is None or offset < 0 or size < 0 or offset + size > self.size:
             raise ValueError(f"{size} bytes at {offset} of a mapping of {self.size}")
-        return ctypes.string_at(self._address + offset, size)
+        return libc.copy_from(self._address + offset, size)
 
     def close(self) -> None:
         """Idempotent."""
         if self._address is not None:
-            _libc.munmap(self._address, self.size)
+            libc.unmap(self._address, self.size)
             self._address = None
 
     def __del__(self) -> None:
         self.close()
 
 
-def own_mount(proc: Path = PROC) -> str:
+def own_mount(*, proc_root: str = PROC) -> str:
     """The id of the mount on which the kernel keeps memfds. Unavailable if it does not tell."""
     fd = os.memfd_create("kvmscope-mount", os.MFD_CLOEXEC)
     try:
-        mount, _ = _identity(f"{proc}/self/fdinfo/{fd}")
+        mount, _ = _identity(fd, proc_root=proc_root)
     finally:
         os.close(fd)
     return mount
 
 
-def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc: Path = PROC) -> dict[int, int]:
+def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc_root: str = PROC) -> dict[int, int]:
     """The memfds of a process whose names begin so: the number of its fd by inode.
 
     The inode tells a memfd from every other of this boot. OSError if the process is gone or not ours to look into.
@@ -87,14 +69,14 @@ def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc: Path = PROC) 
     links = tuple(f"/memfd:{prefix}" for prefix in prefixes)
     found = {}
     # Paths are resolved from the directory, not from the root: a host has tens of thousands of these links.
-    directory = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(f"{proc_root}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with os.scandir(directory) as entries:
             names = [entry.name for entry in entries]
         for name in names:
             with suppress(FileNotFoundError):
                 if os.readlink(name, dir_fd=directory).startswith(links):
-                    its_mount, inode = _identity(f"{proc}/{pid}/fdinfo/{name}")
+                    its_mount, inode = _identity(int(name), pid, proc_root=proc_root)
                     if its_mount == mount:
                         found[inode] = int(name)
     finally:
@@ -102,19 +84,19 @@ def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc: Path = PROC) 
     return found
 
 
-def open_shared(pid: int, number: int, *, mount: str, limit: int, proc: Path = PROC) -> Mapping:
+def open_shared(pid: int, number: int, *, mount: str, limit: int, proc_root: str = PROC) -> Mapping:
     """A mapping of the memfd that is file ``number`` of process ``pid``.
 
     ``mount`` is from ``own_mount``; a file of more than ``limit`` bytes is not taken. NotShared with the reason,
     or OSError if the process or file is gone, or not ours to open.
     """
-    place = os.open(f"{proc}/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
+    place = os.open(f"{proc_root}/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
     try:
         # Asked once more: the owner may have put another file in its place since ``find``.
-        its_mount, _ = _identity(f"{proc}/self/fdinfo/{place}")
+        its_mount, _ = _identity(place, proc_root=proc_root)
         if its_mount != mount:
             raise NotShared("not shared memory, whatever its name says")
-        fd = os.open(f"{proc}/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(procfs.fd_path(place, proc_root=proc_root), os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(place)
     try:
@@ -123,24 +105,24 @@ def open_shared(pid: int, number: int, *, mount: str, limit: int, proc: Path = P
         os.close(fd)
 
 
-def map_shared(fd: int, *, mount: str, limit: int, proc: Path = PROC) -> tuple[int, Mapping]:
+def map_shared(fd: int, *, mount: str, limit: int, proc_root: str = PROC) -> tuple[int, Mapping]:
     """The inode and a mapping of a memfd that this process holds itself, since another gave it to it.
 
     ``mount`` and ``limit`` as for ``open_shared``, and so what is raised. The fd stays the caller's.
     """
-    its_mount, inode = _identity(f"{proc}/self/fdinfo/{fd}")
+    its_mount, inode = _identity(fd, proc_root=proc_root)
     if its_mount != mount:
         raise NotShared("not shared memory")
     return inode, _map(fd, limit)
 
 
-def let_go(fd: int, *, mount: str, proc: Path = PROC) -> None:
+def let_go(fd: int, *, mount: str, proc_root: str = PROC) -> None:
     """Closes an fd that another process gave to this one.
 
     The file system of what is no shared memory is told of it, and may never answer (FUSE), or the last to close a
     socket may have to linger: that is not waited for.
     """
-    its_mount, _ = _identity(f"{proc}/self/fdinfo/{fd}")
+    its_mount, _ = _identity(fd, proc_root=proc_root)
     if its_mount == mount:
         os.close(fd)
     else:
@@ -156,14 +138,9 @@ def _map(fd: int, limit: int) -> Mapping:
     return Mapping(fd, size)
 
 
-def _identity(fdinfo: str) -> tuple[str, int]:
+def _identity(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> tuple[str, int]:
     """Mount and inode of an open file; asks /proc alone, never the file's own file system."""
-    fd = os.open(fdinfo, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
-    mount, inode = _MOUNT.search(text), _INODE.search(text)
-    if mount is None or inode is None:
-        raise Unavailable("this kernel does not say which file an fd is", remedy="Linux 5.14 or newer", path=fdinfo)
-    return mount[1].decode(), int(inode[1])
+    said = procfs.read_fdinfo(fd, pid, proc_root=proc_root)
+    if "mnt_id" not in said or "ino" not in said:
+        raise Unavailable("this kernel does not say which file an fd is", remedy="Linux 5.14 or newer")
+    return said["mnt_id"], int(said["ino"])

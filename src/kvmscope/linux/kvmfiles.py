@@ -7,17 +7,16 @@ Source: names given in virt/kvm/kvm_main.c (anon_inode_getfile and kvm_vm_ioctl_
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
-from .pidfd import start_ticks
-
-PROC = Path("/proc")
+from . import procfs
+from .files import PROC
 
 _LINK = re.compile(r"anon_inode:(?:(kvm-vm)|(kvm-vm-stats)|kvm-vcpu:(\d+)|kvm-vcpu-stats:(\d+))")
 
@@ -41,7 +40,7 @@ class KvmFd:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class KvmHolder:
     """A process with at least one file of KVM. ``command`` is its name in the kernel, made printable."""
 
     pid: int
@@ -55,10 +54,10 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class KvmScan:
     """One walk: who holds files of KVM; how many processes were looked into and how many may not be."""
 
-    holders: tuple[Holder, ...]
+    holders: tuple[KvmHolder, ...]
     seen: int
     hidden: int
 
@@ -74,16 +73,16 @@ def parse_link(number: int, link: str) -> KvmFd | None:
     return KvmFd(number, FdKind.VCPU if vcpu else FdKind.VCPU_STATS, int(vcpu or vcpu_stats))
 
 
-def scan(proc: Path = PROC) -> Scan:
+def scan(*, proc_root: str = PROC) -> KvmScan:
     """Walk every process but this one. Those that end meanwhile are left out."""
     holders = []
     seen = hidden = 0
     own = os.getpid()
-    for pid in [int(path.name) for path in proc.iterdir() if path.name.isdecimal()]:
+    for pid in list(procfs.iter_pids(proc_root=proc_root)):
         if pid == own:
             continue
         try:
-            holder = look_at(pid, proc)
+            holder = look_at(pid, proc_root=proc_root)
         except PermissionError:
             hidden += 1
         except OSError:
@@ -92,18 +91,21 @@ def scan(proc: Path = PROC) -> Scan:
             seen += 1
             if holder.fds:
                 holders.append(holder)
-    return Scan(tuple(sorted(holders, key=lambda h: (h.started_ticks, h.pid))), seen, hidden)
+    return KvmScan(tuple(sorted(holders, key=lambda h: (h.started_ticks, h.pid))), seen, hidden)
 
 
-def look_at(pid: int, proc: Path = PROC) -> Holder:
-    """One process, be it without files of KVM. OSError if it is gone, PermissionError if it may not be looked into."""
-    fds = tuple(sorted(_iter_kvm_fds(proc / str(pid) / "fd"), key=lambda fd: fd.number))
-    if not fds:
-        return Holder(pid, 0, "", ())
-    return Holder(pid, start_ticks(pid, proc), _command(pid, proc), fds)
+def look_at(pid: int, *, proc_root: str = PROC) -> KvmHolder:
+    """One process, even without files of KVM. OSError if it is gone, PermissionError if it is not ours to see."""
+    fds = tuple(sorted(_iter_kvm_fds(f"{proc_root}/{pid}/fd"), key=lambda fd: fd.number))
+    stat = procfs.read_stat(pid, proc_root=proc_root) if fds else None
+    if stat is None:
+        if fds:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"{proc_root}/{pid}")
+        return KvmHolder(pid, 0, "", ())
+    return KvmHolder(pid, stat.start_ticks, "".join(c if c.isprintable() else "?" for c in stat.comm), fds)
 
 
-def _iter_kvm_fds(directory: Path) -> Iterator[KvmFd]:
+def _iter_kvm_fds(directory: str) -> Iterator[KvmFd]:
     # Links are resolved from the directory, not from the root: a host has tens of thousands of them.
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -116,8 +118,3 @@ def _iter_kvm_fds(directory: Path) -> Iterator[KvmFd]:
                         yield fd
     finally:
         os.close(handle)
-
-
-def _command(pid: int, proc: Path) -> str:
-    raw = (proc / str(pid) / "comm").read_bytes().decode("ascii", "replace").rstrip("\n")
-    return "".join(c if c.isprintable() else "?" for c in raw)

@@ -1,28 +1,26 @@
 """Reading /proc: what one process is, what it holds open, what its threads are called.
 
-The root is passed in, so that the same code reads a captured tree. Nothing is interpreted here: which process is a VM
-is ``host.vmm``'s matter. This is not the way statistics are read.
+Nothing is interpreted here: which process is a VM is ``host.vmm``'s matter, and ``kvmfiles`` knows KVM's files.
 
 Rule: a process that is gone, or that this user may not look at, is ``None`` (or a missing key), never an exception and
 never an empty answer. A process is held by its directory, so that all that is read through one ``Process`` is of one
 process, even if its pid is given to another meanwhile. Text is decoded as UTF-8 with ``\\xff`` for bytes that are none,
 so that every string here can be encoded again (JSON included).
 
-Source: Documentation/filesystems/proc.rst; fs/proc/array.c (stat), fs/proc/base.c; virt/kvm/kvm_main.c for the names of
-KVM's files (``anon_inode:kvm-vcpu:0``); mm/memfd.c (``/memfd:NAME (deleted)``).
+Source: Documentation/filesystems/proc.rst; fs/proc/array.c (stat), fs/proc/base.c, fs/proc/fd.c (fdinfo).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TypeVar
 
-PROC: Final = "/proc"
+from .files import PROC
 
 _MAX_FILE_BYTES = 16 << 20
 """More than the largest argv the kernel takes (6 MiB); a bound on what a hostile process can make a reader hold."""
@@ -34,7 +32,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stat:
+class ProcessStat:
     """``/proc/PID/stat``.
 
     ``start_ticks``: clock ticks since boot; with the pid it names a process for good. ``argv_address``: where its
@@ -49,28 +47,13 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ProcessStatus:
     """``/proc/PID/status``. ``ns_pids``: the pid in each pid namespace, outermost first; None before Linux 4.1."""
 
     tgid: int
     real_uid: int
     effective_uid: int
     ns_pids: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class KvmFiles:
-    """The files of KVM, and memfds, that a process holds; each value is a file descriptor number of that process.
-
-    ``vms``, ``vm_stats``: fds. ``vcpus``, ``vcpu_stats``: (vCPU id, fd), by id. ``memfds``: (name, fd), by fd.
-    The names do not say which VM a vCPU is of: a process with two VMs has each id twice.
-    """
-
-    vms: tuple[int, ...]
-    vcpus: tuple[tuple[int, int], ...]
-    vm_stats: tuple[int, ...]
-    vcpu_stats: tuple[tuple[int, int], ...]
-    memfds: tuple[tuple[str, int], ...]
 
 
 class Process:
@@ -96,11 +79,11 @@ class Process:
             os.close(self._directory)
             self._directory = -1
 
-    def stat(self) -> Stat | None:
+    def stat(self) -> ProcessStat | None:
         """Name, state, parent and start; readable by everybody."""
         return _parsed(_parse_stat, self._read("stat"))
 
-    def status(self) -> Status | None:
+    def status(self) -> ProcessStatus | None:
         """Thread group, user ids, pids in nested namespaces; readable by everybody."""
         return _parsed(_parse_status, self._read("status"))
 
@@ -164,7 +147,7 @@ def open_process(pid: int, *, proc_root: str = PROC) -> Process | None:
     return None if directory is None else Process(pid, directory)
 
 
-def read_stat(pid: int, *, proc_root: str = PROC) -> Stat | None:
+def read_stat(pid: int, *, proc_root: str = PROC) -> ProcessStat | None:
     """``Process.stat`` for a caller that wants nothing else; None if the process is gone."""
     return _parsed(_parse_stat, read_file(f"{proc_root}/{pid}/stat"))
 
@@ -177,26 +160,41 @@ def iter_pids(*, proc_root: str = PROC) -> Iterator[int]:
                 yield int(entry.name)
 
 
-_KVM_FILE = re.compile(r"anon_inode:\[?kvm-(vm-stats|vm|vcpu-stats|vcpu)(?::(\d+))?\]?")
-_MEMFD = re.compile(r"/memfd:(.*?)(?: \(deleted\))?", re.DOTALL)
+def start_ticks(pid: int, *, proc_root: str = PROC) -> int:
+    """``ProcessStat.start_ticks``. Raises ProcessLookupError if the process is gone."""
+    stat = read_stat(pid, proc_root=proc_root)
+    if stat is None:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"{proc_root}/{pid}")
+    return stat.start_ticks
 
 
-def kvm_files(links: dict[int, str]) -> KvmFiles:
-    """Sorts what ``Process.fd_links`` gave."""
-    found: dict[str, list[tuple[int, int]]] = {"vm": [], "vm-stats": [], "vcpu": [], "vcpu-stats": []}
-    memfds: list[tuple[str, int]] = []
-    for fd, link in sorted(links.items()):
-        if kvm := _KVM_FILE.fullmatch(link):
-            found[kvm[1]].append((int(kvm[2] or 0), fd))
-        elif memfd := _MEMFD.fullmatch(link):
-            memfds.append((memfd[1], fd))
-    return KvmFiles(
-        vms=tuple(fd for _, fd in found["vm"]),
-        vcpus=tuple(sorted(found["vcpu"])),
-        vm_stats=tuple(fd for _, fd in found["vm-stats"]),
-        vcpu_stats=tuple(sorted(found["vcpu-stats"])),
-        memfds=tuple(memfds),
-    )
+def read_status(pid: int, *, proc_root: str = PROC) -> ProcessStatus | None:
+    """``Process.status`` for a caller that wants nothing else."""
+    return _parsed(_parse_status, read_file(f"{proc_root}/{pid}/status"))
+
+
+def has_thread(pid: int, tid: int, *, proc_root: str = PROC) -> bool:
+    """Whether ``tid`` is a thread of a process."""
+    return Path(f"{proc_root}/{pid}/task/{tid}").exists()
+
+
+def fd_path(fd: int, *, proc_root: str = PROC) -> str:
+    """A path that leads to what this process has open as ``fd``; its link says what that is."""
+    return f"{proc_root}/self/fd/{fd}"
+
+
+def own_fds(*, proc_root: str = PROC) -> list[int]:
+    """The file descriptors of this process."""
+    return [int(path.name) for path in Path(f"{proc_root}/self/fd").iterdir()]
+
+
+def read_fdinfo(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> dict[str, str]:
+    """What the kernel says of an open file of a process (None: of this one), which asks the file itself nothing.
+
+    Raises OSError if there is no such file or process, or it is not ours to look into.
+    """
+    lines = Path(f"{proc_root}/{'self' if pid is None else pid}/fdinfo/{fd}").read_text("ascii", "replace").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def read_file(path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
@@ -259,11 +257,11 @@ def _parsed(parse: Callable[[str], _T], data: bytes | None) -> _T | None:
         return None
 
 
-def _parse_stat(text: str) -> Stat:
+def _parse_stat(text: str) -> ProcessStat:
     # The name may itself contain parentheses, spaces and newlines, so the last parenthesis ends it.
     opening, closing = text.index("("), text.rindex(")")
     fields = text[closing + 1 :].split()
-    return Stat(
+    return ProcessStat(
         comm=text[opening + 1 : closing],
         state=fields[0],
         parent_pid=int(fields[1]),
@@ -272,12 +270,12 @@ def _parse_stat(text: str) -> Stat:
     )
 
 
-def _parse_status(text: str) -> Status:
+def _parse_status(text: str) -> ProcessStatus:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     real, effective = fields["Uid"].split()[:2]
     nested = fields.get("NSpid")
     pids = None if nested is None else tuple(int(pid) for pid in nested.split())
-    return Status(int(fields["Tgid"]), int(real), int(effective), pids)
+    return ProcessStatus(int(fields["Tgid"]), int(real), int(effective), pids)
 
 
 def _split_argv(data: bytes) -> tuple[str, ...]:

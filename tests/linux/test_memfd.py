@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.sources import memfd
-from kvmscope.sources.memfd import Mapping, NotShared
+from kvmscope.linux import memfd
+from kvmscope.linux.memfd import Mapping, NotShared
 
 CONTENT = bytes(range(200))
 

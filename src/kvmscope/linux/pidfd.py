@@ -1,6 +1,6 @@
 """Other processes by pidfd: duplicate a file of theirs, tell whether two files are one, hear of their end.
 
-Not here: which files are worth it (``kvmfds``) and what is read from them (``statsfd``).
+Not here: which files are worth it (``kvmfiles``) and what is read from them (source ``statsfd``).
 Rule: a pid can be given to another process at any time, a pidfd cannot; so whoever reads /proc by pid opens the pidfd
 first and asks it last (``has_exited``). Nothing here writes to, stops or signals a process.
 Source: pidfd_open(2) (Linux 5.3), pidfd_getfd(2) (5.6), kcmp(2) (3.5, needs CONFIG_KCMP); numbers from the kernel's
@@ -9,17 +9,14 @@ syscall tables, arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import hashlib
 import os
 import platform
 import select
-from pathlib import Path
 from typing import Final
 
 from ..errors import Unavailable
-from ..sample import VmId
+from . import libc
 
 _PIDFD_GETFD: Final = 438
 """One number on every architecture but alpha."""
@@ -34,8 +31,6 @@ _KCMP: Final = {
     "s390x": 343,
 }
 _KCMP_FILE: Final = 0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_pidfd(pid: int) -> int:
@@ -54,13 +49,12 @@ def duplicate_fd(pidfd: int, fd: int) -> int:
     PermissionError without PTRACE_MODE_ATTACH rights, ProcessLookupError if the process is gone, OSError EBADF if it
     has no such file (any more), EMFILE if this process may hold no more. Unavailable before Linux 5.6.
     """
-    duplicate = int(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
-    if duplicate >= 0:
-        return duplicate
-    code = ctypes.get_errno()
-    if code == errno.ENOSYS:
-        raise Unavailable("this kernel has no pidfd_getfd", remedy="Linux 5.6 or newer", errno=code)
-    raise OSError(code, os.strerror(code), f"fd {fd}")
+    try:
+        return libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise OSError(error.errno, error.strerror, f"fd {fd}") from None
+        raise Unavailable("this kernel has no pidfd_getfd", remedy="Linux 5.6 or newer", errno=error.errno) from error
 
 
 def compare_files(pid_a: int, fd_a: int, pid_b: int, fd_b: int) -> int | None:
@@ -71,21 +65,10 @@ def compare_files(pid_a: int, fd_a: int, pid_b: int, fd_b: int) -> int | None:
     number = _KCMP.get(platform.machine())
     if number is None:
         return None
-    answer = int(_libc.syscall(number, pid_a, pid_b, _KCMP_FILE, fd_a, fd_b))
-    return {0: 0, 1: -1, 2: 1}.get(answer)
-
-
-def start_ticks(pid: int, proc: Path = Path("/proc")) -> int:
-    """When the process started, in clock ticks since boot: with the pid it names a process. OSError if it is gone."""
-    stat = (proc / str(pid) / "stat").read_bytes()
-    # The command in parentheses may itself hold spaces and parentheses.
-    return int(stat[stat.rindex(b")") + 2 :].split()[19])
-
-
-def vm_id_in_process(pid: int, started_ticks: int, serial: int) -> VmId:
-    """An id for the ``serial``-th VM that was seen in one process: the same to every reader that saw as many of it."""
-    digest = hashlib.blake2b(f"{pid} {started_ticks} {serial}".encode(), digest_size=8).digest()
-    return VmId(int.from_bytes(digest, "big"))
+    try:
+        return {0: 0, 1: -1, 2: 1}.get(libc.syscall(number, pid_a, pid_b, _KCMP_FILE, fd_a, fd_b))
+    except OSError:
+        return None
 
 
 class ExitWatch:

@@ -1,0 +1,35 @@
+"""What one process says of itself as a VMM. A value; ``vmm`` recognises it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+OTHER: Final = "other"
+"""``VmmProcess.vmm`` of a process that is no VMM known here; its ``command`` says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmmProcess:
+    """What one process says of itself; all text is untrusted.
+
+    ``vmm``: ``qemu``, ``firecracker``, ``cloud-hypervisor``, ``crosvm``, ``kvmtool``, ``libkrun``, ``kvmscope-lab`` or
+    ``other``. ``name``, ``uuid``: of the VM, None if the process does not say. ``managed_by``: ``libvirt``,
+    ``proxmox``, ``kubevirt``, … where command line or cgroup show it, the outermost of those known; else None.
+    ``command``: the program's file name, or the process's own name where it has no command line.
+    ``start_ticks``: start in clock ticks since boot.
+    """
+
+    pid: int
+    vmm: str
+    name: str | None
+    uuid: str | None
+    managed_by: str | None
+    command: str
+    argv: tuple[str, ...]
+    start_ticks: int
+
+    @property
+    def title(self) -> str:
+        """What to call it: the VM's name, else the command. Untrusted text."""
+        return self.name or self.command

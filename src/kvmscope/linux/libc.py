@@ -1,0 +1,73 @@
+"""The calls of the C library that Python has no function for. Each raises OSError with the kernel's error.
+
+Source: syscall(2), mmap(2), mount(2), prctl(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import Final, NoReturn
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+
+
+def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
+    """A system call by its number on this architecture; structures and buffers are passed by their address."""
+    passed = [
+        ctypes.c_long(argument) if isinstance(argument, int) else ctypes.byref(argument) for argument in arguments
+    ]
+    result = int(_libc.syscall(ctypes.c_long(number), *passed))
+    if result == -1:
+        _fail("syscall")
+    return result
+
+
+def map_for_reading(fd: int, size: int) -> int:
+    """Map a file, shared and read-only; the address."""
+    address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    if address == _MAP_FAILED:
+        _fail("mmap")
+    return int(address)
+
+
+def unmap(address: int, size: int) -> None:
+    _libc.munmap(address, size)
+
+
+def copy_from(address: int, size: int) -> bytes:
+    """Bytes of this process's memory; the caller knows that they are mapped."""
+    return ctypes.string_at(address, size)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()):
+        _fail(target)
+
+
+def unmount(target: str, flags: int) -> None:
+    if _libc.umount2(os.fsencode(target), flags):
+        _fail(target)
+
+
+def set_thread_name(name: str) -> None:
+    """Name the calling thread; the kernel keeps 15 bytes."""
+    _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def signal_at_parents_end(signal: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0)
+
+
+def _fail(what: str) -> NoReturn:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), what)

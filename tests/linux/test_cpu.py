@@ -1,0 +1,17 @@
+"""/proc/cpuinfo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kvmscope.linux.cpu import read_cpu
+
+Write = Callable[[str, str], None]
+
+
+def test_vmx_flags_count_as_flags(tmp_path: Path, write: Write) -> None:
+    write("proc/cpuinfo", "flags\t\t: fpu vmx\nvmx flags\t: vnmi apicv posted_intr\n")
+    found = read_cpu(proc_root=str(tmp_path / "proc")).value
+    assert found is not None
+    assert found.flags == {"fpu", "vmx", "vnmi", "apicv", "posted_intr"}
