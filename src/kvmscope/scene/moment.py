@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .host.facts import Machine
-from .host.process import VmmProcess
-from .host.text import printable
-from .sample import NOT_KNOWN, Origin, Sample
+from ..host.facts import Machine
+from ..host.process import VmmProcess
+from ..host.text import printable
+from ..sample import NOT_KNOWN, Origin, Sample
 
 
 @dataclass(frozen=True, slots=True)
