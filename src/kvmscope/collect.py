@@ -13,11 +13,10 @@ from typing import Self
 
 from .errors import SourceError, Unavailable, UsageError
 from .host.facts import Machine
-from .host.libvirt_files import domain_xml
 from .host.machine import read_machine
+from .host.naming import Naming, VmmAnswer
 from .host.origin import read_origin
 from .host.process import VmmProcess
-from .host.vmm import Identities
 from .linux.kvm import is_kvm_there
 from .sample import NOT_KNOWN, Sample
 from .scene import Scene, VmIdentity
@@ -100,7 +99,7 @@ class Host:
 
     def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
         self._source = source
-        self._identities = Identities()
+        self._naming = Naming()
         self._machine = machine
         self._origin = read_origin()
         self.why_not = why_not
@@ -128,10 +127,14 @@ class Host:
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. Several VMs of one process are told apart by ``#1``, ``#2`` …"""
         pids = [int(pid) for pid in sample.vms.pid]
-        processes = self._identities.of({pid for pid in pids if pid != NOT_KNOWN})
+        answers = self._naming.of({pid for pid in pids if pid != NOT_KNOWN})
+        processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
+        names = _distinct(_names(sample, processes))
+        nothing = VmmAnswer(None, None, None)
+        of_vms = (answers.get(pid, nothing) for pid in pids)
         return tuple(
-            VmIdentity(name, process, None if process is None else domain_xml(process))
-            for name, process in zip(_distinct(_names(sample, processes)), map(processes.get, pids), strict=True)
+            VmIdentity(name, answer.process, answer.domain_xml, answer.silent_s)
+            for name, answer in zip(names, of_vms, strict=True)
         )
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from kvmscope.host.process import OTHER, VmmProcess
 from kvmscope.host.text import printable
-from kvmscope.host.vmm import Identities, identify, vcpu_threads
+from kvmscope.host.vmm import identify, vcpu_threads
 from kvmscope.linux.kvmfiles import FdKind, look_at
 
 Build = Callable[[int, dict[str, Any]], str]
@@ -117,88 +116,6 @@ def test_unplugged_vcpus_make_the_threads_ambiguous(build_process: Build) -> Non
 def test_two_vms_in_one_process_make_the_threads_ambiguous(build_process: Build) -> None:
     threads = {"100": "vmm", "101": "fc_vcpu 0", "102": "fc_vcpu 0"}
     assert vcpu_threads(100, proc_root=build_process(100, {"threads": threads})) == {}
-
-
-# --- the cache --------------------------------------------------------------------------------------------------------
-
-
-def test_identities_are_remembered_until_the_process_ends(spawn: Spawn, eventually: Eventually) -> None:
-    children = [spawn(["sleep", "1000"]) for _ in range(3)]
-    pids = [child.pid for child in children]
-    identities = Identities()
-    eventually(lambda: all(found.argv == ("sleep", "1000") for found in identities.of(pids).values()))
-    first = identities.of(pids)
-    assert list(first) == pids
-    second = identities.of(pids)
-    assert all(second[pid] is first[pid] for pid in pids)
-    children[1].kill()
-    children[1].wait()
-    assert list(identities.of(pids)) == [pids[0], pids[2]]
-    assert identities.of([]) == {}
-
-
-def test_a_program_that_becomes_another_is_looked_at_again(spawn: Spawn, eventually: Eventually) -> None:
-    argv = ["firecracker", *WAITING_SHELL, "--id", "before"]
-    child = spawn(argv, executable="/bin/sh", stdin=subprocess.PIPE)
-    identities = Identities()
-    eventually(lambda: identities.of([child.pid])[child.pid].name == "before")
-    before = identities.of([child.pid])[child.pid]
-    assert before.vmm == "firecracker"
-    assert child.stdin is not None
-    child.stdin.write(b"go\n")
-    child.stdin.flush()
-    eventually(lambda: identities.of([child.pid])[child.pid].argv == ("sleep", "1000"))
-    after = identities.of([child.pid])[child.pid]
-    assert (after.vmm, after.command) == (OTHER, "sleep")
-    assert after.start_ticks == before.start_ticks
-
-
-def test_a_program_that_becomes_another_of_the_same_name_is_looked_at_again(
-    spawn: Spawn, eventually: Eventually
-) -> None:
-    script = "read line; exec sh -c 'read line; exit' --name second"
-    child = spawn(["sh", "-c", script, "--name", "first"], stdin=subprocess.PIPE)
-    identities = Identities()
-    eventually(lambda: identities.of([child.pid])[child.pid].argv[-1:] == ("first",))
-    assert child.stdin is not None
-    child.stdin.write(b"go\n")
-    child.stdin.flush()
-    eventually(lambda: identities.of([child.pid])[child.pid].argv[-1:] == ("second",))
-
-
-def test_a_process_amid_its_exec_is_not_remembered(build_process: Build) -> None:
-    root = build_process(5, {"comm": "firecracker", "argv": []})
-    identities = Identities(proc_root=root)
-    assert identities.of([5])[5].vmm == OTHER
-    Path(root, "5", "cmdline").write_bytes(b"firecracker\0--id\0now\0")
-    assert identities.of([5])[5].name == "now"
-
-
-def test_a_pid_given_to_a_new_process_is_looked_at_again(build_process: Build, tmp_path: Path) -> None:
-    root = build_process(5, {"argv": ["firecracker", "--id", "old"], "start_ticks": 1})
-    identities = Identities(proc_root=root)
-    assert identities.of([5])[5].name == "old"
-    Path(root, "5").rename(tmp_path / "gone")
-    build_process(5, {"argv": ["firecracker", "--id", "new"], "start_ticks": 2})
-    assert identities.of([5])[5].name == "new"
-
-
-def test_a_known_process_costs_one_small_read(spawn: Spawn, eventually: Eventually) -> None:
-    """Counted by the interpreter's audit hook: every file that is opened while the cache answers."""
-    child = spawn(["sleep", "1000"])
-    identities = Identities()
-    eventually(lambda: identities.of([child.pid])[child.pid].argv == ("sleep", "1000"))
-    opened: list[str] = []
-    recording = True
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if recording and event == "open":
-            opened.append(str(arguments[0]))
-
-    sys.addaudithook(hook)
-    identities.of([child.pid])
-    recording = False
-    assert opened == [f"/proc/{child.pid}/stat"]
 
 
 # --- real VMMs --------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmscope.errors import FormatError
-from kvmscope.host.facts import Cpu, Fact, Machine, Module
+from kvmscope.host.facts import Machine
 from kvmscope.host.process import VmmProcess
+from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.sample import NOT_KNOWN, Block, Gap, Origin, Sample, Vcpus, VmId, Vms
 from kvmscope.scene import Scene, VmIdentity, decode, encode
 from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
@@ -30,8 +31,10 @@ def facts(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Fact[Any]]:
     return st.one_of(values.map(Fact), TEXT.map(Fact.unknown))
 
 
-MODULES = st.builds(Module, TEXT, st.booleans(), st.dictionaries(TEXT, facts(TEXT), max_size=3).map(MappingProxyType))
-CPUS = st.builds(Cpu, st.none() | TEXT, st.none() | TEXT, st.frozensets(TEXT, max_size=4))
+MODULES = st.builds(
+    KernelModule, TEXT, st.booleans(), st.dictionaries(TEXT, facts(TEXT), max_size=3).map(MappingProxyType)
+)
+CPUS = st.builds(CpuInfo, st.none() | TEXT, st.none() | TEXT, st.frozensets(TEXT, max_size=4))
 MACHINES = st.builds(
     Machine, facts(TEXT), facts(TEXT), facts(TEXT), facts(MODULES), facts(MODULES), facts(CPUS), facts(TEXT)
 )

@@ -14,7 +14,7 @@ Incus, Firecracker and its jailer, cloud-hypervisor, crosvm, kvmtool, libkrun, k
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -42,43 +42,6 @@ def identify(pid: int, *, proc_root: str = PROC) -> VmmProcess | None:
         if stat is None or argv is None:
             return None
         return _identified(_Subject(process, stat, argv))
-
-
-class Identities:
-    """Remembers who is who, so that a process is looked at closely once.
-
-    An entry is good for as long as its process lives and runs the same program: a jailer that becomes the VMM is looked
-    at again.
-    """
-
-    def __init__(self, *, proc_root: str = PROC) -> None:
-        self._proc_root = proc_root
-        self._known: dict[int, tuple[procfs.ProcessStat, VmmProcess]] = {}
-
-    def of(self, pids: Iterable[int]) -> dict[int, VmmProcess]:
-        """The identity of each of ``pids`` that is still there; forgets every process that is not among them."""
-        before, self._known = self._known, {}
-        found: dict[int, VmmProcess] = {}
-        for pid in pids:
-            stat = procfs.read_stat(pid, proc_root=self._proc_root)
-            if stat is None:
-                continue
-            known = before.get(pid)
-            identity = (
-                known[1] if known and _is_same_program(known[0], stat) else identify(pid, proc_root=self._proc_root)
-            )
-            if identity is None:
-                continue
-            found[pid] = identity
-            # Amid an exec a process has its new name and no command line yet.
-            if identity.argv:
-                # This stat is older than the identity, so that an exec between the two shows next time.
-                self._known[pid] = stat, identity
-        return found
-
-
-def _is_same_program(before: procfs.ProcessStat, now: procfs.ProcessStat) -> bool:
-    return (before.start_ticks, before.comm, before.argv_address) == (now.start_ticks, now.comm, now.argv_address)
 
 
 _VCPU_THREAD = re.compile(r"(?P<by_index>CPU (\d+)/KVM|vcpu(\d+))|(?:fc_vcpu |crosvm_vcpu|kvm-vcpu-)(\d+)")

@@ -1,0 +1,201 @@
+"""Who the VMs are, asked beside the sampling loop.
+
+What a process says of itself is read from /proc/PID/cmdline and maps. Those reads wait while the process holds its
+``mmap_lock``, so they hang exactly when a VMM hangs. Here each question runs on a thread of its own time: ``of`` waits
+a moment for VMMs that it has not met, and never for one that does not answer.
+
+Rule: an answer that is late is missing, and says for how long. Nothing is read of a process by the thread that samples.
+Source: fs/proc/base.c, get_mm_cmdline() and proc_maps_open(); both take mmap_lock, and a signal that kills ends them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ..linux import procfs
+from ..linux.files import PROC
+from .libvirt_files import domain_xml
+from .process import VmmProcess
+from .vmm import identify
+
+PATIENCE_S: Final = 0.25
+"""How long ``of`` waits for VMMs that it has not met, counted from the last one that answered."""
+
+SILENT_S: Final = 1.0
+"""A VMM that takes longer is said not to answer. An answer takes some 100 µs; a busy host can delay it by far more."""
+
+_ASK_AGAIN_S = 2.0
+"""How often a VMM is asked whether it is still the same program, and whether it answers."""
+
+_NO_PROGRESS_S = 0.02
+_MOST_THREADS = 64
+"""Each VMM that does not answer holds a thread. Beyond this many, further VMMs are not asked."""
+
+Clock: TypeAlias = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class VmmAnswer:
+    """What is known of one VMM now.
+
+    ``process``: None if the process is gone, may not be looked at, or has never answered. ``domain_xml``: libvirt's
+    XML of its VM where that is needed. ``silent_s``: for how long it has not answered; None if it has.
+    """
+
+    process: VmmProcess | None
+    domain_xml: bytes | None
+    silent_s: float | None
+
+
+class Naming:
+    """Remembers who is who, and asks again now and then. For use by one thread."""
+
+    def __init__(self, *, proc_root: str = PROC, root: str = "/", clock: Clock = time.monotonic) -> None:
+        self._proc_root = proc_root
+        self._root = root
+        self._clock = clock
+        self._changed = threading.Condition()
+        # All below is read and written with the lock of the condition held.
+        self._entries: dict[int, _Entry] = {}
+        self._queue: deque[_Entry] = deque()
+        self._awaited = 0
+        self._answered = 0
+        self._threads = 0
+
+    def of(self, pids: Iterable[int], *, patience_s: float = PATIENCE_S) -> dict[int, VmmAnswer]:
+        """What is known of each of ``pids``; forgets every process that is not among them."""
+        with self._changed:
+            before, self._entries = self._entries, {}
+            for pid in pids:
+                self._entries[pid] = before.get(pid) or _Entry(pid)
+            self._ask()
+            self._wait(patience_s)
+            now = self._clock()
+            return {pid: entry.answer(now) for pid, entry in self._entries.items()}
+
+    def _ask(self) -> None:
+        """Put a question for every process that is new, or was not asked for a while."""
+        now = self._clock()
+        self._awaited = 0
+        for entry in self._entries.values():
+            if not entry.is_pending and (entry.is_open or now - entry.answered_at >= _ASK_AGAIN_S):
+                entry.is_pending, entry.is_awaited = True, entry.is_open
+                self._queue.append(entry)
+            self._awaited += entry.is_pending and entry.is_awaited
+        self._start_thread()
+
+    def _wait(self, patience_s: float) -> None:
+        """Until all that are awaited have answered, or none has for ``patience_s``."""
+        answered, since = self._answered, self._clock()
+        while self._awaited:
+            now = self._clock()
+            if self._answered != answered:
+                answered, since = self._answered, now
+            elif now - since >= patience_s:
+                break
+            elif now - since >= _NO_PROGRESS_S:
+                self._start_thread()
+            self._changed.wait(_NO_PROGRESS_S)
+        # Who has not answered by now is not waited for again.
+        for entry in self._entries.values():
+            entry.is_awaited = False
+
+    def _start_thread(self) -> None:
+        """One more, if there are questions; it ends when there are none left."""
+        if self._queue and self._threads < _MOST_THREADS:
+            self._threads += 1
+            threading.Thread(target=self._answer_all, name="kvmscope-naming", daemon=True).start()
+
+    def _answer_all(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the thread that samples
+        while (entry := self._take()) is not None:
+            try:
+                found = self._look_at(entry.pid, entry.seen)
+            except OSError:
+                found = None  # out of file descriptors or memory: says nothing of the process
+            with self._changed:
+                entry.take(found, self._clock())
+                self._answered += 1
+                if entry.is_awaited:
+                    self._awaited -= 1
+                    self._changed.notify()
+
+    def _take(self) -> _Entry | None:
+        with self._changed:
+            while self._queue:
+                entry = self._queue.popleft()
+                if self._entries.get(entry.pid) is entry:
+                    entry.running_since = self._clock()
+                    return entry
+            self._threads -= 1
+            return None
+
+    def _look_at(self, pid: int, before: _Seen | None) -> _Found | None:
+        """None if nothing changed since ``before``."""
+        process = procfs.open_process(pid, proc_root=self._proc_root)
+        if process is None:
+            return _Found(None, None, None)
+        with process:
+            stat, argv = process.stat(), process.argv()
+        if stat is None or argv is None:
+            return _Found(None, None, None)
+        seen = _Seen(stat.start_ticks, stat.comm, argv)
+        if seen == before:
+            return None
+        # ``seen`` is older than the identity, so an exec between the two shows the next time.
+        identity = identify(pid, proc_root=self._proc_root)
+        xml = None if identity is None else domain_xml(identity, root=self._root)
+        # Amid an exec a process has its new name and no command line yet.
+        return _Found(seen if argv else None, identity, xml)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """By what a change of program shows."""
+
+    start_ticks: int
+    comm: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    seen: _Seen | None
+    process: VmmProcess | None
+    domain_xml: bytes | None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One process. ``is_open``: its identity is still to be found out."""
+
+    pid: int
+    seen: _Seen | None = None
+    process: VmmProcess | None = None
+    domain_xml: bytes | None = None
+    answered_at: float = 0.0
+    running_since: float | None = None
+    is_pending: bool = False
+    is_awaited: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.seen is None
+
+    def take(self, found: _Found | None, now: float) -> None:
+        """An answer has come; None: all is as it was."""
+        self.is_pending, self.running_since, self.answered_at = False, None, now
+        if found is not None:
+            self.seen, self.process, self.domain_xml = found.seen, found.process, found.domain_xml
+
+    def answer(self, now: float) -> VmmAnswer:
+        waited_s = 0.0 if self.running_since is None else now - self.running_since
+        # One that has never answered is shown without a name, so it is said at once that it is late.
+        is_late = waited_s >= (PATIENCE_S if self.seen is None else SILENT_S)
+        return VmmAnswer(self.process, self.domain_xml, waited_s if is_late else None)
