@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..scene import Scene
+from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
 
@@ -56,7 +57,7 @@ def command(
         if not watch:
             _echo(next(views), vm, as_json=as_json)
             return
-        with contextlib.suppress(KeyboardInterrupt):
+        with until_ended():
             _watch(views, vm, as_json=as_json)
 
 

@@ -6,7 +6,6 @@ report as a whole.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ import click
 
 from ..errors import UsageError
 from ..scene import Scene
+from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
 
@@ -96,7 +96,7 @@ def command(
     _check_usage(look_s, interval, watch=watch, fail_on=fail_on)
     with _open(source, groups) as host:
         if watch:
-            with contextlib.suppress(KeyboardInterrupt):
+            with until_ended():
                 _watch(host, interval, vm, as_json=as_json)
             return
         *_, report = _reports(host, interval, _count(look_s, interval))

@@ -1,44 +1,63 @@
 """The ``kvmscope`` command itself: which commands there are, and what becomes of errors.
 
-Commands are modules of this package and are imported when one of them is used, so that ``--version`` is quick.
+Commands are modules of this package and are imported when one of them is used, so that ``--help`` is quick.
 Rule: whatever a command raises ends here, as one line of why, one of what to try, and DESIGN's exit code.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CatalogError, FormatError, KvmscopeError, SourceError
+from ..errors import CatalogError, FormatError, KvmscopeError, SourceError, Unavailable
+from . import output
+from .interrupts import Interruption
+from .output import OutputError
 
-COMMANDS: Mapping[str, str] = {
-    "status": "status:command",
-    "read": "read:command",
-    "hist": "hist:command",
-    "apicv": "apicv:command",
-    "doctor": "doctor:command",
-    "explain": "explain:command",
-    "list": "list:command",
-    "check": "check:command",
-    "schema": "schema:schema",
-    "groups": "groups:command",
-    "attach": "attach:command",
-    "detach": "detach:command",
-    "demo": "demo:command",
-    "lab": "lab:lab",
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+@dataclass(frozen=True, slots=True)
+class CommandPlace:
+    """Where a command is (module of this package, and its name there), and its line in ``kvmscope --help``."""
+
+    module: str
+    name: str
+    short_help: str
+
+
+COMMANDS: Mapping[str, CommandPlace] = {
+    "status": CommandPlace("status", "command", "The host in one screen: VMs, vCPUs and rates."),
+    "read": CommandPlace("read", "command", "Raw values as the kernel has them."),
+    "hist": CommandPlace("hist", "command", "A histogram with its buckets and quantiles."),
+    "apicv": CommandPlace("apicv", "command", "Are interrupts accelerated, and if not, why?"),
+    "doctor": CommandPlace("doctor", "command", "What is wrong, why it matters, and what to do."),
+    "explain": CommandPlace("explain", "command", "What a stat, metric, rule or reason means here."),
+    "list": CommandPlace("list", "command", "The stats that there are, or the VMs."),
+    "check": CommandPlace("check", "command", "What can be read here, by which source, and why not the rest."),
+    "schema": CommandPlace("schema", "schema", "Compare the stats of kernels."),
+    "groups": CommandPlace("groups", "command", "Statistics that are off until asked for, and what they cost."),
+    "attach": CommandPlace("attach", "command", "Let a group of users read without root."),
+    "detach": CommandPlace("detach", "command", "Take away what attach left."),
+    "demo": CommandPlace("demo", "command", "Try kvmscope on a few guests that come and go."),
+    "lab": CommandPlace("lab", "lab", "Small guests that do a known number of things, to try kvmscope on."),
 }
-"""Where each command is: module of this package, and its name there. The first is what ``kvmscope`` alone does."""
+"""The commands in the order of ``--help``. The first is what ``kvmscope`` alone does."""
 
 _DEFAULT = "status"
 _OWN_OPTIONS = ("-h", "--help", "--version")
 
-_USAGE, _NO_SOURCE, _BAD_DATA, _INTERRUPTED = 2, 3, 4, 130
+_USAGE, _NO_SOURCE, _BAD_DATA, _NO_OUTPUT = 2, 3, 4, 5
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 class KvmscopeGroup(click.Group):
@@ -48,15 +67,26 @@ class KvmscopeGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        command = getattr(importlib.import_module(f"{__package__}.{place.module}"), place.name)
         assert isinstance(command, click.Command)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name].short_help) for name in names), *options]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in _OWN_OPTIONS):
+        if not (args or ctx.resilient_parsing) or (args and args[0].startswith("-") and args[0] not in _OWN_OPTIONS):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 
@@ -69,30 +99,89 @@ class KvmscopeGroup(click.Group):
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click has it, but that errors become lines and exit codes here, whenever they are raised."""
+        sys.exit(self.run(sys.argv[1:] if args is None else args, **extra))
+
+    def run(self, args: Sequence[str], **extra: Any) -> int:
+        """Do what the command line says, and write all that was to be written; gives the exit code."""
+        exit_code = self._run(list(args), extra)
         try:
-            result = super().invoke(ctx)
             sys.stdout.flush()
-        except KvmscopeError as error:
-            _say(str(error), error.remedy if isinstance(error, SourceError) else "")
-            ctx.exit(_exit_code(error))
+        except OutputError as error:
+            return _end_with(error)
+        return exit_code
+
+    def _run(self, args: list[str], extra: dict[str, Any]) -> int:
+        try:
+            return self._invoke(args, extra)
         except click.ClickException as error:
-            of = error.ctx if isinstance(error, click.UsageError) and error.ctx else ctx
-            _say(error.format_message(), f"{of.command_path} --help")
-            ctx.exit(error.exit_code)
-        except BrokenPipeError:
-            # Whoever read this has enough. What is still in the buffer must not fail again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except KeyboardInterrupt:
-            ctx.exit(_INTERRUPTED)
-        return result
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            _say(error.format_message(), f"{context.command_path if context else 'kvmscope'} --help")
+            return error.exit_code
+        except KvmscopeError as error:
+            return _end_with(error)
+        except OSError as error:
+            if error.errno not in _NO_MORE_FILES:
+                raise
+            return _end_with(_no_more_files(error))
+        except KeyboardInterrupt as error:
+            output.drop()
+            return error.exit_code if isinstance(error, Interruption) else 130
+
+    def _invoke(self, args: list[str], extra: dict[str, Any]) -> int:
+        instruction = os.environ.get("_KVMSCOPE_COMPLETE")
+        if instruction:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(self, extra, "kvmscope", "_KVMSCOPE_COMPLETE", instruction)
+        try:
+            with self.make_context("kvmscope", args, **extra) as ctx:
+                self.invoke(ctx)
+        except click.exceptions.Exit as exit_:
+            return exit_.exit_code
+        except SystemExit as exit_:
+            return exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
+        return 0
+
+
+@click.command("kvmscope", cls=KvmscopeGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kvmscope", message="%(prog)s %(version)s")
+def main() -> None:
+    """See inside KVM: every statistic of every VM and vCPU on this host.
+
+    Without a command, the status of the host.
+    """
+
+
+def _end_with(error: KvmscopeError) -> int:
+    _say(str(error), error.remedy if isinstance(error, SourceError) else "")
+    return _exit_code(error)
 
 
 def _exit_code(error: KvmscopeError) -> int:
     if isinstance(error, SourceError):
         return _NO_SOURCE
+    if isinstance(error, OutputError):
+        return _NO_OUTPUT
     return _BAD_DATA if isinstance(error, FormatError | CatalogError) else _USAGE
+
+
+def _no_more_files(error: OSError) -> SourceError:
+    return Unavailable(
+        f"no more files can be opened: {error.strerror}",
+        remedy="a higher limit of open files, such as `ulimit -n 4096`",
+        path=None if error.filename is None else os.fsdecode(error.filename),
+        errno=error.errno,
+    )
 
 
 def _say(reason: str, remedy: str) -> None:

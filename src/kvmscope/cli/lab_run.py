@@ -5,10 +5,8 @@ They run until the count or the time is reached, or until Ctrl-C, which is a nor
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ import click
 
 from ..errors import SourceError
 from ..units import format_count, format_seconds
+from .interrupts import until_ended
 from .options import parse_duration
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Re
 
     with process.start(spec) as running:
         ended_by = RunEnd.INTERRUPT
-        with _until_interrupt():
+        with until_ended():
             running.wait_for_ready()
             running.go()
             ended_by = RunEnd.COUNT if running.wait_for_end(_NEVER_S if for_s is None else for_s) else RunEnd.TIME
@@ -119,17 +118,10 @@ def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Re
         if for_s is not None and report.ended_by is RunEnd.COUNT:
             click.echo(f"ended before {format_seconds(for_s)}: every vCPU reached the count", err=True)
         if stay and not report.errors:
-            with _until_interrupt():
+            with until_ended():
                 click.echo("the VMs are still and stay until Ctrl-C", err=True)
                 threading.Event().wait()
     return report
-
-
-@contextlib.contextmanager
-def _until_interrupt() -> Iterator[None]:
-    """Ends the block at Ctrl-C, as if it had come to its end."""
-    with contextlib.suppress(KeyboardInterrupt):
-        yield
 
 
 def _echo_workloads() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
+from .interrupts import until_ended
 from .options import parse_duration
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: b
     from ..lab.simulate import SimulatedHost, raise_fd_limit
 
     raise_fd_limit()
-    signal.signal(signal.SIGTERM, _end)
-    with contextlib.suppress(KeyboardInterrupt), SimulatedHost(vms=vms, vcpus=vcpus, seed=seed) as host:
+    with until_ended(), SimulatedHost(vms=vms, vcpus=vcpus, seed=seed) as host:
         _echo(host.about(), as_json=as_json)
         deadline = None if for_s is None else time.monotonic() + for_s
         host.run(lambda seconds: _wait(seconds, deadline))
@@ -52,10 +50,6 @@ def _wait(seconds: float, deadline: float | None) -> bool:
         return False
     time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
     return time.monotonic() >= deadline
-
-
-def _end(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _echo(about: Simulated, *, as_json: bool) -> None:

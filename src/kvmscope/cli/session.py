@@ -5,9 +5,7 @@ Who opens a host is in the context object of the command line, so that the same 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
@@ -34,18 +32,7 @@ def open_host(source: str) -> Host:
     if source != "auto" and source not in collect.SOURCES:
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(collect.SOURCES)}", nearest=near)
-    with _interrupts_later():
-        return collect.open_host(source)
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Keeps Ctrl-C until the block has ended: in a callback of libbpf it would be printed and forgotten."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return collect.open_host(source)
 
 
 def read_windows(host: Host, interval_s: float) -> Iterator[tuple[Scene, Window]]:

@@ -6,7 +6,6 @@ and laid out for the width there is.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import shutil
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..scene import Scene
+from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
 
@@ -60,7 +60,7 @@ def command(*, interval: float, watch: bool, show_all: bool, source: str, as_jso
         if not watch:
             _echo(glance(host, interval), as_json=as_json, show_all=show_all)
             return
-        with contextlib.suppress(KeyboardInterrupt):
+        with until_ended():
             _watch(_views(host, interval), as_json=as_json, show_all=show_all)
 
 

@@ -1,0 +1,141 @@
+"""The standard streams of the command line: what becomes of output that cannot be written.
+
+Data that could not be written whole must not look like an answer: it is an ``OutputError``, with an exit code of its
+own. A reader that has gone (``| head``) has enough, which is no error: what follows is dropped, and the command's exit
+code stands. What goes on without end is ended by it, see ``interrupts.until_ended``. Notes on stderr are dropped if
+nobody can take them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from ..errors import KvmscopeError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class OutputError(KvmscopeError):
+    """The output could not be written whole: the disk is full, or stdout is closed."""
+
+    slug: ClassVar[str] = "output"
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(f"the output could not be written: {reason}")
+        self.errno = number
+
+
+class ReaderGone(Exception):
+    """Nobody reads the output any more, and what writes it would go on without end."""
+
+
+class OutputFile(io.FileIO):
+    """The raw file of a standard stream. ``is_closed``: it was closed when the process began."""
+
+    def __init__(self, fd: int, *, is_data: bool, is_closed: bool = False) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._is_data = is_data
+        self._is_dropping = False
+        self._reader_is_gone = False
+        self._is_closed = is_closed
+        self.ends_with_reader = False
+        """Whether a reader that has gone ends the command; else what it writes is dropped."""
+
+    def drop(self) -> None:
+        """Write nothing from now on, not even what stands in a buffer."""
+        self._is_dropping = True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = memoryview(data).nbytes
+        if self._is_dropping:
+            self._end_with_reader()
+            return size
+        if self._is_closed:
+            self.drop()
+            raise OutputError("stdout is closed", errno.EBADF)
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.drop()
+            self._fail(error.errno or errno.EIO)
+            return size
+
+    def _fail(self, number: int) -> None:
+        if not self._is_data:
+            return
+        if number != errno.EPIPE:
+            raise OutputError(os.strerror(number), number)
+        self._reader_is_gone = True
+        self._end_with_reader()
+
+    def _end_with_reader(self) -> None:
+        if self._reader_is_gone and self.ends_with_reader:
+            self.ends_with_reader = False
+            raise ReaderGone
+
+
+def open_standard_streams() -> None:
+    """Give this process its stdout and stderr.
+
+    A stream that is closed gets /dev/null in its place, or the next file that is opened would get its number, and
+    what is written to the stream.
+    """
+    is_closed = [_fill(fd) for fd in range(3)]
+    stdout = OutputFile(1, is_data=True, is_closed=is_closed[1])
+    sys.stdout = _text(stdout, sys.stdout)
+    sys.stderr = _text(OutputFile(2, is_data=False), sys.stderr, line_buffering=True)
+
+
+def _raw_stdout() -> OutputFile | None:
+    """None if the stdout is not of this module, as in tests of commands in one process."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw if isinstance(raw, OutputFile) else None
+
+
+def _fill(fd: int) -> bool:
+    """Whether the fd was closed; it is not any more."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+        os.set_inheritable(fd, True)
+        return True
+    return False
+
+
+def _text(raw: OutputFile, before: object, *, line_buffering: bool = False) -> io.TextIOWrapper:
+    # A name may have characters that the terminal's encoding has not; a screen with a "?" is better than none.
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=getattr(before, "encoding", None) or "utf-8",
+        errors="replace",
+        line_buffering=line_buffering or raw.isatty(),
+    )
+
+
+def drop() -> None:
+    """Write nothing more to stdout, not even what stands in its buffer."""
+    raw = _raw_stdout()
+    if raw is not None:
+        raw.drop()
+
+
+@contextlib.contextmanager
+def ending_with_reader() -> Iterator[None]:
+    """Raises ReaderGone in the block once nobody reads stdout any more."""
+    raw = _raw_stdout()
+    if raw is None:
+        yield
+        return
+    raw.ends_with_reader = True
+    try:
+        yield
+    finally:
+        raw.ends_with_reader = False

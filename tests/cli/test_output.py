@@ -1,0 +1,125 @@
+"""Output that cannot be written: a full disk, a closed stdout, a reader that has gone, for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kvmscope.cli.group import COMMANDS
+
+KVMSCOPE = [sys.executable, "-m", "kvmscope"]
+FROM = ("--source", "published")
+NO_OUTPUT, FOUND = 5, 1
+VM = "the first VM"
+WRITING: dict[str, list[str]] = {
+    "status": ["--interval", "50ms", *FROM],
+    "read": [*FROM],
+    "hist": [VM, "halt_wait_hist", *FROM],
+    "apicv": [*FROM],
+    "doctor": ["--rules"],
+    "explain": ["exits", "--no-values"],
+    "list": [*FROM],
+    "check": [],
+    "schema": ["diff", "6.1", "6.12"],
+    "groups": [*FROM],
+    "lab": ["run", "--list"],
+}
+"""Arguments with which each command writes something, without root and without KVM."""
+
+OTHERS = [
+    ["--help"],
+    ["--version"],
+    ["read", "--help"],
+    ["read", "--json", *FROM],
+    ["schema", "diff", "6.1", "6.12", "--json"],
+]
+EVERY = [*([name, *arguments] for name, arguments in WRITING.items()), *OTHERS]
+LEFT_OUT = {"attach", "detach", "demo"}
+"""They change this host or take long; what writes for them is the same."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulated() -> Iterator[None]:
+    from kvmscope.lab import simulate
+
+    with simulate.start(vms=3) as host:
+        answer = json.loads(run(["read", "exits", "--json", *FROM]).stdout)
+        ids[VM] = next(vm["id"] for vm in answer["vms"] if vm["pid"] == host.pid)
+        yield
+
+
+ids: dict[str, str] = {}
+"""The id of the VM that ``VM`` stands for: other simulated hosts may run here, with VMs of the same names."""
+
+
+def test_every_command_is_tried() -> None:
+    assert set(WRITING) | LEFT_OUT == set(COMMANDS)
+
+
+def run(arguments: list[str], *, redirection: str = "", completes: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "_KVMSCOPE_COMPLETE"}
+    if completes:
+        environment |= {"_KVMSCOPE_COMPLETE": "bash_complete", "COMP_WORDS": "kvmscope ", "COMP_CWORD": "1"}
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *KVMSCOPE, *arguments]
+    command = [ids.get(word, word) for word in command]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("arguments", EVERY, ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line_and_no_finding(arguments: list[str], redirection: str) -> None:
+    done = run(arguments, redirection=redirection)
+    assert done.returncode == NO_OUTPUT, done.stderr
+    reason = "stdout is closed" if "&" in redirection else "No space left on device"
+    assert done.stderr == f"kvmscope: the output could not be written: {reason}\n"
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_so_it_is_for_completion(redirection: str) -> None:
+    assert run([], completes=True).stdout.splitlines()[0] == "plain,status"
+    done = run([], redirection=redirection, completes=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (NO_OUTPUT, 1)
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "<&- 2>&-"])
+def test_notes_that_cannot_be_written_are_dropped(redirection: str) -> None:
+    assert run(["read", *FROM], redirection=redirection).returncode == 0
+    assert run(["read", "no-such-vm", *FROM], redirection=redirection).returncode == 2
+
+
+def with_reader_gone(arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            [*KVMSCOPE, *(ids.get(word, word) for word in arguments)],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize("arguments", EVERY, ids=" ".join)
+def test_a_reader_that_has_gone_changes_no_exit_code(arguments: list[str]) -> None:
+    done, whole = with_reader_gone(arguments), run(arguments)
+    assert (done.returncode, done.stderr.decode()) == (whole.returncode, whole.stderr)
+
+
+@pytest.mark.parametrize("command", ["status", "apicv", "doctor"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["screen", "json"])
+def test_a_watch_ends_with_its_reader(command: str, form: list[str]) -> None:
+    done = with_reader_gone([command, "--watch", "--interval", "50ms", *form, *FROM])
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_closed_stdout_is_not_taken_by_a_file_of_the_command() -> None:
+    done = run(["read", *FROM, "--json"], redirection=">&- 2>/dev/null")
+    assert (done.returncode, done.stdout) == (NO_OUTPUT, "")
