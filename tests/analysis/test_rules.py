@@ -41,6 +41,7 @@ class Trouble:
     active: bool = False
     host: HostApicv = UNKNOWN
     hlt_exits_disabled: bool | None = False
+    vmm_silent_s: float = 0.0
     vcpus: int = 2
 
 
@@ -98,6 +99,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "preempted": Trouble({"preemption_reported": 400}),
     "preempted-in-kvm": Trouble({"preemption_other": 100}),
     "emulation-failure": Trouble({"insn_emulation_fail": 1}),
+    "vmm-not-answering": Trouble({}, vmm_silent_s=4.0),
     "stats-reset": Trouble({}),
     "wakeups-late": Trouble(
         {"wakeups.wakeups": 100, "wakeups.wakeup_to_entry_ns": 400 * MS, "wakeups.wakeup_to_entry_hist": 100}
@@ -136,7 +138,8 @@ class Case:
         previous, self.last = self.last, self.host.sample()
         window = Window(previous, self.last)
         halting = [self.trouble.hlt_exits_disabled] * len(self.host.vms)
-        facts = observe(window, self.trouble.host, hlt_exits_disabled=halting)
+        silent_s = [self.trouble.vmm_silent_s] * len(self.host.vms)
+        facts = observe(window, self.trouble.host, hlt_exits_disabled=halting, vmm_silent_s=silent_s)
         return self.watcher.update(Evaluator(window, METRICS, facts=facts))
 
 

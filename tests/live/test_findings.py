@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from stuck import stuck_vmm
 
 from kvmscope import collect
 from kvmscope.analysis.findings import Finding, Why
@@ -238,6 +239,23 @@ def rules_of(scenes: list[Scene], pid: int) -> set[str]:
     windows = ((now, Window(before, now)) for before, now in itertools.pairwise(scenes))
     *_, last = reports(windows, Examiner())
     return set(found(last, pid))
+
+
+def test_a_vmm_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    """Its mmap_lock is held for real; nothing waits for it, and once the lock is free it is named."""
+    with stuck_vmm(tmp_path) as (pid, page), collect.open_host("bpf") as host:
+        first = host.look()
+        row = first.sample.vms.pid.tolist().index(pid)
+        assert (first.identities[row].name, first.identities[row].process) == (f"pid-{pid}", None)
+        assert first.identities[row].silent_s is not None
+        reports = looks(host)
+        rules = next(rules for report in reports if (rules := found(report, pid)))
+        assert set(rules) == {"vmm-not-answering"}
+        page.release()
+        last = next(report for report in reports if not found(report, pid))
+        row = last.scene.sample.vms.pid.tolist().index(pid)
+        assert last.scene.identities[row].silent_s is None
+        assert last.scene.identities[row].process is not None
 
 
 def test_doctor_says_it_with_what_to_do_and_fails_if_asked() -> None:

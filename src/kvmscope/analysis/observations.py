@@ -25,20 +25,28 @@ _STARTED_BY_NOW_S: Final = 60.0
 _BY_SETUP: Final = (Class.CONFIGURATION, Class.GUEST)
 
 
-def observe(window: Window, host: HostApicv, *, hlt_exits_disabled: Sequence[bool | None] = ()) -> Facts:
+def observe(
+    window: Window,
+    host: HostApicv,
+    *,
+    hlt_exits_disabled: Sequence[bool | None] = (),
+    vmm_silent_s: Sequence[float | None] = (),
+) -> Facts:
     """Every fact of ``catalog.findings.FACTS``.
 
     ``hlt_exits_disabled``: what the VMMs' command lines say, one a VM in the order of the window's current sample, or
-    nothing where nobody looked; KVM's own word goes before it.
+    nothing where nobody looked; KVM's own word goes before it. ``vmm_silent_s``: for how long each VM's VMM has not
+    answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
     """
     sample = window.current
-    halting = hlt_exits_disabled or [None] * len(sample.vms)
+    nobody_looked = [None] * len(sample.vms)
     return {
         (Scope.VM, "vcpus"): _vcpus(sample),
         (Scope.VM, "stats_reset"): _stats_reset(window),
         (Scope.VM, "apicv_inhibited"): _apicv_inhibited(sample),
         (Scope.VM, "apicv_off_on_host"): _apicv_off(sample, host),
-        (Scope.VM, "hlt_exits_disabled"): _halting(sample, _known(halting)),
+        (Scope.VM, "hlt_exits_disabled"): _halting(sample, _known(hlt_exits_disabled or nobody_looked)),
+        (Scope.VM, "vmm_silent_s"): _known(vmm_silent_s or nobody_looked),
         (Scope.VCPU, "never_ran"): _never_ran(window),
         (Scope.VCPU, "injected_while_active"): _injected_while_active(window),
     }
@@ -135,5 +143,5 @@ def _injected_while_active(window: Window) -> F64Array:
     return np.where(known, np.where(active, rate, 0.0), np.nan)
 
 
-def _known(flags: Sequence[bool | None]) -> F64Array:
-    return np.array([np.nan if flag is None else float(flag) for flag in flags], dtype=np.float64)
+def _known(values: Sequence[float | None]) -> F64Array:
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

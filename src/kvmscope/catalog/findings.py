@@ -81,6 +81,7 @@ class Rule:
 
 _NUMBER: Final = Type(dimension=Dimension())
 _PER_SECOND: Final = Type(dimension=Dimension(seconds=-1))
+_SECONDS: Final = Type(dimension=Dimension(seconds=1))
 FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
     {
         (Scope.VM, "vcpus"): _NUMBER,
@@ -88,6 +89,7 @@ FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
         (Scope.VM, "apicv_inhibited"): _NUMBER,
         (Scope.VM, "apicv_off_on_host"): _NUMBER,
         (Scope.VM, "hlt_exits_disabled"): _NUMBER,
+        (Scope.VM, "vmm_silent_s"): _SECONDS,
         (Scope.VCPU, "never_ran"): _NUMBER,
         (Scope.VCPU, "injected_while_active"): _PER_SECOND,
     }
@@ -100,6 +102,7 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
         "apicv_inhibited": _NO_STATE,
         "apicv_off_on_host": "whether the host has APICv or AVIC is not known",
         "hlt_exits_disabled": "whether HLT exits are disabled was not read; the sources bpf and pinned have it",
+        "vmm_silent_s": "the process that holds the VM is not known",
         "never_ran": "how long the VM has existed is not known",
         "injected_while_active": _NO_STATE,
     }

@@ -42,6 +42,12 @@ def _halting(scene: Scene) -> list[bool | None]:
     return [hlt_exits_disabled(identity.process) for identity in scene.identities]
 
 
+def _silent_s(scene: Scene) -> list[float | None]:
+    """For how long each VMM has not answered; None where there is nobody to ask."""
+    answers = ((scene.pid(row), identity.silent_s) for row, identity in enumerate(scene.identities))
+    return [None if pid is None else silent_s or 0.0 for pid, silent_s in answers]
+
+
 class Examiner:
     """Judges windows that follow one another by the rules of the catalogue."""
 
@@ -60,7 +66,7 @@ class Examiner:
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
         """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
         halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
-        facts = observe(window, host_apicv(scene.machine), hlt_exits_disabled=halting)
+        facts = observe(window, host_apicv(scene.machine), hlt_exits_disabled=halting, vmm_silent_s=_silent_s(scene))
         return Evaluator(window, self._formulas, facts=facts)
 
     @cached_property
