@@ -4,6 +4,7 @@
     ├── UsageError          the caller asked for something that does not exist
     ├── FormatError         bytes break their format (the producer's fault)
     ├── CatalogError        a file of the catalogue, or one of a user's, is not as it must be (its writer's fault)
+    ├── OutputError         what a command has to say could not be written whole
     └── SourceError         the kernel or a VMM said no
         ├── Unavailable         this host cannot give it, and why
         └── PermissionNeeded    it can, but not to this user
@@ -86,6 +87,16 @@ def mark(text: str, offset: int) -> str:
     # Tabs stay tabs, so that the mark stands under its place however wide they are.
     blank = "".join(char if char == "\t" else " " for char in line[: offset - start])
     return f"    {line.rstrip()}\n    {blank}^"
+
+
+class OutputError(KvmscopeError):
+    """The output could not be written whole: the disk is full, or stdout is closed. Raised by the command line alone."""
+
+    slug = "output"
+
+    def __init__(self, reason: str, errno: int) -> None:
+        super().__init__(f"the output could not be written: {reason}")
+        self.errno = errno
 
 
 class SourceError(KvmscopeError):

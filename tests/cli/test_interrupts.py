@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
-SIGNALS = int(os.environ.get("KVMSCOPE_SIGNALS", "8"))
+SIGNALS = int(os.environ.get("KVMSCOPE_SIGNALS", "3"))
 MUST_END_WITHIN_S = 2.0
 AT_ITS_END_S = 0.1
 """A command that ends by itself within this time had nothing left to interrupt."""

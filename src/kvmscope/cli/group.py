@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CatalogError, FormatError, KvmscopeError, SourceError, Unavailable
+from ..errors import CatalogError, FormatError, KvmscopeError, OutputError, SourceError, Unavailable
 from . import output
 from .interrupts import Interruption
-from .output import OutputError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -14,22 +14,12 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from ..errors import KvmscopeError
+from ..errors import OutputError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-
-class OutputError(KvmscopeError):
-    """The output could not be written whole: the disk is full, or stdout is closed."""
-
-    slug: ClassVar[str] = "output"
-
-    def __init__(self, reason: str, number: int) -> None:
-        super().__init__(f"the output could not be written: {reason}")
-        self.errno = number
 
 
 class ReaderGone(Exception):
