@@ -90,7 +90,7 @@ def mark(text: str, offset: int) -> str:
 
 
 class OutputError(KvmscopeError):
-    """The output could not be written whole: the disk is full, or stdout is closed. Raised by the command line alone."""
+    """The output could not be written whole: the disk is full, or stdout is closed. Only commands raise it."""
 
     slug = "output"
 
