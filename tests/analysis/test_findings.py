@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kvmscope.analysis.evaluate import Evaluator
-from kvmscope.analysis.findings import Judgement, Watcher, Why
+from kvmscope.analysis.findings import EndCause, Judgement, Watcher
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import FACTS, Rule, parse_findings
@@ -71,7 +71,7 @@ def slugs(judgement: Judgement) -> list[str]:
     return [finding.rule.slug for finding in judgement.findings]
 
 
-def endings(judgement: Judgement) -> list[Why]:
+def endings(judgement: Judgement) -> list[EndCause]:
     return [ended.why for ended in judgement.ended]
 
 
@@ -90,7 +90,7 @@ def test_a_finding_stays_between_the_two_levels_and_clears_below_both(doctor: Do
     assert slugs(doctor.see(HALF)) == ["busy"]
     judgement = doctor.see(QUIET)
     assert slugs(judgement) == []
-    assert endings(judgement) == [Why.CLEARED]
+    assert endings(judgement) == [EndCause.CLEARED]
 
 
 def test_between_the_two_levels_nothing_begins(doctor: Doctor) -> None:
@@ -102,7 +102,7 @@ def test_below_the_minimum_of_activity_a_rule_is_silent_and_a_finding_clears(doc
     assert [slugs(doctor.see(inactive)) for _ in range(3)] == [[], [], []]
     doctor.see(BUSY)
     assert slugs(doctor.see(BUSY)) == ["busy"]
-    assert endings(doctor.see(inactive)) == [Why.CLEARED]
+    assert endings(doctor.see(inactive)) == [EndCause.CLEARED]
 
 
 def test_a_finding_tells_since_when_at_what_cost_and_which_vcpus(doctor: Doctor) -> None:
@@ -151,7 +151,7 @@ def test_a_finding_that_can_no_longer_be_told_ends_as_unknown_and_not_as_cleared
     doctor.see(BUSY)
     doctor.host.vms[0].is_read = False
     judgement = doctor.see(BUSY)
-    assert (slugs(judgement), endings(judgement)) == ([], [Why.UNKNOWN])
+    assert (slugs(judgement), endings(judgement)) == ([], [EndCause.UNKNOWN])
     assert [missing.rule for missing in judgement.not_judged] == ["busy"]
     doctor.host.vms[0].is_read = True
     doctor.see(BUSY)
@@ -165,7 +165,7 @@ def test_a_vm_that_came_starts_anew_and_one_that_went_takes_its_finding_along(do
     gone = doctor.host.vms.pop()
     doctor.host.add("new", vcpus=1)
     judgement = doctor.see(BUSY, vm="new")
-    assert (slugs(judgement), endings(judgement)) == ([], [Why.GONE])
+    assert (slugs(judgement), endings(judgement)) == ([], [EndCause.GONE])
     assert judgement.not_judged[0].reason == "came in this window"
     doctor.host.vms.append(gone)
     assert slugs(doctor.see(BUSY, vm="new")) == []
@@ -179,7 +179,7 @@ def test_a_reset_starts_anew_even_if_the_rest_goes_on(doctor: Doctor) -> None:
     doctor.see(BUSY)
     doctor.host.vms[0].vm_stats["mmu_flooded"] = 0
     judgement = doctor.see(BUSY)
-    assert (slugs(judgement), endings(judgement)) == ([], [Why.RESET])
+    assert (slugs(judgement), endings(judgement)) == ([], [EndCause.RESET])
     assert slugs(doctor.see(BUSY)) == ["busy"]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kvmscope.analysis.findings import Why
+from kvmscope.analysis.findings import EndCause
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
 from kvmscope.host.facts import Machine
@@ -113,7 +113,7 @@ def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(wi
     told = without_avic.reports("wasted polls")
     assert [each["found"]["uneven"] for each in told[1:3]] == [{"poll-waste"}] * 2
     assert told[2]["evidence"]["poll-waste"]["halt_poll_fail_cpus"] > 0.05
-    assert told[3]["ended"] == {"poll-waste": Why.CLEARED}
+    assert told[3]["ended"] == {"poll-waste": EndCause.CLEARED}
     assert told[-1]["found"]["uneven"] == set()
 
 

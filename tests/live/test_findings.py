@@ -22,7 +22,7 @@ import pytest
 from stuck import stuck_vmm
 
 from kvmscope import collect
-from kvmscope.analysis.findings import Finding, Why
+from kvmscope.analysis.findings import EndCause, Finding
 from kvmscope.analysis.window import Window
 from kvmscope.cli.doctor import Report, reports
 from kvmscope.cli.session import read_windows
@@ -181,7 +181,7 @@ def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding() 
         for report in windows:
             if "poll-waste" not in found(report, guest.pid):
                 break
-        assert {ended.finding.key: ended.why for ended in report.judgement.ended}[fired.key] is Why.CLEARED
+        assert {ended.finding.key: ended.why for ended in report.judgement.ended}[fired.key] is EndCause.CLEARED
         before, after = fired.evidence["halt_poll_fail_cpus"], wasted_cpus(next(windows), guest.pid)
         assert before is not None
         assert before >= 0.05

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from json_schemas import check_json, closed
 
 from kvmscope.cli import main
 from kvmscope.collect import Host
@@ -187,7 +189,10 @@ class Kvmscope:
             self.sources.append(ListSource(on))
             return Host(self.sources[-1], {"bpf": Unavailable("no BPF here")})
 
-        return CliRunner().invoke(main, arguments, obj=opener, prog_name="kvmscope")
+        result = CliRunner().invoke(main, arguments, obj=opener, prog_name="kvmscope")
+        if "--json" in arguments and result.exit_code in (0, 1):
+            check_json(arguments, result.stdout)
+        return result
 
 
 @pytest.fixture
@@ -212,6 +217,18 @@ def expect() -> Expect:
         assert text + "\n" == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture
+def schema_errors() -> Callable[[Any, Any], list[str]]:
+    """What is wrong with a JSON value by a schema under which no key may be undocumented."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: make setup")
+
+    def errors(schema: Any, value: Any) -> list[str]:
+        jsonschema.Draft202012Validator.check_schema(schema)
+        return [error.message for error in jsonschema.Draft202012Validator(closed(schema)).iter_errors(value)]
+
+    return errors
 
 
 BEFORE = (

@@ -83,7 +83,7 @@ class Finding:
         return self.rule.slug, self.vm, self.vcpu
 
 
-class Why(Enum):
+class EndCause(Enum):
     """Why a finding ended."""
 
     CLEARED = "cleared"
@@ -97,7 +97,7 @@ class Ended:
     """A finding that no longer is one, as it was last seen. ``at_ns``: CLOCK_REALTIME of the sample that showed it."""
 
     finding: Finding
-    why: Why
+    why: EndCause
     at_ns: int
 
 
@@ -126,12 +126,13 @@ class Judgement:
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems first, then by cost; where there is none, by severity."""
+    return tuple(sorted(findings, key=lambda finding: urgency(finding.rule, finding.cost_cpus)))
 
-    def place(finding: Finding) -> tuple[bool, float, int]:
-        is_lesser, rank = _URGENCY[finding.rule.severity]
-        return is_lesser, -(finding.cost_cpus or 0.0), rank
 
-    return tuple(sorted(findings, key=place))
+def urgency(rule: Rule, cost_cpus: float | None) -> tuple[bool, float, int]:
+    """What to sort by: what a rule found, at what cost, the most urgent first."""
+    is_lesser, rank = _URGENCY[rule.severity]
+    return is_lesser, -(cost_cpus or 0.0), rank
 
 
 class Watcher:
@@ -159,7 +160,7 @@ class Watcher:
         self._last_ns = window.current.monotonic_ns
         look = _Look(window, evaluator, self._metrics)
         found: dict[Key, Finding] = {}
-        why: dict[Key, Why] = {}
+        why: dict[Key, EndCause] = {}
         not_judged: list[NotJudged] = []
         for rule in self._rules:
             if rule.slug in self._silent:
@@ -183,9 +184,9 @@ class Watcher:
             return _State.fresh(look.count(rule.scope))
         return before.aligned(look.window.previous_rows(rule.scope))
 
-    def _ended(self, found: Mapping[Key, Finding], why: Mapping[Key, Why], at_ns: int) -> tuple[Ended, ...]:
+    def _ended(self, found: Mapping[Key, Finding], why: Mapping[Key, EndCause], at_ns: int) -> tuple[Ended, ...]:
         over = (finding for key, finding in self._findings.items() if key not in found)
-        return tuple(Ended(finding, why.get(finding.key, Why.GONE), at_ns) for finding in over)
+        return tuple(Ended(finding, why.get(finding.key, EndCause.GONE), at_ns) for finding in over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +276,12 @@ class _Look:
         """Subjects that start anew."""
         return np.asarray(self._came[scope] | self._is_reset[scope])
 
-    def endings(self, rule: Rule, truth: _Truth, ended: BoolArray) -> Iterator[tuple[Key, Why]]:
+    def endings(self, rule: Rule, truth: _Truth, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:
         """Why the rule fires no more where it did, on subjects that are still there."""
         is_reset, is_quiet = self._is_reset[rule.scope], truth.is_quiet
         for row in np.flatnonzero(ended).tolist():
             vm_row, vcpu = self._subject(rule.scope, row)
-            why = Why.RESET if is_reset[row] else Why.CLEARED if is_quiet[row] else Why.UNKNOWN
+            why = EndCause.RESET if is_reset[row] else EndCause.CLEARED if is_quiet[row] else EndCause.UNKNOWN
             yield (rule.slug, self.window.current.vms.vm_id(vm_row), vcpu), why
 
     def _subject(self, scope: Scope, row: int) -> tuple[int, int | None]:

@@ -1,23 +1,83 @@
-"""The parts that the JSON of all commands has in common. The format is DESIGN's ``kvmscope/1``.
+"""The one writer of JSON: any view as a JSON value, by the rules that ``values`` states.
 
-Rule: what is not known is null. NaN and infinity are not JSON and raise ValueError here.
+Rule: what is not known is null. NaN and infinity are not JSON and raise ValueError; what is no value of a view, as
+numpy's numbers, is a TypeError. ``schemas`` describes what is written here and follows the same types.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from functools import cache
+from typing import Any, TypeAlias, get_type_hints
 
-from ..sample import Gap, Sample
+from ..sample import Gap, Sample, VmId
 from ..scene import Scene
 from ..schema import Descriptor, Kind, Unit
+from . import values
+from .values import ABSENT_IF_NONE, Moment
 
-FORMAT = "kvmscope/1"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+FORMAT = values.FORMAT
 
 _NUMBERS = re.compile(r"\[\n\s*((?:\d+,\s+)*\d+)\n\s*\]")
+
+
+def to_value(view: object) -> JsonValue:
+    """A view, or a part of one, as a JSON value."""
+    if isinstance(view, _PLAIN) and not isinstance(view, Enum):
+        return view
+    for kind, write in _WRITERS:
+        if isinstance(view, kind) and not isinstance(view, bytes | bytearray):
+            return write(view)
+    if dataclasses.is_dataclass(view) and not isinstance(view, type):
+        return _of_fields(view)
+    raise TypeError(f"{type(view).__name__} is not a type of which views are made")
+
+
+def _of_fields(view: Any) -> JsonValue:
+    fields = ((name, getattr(view, name), may_be_absent) for name, may_be_absent in _fields(view.__class__))
+    return {name: to_value(value) for name, value, may_be_absent in fields if value is not None or not may_be_absent}
+
+
+@cache
+def _fields(view: Any) -> tuple[tuple[str, bool], ...]:
+    """The fields of a class of views: name, and whether JSON leaves it out where it is None."""
+    hints = get_type_hints(view, include_extras=True)
+    return tuple(
+        (each.name, ABSENT_IF_NONE in getattr(hints[each.name], "__metadata__", ()))
+        for each in dataclasses.fields(view)
+    )
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not a number of JSON")
+    return number
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"keys of JSON are text, not {type(key).__name__}")
+    return key
+
+
+_PLAIN = (bool, int, str, type(None))
+
+_WRITERS: tuple[tuple[type, Callable[[Any], JsonValue]], ...] = (
+    (float, _finite),
+    (Enum, lambda member: to_value(member.value)),
+    (Mapping, lambda mapping: {_key(key): to_value(value) for key, value in mapping.items()}),
+    (Sequence, lambda sequence: [to_value(value) for value in sequence]),
+    (VmId, str),
+    (Moment, lambda moment: rfc3339(moment.ns)),
+)
 
 
 def dump(value: Any, *, one_line: bool = False) -> str:

@@ -1,0 +1,141 @@
+"""JSON Schema of every view, made from its class: types, docstrings, and the meaning beside each field.
+
+Draft 2020-12. A schema allows keys that it does not know, as a later version of ``kvmscope/1`` may add some. Rule: what
+``jsonout`` can write is described here by the same type, and a type that is not known here is a TypeError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from ..sample import VmId
+from .jsonout import JsonValue
+from .values import ABSENT_IF_NONE, Moment, Rows
+
+Schema: TypeAlias = dict[str, JsonValue]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+VIEWS: Final[Mapping[str, type]] = {}
+"""What each command answers with ``--json``, by the command's words joined by a hyphen."""
+
+_SIMPLE: Final[Mapping[object, Schema]] = {
+    type(None): {"type": "null"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    VmId: {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    Moment: {"type": "string", "format": "date-time"},
+}
+
+
+def json_schema(view: type) -> Schema:
+    """The JSON Schema of a view, with all that it is made of under ``$defs``."""
+    described = _Describer()
+    root = described.of_class(view)
+    return {"$schema": DIALECT, "title": view.__name__, **root, "$defs": dict(sorted(described.parts.items()))}
+
+
+def undescribed(view: type) -> Iterator[str]:
+    """Fields of a view and of its parts that have no meaning beside them, and classes without a docstring."""
+    described = _Describer()
+    described.of_class(view)
+    yield from described.undescribed
+
+
+class _Describer:
+    """Describes types; ``parts``: the classes that were met on the way, by their name."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, JsonValue] = {}
+        self.undescribed: list[str] = []
+
+    def of_class(self, view: type) -> Schema:
+        """A dataclass: an object with a key for each field."""
+        hints = get_type_hints(view, include_extras=True)
+        names = [each.name for each in dataclasses.fields(view)]
+        always: list[JsonValue] = [name for name in names if ABSENT_IF_NONE not in _metadata(hints[name])]
+        properties: Schema = {name: self._of_field(view, name, hints[name]) for name in names}
+        return {
+            "description": self._text_of(view),
+            "type": "object",
+            "properties": properties,
+            "required": always,
+        }
+
+    def _of_field(self, view: type, name: str, hint: object) -> Schema:
+        texts = [text for text in _metadata(hint) if isinstance(text, str)]
+        if not texts and not _says_itself(hint):
+            self.undescribed.append(f"{view.__name__}.{name}")
+        schema = self.of(_without_none(hint) if ABSENT_IF_NONE in _metadata(hint) else hint)
+        return {"description": " ".join(texts), **schema} if texts else schema
+
+    def of(self, hint: object) -> Schema:
+        """Any type of a view."""
+        if hint in _SIMPLE:
+            return dict(_SIMPLE[hint])
+        origin, arguments = get_origin(hint), get_args(hint)
+        for kinds, describe in self._generic:
+            if origin in kinds:
+                return describe(*arguments)
+        if isinstance(hint, type) and issubclass(hint, Rows):
+            (base,) = vars(hint)["__orig_bases__"]
+            return {"type": "array", "items": self.of(*get_args(base))}
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return {"description": self._text_of(hint), "enum": [each.value for each in hint]}
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return self._reference(hint)
+        raise TypeError(f"{hint} is not a type of which views are made")
+
+    @property
+    def _generic(self) -> tuple[tuple[tuple[object, ...], Callable[..., Schema]], ...]:
+        return (
+            ((Annotated,), lambda hint, *_: self.of(hint)),
+            ((Literal,), lambda *values: {"const": values[0]} if len(values) == 1 else {"enum": list(values)}),
+            ((Union, types.UnionType), self._union),
+            ((Mapping,), lambda _, value: {"type": "object", "additionalProperties": self.of(value)}),
+            ((Sequence, tuple, list), lambda item, *_: {"type": "array", "items": self.of(item)}),
+        )
+
+    def _union(self, *choices: object) -> Schema:
+        """Types that are told apart by their name alone share one ``type``."""
+        schemas = [self.of(choice) for choice in choices]
+        if all(schema.keys() == {"type"} for schema in schemas):
+            return {"type": [schema["type"] for schema in schemas]}
+        return {"anyOf": list(schemas)}
+
+    def _reference(self, view: type) -> Schema:
+        name = view.__name__
+        if name not in self.parts:
+            self.parts[name] = {}  # for a class that has itself among its parts
+            self.parts[name] = self.of_class(view)
+        return {"$ref": f"#/$defs/{name}"}
+
+    def _text_of(self, view: type) -> str:
+        text = inspect.cleandoc(view.__doc__ or "")
+        if not text or text.startswith(f"{view.__name__}("):
+            self.undescribed.append(view.__name__)
+        return " ".join(text.split()).replace("``", "`")
+
+
+def _metadata(hint: object) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _without_none(hint: object) -> object:
+    """The type of a key that is left out where it is None."""
+    inner = get_args(hint)[0]
+    choices = [choice for choice in get_args(inner) if choice is not type(None)]
+    return choices[0] if len(choices) == 1 else inner
+
+
+def _says_itself(hint: object) -> bool:
+    """Whether a type has a docstring of its own that says what the field is."""
+    parts = get_args(hint) or (hint,)
+    return any(isinstance(part, type) and (dataclasses.is_dataclass(part) or issubclass(part, Enum)) for part in parts)

@@ -1,0 +1,170 @@
+"""Plain values that several views are made of.
+
+A view is a frozen dataclass whose fields are the keys of its JSON, in their order. ``jsonout`` writes it and
+``schemas`` describes it. To add a view:
+
+1. Write a frozen dataclass with ``slots=True`` and ``kw_only=True`` in a module of this room, with a docstring that
+   says what it is. Derive it from ``SceneAnswer`` if it is of a scene, else from ``Answer``. Its fields are those that
+   JSON has, spelt and nested as there. A field has its meaning beside its type, unless its type is itself a class of
+   this kind: ``interval_s: Annotated[float, "Seconds between the samples."]``.
+2. Use only these types: ``None``, ``bool``, ``int``, ``float``, ``str``, ``Literal``, enums of ``str``, ``VmId`` (in
+   JSON hexadecimal), ``Moment`` (in JSON RFC 3339), such dataclasses, ``Mapping[str, …]``, ``Sequence[…]``,
+   ``tuple[…, ...]``, and unions of them. What is not known is None, never 0 and never NaN. A key that JSON leaves out
+   where it is None is ``Annotated[…, ABSENT_IF_NONE]``. Sequences of thousands of rows are ``Rows``, which makes a row
+   when it is asked for.
+3. Put the class under the name of its command into ``schemas.VIEWS`` and run ``python tools/schemas.py``, which writes
+   docs/schemas/COMMAND.json. Tests compare that file with the class, and validate what the command writes.
+4. Write its lines in the same module or a ``…_text`` beside it, as functions of the view and a width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic, Literal, TypedDict, TypeVar, overload
+
+from ..sample import Sample, VmId
+from ..scene import Scene
+
+FORMAT: Final = "kvmscope/1"
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Absence:
+    """The type of ``ABSENT_IF_NONE``."""
+
+
+ABSENT_IF_NONE: Final = Absence()
+"""Beside a field's type: JSON has no such key where the value is None."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """A time of day: CLOCK_REALTIME in nanoseconds."""
+
+    ns: int
+
+
+class Rows(Sequence[T_co], Generic[T_co]):
+    """A sequence whose rows are made when they are asked for, and not kept."""
+
+    __slots__ = ("_count", "_make")
+
+    def __init__(self, count: int, make: Callable[[int], T_co]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[T_co]:
+        return map(self._make, range(self._count))
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T_co]: ...
+    def __getitem__(self, index: int | slice) -> T_co | Sequence[T_co]:
+        chosen = range(self._count)[index]
+        return self._make(chosen) if isinstance(chosen, int) else [self._make(row) for row in chosen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command answers."""
+
+    format: Annotated[Literal["kvmscope/1"], "Name and version of this format."] = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """The source that was read."""
+
+    name: Annotated[str, "Name of the source."]
+    why_not: Annotated[Mapping[str, str], "For each source that is better, why it could not be used."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneAnswer(Answer):
+    """What a command answers of a scene; ``scene_head`` gives these fields."""
+
+    time: Annotated[Moment, "When the values were read."]
+    simulated: Annotated[bool, "Whether a simulated host stands behind the numbers, and not a kernel."]
+    source: SourceChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmTitle:
+    """Who a VM is. Name, VMM and manager are untrusted text."""
+
+    id: Annotated[VmId, "Identifies the VM as long as it lives."]
+    name: Annotated[str, "Its name, made different from those of all other VMs of this answer."]
+    pid: Annotated[int | None, "Process id of its VMM."]
+    vmm: Annotated[str | None, "What program its VMM is."]
+    uuid: Annotated[str | None, "Its UUID, where its VMM was given one."]
+    managed_by: Annotated[str | None, "What manages it: libvirt, openstack, kubevirt, …"]
+    created: Annotated[Moment | None, "When it was created."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VcpuTitle:
+    """Which vCPU it is."""
+
+    id: Annotated[int, "The id that the VMM gave it."]
+    tid: Annotated[int | None, "Thread that last ran it."]
+
+
+class SceneHead(TypedDict):
+    """The first fields of a ``SceneAnswer``."""
+
+    time: Moment
+    simulated: bool
+    source: SourceChoice
+
+
+class VmHead(TypedDict):
+    """The fields of a ``VmTitle``."""
+
+    id: VmId
+    name: str
+    pid: int | None
+    vmm: str | None
+    uuid: str | None
+    managed_by: str | None
+    created: Moment | None
+
+
+class VcpuHead(TypedDict):
+    """The fields of a ``VcpuTitle``."""
+
+    id: int
+    tid: int | None
+
+
+def scene_head(scene: Scene) -> SceneHead:
+    """What each ``SceneAnswer`` begins with: ``Overview(**scene_head(scene), vms=…)``."""
+    sample = scene.sample
+    source = SourceChoice(sample.source, scene.why_not)
+    return {"time": Moment(sample.taken_ns), "simulated": sample.simulated, "source": source}
+
+
+def vm_head(scene: Scene, row: int) -> VmHead:
+    """Who the VM in a row of the scene's sample is."""
+    identity = scene.identities[row]
+    created_ns = int(scene.sample.vms.created_ns[row])
+    return {
+        "id": scene.sample.vms.vm_id(row),
+        "name": identity.name,
+        "pid": scene.pid(row),
+        "vmm": scene.vmm(row),
+        "uuid": identity.process.uuid if identity.process else None,
+        "managed_by": identity.process.managed_by if identity.process else None,
+        "created": Moment(created_ns) if created_ns >= 0 else None,
+    }
+
+
+def vcpu_head(sample: Sample, row: int) -> VcpuHead:
+    """Which vCPU stands in a row of the sample."""
+    tid = int(sample.vcpus.tid[row])
+    return {"id": int(sample.vcpus.id[row]), "tid": tid if tid >= 0 else None}
