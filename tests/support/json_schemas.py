@@ -41,7 +41,7 @@ def closed(schema: Any) -> Any:
     schema = copy.deepcopy(schema)
     for part in (schema, *schema.get("$defs", {}).values()):
         if part.get("type") == "object" and "properties" in part:
-            part["additionalProperties"] = False
+            part.setdefault("additionalProperties", False)
     return schema
 
 

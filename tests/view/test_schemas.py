@@ -16,7 +16,7 @@ import pytest
 from kvmscope.sample import Gap, VmId
 from kvmscope.view.jsonout import dump, to_value
 from kvmscope.view.schemas import VIEWS, json_schema, undescribed
-from kvmscope.view.values import ABSENT_IF_NONE, Answer, Moment, Rows
+from kvmscope.view.values import ABSENT_IF_NONE, INLINE, Answer, Moment, Rows
 
 ROOT = Path(__file__).resolve().parents[2]
 _texts: Callable[[], Mapping[str, str]] = runpy.run_path(str(ROOT / "tools" / "schemas.py"))["texts"]
@@ -139,6 +139,32 @@ def test_texts_of_a_schema_are_docstrings_and_what_stands_beside_fields() -> Non
     assert schema["description"] == "All that a view can have."
     assert schema["properties"]["made"]["description"] == "When."
     assert schema["$defs"]["Wheel"]["properties"]["colour"]["description"] == "Of a wheel."
+
+
+@dataclass(frozen=True, slots=True)
+class Crate:
+    """A crate."""
+
+    class_: Annotated[str, "Of goods."]
+    counts: Annotated[Mapping[str, int | None], "By name of goods.", INLINE]
+
+
+def test_a_mapping_in_line_has_its_keys_beside_those_of_the_fields(
+    schema_errors: Callable[[Any, Any], list[str]],
+) -> None:
+    assert written(Crate("a", {"nuts": 3, "bolts": None})) == {"class": "a", "nuts": 3, "bolts": None}
+    schema: Any = json_schema(Crate)
+    assert schema["additionalProperties"] == {"description": "By name of goods.", "type": ["integer", "null"]}
+    assert schema_errors(schema, {"class": "a", "nuts": 3}) == []
+    assert schema_errors(schema, {"class": "a", "nuts": "many"}) != []
+    assert schema_errors(schema, {"nuts": 3}) != []
+
+
+def test_an_answer_can_be_one_of_several_views(schema_errors: Callable[[Any, Any], list[str]]) -> None:
+    schema = json_schema(Crate | Cart)
+    for view in (Crate("a", {}), cart()):
+        assert schema_errors(schema, json.loads(dump(to_value(view)))) == []
+    assert schema_errors(schema, {"more": 1}) != []
 
 
 def test_a_type_of_which_no_view_is_made_is_refused() -> None:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 from ..sample import Gap, Sample, VmId
 from ..scene import Scene
 from ..schema import Descriptor, Kind, Unit
 from . import values
-from .values import ABSENT_IF_NONE, Moment
+from .values import ABSENT_IF_NONE, INLINE, Moment, key_of
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -42,18 +42,31 @@ def to_value(view: object) -> JsonValue:
 
 
 def _of_fields(view: Any) -> JsonValue:
-    fields = ((name, getattr(view, name), may_be_absent) for name, may_be_absent in _fields(view.__class__))
-    return {name: to_value(value) for name, value, may_be_absent in fields if value is not None or not may_be_absent}
+    found: dict[str, JsonValue] = {}
+    for field in _fields(view.__class__):
+        value = getattr(view, field.name)
+        if field.is_inline:
+            found |= {_key(key): to_value(each) for key, each in value.items()}
+        elif value is not None or not field.may_be_absent:
+            found[field.key] = to_value(value)
+    return found
+
+
+class _ViewField(NamedTuple):
+    """A field of a view. ``is_inline``: its keys stand in its place. ``may_be_absent``: JSON leaves out None."""
+
+    name: str
+    key: str
+    is_inline: bool
+    may_be_absent: bool
 
 
 @cache
-def _fields(view: Any) -> tuple[tuple[str, bool], ...]:
-    """The fields of a class of views: name, and whether JSON leaves it out where it is None."""
+def _fields(view: Any) -> tuple[_ViewField, ...]:
     hints = get_type_hints(view, include_extras=True)
-    return tuple(
-        (each.name, ABSENT_IF_NONE in getattr(hints[each.name], "__metadata__", ()))
-        for each in dataclasses.fields(view)
-    )
+    notes = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    names = [each.name for each in dataclasses.fields(view)]
+    return tuple(_ViewField(name, key_of(name), INLINE in notes[name], ABSENT_IF_NONE in notes[name]) for name in names)
 
 
 def _finite(number: float) -> float:

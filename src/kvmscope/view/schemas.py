@@ -15,14 +15,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, g
 
 from ..sample import VmId
 from .jsonout import JsonValue
-from .values import ABSENT_IF_NONE, Moment, Rows
+from .values import ABSENT_IF_NONE, INLINE, Moment, Rows, key_of
 
 Schema: TypeAlias = dict[str, JsonValue]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-VIEWS: Final[Mapping[str, type]] = {}
-"""What each command answers with ``--json``, by the command's words joined by a hyphen."""
+VIEWS: Final[Mapping[str, Any]] = {}
+"""What each command answers with ``--json``: a class, or a union of classes; by the command's words and a hyphen."""
 
 _SIMPLE: Final[Mapping[object, Schema]] = {
     type(None): {"type": "null"},
@@ -35,17 +35,17 @@ _SIMPLE: Final[Mapping[object, Schema]] = {
 }
 
 
-def json_schema(view: type) -> Schema:
-    """The JSON Schema of a view, with all that it is made of under ``$defs``."""
+def json_schema(view: Any) -> Schema:
+    """The JSON Schema of a view, or of a union of views, with all that it is made of under ``$defs``."""
     described = _Describer()
-    root = described.of_class(view)
-    return {"$schema": DIALECT, "title": view.__name__, **root, "$defs": dict(sorted(described.parts.items()))}
+    root = described.of_root(view)
+    return {"$schema": DIALECT, **root, "$defs": dict(sorted(described.parts.items()))}
 
 
-def undescribed(view: type) -> Iterator[str]:
+def undescribed(view: Any) -> Iterator[str]:
     """Fields of a view and of its parts that have no meaning beside them, and classes without a docstring."""
     described = _Describer()
-    described.of_class(view)
+    described.of_root(view)
     yield from described.undescribed
 
 
@@ -56,18 +56,37 @@ class _Describer:
         self.parts: dict[str, JsonValue] = {}
         self.undescribed: list[str] = []
 
+    def of_root(self, view: Any) -> Schema:
+        """What a whole answer is: a class, or one of several."""
+        return {"title": view.__name__, **self.of_class(view)} if isinstance(view, type) else self.of(view)
+
     def of_class(self, view: type) -> Schema:
         """A dataclass: an object with a key for each field."""
         hints = get_type_hints(view, include_extras=True)
         names = [each.name for each in dataclasses.fields(view)]
-        always: list[JsonValue] = [name for name in names if ABSENT_IF_NONE not in _metadata(hints[name])]
-        properties: Schema = {name: self._of_field(view, name, hints[name]) for name in names}
+        inline = [name for name in names if INLINE in _metadata(hints[name])]
+        properties: Schema = {
+            key_of(name): self._of_field(view, name, hints[name]) for name in names if name not in inline
+        }
+        always: list[JsonValue] = [
+            key_of(name) for name in names if name not in inline and ABSENT_IF_NONE not in _metadata(hints[name])
+        ]
         return {
             "description": self._text_of(view),
             "type": "object",
             "properties": properties,
             "required": always,
+            **self._of_inline(view, [(name, hints[name]) for name in inline]),
         }
+
+    def _of_inline(self, view: type, mappings: Sequence[tuple[str, object]]) -> Schema:
+        """The keys of a mapping that stand beside those of the fields; there may be one such mapping."""
+        if not mappings:
+            return {}
+        if len(mappings) > 1:
+            raise TypeError(f"{view.__name__} has two mappings in line")
+        described = self._of_field(view, *mappings[0])
+        return {"additionalProperties": described | _as_schema(described.pop("additionalProperties"))}
 
     def _of_field(self, view: type, name: str, hint: object) -> Schema:
         texts = [text for text in _metadata(hint) if isinstance(text, str)]
@@ -122,6 +141,11 @@ class _Describer:
         if not text or text.startswith(f"{view.__name__}("):
             self.undescribed.append(view.__name__)
         return " ".join(text.split()).replace("``", "`")
+
+
+def _as_schema(value: JsonValue) -> Schema:
+    assert isinstance(value, dict)
+    return value
 
 
 def _metadata(hint: object) -> tuple[Any, ...]:

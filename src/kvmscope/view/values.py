@@ -10,8 +10,9 @@ A view is a frozen dataclass whose fields are the keys of its JSON, in their ord
 2. Use only these types: ``None``, ``bool``, ``int``, ``float``, ``str``, ``Literal``, enums of ``str``, ``VmId`` (in
    JSON hexadecimal), ``Moment`` (in JSON RFC 3339), such dataclasses, ``Mapping[str, …]``, ``Sequence[…]``,
    ``tuple[…, ...]``, and unions of them. What is not known is None, never 0 and never NaN. A key that JSON leaves out
-   where it is None is ``Annotated[…, ABSENT_IF_NONE]``. Sequences of thousands of rows are ``Rows``, which makes a row
-   when it is asked for.
+   where it is None is ``Annotated[…, ABSENT_IF_NONE]``. A mapping whose keys stand beside those of the other fields is
+   ``Annotated[…, INLINE]``. A field whose key is a word of Python's own ends in ``_``: ``class_``. Sequences of
+   thousands of rows are ``Rows``, which makes a row when it is asked for.
 3. Put the class under the name of its command into ``schemas.VIEWS`` and run ``python tools/schemas.py``, which writes
    docs/schemas/COMMAND.json. Tests compare that file with the class, and validate what the command writes.
 4. Write its lines in the same module or a ``…_text`` beside it, as functions of the view and a width.
@@ -28,6 +29,12 @@ from ..scene import Scene
 
 FORMAT: Final = "kvmscope/1"
 
+
+def key_of(field: str) -> str:
+    """The key in JSON of a field of this name."""
+    return field.removesuffix("_")
+
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -37,6 +44,14 @@ class Absence:
 
 ABSENT_IF_NONE: Final = Absence()
 """Beside a field's type: JSON has no such key where the value is None."""
+
+
+class Inlining:
+    """The type of ``INLINE``."""
+
+
+INLINE: Final = Inlining()
+"""Beside the type of a mapping: JSON has its keys in the place of the field."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
