@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from .catalog.groups import load_groups
 from .errors import SourceError, Unavailable, UsageError
 from .host.facts import Machine
 from .host.machine import read_machine
@@ -76,14 +77,6 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
     "published": _open_published,
 }
 """Every source by name."""
-
-GROUPS = ("apicv", "apic", "exits", "mmu_lock", "userspace", "wakeups")
-"""Opt-in groups: ``apicv`` counts how long and how often APICv was inhibited, and what became of interrupts; ``apic``
-reads the registers of each vCPU's local APIC (what is pinned has them anyway); ``exits`` counts and times the exits of
-each vCPU by reason; ``mmu_lock`` who had to wait for a VM's mmu_lock; ``userspace`` the exits to the VMM by reason and
-the time there; ``wakeups`` the time from the wake-up of a halted vCPU until its guest runs."""
-
-_NEVER_PINNED = "apicv"
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,
@@ -157,10 +150,10 @@ class Host:
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
-    ``groups`` are opt-in groups of statistics (see ``GROUPS``). Source ``bpf`` has the kernel count them while this
-    host is open; ``pinned`` has those that root has pinned, and reads them without being asked too. Raises UsageError
-    for a source or group that there is not, PermissionNeeded or Unavailable if it (or with ``auto`` every source)
-    cannot be had.
+    ``groups`` are opt-in groups of statistics, by their names in catalog/groups.toml. Source ``bpf`` has the kernel
+    count them while this host is open; ``pinned`` has those that root has pinned, and reads them without being asked
+    too. Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with
+    ``auto`` every source) cannot be had.
     """
     if groups:
         return _open_with(groups, source)
@@ -172,15 +165,17 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
 
 
 def _open_with(groups: Sequence[str], source: str) -> Host:
+    there = load_groups()
     for group in groups:
-        if group not in GROUPS:
-            raise UsageError(f"there is no group {group!r}; there are {', '.join(GROUPS)}")
+        if group not in there:
+            raise UsageError(f"there is no group {group!r}; there are {', '.join(there)}")
     if source not in ("auto", "bpf", "pinned"):
         raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
-    if source == "pinned" and _NEVER_PINNED in groups:
-        raise UsageError(f"group {_NEVER_PINNED} is counted by the source 'bpf' alone")
+    unpinned = [group for group in groups if not there[group].can_be_pinned]
+    if source == "pinned" and unpinned:
+        raise UsageError(f"group {unpinned[0]} is counted by the source 'bpf' alone")
     why_not: dict[str, SourceError] = {}
-    if source != "bpf" and _NEVER_PINNED not in groups:
+    if source != "bpf" and not unpinned:
         try:
             return Host(_open_pinned(groups), why_not)
         except SourceError as error:

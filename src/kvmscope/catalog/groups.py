@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -14,21 +15,43 @@ from .tomlfile import Entry, read_tables, unique
 _FILE: Final = "groups.toml"
 
 
+class GroupHome(Enum):
+    """ITERATOR: in the program that reads the host. OBJECT: in a BPF object of its own, which is called like it."""
+
+    ITERATOR = "iterator"
+    OBJECT = "object"
+
+
 @dataclass(frozen=True, slots=True)
 class GroupEntry:
-    """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None for what counts no events."""
+    """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None for what counts no events.
+
+    ``home``: where it is counted.
+    """
 
     name: str
     title: str
     meaning: str
     needs: str
     ns_per_event: int | None
+    home: GroupHome
+
+    @property
+    def can_be_pinned(self) -> bool:
+        """Whether ``attach`` can leave it counting; what the iterator reads and does not count is pinned with it."""
+        return self.home is GroupHome.OBJECT or self.ns_per_event is None
 
 
 @cache
 def load_groups() -> Mapping[str, GroupEntry]:
     """Every group by name, in the order of the file."""
     return parse_groups(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
+
+
+@cache
+def kernel_providers() -> frozenset[str]:
+    """Providers whose stats come from the kernel. A published file may bear their names only if it is simulated."""
+    return frozenset({"kvm", "settings", *load_groups()})
 
 
 def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
@@ -40,7 +63,8 @@ def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
 
 
 def _parse(entry: Entry) -> GroupEntry:
-    entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event",))
+    entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event", "home"))
     cost = entry.integer("ns_per_event") if "ns_per_event" in entry else None
     name, title, meaning, needs = (entry.string(key) for key in ("name", "title", "meaning", "needs"))
-    return GroupEntry(name, title, meaning, needs, cost)
+    home = entry.choice("home", GroupHome) if "home" in entry else GroupHome.OBJECT
+    return GroupEntry(name, title, meaning, needs, cost, home)

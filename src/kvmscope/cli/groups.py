@@ -100,7 +100,7 @@ def _rows(sample: Sample) -> Iterator[Row]:
 
 
 def _always_on(sample: Sample) -> Iterator[Row]:
-    from ..codec.publication import KERNEL_PROVIDERS
+    from ..catalog.groups import kernel_providers
     from ..schema import Scope
     from ..sources.bpf.groups import PLANS
 
@@ -113,7 +113,7 @@ def _always_on(sample: Sample) -> Iterator[Row]:
             schemas = [block.schema for block in blocks if block.schema.scope is scope]
             stats[scope] = max((len(schema.descriptors) for schema in schemas), default=0)
             size[scope] = max((schema.data_size for schema in schemas), default=0)
-        is_kernel = provider in KERNEL_PROVIDERS and not sample.simulated
+        is_kernel = provider in kernel_providers() and not sample.simulated
         owner = "kernel" if provider == "kvm" and is_kernel else "kvmscope" if is_kernel else "publisher"
         yield Row(
             name=provider,

@@ -38,9 +38,6 @@ LIVE_AT = 40
 SIZE_AT = 36
 """Where the size of the block stands; the other blocks lie behind it, in any order."""
 
-KERNEL_PROVIDERS = frozenset({"kvm", "settings", "apicv", "exits", "mmu_lock", "userspace", "wakeups"})
-"""Providers whose stats come from the kernel; a published file may bear their names only if it is simulated."""
-
 PASSED = b"kvmscope-stats"
 """What accompanies fds of published files in a message between processes; it says nothing that the files do not."""
 

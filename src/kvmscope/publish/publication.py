@@ -15,6 +15,7 @@ from types import TracebackType
 
 import numpy as np
 
+from ..catalog.groups import kernel_providers
 from ..codec import publication as block
 from ..linux.procfs import start_ticks
 from ..sample import U64Array
@@ -165,7 +166,7 @@ def _publish(about: block.Publication, stat_set: StatSet, words: U64Array | None
 def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.Publication:
     if (stat_set.scope is Scope.VM) != (vcpu is None):
         raise ValueError(f"stats of a {stat_set.scope.value} published with vCPU {vcpu}")
-    if stat_set.provider in block.KERNEL_PROVIDERS and not vm.simulated:
+    if stat_set.provider in kernel_providers() and not vm.simulated:
         raise ValueError(f"{stat_set.provider} is a provider of the kernel: only a simulated VM may publish it")
     return block.Publication(
         provider=stat_set.provider,

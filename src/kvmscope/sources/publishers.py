@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ..catalog.groups import kernel_providers
 from ..codec import publication, statsfile
-from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, KERNEL_PROVIDERS, LIVE_AT, SIZE_AT, Publication
+from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, LIVE_AT, SIZE_AT, Publication
 from ..errors import Unavailable
 from ..linux.memfd import Mapping, NotShared, own_mount
 from ..linux.pidfd import ExitWatch, open_pidfd
@@ -183,7 +184,7 @@ class Publishers:
         about = publication.parse(raw)
         if not _PROVIDER.fullmatch(about.provider):
             raise NotShared(f"{about.provider!r} cannot be the name of a provider")
-        if about.provider in KERNEL_PROVIDERS and not about.simulated:
+        if about.provider in kernel_providers() and not about.simulated:
             raise NotShared(f"it claims to be the kernel's provider {about.provider}")
         schema, data_offset = self._schema(process, about, raw)
         file = PublishedFile(about, schema, data_offset, mapping)

@@ -39,7 +39,7 @@ class Offer:
 
 
 def offers(*, vms: int, vcpus: int, root: Path = pins.ROOT) -> tuple[Offer, ...]:
-    """Every group that there is, in the order of ``collect.GROUPS``, for a host with so many VMs and vCPUs."""
+    """Every group that there is, in the order of the catalogue, for a host with so many VMs and vCPUs."""
     attached, subjects = pinned.pinned_names(root), _by_scope(vms, vcpus)
     return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in PLANS))
 

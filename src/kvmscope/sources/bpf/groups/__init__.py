@@ -1,8 +1,9 @@
 """Groups that count events: off until asked for, one BPF object each, and gone when closed.
 
-``groups/*.bpf.c`` are the programs and ``common.h`` what they share; a plan (``exits.py`` …) says what one loads on
-this kernel and how what it counts is described; ``loaded`` loads it for this process, ``pinned`` leaves it for others;
-``slots`` joins what was counted to the VMs and vCPUs of a sample.
+The catalogue lists them (catalog/groups.toml). Each has two files here, called like it: ``NAME.bpf.c`` counts, and
+``plan`` of ``NAME.py`` says what to load on a kernel and how what is counted is described. They share ``common.h`` and
+``base``; ``loaded`` loads a group for this process, ``pinned`` leaves it for others; ``slots`` joins what was
+counted to the VMs and vCPUs of a sample.
 
 Group ``apicv`` is not one of these: it counts inside of the iterator's own object.
 """
@@ -10,15 +11,20 @@ Group ``apicv`` is not one of these: it counts inside of the iterator's own obje
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 
-from . import exits, mmu_lock, userspace, wakeups
+from ....catalog.groups import GroupHome, load_groups
 from .base import Plan
 from .kernel import KernelFacts
 
+
+def _plan(name: str, kernel: KernelFacts) -> Plan:
+    plan: Plan = import_module(f".{name}", __package__).plan(kernel)
+    return plan
+
+
 PLANS: Mapping[str, Callable[[KernelFacts], Plan]] = {
-    exits.NAME: exits.plan,
-    mmu_lock.NAME: mmu_lock.plan,
-    userspace.NAME: userspace.plan,
-    wakeups.NAME: wakeups.plan,
+    name: partial(_plan, name) for name, group in load_groups().items() if group.home is GroupHome.OBJECT
 }
 """Every group by name, and what makes its plan for a kernel; raises Unavailable if that has nothing to be counted."""

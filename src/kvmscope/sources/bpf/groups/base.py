@@ -10,11 +10,32 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ....sample import Block, Gap, Sample
-from ....schema import Schema, Scope
+from ....schema import Descriptor, Kind, Schema, Scope, Unit
 
 WHO_SIZE = 64
 """``struct who``: what each slot needs besides its counts."""
+TIMED_SIZE = 8 * (2 + 32)
+"""``struct timed`` of common.h: a count, nanoseconds, 32 buckets."""
 _LEAST_ROOM = {Scope.VM: 64, Scope.VCPU: 256}
+
+
+def timed(at: int, count: str, *, time: str, histogram: str) -> tuple[Descriptor, ...]:
+    """The stats of one kind of event whose ``struct timed`` lies at this byte of the group's data."""
+    return (
+        counted(at, count),
+        summed(at + 8, time),
+        Descriptor(histogram, Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=32, offset=at + 16),
+    )
+
+
+def counted(at: int, name: str) -> Descriptor:
+    """How often something happened."""
+    return Descriptor(name, Kind.CUMULATIVE, offset=at)
+
+
+def summed(at: int, name: str) -> Descriptor:
+    """How long it took in all, in nanoseconds."""
+    return Descriptor(name, Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at)
 
 
 @dataclass(frozen=True, slots=True)

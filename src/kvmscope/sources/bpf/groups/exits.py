@@ -8,18 +8,15 @@ Programs: exits.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ....catalog.exit_reasons import ReasonTable, reasons
-from ....errors import Unavailable
-from ....schema import Descriptor, Kind, Schema, Scope, Unit
-from .base import Plan
+from ....schema import Schema, Scope
+from .base import TIMED_SIZE, Plan, timed
 from .kernel import Isa, KernelFacts
 
 NAME = "exits"
 OTHER = "other"
-_BUCKETS = 32
-_ROW_SIZE = 8 * (2 + _BUCKETS)
 _PLACES = 2048
 _LAST_BEFORE_NEGATIVE = 2031
 _ARM_EXCEPTIONS = 64
@@ -28,9 +25,7 @@ _EXCEPTION = "exception_"
 
 def plan(kernel: KernelFacts) -> Plan:
     """What to load. Raises Unavailable on a kernel without the tracepoints."""
-    tracepoints = "kvm_exit", "kvm_entry"
-    if lacking := set(tracepoints) - kernel.has_tracepoints(tracepoints):
-        raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}")
+    kernel.need_tracepoints("kvm_exit", "kvm_entry")
     names = _names(kernel.isa)
     suffix = "arm64" if kernel.isa is Isa.ARM64 else "x86"
     return Plan(
@@ -48,16 +43,13 @@ _SILENT = "no exit was seen so far: {vendor}, which runs the VMs here, may not t
 
 def schema_of(names: tuple[str, ...]) -> Schema:
     """The stats for these reasons and ``other``, in this order."""
-    found = [descriptor for row, name in enumerate((*names, OTHER)) for descriptor in _descriptors(row, name)]
-    return Schema(NAME, Scope.VCPU, tuple(found), _ROW_SIZE * (len(names) + 1))
-
-
-def _descriptors(row: int, name: str) -> Iterator[Descriptor]:
-    at = row * _ROW_SIZE
-    stat = f"exit_{name}"
-    yield Descriptor(stat, Kind.CUMULATIVE, offset=at)
-    yield Descriptor(f"{stat}_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at + 8)
-    yield Descriptor(f"{stat}_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=at + 16)
+    stats = [f"exit_{name}" for name in (*names, OTHER)]
+    found = [
+        descriptor
+        for row, stat in enumerate(stats)
+        for descriptor in timed(row * TIMED_SIZE, stat, time=f"{stat}_ns", histogram=f"{stat}_hist")
+    ]
+    return Schema(NAME, Scope.VCPU, tuple(found), TIMED_SIZE * len(stats))
 
 
 def _names(isa: Isa) -> Mapping[int, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
+from ....errors import Unavailable
 from ....linux import btf
 from ....linux.files import PROC, SYS
 from ....linux.kvm import running_kvm_name
@@ -49,6 +50,12 @@ class KernelFacts:
     def has_tracepoints(self, names: Iterable[str]) -> frozenset[str]:
         """Those of ``names`` that are tracepoints of KVM, its vendor module or the kernel itself."""
         return btf.find_tracepoints(names, modules=self._modules)
+
+    def need_tracepoints(self, *names: str, since: str = "") -> None:
+        """Raises Unavailable if one of ``names`` is missing; ``since``: the kernel that they came with."""
+        if lacking := set(names) - self.has_tracepoints(names):
+            came = f", which came with {since}" if since else ""
+            raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}{came}")
 
     def has_functions(self, names: Iterable[str]) -> frozenset[str]:
         """The same of functions, as far as BTF has them."""

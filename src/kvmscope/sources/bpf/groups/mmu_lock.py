@@ -6,16 +6,12 @@ Programs: mmu_lock.bpf.c.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ....errors import Unavailable
-from ....schema import Descriptor, Kind, Schema, Scope, Unit
-from .base import Plan
+from ....schema import Schema, Scope
+from .base import TIMED_SIZE, Plan, timed
 from .kernel import KernelFacts
 
 NAME = "mmu_lock"
-_BUCKETS = 32
-_SIDE_SIZE = 8 * (2 + _BUCKETS)
 _HAS_RWLOCK = frozenset({"x86_64", "aarch64"})
 """Where mmu_lock is an rwlock in every kernel that has the tracepoints; those tell of no other lock as surely."""
 
@@ -26,22 +22,15 @@ def plan(kernel: KernelFacts) -> Plan:
         raise Unavailable(
             f"KVM's mmu_lock on {kernel.machine} may be of a kind whose waiters the kernel tells nobody of"
         )
-    tracepoints = ("contention_begin", "contention_end")
-    if lacking := set(tracepoints) - kernel.has_tracepoints(tracepoints):
-        raise Unavailable(
-            f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}, which came with Linux 5.19"
-        )
+    kernel.need_tracepoints("contention_begin", "contention_end", since="Linux 5.19")
     return Plan(NAME, schema(), rows=1, programs=dict.fromkeys(("begin", "end")))
 
 
 def schema() -> Schema:
     """The stats of readers, then those of writers."""
-    found = [each for place, side in enumerate(("read", "write")) for each in _descriptors(place * _SIDE_SIZE, side)]
-    return Schema(NAME, Scope.VM, tuple(found), 2 * _SIDE_SIZE)
-
-
-def _descriptors(at: int, side: str) -> Iterator[Descriptor]:
-    wait = f"mmu_lock_{side}_wait"
-    yield Descriptor(f"mmu_lock_{side}_contended", Kind.CUMULATIVE, offset=at)
-    yield Descriptor(f"{wait}_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at + 8)
-    yield Descriptor(f"{wait}_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=at + 16)
+    found = [
+        descriptor
+        for at, side in ((0, "mmu_lock_read"), (TIMED_SIZE, "mmu_lock_write"))
+        for descriptor in timed(at, f"{side}_contended", time=f"{side}_wait_ns", histogram=f"{side}_wait_hist")
+    ]
+    return Schema(NAME, Scope.VM, tuple(found), 2 * TIMED_SIZE)

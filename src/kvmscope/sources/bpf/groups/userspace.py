@@ -13,16 +13,14 @@ from collections.abc import Iterator, Mapping
 
 from ....catalog.exit_reasons import ReasonTable, reasons
 from ....errors import Unavailable
-from ....schema import Descriptor, Kind, Schema, Scope, Unit
-from .base import Plan
+from ....schema import Descriptor, Schema, Scope
+from .base import TIMED_SIZE, Plan, counted, summed, timed
 from .kernel import KernelFacts
 
 NAME = "userspace"
 ERROR, OTHER = "error", "other"
-_BUCKETS = 32
 _REASONS = 32
 _NUMBERS = 64
-_FIRST_REASON = 8 * (2 + _BUCKETS)
 
 _ELSEWHERE = ("s390_", "papr_", "riscv_", "loongarch_", "dcr", "epr", "osi", "watchdog")  # the bare ones are PowerPC's
 _X86 = ("x86_", "hyperv", "xen", "tdx", "snp_", "ioapic_", "tpr_", "set_tpr", "irq_window_", "nmi")
@@ -35,9 +33,7 @@ def plan(kernel: KernelFacts) -> Plan:
     if kernel.machine not in _FOREIGN:
         raise Unavailable(f"which reasons KVM has on {kernel.machine} is not known to kvmscope")
     enter = {"fpu": "kvm_fpu"} if kernel.machine == "x86_64" else {"entry": "kvm_entry"}
-    tracepoints = (*enter.values(), "kvm_userspace_exit")
-    if lacking := set(tracepoints) - kernel.has_tracepoints(tracepoints):
-        raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}")
+    kernel.need_tracepoints(*enter.values(), "kvm_userspace_exit")
     names = names_of(kernel.machine)
     return Plan(
         NAME,
@@ -57,18 +53,16 @@ def names_of(machine: str) -> Mapping[int, str]:
 def schema_of(names: tuple[str, ...]) -> Schema:
     """The stats for these reasons, ``error`` and ``other``, in this order."""
     found = [
-        Descriptor("userspace_exits", Kind.CUMULATIVE, offset=0),
-        Descriptor("userspace_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=8),
-        Descriptor("userspace_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=16),
+        *timed(0, "userspace_exits", time="userspace_ns", histogram="userspace_hist"),
         *(each for place, name in enumerate((*names, ERROR, OTHER)) for each in _descriptors(place, name)),
     ]
-    return Schema(NAME, Scope.VCPU, tuple(found), _FIRST_REASON + 2 * 8 * _REASONS)
+    return Schema(NAME, Scope.VCPU, tuple(found), TIMED_SIZE + 2 * 8 * _REASONS)
 
 
 def _descriptors(place: int, name: str) -> Iterator[Descriptor]:
-    stat, at = f"userspace_exit_{name}", _FIRST_REASON + 8 * place
-    yield Descriptor(stat, Kind.CUMULATIVE, offset=at)
-    yield Descriptor(f"{stat}_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at + 8 * _REASONS)
+    stat, at = f"userspace_exit_{name}", TIMED_SIZE + 8 * place
+    yield counted(at, stat)
+    yield summed(at + 8 * _REASONS, f"{stat}_ns")
 
 
 def _constants(names: Mapping[int, str]) -> bytes:

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import struct
 
-from ....errors import Unavailable
-from ....schema import Descriptor, Kind, Schema, Scope, Unit
-from .base import Plan
+from ....schema import Schema, Scope
+from .base import TIMED_SIZE, Plan, timed
 from .kernel import Isa, KernelFacts
 
 NAME = "wakeups"
-_BUCKETS = 32
 
 
 def plan(kernel: KernelFacts) -> Plan:
     """What to load. Raises Unavailable on a kernel without the tracepoints."""
-    tracepoints = ("sched_waking", "kvm_vcpu_wakeup", "kvm_entry", "kvm_userspace_exit")
-    there = kernel.has_tracepoints(tracepoints)
-    if lacking := {*tracepoints} - {"kvm_entry"} - there:
-        raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}")
-    to_entry = kernel.isa is not Isa.UNKNOWN and "kvm_entry" in there
+    kernel.need_tracepoints("sched_waking", "kvm_vcpu_wakeup", "kvm_userspace_exit")
+    to_entry = kernel.isa is not Isa.UNKNOWN and bool(kernel.has_tracepoints(["kvm_entry"]))
     programs = ("waking", "halt_ends", "leave", *(("entry",) if to_entry else ()))
     why = _NO_ENTRY.format(vendor=kernel.vendor)
     return Plan(
@@ -45,13 +40,8 @@ _NO_ENTRY = (
 
 def schema_of(end: str) -> Schema:
     """With times to ``end``: entry or resume."""
-    total, histogram = _timed(end)
-    found = (
-        Descriptor("wakeups", Kind.CUMULATIVE, offset=0),
-        Descriptor(total, Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=8),
-        Descriptor(histogram, Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=_BUCKETS, offset=16),
-    )
-    return Schema(NAME, Scope.VCPU, found, 8 * (2 + _BUCKETS))
+    time, histogram = _timed(end)
+    return Schema(NAME, Scope.VCPU, timed(0, "wakeups", time=time, histogram=histogram), TIMED_SIZE)
 
 
 def _timed(end: str) -> tuple[str, str]:
