@@ -21,7 +21,6 @@ import numpy as np
 
 from bench.result import Row
 from bench.timing import duration
-from kvmscope.analysis.evaluate import HOST, Level
 from kvmscope.analysis.window import BoolArray, Window
 from kvmscope.codec.snapshot import (
     HAS_APIC,
@@ -34,6 +33,7 @@ from kvmscope.codec.snapshot import (
     VcpuRecords,
     VmRecords,
 )
+from kvmscope.formula.tree import HOST, Level
 from kvmscope.host.machine import read_machine
 from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate_plan import VmPlan, plan

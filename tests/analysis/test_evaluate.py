@@ -11,13 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmscope.analysis import histogram
-from kvmscope.analysis.evaluate import HOST, Evaluator, Level
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import F64Array, Window
 from kvmscope.catalog.metrics import formulas, load_metrics
 from kvmscope.errors import UsageError
 from kvmscope.formula.check import CONDITION, Context, Formula, Type, check
 from kvmscope.formula.parse import blame_text, parse
-from kvmscope.formula.tree import Either, Expression, OverVcpus, QuantileTerm, ShareTerm, StatTerm, children, walk
+from kvmscope.formula.tree import (
+    HOST,
+    Either,
+    Expression,
+    Level,
+    OverVcpus,
+    QuantileTerm,
+    ShareTerm,
+    StatTerm,
+    children,
+    walk,
+)
 from kvmscope.lab.simulated_kvm import stat_sets
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown

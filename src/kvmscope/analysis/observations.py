@@ -12,11 +12,11 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..catalog.inhibits import Class, load_inhibits, unlisted
+from ..formula.tree import Level
 from ..host.apicv import HostApicv
 from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, hosts_of, reasons_of
-from .evaluate import Level
 from .window import BoolArray, F64Array, Window, find_column
 
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]

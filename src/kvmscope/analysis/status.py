@@ -13,10 +13,11 @@ from typing import TypeAlias
 import numpy as np
 
 from ..catalog.metrics import Metric, formulas
+from ..formula.tree import HOST, Level
 from ..sample import VmId
 from ..schema import Scope
 from .apicv.values import Branch, Reason, VcpuVerdict, Verdicts
-from .evaluate import HOST, Evaluator, Level
+from .evaluate import Evaluator
 from .window import F64Array, Window
 
 Values: TypeAlias = Mapping[str, float | None]

@@ -259,7 +259,7 @@ class Explainer:
         """The formulas for the host and for each VM, the largest first. What is not known is null."""
         import numpy as np
 
-        from ..analysis.evaluate import HOST
+        from ..formula.tree import HOST
         from ..schema import Scope
 
         assert self.here is not None

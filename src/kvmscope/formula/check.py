@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from ..schema import Kind, Scope, Unit, Unknown
 from .parse import Blame
@@ -102,11 +102,24 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A formula that was checked: its tree, what it is of, and what it comes to."""
+    """A formula that was checked: its tree, what it is of, and what it comes to.
+
+    It is a key of evaluators in every window, and its tree is deep; hence the hash is computed once.
+    """
 
     expression: Expression
     scope: Scope
     type: Type
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.expression, self.scope, self.type)))
+        return self._hash or 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Strings have another hash in each process.
+        return Formula, (self.expression, self.scope, self.type)
 
     def __str__(self) -> str:
         return write(self.expression)

@@ -15,6 +15,17 @@ from ..schema import Scope, Unit
 DEFAULT_PROVIDER: Final = "kvm"
 
 
+class WholeHost(Enum):
+    """The host as a whole: one number."""
+
+    HOST = "host"
+
+
+HOST: Final = WholeHost.HOST
+Level: TypeAlias = Scope | WholeHost
+"""For whom a number is asked: for each vCPU, for each VM, or for the host."""
+
+
 class Reduction(Enum):
     """What of a stat is meant. All are in base units: seconds, bytes, cycles, counts.
 
