@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..scene import Scene
 from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ..analysis.apicv import Prediction, Reason, VcpuVerdict, Verdicts, VmVerdict, WhatIf
     from ..analysis.window import Window
     from ..collect import Host
+    from ..scene import Scene
     from ..view.subjects import Selection
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..scene import Scene
 from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..catalog.findings import Rule
     from ..collect import Host
     from ..sample import VmId
+    from ..scene import Scene
     from ..view.judging import Examiner
 
 _WINDOWS_AT_LEAST = 2

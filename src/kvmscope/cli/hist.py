@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..scene import Scene
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..analysis.window import F64Array, Window
     from ..collect import Host
     from ..sample import Sample
+    from ..scene import Scene
     from ..schema import Descriptor, Scope
     from ..view.subjects import Selection
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..scene import Scene
 from .options import json_option, source_option
 from .session import open_host
 
 if TYPE_CHECKING:
     from ..catalog.stats import StatEntry
+    from ..scene import Scene
     from ..schema import Schema
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from ..scene import Scene
 from .options import json_option, source_option
 from .session import open_host
 
 if TYPE_CHECKING:
     from ..sample import Block
+    from ..scene import Scene
     from ..schema import Descriptor, Scope
     from ..view.subjects import Selection
 

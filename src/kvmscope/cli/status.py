@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..scene import Scene
 from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_windows
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ..catalog.metrics import Metric
     from ..collect import Host
     from ..host.facts import Machine
+    from ..scene import Scene
     from ..view.judging import Examiner
 
 _SORT_BY = "exits_per_s"

@@ -11,11 +11,14 @@ Rule: names are untrusted, so none of them may lead to another directory, and a 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from ..linux.procfs import read_file
-from .config import InterruptConfig, config_of, of_process
 from .libvirt_xml import MAX_BYTES, LibvirtDomain, parse_domain
 from .process import VmmProcess
+
+if TYPE_CHECKING:
+    from .config import InterruptConfig
 
 _RUNNING = "run/libvirt/qemu"
 _DEFINED = "etc/libvirt/qemu"
@@ -54,9 +57,13 @@ def domain_xml(process: VmmProcess, *, root: str = "/") -> bytes | None:
 
 def read_config(process: VmmProcess | None, *, root: str = "/") -> InterruptConfig:
     """What the command line of a live process says, and libvirt's XML below ``root``."""
+    from .config import config_of  # not at the top, as in _is_open
+
     return config_of(process, None if process is None else domain_xml(process, root=root))
 
 
 @lru_cache(maxsize=4096)
 def _is_open(process: VmmProcess) -> bool:
+    from .config import of_process  # commands that only name VMs need it for none but libvirt's; it takes 10 ms to load
+
     return of_process(process).is_open

@@ -8,13 +8,15 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..catalog.metrics import MetricUnit
 from ..host.text import printable
 from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
 from ..units import format_bytes, format_count, format_seconds, format_share
+
+if TYPE_CHECKING:
+    from ..catalog.metrics import MetricUnit
 
 SIMULATED: Final = "SIMULATED: no kernel stands behind these numbers"
 NO_VM: Final = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"
@@ -24,17 +26,13 @@ PAGE_WIDTH: Final = 100
 _SECONDS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 _GAPS_SHOWN = 3
 _NARROWEST = 40
-_FORMATS = {
-    MetricUnit.CPUS: format_share,
-    MetricUnit.SHARE: format_share,
-    MetricUnit.SECONDS: format_seconds,
-    MetricUnit.BYTES: format_bytes,
-}
+_FORMATS = {"cpus": format_share, "share": format_share, "seconds": format_seconds, "bytes": format_bytes}
+"""By the value of a MetricUnit, since the catalogue takes 40 ms to load and many texts need none of it."""
 
 
 def format_metric(unit: MetricUnit, value: float | None, *, partial: bool = False) -> str:
     """A metric's value in its unit. ``partial``: some subjects are not in it, so it is at least, or about, this."""
-    text = _FORMATS.get(unit, format_count)(value)
+    text = _FORMATS.get(unit.value, format_count)(value)
     if value is None or not partial:
         return text
     return f"≥{text}" if unit.adds_up else f"~{text}"
