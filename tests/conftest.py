@@ -59,6 +59,7 @@ THINGS: dict[str, Callable[[], str | None]] = {
     "binutils": _program("objcopy"),
     "gcc": _program("gcc"),
     "setpriv": _program("setpriv"),
+    "unshare": _program("unshare"),
     "atheris": _module("atheris"),
     "qmp": _module("qemu.qmp"),
     "kernels": lambda: None,  # tests/kernels/conftest.py sees to it

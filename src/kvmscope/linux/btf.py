@@ -7,11 +7,14 @@ Source: include/uapi/linux/btf.h (struct btf_type, struct btf_enum).
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .btf_merge import merge
 from .libbpf import library
+from .procfs import fd_path
 
 _BTF_FOLDER = Path("/sys/kernel/btf")
 VMLINUX = _BTF_FOLDER / "vmlinux"
@@ -29,6 +32,26 @@ class _Enumerator(ctypes.Structure):
 def has_btf() -> bool:
     """Whether this kernel describes its own types."""
     return VMLINUX.exists()
+
+
+@contextmanager
+def open_all_types(pattern: str, *, folder: Path = _BTF_FOLDER) -> Iterator[str]:
+    """Path of one file with the types of the kernel and of its modules whose names match; gone after the block.
+
+    For libbpf, which finds the types of modules by itself only with CAP_SYS_ADMIN. Raises OSError, FormatError.
+    """
+    vmlinux = folder / "vmlinux"
+    modules = sorted(folder.glob(pattern))
+    if not modules:
+        yield str(vmlinux)
+        return
+    fd = os.memfd_create("kvmscope-btf", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(merge(vmlinux.read_bytes(), [module.read_bytes() for module in modules]))
+        yield fd_path(fd)
+    finally:
+        os.close(fd)
 
 
 def read_enum(name: str, *, module: str) -> dict[str, int]:

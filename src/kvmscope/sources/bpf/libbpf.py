@@ -27,6 +27,20 @@ class _MapInfo(ctypes.Structure):
     _fields_ = (("map_fd", ctypes.c_uint32), ("rest", ctypes.c_uint32 * 3))
 
 
+class _OpenOptions(ctypes.Structure):
+    """``struct bpf_object_open_opts``, as far as the member that is used."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("object_name", ctypes.c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", ctypes.c_char_p),
+        ("unused", ctypes.c_uint32),
+        ("kconfig", ctypes.c_char_p),
+        ("btf_custom_path", ctypes.c_char_p),
+    )
+
+
 class _IterOptions(ctypes.Structure):
     """``struct bpf_iter_attach_opts``."""
 
@@ -39,10 +53,12 @@ _RUN_TIME = 0  # BPF_STATS_RUN_TIME
 class BpfObject:
     """One object file, opened; configure it, then ``load``. Closing it unloads whatever is not pinned."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, types: str | None = None) -> None:
+        """``types``: path of a BTF to fit the program to, which is read by ``load``; None: libbpf finds it."""
         self._lib = library()
         self._data = data  # libbpf keeps pointers into it
-        pointer = self._lib.bpf_object__open_mem(data, ctypes.c_size_t(len(data)), None)
+        options = _OpenOptions(sz=ctypes.sizeof(_OpenOptions), btf_custom_path=types.encode() if types else None)
+        pointer = self._lib.bpf_object__open_mem(data, ctypes.c_size_t(len(data)), ctypes.byref(options))
         if not pointer:
             raise Unavailable("libbpf could not open the BPF object", errno=ctypes.get_errno())
         self._object = ctypes.c_void_p(pointer)
@@ -225,12 +241,31 @@ def load_object(
     ``maps`` gives (value_size or None, max_entries) by name; ``programs`` the optional programs that are wanted, as in
     ``BpfObject.choose_program``.
     """
-    bpf = BpfObject(data)
+    with _types() as types:
+        return _load(BpfObject(data, types=types), maps, constants, programs or {})
+
+
+@contextmanager
+def _types() -> Iterator[str | None]:
+    """The file to fit a program to for who may not ask for the types of modules, None for who may."""
+    if Capability.SYS_ADMIN in effective_capabilities() or not btf.has_btf():
+        yield None
+        return
+    with btf.open_all_types("kvm*") as path:
+        yield path
+
+
+def _load(
+    bpf: BpfObject,
+    maps: Mapping[str, tuple[int | None, int]],
+    constants: bytes,
+    programs: Mapping[str, str | None],
+) -> BpfObject:
     try:
         for name, (value_size, max_entries) in maps.items():
             bpf.resize_map(name, value_size=value_size, max_entries=max_entries)
         bpf.set_constants(constants)
-        for name, function in (programs or {}).items():
+        for name, function in programs.items():
             bpf.choose_program(name, function=function)
         bpf.load()
     except BaseException:
@@ -245,6 +280,12 @@ def _explain(code: int, log: list[str]) -> SourceError:
         return PermissionNeeded(
             "loading a BPF program needs CAP_BPF and CAP_PERFMON",
             remedy="run as root, or have root run `kvmscope attach` once",
+            errno=code,
+        )
+    if Capability.SYS_ADMIN not in effective_capabilities() and any(_OF_MODULE in line for line in log):
+        return PermissionNeeded(
+            "this hooks functions or tracepoints of kernel modules, whose BTF objects only CAP_SYS_ADMIN may open",
+            remedy="run as root, or have root run `kvmscope attach --count GROUP` once",
             errno=code,
         )
     if read_lockdown().value == "confidentiality":
@@ -270,6 +311,10 @@ def _verdict(log: list[str]) -> str | None:
         if following.startswith("processed ") or "failed to resolve" in line:
             return line.strip()
     return next((line for line in log if line), None)
+
+
+_OF_MODULE = "BTF objects"
+"""In what libbpf 1.0 to 1.1 says when it may not look for the BTF of modules ("failed to iterate BTF objects")."""
 
 
 def _is_privileged() -> bool:

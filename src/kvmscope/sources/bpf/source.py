@@ -89,7 +89,8 @@ class Program:
 
 
 class BpfSource:
-    """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once.
+    """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once;
+    groups that hook KVM where it is modules need CAP_SYS_ADMIN too.
 
     ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open. With either
     "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC. Every other group (see
