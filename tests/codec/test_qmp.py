@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.codec.qmp import BucketOrder, QmpSchema, parse_entries, parse_schemas, votes_for_order
+from kvmscope.codec.qmp import (
+    BucketOrder,
+    QmpCpu,
+    QmpSchema,
+    parse_apic_id,
+    parse_cpus,
+    parse_entries,
+    parse_name,
+    parse_schemas,
+    votes_for_order,
+)
 from kvmscope.errors import FormatError
 from kvmscope.schema import Base, Kind, Scope, Unit, Unknown
 
@@ -30,6 +42,10 @@ def schema_of(*stats: dict[str, Any], target: str = "vcpu") -> QmpSchema:
 def answer(*, path: str = "/cpu[0]", **values: Any) -> dict[str, Any]:
     stats = [{"name": name, "value": value} for name, value in values.items()]
     return {"provider": "kvm", "qom-path": path, "stats": stats}
+
+
+def named(stat: str) -> dict[str, Any]:
+    return {"provider": "kvm", "qom-path": "/cpu[0]", "stats": [{"name": stat, "value": 1}]}
 
 
 def log_buckets(values: list[int], size: int = 32) -> list[int]:
@@ -176,3 +192,89 @@ def test_any_json_parses_or_is_a_format_error(value: object) -> None:
     for parse in (parse_schemas, parse_entries):
         with contextlib.suppress(FormatError):
             parse(value)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "value", "stats", "provider", "target", "type", "qom-path", "cpu-index", "thread-id"]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=25,
+)
+PARSERS = (parse_schemas, parse_entries, parse_cpus, parse_apic_id, parse_name)
+
+
+@given(_JSON, st.sampled_from(PARSERS))
+def test_any_answer_is_values_or_a_format_error(answer: object, parse: Callable[[object], object]) -> None:
+    with contextlib.suppress(FormatError):
+        parse(answer)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+def test_an_answer_deeper_than_python_can_write_out_is_a_format_error(parse: Callable[[object], object]) -> None:
+    deep: object = []
+    for _ in range(100_000):
+        deep = [deep]
+    for answer in (deep, {"name": deep}, [{"provider": deep, "target": deep, "qom-path": deep}]):
+        with pytest.raises(FormatError):
+            parse(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([answer(x=[])], "1 to 4096 buckets"),
+        ([answer(x=[0] * 4097)], "1 to 4096 buckets"),
+        ([answer(x=-1)], "a number from 0"),
+        ([answer(x=2**64)], "a number from 0"),
+        ([answer(x=1.5)], "a number from 0"),
+        ([named("\x1b[31m")], "printable"),
+        ([named("\ud800")], "printable"),
+        ([answer()] * 32769, "at most 32768 objects"),
+        ([answer(x=[0] * 4096)] * 1025, "at most 4194304 numbers"),
+    ],
+)
+def test_an_answer_beyond_the_limits_is_refused(answer: list[Any], expected: str) -> None:
+    with pytest.raises(FormatError, match=expected):
+        parse_entries(answer)
+
+
+def test_a_schema_that_names_a_stat_or_itself_twice_is_refused() -> None:
+    twice = [{"name": "x", "type": "instant"}] * 2
+    with pytest.raises(FormatError, match="each name once"):
+        schema_of(*twice)
+    with pytest.raises(FormatError, match="each provider and target once"):
+        parse_schemas([{"provider": "kvm", "target": "vm", "stats": []}] * 2)
+
+
+@pytest.mark.parametrize("missing", ["qom-path", "cpu-index", "thread-id"])
+def test_a_vcpu_that_lacks_what_it_is_known_by_is_refused(missing: str) -> None:
+    cpu = {"qom-path": "/m/0", "cpu-index": 0, "thread-id": 7, "target": "x86_64"}
+    assert parse_cpus([cpu]) == (QmpCpu("/m/0", 0, 7, is_x86=True),)
+    with pytest.raises(FormatError):
+        parse_cpus([{key: value for key, value in cpu.items() if key != missing}])
+    with pytest.raises(FormatError, match="once"):
+        parse_cpus([cpu, cpu])
+
+
+def test_the_order_of_buckets_is_told_in_a_time_that_grows_with_their_number() -> None:
+    def cost_s(buckets: int) -> float:
+        entries = parse_entries([answer(halt_wait_hist=[1] * buckets, halt_wait_ns=1)] * 200)
+        started = time.process_time()
+        votes_for_order(schema_of(*STATS), entries)
+        return time.process_time() - started
+
+    small = min(cost_s(64) for _ in range(5))
+    assert min(cost_s(4096) for _ in range(5)) < 64 * small
+
+
+def test_a_name_that_cannot_be_encoded_is_written_out() -> None:
+    assert parse_name({"name": "web\ud800"}) == "web\\ud800"
+    assert parse_name({}) == ""

@@ -36,6 +36,8 @@ SCHEMAS = [
     {"provider": "kvm", "target": "vm", "stats": [{"name": "pages_4k", "type": "instant", "exponent": 0}]},
     {"provider": "cryptodev", "target": "cryptodev", "stats": [{"name": "x", "type": "instant", "exponent": 0}]},
 ]
+RAW = "raw"
+"""Key of an answer that is sent as it stands."""
 DECIDED = {"halt_wait_hist": [0, 0, 0, 1, 0], "halt_wait_ns": 1}
 """Backwards it is one wait of [1, 2) ns, forwards one of [4, 8): the sum tells."""
 UNDECIDED = {"halt_wait_hist": [0, 0, 0, 1, 0], "halt_wait_ns": 100}
@@ -83,7 +85,8 @@ class Qemu:
         for request in _iter_objects(client):
             self.commands.append(request["execute"])
             answer = self._answer(request["execute"], request.get("arguments", {}))
-            client.sendall(json.dumps({**answer, "id": request.get("id")}).encode() + b"\r\n")
+            text = answer.get(RAW) or json.dumps({**answer, "id": request.get("id")})
+            client.sendall(text.encode("latin-1") + b"\r\n")
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if command in self.overrides:
@@ -193,6 +196,54 @@ def test_an_answer_that_is_of_no_use_is_a_gap(qemu: Qemu, command: str, answer: 
     assert len(sample.vms) == 0
     assert [reason in gap.reason for gap in sample.gaps] == [True]
     assert str(qemu.path) in sample.gaps[0].reason
+
+
+CPU = {"cpu-index": 0, "qom-path": CPUS[0], "thread-id": 1, "target": "x86_64"}
+HOSTILE: list[tuple[str, Any]] = [
+    ("query-cpus-fast", [{"qom-path": "/m/0"}]),
+    ("query-cpus-fast", [{**CPU, "thread-id": "seven"}]),
+    ("query-cpus-fast", [{**CPU, "thread-id": None}]),
+    ("query-cpus-fast", ["/m/0"]),
+    ("query-cpus-fast", {"a": 1}),
+    ("query-cpus-fast", [CPU, CPU]),
+    ("qom-get", "no number"),
+    ("qom-get", 2**70),
+    ("qom-get", 0),
+    ("query-name", []),
+    ("query-name", {"name": 7}),
+    ("query-stats-schemas", [{"provider": "kvm", "target": "vm", "stats": None}]),
+    ("query-stats-schemas", [{"provider": "kvm", "target": [], "stats": []}]),
+    ("query-stats", [{"provider": "kvm", "stats": [{"name": "pages_4k", "value": []}]}]),
+    ("query-stats", [{"provider": "kvm", "stats": [{"name": "pages_4k", "value": [0] * 800_000}]}]),
+]
+
+
+@pytest.mark.parametrize(("command", "answer"), HOSTILE)
+def test_a_hostile_answer_is_a_gap_of_its_socket_alone(
+    qemu: Qemu, tmp_path: Path, command: str, answer: object
+) -> None:
+    other = Qemu(tmp_path / "hostile.sock")
+    other.overrides[command] = {"return": answer}
+    try:
+        with QmpSource([other.path, qemu.path]) as source:
+            sample = source.read()
+    finally:
+        other.close()
+    assert sample.vms.label == ("web-1",)
+    assert [str(other.path) in gap.reason for gap in sample.gaps] == [True]
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"return": ' + "[" * 50_000 + "]" * 50_000 + "}", "\xff", "{}", "[]"])
+def test_what_breaks_the_client_is_a_gap_of_its_socket_alone(qemu: Qemu, tmp_path: Path, line: str) -> None:
+    other = Qemu(tmp_path / "hostile.sock")
+    other.overrides["query-name"] = {RAW: line}
+    try:
+        with QmpSource([other.path, qemu.path], timeout_s=2) as source:
+            sample = source.read()
+    finally:
+        other.close()
+    assert sample.vms.label == ("web-1",)
+    assert [str(other.path) in gap.reason for gap in sample.gaps] == [True]
 
 
 def test_a_socket_that_another_holds_is_a_gap_that_says_so(qemu: Qemu) -> None:

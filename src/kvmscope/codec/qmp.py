@@ -1,6 +1,8 @@
-"""The answers of QEMU's ``query-stats-schemas`` and ``query-stats`` as descriptors and words. No I/O.
+"""The answers of QEMU's ``query-stats-schemas``, ``query-stats`` and ``query-cpus-fast`` as values. No I/O.
 
 Rules:
+- An answer may come from anybody who listens on a socket: each ``parse_`` function gives values within the limits
+  below or raises FormatError, on any JSON.
 - QEMU's schema has no sizes: they come from the values, so a schema is laid out for given values. It has no offsets
   either: words stand in the order in which QEMU lists the stats, which is the kernel's backwards.
 - QEMU gives the buckets of a histogram last bucket first (7.1 to at least 10.0), which is an accident of how it builds
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -41,6 +43,20 @@ _SCOPES = {"vm": Scope.VM, "vcpu": Scope.VCPU}
 
 _WORD_WITHOUT_NUMBER = Unknown(-1)
 """QMP has words for types and units where the kernel has numbers; this stands for one that is not known."""
+
+
+MAX_NAME: Final = 256
+"""Characters of the name of a stat, provider or path; the kernel's names have at most 47."""
+MAX_STATS: Final = 4096
+"""Stats of one schema; no kernel has 200 in one."""
+MAX_BUCKETS: Final = 4096
+MAX_VCPUS: Final = 8192
+"""Twice KVM_MAX_VCPUS of any kernel."""
+MAX_ENTRIES: Final = 4 * MAX_VCPUS
+MAX_WORDS: Final = 1 << 22
+"""Numbers of one answer."""
+_MAX_SUMMED_BUCKETS: Final = 65
+"""Values are u64: bucket 64 has the largest of them, and a sum bears nothing out of what is behind."""
 
 
 class BucketOrder(Enum):
@@ -103,18 +119,75 @@ class QmpEntry:
 
 def parse_schemas(answer: object) -> tuple[QmpSchema, ...]:
     """``query-stats-schemas``, less the targets that are neither a VM nor a vCPU. FormatError if it is not one."""
-    schemas = []
+    schemas: dict[tuple[str, Scope], QmpSchema] = {}
     for item in _list_of_objects(answer, "query-stats-schemas"):
         scope = _SCOPES.get(_text(item, "target"))
         if scope is not None:
-            stats = _list_of_objects(item.get("stats"), "stats of a schema")
-            schemas.append(QmpSchema(_text(item, "provider"), scope, tuple(_parse_descriptor(stat) for stat in stats)))
-    return tuple(schemas)
+            schema = _parse_schema(item, scope)
+            if schemas.setdefault((schema.provider, scope), schema) is not schema:
+                raise _broken("query-stats-schemas", "each provider and target once", f"{schema.provider!r} twice")
+    return tuple(schemas.values())
 
 
 def parse_entries(answer: object) -> tuple[QmpEntry, ...]:
     """``query-stats``. FormatError if it is not one."""
-    return tuple(_parse_entry(item) for item in _list_of_objects(answer, "query-stats"))
+    items = _list_of_objects(answer, "query-stats", most=MAX_ENTRIES)
+    entries = []
+    words = 0
+    for item in items:
+        entry = _parse_entry(item)
+        words += sum(len(value) if isinstance(value, tuple) else 1 for value in entry.values.values())
+        if words > MAX_WORDS:
+            raise _broken("query-stats", f"at most {MAX_WORDS} numbers", "more")
+        entries.append(entry)
+    return tuple(entries)
+
+
+@dataclass(frozen=True, slots=True)
+class QmpCpu:
+    """A vCPU of ``query-cpus-fast``. ``index`` is QEMU's own, ``thread`` as QEMU's pid namespace has it."""
+
+    qom_path: str
+    index: int
+    thread: int
+    is_x86: bool
+
+
+def parse_cpus(answer: object) -> tuple[QmpCpu, ...]:
+    """``query-cpus-fast``. FormatError if it is not one, or has a path twice."""
+    cpus = tuple(
+        QmpCpu(
+            _text(item, "qom-path"),
+            _number(item.get("cpu-index"), "cpu-index of a vCPU", most=_MAX_ID),
+            _number(item.get("thread-id"), "thread-id of a vCPU", most=_MAX_ID),
+            item.get("target") in ("x86_64", "i386"),
+        )
+        for item in _list_of_objects(answer, "query-cpus-fast", most=MAX_VCPUS)
+    )
+    if len({cpu.qom_path for cpu in cpus}) != len(cpus):
+        raise _broken("query-cpus-fast", "each qom-path once", "one twice")
+    return cpus
+
+
+_MAX_ID = 2**31 - 1
+
+
+def parse_apic_id(answer: object) -> int:
+    """Property ``apic-id`` of a vCPU. FormatError if it is not a number of 32 bits."""
+    return _number(answer, "apic-id of a vCPU", most=2**32 - 1)
+
+
+def parse_name(answer: object) -> str:
+    """``query-name``, "" for a VM without a name; what cannot be encoded as UTF-8 is written out. FormatError."""
+    if not isinstance(answer, Mapping):
+        raise _broken("query-name", "an object", _shown(answer))
+    name = answer.get("name", "")
+    if not isinstance(name, str):
+        raise _broken("query-name", "text", _shown(name))
+    return name[:_MAX_VM_NAME].encode("utf-8", "backslashreplace").decode()
+
+
+_MAX_VM_NAME = 1024
 
 
 def votes_for_order(schema: QmpSchema, entries: Sequence[QmpEntry]) -> dict[BucketOrder, int]:
@@ -124,7 +197,7 @@ def votes_for_order(schema: QmpSchema, entries: Sequence[QmpEntry]) -> dict[Buck
     for entry in entries:
         for histogram, total in pairs:
             buckets, total_value = entry.values.get(histogram), entry.values.get(total)
-            if isinstance(buckets, tuple) and isinstance(total_value, int):
+            if isinstance(buckets, tuple) and isinstance(total_value, int) and len(buckets) <= _MAX_SUMMED_BUCKETS:
                 forwards, backwards = _can_sum_to(buckets, total_value), _can_sum_to(buckets[::-1], total_value)
                 if forwards != backwards:
                     votes[BucketOrder.FIRST_FIRST if forwards else BucketOrder.LAST_FIRST] += 1
@@ -146,11 +219,19 @@ def _can_sum_to(buckets: Sequence[int], total: int) -> bool:
     return least <= total and (total <= most or buckets[-1] > 0)
 
 
+def _parse_schema(item: Mapping[str, object], scope: Scope) -> QmpSchema:
+    stats = _list_of_objects(item.get("stats"), "stats of a schema", most=MAX_STATS)
+    descriptors = tuple(_parse_descriptor(stat) for stat in stats)
+    if len({descriptor.name for descriptor in descriptors}) != len(descriptors):
+        raise _broken("stats of a schema", "each name once", "one twice")
+    return QmpSchema(_text(item, "provider"), scope, descriptors)
+
+
 def _parse_descriptor(item: Mapping[str, object]) -> Descriptor:
     unit = item.get("unit")
     base = item.get("base", 10)
     if not isinstance(base, int):
-        raise _broken("base of a stat", "a number", repr(base))
+        raise _broken("base of a stat", "a number", _shown(base))
     return Descriptor(
         _text(item, "name"),
         _KINDS.get(_text(item, "type"), _WORD_WITHOUT_NUMBER),
@@ -163,37 +244,48 @@ def _parse_descriptor(item: Mapping[str, object]) -> Descriptor:
 
 def _parse_entry(item: Mapping[str, object]) -> QmpEntry:
     path = item.get("qom-path")
-    stats = _list_of_objects(item.get("stats"), "stats of an entry")
+    stats = _list_of_objects(item.get("stats"), "stats of an entry", most=MAX_STATS)
     return QmpEntry(
         _text(item, "provider"),
-        path if isinstance(path, str) else None,
+        path if isinstance(path, str) and len(path) <= MAX_NAME else None,
         {_text(stat, "name"): _parse_value(stat.get("value")) for stat in stats},
     )
 
 
 def _parse_value(value: object) -> Value:
     if isinstance(value, list):
+        if not 0 < len(value) <= MAX_BUCKETS:
+            raise _broken("value of a stat", f"1 to {MAX_BUCKETS} buckets", str(len(value)))
         return tuple(_number(number, "bucket") for number in value)
     return _number(value, "value of a stat")
 
 
 def _number(value: object, what: str, *, least: int = 0, most: int = 2**64 - 1) -> int:
     if not isinstance(value, int) or not least <= value <= most:
-        raise _broken(what, f"a number from {least} to {most}", repr(value)[:80])
+        raise _broken(what, f"a number from {least} to {most}", _shown(value))
     return int(value)
 
 
 def _text(item: Mapping[str, object], key: str) -> str:
     value = item.get(key)
-    if not isinstance(value, str) or not value:
-        raise _broken(key, "a word", repr(value)[:80])
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
+        raise _broken(key, f"a word of at most {MAX_NAME} printable characters", _shown(value))
     return value
 
 
-def _list_of_objects(value: object, what: str) -> list[Mapping[str, object]]:
+def _list_of_objects(value: object, what: str, *, most: int = MAX_STATS) -> list[Mapping[str, object]]:
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise _broken(what, "a list of objects", repr(value)[:80])
+        raise _broken(what, "a list of objects", _shown(value))
+    if len(value) > most:
+        raise _broken(what, f"at most {most} objects", str(len(value)))
     return value
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value. A container is not written out: it may be long, or deeper than repr can go."""
+    if isinstance(value, list | Mapping):
+        return f"{type(value).__name__} of {len(value)}"
+    return repr(value[:80] if isinstance(value, str) else value)[:80]
 
 
 def _broken(what: str, expected: str, got: str) -> FormatError:

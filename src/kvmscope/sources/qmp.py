@@ -26,7 +26,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..codec.qmp import BucketOrder, QmpEntry, QmpSchema, parse_entries, parse_schemas, votes_for_order
+from ..codec.qmp import (
+    BucketOrder,
+    QmpCpu,
+    QmpEntry,
+    QmpSchema,
+    parse_apic_id,
+    parse_cpus,
+    parse_entries,
+    parse_name,
+    parse_schemas,
+    votes_for_order,
+)
 from ..errors import FormatError, SourceError, Unavailable
 from ..linux.procfs import has_thread, start_ticks
 from ..sample import NOT_KNOWN, Gap, Sample, VmId
@@ -112,7 +123,7 @@ class QmpSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cpu:
+class _QemuVcpu:
     """A vCPU: QEMU's path of it, KVM's id, and its thread as this reader sees it."""
 
     qom_path: str
@@ -121,7 +132,7 @@ class _Cpu:
 
 
 @dataclass(frozen=True, slots=True)
-class _Vm:
+class _QemuVm:
     """What does not change while one connection lasts."""
 
     id: VmId
@@ -135,11 +146,11 @@ class _Monitor:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.vm: _Vm | None = None
+        self.vm: _QemuVm | None = None
         self.laid_out: dict[Schema, Schema] = {}
         self._client: QMPClient | None = None
         self._peer = NOT_KNOWN
-        self._cpus: list[_Cpu] = []
+        self._cpus: list[_QemuVcpu] = []
         self._votes = dict.fromkeys(BucketOrder, 0)
 
     async def read(self) -> tuple[VmStats, list[Gap]]:
@@ -158,11 +169,9 @@ class _Monitor:
 
     async def close(self) -> None:
         """Give the socket back. Never raises: the other side may be gone."""
-        from qemu.qmp import QMPError
-
         client, self._client, self.vm = self._client, None, None
         if client is not None:
-            with suppress(QMPError, OSError, EOFError):
+            with suppress(Exception):
                 await client.disconnect()
 
     def why_no_answer(self) -> str:
@@ -172,26 +181,25 @@ class _Monitor:
 
     # Connection.
 
-    async def _connect(self) -> _Vm:
-        from qemu.qmp import QMPClient, QMPError
+    async def _connect(self) -> _QemuVm:
+        from qemu.qmp import QMPClient
 
         sock = _connected(self.path)
         self._peer = _peer_pid(sock)
         self._client = QMPClient("kvmscope")
         try:
             await self._client.connect(sock)
-        except (QMPError, OSError, EOFError) as error:
-            raise SourceError(f"no QMP monitor answers there: {error}", path=self.path) from error
+        except Exception as error:  # whoever listens there may break the client in any way (RecursionError)
+            raise SourceError(f"no QMP monitor answers there: {_said(error)}", path=self.path) from error
         schemas = parse_schemas(await self._execute("query-stats-schemas"))
         await self._read_cpus()
         pid = self._peer if any(cpu.tid != NOT_KNOWN for cpu in self._cpus) else NOT_KNOWN
-        name = await self._execute("query-name")
-        label = name.get("name", "") if isinstance(name, dict) else ""
-        self.vm = _Vm(_vm_id(pid), pid, str(label), schemas)
+        label = parse_name(await self._execute("query-name"))
+        self.vm = _QemuVm(_vm_id(pid), pid, label, schemas)
         return self.vm
 
     async def _execute(self, command: str, **arguments: object) -> object:
-        from qemu.qmp import ExecuteError, QMPError
+        from qemu.qmp import ExecuteError
 
         assert self._client is not None
         try:
@@ -200,27 +208,27 @@ class _Monitor:
             missing = error.error_class == "CommandNotFound"
             reason = f"this QEMU has no {command} (7.1 is the first with statistics)" if missing else f"{error}"
             raise SourceError(reason, path=self.path) from error
-        except (QMPError, OSError, EOFError) as error:
-            raise SourceError(f"the connection ended during {command}: {error}", path=self.path) from error
+        except Exception as error:  # as above
+            raise SourceError(f"the connection ended during {command}: {_said(error)}", path=self.path) from error
 
     # vCPUs.
 
     async def _read_cpus(self) -> None:
-        answer = await self._execute("query-cpus-fast")
-        cpus = []
-        for item in answer if isinstance(answer, list) else []:
-            path, tid = str(item["qom-path"]), int(item["thread-id"])
-            number = await self._vcpu_id(path, item)
-            cpus.append(_Cpu(path, number, tid if _is_thread_of(tid, self._peer) else NOT_KNOWN))
-        self._cpus = cpus
+        vcpus = []
+        for cpu in parse_cpus(await self._execute("query-cpus-fast")):
+            tid = cpu.thread if _is_thread_of(cpu.thread, self._peer) else NOT_KNOWN
+            vcpus.append(_QemuVcpu(cpu.qom_path, await self._vcpu_id(cpu), tid))
+        if len({vcpu.id for vcpu in vcpus}) != len(vcpus):
+            raise SourceError("it gives two vCPUs one id", path=self.path)
+        self._cpus = vcpus
 
-    async def _vcpu_id(self, path: str, item: dict[str, object]) -> int:
+    async def _vcpu_id(self, cpu: QmpCpu) -> int:
         """KVM's id of a vCPU: on x86 its APIC id, which is not QEMU's index in every topology; elsewhere the index."""
-        if item.get("target") in ("x86_64", "i386"):
-            return int(str(await self._execute("qom-get", path=path, property="apic-id")))
-        return int(str(item["cpu-index"]))
+        if cpu.is_x86:
+            return parse_apic_id(await self._execute("qom-get", path=cpu.qom_path, property="apic-id"))
+        return cpu.index
 
-    async def _read_vcpus(self, vm: _Vm) -> dict[str, Sequence[QmpEntry]]:
+    async def _read_vcpus(self, vm: _QemuVm) -> dict[str, Sequence[QmpEntry]]:
         """The entries of each vCPU, by its QOM path."""
         entries = parse_entries(await self._execute("query-stats", target="vcpu"))
         paths = {entry.qom_path for entry in entries}
@@ -230,10 +238,13 @@ class _Monitor:
             await self._read_cpus()
             known = {cpu.qom_path for cpu in self._cpus}
         if paths == known:
-            return {path: [entry for entry in entries if entry.qom_path == path] for path in known}
+            by_path: dict[str, list[QmpEntry]] = {path: [] for path in known}
+            for entry in entries:
+                by_path[entry.qom_path or ""].append(entry)
+            return dict(by_path)
         return {cpu.qom_path: await self._read_vcpu(cpu) for cpu in self._cpus}
 
-    async def _read_vcpu(self, cpu: _Cpu) -> Sequence[QmpEntry]:
+    async def _read_vcpu(self, cpu: _QemuVcpu) -> Sequence[QmpEntry]:
         return parse_entries(await self._execute("query-stats", target="vcpu", vcpus=[cpu.qom_path]))
 
     # Values.
@@ -253,7 +264,7 @@ class _Monitor:
             return None
         return BucketOrder.FIRST_FIRST if first > last else BucketOrder.LAST_FIRST
 
-    def _lay_out(self, vm: _Vm, scope: Scope, entries: Sequence[QmpEntry], gaps: list[Gap]) -> dict[str, Schema]:
+    def _lay_out(self, vm: _QemuVm, scope: Scope, entries: Sequence[QmpEntry], gaps: list[Gap]) -> dict[str, Schema]:
         """For each provider the schema of these values, without histograms that cannot be read yet, which are gaps."""
         layout = {}
         for described in vm.schemas:
@@ -281,6 +292,10 @@ class _Monitor:
 def _order_unknown(vm: VmId, provider: str, name: str) -> Gap:
     reason = "QEMU gives its buckets in an order that the values so far do not tell"
     return Gap(reason, vm=vm, provider=provider, stat=name)
+
+
+def _said(error: Exception) -> str:
+    return str(error)[:200] or type(error).__name__
 
 
 def _connected(path: str) -> socket.socket:
