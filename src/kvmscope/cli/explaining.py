@@ -291,11 +291,14 @@ class Explainer:
 def _vms(here: Here) -> Iterator[VmFacts]:
     """What there is to judge each VM by."""
     from ..analysis.caveats import VmFacts
+    from ..host.apicv import host_apicv
     from ..host.config import config_of
 
+    hardware = host_apicv(here.scene.machine).hardware
     for row, identity in enumerate(here.scene.identities):
         argv = tuple(identity.process.argv) if identity.process else None
-        yield VmFacts(here.window.current, row, config_of(identity.process, identity.domain_xml), argv)
+        config = config_of(identity.process, identity.domain_xml, hardware=hardware)
+        yield VmFacts(here.window.current, row, config, argv)
 
 
 def _formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:

@@ -18,6 +18,7 @@ from .libvirt_xml import MAX_BYTES, LibvirtDomain, parse_domain
 from .process import VmmProcess
 
 if TYPE_CHECKING:
+    from .apicv import Hardware
     from .config import InterruptConfig
 
 _RUNNING = "run/libvirt/qemu"
@@ -55,11 +56,11 @@ def domain_xml(process: VmmProcess, *, root: str = "/") -> bytes | None:
     return read_xml(process.name, root=root)
 
 
-def read_config(process: VmmProcess | None, *, root: str = "/") -> InterruptConfig:
+def read_config(process: VmmProcess | None, *, root: str = "/", hardware: Hardware | None = None) -> InterruptConfig:
     """What the command line of a live process says, and libvirt's XML below ``root``."""
     from .config import config_of  # not at the top, as in _is_open
 
-    return config_of(process, None if process is None else domain_xml(process, root=root))
+    return config_of(process, None if process is None else domain_xml(process, root=root), hardware=hardware)
 
 
 @lru_cache(maxsize=4096)

@@ -35,7 +35,8 @@ def foresee(scene: Scene, window: Window | None = None) -> tuple[WhatIf, ...]:
 
 
 def _configs(scene: Scene) -> list[InterruptConfig]:
-    return [config_of(identity.process, identity.domain_xml) for identity in scene.identities]
+    hardware = host_apicv(scene.machine).hardware
+    return [config_of(identity.process, identity.domain_xml, hardware=hardware) for identity in scene.identities]
 
 
 def _halting(scene: Scene) -> list[bool | None]:

@@ -368,9 +368,9 @@ def test_an_empty_host_has_no_verdicts(craft: Any) -> None:
 def _read(path: Path) -> tuple[dict[str, Any], InterruptConfig]:
     case = tomllib.loads(path.read_text())
     if "xml" in case:
-        return case, of_domain(libvirt_xml.parse_domain(case["xml"].encode()))
+        return case, of_domain(libvirt_xml.parse_domain(case["xml"].encode()), hardware=Hardware.AMD)
     process = VmmProcess(1, case["vmm"], None, None, case.get("managed_by"), "", tuple(case["argv"]), 0)
-    return case, of_process(process)
+    return case, of_process(process, hardware=Hardware.AMD)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.host import libvirt_xml
+from kvmscope.host.apicv import Hardware
 from kvmscope.host.config import (
     Confidential,
     InterruptConfig,
@@ -43,8 +44,9 @@ def plain(value: object) -> object:
 def load(path: Path) -> tuple[dict[str, Any], InterruptConfig]:
     case = tomllib.loads(path.read_text())
     if "xml" in case:
-        return case, of_domain(libvirt_xml.parse_domain(case["xml"].encode()))
-    return case, of_process(process(case["vmm"], *case["argv"], managed_by=case.get("managed_by")))
+        return case, of_domain(libvirt_xml.parse_domain(case["xml"].encode()), hardware=Hardware.AMD)
+    vmm = process(case["vmm"], *case["argv"], managed_by=case.get("managed_by"))
+    return case, of_process(vmm, hardware=Hardware.AMD)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -72,6 +74,45 @@ def test_the_evidence_is_the_option_as_it_stands() -> None:
     assert qemu("-M", "q35,kernel_irqchip=split").irqchip == Setting(Irqchip.SPLIT, "kernel_irqchip=split")
     policy = "kvm-pit.lost_tick_policy=discard"
     assert qemu("-global", policy).pit == Setting(Pit.DISCARD, f"-global {policy}")
+
+
+@pytest.mark.parametrize("rest", ["hv-synic=off", "hv_synic=off,hv-avic=off", "hv-apicv=off,-hv-synic"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_hv_passthrough_overrides_every_other_enlightenment(rest: str, order: int) -> None:
+    config = qemu("-cpu", ",".join(["host", *["hv_passthrough", rest][::order]]))
+    assert config.synic == Setting(True, "-cpu …,hv-passthrough=on")
+    assert (config.avic_hint.value, config.avic_hint.is_sure) == (True, False)
+    assert qemu("-cpu", f"host,hv-passthrough=off,{rest}").synic.value is False
+
+
+@pytest.mark.parametrize(
+    ("cpu", "intel", "amd", "unknown"),
+    [
+        ("host,-vmx", False, None, None),
+        ("host,-svm", None, False, None),
+        ("host,-vmx,-svm", False, False, False),
+        ("Haswell,+vmx", True, False, True),
+        ("EPYC,svm=on,vmx=off", False, True, True),
+        ("EPYC", False, False, False),
+        ("host", None, None, None),
+    ],
+)
+def test_of_vmx_and_svm_the_one_that_the_hosts_cpu_has_counts(
+    cpu: str, intel: bool | None, amd: bool | None, unknown: bool | None
+) -> None:
+    def nested(hardware: Hardware | None) -> Setting[bool]:
+        return of_process(process("qemu", "qemu-system-x86_64", "-cpu", cpu), hardware=hardware).nested
+
+    assert [nested(hardware).value for hardware in (Hardware.INTEL, Hardware.AMD, None)] == [intel, amd, unknown]
+    assert not (unknown and nested(None).is_sure)
+
+
+def test_libvirts_features_are_told_apart_by_the_hosts_vendor_too() -> None:
+    cpu = "<cpu mode='custom'><model>Haswell</model><feature policy='require' name='vmx'/></cpu>"
+    domain = libvirt_xml.parse_domain(f"<domain type='kvm'>{cpu}</domain>".encode())
+    assert of_domain(domain, hardware=Hardware.INTEL).nested.value is True
+    assert of_domain(domain, hardware=Hardware.AMD).nested.value is False
+    assert (of_domain(domain).nested.value, of_domain(domain).nested.is_sure) == (True, False)
 
 
 def test_a_config_file_before_an_option_does_not_hide_it() -> None:
@@ -134,7 +175,9 @@ def test_the_xml_fills_what_the_command_line_leaves_open(tmp_path: Path) -> None
         "<features><ioapic driver='qemu'/></features></domain>"
     )
     argv = ("qemu-system-x86_64", "-machine", "q35", "-cpu", "host")
-    told = read_config(process("qemu", *argv, managed_by="libvirt", name="web"), root=str(tmp_path))
+    told = read_config(
+        process("qemu", *argv, managed_by="libvirt", name="web"), root=str(tmp_path), hardware=Hardware.AMD
+    )
     assert told.nested == Setting(False, "<feature policy='disable' name='svm'/>")
     assert told.irqchip.value is Irqchip.KERNEL, "the command line is what QEMU was really told"
 

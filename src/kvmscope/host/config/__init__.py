@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from ...errors import FormatError
 from .. import libvirt_xml
+from ..apicv import Hardware
 from ..process import VmmProcess
 from .libvirt import of_domain
 from .others import of_other
@@ -31,22 +32,24 @@ __all__ = [
 ]
 
 
-def of_process(process: VmmProcess) -> InterruptConfig:
-    """What the command line of ``process`` says."""
+def of_process(process: VmmProcess, *, hardware: Hardware | None = None) -> InterruptConfig:
+    """What the command line of ``process`` says; ``hardware`` is what KVM runs on, None if unknown."""
     if process.vmm == "qemu" and process.argv:
-        return of_qemu(process.argv, managed_by=process.managed_by)
+        return of_qemu(process.argv, managed_by=process.managed_by, hardware=hardware)
     return of_other(process.vmm, process.argv, managed_by=process.managed_by)
 
 
 @lru_cache(maxsize=4096)
-def config_of(process: VmmProcess | None, xml: bytes | None = None) -> InterruptConfig:
+def config_of(
+    process: VmmProcess | None, xml: bytes | None = None, *, hardware: Hardware | None = None
+) -> InterruptConfig:
     """What the command line says, and for what it leaves open libvirt's XML of the VM if there is some."""
     if process is None:
         return InterruptConfig.unknown("other", "the VMM's process cannot be seen")
-    told = of_process(process)
+    told = of_process(process, hardware=hardware)
     if xml is None:
         return told
     try:
-        return told.filled_from(of_domain(libvirt_xml.parse_domain(xml)))
+        return told.filled_from(of_domain(libvirt_xml.parse_domain(xml), hardware=hardware))
     except FormatError:
         return told

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import re
 
+from ..apicv import Hardware
 from ..libvirt_xml import LibvirtDomain
+from .nesting import given_nesting
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting
 
 _LAUNCH = {"sev": Confidential.SEV, "sev-snp": Confidential.SEV_SNP, "tdx": Confidential.TDX}
 _ON, _OFF = ("force", "require"), ("disable", "forbid")
 
 
-def of_domain(domain: LibvirtDomain) -> InterruptConfig:
-    """The settings of a domain of libvirt's QEMU driver; of another driver nothing is known here."""
+def of_domain(domain: LibvirtDomain, *, hardware: Hardware | None = None) -> InterruptConfig:
+    """The settings of a domain of libvirt's QEMU driver; of another driver nothing is known here.
+
+    ``hardware``: what KVM runs on, None if unknown.
+    """
     if domain.type != "kvm":
         return InterruptConfig.unknown("other", f"<domain type='{domain.type}'>", managed_by="libvirt")
     irqchip = _irqchip(domain)
@@ -29,7 +34,7 @@ def of_domain(domain: LibvirtDomain) -> InterruptConfig:
         synic=_hyperv(domain, "synic"),
         avic_hint=_hyperv(domain, "avic"),
         confidential=_confidential(domain),
-        nested=_nested(domain),
+        nested=_nested(domain, hardware),
         cpus=Setting.unknown("no <vcpu>") if domain.vcpus is None else Setting(domain.vcpus, f"<vcpu>{domain.vcpus}"),
         highest_apic_id=Setting.unknown("the XML's <topology> is not read; the command line has it"),
     )
@@ -84,11 +89,17 @@ def _confidential(domain: LibvirtDomain) -> Setting[Confidential]:
     return Setting.unknown(f"{evidence} is not known here") if found is None else Setting(found, evidence)
 
 
-def _nested(domain: LibvirtDomain) -> Setting[bool]:
-    for feature in domain.cpu_features:
-        if feature.name in ("svm", "vmx") and feature.policy in (*_ON, *_OFF, None):
-            on = feature.policy not in _OFF
-            return Setting(on, f"<feature policy='{feature.policy or 'require'}' name='{feature.name}'/>")
+def _nested(domain: LibvirtDomain, hardware: Hardware | None) -> Setting[bool]:
+    def said(flag: str) -> Setting[bool] | None:
+        for feature in domain.cpu_features:
+            if feature.name == flag and feature.policy in (*_ON, *_OFF, None):
+                evidence = f"<feature policy='{feature.policy or 'require'}' name='{flag}'/>"
+                return Setting(feature.policy not in _OFF, evidence)
+        return None
+
+    given = given_nesting(hardware, said)
+    if given is not None:
+        return given
     if domain.cpu_mode in ("host-passthrough", "host-model", "maximum"):
         return Setting.unknown(f"<cpu mode='{domain.cpu_mode}'> passes on what the host allows")
     return Setting(False, f"<cpu> of model {domain.cpu_model or 'by default'} without svm or vmx")

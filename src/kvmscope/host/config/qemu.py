@@ -5,7 +5,8 @@ and what is said only before it as well.
 
 Source: QEMU 7.2 to 10: accel/kvm/kvm-all.c (kernel_irqchip and its defaults), hw/i386/{microvm,pc_q35,pc}.c,
 hw/i386/kvm/i8254.c (kvm-pit.lost_tick_policy), target/i386/kvm/kvm.c and docs/system/i386/hyperv.rst (hv-*),
-target/i386/kvm/kvm-cpu.c (svm is off for all models but host and max), include/hw/i386/topology.h (APIC ids).
+(hv-passthrough enables all that KVM has, whatever else is
+given), target/i386/kvm/kvm-cpu.c (svm is off for all models but host and max), include/hw/i386/topology.h (APIC ids).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..apicv import Hardware
 from ..qemu_args import Properties, QemuConfig, Smp, parse, split_options
+from .nesting import given_nesting
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting, highest_apic_id
 
 _X86_PROGRAM = re.compile(r"(qemu.*-system-)?(x86_64|i386)|qemu-kvm|kvm|qemu|.*x86_64.*|.*i386.*")
@@ -25,21 +28,22 @@ _CONFIDENTIAL = {
 }
 
 
-def of_qemu(argv: Sequence[str], *, managed_by: str | None = None) -> InterruptConfig:
-    """The settings in ``argv``, whose first element is the program."""
+def of_qemu(argv: Sequence[str], *, managed_by: str | None = None, hardware: Hardware | None = None) -> InterruptConfig:
+    """The settings in ``argv``, whose first element is the program. ``hardware``: what KVM runs on, None if unknown."""
     program = argv[0].rpartition("/")[2] if argv else ""
     if not _X86_PROGRAM.fullmatch(program.removeprefix(".").removesuffix("-wrapped")):
         return InterruptConfig.unknown("qemu", f"{program} is not for x86", managed_by=managed_by)
-    return _Reader(argv, managed_by).read()
+    return _QemuReader(argv, managed_by, hardware).read()
 
 
-class _Reader:
+class _QemuReader:
     """One command line; each method is one setting."""
 
-    def __init__(self, argv: Sequence[str], managed_by: str | None) -> None:
+    def __init__(self, argv: Sequence[str], managed_by: str | None, hardware: Hardware | None) -> None:
         self._config: QemuConfig = parse(argv)
         self._names = [option.name for option in split_options(argv)]
         self._managed_by = managed_by
+        self._hardware = hardware
         self._machine = self._config.machine or Properties(None)
 
     def read(self) -> InterruptConfig:
@@ -100,23 +104,23 @@ class _Reader:
         if hidden := self._hidden("cpu"):
             return Setting.unknown(hidden)
         cpu = self._config.cpu
+        if cpu and cpu.flag("hv-passthrough"):  # all that KVM has, whatever is said of each
+            return Setting(True, "-cpu …,hv-passthrough=on")
         given = cpu.flag("hv-synic") if cpu else None
         if given is not None:
             return Setting(given, f"-cpu …,hv-synic={_onoff(given)}")
-        if cpu and cpu.flag("hv-passthrough"):
-            return Setting(True, "-cpu …,hv-passthrough=on")
         return Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by itself")
 
     def _avic_hint(self) -> Setting[bool]:
         if hidden := self._hidden("cpu"):
             return Setting.unknown(hidden)
         cpu = self._config.cpu
+        if cpu and cpu.flag("hv-passthrough"):
+            return Setting(True, "-cpu …,hv-passthrough=on, and KVM has the advice since Linux 5.15", is_sure=False)
         for name in ("hv-avic", "hv-apicv"):
             given = cpu.flag(name) if cpu else None
             if given is not None:
                 return Setting(given, f"-cpu …,{name}={_onoff(given)}")
-        if cpu and cpu.flag("hv-passthrough"):
-            return Setting(True, "-cpu …,hv-passthrough=on, and KVM has the advice since Linux 5.15", is_sure=False)
         return Setting(False, "no hv-avic")
 
     def _confidential(self) -> Setting[Confidential]:
@@ -134,13 +138,15 @@ class _Reader:
         if hidden := self._hidden("cpu"):
             return Setting.unknown(hidden)
         cpu = self._config.cpu
-        for name in ("svm", "vmx"):
-            given = cpu.flag(name) if cpu else None
-            if given is not None:
-                return Setting(given, f"-cpu …,{name}={_onoff(given)}")
+        if (given := given_nesting(self._hardware, self._said_of_flag)) is not None:
+            return given
         if cpu and cpu.model in _PASSES_ON_HOST:
             return Setting.unknown(f"-cpu {cpu.model} passes on what KVM on the host allows (its parameter nested)")
         return Setting(False, f"-cpu {cpu.model if cpu else 'not given'}: without svm or vmx by default")
+
+    def _said_of_flag(self, name: str) -> Setting[bool] | None:
+        given = self._config.cpu.flag(name) if self._config.cpu else None
+        return None if given is None else Setting(given, f"-cpu …,{name}={_onoff(given)}")
 
     def _cpus(self) -> Setting[int]:
         if hidden := self._hidden("smp"):
