@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.units import NOT_KNOWN_SIGN, format_bytes, format_count, format_seconds, format_share
+from kvmscope.units import (
+    NOT_KNOWN_SIGN,
+    format_bytes,
+    format_count,
+    format_cpus,
+    format_estimate,
+    format_seconds,
+    format_share,
+    format_vcpus,
+)
 
-FORMATS = [format_count, format_seconds, format_bytes, format_share]
+FORMATS = [format_count, format_seconds, format_bytes, format_share, format_cpus, format_vcpus, format_estimate]
 
 
 @pytest.mark.parametrize("write", FORMATS)
@@ -96,3 +105,39 @@ def test_a_time_is_right_to_half_a_unit_of_its_third_digit(value: float) -> None
     number, unit = format_seconds(value).split()
     factor = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
     assert float(number) * factor == pytest.approx(value, rel=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 CPU"),
+        (0.192, "0.192 CPU"),
+        (0.2, "0.2 CPU"),
+        (0.0539, "0.054 CPU"),
+        (0.0001, "<0.001 CPU"),
+        (1.5, "1.5 CPU"),
+        (None, "–"),
+    ],
+)
+def test_cpu_time_is_a_number_of_cpus_and_never_percent(value: float | None, text: str) -> None:
+    assert format_cpus(value) == text
+    assert format_vcpus(value) == text.replace("CPU", "vCPU")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.241, "0.2"),
+        (0.0846, "0.08"),
+        (0.0041, "0.004"),
+        (0.96, "0.96"),
+        (1.47, "1.5"),
+        (23.6, "24"),
+        (137.0, "140"),
+        (0.0001, "below 0.001"),
+        (0.0, "0"),
+        (None, "–"),
+    ],
+)
+def test_an_estimate_has_one_digit_or_two(value: float | None, text: str) -> None:
+    assert format_estimate(value) == text

@@ -59,6 +59,36 @@ def format_share(value: float | None) -> str:
     return f"{_three_digits(value * 100)} %"
 
 
+def format_cpus(value: float | None) -> str:
+    """CPU time as a number of CPUs: ``0.19 CPU``, ``1.5 CPU``, ``0 CPU``; "–" if not known."""
+    return NOT_KNOWN_SIGN if value is None or math.isnan(value) else f"{_of_one(value)} CPU"
+
+
+def format_vcpus(value: float | None) -> str:
+    """Wall time of vCPUs as a number of vCPUs: ``0.6 vCPU``; "–" if not known."""
+    return NOT_KNOWN_SIGN if value is None or math.isnan(value) else f"{_of_one(value)} vCPU"
+
+
+def format_estimate(value: float | None) -> str:
+    """A number that is known roughly, with one digit, or two from 1 on: ``0.2``, ``0.004``, ``1.5``, ``24``.
+
+    "below 0.001" instead of a smaller number; "–" if not known.
+    """
+    if value is None or math.isnan(value):
+        return NOT_KNOWN_SIGN
+    if 0 < value < 0.0005:
+        return "below 0.001"
+    rounded = float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}")
+    return f"{rounded:.3f}".rstrip("0").rstrip(".")
+
+
+def _of_one(value: float) -> str:
+    """Three digits from 1 on; below that as many decimals as tell a thousandth of a CPU."""
+    if abs(value) >= 0.9995:
+        return format_count(value)
+    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 0.0005 or value == 0 else "<0.001"
+
+
 def _three_digits(value: float) -> str:
     text = f"{value:.3g}"
     return f"{float(text):.0f}" if "e" in text else text

@@ -6,19 +6,23 @@ tests/live.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from kvmscope.analysis.caveats import Facts, rules_here
 from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.findings import Finding, Judgement, Watcher
 from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
-from kvmscope.catalog.metrics import load_metrics
+from kvmscope.catalog.metrics import MetricUnit, load_metrics
 from kvmscope.host.apicv import HostApicv, Told
+from kvmscope.host.facts import Machine
+from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.schema import Scope
 
 METRICS = {metric.name: metric.formula for metric in load_metrics()}
@@ -42,6 +46,7 @@ class Trouble:
     host: HostApicv = UNKNOWN
     hlt_exits_disabled: bool | None = False
     vmm_silent_s: float = 0.0
+    halt_poll_ns: int | None = None
     vcpus: int = 2
 
 
@@ -77,12 +82,22 @@ TROUBLES: Mapping[str, Trouble] = {
     "poll-waste": Trouble({"halt_poll_fail_ns": 60 * MS, "halt_poll_success_ns": 20 * MS}),
     "poll-heavy": Trouble({"halt_poll_success_ns": 600 * MS}),
     "poll-too-short": Trouble({"halt_wakeup": 3000, "wait_us:50": 3000}),
+    "poll-cut-short": Trouble(
+        {
+            "halt_wakeup": 3000,
+            "wait_us:60": 3000,
+            "halt_attempted_poll": 3800,
+            "halt_successful_poll": 700,
+            "halt_poll_fail_ns": 0.5 * MS,
+        },
+        halt_poll_ns=200_000,
+    ),
     "hlt-exits-disabled": Trouble({}, hlt_exits_disabled=True),
     "pf-write-protect": Trouble({"pf_taken": 4000, "pf_fast": 3900, "pf_fixed": 3900}),
     "pf-spurious": Trouble({"pf_taken": 4000, "pf_fixed": 2000, "pf_spurious": 2000}),
     "pf-emulation": Trouble({"pf_taken": 4000, "pf_emulate": 2000, "pf_fixed": 2000}),
     "shadow-paging-churn": Trouble({"mmu_pde_zapped": 2000}),
-    "injected-despite-apicv": Trouble({"irq_injections": 200}, active=True),
+    "injected-despite-apicv": Trouble({"irq_injections": 250}, active=True),
     "apicv-inhibited": Trouble({"irq_injections": 200}, apicv=frozenset({"pit_reinj"})),
     "apicv-off": Trouble(
         {"irq_injections": 1000}, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)
@@ -139,7 +154,13 @@ class Case:
         window = Window(previous, self.last)
         halting = [self.trouble.hlt_exits_disabled] * len(self.host.vms)
         silent_s = [self.trouble.vmm_silent_s] * len(self.host.vms)
-        facts = observe(window, self.trouble.host, hlt_exits_disabled=halting, vmm_silent_s=silent_s)
+        facts = observe(
+            window,
+            self.trouble.host,
+            hlt_exits_disabled=halting,
+            vmm_silent_s=silent_s,
+            halt_poll_ns=self.trouble.halt_poll_ns,
+        )
         return self.watcher.update(Evaluator(window, METRICS, facts=facts))
 
 
@@ -183,8 +204,9 @@ def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host
         judgement = case.see()
     assert found(judgement) == {slug}
     finding = only(judgement)
-    if rule.cost is not None:
-        assert finding.cost_cpus is not None and 0 < finding.cost_cpus < 4
+    for formula, size in ((rule.cost, finding.cost_cpus), (rule.lost, finding.lost_vcpus)):
+        assert (size is None) == (formula is None)
+        assert size is None or 0 < size < 4
     assert None not in finding.evidence.values()
     assert (len(finding.worst) > 0) == (rule.worst is not None)
     assert {each.rule for each in judgement.not_judged} <= OF_GROUPS or slug == "stats-reset"
@@ -313,3 +335,243 @@ def test_on_a_kernel_of_5_14_most_rules_are_not_judged_and_none_fires(make_host:
     missing = {each.rule for each in judgement.not_judged}
     assert missing >= {"pf-spurious", "pf-write-protect", "pf-emulation", "preempted", "preempted-in-kvm"}
     assert Scope.VM is load_findings()[0].scope
+
+
+# --- halt polling -----------------------------------------------------------------------------------------------------
+
+SHORT_SLEEPS: Mapping[str, float] = {
+    "halt_wakeup": 3000,
+    "wait_us:59": 3000,
+    "halt_attempted_poll": 1700,
+    "halt_successful_poll": 700,
+}
+"""1,000 failed polls a second."""
+
+
+def polls_that_fail_after(ns: float) -> Mapping[str, float]:
+    return {**SHORT_SLEEPS, "halt_poll_fail_ns": 1000 * ns}
+
+
+@pytest.mark.parametrize(
+    ("limit_ns", "failed_after_ns", "slug"),
+    [
+        (200_000, 128, "poll-cut-short"),
+        (None, 128, "poll-cut-short"),
+        (2000, 2000, "poll-too-short"),
+        (40_000, 3000, "poll-cut-short"),
+        (40_000, 7000, "poll-too-short"),
+        (200_000, 7000, ""),
+        (None, 7000, "poll-too-short"),
+    ],
+)
+def test_short_sleeps_are_blamed_on_the_limit_only_if_it_is_what_ends_polls(
+    limit_ns: int | None, failed_after_ns: float, slug: str, make_host: Callable[..., Any]
+) -> None:
+    case = Case(make_host, Trouble(polls_that_fail_after(failed_after_ns), halt_poll_ns=limit_ns))
+    case.see()
+    assert found(case.see()) == set(slug.split())
+
+
+@pytest.mark.parametrize("cap_ns", [0, 3000])
+def test_the_limit_of_a_vm_takes_precedence_over_the_host_s(cap_ns: int, make_host: Callable[..., Any]) -> None:
+    case = Case(make_host, Trouble(polls_that_fail_after(3000), halt_poll_ns=200_000))
+    case.host.count("settings.halt_poll_cap_set", "settings.halt_poll_cap_ns")
+    case.vm.vm_stats.update({"settings.halt_poll_cap_set": 1, "settings.halt_poll_cap_ns": cap_ns})
+    case.last = case.host.sample()
+    case.see()
+    assert found(case.see()) == {"poll-too-short"}
+
+
+def test_a_vm_that_does_not_poll_at_all_needs_a_higher_limit(make_host: Callable[..., Any]) -> None:
+    never = {**SHORT_SLEEPS, "halt_attempted_poll": 0, "halt_successful_poll": 0, "halt_poll_success_ns": 0}
+    case = Case(make_host, Trouble({**never, "halt_poll_fail_ns": 0}, halt_poll_ns=0))
+    case.see()
+    assert found(case.see()) == {"poll-too-short"}
+
+
+POLL_RULES = ("poll-waste", "poll-heavy", "poll-too-short")
+
+
+@pytest.mark.parametrize("limit_ns", [None, 0, 10_000, 50_000, 200_000])
+def test_no_vm_is_told_to_poll_less_and_to_poll_more(limit_ns: int | None, make_host: Callable[..., Any]) -> None:
+    """Loads drift through all levels of the rules, so that findings fire, stay and clear in many orders."""
+    chance = random.Random(f"polls {limit_ns}")
+    case = Case(make_host, Trouble({}, halt_poll_ns=limit_ns))
+    fired: set[str] = set()
+    for _ in range(150):
+        cpus = chance.choice((0.005, 0.02, 0.03, 0.06, 0.2))
+        polls = chance.choice((0, 400, 4000))
+        rates = {
+            "halt_wakeup": chance.choice((100, 300, 3000)),
+            f"wait_us:{chance.choice((20, 60, 150, 900))}": 3000.0,
+            "halt_attempted_poll": polls,
+            "halt_successful_poll": polls // chance.choice((2, 10)),
+            "halt_poll_fail_ns": cpus * 1e9 if polls else 0,
+            "halt_poll_success_ns": chance.choice((0.01, 0.3, 0.5)) * 1e9 if polls else 0,
+        }
+        for _ in range(chance.choice((1, 2, 3))):
+            slugs = found(case.see(rates))
+            fired |= slugs
+            assert not ("poll-too-short" in slugs and slugs & {"poll-waste", "poll-heavy"})
+    assert fired >= {"poll-waste", "poll-heavy"}
+
+
+# --- emulated faults --------------------------------------------------------------------------------------------------
+
+XAPIC: Mapping[str, float] = {"pf_taken": 4000, "pf_emulate": 3000, "pf_fixed": 1000, "insn_emulation": 3000}
+"""A guest whose accesses to its local APIC are page faults that KVM emulates."""
+
+
+def test_emulated_accesses_to_the_local_apic_are_not_blamed_on_page_tables(make_host: Callable[..., Any]) -> None:
+    rates = {**XAPIC, "irq_injections": 1000}
+    for trouble, slug in (
+        (Trouble(rates, apicv=frozenset({"pit_reinj"})), {"apicv-inhibited"}),
+        (Trouble(rates, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)), {"apicv-off"}),
+        (Trouble(rates, apicv=frozenset({"disabled"})), set()),
+        (Trouble(rates, apicv=None), set()),
+    ):
+        case = Case(make_host, trouble)
+        case.see()
+        assert found(case.see()) == slug
+
+
+def test_the_cost_of_emulated_apic_accesses_counts_with_the_inhibit(make_host: Callable[..., Any]) -> None:
+    case = Case(make_host, Trouble({**XAPIC, "irq_injections": 1000}, apicv=frozenset({"pit_reinj"})))
+    case.see()
+    # Two vCPUs: 1,000 injections of 2 µs, and 2,980 emulated accesses of 5 µs (20 of the faults are MMIO).
+    assert only(case.see()).cost_cpus == pytest.approx(2 * (1000 * 2e-6 + 2980 * 5e-6))
+
+
+@pytest.mark.parametrize("apicv", [None, frozenset({"pit_reinj"}), frozenset()])
+def test_emulated_writes_to_page_tables_are_found_whatever_apicv_does(
+    apicv: frozenset[str] | None, make_host: Callable[..., Any]
+) -> None:
+    case = Case(make_host, Trouble({**TROUBLES["pf-emulation"].rates, "mmu_pte_write": 4000}, apicv=apicv))
+    case.see()
+    assert found(case.see()) == {"pf-emulation"}
+
+
+def test_a_write_that_drops_an_entry_costs_its_emulation_once(make_host: Callable[..., Any]) -> None:
+    """2,000 emulated writes on each of two vCPUs, each of which drops one entry of KVM's shadow page tables."""
+    rates = {**TROUBLES["pf-emulation"].rates, "mmu_pte_write": 4000, "mmu_pde_zapped": 4000}
+    case = Case(make_host, Trouble(rates))
+    case.see()
+    costs = {finding.rule.slug: finding.cost_cpus for finding in case.see().findings}
+    assert costs == {
+        "pf-emulation": pytest.approx(2 * (2000 - 20) * 5e-6),
+        "shadow-paging-churn": pytest.approx(4000 * 2e-6),
+    }
+
+
+def test_a_fault_is_not_both_spurious_and_write_protected_in_two_findings(make_host: Callable[..., Any]) -> None:
+    rates = {"pf_taken": 4000, "pf_fast": 2800, "pf_fixed": 2900, "pf_spurious": 1100}
+    case = Case(make_host, Trouble(rates))
+    case.see()
+    assert found(case.see()) == {"pf-write-protect"}
+
+
+# --- interrupts, exits and locks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [100, 199.9, 210])
+def test_a_pit_at_100_hz_is_not_found_even_where_it_counts_twice(rate: float, make_host: Callable[..., Any]) -> None:
+    case = Case(make_host, Trouble({"irq_injections": rate}, active=True, vcpus=1))
+    for _ in range(4):
+        assert found(case.see()) == set()
+
+
+def test_a_finding_on_software_injection_clears_at_the_rate_of_a_pit(make_host: Callable[..., Any]) -> None:
+    case = Case(make_host, Trouble({"irq_injections": 1000}, active=True, vcpus=1))
+    case.see()
+    assert found(case.see()) == {"injected-despite-apicv"}
+    assert found(case.see({"irq_injections": 200})) == set()
+
+
+ON_INTEL = ("exits.exit_msr_read_ns", "exits.exit_msr_write_ns", "exits.exit_io_instruction_ns")
+ON_AMD = ("exits.exit_msr_ns", "exits.exit_io_ns")
+
+
+@pytest.mark.parametrize(
+    ("also", "stat"),
+    [
+        (ON_INTEL, "exits.exit_apic_write_ns"),
+        (ON_INTEL, "exits.exit_apic_access_ns"),
+        (ON_INTEL, "exits.exit_eoi_induced_ns"),
+        (ON_INTEL, "exits.exit_tpr_below_threshold_ns"),
+        (ON_INTEL, "exits.exit_msr_write_ns"),
+        (ON_AMD, "exits.exit_avic_incomplete_ipi_ns"),
+        (ON_AMD, "exits.exit_avic_unaccelerated_access_ns"),
+        (ON_AMD, "exits.exit_msr_ns"),
+    ],
+)
+def test_exits_of_the_local_apic_count_as_those_of_its_msrs(
+    also: tuple[str, ...], stat: str, make_host: Callable[..., Any]
+) -> None:
+    fault = "exits.exit_npf_ns" if also is ON_AMD else "exits.exit_ept_violation_ns"
+    quiet = {**dict.fromkeys(also, 1 * MS), fault: MS, "exits.exit_ept_misconfig_ns": MS}
+    case = Case(make_host, Trouble({**quiet, stat: 400 * MS}))
+    case.see()
+    finding = only(case.see())
+    assert finding.rule.slug == "exits-costly"
+    assert finding.evidence["exit_msr_cpus"] == pytest.approx(0.8, abs=0.01)
+    assert finding.cost_cpus is None
+    assert finding.lost_vcpus == pytest.approx(0.8, abs=0.01)
+    assert [worst.vcpu for worst in finding.worst] == [0, 1]
+
+
+def test_time_in_the_vmm_is_wall_time_and_no_cpu_time(make_host: Callable[..., Any]) -> None:
+    case = Case(make_host, TROUBLES["vmm-time"])
+    case.see()
+    finding = only(case.see())
+    assert finding.cost_cpus is None
+    assert finding.lost_vcpus == pytest.approx(0.8)
+    assert {metric.name for metric in load_metrics() if metric.unit is MetricUnit.VCPUS} == {
+        *("vmm_time_cpus", "exit_io_cpus", "exit_msr_cpus", "exit_fault_cpus")
+    }
+
+
+def test_thousands_of_short_waits_for_the_mmu_lock_are_not_found(make_host: Callable[..., Any]) -> None:
+    """Measured with two vCPUs that rewrite page tables: 7,800 contended waits a second take 0.005 CPU."""
+    waits = {
+        "mmu_lock.mmu_lock_read_contended": 0,
+        "mmu_lock.mmu_lock_write_contended": 7800,
+        "mmu_lock.mmu_lock_read_wait_ns": 0,
+        "mmu_lock.mmu_lock_write_wait_ns": 5 * MS,
+    }
+    case = Case(make_host, Trouble(waits))
+    for _ in range(3):
+        assert found(case.see()) == set()
+
+
+# --- remedies ---------------------------------------------------------------------------------------------------------
+
+
+def machine(module: str, flags: str, **parameters: str) -> Machine:
+    unknown: Fact[Any] = Fact.unknown("not asked")
+    known = {name: Fact(value) for name, value in parameters.items()}
+    return Machine(
+        *(unknown, unknown, unknown, unknown),
+        kvm_vendor=Fact(KernelModule(module, False, known)),
+        cpu=Fact(CpuInfo(None, None, frozenset(flags.split()))),
+        lockdown=unknown,
+    )
+
+
+@pytest.mark.parametrize(
+    ("on", "advised"),
+    [
+        (machine("kvm_intel", "vmx ept", ept="N"), True),
+        (machine("kvm_intel", "vmx ept", ept="Y"), False),
+        (machine("kvm_intel", "vmx", ept="N"), False),
+        (machine("kvm_amd", "svm npt", npt="N"), True),
+        (machine("kvm_amd", "svm", npt="N"), False),
+        (machine("kvm_pvm", "ept npt"), False),
+    ],
+)
+@pytest.mark.parametrize("slug", ["pf-emulation", "shadow-paging-churn", "mmu-lock-contended"])
+def test_ept_and_npt_are_advised_only_where_the_cpu_has_them_and_they_are_off(
+    slug: str, on: Machine, advised: bool
+) -> None:
+    rule = next(rule for rule in rules_here(load_findings(), Facts(on)) if rule.slug == slug)
+    assert any("ept=1" in remedy.do for remedy in rule.remedies) is advised
+    assert rule.remedies, "something can always be done"

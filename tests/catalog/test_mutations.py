@@ -182,12 +182,12 @@ def load_or_refuse(load: Load, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_file_with_changed_values_loads_or_is_a_catalog_error(name: str, seed: int) -> None:
     source, load = LOADERS[name]
     original = Sampled(tomllib.loads(source()))
     chance = random.Random(f"{name} {seed}")
-    for _ in range(300):
+    for _ in range(200):
         root = original.pick(chance)
         for _ in range(chance.choice((1, 1, 1, 2, 4))):
             if root:
@@ -219,11 +219,11 @@ def test_dotted_keys_that_nest_without_end_are_a_catalog_error() -> None:
     load_or_refuse(LOADERS["inhibits"][1], f'[[reason]]\nname.{deep} = "x"\n')
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_damaged_file_of_kernels_loads_or_is_a_catalog_error(seed: int) -> None:
     original = json.loads(CATALOG.joinpath("kernels", "loongarch.json").read_text(encoding="utf-8"))
     chance = random.Random(f"kernels {seed}")
-    for _ in range(300):
+    for _ in range(200):
         root = json.loads(json.dumps(original))
         for _ in range(chance.choice((1, 1, 2))):
             damage(chance, root)

@@ -41,7 +41,7 @@ WINDOW_S = 0.4
 WINDOWS = 3
 WINDOWS_AT_MOST = 20
 
-OF_THE_MACHINE = frozenset({"preempted"})
+OF_THE_MACHINE = frozenset({"preempted", "poll-cut-short"})
 """Rules that fire truly where more wants to run than there are CPUs, as on a machine that runs tests."""
 
 
@@ -161,6 +161,20 @@ def test_guests_that_wait_for_a_cpu_after_they_were_woken_are_told() -> None:
             os.setpriority(os.PRIO_PROCESS, int(task.name), 5)
         report = look_until(host, lambda report: "wakeups-late" in found(report, guest.pid))
         assert found(report, guest.pid).keys() - OF_THE_MACHINE == {"wakeups-late"}
+
+
+def test_short_sleeps_beside_busy_cpus_are_blamed_on_contention_and_not_on_the_limit() -> None:
+    """KVM polls for 200 µs at most and the guest halts for 60, but each poll ends at once: the CPU is wanted."""
+    busy = LabSpec(workload="spin", vcpus=os.cpu_count() or 1)
+    with guests(busy, LabSpec(workload="halt", period_us=60)) as (_, guest), collect.open_host("bpf") as host:
+        report = look_until(host, lambda report: "poll-cut-short" in found(report, guest.pid))
+        findings = found(report, guest.pid)
+        if (
+            "poll-cut-short" not in findings
+            and moved(report, guest.pid, "halt_wakeup") < 600 * report.window.interval_s
+        ):
+            pytest.skip("the CPUs are too busy for this guest to halt 600 times a second")
+        assert findings.keys() - {"preempted"} == {"poll-cut-short"}
 
 
 def open_host_with(group: str) -> collect.Host:

@@ -13,7 +13,8 @@ from kvmscope.view.text import format_metric
     [
         (MetricUnit.PER_SECOND, 15300.0, "15.3k", "≥15.3k"),
         (MetricUnit.COUNT, 2.0, "2", "≥2"),
-        (MetricUnit.CPUS, 0.5, "50 %", "≥50 %"),
+        (MetricUnit.CPUS, 0.5, "0.5 CPU", "≥0.5 CPU"),
+        (MetricUnit.VCPUS, 0.5, "0.5 vCPU", "≥0.5 vCPU"),
         (MetricUnit.BYTES, 4096.0, "4 KiB", "≥4 KiB"),
         (MetricUnit.SHARE, 0.125, "12.5 %", "~12.5 %"),
         (MetricUnit.SECONDS, 2e-5, "20 µs", "~20 µs"),

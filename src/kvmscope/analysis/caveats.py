@@ -11,7 +11,7 @@ parameters are written; arch/x86/kvm/mmu/mmu.c (tdp_enabled) for who pages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import singledispatch
 
@@ -37,6 +37,7 @@ from ..catalog.caveats import (
     SettingIs,
     ValueIs,
 )
+from ..catalog.findings import Remedy, Rule
 from ..host.apicv import host_apicv
 from ..host.config.settings import InterruptConfig
 from ..host.facts import Machine
@@ -100,6 +101,18 @@ def facts_of(machine: Machine, sample: Sample, vm: VmFacts | None = None) -> Fac
 def judge_all(caveats: Mapping[str, Caveat], slugs: Iterable[str], facts: Facts) -> dict[str, Truth]:
     """The truth of each of ``slugs``, in their order."""
     return {slug: judge(caveats[slug].holds_if, facts) for slug in slugs}
+
+
+def rules_here(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
+    """The rules, each with the remedies that are known to be possible on this host."""
+    return tuple(
+        replace(rule, remedies=tuple(remedy for remedy in rule.remedies if _is_possible(remedy, facts)))
+        for rule in rules
+    )
+
+
+def _is_possible(remedy: Remedy, facts: Facts) -> bool:
+    return remedy.only_if is None or judge(remedy.only_if, facts).verdict is Verdict.HOLDS
 
 
 @singledispatch

@@ -64,8 +64,9 @@ class Worst:
 class Finding:
     """What a rule says of a subject. ``vm_row``: in the sample it was last seen in. ``vcpu``: id, None for a VM.
 
-    ``since_s``: for how long it has held, as far as was looked. ``cost_cpus``: None where the rule gives none or it is
-    not known. ``evidence``: metrics of the subject by name. ``worst``: the worst vCPUs first, those of value 0 not.
+    ``since_s``: for how long it has held, as far as was looked. ``cost_cpus``: CPU time; ``lost_vcpus``: wall time that
+    vCPUs lose; each None where the rule gives none or it is not known.
+    ``evidence``: metrics of the subject by name. ``worst``: the worst vCPUs first, those of value 0 not.
     """
 
     rule: Rule
@@ -74,6 +75,7 @@ class Finding:
     vcpu: int | None
     since_s: float
     cost_cpus: float | None
+    lost_vcpus: float | None
     evidence: Mapping[str, float | None]
     worst: tuple[Worst, ...]
     worst_count: int
@@ -126,13 +128,13 @@ class Judgement:
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems first, then by cost; where there is none, by severity."""
-    return tuple(sorted(findings, key=lambda finding: urgency(finding.rule, finding.cost_cpus)))
+    return tuple(sorted(findings, key=lambda finding: urgency(finding.rule, finding.cost_cpus or finding.lost_vcpus)))
 
 
-def urgency(rule: Rule, cost_cpus: float | None) -> tuple[bool, float, int]:
-    """What to sort by: what a rule found, at what cost, the most urgent first."""
+def urgency(rule: Rule, cost: float | None) -> tuple[bool, float, int]:
+    """Sort key of a finding, the most urgent first. ``cost``: in CPUs or, for wall time, in vCPUs."""
     is_lesser, rank = _URGENCY[rule.severity]
-    return is_lesser, -(cost_cpus or 0.0), rank
+    return is_lesser, -(cost or 0.0), rank
 
 
 class Watcher:
@@ -300,17 +302,18 @@ class _Look:
         vm_rows = rows if rule.scope is Scope.VM else sample.vcpus.vm[rows]
         vcpus = [None] * len(rows) if rule.scope is Scope.VM else sample.vcpus.id[rows].tolist()
         worst = self._worst(rule, vm_rows) if rule.scope is Scope.VM else [((), 0)] * len(rows)
-        for vm, vm_row, vcpu, since_s, cost_cpus, evidence, (shown, count) in zip(
+        for vm, vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, (shown, count) in zip(
             sample.vms.id[vm_rows].tolist(),
             vm_rows.tolist(),
             vcpus,
             ((sample.monotonic_ns - state.began_ns[rows]) / 1e9).tolist(),
             self._known(rule.cost, rule.scope, rows),
+            self._known(rule.lost, rule.scope, rows),
             self._evidence(rule, rows),
             worst,
             strict=True,
         ):
-            yield Finding(rule, VmId(vm), vm_row, vcpu, since_s, cost_cpus, evidence, shown, count)
+            yield Finding(rule, VmId(vm), vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, shown, count)
 
     def _evidence(self, rule: Rule, rows: _Rows) -> list[dict[str, float | None]]:
         """What there is to show for some subjects."""

@@ -14,6 +14,7 @@ import numpy as np
 from ..catalog.inhibits import Class, load_inhibits, unlisted
 from ..formula.tree import Level
 from ..host.apicv import HostApicv
+from ..host.facts import Machine
 from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, hosts_of, reasons_of
@@ -31,22 +32,29 @@ def observe(
     *,
     hlt_exits_disabled: Sequence[bool | None] = (),
     vmm_silent_s: Sequence[float | None] = (),
+    halt_poll_ns: int | None = None,
 ) -> Facts:
     """Every fact of ``catalog.findings.FACTS``.
 
     ``hlt_exits_disabled``: what the VMMs' command lines say, one a VM in the order of the window's current sample, or
-    nothing where nobody looked; KVM's own word goes before it. ``vmm_silent_s``: for how long each VM's VMM has not
-    answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
+    nothing if they were not read; KVM's own setting takes precedence. ``vmm_silent_s``: for how long each VM's VMM has
+    not answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
+    ``halt_poll_ns``: the host's limit on halt polling (kvm.halt_poll_ns), None if it is not known; the limit of a VM
+    takes precedence.
     """
     sample = window.current
     nobody_looked = [None] * len(sample.vms)
+    limit_s = _poll_limit_s(sample, halt_poll_ns)
     return {
         (Scope.VM, "vcpus"): _vcpus(sample),
         (Scope.VM, "stats_reset"): _stats_reset(window),
         (Scope.VM, "apicv_inhibited"): _apicv_inhibited(sample),
         (Scope.VM, "apicv_off_on_host"): _apicv_off(sample, host),
+        (Scope.VM, "apicv_uninhibited"): _apicv_uninhibited(sample),
         (Scope.VM, "hlt_exits_disabled"): _halting(sample, _known(hlt_exits_disabled or nobody_looked)),
         (Scope.VM, "vmm_silent_s"): _known(vmm_silent_s or nobody_looked),
+        (Scope.VM, "poll_limit"): limit_s,
+        (Scope.VM, "poll_limit_known"): (~np.isnan(limit_s)).astype(np.float64),
         (Scope.VCPU, "never_ran"): _never_ran(window),
         (Scope.VCPU, "injected_while_active"): _injected_while_active(window),
     }
@@ -96,6 +104,17 @@ def _apicv_inhibited(sample: Sample) -> F64Array:
     return np.where(known, (by_setup & ~disabled).astype(np.float64), np.nan)
 
 
+def _apicv_uninhibited(sample: Sample) -> F64Array:
+    """1 where no reason keeps APICv or AVIC from the VM, so KVM emulates no access to a local APIC page."""
+    known = np.zeros(len(sample.vms), dtype=np.bool_)
+    any_holds = known.copy()
+    for stat in reasons_of(sample):
+        if column := find_column(sample, PROVIDER, Scope.VM, stat):
+            known |= column.known
+            any_holds |= column.known & (column.words != 0)
+    return np.where(known, (~any_holds).astype(np.float64), np.nan)
+
+
 def _apicv_off(sample: Sample, host: HostApicv) -> F64Array:
     """1 where the host has APICv or AVIC, and KVM was loaded without it."""
     if not sample.simulated:
@@ -108,6 +127,28 @@ def _is_off(host: HostApicv) -> float:
     if supported is False or switched_on:
         return 0.0
     return 1.0 if supported and switched_on is False else float("nan")
+
+
+def halt_poll_limit_ns(machine: Machine) -> int | None:
+    """The host's limit on halt polling, kvm.halt_poll_ns; None if it is not known."""
+    module = machine.kvm.value
+    text = None if module is None else module.parameters.get("halt_poll_ns")
+    return int(text.value) if text is not None and text.value is not None and text.value.isdecimal() else None
+
+
+def _poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:
+    """For how long KVM polls at most when a vCPU of the VM halts.
+
+    If the VMs' own limits were not read (source statsfd), the host's: hardly a VMM sets one (KVM_CAP_HALT_POLL).
+    """
+    host_s = np.nan if host_limit_ns is None else host_limit_ns / 1e9
+    by_host = np.full(len(sample.vms), host_s)
+    is_set = find_column(sample, "settings", Scope.VM, "halt_poll_cap_set")
+    own = find_column(sample, "settings", Scope.VM, "halt_poll_cap_ns")
+    if is_set is None or own is None:
+        return by_host
+    limit_s = np.where(is_set.words != 0, own.words.astype(np.float64) / 1e9, by_host)
+    return np.where(is_set.known & own.known, limit_s, np.nan)
 
 
 def _never_ran(window: Window) -> F64Array:

@@ -204,7 +204,7 @@ def _parse_caveat(entry: Entry) -> Caveat:
     return Caveat(
         slug=entry.string("slug"),
         text=entry.string("text"),
-        holds_if=_parse_condition(entry.table("holds_if")),
+        holds_if=parse_condition(entry.table("holds_if")),
         every=_parse_every(entry.table("every")) if "every" in entry else None,
     )
 
@@ -222,7 +222,8 @@ def _parse_every(entry: Entry) -> Every:
     )
 
 
-def _parse_condition(entry: Entry) -> Condition:
+def parse_condition(entry: Entry) -> Condition:
+    """The condition of one table. Raises CatalogError."""
     if len(entry.path) > _DEPTH_MAX:
         raise entry.error("", "conditions within at most a dozen others", "more")
     heads = [key for key in entry if key in _FORMS]
@@ -266,7 +267,7 @@ def _parse_parts(entry: Entry, key: str) -> tuple[Condition, ...]:
     parts = entry.tables(key)
     if not parts:
         raise entry.error(key, "a list of conditions", "an empty one")
-    return tuple(_parse_condition(part) for part in parts)
+    return tuple(parse_condition(part) for part in parts)
 
 
 _FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Entry], Condition]]] = {
@@ -285,5 +286,5 @@ _FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Entry], Condition]]] = {
     "all": ((), lambda entry: AllOf(_parse_parts(entry, "all"))),
     "any": ((), lambda entry: AnyOf(_parse_parts(entry, "any"))),
     "first_known": ((), lambda entry: FirstKnown(_parse_parts(entry, "first_known"))),
-    "not": ((), lambda entry: Not(_parse_condition(entry.table("not")))),
+    "not": ((), lambda entry: Not(parse_condition(entry.table("not")))),
 }

@@ -1,8 +1,8 @@
-"""The rules of findings.toml: when something is wrong with a VM, why that matters, what to do, and what it costs.
+"""The rules of findings.toml: when something is wrong with a VM, why it matters, what to do, and the trade-off.
 
-Not here: whether a rule fires (``analysis.findings``). A condition may name facts, which are what no stat tells;
-``FACTS`` has them all, and ``analysis.observations`` finds them out.
-Rule: a file with a mistake in it is a CatalogError that names the place, and nothing of it is used.
+Not here: whether a rule fires (``analysis.findings``). A condition may name facts, which no stat has; ``FACTS`` lists
+them, and ``analysis.observations`` determines them.
+Rule: a file with a mistake is a CatalogError that names the place, and nothing of the file is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from ..formula.check import Context, Dimension, Formula, Type, check
 from ..formula.parse import parse
 from ..schema import Scope
-from .caveats import load_caveats
+from .caveats import Condition, load_caveats, parse_condition
 from .metrics import metric_context
 from .tomlfile import Entry, read_tables, shown, unique
 
@@ -28,7 +28,7 @@ _WINDOWS_MAX: Final = 100
 
 
 class Severity(Enum):
-    """How bad it is, from worth knowing over costs something to breaks something."""
+    """How bad it is: worth knowing, costs something, breaks something."""
 
     INFO = "info"
     WARNING = "warning"
@@ -41,10 +41,11 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do, and what one pays for it."""
+    """What to do, and its trade-off. ``only_if``: on which hosts; None is on all."""
 
     do: str
     price: str
+    only_if: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ class Rule:
     """One rule.
 
     ``when``, ``activity``, ``clears``: conditions of ``scope``; None is no such condition. ``windows``: in how many
-    consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``:
-    CPUs. ``adds_verdict``: the verdict on interrupt acceleration belongs to it. ``silent_if``: slugs of caveats.
+    consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``: CPU
+    time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds_verdict``: the verdict on interrupt
+    acceleration belongs to it. ``silent_if``: slugs of caveats.
     """
 
     slug: str
@@ -65,6 +67,7 @@ class Rule:
     clears: Formula | None
     windows: int
     cost: Formula | None
+    lost: Formula | None
     worst: Formula | None
     evidence: tuple[str, ...]
     adds_verdict: bool
@@ -80,34 +83,39 @@ class Rule:
 
 
 _NUMBER: Final = Type(dimension=Dimension())
-_PER_SECOND: Final = Type(dimension=Dimension(seconds=-1))
 _SECONDS: Final = Type(dimension=Dimension(seconds=1))
+_PER_SECOND: Final = Type(dimension=Dimension(seconds=-1))
 FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
     {
         (Scope.VM, "vcpus"): _NUMBER,
         (Scope.VM, "stats_reset"): _NUMBER,
         (Scope.VM, "apicv_inhibited"): _NUMBER,
         (Scope.VM, "apicv_off_on_host"): _NUMBER,
+        (Scope.VM, "apicv_uninhibited"): _NUMBER,
         (Scope.VM, "hlt_exits_disabled"): _NUMBER,
         (Scope.VM, "vmm_silent_s"): _SECONDS,
+        (Scope.VM, "poll_limit"): _SECONDS,
+        (Scope.VM, "poll_limit_known"): _NUMBER,
         (Scope.VCPU, "never_ran"): _NUMBER,
         (Scope.VCPU, "injected_while_active"): _PER_SECOND,
     }
 )
-"""What a condition may ask by ``fact(…)``."""
+"""What a condition may use by ``fact(…)``."""
 
 _NO_STATE: Final = "KVM's state of interrupt acceleration was not read; the sources bpf and pinned have it"
 UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "apicv_inhibited": _NO_STATE,
-        "apicv_off_on_host": "whether the host has APICv or AVIC is not known",
-        "hlt_exits_disabled": "whether HLT exits are disabled was not read; the sources bpf and pinned have it",
-        "vmm_silent_s": "the process that holds the VM is not known",
-        "never_ran": "how long the VM has existed is not known",
+        "apicv_off_on_host": "it is unknown whether the host has APICv or AVIC",
+        "apicv_uninhibited": _NO_STATE,
+        "hlt_exits_disabled": "it is unknown whether HLT exits are disabled; the sources bpf and pinned have it",
+        "vmm_silent_s": "the process of the VM is unknown",
+        "never_ran": "how long the VM has existed is unknown",
+        "poll_limit": "the limit on halt polling is unknown",
         "injected_while_active": _NO_STATE,
     }
 )
-"""Why a fact can be unknown, in words for a person."""
+"""Why a fact can be unknown, as text for a person."""
 
 
 @cache
@@ -126,7 +134,7 @@ def parse_findings(text: str, file: str, context: Context, *, caveats: Collectio
 
 
 _REQUIRED: Final = ("slug", "title", "severity", "scope", "when", "evidence", "explanation", "threshold", "remedy")
-_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "adds", "silent_if")
+_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "lost", "adds", "silent_if")
 
 
 def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rule:
@@ -142,6 +150,7 @@ def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rul
         clears=_condition(entry, "clears", scope, context) if "clears" in entry else None,
         windows=_windows(entry),
         cost=_number(entry, "cost", scope, context, _NUMBER) if "cost" in entry else None,
+        lost=_number(entry, "lost", scope, context, _NUMBER) if "lost" in entry else None,
         worst=_number(entry, "worst", Scope.VCPU, context) if "worst" in entry else None,
         evidence=_evidence(entry, context),
         adds_verdict=_adds_verdict(entry),
@@ -197,10 +206,15 @@ def _adds_verdict(entry: Entry) -> bool:
 def _remedies(entry: Entry) -> tuple[Remedy, ...]:
     remedies = entry.tables("remedy")
     for remedy in remedies:
-        remedy.check_keys(("do", "price"))
-    if not remedies:
-        raise entry.error("remedy", "at least one", "none")
-    return tuple(Remedy(remedy.string("do"), remedy.string("price")) for remedy in remedies)
+        remedy.check_keys(("do", "price"), ("only_if",))
+    if all("only_if" in remedy for remedy in remedies):
+        raise entry.error("remedy", "at least one without only_if", "none")
+    return tuple(map(_remedy, remedies))
+
+
+def _remedy(entry: Entry) -> Remedy:
+    only_if = parse_condition(entry.table("only_if")) if "only_if" in entry else None
+    return Remedy(entry.string("do"), entry.string("price"), only_if)
 
 
 def _silent_if(entry: Entry, caveats: Collection[str]) -> tuple[str, ...]:

@@ -23,10 +23,15 @@ _FILE: Final = "metrics.toml"
 
 
 class MetricUnit(Enum):
-    """What a metric counts. ``CPUS``: 1 is the whole time of one CPU; ``SHARE``: 1 is all."""
+    """What a metric counts.
+
+    ``CPUS``: CPU time, 1 is all of one CPU's. ``VCPUS``: wall time of vCPUs, 1 is all of one vCPU's; its thread may
+    sleep or wait for a CPU in it. ``SHARE``: 1 is all.
+    """
 
     PER_SECOND = "per-second"
     CPUS = "cpus"
+    VCPUS = "vcpus"
     COUNT = "count"
     SHARE = "share"
     SECONDS = "seconds"
@@ -42,6 +47,7 @@ class MetricUnit(Enum):
 _DIMENSIONS: Final[Mapping[MetricUnit, Dimension]] = {
     MetricUnit.PER_SECOND: Dimension(seconds=-1),
     MetricUnit.CPUS: Dimension(),
+    MetricUnit.VCPUS: Dimension(),
     MetricUnit.COUNT: Dimension(),
     MetricUnit.SHARE: Dimension(),
     MetricUnit.SECONDS: Dimension(seconds=1),

@@ -131,7 +131,7 @@ class Entry(Mapping[str, Any]):
             line=line,
             column=column,
             expected=expected,
-            found=found,
+            found=found if len(found) <= _FOUND_MAX else f"{found[:_FOUND_MAX]}…",
             excerpt=mark(text, offset),
         )
 
@@ -223,7 +223,7 @@ def unique(entries: Collection[Entry], key: str) -> None:
             raise entry.error(key, f"a unique {key}", f"{shown(entry[key])}, which line {first.line} has")
 
 
-_QUOTED_MAX = 60
+_QUOTED_MAX, _FOUND_MAX = 60, 200
 _TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 

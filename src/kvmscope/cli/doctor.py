@@ -267,7 +267,7 @@ def event_lines(report: Report, chosen: Chosen | None) -> Iterator[str]:
         yield from _head_lines(report)
     for finding in report.begun:
         if chosen is None or chosen.has(finding):
-            rule, cost = finding.rule, cost_text(finding.cost_cpus)
+            rule, cost = finding.rule, cost_text(finding)
             what = f"{report.name(finding.vm)}: {rule.title}{f', {cost}' if cost else ''}"
             yield f"{time} begins {rule.severity.value} {what} [{rule.slug}]"
     for ended in report.endings(chosen):
@@ -308,6 +308,7 @@ def rule_json(rule: Rule) -> dict[str, Any]:
         "clears": None if rule.clears is None else str(rule.clears),
         "windows": rule.windows,
         "cost_cpus": None if rule.cost is None else str(rule.cost),
+        "lost_vcpus": None if rule.lost is None else str(rule.lost),
         "evidence": list(rule.evidence),
         "explanation": rule.explanation,
         "threshold": rule.threshold,

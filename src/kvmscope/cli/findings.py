@@ -41,11 +41,13 @@ def remedies(finding: Finding, verdicts: Verdicts | None) -> tuple[Remedy, ...]:
     return told or finding.rule.remedies
 
 
-def cost_text(cost_cpus: float | None) -> str:
-    """``about 0.32 CPUs``; empty if there is no cost or it is not known."""
-    from ..units import format_count
+def cost_text(finding: Finding) -> str:
+    """``about 0.3 CPU``, or ``about 0.6 vCPU of wall time``; empty if there is no cost or it is not known."""
+    from ..units import format_estimate
 
-    return f"about {format_count(cost_cpus)} CPUs" if cost_cpus else ""
+    if finding.cost_cpus:
+        return f"about {format_estimate(finding.cost_cpus)} CPU"
+    return f"about {format_estimate(finding.lost_vcpus)} vCPU of wall time" if finding.lost_vcpus else ""
 
 
 def worst_text(finding: Finding) -> str:
@@ -59,12 +61,14 @@ def worst_text(finding: Finding) -> str:
 
 def _vcpu_text(rule: Rule, worst: Worst) -> str:
     """The vCPU, with its value where that has a meaning by itself."""
-    from ..units import format_count, format_share
+    from ..units import format_count, format_cpus, format_vcpus
 
     assert rule.worst is not None
     if _is_rate(rule.worst):
         return f"{worst.vcpu} ({format_count(worst.value)}/s)"
-    return f"{worst.vcpu} ({format_share(worst.value)} of a CPU)" if _is_time(rule.worst) else str(worst.vcpu)
+    if not _is_time(rule.worst):
+        return str(worst.vcpu)
+    return f"{worst.vcpu} ({format_cpus(worst.value) if rule.lost is None else format_vcpus(worst.value)})"
 
 
 def _is_rate(formula: Formula) -> bool:
@@ -95,6 +99,7 @@ def finding_json(finding: Finding, name: str | None, verdicts: Verdicts | None =
         "title": rule.title,
         "since_s": finding.since_s,
         "cost_cpus": finding.cost_cpus,
+        "lost_vcpus": finding.lost_vcpus,
         "evidence": dict(finding.evidence),
         "worst_vcpus": [{"id": worst.vcpu, "value": worst.value} for worst in finding.worst],
         "causes": [{"name": reason.name, "cause": reason.cause} for reason in causes(finding, verdicts)],
@@ -150,7 +155,7 @@ def _subject(finding: Finding, name: str) -> str:
 def _size(finding: Finding) -> str:
     from ..units import format_seconds
 
-    cost, worst = cost_text(finding.cost_cpus), worst_text(finding)
+    cost, worst = cost_text(finding), worst_text(finding)
     parts = [
         f"costs {cost}" if cost else "",
         f"for {format_seconds(finding.since_s)} at least",
@@ -170,7 +175,7 @@ def _evidence(finding: Finding, metrics: Mapping[str, Metric]) -> str:
 def summary(finding: Finding, name: str) -> str:
     """A finding in one line."""
     rule = finding.rule
-    size = ", ".join(filter(None, (rule.slug, cost_text(finding.cost_cpus))))
+    size = ", ".join(filter(None, (rule.slug, cost_text(finding))))
     return f"{rule.severity.value}: {_subject(finding, name)} [{size}]: {rule.title}"
 
 

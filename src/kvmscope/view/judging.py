@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..analysis.apicv import Verdicts, WhatIf, judge, what_if
-from ..analysis.caveats import Verdict, facts_of, judge_all
+from ..analysis.caveats import Verdict, facts_of, judge_all, rules_here
 from ..analysis.evaluate import Evaluator
 from ..analysis.findings import Judgement, Watcher
-from ..analysis.observations import observe
+from ..analysis.observations import halt_poll_limit_ns, observe
 from ..analysis.window import Window
 from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule, load_findings
@@ -67,7 +67,13 @@ class Examiner:
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
         """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
         halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
-        facts = observe(window, host_apicv(scene.machine), hlt_exits_disabled=halting, vmm_silent_s=_silent_s(scene))
+        facts = observe(
+            window,
+            host_apicv(scene.machine),
+            hlt_exits_disabled=halting,
+            vmm_silent_s=_silent_s(scene),
+            halt_poll_ns=None if scene.sample.simulated else halt_poll_limit_ns(scene.machine),
+        )
         return Evaluator(window, self._formulas, facts=facts)
 
     @cached_property
@@ -80,7 +86,8 @@ class Examiner:
         ``evaluator``: that of this scene and window, if there is one already.
         """
         if self._watcher is None:
-            self._watcher = Watcher(self.rules, self._formulas, silent=self._silent(scene))
+            rules = rules_here(self.rules, facts_of(scene.machine, scene.sample))
+            self._watcher = Watcher(rules, self._formulas, silent=self._silent(scene))
         return self._watcher.update(evaluator or self.evaluator(scene, window))
 
     def verdicts(self, scene: Scene, window: Window | None, judgement: Judgement) -> Verdicts | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ..host.text import printable
 from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
-from ..units import format_bytes, format_count, format_seconds, format_share
+from ..units import format_bytes, format_count, format_cpus, format_seconds, format_share, format_vcpus
 
 if TYPE_CHECKING:
     from ..catalog.metrics import MetricUnit
@@ -26,7 +26,13 @@ PAGE_WIDTH: Final = 100
 _SECONDS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 _GAPS_SHOWN = 3
 _NARROWEST = 40
-_FORMATS = {"cpus": format_share, "share": format_share, "seconds": format_seconds, "bytes": format_bytes}
+_FORMATS = {
+    "cpus": format_cpus,
+    "vcpus": format_vcpus,
+    "share": format_share,
+    "seconds": format_seconds,
+    "bytes": format_bytes,
+}
 """By the value of a MetricUnit, since the catalogue takes 40 ms to load and many texts need none of it."""
 
 
