@@ -6,6 +6,7 @@ scenes: it joins what a source reads with what ``host`` knows of the machine and
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -77,6 +78,8 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
     "published": _open_published,
 }
 """Every source by name."""
+
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "pinned": _open_pinned,
@@ -191,6 +194,8 @@ def _open_best() -> Host:
         try:
             return Host(open_source(), why_not)
         except SourceError as error:
+            if error.errno in _NO_MORE_FILES:
+                raise  # the next source would see less, for want of files
             why_not[name] = error
     reasons = "; ".join(f"{name}: {error.reason}" for name, error in why_not.items())
     remedies = dict.fromkeys(error.remedy for error in why_not.values() if error.remedy)

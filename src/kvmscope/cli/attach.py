@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from .options import WholeNumber, shortened
 
 if TYPE_CHECKING:
     from ..sources.bpf.attach import Attached
@@ -22,7 +23,7 @@ _MOST = 1 << 20
 def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     """The number of a file mode such as 0440; for an option's ``callback``."""
     if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise click.BadParameter(f"{value!r} is not a mode such as 0440")
+        raise click.BadParameter(f"{shortened(value)} is not a mode such as 0440")
     return int(value, 8)
 
 
@@ -38,9 +39,9 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     metavar="MODE",
     help="Of the pinned files, as for chmod.",
 )
-@click.option("--vms", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
-@click.option("--vcpus", type=click.IntRange(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
-@click.option("--slots", type=click.IntRange(1, 4), metavar="N", help="Readers at the same moment.  [default: 2]")
+@click.option("--vms", type=WholeNumber(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
+@click.option("--vcpus", type=WholeNumber(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
+@click.option("--slots", type=WholeNumber(1, 4), metavar="N", help="Readers at the same moment.  [default: 2]")
 @click.option(
     "--count",
     "counted",
@@ -108,7 +109,7 @@ def find_group(name: str | None) -> grp.struct_group:
         except KeyError:
             return grp.getgrgid(0)
     try:
-        return grp.getgrgid(int(name)) if name.isdecimal() else grp.getgrnam(name)
-    except KeyError as error:
+        return grp.getgrgid(int(name)) if re.fullmatch(r"[0-9]{1,10}", name) else grp.getgrnam(name)
+    except (KeyError, ValueError, OverflowError) as error:
         near = tuple(difflib.get_close_matches(name, [entry.gr_name for entry in grp.getgrall()], n=3))
-        raise UsageError(f"there is no group {name!r}", nearest=near) from error
+        raise UsageError(f"there is no group {shortened(name)}", nearest=near) from error

@@ -10,6 +10,7 @@ import difflib
 import errno
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CatalogError, FormatError, KvmscopeError, OutputError, SourceError, Unavailable
+from ..errors import CatalogError, FormatError, KvmscopeError, OutputError, SourceError, Unavailable, UsageError
 from . import output
 from .interrupts import Interruption
 
@@ -53,9 +54,12 @@ COMMANDS: Mapping[str, CommandPlace] = {
 """The commands in the order of ``--help``. The first is what ``kvmscope`` alone does."""
 
 _DEFAULT = "status"
-_OWN_OPTIONS = ("-h", "--help", "--version")
+_OWN_OPTIONS = frozenset({"-h", "--help", "--version"})
 
 _USAGE, _NO_SOURCE, _BAD_DATA, _NO_OUTPUT = 2, 3, 4, 5
+_MOST_SHOWN = 400
+_FILES_AT_LEAST = 64
+_MORE_FILES = "a higher limit of open files, such as `ulimit -n 4096`"
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -124,7 +128,7 @@ class KvmscopeGroup(click.Group):
             return self._invoke(args, extra)
         except click.ClickException as error:
             context = error.ctx if isinstance(error, click.UsageError) else None
-            _say(error.format_message(), f"{context.command_path if context else 'kvmscope'} --help")
+            _say(_one_line(error.format_message()), f"{context.command_path if context else 'kvmscope'} --help")
             return error.exit_code
         except KvmscopeError as error:
             return _end_with(error)
@@ -142,6 +146,8 @@ class KvmscopeGroup(click.Group):
             from click.shell_completion import shell_complete
 
             return shell_complete(self, extra, "kvmscope", "_KVMSCOPE_COMPLETE", instruction)
+        if not _OWN_OPTIONS & set(args):
+            _require_room_for_files()
         try:
             with self.make_context("kvmscope", args, **extra) as ctx:
                 self.invoke(ctx)
@@ -162,7 +168,8 @@ def main() -> None:
 
 
 def _end_with(error: KvmscopeError) -> int:
-    _say(str(error), error.remedy if isinstance(error, SourceError) else "")
+    reason = _one_line(str(error)) if isinstance(error, UsageError) else str(error)
+    _say(reason, error.remedy if isinstance(error, SourceError) else "")
     return _exit_code(error)
 
 
@@ -174,13 +181,36 @@ def _exit_code(error: KvmscopeError) -> int:
     return _BAD_DATA if isinstance(error, FormatError | CatalogError) else _USAGE
 
 
+def _require_room_for_files() -> None:
+    """Raises Unavailable if this process may have so few files open that some source would seem not to work.
+
+    It takes as many as it may: reading by stats fds needs one for each vCPU.
+    """
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+    if highest != resource.RLIM_INFINITY and highest < _FILES_AT_LEAST:
+        raise Unavailable(
+            f"this process may have {highest} files open, and kvmscope needs up to {_FILES_AT_LEAST}",
+            remedy=_MORE_FILES,
+            errno=errno.EMFILE,
+        )
+
+
 def _no_more_files(error: OSError) -> SourceError:
     return Unavailable(
         f"no more files can be opened: {error.strerror}",
-        remedy="a higher limit of open files, such as `ulimit -n 4096`",
+        remedy=_MORE_FILES,
         path=None if error.filename is None else os.fsdecode(error.filename),
         errno=error.errno,
     )
+
+
+def _one_line(text: str) -> str:
+    """What was typed may be anything; the message about it is a line."""
+    from ..host.text import printable  # its tables take a millisecond, for which --help has no use
+
+    return printable(" ".join(text.split()), max_length=_MOST_SHOWN)
 
 
 def _say(reason: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from .options import WholeNumber, parse_duration
 
 
 @click.command("kernel")
@@ -18,8 +19,24 @@ from ..errors import UsageError
 @click.option(
     "--module-param", "parameters", multiple=True, metavar="MODULE.NAME=VALUE", help="Set one more parameter."
 )
-@click.option("--memory", "memory_mb", default=1024, show_default=True, metavar="MB", help="Memory of the machine.")
-@click.option("--timeout", "timeout_s", default=300.0, show_default=True, metavar="S", help="Give up after this long.")
+@click.option(
+    "--memory",
+    "memory_mb",
+    default=1024,
+    type=WholeNumber(128, 1 << 20),
+    show_default=True,
+    metavar="MB",
+    help="Memory of the machine.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    callback=parse_duration,
+    default="300s",
+    show_default=True,
+    metavar="TIME",
+    help="Give up after this long.",
+)
 @click.option("--put", multiple=True, metavar="HOST:GUEST", help="Lay a file or directory in the machine.")
 @click.option("--get", multiple=True, metavar="GUEST:HOST", help="Bring a file or directory back.")
 @click.option("--fresh", is_flag=True, help="Take the newest packages, not those in the cache.")

@@ -11,18 +11,40 @@ import click
 
 from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
 from .interrupts import until_ended
-from .options import parse_duration
+from .options import WholeNumber, parse_duration
 
 if TYPE_CHECKING:
     from ..lab.simulate import Simulated
 
+_MOST = 10**9
+"""VMs, and vCPUs of each; how many there can be the simulated host says."""
+
 
 @click.command("simulate")
 @click.option(
-    "--vms", default=DEFAULT_VMS, show_default=True, metavar="N", help="VMs; each behaves in a way of its own."
+    "--vms",
+    default=DEFAULT_VMS,
+    type=WholeNumber(1, _MOST),
+    show_default=True,
+    metavar="N",
+    help="VMs; each behaves in a way of its own.",
 )
-@click.option("--vcpus", default=DEFAULT_VCPUS, show_default=True, metavar="N", help="vCPUs of each VM.")
-@click.option("--seed", default=0, show_default=True, metavar="N", help="Another seed gives another host.")
+@click.option(
+    "--vcpus",
+    default=DEFAULT_VCPUS,
+    type=WholeNumber(1, _MOST),
+    show_default=True,
+    metavar="N",
+    help="vCPUs of each VM.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    type=WholeNumber(0, 2**32 - 1),
+    show_default=True,
+    metavar="N",
+    help="Another seed gives another host.",
+)
 @click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="End after this time, such as 30s.")
 @click.option("--json", "as_json", is_flag=True, help="Say what runs as JSON.")
 def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ Rule: every value is a pure function of plan, seed and the time since the simula
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import resource
@@ -33,6 +34,8 @@ DEFAULT_VMS: Final = 6
 DEFAULT_VCPUS: Final = 2
 PERIOD_S: Final = 0.1
 """Between two updates of all values."""
+_OTHER_FILES: Final = 16
+"""What a process has open besides what it publishes."""
 
 
 class Provider(Protocol):
@@ -80,6 +83,7 @@ class SimulatedHost:
         seed: int = 0,
         providers: Sequence[Callable[[Sequence[VmPlan], int], Provider]] = PROVIDERS,
     ) -> None:
+        _check_room_for_files(vms, vcpus, providers)
         self.vms = plan(vms=vms, vcpus=vcpus, seed=seed)
         self.providers = tuple(provider(self.vms, seed) for provider in providers)
         self._published: list[Vm] = []
@@ -140,6 +144,24 @@ class SimulatedHost:
                     if provider.covers(scope, row)
                 ]
                 self._files.append((provider, scope, files))
+
+
+def _check_room_for_files(
+    vms: int, vcpus: int, providers: Sequence[Callable[[Sequence[VmPlan], int], Provider]]
+) -> None:
+    """Raises Unavailable if so many VMs are more files than this process may have open, before any is planned."""
+    sets = [provider(plan(vms=1, vcpus=1, seed=0), 0).stat_sets for provider in providers]
+    a_vm, a_vcpu = (sum(scope in of for of in sets) for scope in (Scope.VM, Scope.VCPU))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = (most - _OTHER_FILES) // (a_vm + a_vcpu * max(vcpus, 1))
+    if most != resource.RLIM_INFINITY and vms > room:
+        can = f"{max(room, 0)} VMs of {vcpus} vCPUs are possible" if room > 0 else "not even one is possible"
+        raise Unavailable(
+            f"cannot publish {vms} VMs of {vcpus} vCPUs: each set of statistics is a file, and this process may have "
+            f"{most} open; {can}",
+            remedy="fewer of them, or a higher limit of open files (ulimit -n)",
+            errno=errno.EMFILE,
+        )
 
 
 class SimulatedProcess:

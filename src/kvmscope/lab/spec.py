@@ -24,7 +24,9 @@ MAX_FDS = 200
 """File descriptors that one message passes at most; the kernel takes 253."""
 
 _UNTIL_STOPPED = 2**63 - 1
-_MAX_VCPUS = 1024
+MAX_VMS = 4096
+"""A process each, or all in one."""
+MAX_VCPUS = 1024
 _MAX_MESSAGE_APIC_ID = 254
 
 
@@ -54,10 +56,11 @@ class LabSpec:
 
     def checked(self) -> LabSpec:
         """The same with every default filled in. Raises UsageError if it asks for what cannot be."""
+        _check(1 <= self.vcpus <= MAX_VCPUS, f"a VM has 1 to {MAX_VCPUS} vCPUs")
         ids = self.vcpu_ids or tuple(range(self.vcpus))
         filled = replace(self, vcpu_ids=ids, vcpus=len(ids), name=self.name or f"lab-{self.workload}")
-        _check(filled.vms >= 1, "at least one VM is needed")
-        _check(1 <= len(ids) <= _MAX_VCPUS, f"a VM has 1 to {_MAX_VCPUS} vCPUs")
+        _check(1 <= filled.vms <= MAX_VMS, f"there can be 1 to {MAX_VMS} VMs")
+        _check(1 <= len(ids) <= MAX_VCPUS, f"a VM has 1 to {MAX_VCPUS} vCPUs")
         _check(len(set(ids)) == len(ids) and min(ids) >= 0, "vCPU ids are distinct and not negative")
         _check(filled.count is None or filled.count >= 1, "the count is at least 1")
         _check(1 <= filled.period_us <= 50_000, "the period is between 1 and 50,000 µs")

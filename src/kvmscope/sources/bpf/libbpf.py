@@ -276,6 +276,8 @@ def _load(
 
 def _explain(code: int, log: list[str]) -> SourceError:
     said = next(filter(None, (_verdict(log), os.strerror(code))))
+    if code in (errno.EMFILE, errno.ENFILE):
+        return Unavailable(os.strerror(code), remedy="a higher limit of open files (ulimit -n)", errno=code)
     if code in (errno.EPERM, errno.EACCES) and not _is_privileged():
         return PermissionNeeded(
             "loading a BPF program needs CAP_BPF and CAP_PERFMON",
