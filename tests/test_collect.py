@@ -109,7 +109,7 @@ except SourceError as error:
 """
 
 
-@pytest.mark.needs("root", "setpriv")
+@pytest.mark.needs("nobody")
 def test_where_no_source_works_every_one_says_why() -> None:
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", sys.executable, "-c", OPEN]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
@@ -167,6 +167,7 @@ def test_guests_of_the_lab_go_by_the_names_that_they_were_given() -> None:
     assert all(found[pid].process is not None for pid in guests.pids)
 
 
+@pytest.mark.whole_host
 def test_what_is_published_goes_by_the_name_that_it_was_published_under() -> None:
     disk = StatSet("disk", Scope.VM, (Descriptor("requests", Kind.CUMULATIVE),))
     with publish.Vm("collected") as vm, open_host("published") as host:

@@ -21,6 +21,8 @@ from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 
+pytestmark = pytest.mark.whole_host
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -170,6 +170,7 @@ def test_an_unknown_rule_is_told_with_those_that_are_near(kvmscope: Any) -> None
     assert "poll-waste" in result.stderr
 
 
+@pytest.mark.whole_host
 def test_a_simulated_host_says_so_and_what_inhibits_its_vms(kvmscope: Any) -> None:
     with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
         samples = []

@@ -20,6 +20,8 @@ from kvmscope.cli import main
 from kvmscope.cli.group import COMMANDS
 from kvmscope.errors import FormatError, KvmscopeError, PermissionNeeded, Unavailable
 
+pytestmark = pytest.mark.whole_host
+
 DOCS = Path(__file__).parents[2] / "docs"
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 

@@ -28,6 +28,8 @@ from kvmscope.sample import Sample, U64Array
 from kvmscope.schema import Kind, Scope
 from kvmscope.sources.published import PublishedSource
 
+pytestmark = pytest.mark.whole_host
+
 CAPTURED = Path(__file__).parents[1] / "data" / "statsfile"
 ALL = len(BEHAVIOURS)
 TIMES = (0.0, 0.1, 0.35, 1.0, 7.0, 60.0, 61.0, 3600.0)

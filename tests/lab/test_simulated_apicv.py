@@ -17,6 +17,8 @@ from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.published import PublishedSource
 
+pytestmark = pytest.mark.whole_host
+
 HERE = HostApicv.unknown("not this host")
 TIMES = (0.0, 0.05, 0.1, 0.35, 1.0, 7.3)
 

@@ -33,7 +33,7 @@ from kvmscope.sources.bpf.attach import attach, detach
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource, load_program, read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 
-pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root", "setpriv")]
+pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
 
 NOBODY = 65534
 GROUP, OTHER_GROUP = 60_001, 60_002  # need no entry in /etc/group
@@ -124,6 +124,7 @@ def values_of(sample: Sample, pids: Sequence[int]) -> dict[int, list[list[int]]]
 # -- who may read ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("nobody")
 def test_a_user_in_the_group_reads_what_root_reads(root: Path, guests: Running) -> None:
     attach(gid=GROUP, root=root)
     answer = read_as_nobody(root, GROUP)
@@ -143,6 +144,7 @@ def test_a_user_in_the_group_reads_what_root_reads(root: Path, guests: Running) 
         assert [answer["blocks"]["kvm-vcpu"][place] for place in rows] == vcpus
 
 
+@pytest.mark.needs("nobody")
 def test_a_user_outside_of_the_group_is_told_which_group_to_join(root: Path) -> None:
     attach(gid=OTHER_GROUP, root=root)
     answer = read_as_nobody(root, GROUP)
@@ -151,6 +153,7 @@ def test_a_user_outside_of_the_group_is_told_which_group_to_join(root: Path) -> 
     assert f"join its group ({OTHER_GROUP})" in answer["remedy"]
 
 
+@pytest.mark.needs("nobody")
 def test_where_nothing_is_attached_a_user_is_told_what_root_can_do(root: Path) -> None:
     answer = read_as_nobody(root, GROUP)
     assert answer["slug"] == Unavailable.slug
@@ -158,11 +161,13 @@ def test_where_nothing_is_attached_a_user_is_told_what_root_can_do(root: Path) -
     assert "kvmscope attach" in answer["remedy"]
 
 
+@pytest.mark.needs("nobody")
 def test_with_a_mode_for_all_everybody_reads(root: Path, guests: Running) -> None:
     attach(gid=0, mode=0o444, root=root)
     assert set(guests.pids) <= set(read_as_nobody(root)["pids"])
 
 
+@pytest.mark.needs("nobody")
 def test_attaching_again_keeps_the_program_and_changes_who_may_read(root: Path, guests: Running) -> None:
     first = attach(gid=GROUP, root=root)
     program = identity_of(root)["program"]
@@ -174,6 +179,7 @@ def test_attaching_again_keeps_the_program_and_changes_who_may_read(root: Path, 
     assert set(guests.pids) <= set(read_as_nobody(root, OTHER_GROUP)["pids"])
 
 
+@pytest.mark.needs("nobody")
 def test_attaching_needs_root(root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from kvmscope.sources.bpf.attach import attach, detach\n"
@@ -217,6 +223,7 @@ for name in ("control", "vms", "vcpus", "meta"):
 """
 
 
+@pytest.mark.needs("nobody")
 def test_a_reader_can_neither_change_nor_remove_what_others_read(root: Path) -> None:
     directory = attach(gid=GROUP, root=root).directory
     done = as_nobody(sys.executable, "-c", WRITE, str(directory), groups=[GROUP])
@@ -280,6 +287,7 @@ def fdinfo(fd: int) -> dict[str, str]:
 # -- for how long ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("nobody")
 def test_it_outlives_the_process_that_attached(root: Path, guests: Running) -> None:
     code = (
         "import sys; from pathlib import Path; from kvmscope.sources.bpf.attach import attach\n"
@@ -398,6 +406,7 @@ def test_another_version_is_kept_beside_ours_and_taken_away_with_it(root: Path) 
     assert not other.exists()
 
 
+@pytest.mark.needs("nobody")
 def test_where_only_another_version_is_attached_it_is_named(root: Path) -> None:
     directory = attach(gid=GROUP, root=root).directory
     directory.rename(root / "v999")
@@ -483,6 +492,7 @@ print("whole")
 """
 
 
+@pytest.mark.needs("nobody")
 def test_more_readers_than_slots_all_get_whole_samples(root: Path) -> None:
     attach(gid=GROUP, slots=2, root=root)
     specs = [
@@ -536,6 +546,7 @@ def attached(group: str) -> Iterator[str]:
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 
 
+@pytest.mark.needs("nobody")
 def test_commands_work_for_the_group_and_tell_others_why_not(attached: str, guests: Running) -> None:
     gid = grp.getgrnam(attached).gr_gid
     read = as_nobody(*KVMSCOPE, "read", "--json", groups=[gid])

@@ -33,7 +33,7 @@ from kvmscope.sources.bpf.groups import pinned
 from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource
 
-pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root", "setpriv")]
+pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
 
 GROUP, NOBODY = 60_001, 65534
 TELLS_EXITS = KernelFacts().isa is not Isa.UNKNOWN
@@ -191,6 +191,7 @@ def test_without_groups_none_is_loaded() -> None:
 # -- pinned ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("nobody")
 def test_a_group_can_be_pinned_later_and_vms_keep_their_ids(root: Path, guests: Running) -> None:
     attach(gid=GROUP, root=root)
     before = read_as_nobody(root)
@@ -202,12 +203,14 @@ def test_a_group_can_be_pinned_later_and_vms_keep_their_ids(root: Path, guests: 
     assert [provider for provider, _ in after["gaps"]] == ["exits"] * (not TELLS_EXITS)
 
 
+@pytest.mark.needs("nobody")
 def test_what_is_pinned_is_read_without_being_asked_for(root: Path, guests: Running) -> None:
     attach(gid=GROUP, root=root, groups=("exits",))
     answer = read_as_nobody(root)
     assert "exits" in [*answer["providers"], *(provider for provider, _ in answer["gaps"])]
 
 
+@pytest.mark.needs("nobody")
 def test_a_group_that_is_not_pinned_is_an_error_that_says_what_root_can_do(root: Path) -> None:
     attach(gid=GROUP, root=root)
     answer = read_as_nobody(root, "exits")
@@ -216,6 +219,7 @@ def test_a_group_that_is_not_pinned_is_an_error_that_says_what_root_can_do(root:
     assert "providers" in read_as_nobody(root, "apic"), "which is there with every iterator that is pinned"
 
 
+@pytest.mark.needs("nobody")
 def test_attaching_anew_for_more_room_keeps_groups_ids_and_the_secret(root: Path) -> None:
     attach(gid=GROUP, root=root, vcpus=64, groups=("exits",))
     secret, inode = pins.read_secret(root), (root / "groups/exits/meta").stat().st_ino

@@ -52,7 +52,7 @@ def test_without_kvm_it_says_so() -> None:
     assert "kvm_intel" in remedy
 
 
-@pytest.mark.needs("setpriv")
+@pytest.mark.needs("nobody")
 def test_without_privilege_it_says_which_and_how_to_go_without() -> None:
     kind, reason, remedy = open_where("true", before="setpriv --reuid 65534 --regid 65534 --clear-groups")
     assert kind == "PermissionNeeded"

@@ -416,7 +416,7 @@ def test_what_cannot_be_adopted_is_closed_and_said(vmm: Vmm, source: StatsFdSour
     assert own_fd_count() == before
 
 
-@pytest.mark.needs("root", "setpriv")
+@pytest.mark.needs("nobody")
 def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
     vmm.do("make('a')")
     code = """if True:
@@ -431,8 +431,6 @@ def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
                 print(error.remedy)
     """
     nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", sys.executable, "-c"]
-    if subprocess.run([*nobody, ""], check=False).returncode:
-        pytest.skip(f"user nobody may not run {sys.executable}")
     said = subprocess.run([*nobody, code], capture_output=True, text=True, check=True).stdout
     assert said.startswith("0 [")
     assert "may not be looked into" in said

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kvmscope.sample import Block, Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.published import PublishedSource
+
+pytestmark = pytest.mark.whole_host
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

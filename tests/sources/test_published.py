@@ -32,6 +32,8 @@ from kvmscope.sample import Sample
 from kvmscope.schema import Descriptor, Kind, Scope
 from kvmscope.sources.published import PublishedSource
 
+pytestmark = pytest.mark.whole_host
+
 PR_SET_DUMPABLE = 4
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 REQUESTS = StatSet("disk", Scope.VM, (Descriptor("requests", Kind.CUMULATIVE),))

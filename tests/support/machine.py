@@ -1,0 +1,131 @@
+"""The ``needs`` marker, and a header that prints the environment.
+
+``@pytest.mark.needs("kvm", "bpf")`` skips a test with a reason where the machine lacks a thing;
+KVMSCOPE_REQUIRE=kvm,bpf turns those skips into failures, so that CI cannot pass by skipping what its machine has.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+def _kvm() -> str | None:
+    return None if os.access("/dev/kvm", os.R_OK | os.W_OK) else "/dev/kvm cannot be opened"
+
+
+def _bpf() -> str | None:
+    if os.geteuid() != 0:
+        return "loading BPF needs root"
+    if ctypes.util.find_library("bpf") is None:
+        return "libbpf1 is not installed"
+    return None if Path("/sys/kernel/btf/vmlinux").exists() else "this kernel has no BTF"
+
+
+def _program(name: str) -> Callable[[], str | None]:
+    return lambda: None if shutil.which(name) else f"{name} is not installed"
+
+
+def _module(name: str) -> Callable[[], str | None]:
+    return lambda: None if importlib.util.find_spec(name) else f"Python's {name} is not installed"
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+
+
+def _nobody() -> str | None:
+    if os.geteuid() != 0:
+        return "becoming an unprivileged user needs root"
+    if shutil.which("setpriv") is None:
+        return "setpriv is not installed"
+    # Run as by an installed program: a checkout or interpreter below /root is out of reach of other users.
+    started = subprocess.run(
+        [*NOBODY, sys.executable, "-c", "import kvmscope"], capture_output=True, check=False, cwd="/"
+    )
+    return None if started.returncode == 0 else f"an unprivileged user may not run {sys.executable} with kvmscope"
+
+
+def _sources() -> str | None:
+    from kvmscope.lab.kernels import cache_folder
+
+    missing = [series for series in ("6.1", "6.12") if not (cache_folder().with_name("sources") / series).exists()]
+    return f"no kernel sources of {' and '.join(missing)} here: make check-kernels gets them" if missing else None
+
+
+THINGS: dict[str, Callable[[], str | None]] = {
+    "kvm": _kvm,
+    "bpf": _bpf,
+    "root": lambda: None if os.geteuid() == 0 else "needs root",
+    "qemu": _program("qemu-system-x86_64"),
+    "clang": _program("clang-14"),
+    "binutils": _program("objcopy"),
+    "gcc": _program("gcc"),
+    "setpriv": _program("setpriv"),
+    "unshare": _program("unshare"),
+    "nobody": _nobody,
+    "atheris": _module("atheris"),
+    "qmp": _module("qemu.qmp"),
+    "kernels": lambda: None,  # tests/kernels/conftest.py sees to it
+    "sources": _sources,
+}
+
+
+@cache
+def missing(thing: str) -> str | None:
+    """Why this machine lacks a thing; None if it has it."""
+    return THINGS[thing]()
+
+
+def required() -> frozenset[str]:
+    return frozenset(filter(None, os.environ.get("KVMSCOPE_REQUIRE", "").split(",")))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"needs(*things): skipped where the machine lacks one of {', '.join(THINGS)}")
+    if unknown := required() - THINGS.keys():
+        raise pytest.UsageError(f"KVMSCOPE_REQUIRE names {', '.join(unknown)}; there are {', '.join(THINGS)}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for thing in marker.args:
+            reason = missing(thing)
+            if reason is None:
+                continue
+            if thing in required():
+                pytest.fail(f"KVMSCOPE_REQUIRE has {thing}, but {reason}")
+            pytest.skip(reason)
+
+
+def pytest_report_header() -> list[str]:
+    modules = sorted(path.name for path in Path("/sys/module").glob("kvm*"))
+    absent = [f"{thing} ({reason})" for thing in THINGS if (reason := missing(thing))]
+    return [
+        f"kernel: {platform.release()} {platform.machine()}, {', '.join(modules) or 'no kvm module'}",
+        f"lockdown: {_lockdown()}; uid {os.geteuid()}; {_version('qemu-system-x86_64')}",
+        f"missing: {', '.join(absent) or 'nothing'}; required: {', '.join(sorted(required())) or 'nothing'}",
+    ]
+
+
+def _lockdown() -> str:
+    try:
+        return Path("/sys/kernel/security/lockdown").read_text(encoding="ascii").strip()
+    except OSError:
+        return "not readable"
+
+
+def _version(program: str) -> str:
+    if shutil.which(program) is None:
+        return f"no {program}"
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
