@@ -21,18 +21,16 @@ from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 
-pytestmark = pytest.mark.whole_host
-
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def samples() -> Iterator[list[Sample]]:
+def samples(own_proc: Path) -> Iterator[list[Sample]]:
     with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
         taken = []
         for elapsed_s in (1.0, 1.5, 2.0):
             host.advance(elapsed_s)
-            with PublishedSource(walk_share=float("inf"), simulated=True) as source:
+            with PublishedSource(proc=own_proc, walk_share=float("inf"), simulated=True) as source:
                 taken.append(source.read())
         yield taken
 

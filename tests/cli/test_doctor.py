@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,13 +171,12 @@ def test_an_unknown_rule_is_told_with_those_that_are_near(kvmscope: Any) -> None
     assert "poll-waste" in result.stderr
 
 
-@pytest.mark.whole_host
-def test_a_simulated_host_says_so_and_what_inhibits_its_vms(kvmscope: Any) -> None:
+def test_a_simulated_host_says_so_and_what_inhibits_its_vms(kvmscope: Any, own_proc: Path) -> None:
     with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
         samples = []
         for elapsed_s in (1.0, 2.0, 3.0):
             host.advance(elapsed_s)
-            with PublishedSource(walk_share=float("inf"), simulated=True) as source:
+            with PublishedSource(proc=own_proc, walk_share=float("inf"), simulated=True) as source:
                 samples.append(source.read())
     report = report_of(samples, read_machine())
     text = "\n".join(lines(report))

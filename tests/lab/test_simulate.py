@@ -208,8 +208,11 @@ def test_shares_of_causes_are_kept(behaviour: object) -> None:
 # The host
 
 
-def test_what_is_read_is_what_was_computed_and_is_marked_as_simulated() -> None:
-    with SimulatedHost(vms=ALL, vcpus=2, seed=3) as host, PublishedSource(walk_share=math.inf) as source:
+def test_what_is_read_is_what_was_computed_and_is_marked_as_simulated(own_proc: Path) -> None:
+    with (
+        SimulatedHost(vms=ALL, vcpus=2, seed=3) as host,
+        PublishedSource(proc=own_proc, walk_share=math.inf) as source,
+    ):
         for elapsed_s in (None, 1.5, 2.5):
             if elapsed_s is not None:
                 host.advance(elapsed_s)

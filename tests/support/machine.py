@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 def _kvm() -> str | None:
@@ -91,6 +92,9 @@ def required() -> frozenset[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A law holds or does not; how long an example took says what else this machine had to do.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     config.addinivalue_line("markers", f"needs(*things): skipped where the machine lacks one of {', '.join(THINGS)}")
     if unknown := required() - THINGS.keys():
         raise pytest.UsageError(f"KVMSCOPE_REQUIRE names {', '.join(unknown)}; there are {', '.join(THINGS)}")

@@ -17,6 +17,15 @@ Spawn = Callable[..., "subprocess.Popen[bytes]"]
 DEADLINE_S = 20.0
 
 
+@pytest.fixture(scope="module")
+def own_proc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A /proc with this process alone, where nothing that others publish is seen."""
+    root = tmp_path_factory.mktemp("proc")
+    (root / "self").symlink_to(str(os.getpid()))
+    (root / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    return root
+
+
 @pytest.fixture
 def build_process(tmp_path: Path) -> BuildProcess:
     """Writes one process below a fresh /proc and returns that root; see tests/data/host/README.md for the facts."""
