@@ -93,6 +93,15 @@ def try_moments(arguments: Sequence[str], *, longest_s: float, ends_normally: bo
     assert not bad, f"{len(bad)} of {SIGNALS} (seed {seed}):\n" + "\n".join(bad)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def sigint_is_not_ignored() -> Iterator[None]:
+    """A shell has its background jobs ignore SIGINT, and what they start ignores it too."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def simulated() -> Iterator[None]:
     from kvmscope.lab import simulate

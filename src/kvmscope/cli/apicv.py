@@ -53,7 +53,9 @@ def command(
     """
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(_open(source, count=count))
-        views = _views(host, interval or (1.0 if watch or count else None), with_what_if)
+        views = _views(
+            host, interval or (1.0 if watch or count else None), with_what_if, vm=vm, count=None if watch else 1
+        )
         if not watch:
             _echo(next(views), vm, as_json=as_json)
             return
@@ -109,12 +111,14 @@ def _open_best() -> Host:
     return host
 
 
-def _views(host: Host, interval_s: float | None, with_what_if: bool) -> Iterator[View]:
-    """One view, or without end one for each window of this length."""
+def _views(
+    host: Host, interval_s: float | None, with_what_if: bool, *, vm: str | None, count: int | None
+) -> Iterator[View]:
+    """One view, or one for each window of this length: ``count`` of them, or without end."""
     if interval_s is None:
         yield make_view(host.look(), with_what_if=with_what_if)
         return
-    for scene, window in read_windows(host, interval_s):
+    for scene, window in read_windows(host, interval_s, vm=vm, count=count):
         yield make_view(scene, window, with_what_if=with_what_if)
 
 

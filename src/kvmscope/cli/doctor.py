@@ -6,7 +6,6 @@ report as a whole.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +98,7 @@ def command(
             with until_ended():
                 _watch(host, interval, vm, as_json=as_json)
             return
-        *_, report = _reports(host, interval, _count(look_s, interval))
+        *_, report = _reports(host, interval, vm, _count(look_s, interval))
     _echo(report, _chosen(report, vm), as_json=as_json)
     if fail_on and report.reaches(fail_on, _chosen(report, vm)):
         click.get_current_context().exit(_FOUND)
@@ -215,11 +214,12 @@ def reports(scenes: Iterable[tuple[Scene, Window]], examiner: Examiner) -> Itera
         yield report
 
 
-def _reports(host: Host, interval_s: float, count: int | None = None) -> Iterator[Report]:
+def _reports(host: Host, interval_s: float, vm: str | None, count: int | None = None) -> Iterator[Report]:
     """Of this host, for so many windows or without end."""
     from ..view.judging import Examiner
 
-    return reports(itertools.islice(read_windows(host, interval_s), count), Examiner())
+    windows = read_windows(host, interval_s, vm=vm, count=count, waits_for_vms=count is None)
+    return reports(windows, Examiner())
 
 
 def _chosen(report: Report, vm: str | None) -> Chosen | None:
@@ -246,7 +246,7 @@ def _watch(host: Host, interval_s: float, vm: str | None, *, as_json: bool) -> N
     from .echo import echo_lines
 
     chosen: Chosen | None = None
-    for report in _reports(host, interval_s):
+    for report in _reports(host, interval_s, vm):
         if report.windows == 1:
             chosen = _chosen(report, vm)
         if as_json:

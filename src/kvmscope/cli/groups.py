@@ -221,7 +221,7 @@ def _reason(row: Row) -> str:
 def try_command(*, names: tuple[str, ...], look_s: float, vm: str | None, show_all: bool, as_json: bool) -> None:
     """Count a group's events for a while, show the costliest first, and leave nothing behind."""
     _check_names(names)
-    trial = _count(names, look_s)
+    trial = _count(names, look_s, vm)
     scene = trial.scene
     chosen = _chosen(scene, vm)
     found = {name: _events(trial.window, name, chosen) for name in names}
@@ -262,25 +262,21 @@ class Trial:
     ran: dict[str, Ran]
 
 
-def _count(names: Sequence[str], look_s: float) -> Trial:
-    import time
-
-    from ..analysis.window import Window
+def _count(names: Sequence[str], look_s: float, vm: str | None) -> Trial:
     from ..collect import Host
     from ..sources.bpf import libbpf
     from ..sources.bpf.groups.loaded import LoadedGroup
     from ..sources.bpf.source import BpfSource
+    from .session import read_windows
 
     source = BpfSource(names)
     with Host(source, {}) as host, libbpf.run_statistics():
         loaded = [group for group in source.groups if isinstance(group, LoadedGroup)]
         before = {group.name: group.ran() for group in loaded}
-        previous = host.look()
-        time.sleep(look_s)
-        current = host.look()
+        ((current, window),) = read_windows(host, look_s, vm=vm, count=1)
         after = {group.name: group.ran() for group in loaded}
         ran = {name: Ran(after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in after}
-        return Trial(current, Window(previous, current), ran)
+        return Trial(current, window, ran)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ _NUDGE = signal.SIGRTMAX
 """Ends a system call of the main thread and has it look again; nobody else sends it."""
 
 _NUDGE_EVERY_S = 0.05
-_PATIENCE_S = 1.5
+_PATIENCE_S = 1.2
 _IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 _SHOW_CURSOR = b"\x1b[?25h"
 

@@ -5,19 +5,26 @@ Who opens a host is in the context object of the command line, so that the same 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
 from ..errors import UsageError
+from ..units import format_seconds
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..analysis.window import Window
     from ..collect import Host
     from ..scene import Scene
+
+_SHORTEST_S = 0.001
 
 Opener: TypeAlias = "Callable[[str], Host]"
 
@@ -35,13 +42,33 @@ def open_host(source: str) -> Host:
     return collect.open_host(source)
 
 
-def read_windows(host: Host, interval_s: float) -> Iterator[tuple[Scene, Window]]:
-    """Every ``interval_s`` a scene, and the window that ends with it; without end."""
+def read_windows(
+    host: Host, interval_s: float, *, vm: str | None = None, count: int | None = None, waits_for_vms: bool = True
+) -> Iterator[tuple[Scene, Window]]:
+    """Every ``interval_s`` a scene, and the window that ends with it; ``count`` of them, or without end.
+
+    ``vm`` must be there in the first sample: else UsageError before any waiting. A terminal shows what is waited for,
+    up to the end if there is one, else up to the first window. Without ``waits_for_vms`` the windows of a host that has
+    no VMs are as short as can be.
+    """
     from ..analysis.window import Window
+    from ..view.subjects import find_subject
 
     previous = host.look()
-    while True:
-        time.sleep(interval_s)
-        current = host.look()
+    if vm is not None:
+        find_subject(previous, vm)
+    if not (waits_for_vms or len(previous.sample.vms)):
+        interval_s = _SHORTEST_S
+    for number in itertools.count() if count is None else range(count):
+        with _waiting(number, interval_s, count):
+            time.sleep(interval_s)
+            current = host.look()
         yield current, Window(previous, current)
         previous = current
+
+
+def _waiting(number: int, interval_s: float, count: int | None) -> AbstractContextManager[None]:
+    if count is None and number:
+        return contextlib.nullcontext()
+    left_s = interval_s * ((1 if count is None else count) - number)
+    return progress(f"reading for {format_seconds(left_s)}")

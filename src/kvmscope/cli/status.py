@@ -6,7 +6,6 @@ and laid out for the width there is.
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,7 +93,7 @@ def glance(host: Host, interval_s: float) -> View:
     from ..view.judging import Examiner
 
     examiner = Examiner()
-    (middle, first), (scene, second) = itertools.islice(read_windows(host, interval_s / 2), 2)
+    (middle, first), (scene, second) = read_windows(host, interval_s / 2, count=2)
     examiner.update(middle, first)
     judgement = examiner.update(scene, second)
     whole = examiner.evaluator(scene, Window(first.previous, second.current))

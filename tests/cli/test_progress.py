@@ -1,0 +1,83 @@
+"""Waiting: a terminal shows what for, and nobody waits for the news that a VM is not there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+KVMSCOPE = [sys.executable, "-m", "kvmscope"]
+FROM = ("--source", "published")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulated() -> Iterator[None]:
+    from kvmscope.lab import simulate
+
+    with simulate.start(vms=3):
+        yield
+
+
+def seen_on_terminal(*arguments: str) -> str:
+    """What a terminal gets on stderr."""
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run([*KVMSCOPE, *arguments], stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60)
+        os.close(theirs)
+        return os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["status", "--interval", "600ms"], "reading for 600 ms …"),
+        (["doctor", "--for", "400ms", "--interval", "200ms"], "reading for 400 ms …"),
+        (["apicv", "--interval", "300ms"], "reading for 300 ms …"),
+        (["explain", "exits", "--interval", "300ms"], "reading for 300 ms …"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_terminal_shows_what_is_waited_for_and_then_nothing_of_it(arguments: list[str], first: str) -> None:
+    text = seen_on_terminal(*arguments, *FROM)
+    assert text.startswith(first)
+    assert "\x1b[K" in text.rpartition("…")[2]
+
+
+def test_a_file_gets_no_progress() -> None:
+    done = subprocess.run(
+        [*KVMSCOPE, "status", "--interval", "100ms", *FROM], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "reading for" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "nope", "--for", "10m"],
+        ["doctor", "nope", "--watch", "--interval", "10m"],
+        ["apicv", "nope", "--interval", "10m"],
+        ["hist", "nope", "halt_wait_hist", "--interval", "10m"],
+        ["read", "nope"],
+    ],
+    ids=" ".join,
+)
+def test_a_vm_that_is_not_there_is_told_before_any_waiting(arguments: list[str]) -> None:
+    done = subprocess.run([*KVMSCOPE, *arguments, *FROM], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no VM 'nope'" in done.stderr
+
+
+def test_the_doctor_does_not_wait_for_vms_where_there_are_none(kvmscope: Any, crafted: Any) -> None:
+    nobody = [crafted.make_sample([]), crafted.make_sample([], at_s=1), crafted.make_sample([], at_s=2)]
+    began = time.monotonic()
+    result = kvmscope.run("doctor", "--for", "60s", "--interval", "30s", on=nobody)
+    assert time.monotonic() - began < 30
+    assert "no VM is running here" in result.stdout
