@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from .sample import Sample as Sample
     from .sample import VcpuId as VcpuId
     from .sample import VmId as VmId
+    from .scene import Scene as Scene
     from .schema import Descriptor as Descriptor
     from .schema import Kind as Kind
     from .schema import Schema as Schema
     from .schema import Scope as Scope
     from .schema import Unit as Unit
+    from .view.watch import HostView as HostView
 
 _HOME = {
     "Window": "analysis.window",
@@ -51,6 +53,8 @@ _HOME = {
     ),
     **dict.fromkeys(("Block", "Gap", "Sample", "VcpuId", "VmId"), "sample"),
     **dict.fromkeys(("Descriptor", "Kind", "Schema", "Scope", "Unit"), "schema"),
+    "Scene": "scene",
+    "HostView": "view.watch",
 }
 
 __all__ = list(_HOME)

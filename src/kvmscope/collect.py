@@ -7,10 +7,11 @@ scenes: it joins what a source reads with what ``host`` knows of the machine and
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .catalog.groups import load_groups
 from .errors import SourceError, Unavailable, UsageError
@@ -24,6 +25,9 @@ from .sample import NOT_KNOWN, Sample
 from .scene import Scene, VmIdentity
 from .schema import Schema
 from .sources.base import Source
+
+if TYPE_CHECKING:
+    from .view.watch import HostView
 
 
 def _open_pinned(groups: Sequence[str] = ()) -> Source:
@@ -119,6 +123,23 @@ class Host:
         sample = self.read()
         why_not = {name: error.reason for name, error in self.why_not.items()}
         return Scene(sample, self.identify(sample), self._read_machine(), why_not)
+
+    def watch(self, interval_s: float, *, first: Scene | None = None, keeps_ended: bool = False) -> Iterator[HostView]:
+        """Every ``interval_s`` seconds what there is to be said of them, without end.
+
+        ``first``: a scene that was taken already, with which the first interval begins. ``keeps_ended``: views have the
+        findings that ended since the first scene, and not in the last interval alone. Raises SourceError if the source
+        is gone.
+        """
+        from .view.watch import Watch  # not at the top: who only reads loads no analysis
+
+        watch = Watch(keeps_ended=keeps_ended)
+        watch.add(first or self.look())
+        while True:
+            time.sleep(interval_s)
+            view = watch.add(self.look())
+            if view is not None:
+                yield view
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. Several VMs of one process are told apart by ``#1``, ``#2`` …"""

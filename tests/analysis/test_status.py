@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from kvmscope.analysis.evaluate import Evaluator
-from kvmscope.analysis.status import Status, busiest_first, summarize
-from kvmscope.analysis.window import Window
+from kvmscope.analysis.status import HostStatus, MetricRow, MetricTable, PartialMetrics, summarize
+from kvmscope.analysis.window import F64Array, Window
 from kvmscope.catalog.metrics import Metric, MetricUnit, formulas
-from kvmscope.formula.check import Context, check
+from kvmscope.formula.check import Context, Formula, check
 from kvmscope.formula.parse import blame_text, parse
+from kvmscope.formula.tree import Level
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
@@ -67,50 +68,68 @@ def window() -> Window:
 
 
 @pytest.fixture
-def status(window: Window) -> Status:
+def status(window: Window) -> HostStatus:
     return summarize(window, METRICS)
 
 
-def test_a_vm_is_the_sum_of_its_vcpus(status: Status) -> None:
-    a = status.vms[0]
-    assert a.metrics == {"exits": 30.0, "poll": 0.0, "halted": 1.0, "flushes": 2.0}
-    assert [vcpu.metrics["exits"] for vcpu in a.vcpus] == [10.0, 20.0]
-    assert a.partial == frozenset()
+def metrics_of(table: MetricTable, row: int) -> dict[str, float | None]:
+    return dict(MetricRow(table, row))
 
 
-def test_a_vm_with_an_unreadable_vcpu_is_partial(status: Status) -> None:
-    b = status.vms[1]
-    assert b.metrics["exits"] == 40.0
-    assert b.partial == {"exits", "poll", "halted"}
-    assert b.vcpus[1].metrics == {"exits": None, "poll": None, "halted": None}
+def test_a_vm_is_the_sum_of_its_vcpus(status: HostStatus) -> None:
+    assert metrics_of(status.vms, 0) == {"exits": 30.0, "poll": 0.0, "halted": 1.0, "flushes": 2.0}
+    assert status.vcpus.column("exits")[:2] == [10.0, 20.0]
+    assert list(PartialMetrics(status.vms, 0)) == []
 
 
-def test_a_vm_that_came_has_no_rates_but_values(status: Status) -> None:
-    n = status.vms[2]
-    assert n.metrics == {"exits": None, "poll": None, "halted": 1.0, "flushes": None}
-    assert n.partial == frozenset(), "what is not known at all is not known in part"
+def test_a_vm_with_an_unreadable_vcpu_is_partial(status: HostStatus) -> None:
+    partial = PartialMetrics(status.vms, 1)
+    assert status.vms.column("exits")[1] == 40.0
+    assert (list(partial), len(partial), partial[0]) == (["exits", "halted", "poll"], 3, "exits")
+    assert ("exits" in partial, "flushes" in partial) == (True, False)
+    assert metrics_of(status.vcpus, 3) == {"exits": None, "poll": None, "halted": None}
+
+
+def test_a_vm_that_came_has_no_rates_but_values(status: HostStatus) -> None:
+    assert metrics_of(status.vms, 2) == {"exits": None, "poll": None, "halted": 1.0, "flushes": None}
+    assert list(PartialMetrics(status.vms, 2)) == [], "what is not known at all is not known in part"
     assert (status.vms_came, status.vms_gone) == (1, 1)
 
 
-def test_the_total_is_of_what_is_known(status: Status) -> None:
-    assert status.total == {"exits": 70.0, "poll": 0.0, "halted": 3.0, "flushes": 4.0}
-    assert status.partial == {"exits", "poll", "halted", "flushes"}
+def test_the_total_is_of_what_is_known(status: HostStatus) -> None:
+    assert metrics_of(status.total, 0) == {"exits": 70.0, "poll": 0.0, "halted": 3.0, "flushes": 4.0}
+    assert set(PartialMetrics(status.total, 0)) == {"exits", "poll", "halted", "flushes"}
 
 
-def test_no_nan_leaves(status: Status) -> None:
-    of_vms = [value for vm in status.vms for value in vm.metrics.values()]
-    of_vcpus = [value for vm in status.vms for vcpu in vm.vcpus for value in vcpu.metrics.values()]
-    assert not any(value is not None and math.isnan(value) for value in of_vms + of_vcpus)
+def test_no_nan_leaves(status: HostStatus) -> None:
+    tables = (status.vms, status.vcpus, status.total)
+    values = [value for table in tables for name in table.names for value in table.column(name)]
+    assert not any(value is not None and math.isnan(value) for value in values)
 
 
-def test_the_busiest_come_first_and_the_unknown_last(status: Status) -> None:
-    assert [chr(vm.id.value) for vm in busiest_first(status, "exits")] == ["b", "a", "n"]
+def test_the_largest_come_first_and_the_unknown_last(status: HostStatus) -> None:
+    assert status.vms.largest_first("exits") == [1, 0, 2]
 
 
-def test_an_evaluator_that_is_there_already_gives_the_same(window: Window, status: Status) -> None:
-    assert summarize(window, METRICS, evaluator=Evaluator(window, formulas(METRICS))) == status
+def test_an_evaluator_that_is_there_already_gives_the_same(window: Window, status: HostStatus) -> None:
+    again = summarize(window, METRICS, evaluator=Evaluator(window, formulas(METRICS)))
+    assert all(again.vms.column(name) == status.vms.column(name) for name in status.vms.names)
+
+
+def test_only_what_is_asked_for_is_worked_out(window: Window) -> None:
+    asked: list[str] = []
+
+    class Counting(Evaluator):
+        def of(self, what: str | Formula, at: Level) -> F64Array:
+            asked.append(str(what))
+            return super().of(what, at)
+
+    status = summarize(window, METRICS, evaluator=Counting(window, formulas(METRICS)))
+    assert status.vms.column("exits") == status.vms.column("exits")
+    assert asked == ["rate(exits)"]
 
 
 def test_an_empty_host_has_no_total() -> None:
     empty = summarize(Window(sample(0), sample(1)), (EXITS, FLUSHES))
-    assert (empty.vms, empty.total, empty.partial) == ((), {"exits": None, "flushes": None}, frozenset())
+    assert metrics_of(empty.total, 0) == {"exits": None, "flushes": None}
+    assert (empty.vms.column("exits"), list(PartialMetrics(empty.total, 0))) == ([], [])

@@ -141,7 +141,7 @@ def test_status_shows_the_verdict_in_a_column_and_in_json(samples: list[Sample],
     assert inhibited["apicv"]["state"] == "inhibited"
     assert set(inhibited["apicv"]["reasons"][0]) == {"name", "cause", "remedy"}
     assert [vcpu["apicv_active"] for vcpu in inhibited["vcpus"]] == [False, False]
-    assert vm(answer, "web-10")["apicv"] == {"state": "unknown", "reasons": []}
+    assert vm(answer, "web-10")["apicv"] == {"state": "unknown", "is_partial": False, "reasons": []}
 
 
 def test_no_word_of_bits_is_shown_anywhere(samples: list[Sample], kvmscope: Any) -> None:

@@ -102,7 +102,7 @@ def test_errors_have_exit_codes_and_stdout_stays_clean(kvmscope: Any, command: s
         (["stauts"], "there is no command 'stauts'; did you mean status?"),
         (["status", "--sauce", "bpf"], "--sauce"),
         (["--sauce", "bpf"], "--sauce"),
-        (["status", "extra"], "extra"),
+        (["status", "web-1", "extra"], "extra"),
         (["lab", "rum"], "rum"),
         (["attach", "--mode", "rw"], "'rw' is not a mode such as 0440"),
         (["attach", "--group", "no-such-group"], "there is no group 'no-such-group'"),

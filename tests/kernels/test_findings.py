@@ -11,19 +11,16 @@ import base64
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from kvmscope.analysis.findings import EndCause
-from kvmscope.analysis.window import Window
-from kvmscope.cli.doctor import Report, reports
 from kvmscope.host.facts import Machine
 from kvmscope.linux.facts import Fact
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
-from kvmscope.view.judging import Examiner
+from kvmscope.view.watch import HostView, Watch
 
 WITHOUT_AVIC = {
     "healthy": {"halt": set(), "idle": set()},
@@ -66,18 +63,19 @@ class Seen:
         """After each window the findings of each VM, and what ended."""
         samples = self.samples[trouble]
         who = tuple(VmIdentity(name, None) for name in self.vms[trouble])
-        windows = ((Scene(now, who, self.machine, {}), Window(before, now)) for before, now in pairwise(samples))
-        return [_told(report) for report in reports(windows, Examiner())]
+        watch = Watch()
+        views = [watch.add(Scene(sample, who, self.machine, {})) for sample in samples]
+        return [_told(view) for view in views if view is not None]
 
 
-def _told(report: Report) -> dict[str, Any]:
-    found: dict[str, set[str]] = {name: set() for name in report.names.values()}
-    for finding in report.judgement.findings:
-        found[report.names[finding.vm]].add(finding.rule.slug)
+def _told(view: HostView) -> dict[str, Any]:
+    found: dict[str, set[str]] = {name: set() for name in view.log.names.values()}
+    for finding in view.judgement.findings:
+        found[view.log.names[finding.vm]].add(finding.rule.slug)
     return {
         "found": found,
-        "ended": {ended.finding.rule.slug: ended.why for ended in report.judgement.ended},
-        "evidence": {finding.rule.slug: finding.evidence for finding in report.judgement.findings},
+        "ended": {ended.finding.rule.slug: ended.why for ended in view.judgement.ended},
+        "evidence": {finding.rule.slug: finding.evidence for finding in view.judgement.findings},
     }
 
 

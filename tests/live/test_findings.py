@@ -23,9 +23,6 @@ from stuck import stuck_vmm
 
 from kvmscope import collect
 from kvmscope.analysis.findings import EndCause, Finding
-from kvmscope.analysis.window import Window
-from kvmscope.cli.doctor import Report, reports
-from kvmscope.cli.session import read_windows
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.qemu import Qemu
@@ -33,7 +30,7 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import EVERYWHERE, Engine, find_engine
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
-from kvmscope.view.judging import Examiner
+from kvmscope.view.watch import HostView, Watch
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
 
@@ -107,22 +104,21 @@ def guests(*specs: LabSpec) -> Iterator[list[Running]]:
         yield running
 
 
-def looks(host: collect.Host, windows: int = WINDOWS_AT_MOST) -> Iterator[Report]:
+def looks(host: collect.Host, windows: int = WINDOWS_AT_MOST) -> Iterator[HostView]:
     """What there is to say after each window."""
-    samples = itertools.islice(read_windows(host, WINDOW_S), windows)
-    return reports(samples, Examiner())
+    return itertools.islice(host.watch(WINDOW_S), windows)
 
 
-def found(report: Report, pid: int) -> dict[str, Finding]:
+def found(report: HostView, pid: int) -> dict[str, Finding]:
     """The findings of one VMM, by rule."""
     pids = report.scene.sample.vms.pid
     return {finding.rule.slug: finding for finding in report.judgement.findings if int(pids[finding.vm_row]) == pid}
 
 
-def look_until(host: collect.Host, holds: Callable[[Report], bool], *, at_least: int = WINDOWS) -> Report:
+def look_until(host: collect.Host, holds: Callable[[HostView], bool], *, at_least: int = WINDOWS) -> HostView:
     """The report of the first window from the ``at_least``-th on in which it holds, else of the last."""
     for report in looks(host):
-        if report.windows >= at_least and holds(report):
+        if report.log.windows >= at_least and holds(report):
             break
     return report
 
@@ -209,7 +205,7 @@ def test_a_vcpu_that_polls_nearly_all_the_time_is_told() -> None:
         assert found(report, guest.pid).keys() - OF_THE_MACHINE == {"poll-heavy"}
 
 
-def require_polling(report: Report, pid: int, *, wanted: Finding | None) -> None:
+def require_polling(report: HostView, pid: int, *, wanted: Finding | None) -> None:
     """Skip where nothing was found because KVM gives a poll up at once: other tasks want the CPU."""
     polls = moved(report, pid, "halt_attempted_poll")
     polled_ns = moved(report, pid, "halt_poll_success_ns") + moved(report, pid, "halt_poll_fail_ns")
@@ -217,13 +213,13 @@ def require_polling(report: Report, pid: int, *, wanted: Finding | None) -> None
         pytest.skip(f"the CPUs are too busy for polling: {polled_ns / max(polls, 1):.0f} ns a poll")
 
 
-def moved(report: Report, pid: int, stat: str) -> float:
+def moved(report: HostView, pid: int, stat: str) -> float:
     """By how much a vCPU stat moved in the last window, over all vCPUs of a VMM."""
     sample = report.scene.sample
     return float(report.window.delta("kvm", Scope.VCPU, stat)[sample.vms.pid[sample.vcpus.vm] == pid].sum())
 
 
-def wasted_cpus(report: Report, pid: int) -> float:
+def wasted_cpus(report: HostView, pid: int) -> float:
     return moved(report, pid, "halt_poll_fail_ns") / 1e9 / report.window.interval_s
 
 
@@ -250,8 +246,9 @@ def a_minute_later(scene: Scene) -> Scene:
 
 
 def rules_of(scenes: list[Scene], pid: int) -> set[str]:
-    windows = ((now, Window(before, now)) for before, now in itertools.pairwise(scenes))
-    *_, last = reports(windows, Examiner())
+    watch = Watch()
+    *_, last = map(watch.add, scenes)
+    assert last is not None
     return set(found(last, pid))
 
 
@@ -312,16 +309,16 @@ def test_nothing_is_found_on_healthy_guests_busy_or_idle() -> None:
 def test_nothing_is_found_on_vms_that_start_and_stop_meanwhile() -> None:
     specs = (LabSpec(workload="halt", period_us=4000), LabSpec(workload="fault"), LabSpec(workload="mmio"))
     with guests(LabSpec(workload="churn", vcpus=2)) as (churner,), collect.open_host("bpf") as host:
-        examiner = Examiner()
-        previous = host.look()
+        watch = Watch()
+        watch.add(host.look())
         pids = {churner.pid}
         for spec in specs:
             # Each lives through one end of two windows, and is in uproar while it does.
             with guests(spec) as (guest,):
                 pids.add(guest.pid)
                 for _ in range(2):
-                    current = host.look()
-                    judgement = examiner.update(current, Window(previous, current))
-                    previous = current
-                    by_pid = {int(current.sample.vms.pid[finding.vm_row]) for finding in judgement.findings}
+                    view = watch.add(host.look())
+                    assert view is not None
+                    found_on = [finding.vm_row for finding in view.judgement.findings]
+                    by_pid = {int(view.scene.sample.vms.pid[row]) for row in found_on}
                     assert not by_pid & pids

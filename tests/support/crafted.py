@@ -300,6 +300,8 @@ class Crafted:
     identities: tuple[VmIdentity, ...]
     machine: Machine
     make_sample: Callable[..., Sample]
+    process: Callable[[str, str], VmmProcess]
+    with_gaps: Callable[[Sample, Sequence[Gap]], Sample]
     vm: type[VmSpec]
     vcpu: type[VcpuSpec]
 
@@ -313,6 +315,31 @@ def crafted() -> Crafted:
         identities=identities(AFTER),
         machine=MACHINE,
         make_sample=make_sample,
+        with_gaps=lambda sample, gaps: replace(sample, gaps=tuple(gaps)),
+        process=lambda name, uuid: VmmProcess(1, "qemu", name, uuid, None, "qemu-system-x86", (), 1),
         vm=VmSpec,
         vcpu=VcpuSpec,
     )
+
+
+@pytest.fixture
+def grown() -> Callable[..., list[Sample]]:
+    """Samples a second apart of two VMs: by one the counts that are given for each second, by the other little."""
+
+    def make(*of_old_nic: Mapping[str, int]) -> list[Sample]:
+        old = dict.fromkeys(_QUIET, 0) | {"exits": 10}
+        samples = []
+        for second, moved in enumerate(({}, *of_old_nic)):
+            old = {name: count + moved.get(name, 0) for name, count in old.items()}
+            quiet = {name: second * count for name, count in _QUIET.items()}
+            vms = [
+                VmSpec("old-nic", [VcpuSpec(0, {**old, "exits": old["exits"] + 9}), VcpuSpec(1, {"exits": 9})]),
+                VmSpec("\x1b[31mdb", [VcpuSpec(0, {**quiet, "exits": quiet["exits"] + 19})]),
+            ]
+            samples.append(make_sample(vms, at_s=second))
+        return samples
+
+    return make
+
+
+_QUIET = {"exits": 300, "mmio_exits": 3, "fpu_reload": 3, "halt_exits": 10}

@@ -57,5 +57,7 @@ def _answers(text: str) -> Iterator[Any]:
 
 def _command(arguments: tuple[str, ...]) -> str:
     """The command's words joined by a hyphen, if there is a schema of that name; else its first word."""
+    if arguments[0] == "doctor" and {"--rules", "--explain"} & set(arguments):
+        return "doctor-rules"
     words = [word for word in arguments[:2] if not word.startswith("-")] if arguments[0][:1] != "-" else ["status"]
     return next((name for name in ("-".join(words), words[0]) if (FOLDER / f"{name}.json").exists()), words[0])

@@ -10,6 +10,8 @@ from kvmscope.errors import UsageError
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.view.subjects import Selection, find_subject
 
+UUID = "12345678-1234-1234-1234-123456789abc"
+
 
 @pytest.fixture
 def scene(crafted: Any) -> Scene:
@@ -18,7 +20,12 @@ def scene(crafted: Any) -> Scene:
         crafted.vm(f"{i}-{name}", [crafted.vcpu(0), crafted.vcpu(5)], pid=[4242, 50, 60, 60, 70, 80][i])
         for i, name in enumerate(names)
     ]
-    return Scene(crafted.make_sample(vms), tuple(VmIdentity(name, None) for name in names), crafted.machine, {})
+    return Scene(
+        crafted.make_sample(vms),
+        tuple(VmIdentity(name, crafted.process(name, UUID) if name == "bad\x1b" else None) for name in names),
+        crafted.machine,
+        {},
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,7 +38,9 @@ def scene(crafted: Any) -> Scene:
         ("twin#2", Selection(3, None)),
         ("50", Selection(1, None)),
         ("50/5", Selection(1, 3)),
-        ("4242", Selection(4, None)),  # a name comes before a process id
+        ("70", Selection(4, None)),
+        ("12345678-1234-1234-1234-123456789ABC", Selection(5, None)),
+        ("12345678/5", Selection(5, 11)),
         ("bad\x1b", Selection(5, None)),
         (r"bad\x1b", Selection(5, None)),
         ("302d776562", Selection(0, None)),  # the beginning of the id, which is made of "0-web"
@@ -47,6 +56,7 @@ def test_a_word_means_one_subject(scene: Scene, text: str, expected: Selection) 
     [
         ("twin", "'twin' may be any of 2 VMs: twin#1, twin#2"),
         ("60", "'60' may be any of 2 VMs: twin#1, twin#2"),
+        ("4242", "'4242' may be any of 2 VMs: web, 4242; choose by id: 302d776562111111, 342d343234321111"),
         ("wep", "there is no VM 'wep'; did you mean web?"),
         ("302", "there is no VM '302'"),
         ("", "there is no VM ''"),

@@ -105,11 +105,11 @@ def _open(source: str) -> Host:
 def _show(host: Host, vm: str) -> None:
     from . import hist
     from .echo import echo_lines
-    from .status import echo_screen, glance
+    from .status import Screen, glance
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
-    echo_screen(glance(host, _WINDOW_S))
+    Screen().echo(glance(host, _WINDOW_S), as_json=False)
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(hist.to_lines(hist.make(host.look(), vm, _HISTOGRAM, None)))
 

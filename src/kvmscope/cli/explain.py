@@ -122,9 +122,10 @@ def _metric_lines(metric: Mapping[str, Any]) -> Iterator[str]:
 
 def _rule_lines(rule: Mapping[str, Any]) -> Iterator[str]:
     from ..catalog.findings import load_findings
-    from .doctor import rule_lines
+    from ..view.doctor_text import rule_lines
+    from .echo import page_width
 
-    yield from rule_lines(next(known for known in load_findings() if known.slug == rule["rule"]))
+    yield from rule_lines(next(known for known in load_findings() if known.slug == rule["rule"]), width=page_width())
     yield from _caveat_lines(rule["caveats"])
 
 

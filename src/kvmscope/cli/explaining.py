@@ -176,11 +176,12 @@ class Explainer:
 
     def _rules(self, name: str) -> Iterator[dict[str, Any]]:
         from ..catalog.findings import load_findings
-        from .doctor import rule_json
+        from ..view.jsonout import to_object
+        from ..view.rules import rule_text
 
         for rule in load_findings():
             if rule.slug == name:
-                yield {"what": "rule", **rule_json(rule), "caveats": self._caveats_of(rule.silent_if)}
+                yield {"what": "rule", **to_object(rule_text(rule)), "caveats": self._caveats_of(rule.silent_if)}
 
     def _reasons(self, name: str) -> Iterator[dict[str, Any]]:
         from ..catalog.inhibits import load_inhibits

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..analysis.window import Window
     from ..collect import Host
     from ..scene import Scene
+    from ..view.watch import HostView
 
 _SHORTEST_S = 0.001
 
@@ -65,6 +66,23 @@ def read_windows(
             current = host.look()
         yield current, Window(previous, current)
         previous = current
+
+
+def read_views(
+    host: Host, interval_s: float, *, first: Scene, count: int | None = None, keeps_ended: bool = False
+) -> Iterator[HostView]:
+    """What there is to be said of each interval after a first scene; of ``count`` intervals, or without end.
+
+    A terminal shows what is waited for, as with ``read_windows``. If there are no VMs, ``count`` intervals are as short
+    as can be.
+    """
+    if count is not None and not len(first.sample.vms):
+        interval_s = _SHORTEST_S
+    views = host.watch(interval_s, first=first, keeps_ended=keeps_ended)
+    for number in itertools.count() if count is None else range(count):
+        with _waiting(number, interval_s, count):
+            view = next(views)
+        yield view
 
 
 def _waiting(number: int, interval_s: float, count: int | None) -> AbstractContextManager[None]:

@@ -37,11 +37,12 @@ def to_value(view: object) -> JsonValue:
         if isinstance(view, kind) and not isinstance(view, bytes | bytearray):
             return write(view)
     if dataclasses.is_dataclass(view) and not isinstance(view, type):
-        return _of_fields(view)
+        return to_object(view)
     raise TypeError(f"{type(view).__name__} is not a type of which views are made")
 
 
-def _of_fields(view: Any) -> JsonValue:
+def to_object(view: Any) -> dict[str, JsonValue]:
+    """A dataclass of views as an object of JSON."""
     found: dict[str, JsonValue] = {}
     for field in _fields(view.__class__):
         value = getattr(view, field.name)

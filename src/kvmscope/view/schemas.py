@@ -14,14 +14,17 @@ from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from ..sample import VmId
+from .doctor import DoctorReport
 from .jsonout import JsonValue
+from .overview import Overview
+from .rules import RuleList
 from .values import ABSENT_IF_NONE, INLINE, Moment, Rows, key_of
 
 Schema: TypeAlias = dict[str, JsonValue]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-VIEWS: Final[Mapping[str, Any]] = {}
+VIEWS: Final[Mapping[str, Any]] = {"status": Overview, "doctor": DoctorReport, "doctor-rules": RuleList}
 """What each command answers with ``--json``: a class, or a union of classes; by the command's words and a hyphen."""
 
 _SIMPLE: Final[Mapping[object, Schema]] = {

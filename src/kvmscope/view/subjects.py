@@ -1,6 +1,7 @@
 """Which VM, vCPU and stats a person means by what they typed.
 
-A VM goes by its name, its process id, its opaque id or the beginning of that; ``VM/ID`` is one of its vCPUs.
+A VM goes by its name, its process id, its UUID, its opaque id, or the beginning of the last two; ``VM/ID`` is one of
+its vCPUs.
 Rule: a word that fits nothing, or several, is a UsageError that lists what is near.
 """
 
@@ -11,10 +12,13 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..errors import UsageError
 from ..host.text import printable
+from ..sample import VmId
 from ..scene import Scene
+from .values import Moment, plain_name
 
 _MIN_ID_PREFIX = 4
 _SHOWN = 4
@@ -28,11 +32,36 @@ class Selection:
     vcpu: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class FollowedVm:
+    """The VM that was asked for. It was found by a word once, and is followed by its id."""
+
+    id: Annotated[VmId, "The VM."]
+    name: Annotated[str, "Its name. Untrusted text."]
+    vcpu: Annotated[int | None, "Id of its vCPU that was asked for; null for all."]
+    ended: Annotated[Moment | None, "When the first sample was read in which it is not; null while it runs."] = None
+
+    def has(self, vm: VmId, vcpu: int | None) -> bool:
+        """Whether something of this VM and vCPU (None for the VM) belongs to what was asked for."""
+        return vm == self.id and (self.vcpu is None or vcpu in (None, self.vcpu))
+
+
+def follow(scene: Scene, text: str) -> FollowedVm:
+    """The VM or vCPU that ``text`` names in a first scene. Raises UsageError."""
+    return followed(scene, find_subject(scene, text))
+
+
+def followed(scene: Scene, found: Selection) -> FollowedVm:
+    """What was found in a scene, to be followed through the next ones."""
+    vcpu = None if found.vcpu is None else int(scene.sample.vcpus.id[found.vcpu])
+    return FollowedVm(scene.sample.vms.vm_id(found.vm), scene.identities[found.vm].name, vcpu)
+
+
 def find_subject(scene: Scene, text: str) -> Selection:
     """The VM or vCPU that ``text`` names. Raises UsageError."""
     found = match_subject(scene, text)
     if found is None:
-        raise UsageError(f"there is no VM '{printable(text)}'", nearest=_near(text, _names(scene)))
+        raise UsageError(f"there is no VM '{printable(text)}'", nearest=near_vms(scene, text))
     return found
 
 
@@ -44,6 +73,11 @@ def match_subject(scene: Scene, text: str) -> Selection | None:
     name, slash, vcpu = text.rpartition("/")
     vm = _match_vm(scene, name) if slash else None
     return None if vm is None else Selection(vm, _find_vcpu(scene, vm, vcpu))
+
+
+def near_vms(scene: Scene, text: str) -> tuple[str, ...]:
+    """Names of VMs that are nearly ``text``."""
+    return _near(text, _names(scene))
 
 
 def find_stats(names: Iterable[str], wanted: Sequence[str]) -> frozenset[str]:
@@ -64,23 +98,47 @@ def _match_vm(scene: Scene, text: str) -> int | None:
         if len(rows) == 1:
             return rows[0]
         if rows:
-            shown = ", ".join(scene.title(row) for row in rows[:_SHOWN])
-            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-            raise UsageError(f"'{printable(text)}' may be any of {len(rows)} VMs: {shown}{more}")
+            raise UsageError(f"'{printable(text)}' may be any of {len(rows)} VMs: {_choice(scene, text, rows)}")
     return None
 
 
+def _choice(scene: Scene, text: str, rows: Sequence[int]) -> str:
+    """The VMs by names, and by ids if a name would not do: it is what was typed."""
+    titles = [scene.title(row) for row in rows]
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    shown = ", ".join(titles[:_SHOWN]) + more
+    if text not in (scene.identities[row].name for row in rows):
+        return shown
+    return f"{shown}; choose by id: {', '.join(str(scene.sample.vms.vm_id(row)) for row in rows[:_SHOWN])}{more}"
+
+
 def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
-    """The VMs that ``text`` may mean, the surest way of saying it first."""
+    """The VMs that ``text`` may mean: those that it names in full, else those whose id or UUID begins so."""
     rows = range(len(scene.sample.vms))
-    names = [identity.name for identity in scene.identities]
-    yield [row for row in rows if names[row] == text]
-    yield [row for row in rows if printable(names[row]) == text]
-    yield [row for row in rows if re.fullmatch(re.escape(text) + r"#\d+", names[row])]
-    if text.isdecimal():
-        yield [row for row in rows if scene.pid(row) == int(text)]
+    yield [row for row in rows if _is_called(scene, row, text)]
+    yield [row for row in rows if _is_one_of(scene, row, text)]
     if len(text) >= _MIN_ID_PREFIX:
-        yield [row for row in rows if str(scene.sample.vms.vm_id(row)).startswith(text.lower())]
+        begins = text.lower()
+        yield [row for row in rows if any(word.startswith(begins) for word in _ids(scene, row))]
+
+
+def _is_called(scene: Scene, row: int, text: str) -> bool:
+    """Whether a name, process id, UUID or id is the text. A name may look like another VM's process id."""
+    name = scene.identities[row].name
+    is_pid = text.isdecimal() and scene.pid(row) == int(text)
+    return text in (name, printable(name)) or is_pid or text.lower() in _ids(scene, row)
+
+
+def _is_one_of(scene: Scene, row: int, text: str) -> bool:
+    """Whether the text is a name that several VMs have, of which this is one."""
+    name = scene.identities[row].name
+    return text == plain_name(scene, row) or re.fullmatch(re.escape(text) + r"#\d+", name) is not None
+
+
+def _ids(scene: Scene, row: int) -> tuple[str, ...]:
+    process = scene.identities[row].process
+    uuid = process.uuid if process else None
+    return (str(scene.sample.vms.vm_id(row)), *([uuid.lower()] if uuid else []))
 
 
 def _find_vcpu(scene: Scene, vm: int, text: str) -> int:

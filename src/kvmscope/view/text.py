@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..host.text import printable
+from ..host.text import ELLIPSIS, printable
 from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
 from ..units import format_bytes, format_count, format_cpus, format_seconds, format_share, format_vcpus
@@ -34,6 +36,38 @@ _FORMATS = {
     "bytes": format_bytes,
 }
 """By the value of a MetricUnit, since the catalogue takes 40 ms to load and many texts need none of it."""
+
+
+class Style(Enum):
+    """How a piece of a line stands out, for a face that has colours."""
+
+    PLAIN = "plain"
+    HEAD = "head"
+    DIM = "dim"
+    ALERT = "alert"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a line."""
+
+    text: str
+    style: Style = Style.PLAIN
+
+
+Line: TypeAlias = tuple[Span, ...]
+
+
+def styled(text: str, style: Style = Style.PLAIN) -> Line:
+    """A line of one style."""
+    return (Span(text, style),)
+
+
+def plain(lines: Iterable[Line]) -> Iterator[str]:
+    """The lines without their styles, and without blanks at their ends."""
+    return ("".join(span.text for span in line).rstrip() for line in lines)
 
 
 def format_metric(unit: MetricUnit, value: float | None, *, partial: bool = False) -> str:
@@ -73,8 +107,8 @@ def gap_lines(gaps: Sequence[Gap]) -> list[str]:
 
 
 def counted(number: int, word: str) -> str:
-    """``1 VM``, ``2 VMs``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    """``1 VM``, ``2 VMs``, ``1,280 VMs``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def few(names: Sequence[str], most: int = 4) -> str:
@@ -95,6 +129,18 @@ def padded(text: str, width: int, right: bool = False) -> str:
     """The text and as many blanks as fill ``width``; at its left if ``right``."""
     blank = " " * (width - cells(text))
     return blank + text if right else text + blank
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most ``width`` columns; one that was cut ends in ``…``."""
+    if cells(text) <= width:
+        return text
+    kept = 0
+    for at, char in enumerate(text):
+        kept += _cells_of(char)
+        if kept > width - 1:
+            return text[:at] + ELLIPSIS
+    return text
 
 
 def wrapped(lines: Iterable[str], *, indent: int, width: int | None) -> list[str]:

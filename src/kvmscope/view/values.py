@@ -115,11 +115,13 @@ class VmTitle:
 
     id: Annotated[VmId, "Identifies the VM as long as it lives."]
     name: Annotated[str, "Its name, made different from those of all other VMs of this answer."]
+    plain_name: Annotated[str, "Its name as it was given, which other VMs may have too."]
     pid: Annotated[int | None, "Process id of its VMM."]
     vmm: Annotated[str | None, "What program its VMM is."]
     uuid: Annotated[str | None, "Its UUID, where its VMM was given one."]
     managed_by: Annotated[str | None, "What manages it: libvirt, openstack, kubevirt, …"]
     created: Annotated[Moment | None, "When it was created."]
+    silent_s: Annotated[float | None, "For how many seconds its VMM has not answered who it is; null if it has."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +145,13 @@ class VmHead(TypedDict):
 
     id: VmId
     name: str
+    plain_name: str
     pid: int | None
     vmm: str | None
     uuid: str | None
     managed_by: str | None
     created: Moment | None
+    silent_s: float | None
 
 
 class VcpuHead(TypedDict):
@@ -171,12 +175,20 @@ def vm_head(scene: Scene, row: int) -> VmHead:
     return {
         "id": scene.sample.vms.vm_id(row),
         "name": identity.name,
+        "plain_name": plain_name(scene, row),
         "pid": scene.pid(row),
         "vmm": scene.vmm(row),
         "uuid": identity.process.uuid if identity.process else None,
         "managed_by": identity.process.managed_by if identity.process else None,
         "created": Moment(created_ns) if created_ns >= 0 else None,
+        "silent_s": identity.silent_s,
     }
+
+
+def plain_name(scene: Scene, row: int) -> str:
+    """What its source or its VMM calls a VM, else what we do."""
+    process = scene.identities[row].process
+    return scene.sample.vms.label[row] or (process.name if process else None) or scene.identities[row].name
 
 
 def vcpu_head(sample: Sample, row: int) -> VcpuHead:

@@ -1,0 +1,201 @@
+"""The lines of the doctor's report.
+
+It goes by rule: of how many VMs, at what cost in all, the worst of them, and the rule's text once. If a rule has one
+finding, that is shown. ``HEIGHT`` bounds the report of many VMs: rules for which there is no room get one line each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..catalog.caveats import load_caveats
+from ..catalog.findings import Rule
+from ..host.text import printable
+from ..units import format_seconds
+from .doctor import DoctorReport
+from .findings import EndedFinding, RuleTotal
+from .findings_text import (
+    brief_lines,
+    cost_text,
+    finding_lines,
+    table_lines,
+    title_of,
+    total_lines,
+    unchecked_lines,
+)
+from .jsonout import rfc3339
+from .text import NO_VM, SIMULATED, columns, counted, fill, gap_lines
+
+HEIGHT: Final = 60
+
+_FEW_VMS = 3
+_ENDINGS_SHOWN = 3
+_BRIEF = "also found; `kvmscope doctor RULE` has the impact and the fix:"
+_BRIEF_HEAD = 2
+_END_WORDS = {
+    "cleared": "cleared",
+    "unknown": "can no longer be determined",
+    "gone": "the VM or vCPU has ended",
+    "reset": "its statistics were reset",
+}
+
+
+def report_lines(report: DoctorReport, *, width: int, lists_unchecked: bool = False) -> Iterator[str]:
+    """What a person reads: what was looked at, what was found, and what was not checked."""
+    head = [*head_lines(report, width=width), *_ended_vm_lines(report)]
+    if report.vm is None and not report.vm_count and not report.ended:
+        yield from (*head, *fill(NO_VM.format(source=report.source.name), width=width, hang=""))
+        return
+    foot = [
+        *fill(_sum(report), width=width),
+        *_ending_lines(report.ended, width),
+        *_unchecked(report, width, lists_unchecked),
+        *gap_lines(report.gaps),
+    ]
+    yield from head
+    yield from _blocks(report, width, room=HEIGHT - len(head) - len(foot) - 1)
+    yield ""
+    yield from foot
+
+
+def rule_report_lines(report: DoctorReport, rule: Rule, *, width: int) -> Iterator[str]:
+    """What a person reads of one rule: the text once, and everything that it found."""
+    yield from head_lines(report, width=width)
+    yield ""
+    (total, *_) = [*report.by_rule, None]
+    if total is None:
+        yield from fill(f"{rule.slug}: nothing found: no VM has this: {rule.title}", width=width)
+    else:
+        yield from total_lines(total, width=width)
+        yield ""
+        yield from table_lines(report.findings, width=width)
+    yield from _ending_lines(report.ended, width)
+    yield from unchecked_lines(report.not_judged, width=width)
+
+
+def head_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
+    """What was looked at, and for how long."""
+    if report.simulated:
+        yield SIMULATED
+    parts = (
+        printable(report.host.name or "this host"),
+        f"{counted(report.vm_count, 'VM')}, {counted(report.vcpu_count, 'vCPU')}",
+        f"watched for {format_seconds(report.watched_s)} in {counted(report.windows, 'interval')}",
+        f"source {report.source.name}",
+    )
+    yield from fill(" · ".join(parts), width=width)
+
+
+def event_lines(report: DoctorReport) -> Iterator[str]:
+    """What began and what ended in the last window, a line each."""
+    time = rfc3339(report.time.ns)
+    for finding in report.begun:
+        cost = cost_text(finding)
+        what = f"{title_of(finding.name, finding.vm, finding.vcpu)}: {finding.title}{f', {cost}' if cost else ''}"
+        yield f"{time} begins {finding.severity.value} {what} [{finding.rule}]"
+    for ended in report.ended:
+        what = f"{title_of(ended.name, ended.vm, ended.vcpu)}: {ended.title} [{ended.rule}]"
+        yield f"{time} ends ({ended.ended.why.value}) {what}"
+    yield from _ended_vm_lines(report)
+
+
+def rule_lines(rule: Rule, *, width: int) -> Iterator[str]:
+    """What a rule says, and why it fires when it does."""
+    caveats = load_caveats()
+    yield f"{rule.slug} ({rule.severity.value}): {rule.title}"
+    yield ""
+    yield from fill(f"impact: {rule.explanation}", width=width)
+    yield ""
+    in_a_row = " in a row" if rule.windows > 1 else ""
+    yield from fill(f"fires if, in {counted(rule.windows, 'interval')}{in_a_row}: {rule.when}", width=width)
+    if rule.activity is not None:
+        yield from fill(f"and only while: {rule.activity}", width=width)
+    if rule.clears is not None:
+        yield from fill(f"ends if: {rule.clears}", width=width)
+    yield from fill(f"because: {rule.threshold}", width=width)
+    if rule.cost is not None:
+        yield from fill(f"cost in CPUs: {rule.cost}", width=width)
+    for slug in rule.silent_if:
+        yield from fill(f"not checked where caveat {slug} holds: {caveats[slug].text}", width=width)
+    for remedy in rule.remedies:
+        yield ""
+        yield from fill(f"fix: {remedy.do}", width=width)
+        yield from fill(f"trade-off: {remedy.price}", "  ", width=width)
+
+
+def rule_table(rules: Sequence[Rule]) -> list[str]:
+    """The rules, a line each."""
+    return columns([(rule.slug, rule.severity.value, rule.title) for rule in rules])
+
+
+# --- parts of a report ------------------------------------------------------------------------------------------------
+
+
+def _blocks(report: DoctorReport, width: int, room: int) -> Iterator[str]:
+    """Everything that was found. Of more than a few VMs the most urgent rules whole, and what has no room in brief."""
+    whole = [["", *_block(report, total, width)] for total in report.by_rule]
+    if len({finding.vm for finding in report.findings}) <= _FEW_VMS:
+        room = sum(map(len, whole))
+    brief = [list(brief_lines(total, width=width)) for total in report.by_rule]
+    for number, block in enumerate(whole):
+        rest = sum(map(len, brief[number + 1 :]))
+        if len(block) + (rest + _BRIEF_HEAD if rest else 0) > room:
+            yield from ("", _BRIEF, *(line for lines in brief[number:] for line in lines))
+            return
+        yield from block
+        room -= len(block)
+
+
+def _block(report: DoctorReport, total: RuleTotal, width: int) -> Iterator[str]:
+    if report.vm is None and total.findings > 1:
+        yield from total_lines(total, width=width)
+        return
+    for place, finding in enumerate(found for found in report.findings if found.rule == total.rule):
+        if place:
+            yield ""
+        yield from finding_lines(finding, width=width)
+
+
+def _sum(report: DoctorReport) -> str:
+    if not report.findings:
+        return f"nothing found by {counted(report.rules, 'rule')}"
+    if all(total.findings == 1 for total in report.by_rule):
+        found = counted(len(report.findings), "finding")
+        return f"{found} by {report.rules} rules; `kvmscope doctor --explain RULE` explains a rule"
+    vms = len({finding.vm for finding in report.findings})
+    where = f" of {counted(vms, 'VM')}" if vms > 1 else ""
+    text = f"{counted(len(report.findings), 'finding')}{where} by {len(report.by_rule)} of {report.rules} rules"
+    return f"{text}; `kvmscope doctor RULE` or `kvmscope doctor VM` shows all of one"
+
+
+def _ended_vm_lines(report: DoctorReport) -> Iterator[str]:
+    if report.vm is not None and report.vm.ended is not None:
+        name = title_of(report.vm.name, report.vm.id)
+        yield f"{name} has ended, by {rfc3339(report.vm.ended.ns)}; what follows was seen until then"
+
+
+def _ending_lines(endings: Sequence[EndedFinding], width: int) -> Iterator[str]:
+    """What ended, each by itself if those are few, else how many of each rule and why."""
+    if len(endings) > _ENDINGS_SHOWN:
+        count = Counter((ended.rule, ended.ended.why.value) for ended in endings)
+        shown = ", ".join(f"{number:,} {slug} ({why})" for (slug, why), number in count.most_common())
+        yield from fill(f"ended: {shown}", width=width)
+        return
+    for ended in endings:
+        name = title_of(ended.name, ended.vm, ended.vcpu)
+        text = f"ended: {name}: {ended.title} [{ended.rule}]: {_END_WORDS[ended.ended.why.value]}"
+        yield from fill(text, width=width)
+
+
+def _unchecked(report: DoctorReport, width: int, lists_them: bool) -> Iterator[str]:
+    rules = {rule.rule: rule.group for rule in report.not_judged}
+    if not rules:
+        return
+    if lists_them:
+        yield from unchecked_lines(report.not_judged, width=width)
+        return
+    groups = list(dict.fromkeys(group for group in rules.values() if group))
+    need = f" ({sum(1 for group in rules.values() if group)} need opt-in counters)" if groups else ""
+    yield from fill(f"not checked: {counted(len(rules), 'rule')}{need}; --not-judged lists them and why", width=width)

@@ -1,0 +1,242 @@
+"""Findings as views: those of one VM or vCPU, those that ended, and what each rule found in all.
+
+What is found is in ``analysis.findings``, and what a rule says is in the catalogue; here it is put beside names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+
+from ..analysis.apicv import Reason, Verdicts
+from ..analysis.by_rule import RuleFindings
+from ..analysis.findings import EndCause, Ended, Finding, NotJudged
+from ..catalog.findings import Remedy, Rule, Severity
+from ..sample import VmId
+from .values import Moment
+
+_WORST_VMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorstVcpu:
+    """A vCPU that has much to do with a finding."""
+
+    id: Annotated[int, "Its id."]
+    value: Annotated[float, "What the rule's number is for it."]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingCause:
+    """An inhibit reason behind a finding."""
+
+    name: Annotated[str, "Name of the reason."]
+    meaning: Annotated[str, "What the reason says."]
+    cause: Annotated[str, "What sets it, of this VM as far as its configuration is known. Untrusted text."]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRemedy:
+    """What to do about a finding."""
+
+    do: Annotated[str, "The change."]
+    price: Annotated[str, "Its trade-off."]
+
+
+class FindingFields(TypedDict):
+    """The fields of a ``ReportedFinding``."""
+
+    rule: str
+    severity: Severity
+    vm: VmId
+    name: str | None
+    vcpu: int | None
+    title: str
+    since_s: float
+    cost_cpus: float | None
+    lost_vcpus: float | None
+    evidence: Mapping[str, float | None]
+    worst_vcpus: Sequence[WorstVcpu]
+    worst_count: int
+    causes: Sequence[FindingCause]
+    explanation: str
+    remedies: Sequence[FindingRemedy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedFinding:
+    """What a rule says of a VM or a vCPU."""
+
+    rule: Annotated[str, "The rule's slug."]
+    severity: Annotated[Severity, "How bad it is."]
+    vm: Annotated[VmId, "The VM."]
+    name: Annotated[str | None, "The VM's name. Untrusted text."]
+    vcpu: Annotated[int | None, "Id of the vCPU; null if it is of the whole VM."]
+    title: Annotated[str, "The rule's title."]
+    since_s: Annotated[float, "For how many seconds it has held, as far as was watched."]
+    cost_cpus: Annotated[float | None, "About how many CPUs it costs; null if the rule gives no cost."]
+    lost_vcpus: Annotated[float | None, "How many vCPUs' wall time is lost; null if the rule does not give that."]
+    evidence: Annotated[Mapping[str, float | None], "Metrics that show it, by name."]
+    worst_vcpus: Annotated[Sequence[WorstVcpu], "The vCPUs with the largest values, the largest first."]
+    worst_count: Annotated[int, "How many vCPUs have to do with it; 0 if the rule does not say which."]
+    causes: Annotated[Sequence[FindingCause], "What the verdict on interrupt acceleration adds."]
+    explanation: Annotated[str, "Its impact."]
+    remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingEnd:
+    """How a finding ended."""
+
+    why: EndCause
+    time: Annotated[Moment, "When the sample was read that showed it."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedFinding(ReportedFinding):
+    """A finding that has ended, as it was last seen."""
+
+    ended: FindingEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncheckedRule:
+    """A rule of which it is not known whether it fires."""
+
+    rule: Annotated[str, "The rule's slug."]
+    reason: Annotated[str, "Why it is not known."]
+    vms: Annotated[Sequence[VmId] | None, "For which VMs; null for all."]
+    names: Annotated[Sequence[str] | None, "The names of those VMs; null for all. Untrusted text."]
+    group: Annotated[str | None, "The opt-in group that has to be counted for it."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CauseTotal:
+    """A cause of a rule's findings, and of how many."""
+
+    name: Annotated[str, "Name of the reason."]
+    meaning: Annotated[str, "What the reason says."]
+    findings: Annotated[int, "How many findings it is behind."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstVm:
+    """One of the VMs that have most to do with a rule."""
+
+    vm: Annotated[VmId, "The VM."]
+    name: Annotated[str | None, "Its name. Untrusted text."]
+    vcpu: Annotated[int | None, "Id of the vCPU; null if it is of the whole VM."]
+    cost_cpus: Annotated[float | None, "About how many CPUs it costs."]
+    lost_vcpus: Annotated[float | None, "How many vCPUs' wall time is lost."]
+    evidence: Annotated[Mapping[str, float | None], "Metrics that show it, by name."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTotal:
+    """What one rule found in all."""
+
+    rule: Annotated[str, "The rule's slug."]
+    severity: Annotated[Severity, "How bad it is."]
+    title: Annotated[str, "The rule's title."]
+    findings: Annotated[int, "How many findings."]
+    vms: Annotated[int, "Of how many VMs."]
+    vcpus: Annotated[int | None, "Of how many vCPUs; null if the rule does not say which."]
+    cost_cpus: Annotated[float | None, "About how many CPUs they cost together."]
+    lost_vcpus: Annotated[float | None, "How many vCPUs' wall time they lose together."]
+    since_s: Annotated[float, "For how many seconds the oldest has held."]
+    worst: Annotated[Sequence[WorstVm], "Those that cost most, the costliest first."]
+    causes: Annotated[Sequence[CauseTotal], "What the verdicts on interrupt acceleration add, the most frequent first."]
+    explanation: Annotated[str, "Its impact."]
+    remedies: Annotated[Sequence[FindingRemedy], "What to do about it, what helps most of them first."]
+
+
+class FindingViews:
+    """Makes views of findings.
+
+    ``names``: of every VM that was seen. ``verdicts``: None if no finding has a use for them.
+    """
+
+    def __init__(self, names: Mapping[VmId, str], verdicts: Verdicts | None) -> None:
+        self._names = names
+        self._reasons = {} if verdicts is None else {vm.id: vm.reasons for vm in verdicts.vms}
+
+    def reported(self, finding: Finding) -> ReportedFinding:
+        return ReportedFinding(**self._fields(finding, self._reasons_of(finding)))
+
+    def ended(self, ended: Ended) -> EndedFinding:
+        """The verdict of later does not explain it."""
+        return EndedFinding(**self._fields(ended.finding, ()), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
+
+    def unchecked(self, missing: NotJudged) -> UncheckedRule:
+        names = None if missing.vms is None else [self._names.get(vm, str(vm)) for vm in missing.vms]
+        return UncheckedRule(
+            rule=missing.rule, reason=missing.reason, vms=missing.vms, names=names, group=missing.group or None
+        )
+
+    def total(self, found: RuleFindings) -> RuleTotal:
+        rule = found.rule
+        return RuleTotal(
+            rule=rule.slug,
+            severity=rule.severity,
+            title=rule.title,
+            findings=len(found.findings),
+            vms=found.vms,
+            vcpus=found.vcpus,
+            cost_cpus=found.cost_cpus,
+            lost_vcpus=found.lost_vcpus,
+            since_s=found.since_s,
+            worst=tuple(map(self._worst_vm, found.findings[:_WORST_VMS])),
+            causes=self._causes(found.findings),
+            explanation=rule.explanation,
+            remedies=self._all_remedies(found.findings),
+        )
+
+    def _all_remedies(self, findings: Sequence[Finding]) -> tuple[FindingRemedy, ...]:
+        count = Counter(remedy for each in findings for remedy in _remedies(each.rule, self._reasons_of(each)))
+        return tuple(FindingRemedy(remedy.do, remedy.price) for remedy, _ in count.most_common())
+
+    def _causes(self, findings: Sequence[Finding]) -> tuple[CauseTotal, ...]:
+        reasons = [reason for finding in findings for reason in self._reasons_of(finding)]
+        meanings = {reason.name: reason.meaning for reason in reasons}
+        count = Counter(reason.name for reason in reasons)
+        return tuple(CauseTotal(name=n, meaning=meanings[n], findings=times) for n, times in count.most_common())
+
+    def _worst_vm(self, finding: Finding) -> WorstVm:
+        return WorstVm(
+            vm=finding.vm,
+            name=self._names.get(finding.vm),
+            vcpu=finding.vcpu,
+            cost_cpus=finding.cost_cpus,
+            lost_vcpus=finding.lost_vcpus,
+            evidence=finding.evidence,
+        )
+
+    def _fields(self, finding: Finding, reasons: Sequence[Reason]) -> FindingFields:
+        rule = finding.rule
+        return {
+            "rule": rule.slug,
+            "severity": rule.severity,
+            "vm": finding.vm,
+            "name": self._names.get(finding.vm),
+            "vcpu": finding.vcpu,
+            "title": rule.title,
+            "since_s": finding.since_s,
+            "cost_cpus": finding.cost_cpus,
+            "lost_vcpus": finding.lost_vcpus,
+            "evidence": finding.evidence,
+            "worst_vcpus": tuple(WorstVcpu(worst.vcpu, worst.value) for worst in finding.worst),
+            "worst_count": finding.worst_count,
+            "causes": tuple(FindingCause(reason.name, reason.meaning, reason.cause) for reason in reasons),
+            "explanation": rule.explanation,
+            "remedies": tuple(FindingRemedy(remedy.do, remedy.price) for remedy in _remedies(rule, reasons)),
+        }
+
+    def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
+        return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()
+
+
+def _remedies(rule: Rule, reasons: Sequence[Reason]) -> Sequence[Remedy]:
+    """What the verdict advises for this very VM, else what the rule says."""
+    return tuple(Remedy(reason.remedy, rule.remedies[0].price) for reason in reasons) or rule.remedies

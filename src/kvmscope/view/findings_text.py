@@ -1,0 +1,201 @@
+"""The lines of findings: of one VM, and of all that one rule found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ..catalog.findings import Remedy, Rule, Severity, load_findings
+from ..catalog.metrics import load_metrics
+from ..formula.check import Dimension, Formula
+from ..formula.tree import Reduction, StatTerm, walk
+from ..host.text import printable
+from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus
+from .findings import FindingRemedy, ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
+from .text import cells, columns, counted, cut, few, fill, format_metric
+
+_INDENT = "   "
+_NAME_MAX = 64
+_CAUSES_SHOWN = 3
+_VMS_SHOWN = 3
+
+
+def title_of(name: str | None, vm: object, vcpu: int | None = None) -> str:
+    """What to print for a VM or vCPU."""
+    text = printable(name or str(vm), max_length=_NAME_MAX)
+    return text if vcpu is None else f"{text}/{vcpu}"
+
+
+def summary(finding: ReportedFinding, name: str) -> str:
+    """A finding in one line."""
+    subject = name if finding.vcpu is None else f"{name}/{finding.vcpu}"
+    size = ", ".join(filter(None, (finding.rule, cost_text(finding))))
+    return f"{finding.severity.value}: {subject} [{size}]: {finding.title}"
+
+
+def cost_text(found: ReportedFinding | RuleTotal | WorstVm) -> str:
+    """``about 0.3 CPU``, or ``about 0.6 vCPU of wall time``; empty if there is no cost or it is not known."""
+    if found.cost_cpus:
+        return f"about {format_estimate(found.cost_cpus)} CPU"
+    return f"about {format_estimate(found.lost_vcpus)} vCPU of wall time" if found.lost_vcpus else ""
+
+
+def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
+    """What a person reads of one finding: what is wrong and how bad, its impact, what to do and the trade-off."""
+    subject = title_of(finding.name, finding.vm, finding.vcpu)
+    yield from fill(_headline(finding.severity, subject, finding.title, finding.rule), width=width)
+    yield from fill(_size(finding), _INDENT, width=width)
+    if finding.evidence:
+        yield from fill(f"evidence: {evidence_text(finding.evidence)}", _INDENT, width=width)
+    for cause in finding.causes:
+        text = printable(cause.cause, max_length=200)
+        yield from fill(f"cause: {cause.name}: {cause.meaning} ({text})", _INDENT, width=width)
+    yield from advice_lines(finding.explanation, finding.remedies, width=width)
+
+
+def total_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
+    """What a person reads of all that one rule found: of how many, at what cost, the worst, and the text once."""
+    yield from fill(_headline(total.severity, counted(total.vms, "VM"), total.title, total.rule), width=width)
+    yield from fill(total_size(total), _INDENT, width=width)
+    shown = "; ".join(_worst_vm_text(worst) for worst in total.worst[:_VMS_SHOWN])
+    yield from fill(f"worst: {shown}", _INDENT, width=width)
+    for cause in total.causes[:_CAUSES_SHOWN]:
+        yield from fill(f"cause of {cause.findings}: {cause.name}: {cause.meaning}", _INDENT, width=width)
+    more = len(total.causes) - _CAUSES_SHOWN
+    if more > 0:
+        yield from fill(f"and {counted(more, 'other cause')}", _INDENT, width=width)
+    yield from advice_lines(total.explanation, total.remedies, width=width)
+
+
+def brief_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
+    """What one rule found without the rule's text: of how many, at what cost, and the worst, a line each."""
+    yield from fill(_headline(total.severity, counted(total.vms, "VM"), total.title, total.rule), width=width)
+    cost = cost_text(total)
+    begin = f"{_INDENT}costs {cost} in all; worst: " if cost else f"{_INDENT}worst: "
+    names = list(map(_brief_vm_text, total.worst[:_VMS_SHOWN]))
+    while len(names) > 1 and cells(begin + ", ".join(names)) > width:
+        names.pop()
+    yield cut(begin + ", ".join(names), width)
+
+
+def total_size(total: RuleTotal) -> str:
+    """How much it is: ``312 VMs (1,248 vCPUs); costs about 40 CPU in all; for 6 s or longer``."""
+    cost = cost_text(total)
+    parts = [
+        "" if total.vcpus is None else f"on {counted(total.vcpus, 'vCPU')}",
+        f"costs {cost} in all" if cost else "",
+        f"for {format_seconds(total.since_s)} or longer",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def table_lines(findings: Sequence[ReportedFinding], *, width: int) -> Iterator[str]:
+    """Findings of one rule, a line each, with the evidence in columns."""
+    metrics = {metric.name: metric for metric in load_metrics()}
+    evidence = list(findings[0].evidence) if findings else []
+    head = ["VM", "cost", "for", *(metrics[name].title for name in evidence), "worst vCPUs"]
+    rows = [
+        [
+            title_of(finding.name, finding.vm, finding.vcpu),
+            cost_text(finding).removeprefix("about ") or NOT_KNOWN_SIGN,
+            format_seconds(finding.since_s),
+            *(format_metric(metrics[name].unit, finding.evidence.get(name)) for name in evidence),
+            worst_text(finding),
+        ]
+        for finding in findings
+    ]
+    yield from columns([head, *rows], right=range(1, len(head) - 1))
+
+
+def evidence_text(evidence: Mapping[str, float | None]) -> str:
+    """Metrics by their titles."""
+    metrics = {metric.name: metric for metric in load_metrics()}
+    return ", ".join(f"{metrics[name].title} {format_metric(metrics[name].unit, v)}" for name, v in evidence.items())
+
+
+def worst_text(finding: ReportedFinding) -> str:
+    """The worst vCPUs by their ids."""
+    if not finding.worst_vcpus:
+        return ""
+    rule = rule_called(finding.rule)
+    shown = ", ".join(_vcpu_text(rule, worst) for worst in finding.worst_vcpus)
+    more = finding.worst_count - len(finding.worst_vcpus)
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def rule_called(slug: str) -> Rule:
+    """The rule of the catalogue. Raises KeyError if there is none."""
+    return {rule.slug: rule for rule in load_findings()}[slug]
+
+
+def advice_lines(
+    explanation: str, remedies: Iterable[FindingRemedy | Remedy], *, width: int, indent: str = _INDENT
+) -> Iterator[str]:
+    """The impact, and each fix with its trade-off."""
+    yield from fill(f"impact: {explanation}", indent, width=width)
+    for remedy in remedies:
+        yield from fill(f"fix: {remedy.do}", indent, width=width)
+        yield from fill(f"trade-off: {remedy.price}", indent + _INDENT, width=width)
+
+
+def unchecked_lines(unchecked: Sequence[UncheckedRule], *, width: int) -> Iterator[str]:
+    """The rules that were not checked, a line a reason; those that need opt-in groups together."""
+    grouped: dict[tuple[str, tuple[str, ...] | None], list[str]] = {}
+    for rule in unchecked:
+        if not rule.group:
+            names = None if rule.names is None else tuple(rule.names)
+            grouped.setdefault((rule.reason, names), []).append(rule.rule)
+    for (reason, names), slugs in grouped.items():
+        where = "" if names is None else f" for {few([printable(name) for name in names])}"
+        yield from fill(f"not checked{where}: {', '.join(slugs)}: {reason}", width=width)
+    off = {rule.rule: rule.group for rule in unchecked if rule.group}
+    if off:
+        counting = " ".join(f"--count {group}" for group in dict.fromkeys(off.values()))
+        text = f"not checked (need opt-in counters): {', '.join(off)}. Enable them with: kvmscope doctor {counting}"
+        yield from fill(text, width=width)
+
+
+def _headline(severity: Severity, subject: str, title: str, slug: str) -> str:
+    return f"{severity.value.upper()} {subject}: {title} [{slug}]"
+
+
+def _size(finding: ReportedFinding) -> str:
+    cost, worst = cost_text(finding), worst_text(finding)
+    parts = [
+        f"costs {cost}" if cost else "",
+        f"for {format_seconds(finding.since_s)} or longer",
+        f"worst vCPUs: {worst}" if worst else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _worst_vm_text(worst: WorstVm) -> str:
+    numbers = ", ".join(filter(None, (cost_text(worst), evidence_text(worst.evidence))))
+    name = title_of(worst.name, worst.vm, worst.vcpu)
+    return f"{name} ({numbers})" if numbers else name
+
+
+def _brief_vm_text(worst: WorstVm) -> str:
+    """With its cost, or the first thing that shows it."""
+    first = dict(list(worst.evidence.items())[:1])
+    number = cost_text(worst) or evidence_text(first)
+    name = title_of(worst.name, worst.vm, worst.vcpu)
+    return f"{name} ({number})" if number else name
+
+
+def _vcpu_text(rule: Rule, worst: WorstVcpu) -> str:
+    """The vCPU, with its value where that has a meaning by itself."""
+    assert rule.worst is not None
+    if _is_rate(rule.worst):
+        return f"{worst.id} ({format_count(worst.value)}/s)"
+    if not _is_time(rule.worst):
+        return str(worst.id)
+    return f"{worst.id} ({format_cpus(worst.value) if rule.lost is None else format_vcpus(worst.value)})"
+
+
+def _is_rate(formula: Formula) -> bool:
+    return formula.type.dimension == Dimension(seconds=-1)
+
+
+def _is_time(formula: Formula) -> bool:
+    parts = (part for part, _ in walk(formula.expression, formula.scope))
+    return any(isinstance(part, StatTerm) and part.reduction is Reduction.SECONDS for part in parts)

@@ -1,0 +1,197 @@
+"""The host in one view: its VMs and vCPUs with all their metrics over a window, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from ..analysis.apicv import Branch, State, VcpuVerdict, Verdicts, VmVerdict
+from ..analysis.status import HostStatus, MetricRow, PartialMetrics
+from ..sample import Gap, VmId
+from ..scene import Scene
+from .findings import ReportedFinding
+from .host import HostFacts, host_facts
+from .values import Rows, SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
+
+MetricMap = Annotated[Mapping[str, float | None], "Every metric of the catalogue by its name; null is not known."]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonSummary:
+    """Why interrupts are not accelerated."""
+
+    name: Annotated[str, "Name of the inhibit reason."]
+    cause: Annotated[str, "What sets it. Untrusted text where it quotes a configuration."]
+    remedy: Annotated[str, "What removes it."]
+
+
+@dataclass(frozen=True, slots=True)
+class ApicvSummary:
+    """Whether a VM's interrupts are accelerated; ``apicv --json`` has the whole verdict."""
+
+    state: State
+    is_partial: Annotated[bool, "Active, but not on all vCPUs or not in everything."]
+    reasons: Annotated[Sequence[ReasonSummary], "Why it is not active."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VcpuOverview(VcpuTitle):
+    """A vCPU in a window."""
+
+    metrics: MetricMap
+    apicv_active: Annotated[bool | None, "KVM's own flag: whether its interrupts are accelerated."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmOverview(VmTitle):
+    """A VM in a window."""
+
+    metrics: MetricMap
+    partial: Annotated[Sequence[str], "Metrics that are known but lack some of its vCPUs."]
+    apicv: ApicvSummary
+    vcpus: Annotated[Sequence[VcpuOverview], "Its vCPUs."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTotal:
+    """All VMs together."""
+
+    vms: Annotated[int, "How many VMs."]
+    vcpus: Annotated[int, "How many vCPUs."]
+    metrics: MetricMap
+    partial: Annotated[Sequence[str], "Metrics that are known but lack some vCPUs."]
+
+
+class VmRows(Rows[VmOverview]):
+    """VMs of a window, each made when it is asked for. ``rows``: theirs in the scene's sample, all if None."""
+
+    __slots__ = ("_rows", "_scene", "_status", "_verdicts")
+
+    def __init__(
+        self,
+        scene: Scene,
+        status: HostStatus,
+        verdicts: Callable[[], Verdicts | None],
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        self._rows = range(len(scene.sample.vms)) if rows is None else rows
+        super().__init__(len(self._rows), lambda place: self._vm(self._rows[place]))
+        self._scene = scene
+        self._status = status
+        self._verdicts = verdicts
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each VM."""
+        return [self._scene.identities[row].name for row in self._rows]
+
+    @property
+    def ids(self) -> Sequence[VmId]:
+        """The id of each VM."""
+        return [self._scene.sample.vms.vm_id(row) for row in self._rows]
+
+    @property
+    def silent(self) -> Sequence[int]:
+        """Places of the VMs whose VMM has not answered."""
+        return [place for place, row in enumerate(self._rows) if self._scene.identities[row].silent_s is not None]
+
+    def only(self, places: Sequence[int]) -> VmRows:
+        """The same of some of them."""
+        return VmRows(self._scene, self._status, self._verdicts, [self._rows[place] for place in places])
+
+    def column(self, metric: str) -> Sequence[float | None]:
+        """One metric of each VM."""
+        column = self._status.vms.column(metric)
+        return [column[row] for row in self._rows]
+
+    def largest_first(self, metric: str) -> list[int]:
+        """Places by one metric, those of VMs for which it is not known last."""
+        places = {row: place for place, row in enumerate(self._rows)}
+        return [places[row] for row in self._status.vms.largest_first(metric) if row in places]
+
+    def _vm(self, row: int) -> VmOverview:
+        verdicts = self._verdicts()
+        verdict = verdicts.vms[row] if verdicts else None
+        rows = self._scene.sample.vcpus_of_vm[row]
+        of_vcpus = {} if verdict is None else {vcpu.row: vcpu for vcpu in verdict.vcpus}
+        return VmOverview(
+            **vm_head(self._scene, row),
+            metrics=MetricRow(self._status.vms, row),
+            partial=PartialMetrics(self._status.vms, row),
+            apicv=_apicv(verdict),
+            vcpus=Rows(rows.stop - rows.start, lambda vcpu: self._vcpu(rows.start + vcpu, of_vcpus)),
+        )
+
+    def _vcpu(self, row: int, verdicts: Mapping[int, VcpuVerdict]) -> VcpuOverview:
+        verdict = verdicts.get(row)
+        return VcpuOverview(
+            **vcpu_head(self._scene.sample, row),
+            metrics=MetricRow(self._status.vcpus, row),
+            apicv_active=verdict.active if verdict else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview(SceneAnswer):
+    """The answer of ``status``: a host in a window.
+
+    A metric of a VM or of the host is the sum, or for a ratio the ratio of sums, over the vCPUs that are known.
+    """
+
+    interval_s: Annotated[float, "Length of the window."]
+    host: HostFacts
+    vms: Annotated[VmRows, "Every VM, in order of creation."]
+    total: HostTotal
+    vms_came: Annotated[int, "How many VMs were created in the window; they have no rates yet."]
+    vms_gone: Annotated[int, "How many VMs ended in the window."]
+    stats_reset: Annotated[int, "How many stats were reset in the window; they have no rate in it."]
+    findings: Annotated[Sequence[ReportedFinding], "What is wrong, the most urgent first."]
+    gaps: Annotated[tuple[Gap, ...], "What could not be read."]
+
+
+def of_one_vm(overview: Overview, vm: VmId) -> Overview:
+    """The same overview with one VM, its findings and its gaps alone; without VMs if that one is not there."""
+    return replace(
+        overview,
+        vms=overview.vms.only([place for place, other in enumerate(overview.vms.ids) if other == vm]),
+        findings=[finding for finding in overview.findings if finding.vm == vm],
+        gaps=tuple(gap for gap in overview.gaps if gap.vm in (None, vm)),
+    )
+
+
+def make_overview(
+    scene: Scene,
+    status: HostStatus,
+    *,
+    verdicts: Callable[[], Verdicts | None] = lambda: None,
+    findings: Sequence[ReportedFinding] = (),
+) -> Overview:
+    """The overview of a window that ends with the sample of ``scene``.
+
+    ``verdicts`` is called when a VM is asked for. ``findings``: of that window.
+    """
+    return Overview(
+        **scene_head(scene),
+        interval_s=status.interval_s,
+        host=host_facts(scene.machine),
+        vms=VmRows(scene, status, verdicts),
+        total=HostTotal(
+            vms=len(scene.sample.vms),
+            vcpus=len(scene.sample.vcpus),
+            metrics=MetricRow(status.total, 0),
+            partial=PartialMetrics(status.total, 0),
+        ),
+        vms_came=status.vms_came,
+        vms_gone=status.vms_gone,
+        stats_reset=status.stats_reset,
+        findings=findings,
+        gaps=scene.sample.gaps,
+    )
+
+
+def _apicv(verdict: VmVerdict | None) -> ApicvSummary:
+    if verdict is None:
+        return ApicvSummary(State.UNKNOWN, False, ())
+    reasons = tuple(ReasonSummary(reason.name, reason.cause, reason.remedy) for reason in verdict.reasons)
+    return ApicvSummary(verdict.state, verdict.branch is Branch.PARTLY, reasons)

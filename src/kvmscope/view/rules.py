@@ -1,0 +1,64 @@
+"""The rules of the doctor as a view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..catalog.findings import Rule, Severity
+from ..schema import Scope
+from .findings import FindingRemedy
+from .values import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleText:
+    """One rule, whole. Formulas are in the language that docs/library.md describes."""
+
+    rule: Annotated[str, "Its slug."]
+    severity: Annotated[Severity, "How bad it is."]
+    scope: Annotated[Scope, "Whether it is of a VM or of a vCPU."]
+    title: Annotated[str, "What is wrong."]
+    activity: Annotated[str | None, "The condition under which it is looked at at all."]
+    when: Annotated[str, "The condition under which it fires."]
+    clears: Annotated[str | None, "The condition that ends a finding; null: that `when` does not hold."]
+    windows: Annotated[int, "In how many windows in a row `when` must hold."]
+    cost_cpus: Annotated[str | None, "Formula of the CPUs that it costs."]
+    lost_vcpus: Annotated[str | None, "Formula of the vCPUs whose wall time is lost."]
+    evidence: Annotated[Sequence[str], "Metrics that show it."]
+    explanation: Annotated[str, "Its impact."]
+    threshold: Annotated[str, "Why it fires at this level."]
+    remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
+    silent_if: Annotated[Sequence[str], "Caveats under which it is not checked."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleList(Answer):
+    """The answer of ``doctor --rules`` and ``doctor --explain``."""
+
+    rules: Annotated[Sequence[RuleText], "The rules."]
+
+
+def rule_list(rules: Sequence[Rule]) -> RuleList:
+    return RuleList(rules=tuple(map(rule_text, rules)))
+
+
+def rule_text(rule: Rule) -> RuleText:
+    return RuleText(
+        rule=rule.slug,
+        severity=rule.severity,
+        scope=rule.scope,
+        title=rule.title,
+        activity=None if rule.activity is None else str(rule.activity),
+        when=str(rule.when),
+        clears=None if rule.clears is None else str(rule.clears),
+        windows=rule.windows,
+        cost_cpus=None if rule.cost is None else str(rule.cost),
+        lost_vcpus=None if rule.lost is None else str(rule.lost),
+        evidence=rule.evidence,
+        explanation=rule.explanation,
+        threshold=rule.threshold,
+        remedies=tuple(FindingRemedy(remedy.do, remedy.price) for remedy in rule.remedies),
+        silent_if=rule.silent_if,
+    )

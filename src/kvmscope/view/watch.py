@@ -1,0 +1,182 @@
+"""Windows of a host that follow one another, and what there is to be said of each.
+
+A ``Watch`` is given scenes, from a live host or a recording, and makes a ``HostView`` of each window. Findings ask for
+consecutive windows, so the watch judges every window by the rules; all other parts of a view are worked out when they
+are asked for. Nothing here waits or knows the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..analysis.apicv import Verdicts
+from ..analysis.by_rule import by_rule
+from ..analysis.evaluate import Evaluator
+from ..analysis.findings import Ended, Finding, Judgement, Key
+from ..analysis.status import summarize
+from ..analysis.window import Window
+from ..sample import VmId
+from ..scene import Scene
+from .doctor import DoctorReport
+from .findings import FindingViews, ReportedFinding
+from .host import host_facts
+from .judging import Examiner, judge_scene
+from .overview import Overview, make_overview
+from .subjects import FollowedVm
+from .values import Moment, Rows, scene_head
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLog:
+    """What a watch has seen until the end of a window.
+
+    ``begun``: findings that the last window added. ``ended``: those that ended, in the last window or in all.
+    ``names``: of the VMs of the last sample, and of those that ended with ``ended``; untrusted text. ``gone``: when it
+    was seen that a VM had ended, for those of ``names`` that did.
+    """
+
+    windows: int = 0
+    watched_s: float = 0.0
+    begun: tuple[Finding, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    names: Mapping[VmId, str] = field(default_factory=dict)
+    gone: Mapping[VmId, Moment] = field(default_factory=dict)
+
+
+class HostView:
+    """A window that ends with ``scene``, and all that is said of it. Each part is worked out when first asked for.
+
+    ``evaluator`` evaluates any formula in the window. ``judgement`` has the findings as ``analysis`` makes them.
+    """
+
+    def __init__(
+        self, scene: Scene, evaluator: Evaluator, judgement: Judgement, examiner: Examiner, log: WatchLog
+    ) -> None:
+        self.scene = scene
+        self.evaluator = evaluator
+        self.judgement = judgement
+        self.log = log
+        self._examiner = examiner
+
+    @property
+    def window(self) -> Window:
+        """The scene's sample and the one before it."""
+        return self.evaluator.window
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """For each VM whether its interrupts are accelerated, and if not, why."""
+        return judge_scene(self.scene, self.window)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The host with its VMs, their metrics and findings."""
+        metrics = tuple(self._examiner.metrics.values())
+        status = summarize(self.window, metrics, evaluator=self.evaluator)
+        return make_overview(self.scene, status, verdicts=lambda: self.verdicts, findings=self.findings)
+
+    @cached_property
+    def findings(self) -> Sequence[ReportedFinding]:
+        """What is wrong, the most urgent first."""
+        return self._reported(self.judgement.findings)
+
+    def report(self, vm: FollowedVm | None = None, *, rule: str | None = None) -> DoctorReport:
+        """The doctor's report of all VMs and rules, or of one VM, or of one rule."""
+
+        def is_asked(finding: Finding) -> bool:
+            return (vm is None or vm.has(finding.vm, finding.vcpu)) and rule in (None, finding.rule.slug)
+
+        findings = tuple(filter(is_asked, self.judgement.findings))
+        sample = self.scene.sample
+        return DoctorReport(
+            **scene_head(self.scene),
+            interval_s=self.window.interval_s,
+            watched_s=self.log.watched_s,
+            windows=self.log.windows,
+            host=host_facts(self.scene.machine),
+            vm_count=len(sample.vms),
+            vcpu_count=len(sample.vcpus),
+            rules=len(self._examiner.rules),
+            vm=None if vm is None else self._followed(vm),
+            by_rule=tuple(map(self._views.total, by_rule(findings))),
+            findings=self._reported(findings),
+            begun=self._reported(tuple(filter(is_asked, self.log.begun))),
+            ended=tuple(self._views.ended(ended) for ended in self._endings if is_asked(ended.finding)),
+            not_judged=tuple(
+                self._views.unchecked(missing)
+                for missing in self.judgement.not_judged
+                if (vm is None or missing.vms is None or vm.id in missing.vms) and rule in (None, missing.rule)
+            ),
+            gaps=tuple(gap for gap in sample.gaps if vm is None or gap.vm in (None, vm.id)),
+        )
+
+    def since(self, first: HostView) -> HostView:
+        """The same moment at the end of a longer window, which begins where that of ``first`` does."""
+        window = Window(first.window.previous, self.window.current)
+        evaluator = self._examiner.evaluator(self.scene, window)
+        return HostView(self.scene, evaluator, self.judgement, self._examiner, self.log)
+
+    def _reported(self, findings: Sequence[Finding]) -> Sequence[ReportedFinding]:
+        return Rows(len(findings), lambda row: self._views.reported(findings[row]))
+
+    def _followed(self, vm: FollowedVm) -> FollowedVm:
+        return FollowedVm(vm.id, self.log.names.get(vm.id, vm.name), vm.vcpu, self.log.gone.get(vm.id))
+
+    @cached_property
+    def _endings(self) -> Sequence[Ended]:
+        """What ended and did not begin again."""
+        now = {finding.key for finding in self.judgement.findings}
+        latest = {ended.finding.key: ended for ended in self.log.ended if ended.finding.key not in now}
+        return tuple(latest.values())
+
+    @cached_property
+    def _views(self) -> FindingViews:
+        has_use = any(finding.rule.adds_verdict for finding in self.judgement.findings)
+        return FindingViews(self.log.names, self.verdicts if has_use else None)
+
+
+class Watch:
+    """Makes a view of each window between scenes of one host that follow one another.
+
+    ``keeps_ended``: views have the findings that ended in any window since the first, and not in the last alone; for a
+    watch that is to end.
+    """
+
+    def __init__(self, *, keeps_ended: bool = False) -> None:
+        self.examiner = Examiner()
+        self._keeps_ended = keeps_ended
+        self._scene: Scene | None = None
+        self._log = WatchLog()
+        self._known: frozenset[Key] = frozenset()
+
+    def add(self, scene: Scene) -> HostView | None:
+        """The window from the scene before to this one; None for the first. Raises UsageError as ``Window`` does."""
+        previous, self._scene = self._scene, scene
+        if previous is None:
+            self._log = WatchLog(names=_names(scene))
+            return None
+        window = Window(previous, scene)
+        evaluator = self.examiner.evaluator(scene, window)
+        judgement = self.examiner.update(scene, window, evaluator)
+        self._log = self._continued(previous, scene, window, judgement)
+        self._known = frozenset(finding.key for finding in judgement.findings)
+        return HostView(scene, evaluator, judgement, self.examiner, self._log)
+
+    def _continued(self, previous: Scene, scene: Scene, window: Window, judgement: Judgement) -> WatchLog:
+        before, names = self._log, _names(scene)
+        gone = {vm: Moment(scene.sample.taken_ns) for vm in _names(previous) if vm not in names}
+        return WatchLog(
+            windows=before.windows + 1,
+            watched_s=before.watched_s + window.interval_s,
+            begun=tuple(finding for finding in judgement.findings if finding.key not in self._known),
+            ended=(*before.ended, *judgement.ended) if self._keeps_ended else judgement.ended,
+            names={**before.names, **names} if self._keeps_ended else {**_names(previous), **names},
+            gone={**before.gone, **gone} if self._keeps_ended else gone,
+        )
+
+
+def _names(scene: Scene) -> dict[VmId, str]:
+    vms = scene.sample.vms
+    return {vms.vm_id(row): identity.name for row, identity in enumerate(scene.identities)}

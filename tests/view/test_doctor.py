@@ -1,0 +1,249 @@
+"""What the doctor reports, as a person and as a program gets it: byte for byte on samples made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmscope.catalog.findings import Severity, load_findings
+from kvmscope.host.machine import read_machine
+from kvmscope.lab.simulate import SimulatedHost
+from kvmscope.lab.simulated_apicv import SCENARIOS
+from kvmscope.sample import Gap, Sample
+from kvmscope.scene import Scene, VmIdentity
+from kvmscope.sources.published import PublishedSource
+from kvmscope.view.doctor_text import HEIGHT, event_lines, head_lines, report_lines, rule_report_lines
+from kvmscope.view.jsonout import dump, to_object
+from kvmscope.view.subjects import follow
+from kvmscope.view.watch import HostView, Watch
+
+WIDTH = 100
+HOSTILE = "\x1b[31mdb"
+STORM = {"exits": 20_000, "mmio_exits": 9_000, "fpu_reload": 9_000, "halt_exits": 10}
+QUIET = {"exits": 300, "mmio_exits": 3, "fpu_reload": 3, "halt_exits": 10}
+MANY = 1_000
+
+Grown = Callable[..., list[Sample]]
+
+
+def scenes(samples: Sequence[Sample], machine: Any) -> list[Scene]:
+    return [Scene(each, tuple(VmIdentity(label, None) for label in each.vms.label), machine, {}) for each in samples]
+
+
+def views(samples: Sequence[Sample], machine: Any, *, keeps_ended: bool = True) -> list[HostView]:
+    watch = Watch(keeps_ended=keeps_ended)
+    return [view for scene in scenes(samples, machine) if (view := watch.add(scene)) is not None]
+
+
+def text_of(view: HostView, **options: Any) -> str:
+    return "\n".join(report_lines(view.report(), width=WIDTH, **options))
+
+
+def answer_of(view: HostView) -> Any:
+    return to_object(view.report())
+
+
+@pytest.fixture
+def stormy(grown: Grown, crafted: Any) -> HostView:
+    return views(grown(STORM, STORM, STORM), crafted.machine)[-1]
+
+
+def test_the_report_is_as_expected(stormy: HostView, expect: Any) -> None:
+    expect("doctor.txt", text_of(stormy))
+
+
+def test_what_was_not_checked_can_be_listed(stormy: HostView, expect: Any) -> None:
+    expect("doctor-not-judged.txt", text_of(stormy, lists_unchecked=True))
+
+
+def test_the_json_is_as_expected(stormy: HostView, expect: Any) -> None:
+    expect("doctor.json", dump(to_object(stormy.report())))
+
+
+def test_a_host_that_is_well_says_what_was_looked_at_and_what_was_not(crafted: Any, grown: Grown, expect: Any) -> None:
+    text = text_of(views(grown(QUIET, QUIET), crafted.machine)[-1])
+    assert f"nothing found by {len(load_findings())} rules" in text
+    expect("doctor-well.txt", text)
+
+
+def test_the_first_line_has_the_time_from_the_first_sample_to_the_last(crafted: Any) -> None:
+    samples = [crafted.make_sample([crafted.vm("a", [crafted.vcpu(0)])], at_s=at) for at in (0, 1, 3.5, 9)]
+    report = views(samples, crafted.machine)[-1].report()
+    assert (report.watched_s, report.interval_s, report.windows) == (9.0, 5.5, 3)
+    assert "watched for 9 s in 3 intervals" in "\n".join(head_lines(report, width=WIDTH))
+
+
+def test_what_ended_is_told(crafted: Any, grown: Grown) -> None:
+    view = views(grown(STORM, STORM, QUIET), crafted.machine)[-1]
+    text = text_of(view)
+    assert "nothing found" in text
+    assert "ended: old-nic: " in text
+    (ended,) = answer_of(view)["ended"]
+    assert (ended["rule"], ended["name"], ended["ended"]["why"]) == ("mmio-storm", "old-nic", "cleared")
+    assert view.report().reaches(Severity.WARNING)
+    assert not view.report().reaches(Severity.PROBLEM)
+
+
+def test_what_ended_and_began_again_has_not_ended(crafted: Any, grown: Grown) -> None:
+    answer = answer_of(views(grown(STORM, STORM, QUIET, STORM, STORM), crafted.machine)[-1])
+    assert [finding["rule"] for finding in answer["findings"]] == ["mmio-storm"]
+    assert answer["ended"] == []
+
+
+def test_who_watches_sees_what_begins_and_what_ends(crafted: Any, grown: Grown, expect: Any) -> None:
+    samples = grown(QUIET, STORM, STORM, STORM, QUIET, STORM, STORM)
+    samples.append(crafted.make_sample([], at_s=8))
+    shown = []
+    for view in views(samples, crafted.machine, keeps_ended=False):
+        shown += [f"--- {view.log.windows}", *event_lines(view.report())]
+    expect("doctor-watch.txt", "\n".join(shown))
+
+
+def test_a_watch_without_end_keeps_only_what_it_needs(crafted: Any, grown: Grown) -> None:
+    """VMs that came and went long ago are forgotten, names too."""
+    samples = [crafted.make_sample([crafted.vm(f"{at:08}", [crafted.vcpu(0)])], at_s=at) for at in range(20)]
+    last = views(samples, crafted.machine, keeps_ended=False)[-1]
+    assert len(last.log.names) == 2
+    assert len(views(samples, crafted.machine)[-1].log.names) == 20
+
+
+def test_a_host_without_vms_says_what_to_try(crafted: Any) -> None:
+    empty = [crafted.make_sample([], at_s=second) for second in range(3)]
+    assert "no VM is running here" in text_of(views(empty, crafted.machine)[-1])
+
+
+def test_no_name_reaches_a_terminal_as_it_is(crafted: Any) -> None:
+    samples = [
+        crafted.make_sample([crafted.vm(HOSTILE, [crafted.vcpu(0, moved)])], at_s=at)
+        for at, moved in enumerate(({"exits": 9}, STORM, {name: 3 * count for name, count in STORM.items()}))
+    ]
+    text = text_of(views(samples, crafted.machine)[-1])
+    assert "WARNING \\x1b[31mdb: " in text
+    assert "\x1b" not in text
+
+
+# --- one VM -----------------------------------------------------------------------------------------------------------
+
+
+def test_of_one_vm_its_findings_and_gaps_alone_are_reported(crafted: Any, grown: Grown) -> None:
+    samples = grown(STORM, STORM)
+    first = scenes(samples, crafted.machine)[0]
+    gaps = (Gap("a"), Gap("b", first.sample.vms.vm_id(0)), Gap("c", first.sample.vms.vm_id(1)))
+    last = views([*samples[:-1], crafted.with_gaps(samples[-1], gaps)], crafted.machine)[-1]
+    of_old, of_db = (last.report(follow(first, name)) for name in ("old-nic", HOSTILE))
+    assert ([f.rule for f in of_old.findings], [f.rule for f in of_db.findings]) == (["mmio-storm"], [])
+    assert [gap.reason for gap in of_db.gaps] == ["a", "c"]
+    assert "\nWARNING old-nic: " in "\n".join(report_lines(of_old, width=WIDTH))
+
+
+def test_a_vm_that_ends_is_reported_with_what_was_seen_until_then(crafted: Any, grown: Grown) -> None:
+    samples = [*grown(STORM, STORM, STORM)]
+    samples.append(crafted.make_sample([crafted.vm(HOSTILE, [crafted.vcpu(0, {"exits": 9_999})])], at_s=4))
+    samples.append(crafted.make_sample([crafted.vm(HOSTILE, [crafted.vcpu(0, {"exits": 10_000})])], at_s=5))
+    old_nic = follow(scenes(samples, crafted.machine)[0], "old-nic")
+    report = views(samples, crafted.machine)[-1].report(old_nic)
+    assert report.vm is not None
+    assert report.vm.ended is not None
+    text = "\n".join(report_lines(report, width=WIDTH))
+    assert "old-nic has ended" in text
+    assert "ended: old-nic: " in text
+    assert report.ended[0].ended.why.value == "gone"
+
+
+def test_a_vm_is_followed_by_its_id_when_another_gets_its_name(crafted: Any, grown: Grown) -> None:
+    samples = grown(STORM, STORM)
+    old_nic = follow(scenes(samples, crafted.machine)[0], "old-nic")
+    watch = Watch()
+    for sample in samples:
+        names = ("old-nic#1", "old-nic#2")
+        view = watch.add(Scene(sample, tuple(VmIdentity(name, None) for name in names), crafted.machine, {}))
+    assert view is not None
+    report = view.report(old_nic)
+    assert report.vm is not None
+    assert (report.vm.name, [finding.vm for finding in report.findings]) == ("old-nic#1", [old_nic.id])
+
+
+# --- many VMs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simulated(own_proc: Path) -> list[Sample]:
+    """Four seconds of a host of a thousand VMs."""
+    samples = []
+    with SimulatedHost(vms=MANY, vcpus=2, seed=1) as host:
+        for elapsed_s in (1.0, 2.0, 3.0, 4.0):
+            host.advance(elapsed_s)
+            with PublishedSource(proc=own_proc, walk_share=float("inf"), simulated=True) as source:
+                samples.append(source.read())
+    return samples
+
+
+@pytest.mark.slow
+def test_a_thousand_vms_are_reported_on_one_page(simulated: list[Sample]) -> None:
+    last = views(simulated, read_machine())[-1]
+    report = last.report()
+    lines = list(report_lines(report, width=WIDTH))
+    assert len(report.findings) > MANY / 2
+    assert len(lines) <= HEIGHT
+    assert all(
+        any(f"[{total.rule}]" in line for line in lines) or total.rule in "\n".join(lines) for total in report.by_rule
+    )
+
+
+def fleet(crafted: Any, count: int) -> list[Sample]:
+    """So many VMs with one vCPU each, of which all but the last have the trouble, the first the most of it."""
+    samples = []
+    for at in range(4):
+        vms = []
+        for number in range(count):
+            moved = (
+                QUIET if number == count - 1 else {name: value + 10 * (count - number) for name, value in STORM.items()}
+            )
+            stats = {name: value * at for name, value in moved.items()}
+            vms.append(crafted.vm(f"{number:04}", [crafted.vcpu(0, {**stats, "exits": stats["exits"] + 9})]))
+        samples.append(crafted.make_sample(vms, at_s=at))
+    return samples
+
+
+def test_what_many_vms_have_is_told_once_with_the_worst_of_them(crafted: Any, expect: Any) -> None:
+    last = views(fleet(crafted, 41), crafted.machine)[-1]
+    text = text_of(last)
+    assert text.count("impact: ") == 1
+    assert "WARNING 40 VMs: " in text
+    assert "worst: 0000 (" in text
+    expect("doctor-many.txt", text)
+    (total,) = answer_of(last)["by_rule"]
+    assert (total["findings"], total["vms"], total["vcpus"]) == (40, 40, 40)
+    costs = [finding["cost_cpus"] for finding in answer_of(last)["findings"]]
+    assert total["cost_cpus"] == pytest.approx(sum(costs))
+    assert [worst["name"] for worst in total["worst"]] == ["0000", "0001", "0002", "0003", "0004"]
+
+
+def test_one_rule_lists_all_that_it_found(crafted: Any, expect: Any) -> None:
+    rule = next(rule for rule in load_findings() if rule.slug == "mmio-storm")
+    report = views(fleet(crafted, 7), crafted.machine)[-1].report(rule=rule.slug)
+    text = "\n".join(rule_report_lines(report, rule, width=WIDTH))
+    expect("doctor-rule.txt", text)
+    assert all(f"\n{number:04} " in text for number in range(6))
+    nothing = views(fleet(crafted, 1), crafted.machine)[-1].report(rule=rule.slug)
+    assert "nothing found" in "\n".join(rule_report_lines(nothing, rule, width=WIDTH))
+
+
+def test_a_simulated_host_says_so_and_what_inhibits_its_vms(own_proc: Path) -> None:
+    samples = []
+    with SimulatedHost(vms=len(SCENARIOS), vcpus=2, seed=1) as host:
+        for elapsed_s in (1.0, 2.0, 3.0):
+            host.advance(elapsed_s)
+            with PublishedSource(proc=own_proc, walk_share=float("inf"), simulated=True) as source:
+                samples.append(source.read())
+    last = views(samples, read_machine())[-1]
+    assert text_of(last).startswith("SIMULATED")
+    inhibited = [finding for finding in answer_of(last)["findings"] if finding["rule"] == "apicv-inhibited"]
+    assert inhibited
+    assert {cause["name"] for finding in inhibited for cause in finding["causes"]} >= {"pit_reinj"}
+    assert all(remedy["do"] for finding in inhibited for remedy in finding["remedies"])
+    total = next(total for total in answer_of(last)["by_rule"] if total["rule"] == "apicv-inhibited")
+    assert {cause["name"] for cause in total["causes"]} >= {"pit_reinj"}
