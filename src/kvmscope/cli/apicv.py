@@ -366,7 +366,7 @@ def _reason_node(reason: Reason, *, is_verified: bool) -> Node:
         title = f"expected, {reason.certainty.value}: {title}"
     below = [Node(f"cause: {_safe(reason.cause)}"), Node(f"remedy: {reason.remedy}")]
     if is_verified and reason.name != "disabled":
-        below.append(Node(f"goes with: {reason.cleared_by}"))
+        below.append(Node(f"cleared by: {reason.cleared_by}"))
     evidence = "; ".join(dict.fromkeys(_safe(evidence.text) for evidence in reason.evidence))
     witness = f" (second witness {reason.witness.value})" if is_verified else ""
     below.append(Node(f"evidence: {evidence}{witness}", "dim"))
