@@ -17,7 +17,8 @@ from ..host.apicv import HostApicv
 from ..host.facts import Machine
 from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
-from .apicv.facts import INHIBIT, PROVIDER, hosts_of, reasons_of
+from .apicv.facts import INHIBIT, PROVIDER, reasons_of
+from .apicv.hosts import hosts_of
 from .window import BoolArray, F64Array, Window, find_column
 
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]

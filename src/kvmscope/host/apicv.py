@@ -11,7 +11,7 @@ kvm/x86.c (enable_device_posted_irqs), arch/x86/include/asm/vmxfeatures.h and ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..linux.facts import X86, Fact, KernelModule
@@ -53,6 +53,13 @@ class HostApicv:
     ipi: Told
     device_posting: Told
     nested: Told
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Computed once: every VM is judged by its host in every window."""
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.is_x86, self.hardware, self.module, *_told(self))))
+        return self._hash or 0
 
     @classmethod
     def unknown(cls, why: str) -> HostApicv:

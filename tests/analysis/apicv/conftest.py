@@ -94,9 +94,11 @@ def sample(
     counts: bool = False,
     registers: bool = True,
     without: Sequence[str] = (),
+    first: int = 0,
 ) -> Sample:
     """A sample ``at_s`` seconds after some moment; without state it is one of a source that cannot read it.
 
+    ``first``: the number of the first VM.
     ``counts``: with what the opt-in group counts. ``without``: booleans of the VM that this kernel has not got.
     """
     stats = [_boolean(f"apicv_inhibit_{name}") for name in reasons] + [
@@ -115,7 +117,7 @@ def sample(
     of_vcpu = [_boolean(name) for name in VCPU_FLAGS] + [Descriptor(name, Kind.INSTANT) for name in numbers]
     vcpu_schema = schema("apicv", Scope.VCPU, [*of_vcpu, *([_ns("apicv_active_ns")] if counts else [])])
     return assemble(
-        [_vm(number, vm, vm_schema, vcpu_schema, with_state) for number, vm in enumerate(vms)],
+        [_vm(number, vm, vm_schema, vcpu_schema, with_state) for number, vm in enumerate(vms, first)],
         source="test",
         taken_ns=round((1_700_000_000 + at_s) * 1e9),
         monotonic_ns=round((1000 + at_s) * 1e9),

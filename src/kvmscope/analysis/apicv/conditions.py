@@ -78,7 +78,7 @@ def _nested(vm: VmFacts, _: HostApicv) -> Condition:
 def _irqwin(vm: VmFacts, _: HostApicv) -> Condition:
     seen = [vcpu.irq_windows for vcpu in vm.vcpus if vcpu.irq_windows is not None]
     if any(seen):
-        return Condition(True, f"irq_window_exits moved by {sum(seen):.0f} in the window", Certainty.LIKELY)
+        return Condition(True, f"irq_window_exits moved by {sum(seen)} in the window", Certainty.LIKELY)
     return Condition(None, "momentary: it lasts as long as an interrupt of the PIC waits", Certainty.POSSIBLE)
 
 

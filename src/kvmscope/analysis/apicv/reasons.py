@@ -113,9 +113,7 @@ def _make(
     witness: Witness = Witness.CANNOT_TELL,
     remedy: str | None = None,
 ) -> Reason:
-    known, vm = inhibit(name), subject.vm
-    is_set = (vm.inhibits or {}).get(name, False)
-    since_s = vm.unchanged_s.get(name) if is_set else None
+    known = inhibit(name)
     return Reason(
         name=name,
         cls=known.cls,
@@ -126,10 +124,6 @@ def _make(
         certainty=certainty,
         witness=witness,
         evidence=evidence,
-        share=vm.shares.get(name),
-        inhibited_s=vm.inhibited_s.get(name),
-        since_s=since_s,
-        is_older=since_s is not None and vm.observed_s is not None and since_s >= vm.observed_s,
         history=_history(subject, name),
     )
 

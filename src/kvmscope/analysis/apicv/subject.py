@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from ...errors import UsageError
 from ...host.apicv import HostApicv
 from ...host.config import InterruptConfig
-from ...sample import Sample, VmId
+from ...sample import Sample
 from ..window import Window
+from .cases import Case, facts_of
 from .conditions import Condition, conditions
 from .expectations import Expectation, expect
-from .facts import VmFacts, hosts_of, read_facts
+from .facts import VmFacts
+from .hosts import hosts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What many VMs have in common. It is part of a key in every window, so the hash is computed once."""
+
+    host: HostApicv
+    config: InterruptConfig
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.host, self.config)))
+        return self._hash or 0
 
 
 @dataclass(frozen=True)
 class Subject:
     """One VM."""
 
-    id: VmId
     vm: VmFacts
     host: HostApicv
     config: InterruptConfig
+
+    @classmethod
+    def of(cls, case: Case, circumstances: Circumstances) -> Subject:
+        return cls(facts_of(case), circumstances.host, circumstances.config)
 
     @cached_property
     def behind(self) -> Mapping[str, Condition]:
@@ -36,15 +55,22 @@ class Subject:
         return {expectation.reason: expectation for expectation in expect(self.config, self.host)}
 
 
-def read_subjects(
-    sample: Sample, host: HostApicv, configs: Sequence[InterruptConfig], window: Window | None
-) -> tuple[Subject, ...]:
-    """One a VM of the sample. Raises UsageError if the configurations or the window are of another sample."""
+def check_inputs(sample: Sample, configs: Sequence[InterruptConfig], window: Window | None) -> None:
+    """Raises UsageError if the configurations or the window are of another sample."""
     if window is not None and window.current is not sample:
         raise UsageError("the window must end with the sample that is judged")
+    if configs and len(configs) != len(sample.vms):
+        raise UsageError(f"{len(configs)} configurations for {len(sample.vms)} VMs")
+
+
+def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[InterruptConfig]) -> Iterator[Circumstances]:
+    """Those of each VM; equal ones are one object."""
     if not configs:
         configs = [InterruptConfig.unknown("other", "the VM's configuration was not looked at")] * len(sample.vms)
-    if len(configs) != len(sample.vms):
-        raise UsageError(f"{len(configs)} configurations for {len(sample.vms)} VMs")
-    parts = zip(read_facts(sample, window), hosts_of(sample, host), configs, strict=True)
-    return tuple(Subject(sample.vms.vm_id(vm.row), vm, its_host, config) for vm, its_host, config in parts)
+    return map(_circumstances, hosts_of(sample, host), configs)
+
+
+@lru_cache(maxsize=1024)
+def _circumstances(host: HostApicv, config: InterruptConfig) -> Circumstances:
+    """One object for those that are equal, since comparing an object with itself costs nothing."""
+    return Circumstances(host, config)

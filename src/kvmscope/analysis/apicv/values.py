@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ...catalog.inhibits import Class
@@ -128,16 +128,15 @@ class VcpuVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class VmVerdict:
-    """One VM; ``row`` is that of the sample. ``is_verified``: the verdict is from KVM's state.
+class VerdictBody:
+    """All that is said of a VM but which it is; VMs that are alike share one. The rows of ``vcpus`` are within the VM.
 
+    ``is_verified``: the verdict is from KVM's state.
     ``reasons``: those that hold; without KVM's state those that the configuration leads one to expect.
     ``limits``: of any of its vCPUs. ``contradictions``: where two witnesses disagree. ``would_tell``: what would turn
     an unknown verdict into a known one.
     """
 
-    row: int
-    id: VmId
     state: State
     branch: Branch
     is_verified: bool
@@ -148,6 +147,57 @@ class VmVerdict:
     contradictions: tuple[str, ...] = ()
     would_tell: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VmVerdict:
+    """One VM; ``row`` is that of the sample, ``first_vcpu_row`` that of its first vCPU. The rest as in its body."""
+
+    row: int
+    id: VmId
+    first_vcpu_row: int
+    body: VerdictBody
+
+    @property
+    def state(self) -> State:
+        return self.body.state
+
+    @property
+    def branch(self) -> Branch:
+        return self.body.branch
+
+    @property
+    def is_verified(self) -> bool:
+        return self.body.is_verified
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        return self.body.reasons
+
+    @property
+    def vcpus(self) -> tuple[VcpuVerdict, ...]:
+        """Each with its row in the sample; made when they are asked for, as most are never shown."""
+        return tuple(replace(vcpu, row=self.first_vcpu_row + vcpu.row) for vcpu in self.body.vcpus)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.body.limits
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.body.notes
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        return self.body.contradictions
+
+    @property
+    def would_tell(self) -> tuple[str, ...]:
+        return self.body.would_tell
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return self.body.evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +212,8 @@ class Verdicts:
     def by_vcpu(self) -> Mapping[int, VcpuVerdict]:
         """Every vCPU by its row."""
         return {vcpu.row: vcpu for vm in self.vms for vcpu in vm.vcpus}
+
+    @property
+    def active(self) -> list[bool | None]:
+        """KVM's own flag of every vCPU, in the order of the sample; None where it was not read."""
+        return [vcpu.active for vm in self.vms for vcpu in vm.body.vcpus]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import InterruptConfig, Irqchip, Pit
-from ...sample import Sample
+from ...sample import Sample, VmId
 from ..window import Window
+from .cases import CASES_KEPT, Case, facts_of, read_cases
 from .expectations import counts
 from .facts import VcpuFacts, VmFacts
 from .reasons import (
@@ -21,8 +23,22 @@ from .reasons import (
     vcpu_reasons,
     witness,
 )
-from .subject import Subject, read_subjects
-from .values import Branch, Certainty, Evidence, From, Limit, Reason, State, VcpuVerdict, Verdicts, VmVerdict, Witness
+from .subject import Circumstances, Subject, check_inputs, circumstances_of
+from .times import read_times, with_times
+from .values import (
+    Branch,
+    Certainty,
+    Evidence,
+    From,
+    Limit,
+    Reason,
+    State,
+    VcpuVerdict,
+    VerdictBody,
+    Verdicts,
+    VmVerdict,
+    Witness,
+)
 
 _BRINGS_STATE = (
     "a source that reads KVM's own state: as root `kvmscope apicv` takes one by itself, "
@@ -42,15 +58,26 @@ def judge(
     much of it each reason held. A simulated sample is judged by what it says of its hosts, not by ``host``.
     Raises UsageError if ``configs`` or ``window`` are of another sample.
     """
-    subjects = read_subjects(sample, host, configs, window)
+    check_inputs(sample, configs, window)
+    cases, times = list(read_cases(sample, window)), read_times(sample, window)
+    bodies = list(map(judge_case, cases, circumstances_of(sample, host, configs)))
+    if times is not None:
+        bodies = [with_times(body, facts_of(case), its) for body, case, its in zip(bodies, cases, times, strict=True)]
+    ids, vcpus = sample.vms.id.tolist(), sample.vcpus_of_vm
     return Verdicts(
         host=HostApicv.unknown("simulated: each VM says on what host it runs") if sample.simulated else host,
-        vms=tuple(map(_judge_vm, subjects)),
+        vms=tuple(VmVerdict(row, VmId(ids[row]), vcpus[row].start, body) for row, body in enumerate(bodies)),
         interval_s=window.interval_s if window else None,
     )
 
 
-def _judge_vm(subject: Subject) -> VmVerdict:
+@lru_cache(maxsize=CASES_KEPT)
+def judge_case(case: Case, circumstances: Circumstances) -> VerdictBody:
+    """The verdict on a VM. Of a large host most VMs are alike, and most stay as they are from window to window."""
+    return _judge_vm(Subject.of(case, circumstances))
+
+
+def _judge_vm(subject: Subject) -> VerdictBody:
     vm = subject.vm
     if vm.inhibits is None:
         return _unverified(subject)
@@ -59,9 +86,7 @@ def _judge_vm(subject: Subject) -> VmVerdict:
     reasons = tuple(set_reason(subject, name) for name in vm.names)
     vcpus = tuple(_judge_vcpu(subject, vcpu, reasons) for vcpu in vm.vcpus)
     branch, state, own = _sum_up(subject, reasons, vcpus)
-    return VmVerdict(
-        row=vm.row,
-        id=subject.id,
+    return VerdictBody(
         state=state,
         branch=branch,
         is_verified=True,
@@ -75,7 +100,7 @@ def _judge_vm(subject: Subject) -> VmVerdict:
     )
 
 
-def _unverified(subject: Subject) -> VmVerdict:
+def _unverified(subject: Subject) -> VerdictBody:
     """KVM's state was not read: what the host rules out is ruled out, and for the rest there are expectations."""
     host = subject.host
     if host.supported.value is False:
@@ -85,9 +110,7 @@ def _unverified(subject: Subject) -> VmVerdict:
         state, branch = State.UNKNOWN, Branch.UNKNOWN
         reasons = [disabled_reason(subject)] if host.switched_on.value is False else []
         reasons += expected_reasons(subject)
-    return VmVerdict(
-        row=subject.vm.row,
-        id=subject.id,
+    return VerdictBody(
         state=state,
         branch=branch,
         is_verified=False,
@@ -98,15 +121,13 @@ def _unverified(subject: Subject) -> VmVerdict:
     )
 
 
-def _disabled(subject: Subject) -> VmVerdict:
+def _disabled(subject: Subject) -> VerdictBody:
     """Nothing but DISABLED has a meaning then: in 6.1, ABSENT stays set beside it whatever the VM has."""
     host = subject.host
     branch = disabled_branch(host)
     state = State.UNSUPPORTED if branch is Branch.NOT_SUPPORTED else State.INHIBITED
     on = host.switched_on
-    return VmVerdict(
-        row=subject.vm.row,
-        id=subject.id,
+    return VerdictBody(
         state=state,
         branch=branch,
         is_verified=True,
@@ -120,7 +141,7 @@ def _disabled(subject: Subject) -> VmVerdict:
 
 def _alike(vcpu: VcpuFacts, state: State, branch: Branch) -> VcpuVerdict:
     """A vCPU of which nothing is to be said beyond what is said of its VM."""
-    return VcpuVerdict(vcpu.row, vcpu.id, state, branch, vcpu.active, active_share=vcpu.active_share)
+    return VcpuVerdict(vcpu.row, vcpu.id, state, branch, vcpu.active)
 
 
 def _judge_vcpu(subject: Subject, vcpu: VcpuFacts, of_vm: Sequence[Reason]) -> VcpuVerdict:
@@ -145,7 +166,6 @@ def _held_back(vcpu: VcpuFacts) -> VcpuVerdict:
         active=vcpu.active,
         is_provisional=bool(vcpu.active),
         notes=("KVM's flag still says active, until the vCPU's next KVM_RUN",) if vcpu.active else (),
-        active_share=vcpu.active_share,
     )
 
 
@@ -161,7 +181,6 @@ def _active(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
         is_provisional=never_ran,
         limits=limits,
         notes=("it has not run yet; this is how it will begin",) if never_ran else (),
-        active_share=vcpu.active_share,
     )
 
 
@@ -178,7 +197,6 @@ def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
         is_provisional=not own,
         reasons=own,
         notes=() if own else (note,),
-        active_share=vcpu.active_share,
     )
 
 
@@ -225,9 +243,6 @@ def _vm_notes(vm: VmFacts, vcpus: Sequence[VcpuVerdict], reasons: Sequence[Reaso
     for name, held in (vm.before or {}).items():
         if held and vm.inhibits is not None and not vm.inhibits.get(name):
             yield f"{name} was set when the window began, and is cleared"
-    for name, share in vm.shares.items():
-        if share > 0 and vm.inhibits is not None and not vm.inhibits.get(name):
-            yield f"{name} held for {share:.1%} of the window, and is cleared"
 
 
 def _contradictions(subject: Subject) -> Iterator[str]:

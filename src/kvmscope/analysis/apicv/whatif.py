@@ -8,20 +8,26 @@ guest is said to be that, and makes no VM inhibited.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
+from typing import Final
 
 from ...catalog.inhibits import Class
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import InterruptConfig
 from ...sample import Sample, VmId
 from ..window import Window
+from .cases import CASES_KEPT, Case, read_cases
 from .conditions import Condition
 from .expectations import counts, inhibit, remedy
 from .facts import VmFacts
 from .reasons import disabled_branch
-from .subject import Subject, read_subjects
+from .subject import Circumstances, Subject, check_inputs, circumstances_of
 from .values import Branch, Certainty, Evidence, From
+
+_NO_ROW: Final = -1
+_NO_VM: Final = VmId(0)
 
 
 class Outcome(Enum):
@@ -75,7 +81,16 @@ def what_if(
 
     Arguments and errors as for ``judge``. For a host on which KVM can have neither there are no predictions.
     """
-    return tuple(map(_of_vm, read_subjects(sample, host, configs, window)))
+    check_inputs(sample, configs, window)
+    cases = read_cases(sample, window, irq_windows_always=True)
+    alike = map(predict_case, cases, circumstances_of(sample, host, configs))
+    return tuple(replace(found, row=row, id=sample.vms.vm_id(row)) for row, found in enumerate(alike))
+
+
+@lru_cache(maxsize=CASES_KEPT)
+def predict_case(case: Case, circumstances: Circumstances) -> WhatIf:
+    """What would be of a VM; its row and id are those of none."""
+    return _of_vm(Subject.of(case, circumstances))
 
 
 def _of_vm(subject: Subject) -> WhatIf:
@@ -83,13 +98,13 @@ def _of_vm(subject: Subject) -> WhatIf:
     is_off = host.switched_on.value is False if vm.inhibits is None else vm.inhibits.get("disabled", False)
     branch = disabled_branch(host)
     if host.hardware is Hardware.OTHER:
-        return WhatIf(vm.row, subject.id, Outcome.UNKNOWN, is_off, branch, (), (), (host.supported.evidence,))
+        return WhatIf(_NO_ROW, _NO_VM, Outcome.UNKNOWN, is_off, branch, (), (), (host.supported.evidence,))
     predictions = tuple(_predict(subject, name) for name in _names(subject))
     standing = [prediction for prediction in predictions if prediction.holds and prediction.cls is not Class.PASSING]
     refusal = _refusal(subject)
     return WhatIf(
-        row=vm.row,
-        id=subject.id,
+        row=_NO_ROW,
+        id=_NO_VM,
         outcome=Outcome.REFUSED if refusal else _outcome(vm, predictions, standing),
         is_off=is_off,
         host=branch,

@@ -44,6 +44,10 @@ def config_of(
     process: VmmProcess | None, xml: bytes | None = None, *, hardware: Hardware | None = None
 ) -> InterruptConfig:
     """What the command line says, and for what it leaves open libvirt's XML of the VM if there is some."""
+    return _one_object(_config(process, xml, hardware))
+
+
+def _config(process: VmmProcess | None, xml: bytes | None, hardware: Hardware | None) -> InterruptConfig:
     if process is None:
         return InterruptConfig.unknown("other", "the VMM's process cannot be seen")
     told = of_process(process, hardware=hardware)
@@ -53,3 +57,9 @@ def config_of(
         return told.filled_from(of_domain(libvirt_xml.parse_domain(xml), hardware=hardware))
     except FormatError:
         return told
+
+
+@lru_cache(maxsize=1024)
+def _one_object(config: InterruptConfig) -> InterruptConfig:
+    """Most VMs of a host are configured alike, and comparing one object with itself costs nothing."""
+    return config

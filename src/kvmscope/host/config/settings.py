@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -69,6 +69,13 @@ class InterruptConfig:
     nested: Setting[bool]
     cpus: Setting[int]
     highest_apic_id: Setting[int]
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Computed once: VMs are judged by their configuration in every window."""
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.vmm, self.managed_by, *self.settings.values())))
+        return self._hash or 0
 
     @classmethod
     def unknown(cls, vmm: str, why: str, *, managed_by: str | None = None) -> InterruptConfig:
@@ -94,7 +101,7 @@ class InterruptConfig:
     @property
     def settings(self) -> dict[str, Setting[object]]:
         """Every setting by its name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Setting)}
 
     def filled_from(self, other: InterruptConfig) -> InterruptConfig:

@@ -1,0 +1,48 @@
+"""For each VM the host to judge it by: this one, or for a simulated VM the one that it pretends to run on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ...host.apicv import Hardware, HostApicv, Told
+from ...sample import Sample
+from ...schema import Scope
+from .cases import flags_of
+
+HOST_PROVIDER = "simulated_host"
+"""A simulated VM says by this provider on what host it pretends to run."""
+
+SIMULATED_HOST = ("is_amd", "cpu_has_apicv", "switched_on", "x2avic", "ipi_virtualization", "device_posting", "nested")
+"""The booleans by which it does."""
+
+
+def hosts_of(sample: Sample, host: HostApicv) -> tuple[HostApicv, ...]:
+    """For each VM the host to judge it by: ``host``, or what a simulated VM says of its own."""
+    if not sample.simulated:
+        return (host,) * len(sample.vms)
+    stats = [flags_of(sample, Scope.VM, HOST_PROVIDER, name).tolist() for name in SIMULATED_HOST]
+    return tuple(
+        _simulated_host(*(None if flag < 0 else bool(flag) for flag in flags)) for flags in zip(*stats, strict=True)
+    )
+
+
+@lru_cache(maxsize=256)
+def _simulated_host(*flags: bool | None) -> HostApicv:
+    facts = dict(zip(SIMULATED_HOST, flags, strict=True))
+    if facts["is_amd"] is None:
+        return HostApicv.unknown("simulated, without a word on the host that it pretends to run on")
+
+    def told(name: str) -> Told:
+        return Told(facts[name], f"simulated: {name.replace('_', ' ')}: {'yes' if facts[name] else 'no'}")
+
+    return HostApicv(
+        is_x86=True,
+        hardware=Hardware.AMD if facts["is_amd"] else Hardware.INTEL,
+        module="kvm_amd" if facts["is_amd"] else "kvm_intel",
+        supported=told("cpu_has_apicv"),
+        switched_on=told("switched_on"),
+        x2avic=told("x2avic"),
+        ipi=told("ipi_virtualization"),
+        device_posting=told("device_posting"),
+        nested=told("nested"),
+    )
