@@ -90,12 +90,13 @@ def run(
     memory_mb: int = 1024,
     timeout_s: float = 300,
     even_clock: bool = False,
+    kernel_parameters: str = "",
 ) -> Result:
     """Boot a kernel, run a command in it as root with this package on its path, and return what it did.
 
     ``module_parameters`` are ``MODULE.NAME=VALUE``; ``put`` has what to lay at absolute paths of the guest (a file, a
     directory, or bytes), ``get`` which of its files to bring back; ``timeout_s`` is real time for the whole run.
-    ``even_clock``: see ``emulate.Boot``.
+    ``even_clock``: see ``emulate.Boot``. ``kernel_parameters`` go to the end of the kernel's command line.
     Raises UsageError for a kernel or parameter that is not there, Unavailable if the kernel cannot be had, KernelFailed
     if it panicked, hung or ended without an answer.
     """
@@ -107,7 +108,7 @@ def run(
         kernel=prepared.image,
         initramfs=_build_initramfs(prepared, argv, parameters, put=put or {}, get=get),
         disk=prepared.userland.image,
-        append=_built_in_parameters(prepared, parameters),
+        append=f"{_built_in_parameters(prepared, parameters)} {kernel_parameters}".strip(),
         memory_mb=memory_mb,
         timeout_s=timeout_s,
         even_clock=even_clock,

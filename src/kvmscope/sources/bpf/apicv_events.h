@@ -87,7 +87,7 @@ static u32 is_active(u64 vcpu)
 	return apic ? read_member(struct kvm_lapic, apic, apicv_active) : 0;
 }
 
-static __noinline struct vcpu_counts *start_vcpu(u64 vcpu)
+static __noinline struct vcpu_counts *start_vcpu(u64 vcpu, u32 active)
 {
 	struct vcpu_counts *counts;
 
@@ -95,7 +95,7 @@ static __noinline struct vcpu_counts *start_vcpu(u64 vcpu)
 	counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
 	if (!counts)
 		return 0;
-	counts->active = is_active(vcpu);
+	counts->active = active;
 	counts->since_ns = bpf_ktime_get_boot_ns();
 	return counts;
 }
@@ -104,7 +104,7 @@ static __always_inline struct vcpu_counts *find_vcpu(u64 vcpu)
 {
 	struct vcpu_counts *counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
 
-	return counts ? counts : start_vcpu(vcpu);
+	return counts ? counts : start_vcpu(vcpu, is_active(vcpu));
 }
 
 /* The hot path, hence in line: with today's mitigations a call costs more than what is done here. */
@@ -356,13 +356,15 @@ int ga_log(unsigned long long *ctx)
 
 /* -- into the snapshot --------------------------------------------------------------------------------------------- */
 
-static void copy_vm_events(u64 kvm, struct vm_record *record)
+/* Of a VM that was alive when `word` was read; the VM itself is not looked at again. */
+static void copy_vm_events(u64 kvm, u64 word, struct vm_record *record)
 {
-	u64 word = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons), now;
 	struct vm_counts *counts = find_vm(kvm, word);
+	u64 now;
 	u64 *words = record->more;
 	u32 bit;
 
+	record->flags &= ~VM_HAS_EVENTS;
 	if (counts && counts->id && counts->id != record->id) {
 		bpf_map_delete_elem(&vm_counts, &kvm);
 		counts = find_vm(kvm, word);
@@ -392,35 +394,37 @@ static u32 number_in_log(u64 vcpu)
 	return read_member(struct kvm_vcpu, vcpu, vcpu_id);
 }
 
-static u64 logged(u64 kvm, u64 vcpu)
+static u64 logged(u32 avic_vm_id, u32 number)
 {
-	u64 key, *counted;
+	u64 key = (u64)avic_vm_id << 32 | number, *counted;
 
 	if (!config.is_svm || !bpf_core_field_exists(struct kvm_svm, avic_vm_id))
 		return 0;
-	key = (u64)read_member(struct kvm_svm, kvm, avic_vm_id) << 32 | number_in_log(vcpu);
 	counted = bpf_map_lookup_elem(&ga_log_counts, &key);
 	return counted ? *counted : 0;
 }
 
-static void copy_vcpu_events(u64 vcpu, u64 kvm, u64 id, struct vcpu_record *record)
+/* Of a vCPU that was alive when its record was made; the vCPU itself is not looked at again. */
+static void copy_vcpu_events(struct walk *walk, u32 place, struct vcpu_record *record)
 {
-	struct vcpu_counts *counts = find_vcpu(vcpu);
-	u64 *words = record->more, lasting_ns;
-	u32 i;
+	u64 vcpu = walk->slots[(walk->base + place) & (CHUNK - 1)], lasting_ns, *words = record->more;
+	u32 active = record->flags & VCPU_HAS_APIC ? record->apicv[VCPU_APICV_ACTIVE] : 0, i;
+	struct vcpu_counts *counts = bpf_map_lookup_elem(&vcpu_counts, &vcpu);
 
-	if (counts && counts->id && counts->id != id) {
+	if (counts && counts->id && counts->id != walk->id) {
 		bpf_map_delete_elem(&vcpu_counts, &vcpu);
-		counts = find_vcpu(vcpu);
+		counts = 0;
 	}
 	if (!counts)
+		counts = start_vcpu(vcpu, active);
+	if (!counts)
 		return;
-	counts->id = id;
+	counts->id = walk->id;
 	record->flags |= VCPU_HAS_EVENTS;
-	follow_active(counts, is_active(vcpu));
+	follow_active(counts, active);
 	lasting_ns = bpf_ktime_get_boot_ns() - counts->since_ns;
 	for (i = 0; i < VCPU_EVENT_WORDS; i++)
 		words[i] = counts->words[i];
 	words[counts->active ? VCPU_ACTIVE_NS : VCPU_INACTIVE_NS] += lasting_ns;
-	words[VCPU_GA_LOG] = logged(kvm, vcpu);
+	words[VCPU_GA_LOG] = logged(walk->avic_vm_id, walk->log_numbers[place & (CHUNK - 1)]);
 }

@@ -19,6 +19,8 @@ from ...errors import SourceError
 
 _ATTEMPTS = 1000
 _GROUP_APICV, _GROUP_APIC = 1, 2
+_CHUNK = 64
+"""vCPUs that the program reads before it checks them: CHUNK of kvmscope.bpf.c."""
 
 
 _COUNTS = ("vm_counts", "vcpu_counts", "ga_log_counts")
@@ -64,6 +66,8 @@ class Layout:
         unused = {} if self.counts_apicv else dict.fromkeys(_COUNTS, (None, 1))
         return {
             **unused,
+            "staged_vms": (self.vm_size, self.slots),
+            "staged_vcpus": (self.vcpu_size, _CHUNK * self.slots),
             "vms": (self.vm_size, self.vm_room * self.slots),
             "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
         }

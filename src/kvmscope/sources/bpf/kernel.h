@@ -23,6 +23,8 @@ typedef _Bool bool;
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct { int counter; } atomic_t;
+typedef struct { atomic_t refs; } refcount_t;
+typedef struct { int any; } rwlock_t;
 
 struct list_head { struct list_head *next, *prev; };
 struct hlist_node { struct hlist_node *next, **pprev; };
@@ -53,6 +55,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct pid *thread_pid;
 	struct hlist_head preempt_notifiers;
+	unsigned long nvcsw, nivcsw; /* times that it was descheduled */
 };
 
 /* -- the debugfs directory of a VM, whose inode tells when it was made -------------------------------------------- */
@@ -64,7 +67,11 @@ struct inode {
 };
 struct inode___6_6 { struct timespec64 __i_ctime; }; /* 6.6 to 6.10 */
 struct inode___5_0 { struct timespec64 i_ctime; };   /* up to 6.5 */
-struct dentry { struct inode *d_inode; };
+struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
+struct dentry {
+	struct hlist_bl_node d_hash; /* pprev is NULL once it was removed */
+	struct inode *d_inode;
+};
 
 /* -- KVM --------------------------------------------------------------------------------------------------------- */
 struct xarray { void *xa_head; };
@@ -87,6 +94,8 @@ struct kvm_arch { /* x86 */
 struct kvm_arch___6_17 { u64 disabled_exits; };
 struct kvm {
 	struct mm_struct *mm;
+	struct list_head vm_list;
+	refcount_t users_count;
 	struct xarray vcpu_array; /* 5.17 and later */
 	atomic_t online_vcpus;
 	struct kvm_vm_stat stat;
@@ -118,6 +127,7 @@ struct kvm_vcpu {
 	int vcpu_idx;
 	unsigned long guest_debug;
 	struct pid *pid;
+	rwlock_t pid_lock; /* 6.13 and later; before, RCU protects `pid` */
 	struct kvm_vcpu_arch arch;
 	struct kvm_vcpu_stat stat;
 };

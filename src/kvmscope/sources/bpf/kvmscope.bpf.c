@@ -8,9 +8,24 @@
  * mm->notifier_subscriptions names each VM exactly once, however many files and processes hold it, and is empty for
  * nearly every other process. No open file is looked at and no symbol address is needed.
  *
- * Why what it reads is true. The program runs under rcu_read_lock(), which keeps tasks from being freed but not VMs. So
- * each VM is read first and then checked: if it is still on the list with the identity that it had before, it lived
- * through the whole copy; if not, its records are dropped. Every pointer is followed by a read that cannot fault.
+ * Why what it reads is true, and why nothing else gets out. Nothing keeps a VM alive while it is read. So whatever is
+ * read goes to scratch memory that no reader can map; the program then checks that the VM was alive all the time; and
+ * only after that check it follows the pointers that it read, or copies the scratch to the arrays that readers map.
+ *
+ * The check (is_alive) looks at the dentry of the VM's debugfs directory. kvm_destroy_vm() first removes that directory,
+ * which unhashes the dentry for good (simple_recursive_removal, d_invalidate), then takes the VM from the list of its
+ * address space (mmu_notifier_unregister), and only then frees its PIT, its vCPUs and itself. A dentry is freed by RCU,
+ * and the program runs under rcu_read_lock() from end to end. So a dentry that was the VM's when the program came to the
+ * VM stays what it is until the program ends, whatever becomes of the VM; and while it is hashed, the VM and its vCPUs
+ * have not been freed. No memory that somebody else may own by now is asked.
+ *
+ * The program comes to a VM by a pointer of something that is alive: the list head in the address space of a process, or
+ * the node of a VM that is_alive() then vouches for. From there to the dentry are a few reads. Between hlist_del and the
+ * free of a VM lies a grace period of SRCU, for which other threads must run, so these reads are good if the program was
+ * neither descheduled nor slow meanwhile (glance_holds). A VM without a debugfs directory is checked in that way alone,
+ * every few vCPUs: it is on the list, and it has users.
+ *
+ * Every read is one that cannot fault.
  */
 #include "kernel.h"
 #include "identity.h"
@@ -20,10 +35,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MAX_PROCESSES (1 << 22) /* the kernel's own limit on pids */
 #define MAX_NOTIFIERS (1 << 16)
-#define MAX_VCPUS (1 << 16)
 #define MAX_LEVELS 4 /* of an xarray: 64^4 vCPUs */
 #define MAX_THREADS 32
 #define MAX_ANCESTORS 512
+#define MAX_RESTARTS 16	    /* of one process whose VMs go while they are read */
+#define MAX_REDOS 64	    /* of one part of a VM */
+#define CHUNK 64	    /* vCPUs that are read before they are checked: those of one node of the xarray */
+#define CHUNK_BY_LIST 4	    /* the same of a VM without a debugfs directory */
+#define GLANCE_NS 100000ULL /* no VM is destroyed and another made in its place in twice this time */
+#define GLANCE_PER_NODE_NS 100ULL
 
 /* Numbers that the processor's or the kernel's ABI fixes. */
 #define PF_KTHREAD 0x00200000
@@ -75,30 +95,68 @@ const volatile struct {
 	u32 reserved;
 } config;
 
+/* Where a record is put together until its VM is known to be alive. Not mmapable and never pinned. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* the loader: one for each slot */
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, 4096);
+} staged_vms SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CHUNK); /* the loader: as many for each slot */
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, 4096);
+} staged_vcpus SEC(".maps");
+
 struct walk {
 	u64 task, first_task;	/* where the walk over processes is, and where it began */
 	u64 ns;			/* pid namespace of the reader, and its level */
 	u32 ns_level;
 	u32 slot;
-	u64 mm;			/* process that is being looked at */
+	u64 holder, mm;		/* thread that is being looked at, and its address space */
 	s32 pid;
-	u32 finished;
+	u32 finished, unfinished;
 	u64 list, node;		/* its notifiers: address of the list head, current node */
-	u64 kvm, id;		/* VM that is being read */
+	u64 anchor;		/* VM whose node led to the current one; 0: the list head did */
+	u64 anchor_dentry, anchor_inode;
+	u64 glance_ns, glance_switches;
+	u32 nodes;		/* that were passed in this glance */
+	u32 restarts;
+	u64 kvm, id;		/* VM that is being read, and its proof of life: see is_alive() */
+	u64 dentry, inode, number, created_ns;
 	u32 vm, vcpu;		/* records so far */
+	u32 first_vm, first_vcpu; /* of this process */
 	u32 vanished;
 	u32 unreadable;		/* some stats of this VM could not be copied: zeros must not pass for them */
 	u32 auto_eoi;		/* some vCPU of this VM uses it */
+	u64 word;		/* inhibit reasons of this VM */
 	u64 inhibits;		/* all bits that are set in some VM */
-	u64 slots[64];		/* its vCPUs, 64 at a time */
+	u64 pit;
+	u32 avic_vm_id;
+	u32 online, base;	/* vCPUs of this VM, and how many of them are done */
+	u64 switches;		/* of the reader's thread when it began with this chunk */
+	u64 slots[CHUNK];	/* vCPUs, 64 at a time; below what was read of those of this chunk */
+	u64 pids[CHUNK], apics[CHUNK], regs[CHUNK], hypervs[CHUNK];
+	u32 log_numbers[CHUNK];
 	u8 near[256];		/* scratch of read_near() */
-} walks[SNAPSHOT_MAX_SLOTS]; /* not on the stack: the verifier would follow each value through all the loops */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SNAPSHOT_MAX_SLOTS);
+	__type(key, u32);
+	__type(value, struct walk);
+} walks SEC(".maps"); /* not on the stack: the verifier would follow each value through all the loops */
 
 #define GROUP_APICV 1 /* events are counted */
 #define GROUP_APIC 2  /* registers of local APICs are read, each from a page of its own */
 
 /* Where the kernel's stat structure goes in a record that has so many words of events if the group is attached. */
-#define stat_after(record, event_words) ((record)->more + (config.groups & GROUP_APICV ? event_words : 0))
+#define events_of(words) (config.groups & GROUP_APICV ? (words) : 0)
+#define stat_after(record, event_words) ((record)->more + events_of(event_words))
+#define stat_offset(event_words, type) (sizeof(type) + 8 * events_of(event_words))
 
 #include "apicv_events.h"
 
@@ -172,127 +230,319 @@ static void load_slots(struct walk *walk, u32 i)
 	}
 }
 
-/* Members of a vCPU that every record has: two reads. */
-static void copy_identity(struct walk *walk, u64 vcpu, struct vcpu_record *record)
+/* -- proof of life ------------------------------------------------------------------------------------------------- */
+
+/* How often the reader's thread was descheduled. */
+static u64 count_switches(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+
+	return task->nvcsw + task->nivcsw;
+}
+
+static void begin_glance(struct walk *walk)
+{
+	walk->nodes = 0;
+	walk->glance_switches = count_switches();
+	walk->glance_ns = bpf_ktime_get_ns();
+}
+
+/* Whether nothing that was alive when this glance began can have been freed and used again since. The next one begins. */
+static bool glance_holds(struct walk *walk)
+{
+	u64 now = bpf_ktime_get_ns(), switches = count_switches();
+	bool holds = switches == walk->glance_switches &&
+		     now - walk->glance_ns < GLANCE_NS + walk->nodes * GLANCE_PER_NODE_NS;
+
+	walk->nodes = 0;
+	walk->glance_switches = switches;
+	walk->glance_ns = now;
+	return holds;
+}
+
+/* The inode of a directory that has not been removed; else 0. */
+static u64 inode_if_hashed(struct walk *walk, u64 dentry)
+{
+	u64 hashed, inode;
+
+	if (is_near(struct dentry, d_hash, d_hash, d_inode)) {
+		if (read_near(walk, struct dentry, dentry, d_hash, d_inode))
+			return 0;
+		hashed = (u64)near_member(walk, struct dentry, d_hash, d_hash.pprev);
+		inode = (u64)near_member(walk, struct dentry, d_hash, d_inode);
+	} else {
+		hashed = (u64)read_member(struct dentry, dentry, d_hash.pprev);
+		inode = (u64)read_member(struct dentry, dentry, d_inode);
+	}
+	return hashed ? inode : 0;
+}
+
+static bool is_on_list(u64 kvm)
+{
+	return read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) &&
+	       read_member(struct kvm, kvm, users_count.refs.counter);
+}
+
+static bool was_alive(struct walk *walk, u64 kvm, u64 dentry, u64 inode)
+{
+	return dentry ? inode_if_hashed(walk, dentry) == inode : is_on_list(kvm) && glance_holds(walk);
+}
+
+/* Whether all that was read of the VM up to here was the VM's. */
+static bool is_alive(struct walk *walk)
+{
+	return was_alive(walk, walk->kvm, walk->dentry, walk->inode);
+}
+
+/* Finds out what vouches for the VM at walk->kvm from now on. False: it is still being made, or already destroyed. */
+static bool find_proof(struct walk *walk)
+{
+	u64 dentry = (u64)read_member(struct kvm, walk->kvm, debugfs_dentry);
+
+	walk->dentry = walk->inode = walk->number = walk->created_ns = 0;
+	if (dentry && dentry < -4095ULL) {
+		walk->dentry = dentry;
+		walk->inode = inode_if_hashed(walk, dentry);
+		if (!walk->inode)
+			return 0;
+		walk->number = read_member(struct inode, walk->inode, i_ino);
+		walk->created_ns = birth_time(walk->inode);
+		return 1;
+	}
+	/* KVM puts it on its own list once all is made. */
+	return read_member(struct kvm, walk->kvm, vm_list.next) && is_on_list(walk->kvm);
+}
+
+/* -- vCPUs: read, check, follow, check, copy out ------------------------------------------------------------------- */
+
+static struct vcpu_record *staged_vcpu(struct walk *walk, u32 i)
+{
+	u32 index = walk->slot * CHUNK + i;
+
+	return bpf_map_lookup_elem(&staged_vcpus, &index);
+}
+
+/* Members of a vCPU that every record has: one read. */
+static void read_identity(struct walk *walk, u64 vcpu, u32 i, struct vcpu_record *record)
 {
 	unsigned long debug;
-	u64 pid;
 
 	if (is_near(struct kvm_vcpu, vcpu_id, guest_debug, pid)) {
 		read_near(walk, struct kvm_vcpu, vcpu, vcpu_id, pid);
 		record->vcpu_id = near_member(walk, struct kvm_vcpu, vcpu_id, vcpu_id);
 		debug = near_member(walk, struct kvm_vcpu, vcpu_id, guest_debug);
-		pid = (u64)near_member(walk, struct kvm_vcpu, vcpu_id, pid);
+		walk->pids[i] = (u64)near_member(walk, struct kvm_vcpu, vcpu_id, pid);
 	} else {
 		record->vcpu_id = read_member(struct kvm_vcpu, vcpu, vcpu_id);
 		debug = read_member(struct kvm_vcpu, vcpu, guest_debug);
-		pid = (u64)read_member(struct kvm_vcpu, vcpu, pid);
+		walk->pids[i] = (u64)read_member(struct kvm_vcpu, vcpu, pid);
 	}
-	record->tid = pid_number(walk, pid);
 	record->apicv[VCPU_BLOCKIRQ] = !!(debug & KVM_GUESTDBG_BLOCKIRQ);
 	record->flags = 0;
 }
 
-/* The state of an x86 vCPU's local APIC: two reads, and one of a page that is in no cache with group apic. */
-static void copy_apic(struct walk *walk, u64 vcpu, struct vcpu_record *record)
-{
-	u64 base, apic, regs;
-	bool active;
+#define has_apicv                                                                                                      \
+	(bpf_core_field_exists(struct kvm_vcpu_arch, apic) && bpf_core_field_exists(struct kvm_lapic, apicv_active))
 
-	if (!bpf_core_field_exists(struct kvm_vcpu_arch, apic) || !bpf_core_field_exists(struct kvm_lapic, apicv_active))
-		return;
+/* Where an x86 vCPU's local APIC is, and how it is set: one read. */
+static void read_apic_base(struct walk *walk, u64 vcpu, u32 i, struct vcpu_record *record)
+{
+	u64 base;
+
 	if (is_near(struct kvm_vcpu, arch.apic_base, arch.apic_base, arch.apic)) {
 		read_near(walk, struct kvm_vcpu, vcpu, arch.apic_base, arch.apic);
 		base = near_member(walk, struct kvm_vcpu, arch.apic_base, arch.apic_base);
-		apic = (u64)near_member(walk, struct kvm_vcpu, arch.apic_base, arch.apic);
+		walk->apics[i] = (u64)near_member(walk, struct kvm_vcpu, arch.apic_base, arch.apic);
 	} else {
 		base = read_member(struct kvm_vcpu, vcpu, arch.apic_base);
-		apic = (u64)read_member(struct kvm_vcpu, vcpu, arch.apic);
+		walk->apics[i] = (u64)read_member(struct kvm_vcpu, vcpu, arch.apic);
 	}
-	if (!apic)
-		return;
-	if (is_near(struct kvm_lapic, apicv_active, apicv_active, regs)) {
-		read_near(walk, struct kvm_lapic, apic, apicv_active, regs);
-		active = near_member(walk, struct kvm_lapic, apicv_active, apicv_active);
-		regs = (u64)near_member(walk, struct kvm_lapic, apicv_active, regs);
-	} else {
-		active = read_member(struct kvm_lapic, apic, apicv_active);
-		regs = (u64)read_member(struct kvm_lapic, apic, regs);
-	}
-	record->flags = VCPU_HAS_APIC;
-	record->apicv[VCPU_APICV_ACTIVE] = active;
 	record->apicv[VCPU_APIC_ENABLED] = !!(base & APIC_BASE_ENABLE);
 	record->apicv[VCPU_APIC_X2APIC] = !!(base & APIC_BASE_X2APIC);
 	record->apicv[VCPU_APIC_BASE_MOVED] = base & APIC_BASE_ENABLE && (base & APIC_BASE_ADDRESS) != APIC_DEFAULT_ADDRESS;
-	if (!(config.groups & GROUP_APIC) ||
-	    bpf_probe_read_kernel(walk->near, APIC_DFR + 4 - APIC_ID, (void *)(regs + APIC_ID)))
-		return;
-	record->apicv[VCPU_APIC_ID] = *(u32 *)walk->near >> (base & APIC_BASE_X2APIC ? 0 : 24);
-	record->apicv[VCPU_APIC_LDR] = *(u32 *)(walk->near + APIC_LDR - APIC_ID);
-	record->apicv[VCPU_APIC_DFR] = *(u32 *)(walk->near + APIC_DFR - APIC_ID);
 }
 
-/* Whether the vCPU's SynIC has a SINT with AutoEOI. KVM's own count of them moves only while APICv is on. */
-static bool has_auto_eoi(u64 vcpu)
-{
-	u64 words[4] = {}, hyperv;
-
-	if (!bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
-		return 0;
-	hyperv = (u64)read_member(struct kvm_vcpu, vcpu, arch.hyperv);
-	if (hyperv)
-		bpf_core_read(words, sizeof(words), &((struct kvm_vcpu_hv *)hyperv)->synic.auto_eoi_bitmap);
-	return words[0] | words[1] | words[2] | words[3];
-}
-
-static long copy_vcpu(u32 i, struct walk **context)
+/* What a vCPU has in its own structure. */
+static long read_vcpu(u32 i, struct walk **context)
 {
 	struct walk *walk = *context;
-	struct vcpu_record *record;
-	u32 index = walk->slot * config.vcpu_room + walk->vcpu;
+	struct vcpu_record *record = staged_vcpu(walk, i & (CHUNK - 1));
 	u64 vcpu;
 
-	if (!(i & 63))
-		load_slots(walk, i);
-	vcpu = walk->slots[i & 63];
-	if (walk->vcpu++ >= config.vcpu_room)
-		return 0; /* go on counting, so that the reader learns how much room it needs */
-	record = bpf_map_lookup_elem(&vcpus, &index);
+	i &= CHUNK - 1;
+	vcpu = walk->slots[(walk->base + i) & (CHUNK - 1)];
 	if (!record)
 		return 1;
 	if (bpf_probe_read_kernel(stat_after(record, VCPU_EVENT_WORDS), bpf_core_type_size(struct kvm_vcpu_stat),
 				  (void *)(vcpu + bpf_core_field_offset(struct kvm_vcpu, stat))))
 		walk->unreadable = 1;
 	record->vm = walk->vm;
-	copy_identity(walk, vcpu, record);
-	copy_apic(walk, vcpu, record);
-	if (config.groups & GROUP_APIC)
-		walk->auto_eoi |= has_auto_eoi(vcpu);
+	read_identity(walk, vcpu, i, record);
+	if (has_apicv)
+		read_apic_base(walk, vcpu, i, record);
+	if (config.groups & GROUP_APIC && bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
+		walk->hypervs[i] = (u64)read_member(struct kvm_vcpu, vcpu, arch.hyperv);
 	if (config.groups & GROUP_APICV)
-		copy_vcpu_events(vcpu, walk->kvm, walk->id, record);
+		walk->log_numbers[i] = number_in_log(vcpu);
 	return 0;
 }
 
-/* What decides whether interrupts of this VM can be accelerated, besides its vCPUs. */
-static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record)
+/* The state of a local APIC, and where its registers are: one read. */
+static void follow_apic(struct walk *walk, u32 i, struct vcpu_record *record)
 {
-	u64 inhibits, pit = 0;
+	u64 apic = walk->apics[i];
+
+	walk->regs[i] = 0;
+	if (!apic)
+		return;
+	if (is_near(struct kvm_lapic, apicv_active, apicv_active, regs)) {
+		read_near(walk, struct kvm_lapic, apic, apicv_active, regs);
+		record->apicv[VCPU_APICV_ACTIVE] = near_member(walk, struct kvm_lapic, apicv_active, apicv_active);
+		walk->regs[i] = (u64)near_member(walk, struct kvm_lapic, apicv_active, regs);
+	} else {
+		record->apicv[VCPU_APICV_ACTIVE] = read_member(struct kvm_lapic, apic, apicv_active);
+		walk->regs[i] = (u64)read_member(struct kvm_lapic, apic, regs);
+	}
+	record->flags |= VCPU_HAS_APIC;
+}
+
+/* Whether a SynIC has a SINT with AutoEOI. KVM's own count of them moves only while APICv is on. */
+static bool has_auto_eoi(u64 hyperv)
+{
+	u64 words[4] = {};
+
+	if (hyperv)
+		bpf_core_read(words, sizeof(words), &((struct kvm_vcpu_hv *)hyperv)->synic.auto_eoi_bitmap);
+	return words[0] | words[1] | words[2] | words[3];
+}
+
+/* The thread that last ran the vCPU. KVM lets go of the pid of the one before at once since 6.13 (KVM: Protect vCPU's
+ * "last run PID" with rwlock, not RCU), so there the number counts only if the vCPU has the same pid after it was read. */
+static s32 follow_pid(struct walk *walk, u64 vcpu, u32 i)
+{
+	s32 tid = pid_number(walk, walk->pids[i]);
+
+	if (bpf_core_field_exists(struct kvm_vcpu, pid_lock) &&
+	    (u64)read_member(struct kvm_vcpu, vcpu, pid) != walk->pids[i])
+		return 0;
+	return tid;
+}
+
+/* What a vCPU points to. */
+static long follow_vcpu(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	struct vcpu_record *record = staged_vcpu(walk, i & (CHUNK - 1));
+
+	i &= CHUNK - 1;
+	if (!record)
+		return 1;
+	record->tid = follow_pid(walk, walk->slots[(walk->base + i) & (CHUNK - 1)], i);
+	if (has_apicv)
+		follow_apic(walk, i, record);
+	if (config.groups & GROUP_APIC && bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
+		walk->auto_eoi |= has_auto_eoi(walk->hypervs[i]);
+	return 0;
+}
+
+/* Registers of a local APIC: one read of a page that is in no cache. */
+static long read_registers(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	struct vcpu_record *record = staged_vcpu(walk, i & (CHUNK - 1));
+	u64 regs;
+
+	i &= CHUNK - 1;
+	regs = walk->regs[i];
+	if (!record)
+		return 1;
+	if (!regs || bpf_probe_read_kernel(walk->near, APIC_DFR + 4 - APIC_ID, (void *)(regs + APIC_ID)))
+		return 0;
+	record->apicv[VCPU_APIC_ID] = *(u32 *)walk->near >> (record->apicv[VCPU_APIC_X2APIC] ? 0 : 24);
+	record->apicv[VCPU_APIC_LDR] = *(u32 *)(walk->near + APIC_LDR - APIC_ID);
+	record->apicv[VCPU_APIC_DFR] = *(u32 *)(walk->near + APIC_DFR - APIC_ID);
+	return 0;
+}
+
+static long publish_vcpu(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	struct vcpu_record *staged = staged_vcpu(walk, i & (CHUNK - 1)), *record;
+	u32 index = walk->slot * config.vcpu_room + walk->vcpu;
+
+	if (walk->vcpu++ >= config.vcpu_room)
+		return 0; /* go on counting, so that the reader learns how much room it needs */
+	record = bpf_map_lookup_elem(&vcpus, &index);
+	if (!staged || !record)
+		return 1;
+	if (config.groups & GROUP_APICV)
+		copy_vcpu_events(walk, i & (CHUNK - 1), staged);
+	bpf_probe_read_kernel(record, stat_offset(VCPU_EVENT_WORDS, struct vcpu_record) +
+				      bpf_core_type_size(struct kvm_vcpu_stat), staged);
+	return 0;
+}
+
+/* The vCPUs from walk->base on, as many as are read before they are checked. A chunk in which the reader was descheduled
+ * is read again: a pid could have come back meanwhile, as another thread's. */
+static long copy_chunk(u32 again, struct walk **context)
+{
+	struct walk *walk = *context;
+	u32 n = CHUNK - (walk->base & (CHUNK - 1)), most = walk->dentry ? CHUNK : CHUNK_BY_LIST;
+
+	if (walk->vcpu >= config.vcpu_room) {
+		walk->vcpu += walk->online - walk->base;
+		walk->base = walk->online;
+		return 1;
+	}
+	n = n < most ? n : most;
+	n = n < walk->online - walk->base ? n : walk->online - walk->base;
+	walk->switches = count_switches();
+	load_slots(walk, walk->base & ~(CHUNK - 1));
+	if (!is_alive(walk))
+		return 1;
+	bpf_loop(n, read_vcpu, &walk, 0);
+	if (!is_alive(walk))
+		return 1;
+	bpf_loop(n, follow_vcpu, &walk, 0);
+	if (!is_alive(walk))
+		return 1;
+	if (has_apicv && config.groups & GROUP_APIC) {
+		bpf_loop(n, read_registers, &walk, 0);
+		if (!is_alive(walk))
+			return 1;
+	}
+	if (walk->unreadable)
+		return 1;
+	if (walk->switches != count_switches())
+		return 0;
+	bpf_loop(n, publish_vcpu, &walk, 0);
+	walk->base += n;
+	return walk->base >= walk->online;
+}
+
+/* -- VMs ----------------------------------------------------------------------------------------------------------- */
+
+/* What decides whether interrupts of this VM can be accelerated, besides its vCPUs. */
+static void read_interrupts(struct walk *walk, u64 kvm, struct vm_record *record)
+{
+	u64 inhibits;
 	u32 bit, mode;
 	bool wide_ids;
 
+	walk->pit = 0;
 	if (!bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons))
 		return;
 	if (bpf_core_field_exists(struct kvm_arch, vpit) &&
 	    is_near(struct kvm, arch.vpit, arch.vpit, arch.apicv_inhibit_reasons)) {
 		read_near(walk, struct kvm, kvm, arch.vpit, arch.apicv_inhibit_reasons);
-		pit = (u64)near_member(walk, struct kvm, arch.vpit, arch.vpit);
+		walk->pit = (u64)near_member(walk, struct kvm, arch.vpit, arch.vpit);
 		inhibits = near_member(walk, struct kvm, arch.vpit, arch.apicv_inhibit_reasons);
 	} else {
 		inhibits = read_member(struct kvm, kvm, arch.apicv_inhibit_reasons);
 		if (bpf_core_field_exists(struct kvm_arch, vpit))
-			pit = (u64)read_member(struct kvm, kvm, arch.vpit);
+			walk->pit = (u64)read_member(struct kvm, kvm, arch.vpit);
 	}
-	walk->inhibits |= inhibits;
+	walk->word = inhibits;
 	for (bit = 0; bit < INHIBIT_BITS; bit++)
 		record->apicv[bit] = inhibits >> bit & 1;
 	if (is_near(struct kvm, arch.irqchip_mode, arch.irqchip_mode, arch.x2apic_format)) {
@@ -305,11 +555,13 @@ static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 	}
 	record->apicv[VM_IRQCHIP_KERNEL] = mode == IRQCHIP_KERNEL;
 	record->apicv[VM_IRQCHIP_SPLIT] = mode == IRQCHIP_SPLIT;
-	record->apicv[VM_PIT_IN_KERNEL] = !!pit;
-	record->apicv[VM_PIT_REINJECT] = pit && read_member(struct kvm_pit, pit, pit_state.reinject.counter);
+	record->apicv[VM_PIT_IN_KERNEL] = !!walk->pit;
+	record->apicv[VM_PIT_REINJECT] = 0;
 	record->apicv[VM_X2APIC_32BIT_IDS] = wide_ids;
 	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, sev_info.active))
 		record->apicv[VM_SEV] = read_member(struct kvm_svm, kvm, sev_info.active);
+	if (config.is_svm && bpf_core_field_exists(struct kvm_svm, avic_vm_id))
+		walk->avic_vm_id = read_member(struct kvm_svm, kvm, avic_vm_id);
 }
 
 #define DISABLE_EXITS_HLT 2 /* KVM_X86_DISABLE_EXITS_HLT */
@@ -317,7 +569,7 @@ static void copy_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 #define has_hlt_in_guest bpf_core_field_exists(struct kvm_arch, hlt_in_guest)
 
 /* What decides how halts of this VM are counted. */
-static void copy_settings(u64 kvm, struct vm_record *record)
+static void read_settings(u64 kvm, struct vm_record *record)
 {
 	if (has_disabled_exits)
 		record->settings[VM_HLT_EXITS_DISABLED] =
@@ -351,47 +603,55 @@ static u32 features(void)
 	return found;
 }
 
-static void copy_vm(struct walk *walk, u64 kvm)
+enum outcome {
+	COPIED,
+	LEFT_OUT, /* it cannot be read */
+	VANISHED, /* it was destroyed while it was read */
+};
+
+static enum outcome copy_vm(struct walk *walk)
 {
-	u32 before = walk->vcpu, index = walk->slot * config.vm_room + walk->vm;
-	u64 inode = birth_inode(kvm), number = inode ? read_member(struct inode, inode, i_ino) : 0;
-	u64 created_ns = inode ? birth_time(inode) : 0;
-	u32 online = read_member(struct kvm, kvm, online_vcpus.counter);
-	struct vm_record *record = 0;
+	u32 index = walk->slot, first = walk->vcpu;
+	struct vm_record *staged = bpf_map_lookup_elem(&staged_vms, &index), *record;
+	u64 kvm = walk->kvm;
 
-	walk->unreadable = 0;
-	if (walk->vm < config.vm_room)
-		record = bpf_map_lookup_elem(&vms, &index);
-	if (record) {
-		if (bpf_probe_read_kernel(stat_after(record, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
-					  (void *)(kvm + bpf_core_field_offset(struct kvm, stat))))
-			walk->unreadable = 1;
-		record->id = walk->id = identity(kvm, created_ns, number, config.secret);
-		record->created_ns = created_ns;
-		record->pid = walk->pid;
-		record->first_vcpu = before;
-		record->flags = created_ns ? VM_HAS_CREATED : 0;
-		copy_settings(kvm, record);
-		copy_interrupts(walk, kvm, record);
-		if (config.groups & GROUP_APICV)
-			copy_vm_events(kvm, record);
+	if (!staged)
+		return LEFT_OUT;
+	walk->unreadable = bpf_probe_read_kernel(stat_after(staged, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
+						 (void *)(kvm + bpf_core_field_offset(struct kvm, stat))) != 0;
+	staged->id = walk->id = identity(kvm, walk->created_ns, walk->number, config.secret);
+	staged->created_ns = walk->created_ns;
+	staged->pid = walk->pid;
+	staged->first_vcpu = first;
+	staged->flags = walk->created_ns ? VM_HAS_CREATED : 0;
+	read_settings(kvm, staged);
+	read_interrupts(walk, kvm, staged);
+	walk->online = read_member(struct kvm, kvm, online_vcpus.counter);
+	if (!is_alive(walk))
+		return VANISHED;
+	if (walk->unreadable)
+		return LEFT_OUT;
+	if (bpf_core_field_exists(struct kvm_arch, vpit) && walk->pit) {
+		staged->apicv[VM_PIT_REINJECT] = !!read_member(struct kvm_pit, walk->pit, pit_state.reinject.counter);
+		if (!is_alive(walk))
+			return VANISHED;
 	}
-	walk->kvm = kvm;
-	walk->auto_eoi = 0;
-	bpf_loop(online, copy_vcpu, &walk, 0);
-
-	/* Still on the list, still itself: then it was there all the time. */
-	if (walk->unreadable || !read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) || birth_inode(kvm) != inode ||
-	    (inode && read_member(struct inode, inode, i_ino) != number)) {
-		walk->vcpu = before;
-		walk->vanished++;
-		return;
-	}
-	if (record) {
-		record->vcpus = walk->vcpu - before;
-		record->apicv[VM_SYNIC_AUTO_EOI] = walk->auto_eoi;
-	}
-	walk->vm++;
+	walk->base = walk->auto_eoi = 0;
+	if (walk->online)
+		bpf_loop(walk->online + MAX_REDOS, copy_chunk, &walk, 0);
+	if (walk->base < walk->online)
+		return walk->unreadable ? LEFT_OUT : VANISHED;
+	if (config.groups & GROUP_APICV)
+		copy_vm_events(kvm, walk->word, staged);
+	staged->vcpus = walk->vcpu - first;
+	staged->apicv[VM_SYNIC_AUTO_EOI] = walk->auto_eoi;
+	walk->inhibits |= walk->word;
+	index = walk->slot * config.vm_room + walk->vm;
+	record = walk->vm++ < config.vm_room ? bpf_map_lookup_elem(&vms, &index) : 0;
+	if (record)
+		bpf_probe_read_kernel(record, stat_offset(VM_EVENT_WORDS, struct vm_record) +
+					      bpf_core_type_size(struct kvm_vm_stat), staged);
+	return COPIED;
 }
 
 /* hlist_add_head() puts the newest first; the walk goes from the tail, so that VMs come in order of creation. */
@@ -403,27 +663,83 @@ static long find_tail(u32 i, struct walk **context)
 	if (!next)
 		return 1;
 	walk->node = next;
+	walk->nodes++;
 	return 0;
 }
 
+/* Whether what led to the current node was alive when it did, and all of that was a moment ago. */
+static bool came_rightly(struct walk *walk)
+{
+	if (walk->anchor && walk->anchor_dentry &&
+	    inode_if_hashed(walk, walk->anchor_dentry) != walk->anchor_inode)
+		return 0;
+	if (walk->anchor && !walk->anchor_dentry && !is_on_list(walk->anchor))
+		return 0;
+	return glance_holds(walk);
+}
+
+/* A node is looked at, and nothing more, until it is known to be that of a VM that is alive. What belongs to somebody
+ * else, or to a VM that is on its way in or out, is passed within the same glance. */
 static long visit_notifier(u32 i, struct walk **context)
 {
 	struct walk *walk = *context;
-	u64 node = walk->node, kvm = node - bpf_core_field_offset(struct kvm, mmu_notifier.hlist);
+	enum outcome outcome;
+	u32 vcpu = walk->vcpu;
 
-	if (is_vm(kvm, walk->mm))
-		copy_vm(walk, kvm);
-	walk->node = (u64)read_member(struct hlist_node, node, pprev);
-	return walk->node == walk->list || !walk->node;
+	walk->kvm = walk->node - bpf_core_field_offset(struct kvm, mmu_notifier.hlist);
+	if (is_vm(walk->kvm, walk->mm) && find_proof(walk)) {
+		if (!came_rightly(walk))
+			return 1;
+		outcome = copy_vm(walk);
+		if (outcome != COPIED) {
+			walk->vcpu = vcpu;
+			walk->vanished++;
+		}
+		if (outcome == VANISHED)
+			return 1; /* and its node leads nowhere */
+		walk->anchor = walk->kvm;
+		walk->anchor_dentry = walk->dentry;
+		walk->anchor_inode = walk->inode;
+		if (walk->dentry)
+			begin_glance(walk); /* else is_alive() began it */
+	}
+	walk->nodes++;
+	walk->node = (u64)read_member(struct hlist_node, walk->node, pprev);
+	if (walk->node != walk->list)
+		return !walk->node;
+	walk->list = came_rightly(walk) ? 0 : walk->list;
+	return 1;
+}
+
+/* Every VM of one address space. False: its list changed under the walk. */
+static bool visit_list(struct walk *walk)
+{
+	u64 subscriptions;
+
+	begin_glance(walk);
+	if ((u64)read_member(struct task_struct, walk->holder, mm) != walk->mm)
+		return 1; /* it has ended, or become another program */
+	subscriptions = (u64)read_member(struct mm_struct, walk->mm, notifier_subscriptions);
+	walk->list = subscriptions + bpf_core_field_offset(struct mmu_notifier_subscriptions, list);
+	walk->node = (u64)read_member(struct hlist_head, walk->list, first);
+	walk->anchor = 0;
+	if (!subscriptions || !walk->node)
+		return 1;
+	bpf_loop(MAX_NOTIFIERS, find_tail, &walk, 0);
+	if ((u64)read_member(struct task_struct, walk->holder, mm) != walk->mm)
+		return 1;
+	bpf_loop(MAX_NOTIFIERS, visit_notifier, &walk, 0);
+	return !walk->list;
 }
 
 /* The address space of a process; that of another thread if the first one has ended before the rest. */
-static u64 process_mm(u64 task)
+static u64 process_mm(struct walk *walk)
 {
-	u64 mm = (u64)read_member(struct task_struct, task, mm);
+	u64 task = walk->task, mm = (u64)read_member(struct task_struct, task, mm);
 	u64 thread, head;
 	int i;
 
+	walk->holder = task;
 	if (mm || read_member(struct task_struct, task, flags) & PF_KTHREAD)
 		return mm;
 	head = (u64)read_member(struct task_struct, task, signal) + bpf_core_field_offset(struct signal_struct, thread_head);
@@ -436,6 +752,7 @@ static u64 process_mm(u64 task)
 		thread = next - bpf_core_field_offset(struct task_struct, thread_node);
 		mm = (u64)read_member(struct task_struct, thread, mm);
 	}
+	walk->holder = thread;
 	return mm;
 }
 
@@ -451,23 +768,27 @@ static bool owns_mm(u64 task, u64 mm)
 	       read_member(struct task_struct, owner, tgid) == read_member(struct task_struct, task, tgid);
 }
 
+/* Visited again, from where its records begin, if a VM went while it was read. */
 static long visit_process(u32 i, struct walk **context)
 {
 	struct walk *walk = *context;
-	u64 task = walk->task, mm = process_mm(task), subscriptions = 0;
+	u64 task = walk->task, mm = process_mm(walk);
 
-	if (mm)
-		subscriptions = (u64)read_member(struct mm_struct, mm, notifier_subscriptions);
-	if (subscriptions && owns_mm(task, mm)) {
-		walk->list = subscriptions + bpf_core_field_offset(struct mmu_notifier_subscriptions, list);
-		walk->node = (u64)read_member(struct hlist_head, walk->list, first);
+	if (mm && read_member(struct mm_struct, mm, notifier_subscriptions) && owns_mm(task, mm)) {
 		walk->mm = mm;
 		walk->pid = pid_number(walk, (u64)read_member(struct task_struct, task, thread_pid));
-		if (walk->node) {
-			bpf_loop(MAX_NOTIFIERS, find_tail, &walk, 0);
-			bpf_loop(MAX_NOTIFIERS, visit_notifier, &walk, 0);
+		walk->first_vm = walk->restarts ? walk->first_vm : walk->vm;
+		walk->first_vcpu = walk->restarts ? walk->first_vcpu : walk->vcpu;
+		if (!visit_list(walk)) {
+			if (++walk->restarts <= MAX_RESTARTS) {
+				walk->vm = walk->first_vm;
+				walk->vcpu = walk->first_vcpu;
+				return 0;
+			}
+			walk->unfinished = 1;
 		}
 	}
+	walk->restarts = 0;
 	walk->task = (u64)read_member(struct task_struct, task, tasks.next) -
 		     bpf_core_field_offset(struct task_struct, tasks);
 	walk->finished = walk->task == walk->first_task;
@@ -488,8 +809,10 @@ static void start(struct walk *walk, u32 slot)
 {
 	u64 task = bpf_get_current_task(), pid = (u64)read_member(struct task_struct, task, thread_pid);
 
-	__builtin_memset(walk, 0, sizeof(*walk));
 	walk->slot = slot;
+	walk->finished = walk->unfinished = walk->restarts = 0;
+	walk->vm = walk->vcpu = walk->vanished = 0;
+	walk->inhibits = walk->word = 0;
 	walk->task = walk->first_task = idle_task(task);
 	walk->ns_level = read_member(struct pid, pid, level);
 	walk->ns = (u64)read_member(struct upid, upid_at(pid, walk->ns_level), ns);
@@ -514,7 +837,7 @@ int read_host(struct bpf_iter__bpf_map_elem *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct control *state;
 	struct walk *walk;
-	u32 zero = 0, slot;
+	u32 zero = 0, slot, key;
 
 	if (!ctx->value)
 		return 0; /* after the last element */
@@ -531,10 +854,13 @@ int read_host(struct bpf_iter__bpf_map_elem *ctx)
 	}
 	snapshot.slot = slot;
 	snapshot.generation = __sync_fetch_and_add(&state->generation[slot], 1) + 1;
-	walk = &walks[slot];
+	key = slot; /* the verifier forgets the bounds of what a helper gets a pointer to */
+	walk = bpf_map_lookup_elem(&walks, &key);
+	if (!walk)
+		return 0;
 	start(walk, slot);
 	bpf_loop(MAX_PROCESSES, visit_process, &walk, 0);
-	if (!walk->finished)
+	if (!walk->finished || walk->unfinished)
 		snapshot.flags |= SNAPSHOT_UNFINISHED;
 	if (walk->vm > config.vm_room || walk->vcpu > config.vcpu_room)
 		snapshot.flags |= SNAPSHOT_OVERFLOW;

@@ -30,7 +30,6 @@ struct scratch {
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-typedef struct { int any; } rwlock_t;
 struct kvm___lock { rwlock_t mmu_lock; };
 #pragma clang attribute pop
 
@@ -40,7 +39,8 @@ struct kvm___lock { rwlock_t mmu_lock; };
 #define LOCK_WRITE 4
 #define LOCK_RT 8 /* an rwlock of a kernel with PREEMPT_RT, where it sleeps */
 
-/* Whether the address is that of a VM that is on the list of its address space's MMU notifiers. */
+/* Whether the address is that of a VM that is on the list of its address space's MMU notifiers. It is alive then: the
+ * thread is about to wait for its lock. */
 static __always_inline bool is_vm(u64 kvm)
 {
 	u64 node = kvm + bpf_core_field_offset(struct kvm, mmu_notifier.hlist), *back, next = 0;
@@ -64,13 +64,10 @@ int begin(unsigned long long *ctx)
 
 	if (!(flags & (LOCK_SPINS | LOCK_RT)) || !(flags & (LOCK_READ | LOCK_WRITE)))
 		return 0;
-	thread = thread_of((struct task_struct *)bpf_get_current_task_btf(), 0);
+	if (!is_vm(kvm))
+		return 0; /* and what stands where a VM has pointers is not followed */
 	born = read_born(kvm);
-	if (!thread || thread->subject != kvm || thread->born != born) {
-		if (!is_vm(kvm))
-			return 0;
-		thread = this_thread();
-	}
+	thread = this_thread();
 	if (!thread || !place_of_vm(thread, kvm, born))
 		return 0;
 	thread->own.writes = flags & LOCK_WRITE;
