@@ -15,9 +15,9 @@ NOBODY = 65534
 
 
 def test_a_host_without_kvm_is_unavailable_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="does not exist") as caught:
+    with pytest.raises(Unavailable, match="there is no") as caught:
         Kvm(tmp_path / "kvm")
-    assert "kvm_intel or kvm_amd" in caught.value.remedy
+    assert caught.value.remedy
     assert caught.value.path == str(tmp_path / "kvm")
 
 
@@ -35,11 +35,11 @@ def _nobody() -> Iterator[None]:
 def test_a_device_of_others_needs_permission() -> None:
     with pytest.raises(PermissionNeeded) as caught:
         Kvm(Path("/proc/1/mem"))
-    assert "group" in caught.value.remedy
+    assert "root" in caught.value.remedy
 
 
-def test_something_that_is_not_kvm_is_a_source_error_that_names_the_ioctl() -> None:
-    with pytest.raises(SourceError, match="KVM_GET_VCPU_MMAP_SIZE"):
+def test_something_that_is_not_kvm_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="is not KVM's device"):
         Kvm(Path("/dev/null"))
 
 

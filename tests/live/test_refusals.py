@@ -45,11 +45,25 @@ def test_without_btf_it_names_the_kernel_option() -> None:
     assert "CONFIG_DEBUG_INFO_BTF" in remedy
 
 
-def test_without_kvm_it_says_so() -> None:
+def test_without_the_device_it_says_that_the_kernel_has_kvm() -> None:
     kind, reason, remedy = open_where("mount -t tmpfs none /dev")
     assert kind == "Unavailable"
-    assert "/dev/kvm" in reason
-    assert "kvm_intel" in remedy
+    assert "there is no /dev/kvm here, though the kernel has KVM" in reason
+    assert "--device /dev/kvm" in remedy
+
+
+def test_a_device_that_is_something_else_is_named_as_such() -> None:
+    kind, reason, remedy = open_where("mount --bind /dev/null /dev/kvm")
+    assert kind == "Unavailable"
+    assert "is not KVM's device" in reason
+    assert "5.14" not in remedy
+
+
+def test_with_sys_hidden_it_says_so_and_asks_for_no_other_kernel() -> None:
+    kind, reason, remedy = open_where("mount -t tmpfs none /sys")
+    assert kind == "Unavailable"
+    assert "/sys is hidden" in reason
+    assert "CONFIG" not in remedy
 
 
 @pytest.mark.needs("nobody")
@@ -66,3 +80,11 @@ def test_with_kvm_but_without_bpf_it_names_the_capabilities() -> None:
     assert kind == "PermissionNeeded"
     assert "CAP_BPF" in reason
     assert "kvmscope attach" in remedy
+    assert "run as root" not in remedy, "it is root"
+
+
+def test_root_of_a_user_namespace_is_told_that_its_capabilities_do_not_count() -> None:
+    kind, reason, remedy = open_where("true", before="unshare --user --map-root-user")
+    assert kind == "PermissionNeeded"
+    assert "user namespace" in reason or "/dev/kvm" in reason
+    assert "run as root" not in remedy

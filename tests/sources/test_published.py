@@ -301,7 +301,7 @@ def test_processes_of_others_are_a_gap_for_the_unprivileged(proc: Path) -> None:
                 os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as answer:
-            assert answer.read() == "0 VMs, ['2 processes may not be looked into by this user']"
+            assert answer.read() == "0 VMs, ['2 processes could not be inspected by this user']"
         os.waitpid(child, 0)
 
 

@@ -1,11 +1,12 @@
-"""How metrics are put into words."""
+"""How metrics, gaps and the choice of a source are put into words."""
 
 from __future__ import annotations
 
 import pytest
 
 from kvmscope.catalog.metrics import MetricUnit
-from kvmscope.view.text import format_metric
+from kvmscope.sample import Gap
+from kvmscope.view.text import format_metric, no_vm_line, note_lines
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,22 @@ def test_a_metric_is_written_in_its_unit_and_one_that_lacks_some_says_so(
 @pytest.mark.parametrize("unit", MetricUnit)
 def test_what_is_not_known_is_a_dash(unit: MetricUnit) -> None:
     assert format_metric(unit, None) == format_metric(unit, None, partial=True) == "–"
+
+
+def test_a_lesser_source_is_named_with_the_reason_why_bpf_failed() -> None:
+    why_not = {"pinned": "nothing is attached", "bpf": "loading needs CAP_BPF"}
+    assert note_lines("statsfd", why_not, []) == ["read by statsfd, since bpf failed: loading needs CAP_BPF"]
+    assert note_lines("bpf", {"pinned": "nothing is attached"}, []) == [], "bpf sees what pinned sees"
+    assert note_lines("statsfd", {}, []) == [], "it was asked for by name"
+
+
+@pytest.mark.parametrize("provider", [None, "kvm"])
+def test_where_processes_could_not_be_inspected_it_is_not_said_that_there_is_no_vm(provider: str | None) -> None:
+    gaps = [Gap("8 processes could not be inspected", provider=provider)]
+    assert no_vm_line("statsfd", gaps) == "no VMs found, but source statsfd does not see all of this host"
+    assert note_lines("statsfd", {}, gaps) == ["not seen: 8 processes could not be inspected"]
+
+
+def test_gaps_of_a_group_or_a_stat_leave_no_doubt_that_there_is_no_vm() -> None:
+    for gap in (Gap("off", provider="exits"), Gap("odd", provider="kvm", stat="exits")):
+        assert no_vm_line("bpf", [gap]).startswith("no VM is running here")

@@ -294,15 +294,17 @@ def plain_lines(view: View, chosen: Selection | None = None) -> list[str]:
 
 def nodes(view: View, chosen: Selection | None = None) -> list[Node]:
     """What a person reads, top to bottom."""
-    from ..view.text import NO_VM, SIMULATED, gap_lines
+    from ..view.text import SIMULATED, no_vm_line, note_lines
 
     found = [Node(SIMULATED, "bold reverse yellow")] if view.scene.sample.simulated else []
     found.append(_host_node(view))
     vms = [vm for vm in view.verdicts.vms if chosen is None or chosen.vm == vm.row]
     if not vms:
-        found.append(Node(NO_VM.format(source=view.scene.sample.source)))
+        found.append(Node(no_vm_line(view.scene.sample.source, view.scene.sample.gaps)))
     found += [_vm_node(view, vm, chosen) for vm in vms]
-    return found + [Node(line, "dim") for line in gap_lines(view.scene.sample.gaps)]
+    return found + [
+        Node(line, "dim") for line in note_lines(view.scene.sample.source, view.scene.why_not, view.scene.sample.gaps)
+    ]
 
 
 def _host_node(view: View) -> Node:

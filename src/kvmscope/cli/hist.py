@@ -56,11 +56,11 @@ def command(*, vm: str, stat: str, interval: float | None, provider: str | None,
 
         click.echo(dump(to_json(shown)))
         return
-    from ..view.text import gap_lines
+    from ..view.text import note_lines
     from .echo import echo_lines, echo_notes
 
     echo_lines(to_lines(shown))
-    echo_notes(gap_lines(shown.scene.sample.gaps))
+    echo_notes(note_lines(shown.scene.sample.source, shown.scene.why_not, shown.scene.sample.gaps))
 
 
 @dataclass(frozen=True)

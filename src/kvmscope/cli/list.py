@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @json_option
 def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
     """List the stats that this host has, as they describe themselves, or its VMs."""
-    from ..view.text import gap_lines
+    from ..view.text import note_lines
     from .echo import echo_lines, echo_notes
 
     with open_host(source) as host:
@@ -36,7 +36,7 @@ def command(*, wants_vms: bool, source: str, as_json: bool) -> None:
         return
     if wants_vms:
         echo_lines(vm_lines(scene))
-        echo_notes(gap_lines(scene.sample.gaps))
+        echo_notes(note_lines(scene.sample.source, scene.why_not, scene.sample.gaps))
     else:
         echo_lines(stat_lines(scene, schemas))
 
@@ -115,11 +115,11 @@ def vm_lines(scene: Scene) -> list[str]:
     from ..host.text import printable
     from ..units import NOT_KNOWN_SIGN
     from ..view.jsonout import rfc3339
-    from ..view.text import NO_VM, SIMULATED, columns
+    from ..view.text import SIMULATED, columns, no_vm_line
 
     sample = scene.sample
     if not len(sample.vms):
-        return [NO_VM.format(source=sample.source)]
+        return [no_vm_line(sample.source, sample.gaps)]
     rows = []
     for row, vcpus in enumerate(sample.vcpus_of_vm):
         created_ns = int(sample.vms.created_ns[row])

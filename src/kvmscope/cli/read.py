@@ -126,14 +126,14 @@ def to_lines(scene: Scene, wanted: Wanted) -> list[str]:
 
 
 def _echo(scene: Scene, wanted: Wanted) -> None:
-    from ..view.text import NO_VM, SIMULATED, gap_lines
+    from ..view.text import SIMULATED, no_vm_line, note_lines
     from .echo import echo_lines, echo_notes
 
     lines = to_lines(scene, wanted)
     echo_lines([SIMULATED, *lines] if scene.sample.simulated and lines else lines)
     if not len(scene.sample.vms):
-        echo_notes([NO_VM.format(source=scene.sample.source)])
-    echo_notes(gap_lines(scene.sample.gaps))
+        echo_notes([no_vm_line(scene.sample.source, scene.sample.gaps)])
+    echo_notes(note_lines(scene.sample.source, scene.why_not, scene.sample.gaps))
 
 
 class _Tables:

@@ -8,7 +8,6 @@ Source: Documentation/virt/kvm/api.rst; numbers and structures are in ``abi``.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
@@ -19,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import PermissionNeeded, SourceError, Unavailable
+from ..errors import SourceError, Unavailable
+from ..linux.kvm_device import DEVICE, open_kvm
 from .abi import (
     IOCTL_NAMES,
     KVM_CAP_HALT_POLL,
@@ -69,7 +69,6 @@ from .abi import (
 )
 
 PAGE = 4096
-DEVICE = Path("/dev/kvm")
 
 MEMORY_LIMIT = 0x7FFB_C000
 """Guest memory ends below this. Here stand the four pages that Intel's KVM wants for real mode; below 2 GiB, since
@@ -86,7 +85,7 @@ def ioctl(fd: int, request: int, argument: Any = 0) -> int:
         raise
     except OSError as error:
         name = IOCTL_NAMES.get(request, hex(request))
-        raise SourceError(f"{name}: {error.strerror}", path=str(DEVICE), errno=error.errno) from error
+        raise SourceError(f"{name}: {error.strerror}", path=DEVICE, errno=error.errno) from error
 
 
 class _Closing:
@@ -107,10 +106,10 @@ class _Closing:
 class Kvm(_Closing):
     """/dev/kvm, opened. Raises Unavailable or PermissionNeeded with what would help if it cannot be."""
 
-    def __init__(self, device: Path = DEVICE) -> None:
+    def __init__(self, device: str | Path = DEVICE) -> None:
         if platform.machine() != "x86_64":
             raise Unavailable(f"the lab's guests are x86-64, this machine is {platform.machine()}")
-        self.fd = _open_device(device)
+        self.fd = open_kvm(str(device))
         self.run_size = ioctl(self.fd, KVM_GET_VCPU_MMAP_SIZE)
 
     def supported_cpuid(self) -> Cpuid:
@@ -287,27 +286,6 @@ class Vcpu(_Closing):
             self._mapping.close()
             self._mapping = None
         self.fd = _close(self.fd)
-
-
-def _open_device(device: Path) -> int:
-    try:
-        return os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    except PermissionError as error:
-        raise PermissionNeeded(
-            f"{device} may not be opened by this user",
-            remedy="join the group that owns it (usually kvm), or run as root",
-            path=str(device),
-            errno=error.errno,
-        ) from error
-    except OSError as error:
-        missing = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
-        raise Unavailable(
-            f"{device} {'does not exist' if missing else f'cannot be opened: {error.strerror}'}",
-            remedy="load kvm_intel or kvm_amd and switch virtualization on in the firmware; inside a VM, ask for "
-            "nested virtualization; without KVM, `kvmscope lab simulate` shows a simulated host",
-            path=str(device),
-            errno=error.errno,
-        ) from error
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -13,7 +13,8 @@ import os
 from dataclasses import dataclass
 
 from ..codec.statsfile import parse
-from ..errors import PermissionNeeded, SourceError, Unavailable
+from ..errors import SourceError, Unavailable
+from ..linux.kvm_device import DEVICE, open_kvm
 from ..schema import Schema, Scope
 
 PROVIDER = "kvm"
@@ -42,7 +43,7 @@ def _schema(data: bytes, scope: Scope) -> Schema:
     return parse(data).schema(PROVIDER, scope)
 
 
-def read_kvm_schemas(device: str = "/dev/kvm") -> KvmSchemas:
+def read_kvm_schemas(device: str = DEVICE) -> KvmSchemas:
     """Ask the running kernel. Raises PermissionNeeded or Unavailable if ``device`` cannot be used."""
     opened: list[int] = []
 
@@ -51,7 +52,7 @@ def read_kvm_schemas(device: str = "/dev/kvm") -> KvmSchemas:
         return fd
 
     try:
-        kvm = keep(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+        kvm = keep(open_kvm(device))
         vm = keep(fcntl.ioctl(kvm, _KVM_CREATE_VM, 0))
         vcpu = keep(fcntl.ioctl(vm, _KVM_CREATE_VCPU, 0))
         files = [os.pread(keep(fcntl.ioctl(owner, _KVM_GET_STATS_FD)), _LARGEST_FILE, 0) for owner in (vm, vcpu)]
@@ -64,20 +65,6 @@ def read_kvm_schemas(device: str = "/dev/kvm") -> KvmSchemas:
 
 
 def _explain(error: OSError, device: str) -> SourceError:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionNeeded(
-            f"{device} may not be opened by this user",
-            remedy="run as root or as a member of group kvm",
-            path=device,
-            errno=error.errno,
-        )
-    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return Unavailable(
-            f"there is no {device}: KVM is not loaded, or this CPU has no virtualization enabled",
-            remedy="load kvm_intel or kvm_amd, or try `kvmscope lab simulate`",
-            path=device,
-            errno=error.errno,
-        )
     if error.errno in (errno.ENOTTY, errno.EINVAL):
         return Unavailable(
             "this kernel has no binary statistics (KVM_GET_STATS_FD)",

@@ -22,6 +22,7 @@ from ..codec.publication import FILE_LIMIT, LINK_PREFIXES
 from ..errors import FormatError
 from ..linux.files import PROC
 from ..linux.memfd import NotShared, find, open_shared
+from ..linux.namespaces import why_processes_are_hidden
 from ..sample import Gap, Sample
 from ..schema import Schema
 from .publishers import BAD_LIMIT, PublishedFile, Publisher, Publishers
@@ -92,10 +93,14 @@ class PublishedSource:
         self.close()
 
     def _gaps(self) -> list[Gap]:
-        if not self._hidden:
-            return []
-        processes = "process" if self._hidden == 1 else "processes"
-        return [Gap(f"{self._hidden} {processes} may not be looked into by this user")]
+        gaps = []
+        hidden = why_processes_are_hidden(proc_root=str(self._proc))
+        if hidden is not None:
+            gaps.append(Gap(f"{hidden[0]}; {hidden[1]}"))
+        if self._hidden:
+            processes = "process" if self._hidden == 1 else "processes"
+            gaps.append(Gap(f"{self._hidden} {processes} could not be inspected by this user"))
+        return gaps
 
     def _refresh(self) -> None:
         self._publishers.refresh()

@@ -89,13 +89,14 @@ class StatsFdSource:
         return dead
 
     def check(self) -> None:
-        """Look for VMMs now. Raises PermissionNeeded if none was found and some process may not be looked into."""
+        """Look for VMMs now. Raises PermissionNeeded if none was found and some process cannot be seen or inspected."""
         self._rescan()
-        if self._vmms.gaps and not any(True for _ in self._vmms):
-            reason = self._vmms.gaps[0].reason
-            raise PermissionNeeded(
-                f"no VM to be seen, but {reason}", remedy="run as root, or attach source bpf as root"
-            )
+        if self._vmms.unseen and not any(vmm.vms for vmm in self._vmms):
+            reasons = "; ".join(reason for reason, _ in self._vmms.unseen)
+            remedies = [remedy for _, remedy in self._vmms.unseen]
+            if os.geteuid() != 0:
+                remedies = ["sudo kvmscope attach", *remedies]
+            raise PermissionNeeded(f"no VMs found, but {reasons}", remedy="; ".join(remedies))
 
     def read(self) -> Sample:
         """One sample. A VM whose VMM ended before is not in it; one whose VMM ended meanwhile is a gap."""

@@ -24,7 +24,8 @@ from functools import cmp_to_key
 
 from ..errors import FormatError, SourceError, UsageError
 from ..linux.files import PROC
-from ..linux.kvmfiles import FdKind, KvmFd, KvmHolder, look_at, scan
+from ..linux.kvmfiles import FdKind, KvmFd, KvmHolder, KvmScan, look_at, scan
+from ..linux.namespaces import why_processes_are_hidden
 from ..linux.pidfd import ExitWatch, compare_files, duplicate_fd, has_exited, open_pidfd
 from ..linux.procfs import read_status, start_ticks
 from ..sample import NOT_KNOWN, Gap, VmId
@@ -108,10 +109,10 @@ class Vmms:
     def __init__(self, *, proc_root: str = PROC) -> None:
         self.files = StatsFiles()
         self.gaps: list[Gap] = []
+        self.unseen: list[tuple[str, str]] = []
+        """Why there may be VMMs that no walk comes to, each with what would help."""
         self.is_settled = True
         """False if a process changed its VMs while it was looked at: look again at the next opportunity."""
-        self.is_blind = False
-        """True if most processes may not be looked into by this user."""
         self._proc_root = proc_root
         self._watch = ExitWatch()
         self._found: dict[tuple[int, int], Vmm] = {}
@@ -184,11 +185,8 @@ class Vmms:
         self.is_settled = True
         self.gaps = []
         walk = scan(proc_root=self._proc_root)
-        self.is_blind = walk.hidden > walk.seen
-        if walk.hidden:
-            who = f"{walk.hidden} process{'' if walk.hidden == 1 else 'es'}"
-            reason = f"{who} may not be looked into, any of which may be a VMM; needs {_RIGHTS}"
-            self.gaps.append(Gap(reason, provider=PROVIDER))
+        self.unseen = _unseen(walk, self._proc_root)
+        self.gaps += [Gap(f"{reason}; {remedy}", provider=PROVIDER) for reason, remedy in self.unseen]
         owned = _owned_vms(walk.holders)
         adopted = {vmm.pid for vmm in self._adopted.values()}
         seen = set()
@@ -330,6 +328,18 @@ class Vmms:
         except OSError:
             return False
         return now.of(FdKind.VM) == before.of(FdKind.VM) and not has_exited(vmm.pidfd)
+
+
+def _unseen(walk: KvmScan, proc_root: str) -> list[tuple[str, str]]:
+    unseen = []
+    hidden = why_processes_are_hidden(proc_root=proc_root)
+    if hidden is not None:
+        reason, remedy = hidden
+        unseen.append((f"{reason}, any of which may be a VMM", remedy))
+    if walk.hidden:
+        who = f"{walk.hidden} process{'' if walk.hidden == 1 else 'es'} could not be inspected"
+        unseen.append((f"{who} and may be VMMs", f"needs {_RIGHTS}"))
+    return unseen
 
 
 def _owned_vms(holders: Iterable[KvmHolder]) -> list[tuple[KvmHolder, list[int]]]:

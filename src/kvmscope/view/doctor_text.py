@@ -26,7 +26,7 @@ from .findings_text import (
     unchecked_lines,
 )
 from .jsonout import rfc3339
-from .text import NO_VM, SIMULATED, columns, counted, fill, gap_lines
+from .text import SIMULATED, columns, counted, fill, no_vm_line, note_lines
 
 HEIGHT: Final = 60
 
@@ -45,14 +45,15 @@ _END_WORDS = {
 def report_lines(report: DoctorReport, *, width: int, lists_unchecked: bool = False) -> Iterator[str]:
     """What a person reads: what was looked at, what was found, and what was not checked."""
     head = [*head_lines(report, width=width), *_ended_vm_lines(report)]
+    notes = note_lines(report.source.name, report.source.why_not, report.gaps)
     if report.vm is None and not report.vm_count and not report.ended:
-        yield from (*head, *fill(NO_VM.format(source=report.source.name), width=width, hang=""))
+        yield from (*head, *fill(no_vm_line(report.source.name, report.gaps), width=width, hang=""), *notes)
         return
     foot = [
         *fill(_sum(report), width=width),
         *_ending_lines(report.ended, width),
         *_unchecked(report, width, lists_unchecked),
-        *gap_lines(report.gaps),
+        *notes,
     ]
     yield from head
     yield from _blocks(report, width, room=HEIGHT - len(head) - len(foot) - 1)

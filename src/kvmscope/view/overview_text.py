@@ -19,7 +19,6 @@ from .findings import ReportedFinding
 from .findings_text import summary
 from .overview import ApicvSummary, Overview, VcpuOverview, VmOverview
 from .text import (
-    NO_VM,
     SIMULATED,
     Line,
     Span,
@@ -29,7 +28,8 @@ from .text import (
     cut,
     fill,
     format_metric,
-    gap_lines,
+    no_vm_line,
+    note_lines,
     padded,
     styled,
 )
@@ -50,7 +50,7 @@ def overview_lines(overview: Overview, rows: Sequence[int], *, width: int, by: s
     """What a person sees of a host. ``rows``: the VMs to show, in order. ``by``: the metric that chose them."""
     yield from _head_lines(overview, _title(overview), width)
     if not overview.vms:
-        for line in fill(NO_VM.format(source=overview.source.name), width=width, hang=""):
+        for line in fill(no_vm_line(overview.source.name, overview.gaps), width=width, hang=""):
             yield styled(line)
     else:
         yield from _vm_table(overview, [overview.vms[row] for row in rows], width)
@@ -282,13 +282,13 @@ def _notes(overview: Overview, hidden: int, by: str) -> Iterator[str]:
     if overview.stats_reset:
         reset = "1 stat was" if overview.stats_reset == 1 else f"{overview.stats_reset} stats were"
         yield f"{reset} reset; no rate this interval"
-    yield from gap_lines(overview.gaps)
+    yield from note_lines(overview.source.name, overview.source.why_not, overview.gaps)
 
 
 def _vm_notes(overview: Overview, vm: VmOverview) -> Iterator[str]:
     yield from _partial_notes(vm.partial)
     yield from _silence(vm)
-    yield from gap_lines(overview.gaps)
+    yield from note_lines(overview.source.name, overview.source.why_not, overview.gaps)
 
 
 def _silence(vm: VmOverview) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -104,6 +104,28 @@ def gap_lines(gaps: Sequence[Gap]) -> list[str]:
     lines = [f"not seen: {printable(reason, max_length=200)}{times[reason]}" for reason in ordered[:_GAPS_SHOWN]]
     more = len(ordered) - _GAPS_SHOWN
     return lines + ([f"not seen, for {counted(more, 'other reason')}: --json has them all"] if more > 0 else [])
+
+
+def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:
+    """What stands where VMs would: that there are none, or that this is not certain; ``note_lines`` says why."""
+    for gap in gaps:
+        if gap.vm is None and gap.stat is None and gap.provider in _OF_THE_HOST:
+            return f"no VMs found, but source {source} does not see all of this host"
+    return NO_VM.format(source=source)
+
+
+_OF_THE_HOST = (None, "kvm")
+"""Providers of gaps that say that whole VMs may be missing."""
+
+
+def note_lines(source: str, why_not: Mapping[str, str], gaps: Sequence[Gap]) -> list[str]:
+    """What to know beside the numbers: that a better source could not be had and why, and what could not be read.
+
+    ``why_not``: for each source that is better, why it could not be used.
+    """
+    reason = None if source in ("pinned", "bpf") else why_not.get("bpf")
+    by = [f"read by {source}, since bpf failed: {printable(reason, max_length=200)}"] if reason else []
+    return by + gap_lines(gaps)
 
 
 def counted(number: int, word: str) -> str:

@@ -19,6 +19,7 @@ from ...linux import btf, libc, procfs
 from ...linux.capabilities import Capability, effective_capabilities
 from ...linux.kernel import LOCKDOWN_FILE, read_lockdown
 from ...linux.libbpf import library, log
+from ...linux.namespaces import is_in_user_namespace, is_sys_hidden
 
 
 class _MapInfo(ctypes.Structure):
@@ -279,15 +280,11 @@ def _explain(code: int, log: list[str]) -> SourceError:
     if code in (errno.EMFILE, errno.ENFILE):
         return Unavailable(os.strerror(code), remedy="a higher limit of open files (ulimit -n)", errno=code)
     if code in (errno.EPERM, errno.EACCES) and not _is_privileged():
-        return PermissionNeeded(
-            "loading a BPF program needs CAP_BPF and CAP_PERFMON",
-            remedy="run as root, or have root run `kvmscope attach` once",
-            errno=code,
-        )
+        return _missing_capabilities(code)
     if Capability.SYS_ADMIN not in effective_capabilities() and any(_OF_MODULE in line for line in log):
         return PermissionNeeded(
             "this hooks functions or tracepoints of kernel modules, whose BTF objects only CAP_SYS_ADMIN may open",
-            remedy="run as root, or have root run `kvmscope attach --count GROUP` once",
+            remedy=_who_may("have root run `kvmscope attach --count GROUP` once", "--cap-add SYS_ADMIN"),
             errno=code,
         )
     if read_lockdown().value == "confidentiality":
@@ -298,13 +295,39 @@ def _explain(code: int, log: list[str]) -> SourceError:
             errno=code,
         )
     if not btf.has_btf():
+        return _without_btf(code)
+    return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
+
+
+def _without_btf(code: int) -> Unavailable:
+    if is_sys_hidden():
         return Unavailable(
-            "this kernel has no BTF, which tells where things lie in it",
-            remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
+            "/sys is hidden here, and with it the kernel's BTF, which tells where things lie in it",
+            remedy="mount -t sysfs sysfs /sys, or give the container the host's /sys",
             path=str(btf.VMLINUX),
             errno=code,
         )
-    return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
+    return Unavailable(
+        "this kernel has no BTF, which tells where things lie in it",
+        remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        path=str(btf.VMLINUX),
+        errno=code,
+    )
+
+
+def _missing_capabilities(code: int) -> PermissionNeeded:
+    reason = "loading a BPF program needs CAP_BPF and CAP_PERFMON"
+    if is_in_user_namespace():
+        reason += " in the initial user namespace, and this process is in another"
+    remedy = _who_may("have root run `kvmscope attach` once", "--cap-add BPF --cap-add PERFMON")
+    return PermissionNeeded(reason, remedy=remedy, errno=code)
+
+
+def _who_may(otherwise: str, options: str) -> str:
+    """What to try: root that lacks a capability is in a container."""
+    if os.geteuid() == 0:
+        return f"give the container the capabilities (docker run {options}), or on the host {otherwise}"
+    return f"run as root, or {otherwise}"
 
 
 def _verdict(log: list[str]) -> str | None:
@@ -320,5 +343,7 @@ _OF_MODULE = "BTF objects"
 
 
 def _is_privileged() -> bool:
+    if is_in_user_namespace():
+        return False
     held = effective_capabilities()
     return Capability.SYS_ADMIN in held or {Capability.BPF, Capability.PERFMON} <= held

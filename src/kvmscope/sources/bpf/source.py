@@ -20,6 +20,7 @@ from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
 from ...errors import SourceError, Unavailable
 from ...linux import btf
 from ...linux.kvm import running_kvm_name
+from ...linux.namespaces import SHARE_PIDS
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas, read_kvm_schemas
@@ -349,6 +350,9 @@ class Samples:
         yield from self._not_counted
         if SnapshotFlag.UNFINISHED in run.header.flags:
             yield Gap("the walk over processes was cut short: VMs are missing")
+        if outside := int(np.count_nonzero(run.vms.pid <= 0)):
+            who = "1 VM is" if outside == 1 else f"{outside} VMs are"
+            yield Gap(f"{who} of processes outside this pid namespace and cannot be named; {SHARE_PIDS}")
         if run.header.inhibits & ~self._named:
             yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
         if self._flags and np.any(run.vcpus.flags & self._flags == 0):
