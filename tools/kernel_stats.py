@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from kvmscope.analysis.schema_diff import shape_words
 from kvmscope.catalog.kernels import PROVIDER, version_of
-from kvmscope.catalog.stats import StatEntry, Stats, load_stats
+from kvmscope.catalog.stats import StatCatalog, StatEntry, load_stats
 from kvmscope.codec.schema_json import encode
 from kvmscope.codec.statsfile import parse
 from kvmscope.errors import KvmscopeError
@@ -257,7 +257,7 @@ def read_kernel(tree: Path, port: Port) -> KernelTables | None:
 # --- the catalogue of stats -------------------------------------------------------------------------------------------
 
 
-def differences(kernels: Sequence[KernelTables], stats: Stats) -> Iterator[str]:
+def differences(kernels: Sequence[KernelTables], stats: StatCatalog) -> Iterator[str]:
     """What the catalogue says otherwise than kernels of one architecture and version, its ports, have it.
 
     Stable releases have more than their series began with, so a stat that is older than the catalogue says is no

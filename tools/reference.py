@@ -43,12 +43,12 @@ def _page(title: str, about: str, body: Iterable[str]) -> str:
 
 _STATS = """
 Every statistic of KVM in Linux 5.14 to 7.3, and those of kvmscope's own groups, by provider, scope and architecture.
-`kvmscope explain STAT` tells the same with what holds on the host at hand. Kinds and units are those of the newest
-kernel that has the stat. A *tier* says how far one may rely on it; the kernel has none, they are kvmscope's reading:
+`kvmscope explain STAT` shows the same, with the caveats that apply to this host. Kinds and units are those of the
+newest kernel that has the stat. The *tier* is its stability. The kernel has no tiers; they are kvmscope's assessment:
 
-- `abi-like`: programs lean on it, and it is not expected to change;
+- `abi-like`: programs depend on it, and it is not expected to change;
 - `stable`: the name stays; what moves it depends on CPU, VM and kernel;
-- `volatile`: a detail of how KVM is built, which may change meaning or go at any time.
+- `volatile`: an implementation detail of KVM, which may change its meaning or be removed at any time.
 """
 
 
@@ -103,9 +103,9 @@ def _since(entry: StatEntry) -> str:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 _METRICS = """
-What kvmscope derives from statistics. A metric of a vCPU is also had for its VM and for the host: the same formula with
-its stats summed up first, so that a ratio is a ratio of sums. What a part of is not known is not known.
-[library.md](../library.md) has the language of the formulas.
+Quantities that kvmscope derives from statistics. A metric of a vCPU is also evaluated for its VM and for the host: its
+inputs are summed first, so a ratio is a ratio of sums. A metric with a missing input is unknown.
+[library.md](../library.md) describes the language of the formulas.
 """
 
 
@@ -130,9 +130,9 @@ def _metric(metric: Metric) -> Iterator[str]:
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 _FINDINGS = """
-What `kvmscope doctor` can find, in the order of the catalogue. Rates are per second, whatever the length of a window. A
-condition of which a part is not known never fires. A VM that came in a window, or whose stats went down, starts anew.
-[rules-by-case.md](../rules-by-case.md) has the guests on which each rule was tried.
+The rules of `kvmscope doctor`, in the order of the catalogue. Rates are per second, whatever the length of a window. A
+condition with a missing input never fires. A VM that appeared in a window, or whose stats were reset, starts again.
+[rules-by-case.md](../rules-by-case.md) lists the guests on which each rule was tested.
 """
 
 
@@ -153,25 +153,29 @@ def _rule(rule: Rule) -> Iterator[str]:
     if rule.activity is not None:
         yield f"- only while `{rule.activity}`"
     if rule.clears is not None:
-        yield f"- ends if `{rule.clears}`"
-    yield f"- because: {rule.threshold}"
+        yield f"- clears if `{rule.clears}`"
+    yield f"- why this level: {rule.threshold}"
     if rule.cost is not None:
-        yield f"- cost in CPUs: `{rule.cost}`"
+        yield f"- CPU time, in CPUs: `{rule.cost}`"
+    if rule.lost is not None:
+        yield f"- wall time that vCPUs lose, in vCPUs: `{rule.lost}`"
     if rule.evidence:
         yield "- shows " + ", ".join(f"[{name}](metrics.md#{name})" for name in rule.evidence)
     if rule.silent_if:
-        yield "- not judged where one holds of: " + ", ".join(f"[{slug}](caveats.md#{slug})" for slug in rule.silent_if)
+        yield "- not checked if one of these caveats holds: " + ", ".join(
+            f"[{slug}](caveats.md#{slug})" for slug in rule.silent_if
+        )
     yield ""
     for remedy in rule.remedies:
-        yield f"- **{remedy.do}** Price: {remedy.price}"
+        yield f"- **{remedy.do}** Trade-off: {remedy.price}" + (" (Only on some hosts.)" if remedy.only_if else "")
     yield ""
 
 
 # --- reasons and caveats ----------------------------------------------------------------------------------------------
 
 _REASONS = """
-Why KVM does without APICv or AVIC. Which of them a kernel has its BTF says; [apicv.md](../apicv.md) tells how the
-verdict comes about.
+The reasons for which KVM inhibits APICv/AVIC. The BTF of a kernel says which of them it has; [apicv.md](../apicv.md)
+describes how kvmscope reaches its verdict.
 """
 
 
@@ -198,7 +202,7 @@ def _reason(inhibit: Inhibit) -> Iterator[str]:
 
 _CAVEATS = """
 What changes the meaning of a stat on some hosts, for some VMs or on some kernels. `kvmscope explain STAT` says which of
-its caveats hold on the host at hand.
+its caveats apply to this host.
 """
 
 
@@ -213,7 +217,7 @@ def _caveats() -> Iterator[str]:
         yield caveat.text
         yield ""
         if caveat.every is None and slug in of:
-            yield "Of " + ", ".join(dict.fromkeys(of[slug])) + "."
+            yield "Applies to " + ", ".join(dict.fromkeys(of[slug])) + "."
             yield ""
 
 

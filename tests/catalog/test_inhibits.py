@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmscope.catalog.inhibits import Class, Vendor, load_inhibits, parse_inhibits, unlisted
+from kvmscope.catalog.inhibits import InhibitClass, Vendor, load_inhibits, parse_inhibits, unlisted
 from kvmscope.errors import CatalogError
 
 ENTRY = """
@@ -69,5 +69,5 @@ def test_what_the_file_may_not_say_is_refused_with_its_place(spoiled: str, line:
 def test_a_reason_of_a_newer_kernel_is_called_what_it_is() -> None:
     inhibit = unlisted("moon_phase")
     assert inhibit.name == "moon_phase"
-    assert inhibit.cls is Class.PASSING
+    assert inhibit.cls is InhibitClass.PASSING
     assert "moon_phase" in inhibit.meaning

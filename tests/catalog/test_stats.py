@@ -12,7 +12,7 @@ import pytest
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.inhibits import load_inhibits
 from kvmscope.catalog.kernels import known_kernels
-from kvmscope.catalog.stats import Stats, What, load_stats, parse_stats, release
+from kvmscope.catalog.stats import ChangedPart, StatCatalog, load_stats, parse_stats, release
 from kvmscope.codec import apicv, statsfile
 from kvmscope.codec.snapshot import Feature
 from kvmscope.errors import CatalogError
@@ -186,7 +186,7 @@ def test_a_stat_is_told_as_an_older_kernel_describes_it() -> None:
 
 def test_a_changed_meaning_is_told_with_its_kernel() -> None:
     (pf_fixed,) = load_stats().named("pf_fixed")
-    assert [(change.since, change.what) for change in pf_fixed.changed] == [("5.19", What.MEANING)]
+    assert [(change.since, change.what) for change in pf_fixed.changed] == [("5.19", ChangedPart.MEANING)]
     assert pf_fixed.shape_in("5.14") == pf_fixed.shape
 
 
@@ -290,6 +290,6 @@ def test_a_stat_that_comes_twice_is_an_error_that_names_both_lines() -> None:
 
 def test_the_catalogue_iterates_in_the_order_of_its_file() -> None:
     stats = load_stats()
-    assert isinstance(stats, Stats)
+    assert isinstance(stats, StatCatalog)
     assert len(list(stats)) == len(stats)
     assert next(iter(stats)).name == "remote_tlb_flush"

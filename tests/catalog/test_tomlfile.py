@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.catalog.tomlfile import Entry, read_root, read_tables, unique
+from kvmscope.catalog.tomlfile import TomlEntry, read_root, read_tables, unique
 from kvmscope.errors import CatalogError, mark
 
 TEXT = '''# A comment with [[metric]] in it.
@@ -48,7 +48,7 @@ rate(a)
 '''
 
 
-def entries() -> list[Entry]:
+def entries() -> list[TomlEntry]:
     return read_tables(TEXT, "metrics.toml", "metric")
 
 
@@ -137,7 +137,7 @@ class Colour(Enum):
     BLUE = "blue"
 
 
-def entry(text: str) -> Entry:
+def entry(text: str) -> TomlEntry:
     return read_root(text, "f")
 
 

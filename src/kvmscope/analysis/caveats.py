@@ -17,24 +17,24 @@ from functools import singledispatch
 
 from ..catalog.caveats import (
     AllOf,
-    Always,
+    AlwaysHolds,
     AnyOf,
-    Apicv,
+    ApicvActivity,
     ApicvIs,
     ArchitectureIs,
-    CannotTell,
     Caveat,
     Condition,
     FirstKnown,
     HasCpuFlag,
     HasStat,
     HasVmmOption,
+    Inverted,
     ModuleIs,
-    Not,
     Paging,
     PagingIs,
     ParameterIs,
     SettingIs,
+    Undecidable,
     ValueIs,
 )
 from ..catalog.findings import Remedy, Rule
@@ -230,7 +230,7 @@ def _paging(machine: Machine) -> tuple[Paging | None, str]:
 
 @judge.register
 def _(condition: ApicvIs, facts: Facts) -> Truth:
-    wanted = condition.state is Apicv.ACTIVE
+    wanted = condition.state is ApicvActivity.ACTIVE
     if facts.vm is not None:
         seen = _numbers("apicv", Scope.VCPU, "apicv_active", facts.vm)
         if seen:
@@ -317,12 +317,12 @@ def _apicv_of_host(machine: Machine, wanted: bool) -> Truth:
 
 
 @judge.register
-def _(condition: Always, facts: Facts) -> Truth:
+def _(condition: AlwaysHolds, facts: Facts) -> Truth:
     return Truth.of(True, condition.why)
 
 
 @judge.register
-def _(condition: CannotTell, facts: Facts) -> Truth:
+def _(condition: Undecidable, facts: Facts) -> Truth:
     return Truth.unknown(condition.why)
 
 
@@ -343,7 +343,7 @@ def _(condition: FirstKnown, facts: Facts) -> Truth:
 
 
 @judge.register
-def _(condition: Not, facts: Facts) -> Truth:
+def _(condition: Inverted, facts: Facts) -> Truth:
     truth = judge(condition.part, facts)
     if truth.verdict is Verdict.CANNOT_TELL:
         return truth

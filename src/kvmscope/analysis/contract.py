@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..catalog.contracts import Contract, Promise
 from ..catalog.kernels import version_of
-from ..catalog.stats import StatEntry, Stats, What, release
+from ..catalog.stats import ChangedPart, StatCatalog, StatEntry, release
 from ..schema import KernelTables, Table, Tier
 from .schema_diff import shape_words
 
@@ -48,7 +48,7 @@ class Note:
     tier: Tier | None
 
 
-def judge(contract: Contract, kernel: KernelTables, stats: Stats) -> Verdict:
+def judge(contract: Contract, kernel: KernelTables, stats: StatCatalog) -> Verdict:
     """Hold a contract to one kernel, whether or not it states that kernel."""
     tables = {(table.provider, table.scope): table for table in kernel.tables}
     found = (
@@ -57,7 +57,7 @@ def judge(contract: Contract, kernel: KernelTables, stats: Stats) -> Verdict:
     return Verdict(kernel, contract.states(kernel), tuple(breach for breach in found if breach is not None))
 
 
-def notes(contract: Contract, kernels: Iterable[KernelTables], stats: Stats) -> Iterator[Note]:
+def notes(contract: Contract, kernels: Iterable[KernelTables], stats: StatCatalog) -> Iterator[Note]:
     """What to know of the contract's stats, where it is to hold on all these kernels."""
     versions = [version[:2] for kernel in kernels if (version := version_of(kernel))]
     for promise in contract.promises:
@@ -71,7 +71,7 @@ def notes(contract: Contract, kernels: Iterable[KernelTables], stats: Stats) -> 
             )
         for change in entry.changed:
             concerned = not contract.architectures or set(change.architectures) & set(contract.architectures)
-            if change.what is What.MEANING and concerned and _crosses(versions, release(change.since)):
+            if change.what is ChangedPart.MEANING and concerned and _crosses(versions, release(change.since)):
                 yield Note(promise, f"changed meaning in {change.since}. Before: {change.text.strip()}", entry.tier)
 
 
@@ -79,7 +79,7 @@ def _crosses(versions: list[tuple[int, ...]], since: tuple[int, int]) -> bool:
     return bool(versions) and min(versions) < since <= max(versions)
 
 
-def _judge(promise: Promise, kernel: KernelTables, table: Table | None, stats: Stats) -> Breach | None:
+def _judge(promise: Promise, kernel: KernelTables, table: Table | None, stats: StatCatalog) -> Breach | None:
     version = version_of(kernel)
     if promise.kernels is not None and version is not None and version not in promise.kernels:
         return None

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from ..catalog.inhibits import Class, load_inhibits, unlisted
+from ..catalog.inhibits import InhibitClass, load_inhibits, unlisted
 from ..formula.tree import Level
 from ..host.apicv import HostApicv
 from ..host.facts import Machine
@@ -24,7 +24,7 @@ from .window import BoolArray, F64Array, Window, find_column
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]
 
 _STARTED_BY_NOW_S: Final = 60.0
-_BY_SETUP: Final = (Class.CONFIGURATION, Class.GUEST)
+_BY_SETUP: Final = (InhibitClass.CONFIGURATION, InhibitClass.GUEST)
 
 
 def observe(

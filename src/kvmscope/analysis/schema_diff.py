@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..catalog.kernels import version_of
-from ..catalog.stats import Change, StatEntry, Stats, What, release
+from ..catalog.stats import Change, ChangedPart, StatCatalog, StatEntry, release
 from ..schema import Base, KernelTables, Kind, Scope, Shape, Table, Tier, Unit, Unknown
 
 _SECONDS = {-3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
@@ -63,7 +63,7 @@ class SchemaDiff:
     not_compared: tuple[str, ...]
 
 
-def compare(before: KernelTables, after: KernelTables, stats: Stats) -> SchemaDiff:
+def compare(before: KernelTables, after: KernelTables, stats: StatCatalog) -> SchemaDiff:
     """Every difference between two kernels, by provider and scope and then by what became of the stat."""
     old, new = ({(table.provider, table.scope): table for table in kernel.tables} for kernel in (before, after))
     old_providers, new_providers = ({provider for provider, _ in tables} for tables in (old, new))
@@ -93,7 +93,7 @@ class _Pair:
 
     old: Table
     new: Table
-    stats: Stats
+    stats: StatCatalog
     span: _Span
 
     def differences(self) -> Iterator[Difference]:
@@ -135,17 +135,17 @@ class _Pair:
     def _changed(self, name: str) -> Iterator[Difference]:
         old, new, entry = self.old.stats[name], self.new.stats[name], self._entry(name)
         told = [change for change in (entry.changed if entry else ()) if self.span.covers(change)]
-        texts = {what: " ".join(change.text.strip() for change in told if change.what is what) for what in What}
+        texts = {what: " ".join(change.text.strip() for change in told if change.what is what) for what in ChangedPart}
         for turn, before, after, text in (
-            (Turn.KIND, _word(old.kind), _word(new.kind), texts[What.KIND]),
-            (Turn.UNIT, _word(old.unit), _word(new.unit), texts[What.UNIT]),
+            (Turn.KIND, _word(old.kind), _word(new.kind), texts[ChangedPart.KIND]),
+            (Turn.UNIT, _word(old.unit), _word(new.unit), texts[ChangedPart.UNIT]),
             (Turn.SCALE, _scale(old), _scale(new), ""),
             (Turn.SIZE, _size(old), _size(new), ""),
         ):
             if before != after:
                 yield self._difference(name, turn, before, after, text=text)
         for change in told:
-            if change.what is What.MEANING:
+            if change.what is ChangedPart.MEANING:
                 yield self._difference(name, Turn.MEANING, None, f"since {change.since}", text=change.text.strip())
 
 

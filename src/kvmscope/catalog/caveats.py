@@ -1,7 +1,7 @@
 """What changes the meaning of a stat on some hosts, from caveats.toml: texts, and the conditions under which they hold.
 
 Not here: whether a condition holds (``analysis.caveats``).
-Rule: a condition says what to look at, never a version of the kernel; what cannot be looked at is ``CannotTell``.
+Rule: a condition names what to look at, never a kernel version; what is not visible is ``Undecidable``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..schema import Kind, Scope
-from .tomlfile import Entry, read_tables, shown, unique
+from .tomlfile import TomlEntry, read_tables, shown, unique
 from .words import KINDS
 
 FILE = "caveats.toml"
@@ -23,7 +23,7 @@ FILE = "caveats.toml"
 _DEPTH_MAX = 32
 
 
-class Apicv(Enum):
+class ApicvActivity(Enum):
     """Of some vCPU of the VM."""
 
     ACTIVE = "active"
@@ -31,7 +31,7 @@ class Apicv(Enum):
 
 
 class Paging(Enum):
-    """Who translates guest addresses: the CPU with two page tables, or one page table that KVM makes of them."""
+    """How guest addresses are translated: by two-dimensional paging (EPT/NPT), or by page tables that KVM shadows."""
 
     TDP = "tdp"
     SHADOW = "shadow"
@@ -55,7 +55,7 @@ class ModuleIs:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureIs:
-    """Of the host, by the kernel's name of its directory (``x86``)."""
+    """Architecture of the host, named as its directory in the kernel (``x86``)."""
 
     name: str
 
@@ -81,12 +81,12 @@ class HasStat:
 
 @dataclass(frozen=True, slots=True)
 class ApicvIs:
-    state: Apicv
+    state: ApicvActivity
 
 
 @dataclass(frozen=True, slots=True)
 class ValueIs:
-    """Of the VM's stat, or of the stat of some of its vCPUs; ``equal`` false: is another number."""
+    """A stat of the VM, or of some of its vCPUs, has this value; ``equal`` false: has another value."""
 
     provider: str
     scope: Scope
@@ -97,7 +97,7 @@ class ValueIs:
 
 @dataclass(frozen=True, slots=True)
 class SettingIs:
-    """How the VMM set the VM up: a field of ``host.config.settings.InterruptConfig``."""
+    """A setting of the VM: a field of ``host.config.settings.InterruptConfig``."""
 
     name: str
     value: str
@@ -105,18 +105,18 @@ class SettingIs:
 
 @dataclass(frozen=True, slots=True)
 class HasVmmOption:
-    """One of these stands on the VMM's command line, as an argument or between commas in one."""
+    """The VMM's command line contains one of these, as an argument or between commas in one."""
 
     options: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Always:
+class AlwaysHolds:
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class CannotTell:
+class Undecidable:
     why: str
 
 
@@ -132,13 +132,13 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class FirstKnown:
-    """What the first of its parts says that can be told: the best evidence first."""
+    """The answer of the first part whose answer is known: the best evidence first."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Inverted:
     part: Condition
 
 
@@ -153,18 +153,18 @@ Condition: TypeAlias = (
     | ValueIs
     | SettingIs
     | HasVmmOption
-    | Always
-    | CannotTell
+    | AlwaysHolds
+    | Undecidable
     | AllOf
     | AnyOf
     | FirstKnown
-    | Not
+    | Inverted
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """The stats that a caveat is of without their naming it; None: whatever the scope, the kind."""
+class StatSelector:
+    """The stats to which a caveat applies without being listed there; None: any scope, any kind."""
 
     providers: tuple[str, ...]
     scope: Scope | None
@@ -177,12 +177,12 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Caveat:
-    """``text``: what it changes in the meaning of the number, and what to look at instead."""
+    """``text``: how it changes the meaning of the number, and what to look at instead."""
 
     slug: str
     text: str
     holds_if: Condition
-    every: Every | None = None
+    every: StatSelector | None = None
 
 
 @cache
@@ -192,7 +192,7 @@ def load_caveats() -> Mapping[str, Caveat]:
 
 
 def parse_caveats(text: str, file: str = FILE) -> Mapping[str, Caveat]:
-    """Caveats from TOML. Raises CatalogError if a key is missing, unknown or out of range, or a slug comes twice."""
+    """Caveats from TOML. Raises CatalogError if a key is missing, unknown or out of range, or a slug is not unique."""
     entries = read_tables(text, file, "caveat")
     for entry in entries:
         entry.check_keys(("slug", "text", "holds_if"), ("every",))
@@ -200,7 +200,7 @@ def parse_caveats(text: str, file: str = FILE) -> Mapping[str, Caveat]:
     return MappingProxyType({entry.string("slug"): _parse_caveat(entry) for entry in entries})
 
 
-def _parse_caveat(entry: Entry) -> Caveat:
+def _parse_caveat(entry: TomlEntry) -> Caveat:
     return Caveat(
         slug=entry.string("slug"),
         text=entry.string("text"),
@@ -209,20 +209,20 @@ def _parse_caveat(entry: Entry) -> Caveat:
     )
 
 
-def _parse_every(entry: Entry) -> Every:
+def _parse_every(entry: TomlEntry) -> StatSelector:
     entry.check_keys(("providers",), ("scope", "kinds"))
     kinds = entry.strings("kinds")
     for kind in kinds:
         if kind not in KINDS:
             raise entry.error("kinds", f"of {', '.join(KINDS)}", shown(kind))
-    return Every(
+    return StatSelector(
         providers=entry.strings("providers"),
         scope=entry.choice("scope", Scope) if "scope" in entry else None,
         kinds=tuple(KINDS[kind] for kind in kinds) if "kinds" in entry else None,
     )
 
 
-def parse_condition(entry: Entry) -> Condition:
+def parse_condition(entry: TomlEntry) -> Condition:
     """The condition of one table. Raises CatalogError."""
     if len(entry.path) > _DEPTH_MAX:
         raise entry.error("", "conditions within at most a dozen others", "more")
@@ -236,25 +236,25 @@ def parse_condition(entry: Entry) -> Condition:
     return parse(entry)
 
 
-def _parse_parameter(entry: Entry) -> Condition:
+def _parse_parameter(entry: TomlEntry) -> Condition:
     module, dot, name = entry.string("parameter").partition(".")
     if not (module and dot and name):
         raise entry.error("parameter", "module.parameter", shown(entry["parameter"]))
     return ParameterIs(module, name, _one_or_more(entry, "is"))
 
 
-def _parse_value(entry: Entry) -> Condition:
+def _parse_value(entry: TomlEntry) -> Condition:
     if ("is" in entry) == ("is_not" in entry):
         raise entry.error("value", "either is or is_not", "both" if "is" in entry else "neither")
     key = "is" if "is" in entry else "is_not"
     return ValueIs(*_subject(entry), entry.string("value"), number=entry.integer(key), equal=key == "is")
 
 
-def _subject(entry: Entry) -> tuple[str, Scope]:
+def _subject(entry: TomlEntry) -> tuple[str, Scope]:
     return entry.string("provider", "kvm"), entry.choice("scope", Scope) if "scope" in entry else Scope.VCPU
 
 
-def _one_or_more(entry: Entry, key: str) -> tuple[str, ...]:
+def _one_or_more(entry: TomlEntry, key: str) -> tuple[str, ...]:
     if isinstance(entry.get(key), str):
         return (entry.string(key),)
     values = entry.strings(key)
@@ -263,28 +263,28 @@ def _one_or_more(entry: Entry, key: str) -> tuple[str, ...]:
     return values
 
 
-def _parse_parts(entry: Entry, key: str) -> tuple[Condition, ...]:
+def _parse_parts(entry: TomlEntry, key: str) -> tuple[Condition, ...]:
     parts = entry.tables(key)
     if not parts:
         raise entry.error(key, "a list of conditions", "an empty one")
     return tuple(parse_condition(part) for part in parts)
 
 
-_FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Entry], Condition]]] = {
+_FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[TomlEntry], Condition]]] = {
     "parameter": (("is",), _parse_parameter),
     "module": ((), lambda entry: ModuleIs(entry.string("module"))),
     "architecture": ((), lambda entry: ArchitectureIs(entry.string("architecture"))),
     "cpu_flag": ((), lambda entry: HasCpuFlag(entry.string("cpu_flag"))),
     "paging": ((), lambda entry: PagingIs(entry.choice("paging", Paging))),
     "stat": (("scope", "provider"), lambda entry: HasStat(*_subject(entry), entry.string("stat"))),
-    "apicv": ((), lambda entry: ApicvIs(entry.choice("apicv", Apicv))),
+    "apicv": ((), lambda entry: ApicvIs(entry.choice("apicv", ApicvActivity))),
     "value": (("scope", "provider", "is", "is_not"), _parse_value),
     "setting": (("is",), lambda entry: SettingIs(entry.string("setting"), entry.string("is"))),
     "vmm_option": ((), lambda entry: HasVmmOption(_one_or_more(entry, "vmm_option"))),
-    "always": ((), lambda entry: Always(entry.string("always"))),
-    "cannot_tell": ((), lambda entry: CannotTell(entry.string("cannot_tell"))),
+    "always": ((), lambda entry: AlwaysHolds(entry.string("always"))),
+    "cannot_tell": ((), lambda entry: Undecidable(entry.string("cannot_tell"))),
     "all": ((), lambda entry: AllOf(_parse_parts(entry, "all"))),
     "any": ((), lambda entry: AnyOf(_parse_parts(entry, "any"))),
     "first_known": ((), lambda entry: FirstKnown(_parse_parts(entry, "first_known"))),
-    "not": ((), lambda entry: Not(parse_condition(entry.table("not")))),
+    "not": ((), lambda entry: Inverted(parse_condition(entry.table("not")))),
 }

@@ -1,9 +1,9 @@
-"""Contracts: the stats that a program relies on, and the kernels on which it does, as TOML that is kept beside it.
+"""Contracts: the stats that a program relies on, and on which kernels, as a TOML file beside the program.
 
 Not here: whether a kernel keeps one (``analysis.contract``).
 
-Rule: a contract is read whole or not at all; whatever is wrong with it is one ``CatalogError`` with file, line, what
-was expected and what was found. That it names a stat which no kernel has is not wrong with the contract: it is broken.
+Rule: a contract is read whole or not at all; any mistake in it is one ``CatalogError`` with file, line, what was
+expected and what was found. A stat that no kernel has is a broken promise, not a mistake.
 docs/schemas.md describes the format.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..schema import KernelTables, Scope, Shape
 from .kernels import PROVIDER, known_kernels, version_of
-from .tomlfile import Entry, read_root, shown
+from .tomlfile import TomlEntry, read_root, shown
 from .words import KINDS, UNITS, Measure
 
 _HISTOGRAM_BUCKETS = 32
@@ -35,9 +35,9 @@ _COMPARE: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """A set of kernel versions: all that keep every one of ``bounds``, or those of ``series``.
+    """A set of kernel versions: those within all ``bounds``, or those of ``series``.
 
-    A bound has as many parts as it was written with: 6.1.192 is ``<=6.1`` and of the series 6.1.
+    A version is compared by as many parts as the bound has: 6.1.192 is ``<=6.1`` and belongs to the series 6.1.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One stat that is relied on. ``kernels``: where, if not on all of the contract's; ``why``: what it is used for."""
+    """One stat that the program relies on. ``kernels``: None is all of the contract's; ``why``: what it is used for."""
 
     provider: str
     scope: Scope
@@ -72,19 +72,19 @@ class Contract:
     promises: tuple[Promise, ...]
 
     def states(self, kernel: KernelTables) -> bool:
-        """Whether the contract says that it holds on this kernel; not if its version is not known."""
+        """Whether the contract claims to hold on this kernel; False if its version is not known."""
         version = version_of(kernel)
         if self.kernels is None or version is None or kernel.architecture not in self.architectures:
             return False
         return version in self.kernels
 
     def stated(self) -> tuple[KernelTables, ...]:
-        """The known kernels that it states."""
+        """The known kernels on which it claims to hold."""
         return tuple(kernel for kernel in known_kernels() if self.states(kernel))
 
 
 def parse_contract(text: str, file: str) -> Contract:
-    """A contract. Raises CatalogError if it is not one, also if it states kernels of which none is known."""
+    """A contract from TOML. Raises CatalogError, also if it states kernels of which none is known."""
     root = read_root(text, file)
     root.check_keys(("name", "stat"), ("kernels", "architectures"))
     if ("kernels" in root) != ("architectures" in root):
@@ -106,7 +106,7 @@ def parse_contract(text: str, file: str) -> Contract:
     return contract
 
 
-def _parse_architectures(root: Entry) -> tuple[str, ...]:
+def _parse_architectures(root: TomlEntry) -> tuple[str, ...]:
     known = dict.fromkeys(kernel.architecture for kernel in known_kernels())
     found = root.strings("architectures")
     if "architectures" in root and not found:
@@ -117,7 +117,7 @@ def _parse_architectures(root: Entry) -> tuple[str, ...]:
     return found
 
 
-def _parse_kernels(entry: Entry) -> Kernels | None:
+def _parse_kernels(entry: TomlEntry) -> Kernels | None:
     value = entry.get("kernels")
     if value is None:
         return None
@@ -139,13 +139,13 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
 
 
-def _parse_promise(entry: Entry) -> Promise:
+def _parse_promise(entry: TomlEntry) -> Promise:
     entry.check_keys(("name", "scope", "kind"), ("provider", "unit", "size", "kernels", "why"))
     kind = KINDS[_word(entry, "kind", KINDS)]
     measure: Measure = UNITS[_word(entry, "unit", UNITS, "none")]
     size = entry.integer("size", _HISTOGRAM_BUCKETS if kind.is_histogram else 1)
     if size < 1:
-        raise entry.error("size", "a number of values or buckets, from 1", str(size))
+        raise entry.error("size", "a number of values or buckets, 1 or more", str(size))
     return Promise(
         provider=entry.string("provider", PROVIDER),
         scope=entry.choice("scope", Scope),
@@ -156,14 +156,14 @@ def _parse_promise(entry: Entry) -> Promise:
     )
 
 
-def _word(entry: Entry, key: str, words: Mapping[str, object], default: str | None = None) -> str:
+def _word(entry: TomlEntry, key: str, words: Mapping[str, object], default: str | None = None) -> str:
     word = entry.string(key, default)
     if word not in words:
         raise entry.error(key, f"one of {', '.join(words)}", shown(word))
     return word
 
 
-def _check_twice(root: Entry, promises: tuple[Promise, ...]) -> None:
+def _check_twice(root: TomlEntry, promises: tuple[Promise, ...]) -> None:
     seen: set[tuple[str, Scope, str]] = set()
     for entry, promise in zip(root.tables("stat"), promises, strict=True):
         key = (promise.provider, promise.scope, promise.name)

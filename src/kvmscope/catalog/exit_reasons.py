@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from .tomlfile import Entry, read_root, shown
+from .tomlfile import TomlEntry, read_root, shown
 
 _FILE = "exit_reasons.toml"
 _NUMBER = re.compile(r"0x[0-9a-f]{1,8}")
@@ -52,7 +52,7 @@ def parse_reasons(text: str, file: str) -> Mapping[ReasonTable, Mapping[int, str
     return MappingProxyType({table: _parse_table(root.table(table.value)) for table in ReasonTable})
 
 
-def _parse_table(table: Entry) -> Mapping[int, str]:
+def _parse_table(table: TomlEntry) -> Mapping[int, str]:
     names = {}
     for number in table:
         if not _NUMBER.fullmatch(number):

@@ -20,7 +20,7 @@ from ..formula.parse import parse
 from ..schema import Scope
 from .caveats import Condition, load_caveats, parse_condition
 from .metrics import metric_context
-from .tomlfile import Entry, read_tables, shown, unique
+from .tomlfile import TomlEntry, read_tables, shown, unique
 
 _FILE: Final = "findings.toml"
 _WINDOWS: Final = 2
@@ -137,7 +137,7 @@ _REQUIRED: Final = ("slug", "title", "severity", "scope", "when", "evidence", "e
 _OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "lost", "adds", "silent_if")
 
 
-def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rule:
+def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) -> Rule:
     entry.check_keys(_REQUIRED, _OPTIONAL)
     scope = entry.choice("scope", Scope)
     return Rule(
@@ -161,19 +161,19 @@ def _parse_rule(entry: Entry, context: Context, caveats: Collection[str]) -> Rul
     )
 
 
-def _formula(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
+def _formula(entry: TomlEntry, key: str, scope: Scope, context: Context) -> Formula:
     blame = entry.blame(key)
     return check(parse(entry.string(key), blame), scope, context, blame)
 
 
-def _condition(entry: Entry, key: str, scope: Scope, context: Context) -> Formula:
+def _condition(entry: TomlEntry, key: str, scope: Scope, context: Context) -> Formula:
     formula = _formula(entry, key, scope, context)
     if not formula.type.is_condition:
         raise entry.error(key, "a condition", "a number")
     return formula
 
 
-def _number(entry: Entry, key: str, scope: Scope, context: Context, wanted: Type | None = None) -> Formula:
+def _number(entry: TomlEntry, key: str, scope: Scope, context: Context, wanted: Type | None = None) -> Formula:
     formula = _formula(entry, key, scope, context)
     if formula.type.is_condition:
         raise entry.error(key, "a number", "a condition")
@@ -182,14 +182,14 @@ def _number(entry: Entry, key: str, scope: Scope, context: Context, wanted: Type
     return formula
 
 
-def _windows(entry: Entry) -> int:
+def _windows(entry: TomlEntry) -> int:
     windows = entry.integer("windows", _WINDOWS)
     if not 1 <= windows <= _WINDOWS_MAX:
         raise entry.error("windows", f"1 to {_WINDOWS_MAX}", str(windows))
     return windows
 
 
-def _evidence(entry: Entry, context: Context) -> tuple[str, ...]:
+def _evidence(entry: TomlEntry, context: Context) -> tuple[str, ...]:
     names = entry.strings("evidence")
     for name in names:
         if name not in context.metrics:
@@ -197,13 +197,13 @@ def _evidence(entry: Entry, context: Context) -> tuple[str, ...]:
     return names
 
 
-def _adds_verdict(entry: Entry) -> bool:
+def _adds_verdict(entry: TomlEntry) -> bool:
     if "adds" in entry and entry["adds"] != "apicv":
         raise entry.error("adds", "'apicv'", shown(entry["adds"]))
     return "adds" in entry
 
 
-def _remedies(entry: Entry) -> tuple[Remedy, ...]:
+def _remedies(entry: TomlEntry) -> tuple[Remedy, ...]:
     remedies = entry.tables("remedy")
     for remedy in remedies:
         remedy.check_keys(("do", "price"), ("only_if",))
@@ -212,12 +212,12 @@ def _remedies(entry: Entry) -> tuple[Remedy, ...]:
     return tuple(map(_remedy, remedies))
 
 
-def _remedy(entry: Entry) -> Remedy:
+def _remedy(entry: TomlEntry) -> Remedy:
     only_if = parse_condition(entry.table("only_if")) if "only_if" in entry else None
     return Remedy(entry.string("do"), entry.string("price"), only_if)
 
 
-def _silent_if(entry: Entry, caveats: Collection[str]) -> tuple[str, ...]:
+def _silent_if(entry: TomlEntry, caveats: Collection[str]) -> tuple[str, ...]:
     slugs = entry.strings("silent_if")
     for slug in slugs:
         if slug not in caveats:

@@ -1,4 +1,4 @@
-"""What the opt-in groups tell and what they cost, from groups.toml. How they count is in ``sources.bpf.groups``."""
+"""The opt-in groups of counters, their meaning and cost, from groups.toml. ``sources.bpf.groups`` counts them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
-from .tomlfile import Entry, read_tables, unique
+from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "groups.toml"
 
@@ -62,7 +62,7 @@ def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
     return MappingProxyType(found)
 
 
-def _parse(entry: Entry) -> GroupEntry:
+def _parse(entry: TomlEntry) -> GroupEntry:
     entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event", "home"))
     cost = entry.integer("ns_per_event") if "ns_per_event" in entry else None
     name, title, meaning, needs = (entry.string(key) for key in ("name", "title", "meaning", "needs"))

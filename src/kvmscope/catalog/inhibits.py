@@ -1,6 +1,6 @@
-"""Why KVM does without APICv or AVIC: the reasons from inhibits.toml, with their causes and remedies.
+"""Why KVM inhibits APICv/AVIC: the reasons from inhibits.toml, with their causes and remedies.
 
-Not here: which of them holds for a VM (``analysis.apicv``), and their numbers (the kernel's BTF).
+Not here: which of them is set for a VM (``analysis.apicv``), and their numbers (the kernel's BTF).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
-from .tomlfile import Entry, read_tables, shown, unique
+from .tomlfile import TomlEntry, read_tables, shown, unique
 
 _FILE: Final = "inhibits.toml"
 
 
-class Class(Enum):
-    """Who brings a reason about."""
+class InhibitClass(Enum):
+    """What causes a reason."""
 
     HOST = "host"
     CONFIGURATION = "configuration"
@@ -28,7 +28,7 @@ class Class(Enum):
 
 
 class Vendor(Enum):
-    """Whose virtualization KVM runs on; each knows its own set of reasons."""
+    """The CPU vendor; each has its own set of reasons."""
 
     INTEL = "intel"
     AMD = "amd"
@@ -39,7 +39,7 @@ class Inhibit:
     """One reason. ``witness``: stats as ``provider.scope.name``; ``remedies``: by VMM, with ``any`` always there."""
 
     name: str
-    cls: Class
+    cls: InhibitClass
     vendors: frozenset[Vendor]
     meaning: str
     set_by: str
@@ -48,7 +48,7 @@ class Inhibit:
     remedies: Mapping[str, str]
 
     def remedy(self, *vmms: str | None) -> str:
-        """The change that removes it, in the words of the first of ``vmms`` that has some."""
+        """The change that removes it, as written for the first of ``vmms`` with an entry, else for any VMM."""
         return next((self.remedies[vmm] for vmm in vmms if vmm and vmm in self.remedies), self.remedies["any"])
 
 
@@ -59,7 +59,7 @@ def load_inhibits() -> Mapping[str, Inhibit]:
 
 
 def parse_inhibits(text: str, file: str) -> Mapping[str, Inhibit]:
-    """Reasons from TOML. Raises CatalogError if a field is missing, unknown or out of range, or a name comes twice."""
+    """Reasons from TOML. Raises CatalogError if a field is missing or invalid, or a name is not unique."""
     entries = read_tables(text, file, "reason")
     inhibits = [_parse_inhibit(entry) for entry in entries]
     unique(entries, "name")
@@ -67,29 +67,29 @@ def parse_inhibits(text: str, file: str) -> Mapping[str, Inhibit]:
 
 
 def unlisted(name: str) -> Inhibit:
-    """A reason that a kernel has and this catalogue does not know."""
+    """An entry for a reason that the kernel has and the catalogue does not."""
     return Inhibit(
         name=name,
-        cls=Class.PASSING,
+        cls=InhibitClass.PASSING,
         vendors=frozenset(Vendor),
-        meaning=f"KVM calls it {name}; kvmscope has no more words for it.",
-        set_by="not known",
-        cleared_by="not known",
+        meaning=f"KVM calls it {name}. It is not in kvmscope's catalogue.",
+        set_by="unknown",
+        cleared_by="unknown",
         witness=(),
-        remedies=MappingProxyType({"any": "Not known; see arch/x86/kvm of this kernel."}),
+        remedies=MappingProxyType({"any": "Unknown; see arch/x86/kvm of this kernel."}),
     )
 
 
 _FIELDS: Final = ("name", "class", "vendors", "meaning", "set_by", "cleared_by", "witness", "remedy")
 
 
-def _parse_inhibit(entry: Entry) -> Inhibit:
+def _parse_inhibit(entry: TomlEntry) -> Inhibit:
     entry.check_keys(_FIELDS)
     remedies = entry.table("remedy")
     remedies.string("any")
     return Inhibit(
         name=entry.string("name"),
-        cls=entry.choice("class", Class),
+        cls=entry.choice("class", InhibitClass),
         vendors=frozenset(_vendor(entry, name) for name in entry.strings("vendors")),
         meaning=entry.string("meaning"),
         set_by=entry.string("set_by"),
@@ -99,7 +99,7 @@ def _parse_inhibit(entry: Entry) -> Inhibit:
     )
 
 
-def _vendor(entry: Entry, name: str) -> Vendor:
+def _vendor(entry: TomlEntry, name: str) -> Vendor:
     try:
         return Vendor(name)
     except ValueError:

@@ -1,11 +1,11 @@
 """The kernels whose KVM statistics are known without them: 5.14 to 7.3, of every architecture, from ``kernels/``.
 
 A file an architecture; each table that some kernel had stands there once, and each kernel names its two. A kernel is
-``captured`` if it ran and told its descriptors itself, else derived from its source, as ``how`` says. A series such as
+``captured`` if its descriptors were read while it ran, else derived from its source, as ``how`` says. A series such as
 5.15 stands for its first releases; where a stable release has other stats than they, it is there too (5.15.100).
 tools/kernel_stats.py writes the files and compares them with kernel sources.
 
-Rule: a kernel that is not there is a ``UsageError`` that names the nearest; nothing is made up for it.
+Rule: a kernel that is not there is a ``UsageError`` that names the nearest ones.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def version_of(kernel: KernelTables) -> tuple[int, ...] | None:
 
 
 def read_kernels(text: str, file: str) -> tuple[KernelTables, ...]:
-    """The kernels of one file. CatalogError if it is not as it must be."""
+    """The kernels of one file. CatalogError if it is invalid."""
     try:
         root = json.loads(text)
         tables = {scope: [_read_table(table) for table in root["tables"][scope.value]] for scope in Scope}
@@ -98,11 +98,11 @@ def _read_table(stats: list[str]) -> Mapping[str, Shape]:
 def read_stat(text: str) -> tuple[str, Shape]:
     """A name and its shape from ``exits``, ``mmu_unsync instant``, ``halt_wait_hist log_histogram seconds@10^-9 x32``.
 
-    ValueError if it is none.
+    ValueError if it is not of that form.
     """
     found = _STAT.fullmatch(text)
     if found is None:
-        raise ValueError(f"no stat: {text!r}")
+        raise ValueError(f"not a stat: {text!r}")
     base = {"2": Base.POW2}.get(found["base"], Base.POW10)
     return found["name"], Shape(
         Kind[(found["kind"] or "cumulative").upper()],

@@ -1,7 +1,7 @@
 """The metrics of metrics.toml: quantities derived from stats by formulas.
 
-What they come to for two samples is in ``analysis.evaluate``.
-Rule: a file with a mistake in it is a CatalogError that names the place, and nothing of it is used.
+Their values for two samples are in ``analysis.evaluate``.
+Rule: a file with a mistake is a CatalogError that names the place, and nothing of the file is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..formula.check import Context, Dimension, Formula, Lookup, Type, check
 from ..formula.parse import Blame, parse
 from ..formula.tree import Expression, Reference, walk
 from ..schema import Scope
-from .tomlfile import Entry, read_tables, unique
+from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "metrics.toml"
 
@@ -76,7 +76,7 @@ class Metric:
 
 @cache
 def load_metrics() -> tuple[Metric, ...]:
-    """Every metric: those of the status screen first, the most telling first."""
+    """Every metric: those of the status screen first, the most useful first."""
     from .stats import load_stats
 
     text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:
 
 
 def metric_context() -> Context:
-    """What a formula beside the metrics may name: the catalogued stats, and every metric."""
+    """What a formula outside metrics.toml may name: the stats of the catalogue, and every metric."""
     from .stats import load_stats
 
     return Context(load_stats().find, {metric.name: (metric.scope, metric.formula.type) for metric in load_metrics()})
@@ -105,7 +105,7 @@ def parse_metrics(text: str, file: str, stats: Lookup) -> tuple[Metric, ...]:
         entry.check_keys(_REQUIRED, _OPTIONAL)
         entry.string("name")
     unique(entries, "name")
-    reader = _Reader(entries, stats)
+    reader = _FormulaReader(entries, stats)
     return tuple(_metric(entry, reader.formula(entry)) for entry in entries)
 
 
@@ -113,7 +113,7 @@ _REQUIRED: Final = ("name", "title", "unit", "scope", "formula", "help", "good",
 _OPTIONAL: Final = ("column",)
 
 
-def _metric(entry: Entry, formula: Formula) -> Metric:
+def _metric(entry: TomlEntry, formula: Formula) -> Metric:
     unit = entry.choice("unit", MetricUnit)
     if formula.type.is_condition:
         raise entry.error("formula", "a number", "a condition")
@@ -132,16 +132,16 @@ def _metric(entry: Entry, formula: Formula) -> Metric:
     )
 
 
-class _Reader:
+class _FormulaReader:
     """Checks formulas after those that they refer to."""
 
-    def __init__(self, entries: list[Entry], stats: Lookup) -> None:
+    def __init__(self, entries: list[TomlEntry], stats: Lookup) -> None:
         self._entries = {entry["name"]: entry for entry in entries}
         self._stats = stats
         self._found: dict[str, Formula] = {}
         self._under_way: list[str] = []
 
-    def formula(self, entry: Entry) -> Formula:
+    def formula(self, entry: TomlEntry) -> Formula:
         name = entry["name"]
         if name not in self._found:
             self._under_way.append(name)
@@ -149,7 +149,7 @@ class _Reader:
             self._under_way.pop()
         return self._found[name]
 
-    def _read(self, entry: Entry) -> Formula:
+    def _read(self, entry: TomlEntry) -> Formula:
         scope = entry.choice("scope", Scope)
         blame = entry.blame("formula")
         expression = parse(entry.string("formula"), blame)

@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 
-from .tomlfile import Entry, read_root, shown
+from .tomlfile import TomlEntry, read_root, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What some stats are about: those that have, in their names, a word of each group."""
+    """A topic of stats: their names have a word of each group."""
 
     words: tuple[tuple[str, ...], ...]
 
@@ -23,8 +23,8 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """A stat of KVM that says already what stats of this topic would say."""
+class CountedStat:
+    """A stat of KVM that already counts what stats of this topic would count."""
 
     topic: Topic
     stat: str
@@ -32,8 +32,8 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """Something that follows from how the VM was set up."""
+class DecidedState:
+    """A state that follows from the configuration of the VM."""
 
     topic: Topic
     what: str
@@ -42,7 +42,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class PerVcpu:
-    """A state that each vCPU has for itself."""
+    """A state that can differ between the vCPUs of a VM."""
 
     topic: Topic
     what: str
@@ -50,8 +50,8 @@ class PerVcpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A function of KVM, and what a stat counts that is moved there."""
+class UpdateSite:
+    """A function of KVM, and what a stat that it updates counts."""
 
     function: str
     counts: str
@@ -59,30 +59,30 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class ReviewKnowledge:
     """All of review.toml. ``words``: bitmask, negative, short, peak, now."""
 
     words: Mapping[str, frozenset[str]]
-    counted: tuple[Counted, ...]
-    configuration: tuple[Decided, ...]
+    counted: tuple[CountedStat, ...]
+    configuration: tuple[DecidedState, ...]
     per_vcpu: tuple[PerVcpu, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, UpdateSite]
 
 
 @cache
-def load_review() -> Knowledge:
-    """What the package knows. Raises CatalogError."""
+def load_review() -> ReviewKnowledge:
+    """The reviewer's knowledge in the package. Raises CatalogError."""
     text = files(__package__).joinpath("review.toml").read_text(encoding="utf-8")
     return parse_review(text, "review.toml")
 
 
-def parse_review(text: str, file: str) -> Knowledge:
-    """The same from a text. Raises CatalogError with the place of what is wrong."""
+def parse_review(text: str, file: str) -> ReviewKnowledge:
+    """The same from TOML. Raises CatalogError with the place of the mistake."""
     root = read_root(text, file)
     root.check_keys(("words", "counted", "configuration", "per_vcpu", "place"))
     words = root.table("words")
     words.check_keys(_WORDS)
-    return Knowledge(
+    return ReviewKnowledge(
         words={key: frozenset(words.strings(key)) for key in _WORDS},
         counted=tuple(_counted(entry) for entry in root.tables("counted")),
         configuration=tuple(_decided(entry) for entry in root.tables("configuration")),
@@ -94,27 +94,27 @@ def parse_review(text: str, file: str) -> Knowledge:
 _WORDS = ("bitmask", "negative", "short", "peak", "now")
 
 
-def _counted(entry: Entry) -> Counted:
+def _counted(entry: TomlEntry) -> CountedStat:
     entry.check_keys(("stat", "words", "why"))
-    return Counted(_topic(entry), entry.string("stat"), entry.string("why"))
+    return CountedStat(_topic(entry), entry.string("stat"), entry.string("why"))
 
 
-def _decided(entry: Entry) -> Decided:
+def _decided(entry: TomlEntry) -> DecidedState:
     entry.check_keys(("what", "words", "decided_by"))
-    return Decided(_topic(entry), entry.string("what"), entry.string("decided_by"))
+    return DecidedState(_topic(entry), entry.string("what"), entry.string("decided_by"))
 
 
-def _per_vcpu(entry: Entry) -> PerVcpu:
+def _per_vcpu(entry: TomlEntry) -> PerVcpu:
     entry.check_keys(("what", "words", "why"))
     return PerVcpu(_topic(entry), entry.string("what"), entry.string("why"))
 
 
-def _place(entry: Entry) -> Place:
+def _place(entry: TomlEntry) -> UpdateSite:
     entry.check_keys(("function", "counts", "why"))
-    return Place(entry.string("function"), entry.string("counts"), entry.string("why"))
+    return UpdateSite(entry.string("function"), entry.string("counts"), entry.string("why"))
 
 
-def _topic(entry: Entry) -> Topic:
+def _topic(entry: TomlEntry) -> Topic:
     groups = entry["words"]
     well_formed = isinstance(groups, list) and groups and all(isinstance(group, list) and group for group in groups)
     if not well_formed or not all(isinstance(word, str) and word for group in groups for word in group):

@@ -1,7 +1,7 @@
 """What each statistic counts, since which kernel, and how far it can be relied on, from stats.toml.
 
-Not here: the schema of the running kernel (its descriptors say that), and which caveats hold here
-(``analysis.caveats``). A stat that is not found is uncatalogued; it is shown all the same.
+Not here: the schema of the running kernel (its descriptors have it), and which caveats hold here
+(``analysis.caveats``). A stat that is not in the catalogue is shown all the same.
 Source: see the head of stats.toml.
 """
 
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ..schema import Descriptor, Kind, Scope, Shape, Tier, Unit
 from .caveats import Caveat, load_caveats
-from .tomlfile import Entry, read_root, read_tables, shown
+from .tomlfile import TomlEntry, read_root, read_tables, shown
 from .words import KINDS, UNITS, Measure
 
 FILE = "stats.toml"
@@ -26,8 +26,8 @@ HISTOGRAM_BUCKETS = 32
 """Of every log histogram so far (HALT_POLL_HIST_COUNT)."""
 
 
-class What(Enum):
-    """What a change was of."""
+class ChangedPart(Enum):
+    """Which property a change concerns."""
 
     KIND = "kind"
     UNIT = "unit"
@@ -42,7 +42,7 @@ class Change:
     """
 
     since: str
-    what: What
+    what: ChangedPart
     text: str
     architectures: tuple[str, ...]
     was: Kind | Measure | None = None
@@ -76,7 +76,7 @@ class StatEntry:
 
     @property
     def shape(self) -> Shape:
-        """What its descriptor says of it today."""
+        """Its kind, unit and size in the newest kernel."""
         return Shape(self.kind, self.unit, exponent=self.exponent, size=self.size)
 
     @property
@@ -91,7 +91,7 @@ class StatEntry:
         return self.until is None or release(kernel) < release(self.until)
 
     def shape_in(self, kernel: str) -> Shape:
-        """What the kernel of this release says of it."""
+        """Its kind, unit and size in the kernel of this release."""
         shape = self.shape
         for change in sorted(self.changed, key=lambda change: release(change.since), reverse=True):
             if release(kernel) < release(change.since):
@@ -99,12 +99,12 @@ class StatEntry:
         return shape
 
     def agrees_with(self, descriptor: Descriptor) -> bool:
-        """Whether a descriptor says of the stat what the catalogue says."""
+        """Whether a descriptor agrees with the catalogue on kind, unit and size."""
         return self.shape == descriptor.shape
 
 
 @dataclass(frozen=True)
-class Stats:
+class StatCatalog:
     """The catalogue; iterates over its entries in the order of the file."""
 
     entries: tuple[StatEntry, ...]
@@ -114,7 +114,7 @@ class Stats:
     def __post_init__(self) -> None:
         exact = {(e.provider, e.scope, e.name): e for e in self.entries if e.template is None}
         templates = [(_pattern(e.template), e) for e in self.entries if e.template is not None]
-        # The name with the most letters of its own is the one that was meant: exit_{reason}_ns before exit_{reason}.
+        # The name with the longest fixed part wins: exit_{reason}_ns before exit_{reason}.
         templates.sort(key=lambda pair: len(_HOLE.sub("", pair[1].name)), reverse=True)
         object.__setattr__(self, "_exact", exact)
         object.__setattr__(self, "_templates", tuple(templates))
@@ -155,13 +155,13 @@ def release(kernel: str) -> tuple[int, int]:
 
 
 @cache
-def load_stats() -> Stats:
+def load_stats() -> StatCatalog:
     """Every stat of the catalogue."""
     return parse_stats(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
 
 
-def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | None = None) -> Stats:
-    """Stats from TOML. Raises CatalogError if a key is missing, unknown or out of range, if a stat comes twice, or if
+def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | None = None) -> StatCatalog:
+    """Stats from TOML. Raises CatalogError if a key is missing, unknown or out of range, if a stat is not unique, or if
     it names a caveat, an architecture or a stat that is not there.
     """
     caveats = load_caveats() if caveats is None else caveats
@@ -170,7 +170,7 @@ def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | 
     found = [_parse_stat(entry, firsts, caveats) for entry in entries]
     _check_twice(entries, found)
     _check_names(entries, found)
-    return Stats(tuple(found))
+    return StatCatalog(tuple(found))
 
 
 _T = TypeVar("_T")
@@ -182,11 +182,11 @@ _HOLE = re.compile(r"\{(\w+)\}")
 _NAME = re.compile(r"(?:\w|\{\w+\})+")
 
 
-def _parse_architectures(entry: Entry) -> Mapping[str, str]:
+def _parse_architectures(entry: TomlEntry) -> Mapping[str, str]:
     return {name: _parse_release(entry, name) for name in entry}
 
 
-def _parse_stat(entry: Entry, firsts: Mapping[str, str], caveats: Mapping[str, Caveat]) -> StatEntry:
+def _parse_stat(entry: TomlEntry, firsts: Mapping[str, str], caveats: Mapping[str, Caveat]) -> StatEntry:
     entry.check_keys(_REQUIRED, _OPTIONAL)
     name = entry.string("name")
     if not _NAME.fullmatch(name):
@@ -215,7 +215,7 @@ def _parse_stat(entry: Entry, firsts: Mapping[str, str], caveats: Mapping[str, C
     )
 
 
-def _parse_word(entry: Entry, key: str, words: Mapping[str, _T], default: _T) -> _T:
+def _parse_word(entry: TomlEntry, key: str, words: Mapping[str, _T], default: _T) -> _T:
     if key not in entry:
         return default
     word = entry.string(key)
@@ -224,7 +224,7 @@ def _parse_word(entry: Entry, key: str, words: Mapping[str, _T], default: _T) ->
     return words[word]
 
 
-def _parse_since(entry: Entry, firsts: Mapping[str, str]) -> Mapping[str, str]:
+def _parse_since(entry: TomlEntry, firsts: Mapping[str, str]) -> Mapping[str, str]:
     if isinstance(entry["since"], str):
         everywhere = _parse_release(entry, "since")
         return MappingProxyType({name: max(everywhere, first, key=release) for name, first in firsts.items()})
@@ -236,7 +236,7 @@ def _parse_since(entry: Entry, firsts: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType({name: _parse_release(table, name) for name in table})
 
 
-def _parse_release(entry: Entry, key: str) -> str:
+def _parse_release(entry: TomlEntry, key: str) -> str:
     text = entry.string(key)
     try:
         release(text)
@@ -245,12 +245,12 @@ def _parse_release(entry: Entry, key: str) -> str:
     return text
 
 
-def _check_architecture(entry: Entry, key: str, name: str, firsts: Mapping[str, str]) -> None:
+def _check_architecture(entry: TomlEntry, key: str, name: str, firsts: Mapping[str, str]) -> None:
     if name not in firsts:
         raise entry.error(key, f"an architecture, of {', '.join(firsts)}", shown(name))
 
 
-def _parse_caveats(entry: Entry, caveats: Mapping[str, Caveat]) -> tuple[str, ...]:
+def _parse_caveats(entry: TomlEntry, caveats: Mapping[str, Caveat]) -> tuple[str, ...]:
     slugs = entry.strings("caveats")
     for slug in slugs:
         if slug not in caveats:
@@ -262,9 +262,9 @@ def _common(caveats: Mapping[str, Caveat], provider: str, scope: Scope, kind: Ki
     return tuple(slug for slug, c in caveats.items() if c.every is not None and c.every.covers(provider, scope, kind))
 
 
-def _parse_change(entry: Entry, firsts: Mapping[str, str]) -> Change:
-    what = entry.choice("what", What)
-    entry.check_keys(("since", "what", "text") + (() if what is What.MEANING else ("was",)), ("architectures",))
+def _parse_change(entry: TomlEntry, firsts: Mapping[str, str]) -> Change:
+    what = entry.choice("what", ChangedPart)
+    entry.check_keys(("since", "what", "text") + (() if what is ChangedPart.MEANING else ("was",)), ("architectures",))
     architectures = entry.strings("architectures")
     for name in architectures:
         _check_architecture(entry, "architectures", name, firsts)
@@ -273,12 +273,12 @@ def _parse_change(entry: Entry, firsts: Mapping[str, str]) -> Change:
         what=what,
         text=entry.string("text"),
         architectures=architectures or tuple(firsts),
-        was=None if what is What.MEANING else _parse_was(entry, what),
+        was=None if what is ChangedPart.MEANING else _parse_was(entry, what),
     )
 
 
-def _parse_was(entry: Entry, what: What) -> Kind | Measure:
-    if what is What.KIND:
+def _parse_was(entry: TomlEntry, what: ChangedPart) -> Kind | Measure:
+    if what is ChangedPart.KIND:
         return _parse_word(entry, "was", KINDS, Kind.CUMULATIVE)
     return _parse_word(entry, "was", UNITS, _NO_UNIT)
 
@@ -291,15 +291,15 @@ def _before(shape: Shape, change: Change) -> Shape:
     return shape
 
 
-def _check_twice(entries: list[Entry], found: list[StatEntry]) -> None:
-    seen: dict[tuple[str, Scope, str], Entry] = {}
+def _check_twice(entries: list[TomlEntry], found: list[StatEntry]) -> None:
+    seen: dict[tuple[str, Scope, str], TomlEntry] = {}
     for entry, stat in zip(entries, found, strict=True):
         key = (stat.provider, stat.scope, stat.name)
         if (first := seen.setdefault(key, entry)) is not entry:
             raise entry.error("name", "a stat of its own", f"{stat.name}, which line {first.line} has")
 
 
-def _check_names(entries: list[Entry], found: list[StatEntry]) -> None:
+def _check_names(entries: list[TomlEntry], found: list[StatEntry]) -> None:
     known = {f"{stat.provider}.{stat.name}" for stat in found}
     for entry, stat in zip(entries, found, strict=True):
         for key, names in (("compare", stat.compare), ("replaced_by", stat.replaced_by)):

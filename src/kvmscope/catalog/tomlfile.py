@@ -1,8 +1,8 @@
-"""TOML files that people write: entries that know on which line they and their keys stand.
+"""TOML files that people write: entries that know the lines of themselves and of their keys.
 
-Not here: what the keys mean. Rule: a file is read whole or not at all; whatever is wrong with it is one
+Not here: what the keys mean. Rule: a file is read whole or not at all; any mistake in it is one
 ``CatalogError`` with file, line, what was expected and what was found.
-tomllib keeps no lines, so the text, once tomllib has accepted it, is scanned again for the places of its keys.
+tomllib does not keep lines, so a text that tomllib accepted is scanned again for the positions of its keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Path: TypeAlias = tuple[str, ...]
 _EnumT = TypeVar("_EnumT", bound=Enum)
 
 
-def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = ()) -> list[Entry]:
+def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = ()) -> list[TomlEntry]:
     """The entries of ``[[table]]``, in the order of the file; empty if there are none.
 
     Raises CatalogError if the text is not TOML, or has anything else at its top than ``table`` and ``beside``.
@@ -32,10 +32,10 @@ def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = (
     entries = root.get(table, [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise root.error(table, f"[[{table}]]", _kind(entries))
-    return [Entry(values, root.places, (table, str(index))) for index, values in enumerate(entries)]
+    return [TomlEntry(values, root.places, (table, str(index))) for index, values in enumerate(entries)]
 
 
-def read_root(text: str, file: str) -> Entry:
+def read_root(text: str, file: str) -> TomlEntry:
     """The whole file as one entry. Raises CatalogError if the text is not TOML."""
     try:
         values = tomllib.loads(text)
@@ -46,26 +46,26 @@ def read_root(text: str, file: str) -> Entry:
     except ValueError as error:
         # An integer of more digits than Python converts (sys.set_int_max_str_digits); tomllib lets it through.
         raise CatalogError("", file=file, line=1, expected="TOML", found=str(error).partition(";")[0]) from None
-    return Entry(values, Places(text, file), ())
+    return TomlEntry(values, Places(text, file), ())
 
 
 class Places:
-    """Where the keys of a text stand that tomllib has accepted, by path: ``("metric", "0", "name")``."""
+    """Positions of the keys of a text that tomllib has accepted, by path: ``("metric", "0", "name")``."""
 
     def __init__(self, text: str, file: str) -> None:
         self.text = text
         self.file = file
-        # Only a file with an error in it is asked for places.
+        # Built on the first error; a valid file needs no positions.
         self._found: dict[_Path, tuple[int, int]] | None = None
 
     def line(self, path: _Path) -> int:
-        """The line of a key or, where it has none of its own, of what it is in."""
+        """The line of a key or, if it has none, of what contains it."""
         return self.text.count("\n", 0, self._nearest(path)[0]) + 1
 
     def position(self, path: _Path, value: str, offset: int) -> tuple[int, int] | None:
-        """Line and column of character ``offset`` of a string; None if it is not written as it is (escapes)."""
+        """Line and column of character ``offset`` of a string; None if it is written with escapes."""
         start = self._nearest(path)[1]
-        # Past the quotes, and past the newline that TOML drops after three of them.
+        # Past the quotes, and past the newline that TOML removes after three quotes.
         found = self.text.find(value, start, start + len(value) + 5)
         if found < 0 or not value:
             return None
@@ -83,8 +83,8 @@ class Places:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry(Mapping[str, Any]):
-    """One table of a file. It reads like a dict; the other methods raise, or make, errors that name the place."""
+class TomlEntry(Mapping[str, Any]):
+    """One table of a file. It reads like a dict; the other methods raise or return errors that name the place."""
 
     data: Mapping[str, Any]
     places: Places = field(repr=False)
@@ -115,13 +115,13 @@ class Entry(Mapping[str, Any]):
         return f"{kind} {_cut(name) if isinstance(name, str) else ''}".strip()
 
     def error(self, key: str, expected: str, found: str) -> CatalogError:
-        """What is wrong with a key (``"remedy.any"`` goes deeper); an empty key is the entry as a whole."""
+        """The error for a key (``"remedy.any"`` for a nested one); an empty key is the entry as a whole."""
         path = (*self.path, *key.split(".")) if key else self.path
         what = ": ".join(part for part in (self.title, _cut(key)) if part)
         return CatalogError(what, file=self.file, line=self.places.line(path), expected=expected, found=found)
 
     def error_within(self, key: str, offset: int, expected: str, found: str) -> CatalogError:
-        """What is wrong at one character of the string ``key``: with line, column, and a mark under the place."""
+        """The error at one character of the string ``key``: with line, column, and a mark under it."""
         text: str = self.data[key]
         path = (*self.path, *key.split("."))
         line, column = self.places.position(path, text, offset) or (self.places.line(path), None)
@@ -140,7 +140,7 @@ class Entry(Mapping[str, Any]):
         return lambda offset, expected, found: self.error_within(key, offset, expected, found)
 
     def check_keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
-        """Raises CatalogError unless all of ``required`` are here, and nothing but these and ``optional``."""
+        """Raises CatalogError if a key of ``required`` is missing, or a key is neither there nor in ``optional``."""
         for key in self:
             if key not in required and key not in optional:
                 raise self.error(key, f"one of {', '.join(sorted((*required, *optional)))}", shown(key))
@@ -184,14 +184,14 @@ class Entry(Mapping[str, Any]):
         return value
 
     def choice(self, key: str, choices: type[_EnumT]) -> _EnumT:
-        """The member whose value stands here."""
+        """The enum member with this value."""
         value = self._present(key)
         for member in choices:
             if member.value == value and type(member.value) is type(value):
                 return member
         raise self.error(key, f"one of {', '.join(str(member.value) for member in choices)}", shown(value))
 
-    def tables(self, key: str) -> tuple[Entry, ...]:
+    def tables(self, key: str) -> tuple[TomlEntry, ...]:
         """The tables of a list, ``[[…key]]`` or inline; empty where the key is missing."""
         value = self.get(key, [])
         if not isinstance(value, list):
@@ -199,14 +199,14 @@ class Entry(Mapping[str, Any]):
         for part in value:
             if not isinstance(part, dict):
                 raise self.error(key, "a list of tables", f"{_kind(part)} in it")
-        return tuple(Entry(part, self.places, (*self.path, key, str(index))) for index, part in enumerate(value))
+        return tuple(TomlEntry(part, self.places, (*self.path, key, str(index))) for index, part in enumerate(value))
 
-    def table(self, key: str) -> Entry:
+    def table(self, key: str) -> TomlEntry:
         """The table of this key; empty where the key is missing."""
         value = self.get(key, {})
         if not isinstance(value, dict):
             raise self.error(key, "a table", _kind(value))
-        return Entry(value, self.places, (*self.path, key))
+        return TomlEntry(value, self.places, (*self.path, key))
 
     def _present(self, key: str) -> Any:
         if key not in self:
@@ -214,9 +214,9 @@ class Entry(Mapping[str, Any]):
         return self[key]
 
 
-def unique(entries: Collection[Entry], key: str) -> None:
+def unique(entries: Collection[TomlEntry], key: str) -> None:
     """Raises CatalogError if two entries have the same text as ``key``, or one has no text there."""
-    seen: dict[str, Entry] = {}
+    seen: dict[str, TomlEntry] = {}
     for entry in entries:
         first = seen.setdefault(entry.string(key), entry)
         if first is not entry:
@@ -257,7 +257,7 @@ def _syntax_error(text: str, file: str, message: str) -> CatalogError:
     return CatalogError("", file=file, line=line, column=column, expected="TOML", found=found)
 
 
-# --- where keys stand -------------------------------------------------------------------------------------------------
+# --- positions of keys ------------------------------------------------------------------------------------------------
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\])*"|'[^']*')"""
 _KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
@@ -270,7 +270,7 @@ _TOKEN = re.compile(
 
 
 def _scan(text: str) -> Iterator[tuple[_Path, tuple[int, int]]]:
-    """Each key and header of a valid text with the offsets of itself and of its value."""
+    """Each key and header of a valid text, with its offset and that of its value."""
     inside: _Path = ()
     tables: dict[_Path, int] = {}
     for start in _statements(text):
@@ -285,7 +285,7 @@ def _scan(text: str) -> Iterator[tuple[_Path, tuple[int, int]]]:
 
 
 def _statements(text: str) -> Iterator[int]:
-    """Where each statement begins: at the first character of a line that is in no string and no bracket."""
+    """The start of each statement: the first character of a line outside strings and brackets."""
     at = 0
     while line := _LINE.search(text, at):
         yield line.end()
@@ -302,7 +302,7 @@ def _end_of_statement(text: str, start: int) -> int:
 
 
 def _resolve(path: _Path, tables: dict[_Path, int], *, is_array: bool) -> _Path:
-    """The path with the number of the entry after the name of each array of tables."""
+    """The path with the index of the entry after the name of each array of tables."""
     resolved: _Path = ()
     for place, part in enumerate(path, start=1):
         resolved = (*resolved, part)

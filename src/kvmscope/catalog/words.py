@@ -1,4 +1,4 @@
-"""The words in which the catalogue's files say how a stat is described."""
+"""The names of kinds and units in the catalogue's files."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..catalog.tomlfile import Entry, read_root, shown, unique
+from ..catalog.tomlfile import TomlEntry, read_root, shown, unique
 from ..catalog.words import KINDS
 from ..schema import Descriptor, Kind, Scope, Unit
 
@@ -72,7 +72,7 @@ _REQUIRED = ("name", "scope", "kind")
 _OPTIONAL = ("unit", "exponent", "size", "bucket_size", "tier", "group", "meaning", "moved_in")
 
 
-def _parse_stat(entry: Entry) -> ProposedStat:
+def _parse_stat(entry: TomlEntry) -> ProposedStat:
     entry.check_keys(_REQUIRED, _OPTIONAL)
     kind = _one_of(entry, "kind", KINDS)
     unit = _one_of(entry, "unit", UNITS) if "unit" in entry else Unit.NONE
@@ -88,7 +88,7 @@ def _parse_stat(entry: Entry) -> ProposedStat:
     return ProposedStat(entry.choice("scope", Scope), descriptor, moved_in=entry.strings("moved_in"), **texts)
 
 
-def _one_of(entry: Entry, key: str, choices: Mapping[str, _T]) -> _T:
+def _one_of(entry: TomlEntry, key: str, choices: Mapping[str, _T]) -> _T:
     value = entry.string(key)
     if value not in choices:
         raise entry.error(key, f"one of {', '.join(choices)}", shown(value))

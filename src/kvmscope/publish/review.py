@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ..catalog.review import Knowledge, load_review
-from ..catalog.stats import Stats, load_stats
+from ..catalog.review import ReviewKnowledge, load_review
+from ..catalog.stats import StatCatalog, load_stats
 from ..schema import WORD_BITS, Kind, Scope, Tier, Unit
 from .proposal import Proposal, ProposedStat
 from .statset import check_name, check_shape
@@ -50,7 +50,7 @@ class Cost:
 
 
 def review(
-    proposal: Proposal, *, knowledge: Knowledge | None = None, catalogue: Stats | None = None
+    proposal: Proposal, *, knowledge: ReviewKnowledge | None = None, catalogue: StatCatalog | None = None
 ) -> tuple[Objection, ...]:
     """All objections: stat by stat in the order of the proposal, then those to the set as a whole."""
     context = _Context(proposal, knowledge or load_review(), catalogue or load_stats())
@@ -71,8 +71,8 @@ def cost(proposal: Proposal) -> Cost:
 @dataclass(frozen=True, slots=True)
 class _Context:
     proposal: Proposal
-    knows: Knowledge
-    catalogue: Stats
+    knows: ReviewKnowledge
+    catalogue: StatCatalog
 
 
 _Rule = Callable[[ProposedStat, _Context], Iterator[Objection]]

@@ -10,7 +10,7 @@ import pytest
 
 from kvmscope.analysis.apicv import Branch, Certainty, From, State, VmVerdict, Witness, expect, judge
 from kvmscope.analysis.window import Window
-from kvmscope.catalog.inhibits import Class
+from kvmscope.catalog.inhibits import InhibitClass
 from kvmscope.errors import UsageError
 from kvmscope.host import libvirt_xml
 from kvmscope.host.apicv import Hardware, HostApicv
@@ -237,7 +237,7 @@ def test_a_nested_guest_takes_avic_from_its_vcpu_alone(craft: Any) -> None:
 def test_a_local_apic_that_the_guest_switched_off(craft: Any) -> None:
     verdict = one(craft, craft.Vm([craft.Vcpu(active=False, enabled=False)]))
     assert (verdict.state, names(verdict)) == (State.INHIBITED, ["apic_disabled"])
-    assert verdict.reasons[0].cls is Class.GUEST
+    assert verdict.reasons[0].cls is InhibitClass.GUEST
 
 
 def test_a_vm_without_vcpus_has_no_verdict_yet(craft: Any) -> None:

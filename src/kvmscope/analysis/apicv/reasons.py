@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...catalog.inhibits import Class
+from ...catalog.inhibits import InhibitClass
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import Irqchip
 from .conditions import Condition
@@ -135,7 +135,7 @@ def _apic_disabled(vcpu: VcpuFacts) -> Reason:
     text = f"apic_enabled of vCPU {vcpu.id} is not set"
     return Reason(
         name=APIC_DISABLED,
-        cls=Class.GUEST,
+        cls=InhibitClass.GUEST,
         meaning="The guest switched this vCPU's local APIC off.",
         cause=text,
         remedy="Have the guest leave its local APIC on; firmware and some kernels switch it off only for a moment.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ...catalog.inhibits import Class
+from ...catalog.inhibits import InhibitClass
 from ...host.apicv import HostApicv
 from ...sample import VmId
 
@@ -82,7 +82,7 @@ class Reason:
     """
 
     name: str
-    cls: Class
+    cls: InhibitClass
     meaning: str
     cause: str
     remedy: str

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from ...catalog.inhibits import Class
+from ...catalog.inhibits import InhibitClass
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import InterruptConfig
 from ...sample import Sample, VmId
@@ -44,7 +44,7 @@ class Prediction:
     """One reason. ``holds``: whether it would; None if that cannot be told. ``cause``: untrusted text."""
 
     reason: str
-    cls: Class
+    cls: InhibitClass
     holds: bool | None
     certainty: Certainty
     cause: str
@@ -100,7 +100,9 @@ def _of_vm(subject: Subject) -> WhatIf:
     if host.hardware is Hardware.OTHER:
         return WhatIf(_NO_ROW, _NO_VM, Outcome.UNKNOWN, is_off, branch, (), (), (host.supported.evidence,))
     predictions = tuple(_predict(subject, name) for name in _names(subject))
-    standing = [prediction for prediction in predictions if prediction.holds and prediction.cls is not Class.PASSING]
+    standing = [
+        prediction for prediction in predictions if prediction.holds and prediction.cls is not InhibitClass.PASSING
+    ]
     refusal = _refusal(subject)
     return WhatIf(
         row=_NO_ROW,
@@ -158,26 +160,26 @@ def _outcome(vm: VmFacts, predictions: Sequence[Prediction], standing: Sequence[
         return Outcome.INHIBITED
     if vm.inhibits is None or not predictions or not vm.vcpus:
         return Outcome.UNKNOWN
-    is_open = any(p.holds is None and p.cls is not Class.PASSING for p in predictions)
+    is_open = any(p.holds is None and p.cls is not InhibitClass.PASSING for p in predictions)
     return Outcome.UNKNOWN if is_open or standing else Outcome.ACCELERATED
 
 
 def _notes(predictions: Sequence[Prediction]) -> Iterator[str]:
     for prediction in predictions:
-        if prediction.cls is Class.PASSING and prediction.holds:
+        if prediction.cls is InhibitClass.PASSING and prediction.holds:
             yield f"{prediction.reason} would hold at this moment, and pass: {prediction.cause}"
         elif prediction.holds is None:
             yield f"{prediction.reason} cannot be told: {prediction.cause}"
         elif (
             prediction.holds is False
             and prediction.certainty is Certainty.LIKELY
-            and prediction.cls is Class.GUEST
+            and prediction.cls is InhibitClass.GUEST
             and len(prediction.evidence) > 1
         ):
             yield f"{prediction.reason}: {prediction.cause}"
 
 
-_ORDER = (Class.HOST, Class.CONFIGURATION, Class.GUEST, Class.PASSING)
+_ORDER = (InhibitClass.HOST, InhibitClass.CONFIGURATION, InhibitClass.GUEST, InhibitClass.PASSING)
 
 
 def _place(prediction: Prediction) -> tuple[int, int]:
