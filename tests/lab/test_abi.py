@@ -15,6 +15,7 @@ from kvmscope.lab import abi
 STRUCTS: dict[type[ctypes.Structure], str] = {
     abi.MemoryRegion: "kvm_userspace_memory_region",
     abi.DirtyLog: "kvm_dirty_log",
+    abi.ClearDirtyLog: "kvm_clear_dirty_log",
     abi.IrqLevel: "kvm_irq_level",
     abi.Msi: "kvm_msi",
     abi.EnableCap: "kvm_enable_cap",

@@ -32,7 +32,7 @@ from kvmscope.scene import Scene
 from kvmscope.schema import Scope
 from kvmscope.view.watch import HostView, Watch
 
-pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
+pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf"), pytest.mark.usefixtures("favoured")]
 
 WINDOW_S = 0.4
 WINDOWS = 3
@@ -79,10 +79,10 @@ TROUBLES = {
     "device registers": trouble("mmio-storm", spec=LabSpec(workload="mmio")),
     "kicks": trouble("vmm-kicks", spec=LabSpec(workload="kicked", period_us=100)),
     "a slow VMM": trouble("vmm-time", "mmio-storm", spec=LabSpec(workload="mmio"), groups=("userspace",)),
-    "a lock for two": trouble(
+    "a lock that is held": trouble(
         "mmu-lock-contended",
         *CHURN,
-        spec=LabSpec(workload="retable", vcpus=2),
+        spec=LabSpec(workload="logged", vcpus=2),
         also=("tlb-shootdowns",),
         engines=SHADOWED,
         groups=("mmu_lock",),

@@ -22,7 +22,7 @@ from kvmscope.schema import Scope
 from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
 from kvmscope.sources.bpf.source import BpfSource
 
-pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
+pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root"), pytest.mark.usefixtures("favoured")]
 
 END = "resume" if KernelFacts().isa is Isa.UNKNOWN else "entry"
 

@@ -16,6 +16,7 @@ KVM_CAP_SPLIT_IRQCHIP = 121
 KVM_CAP_MAX_VCPU_ID = 128
 KVM_CAP_X2APIC_API = 129
 KVM_CAP_IMMEDIATE_EXIT = 136
+KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168
 KVM_CAP_HALT_POLL = 182
 KVM_CAP_BINARY_STATS_FD = 203
 
@@ -40,6 +41,8 @@ KVM_EXIT_X86_RDMSR = 29
 KVM_EXIT_X86_WRMSR = 30
 
 KVM_MEM_LOG_DIRTY_PAGES = 1
+KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1
+KVM_DIRTY_LOG_INITIALLY_SET = 2
 
 KVM_IRQCHIP_PIC_MASTER = 0
 KVM_IRQCHIP_IOAPIC = 2
@@ -66,6 +69,12 @@ class DirtyLog(ctypes.Structure):
     """struct kvm_dirty_log."""
 
     _fields_ = (("slot", c_uint32), ("padding1", c_uint32), ("dirty_bitmap", c_uint64))
+
+
+class ClearDirtyLog(ctypes.Structure):
+    """struct kvm_clear_dirty_log."""
+
+    _fields_ = (("slot", c_uint32), ("num_pages", c_uint32), ("first_page", c_uint64), ("dirty_bitmap", c_uint64))
 
 
 class IrqLevel(ctypes.Structure):
@@ -323,6 +332,7 @@ KVM_CREATE_PIT2 = _sized(_WRITE, 0x77, PitConfig)
 KVM_GET_PIT2 = _sized(_READ, 0x9F, PitState)
 KVM_SET_PIT2 = _sized(_WRITE, 0xA0, PitState)
 KVM_RUN = _io(0x80)
+KVM_CLEAR_DIRTY_LOG = _sized(_READ | _WRITE, 0xC0, ClearDirtyLog)
 KVM_GET_REGS = _sized(_READ, 0x81, Regs)
 KVM_SET_REGS = _sized(_WRITE, 0x82, Regs)
 KVM_GET_SREGS = _sized(_READ, 0x83, Sregs)

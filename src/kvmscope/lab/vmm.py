@@ -84,6 +84,8 @@ class Machine:
                 _memory_size(self.workload, spec.vcpus), log_dirty=self.workload.partner is Partner.DIRTY_LOG
             )
             _fill_memory(self.memory, self.workload.image)
+            if self.workload.partner is Partner.DIRTY_LOG_UNASKED:
+                self.vm.add_untouched_memory()
             _wire(self.vm, self.workload, spec)
             self.runners = [_Runner(self, vcpu, place) for place, vcpu in enumerate(self.vm.vcpus)]
             self._published = self._publish() if spec.publishes else None
@@ -111,6 +113,7 @@ class Machine:
             Partner.MESSAGES_UNASKED: self._send_messages,
             Partner.DROPS_UNASKED: self._drop_memory,
             Partner.SIGNALS_UNASKED: self._send_signals,
+            Partner.DIRTY_LOG_UNASKED: self._restart_dirty_log,
         }.get(self.workload.partner)
         if work is not None:
             self._helpers = [threading.Thread(target=work, daemon=True)]
@@ -171,6 +174,11 @@ class Machine:
                 for page in range(_FEW_PAGES):  # one by one, since each call makes the vCPUs flush once
                     self.memory.madvise(mmap.MADV_DONTNEED, _fresh_address(place) + page * PAGE, PAGE)
             time.sleep(self.spec.period_us / 1e6)
+
+    def _restart_dirty_log(self) -> None:
+        # Without pause, so that the lock is held for a good part of the time.
+        while self._is_running:
+            self.vm.restart_dirty_log()
 
     def _send_signals(self) -> None:
         while self._is_running:

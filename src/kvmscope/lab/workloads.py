@@ -51,6 +51,7 @@ class Partner(Enum):
     MESSAGES_UNASKED = "messages unasked"
     TICKS = "ticks"
     DIRTY_LOG = "dirty log"
+    DIRTY_LOG_UNASKED = "dirty log unasked"
     DROPS_UNASKED = "drops unasked"
     SIGNALS_UNASKED = "signals unasked"
     GOING_ON = "going on"
@@ -411,6 +412,19 @@ _ALL = (
         level=3,
         arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
         partner=Partner.DIRTY_LOG,
+    ),
+    Workload(
+        "logged",
+        "does what `retable` does, while its VMM clears the dirty log of much memory again and again",
+        "retable",
+        (
+            Expectation("pf_emulate", Bound(0.95), None, "as with `retable`", _PVM),
+            Expectation("pf_taken", Bound(1.9), None, "as with `retable`", _PVM),
+            _NO_MMIO,
+        ),
+        level=3,
+        arguments=(Argument.TABLE_ENTRY, Argument.MAPPED_ADDRESS),
+        partner=Partner.DIRTY_LOG_UNASKED,
     ),
     Workload(
         "race",
