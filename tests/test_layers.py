@@ -15,7 +15,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src/kvmscope"
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-(CONTRACT,) = CONFIG["tool"]["importlinter"]["contracts"]
+CONTRACT, PURE = CONFIG["tool"]["importlinter"]["contracts"]
 ROWS: list[list[str]] = [[room.strip() for room in row.split("|")] for row in CONTRACT["layers"]]
 ROOMS = [room for row in ROWS for room in row]
 
@@ -108,6 +108,20 @@ def test_no_room_imports_the_lab_but_the_commands_that_are_for_it(room: str) -> 
     importers = {path.stem for path in _files_of(room) if "lab" in set(_imported_rooms(path))}
     if room != "lab":
         assert {name.partition("_")[0] for name in importers} <= ({"lab", "demo"} if room == "cli" else set())
+
+
+@pytest.mark.parametrize("room", PURE["source_modules"])
+def test_what_judges_and_what_is_told_load_nothing_that_reads(room: str) -> None:
+    forbidden = set(PURE["forbidden_modules"])
+    loaded = loaded_by(*modules_of(room.removeprefix("kvmscope.")))
+    assert not forbidden & set(loaded)
+    readers = {name for name in modules_of("linux") + modules_of("host") if _does_io(name)}
+    assert readers <= forbidden, "a module that reads and is not named in the contract"
+
+
+def _does_io(module: str) -> bool:
+    path = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
+    return path.is_file() and bool(set(_imports(path)) & (OUTSIDE | {"ctypes", "fcntl"}))
 
 
 @pytest.mark.parametrize("room", NO_IO)
