@@ -7,7 +7,7 @@ are asked for. Nothing here waits or knows the time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from ..analysis.status import summarize
 from ..analysis.window import Window
 from ..sample import VmId
 from ..scene import Scene
+from ..schema import Scope
 from .doctor import DoctorReport
 from .findings import FindingViews, ReportedFinding
 from .host import host_facts
@@ -29,20 +30,34 @@ from .values import Moment, Rows, scene_head
 
 
 @dataclass(frozen=True, slots=True)
-class WatchLog:
-    """What a watch has seen until the end of a window.
+class GoneVm:
+    """A VM that has ended. ``name``: its last one, untrusted text. ``seen``: time of the first sample without it."""
 
-    ``begun``: findings that the last window added. ``ended``: those that ended, in the last window or in all.
-    ``names``: of the VMs of the last sample, and of those that ended with ``ended``; untrusted text. ``gone``: when it
-    was seen that a VM had ended, for those of ``names`` that did.
+    name: str
+    seen: Moment
+
+
+@dataclass(frozen=True)
+class WatchLog:
+    """What a watch has seen until the end of a window, which is ``scene``.
+
+    ``begun``: findings that the last window added. ``ended`` and ``gone``: findings and VMs that ended, in the last
+    window or in all.
     """
 
+    scene: Scene
     windows: int = 0
     watched_s: float = 0.0
     begun: tuple[Finding, ...] = ()
     ended: tuple[Ended, ...] = ()
-    names: Mapping[VmId, str] = field(default_factory=dict)
-    gone: Mapping[VmId, Moment] = field(default_factory=dict)
+    gone: Mapping[VmId, GoneVm] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> Mapping[VmId, str]:
+        """Of the VMs of the scene, and of those that are ``gone``; untrusted text."""
+        vms = self.scene.sample.vms
+        there = {vms.vm_id(row): identity.name for row, identity in enumerate(self.scene.identities)}
+        return {**{vm: gone.name for vm, gone in self.gone.items()}, **there}
 
 
 class HostView:
@@ -122,7 +137,8 @@ class HostView:
         return Rows(len(findings), lambda row: self._views.reported(findings[row]))
 
     def _followed(self, vm: FollowedVm) -> FollowedVm:
-        return FollowedVm(vm.id, self.log.names.get(vm.id, vm.name), vm.vcpu, self.log.gone.get(vm.id))
+        gone = self.log.gone.get(vm.id)
+        return FollowedVm(vm.id, self.log.names.get(vm.id, vm.name), vm.vcpu, gone.seen if gone else None)
 
     @cached_property
     def _endings(self) -> Sequence[Ended]:
@@ -147,36 +163,33 @@ class Watch:
     def __init__(self, *, keeps_ended: bool = False) -> None:
         self.examiner = Examiner()
         self._keeps_ended = keeps_ended
-        self._scene: Scene | None = None
-        self._log = WatchLog()
+        self._log: WatchLog | None = None
         self._known: frozenset[Key] = frozenset()
 
     def add(self, scene: Scene) -> HostView | None:
         """The window from the scene before to this one; None for the first. Raises UsageError as ``Window`` does."""
-        previous, self._scene = self._scene, scene
-        if previous is None:
-            self._log = WatchLog(names=_names(scene))
+        if self._log is None:
+            self._log = WatchLog(scene)
             return None
-        window = Window(previous, scene)
+        window = Window(self._log.scene, scene)
         evaluator = self.examiner.evaluator(scene, window)
         judgement = self.examiner.update(scene, window, evaluator)
-        self._log = self._continued(previous, scene, window, judgement)
+        self._log = self._continued(self._log, scene, window, judgement)
         self._known = frozenset(finding.key for finding in judgement.findings)
         return HostView(scene, evaluator, judgement, self.examiner, self._log)
 
-    def _continued(self, previous: Scene, scene: Scene, window: Window, judgement: Judgement) -> WatchLog:
-        before, names = self._log, _names(scene)
-        gone = {vm: Moment(scene.sample.taken_ns) for vm in _names(previous) if vm not in names}
+    def _continued(self, before: WatchLog, scene: Scene, window: Window, judgement: Judgement) -> WatchLog:
+        gone = dict(_gone(before.scene, window, Moment(scene.sample.taken_ns)))
         return WatchLog(
+            scene,
             windows=before.windows + 1,
             watched_s=before.watched_s + window.interval_s,
             begun=tuple(finding for finding in judgement.findings if finding.key not in self._known),
             ended=(*before.ended, *judgement.ended) if self._keeps_ended else judgement.ended,
-            names={**before.names, **names} if self._keeps_ended else {**_names(previous), **names},
             gone={**before.gone, **gone} if self._keeps_ended else gone,
         )
 
 
-def _names(scene: Scene) -> dict[VmId, str]:
-    vms = scene.sample.vms
-    return {vms.vm_id(row): identity.name for row, identity in enumerate(scene.identities)}
+def _gone(before: Scene, window: Window, seen: Moment) -> Iterator[tuple[VmId, GoneVm]]:
+    for row in window.gone(Scope.VM).tolist():
+        yield before.sample.vms.vm_id(row), GoneVm(before.identities[row].name, seen)
