@@ -32,6 +32,11 @@ _LEVELS = ("info", "warning", "problem")
 _FOUND = 1
 
 
+def _parse_rule(_ctx: click.Context, _param: click.Parameter, slug: str | None) -> str | None:
+    """A rule's slug; for an option's ``callback``."""
+    return None if slug is None else _find_rule(slug).slug
+
+
 @click.command("doctor", short_help="What is wrong, why it matters, and what to do.")
 @click.argument("subject", required=False, metavar="[VM[/VCPU] | RULE]")
 @click.option(
@@ -62,7 +67,9 @@ _FOUND = 1
     metavar="GROUP",
     help="Count with this group meanwhile, for the rules that need it; may be given several times.",
 )
-@click.option("--rule", metavar="RULE", help="Show all that this rule finds; RULE alone does the same.")
+@click.option(
+    "--rule", callback=_parse_rule, metavar="RULE", help="Show all that this rule finds; RULE alone does the same."
+)
 @click.option("--not-judged", "lists_unchecked", is_flag=True, help="List the rules that were not checked, and why.")
 @click.option("--explain", metavar="RULE", help="Show what a rule says, without looking at anything.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules, without looking at anything.")

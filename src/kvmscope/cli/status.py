@@ -31,6 +31,19 @@ _WIDTH_OF_A_PIPE = 120
 _LINES_BESIDE_VMS = 8
 
 
+def _metric(_ctx: click.Context, _param: click.Parameter, word: str) -> str:
+    """The metric of this name or title, or ``name``; for an option's ``callback``."""
+    if word in (_BUSIEST, "name"):
+        return word
+    from ..catalog.metrics import load_metrics
+
+    names = {metric.title: metric.name for metric in load_metrics()} | {each.name: each.name for each in load_metrics()}
+    if word in names:
+        return names[word]
+    near = tuple(difflib.get_close_matches(word, [*names, "name"], n=3, cutoff=0.4))
+    raise UsageError(f"there is no metric {word!r} to sort by", nearest=near)
+
+
 @click.command("status", short_help="The host in one screen: VMs, vCPUs and rates.")
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @click.option(
@@ -46,6 +59,7 @@ _LINES_BESIDE_VMS = 8
 @click.option(
     "--sort",
     "by",
+    callback=_metric,
     metavar="METRIC",
     default=_BUSIEST,
     show_default=True,
@@ -66,7 +80,6 @@ def command(
     kvmscope status web-1
     kvmscope status --sort halt_poll_cpus --watch
     """
-    by = _metric(by)
     with open_host(source) as host:
         first = host.look()
         screen = Screen(by, sys.maxsize if show_all else _VMS_SHOWN, _follow(first, vm))
@@ -183,14 +196,3 @@ def _follow(scene: Scene, vm: str | None) -> FollowedVm | None:
     from ..view.subjects import follow
 
     return None if vm is None else follow(scene, vm)
-
-
-def _metric(word: str) -> str:
-    """The metric of this name or title, or ``name``."""
-    from ..catalog.metrics import load_metrics
-
-    names = {metric.title: metric.name for metric in load_metrics()} | {each.name: each.name for each in load_metrics()}
-    if word == "name" or word in names:
-        return names.get(word, word)
-    near = tuple(difflib.get_close_matches(word, [*names, "name"], n=3, cutoff=0.4))
-    raise UsageError(f"there is no metric {word!r} to sort by", nearest=near)
