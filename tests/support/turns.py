@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 TURN = Path(tempfile.gettempdir()) / "kvmscope-tests.lock"
-LONGEST_TURN_S = 900
+LONGEST_WAIT_S = 60
 
 
 @pytest.fixture(scope="module", autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Held by one run at a time; whoever has waited for longer than a module takes goes on without it."""
+    """Held by one run at a time; whoever has waited for longer than most modules take goes on without it."""
     if not any(is_of_whole_host(item) for item in request.session.items if item.path == request.path):
         yield
         return
@@ -28,7 +28,7 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
         TURN.touch()
     fd = os.open(TURN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + LONGEST_TURN_S
+        deadline = time.monotonic() + LONGEST_WAIT_S
         while not is_locked(fd) and time.monotonic() < deadline:
             time.sleep(0.1)
         yield
