@@ -20,7 +20,8 @@ ROWS: list[list[str]] = [[room.strip() for room in row.split("|")] for row in CO
 ROOMS = [room for row in ROWS for room in row]
 
 FACES = {"click", "rich"}
-THIRD_PARTY = {room: {"numpy"} | (FACES if room == "cli" else set()) for room in ROOMS}
+BESIDE_NUMPY = {"cli": FACES, "store": {"pyarrow"}}
+THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
 NO_IO = ("codec", "analysis", "view", "formula", "sample", "schema", "errors", "units")

@@ -5,6 +5,7 @@
     ├── FormatError         bytes break their format (the producer's fault)
     ├── CatalogError        a file of the catalogue, or one of a user's, is not as it must be (its writer's fault)
     ├── OutputError         what a command has to say could not be written whole
+    ├── RecordingError      a recording is damaged, or is none (its writer's or its disk's fault)
     └── SourceError         the kernel or a VMM said no
         ├── Unavailable         this host cannot give it, and why
         └── PermissionNeeded    it can, but not to this user
@@ -97,6 +98,19 @@ class OutputError(KvmscopeError):
     def __init__(self, reason: str, errno: int) -> None:
         super().__init__(f"the output could not be written: {reason}")
         self.errno = errno
+
+
+class RecordingError(KvmscopeError):
+    """A recording cannot be read; ``path`` is the file or directory, ``offset`` the byte where that shows, or None."""
+
+    slug = "recording"
+
+    def __init__(self, reason: str, *, path: str, offset: int | None = None) -> None:
+        place = path if offset is None else f"{path}, byte {offset}"
+        super().__init__(f"{place}: {reason}")
+        self.reason = reason
+        self.path = path
+        self.offset = offset
 
 
 class SourceError(KvmscopeError):

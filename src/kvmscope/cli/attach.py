@@ -29,11 +29,7 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 
 @click.command("attach", short_help="Let a group of users read without root.")
 @click.option(
-    "--readers",
-    "--group",
-    "readers",
-    metavar="GROUP",
-    help=f"The group of users who may read, by name or number.  [default: {_DEFAULT_GROUP} if there is one]",
+    "--group", metavar="GROUP", help=f"Who may read, by name or number.  [default: {_DEFAULT_GROUP} if there is one]"
 )
 @click.option(
     "--mode",
@@ -50,11 +46,11 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     "--count",
     "counted",
     multiple=True,
-    metavar="GROUP",
+    metavar="NAME",
     help="Also count this group of statistics from now on, such as exits; for several, give it several times.",
 )
 def command(
-    *, readers: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
+    *, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
 ) -> None:
     """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
 
@@ -64,7 +60,7 @@ def command(
     """
     from ..sources.bpf import attach
 
-    entry = find_group(readers)
+    entry = find_group(group)
     done = attach.attach(
         gid=entry.gr_gid,
         mode=mode,

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CatalogError, FormatError, KvmscopeError, OutputError, SourceError, Unavailable, UsageError
+from ..errors import (
+    CatalogError,
+    FormatError,
+    KvmscopeError,
+    OutputError,
+    RecordingError,
+    SourceError,
+    Unavailable,
+    UsageError,
+)
 from . import output
 from .interrupts import Interruption
 
@@ -178,7 +187,7 @@ def _exit_code(error: KvmscopeError) -> int:
         return _NO_SOURCE
     if isinstance(error, OutputError):
         return _NO_OUTPUT
-    return _BAD_DATA if isinstance(error, FormatError | CatalogError) else _USAGE
+    return _BAD_DATA if isinstance(error, FormatError | CatalogError | RecordingError) else _USAGE
 
 
 def _require_room_for_files() -> None:

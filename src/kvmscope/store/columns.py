@@ -1,0 +1,368 @@
+"""Scenes as tables of columns, and tables as scenes again: what a segment's Parquet files hold.
+
+    scenes      a row a scene: ``time``, ``boottime_ns``, ``source``, ``simulated``, ``origin_host``, ``boot``,
+                ``blocks`` (``KEY~LANE`` of each), ``gaps``, ``machine``, ``why_not`` (keys)
+    documents   ``key``, ``text``: JSON of what the keys stand for
+    vms         a row a VM of a scene: ``time``, ``boottime_ns``, ``boot``, ``vm``, ``row``, ``epoch``, ``name``,
+                ``uuid``, ``vmm``, ``pid``, ``created_ns``, ``label``, ``identity`` (key), ``silent_s``, and its stats
+    vcpus       a row a vCPU of a scene: the same times, ``vm``, ``name``, ``vcpu``, ``row``, ``tid``, ``epoch``, stats
+
+A stat of one word is the column ``PROVIDER.STAT``, a histogram ``PROVIDER.STAT.BUCKET``, a word that no stat describes
+``PROVIDER.#WORD``; ``PROVIDER.@schema`` is the key of the schema, null for a subject that was not read.
+Rule: numbers are the words as they were read; a subject that was not read has nulls, never zeros. Rows are sorted by
+subject, then time, so that each count stands beside its own next value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import RecordingError
+from ..host.facts import Machine
+from ..sample import NOT_KNOWN, Block, I64Array, Origin, Sample, U64Array, Vcpus, Vms
+from ..scene import Scene, VmIdentity
+from ..schema import Schema, Scope
+from .documents import GAPS, WHY_NOT, DocumentReader, DocumentWriter
+from .epochs import EpochTracker
+from .journal import with_silence
+from .layout import RecordingTable
+
+TIME: Final = pa.timestamp("ns", "UTC")
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+
+SCENES_SCHEMA = pa.schema(
+    [
+        ("time", TIME),
+        ("boottime_ns", pa.int64()),
+        ("source", pa.string()),
+        ("simulated", pa.bool_()),
+        ("origin_host", pa.string()),
+        ("boot", pa.string()),
+        ("blocks", pa.list_(pa.string())),
+        ("gaps", pa.string()),
+        ("machine", pa.string()),
+        ("why_not", pa.string()),
+    ]
+)
+
+
+def column_names(schema: Schema, lane: int = 0) -> Iterator[tuple[str, int]]:
+    """Each column of a schema, and the word that it holds. Every word has one column."""
+    owner = _owner(schema.provider, lane)
+    named: dict[int, str] = {}
+    taken: set[str] = set()
+    for stat in schema.descriptors:
+        if stat.bit is not None:
+            continue  # several share a word, which stands as it is
+        first, name = stat.offset // 8, f"{owner}.{stat.name}"
+        names = [name] if stat.size == 1 else [f"{name}.{i}" for i in range(stat.size)]
+        if taken.isdisjoint(names) and not any(word in named for word in range(first, first + stat.size)):
+            taken.update(names)
+            named.update(zip(range(first, first + stat.size), names, strict=True))
+    for word in range(schema.words):
+        yield named.get(word, f"{owner}.#{word}"), word
+
+
+def schema_column(provider: str, lane: int = 0) -> str:
+    """The column that says by which schema a provider's stats of a row are described."""
+    return f"{_owner(provider, lane)}.@schema"
+
+
+def _owner(provider: str, lane: int) -> str:
+    """What the columns of a provider begin with; further lanes are for a subject that has two of its blocks."""
+    return f"{provider}~{lane + 1}" if lane else provider
+
+
+def lanes_of(sample: Sample) -> list[int]:
+    """For each block the lane of its columns: the first in which no earlier block has one of its subjects."""
+    taken: dict[tuple[str, Scope], list[set[int]]] = {}
+    lanes = []
+    for block in sample.blocks:
+        used = taken.setdefault((block.schema.provider, block.schema.scope), [])
+        if not used:  # so it is nearly always
+            used.append(set(block.rows.tolist()))
+            lanes.append(0)
+            continue
+        rows = set(block.rows.tolist())
+        lane = next((lane for lane, there in enumerate(used) if there.isdisjoint(rows)), len(used))
+        if lane == len(used):
+            used.append(set())
+        used[lane] |= rows
+        lanes.append(lane)
+    return lanes
+
+
+def tables_of(scenes: Sequence[Scene], epochs: EpochTracker) -> Mapping[RecordingTable, Any]:
+    """The tables of scenes that follow one another."""
+    documents = DocumentWriter()
+    return {
+        RecordingTable.SCENES: _scenes_table(scenes, documents),
+        **_subject_tables(scenes, epochs, documents),
+        RecordingTable.DOCUMENTS: pa.table(
+            {"key": list(documents.texts), "text": list(documents.texts.values())},
+            schema=pa.schema([("key", pa.string()), ("text", pa.string())]),
+        ),
+    }
+
+
+def _scenes_table(scenes: Sequence[Scene], documents: DocumentWriter) -> Any:
+    rows = []
+    for scene in scenes:
+        sample, origin = scene.sample, scene.sample.origin
+        machine, gaps, why_not = documents.scene(scene)
+        rows.append(
+            {
+                "time": sample.taken_ns,
+                "boottime_ns": sample.monotonic_ns,
+                "source": sample.source,
+                "simulated": sample.simulated,
+                "origin_host": origin.host if origin else None,
+                "boot": origin.boot if origin else None,
+                "blocks": [
+                    f"{documents.schema(block.schema)}~{lane}"
+                    for block, lane in zip(sample.blocks, lanes_of(sample), strict=True)
+                ],
+                "gaps": gaps,
+                "machine": machine,
+                "why_not": why_not,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SCENES_SCHEMA)
+
+
+def _subject_tables(
+    scenes: Sequence[Scene], epochs: EpochTracker, documents: DocumentWriter
+) -> Mapping[RecordingTable, Any]:
+    of_scenes = [epochs.of(scene.sample) for scene in scenes]
+    vms, vcpus = _Rows(Scope.VM), _Rows(Scope.VCPU)
+    for scene, (vm_epochs, vcpu_epochs) in zip(scenes, of_scenes, strict=True):
+        sample, identities = scene.sample, scene.identities
+        processes = [identity.process for identity in identities]
+        names = [identity.name for identity in identities]
+        vms.add(
+            scene,
+            documents,
+            {
+                "vm": sample.vms.id,
+                "row": np.arange(len(sample.vms)),
+                "epoch": vm_epochs,
+                "pid": sample.vms.pid,
+                "created_ns": sample.vms.created_ns,
+            },
+            {
+                "name": names,
+                "uuid": [process.uuid if process else None for process in processes],
+                "vmm": [process.vmm if process else None for process in processes],
+                "label": list(sample.vms.label),
+                "identity": [documents.identity(identity) for identity in identities],
+            },
+            {"silent_s": [identity.silent_s for identity in identities]},
+        )
+        vcpus.add(
+            scene,
+            documents,
+            {
+                "vm": sample.vms.id[sample.vcpus.vm],
+                "vcpu": sample.vcpus.id,
+                "row": np.arange(len(sample.vcpus)),
+                "epoch": vcpu_epochs,
+                "tid": sample.vcpus.tid,
+            },
+            {"name": [names[row] for row in sample.vcpus.vm.tolist()]},
+            {},
+        )
+    return {RecordingTable.VMS: vms.table(), RecordingTable.VCPUS: vcpus.table()}
+
+
+_UNKNOWN_AS_NULL = ("pid", "tid", "created_ns")
+
+
+class _Rows:
+    """Gathers the rows of one table, scene by scene."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._numbers: dict[str, list[Any]] = {}
+        self._words: dict[str, list[str | None]] = {}
+        self._floats: dict[str, list[float | None]] = {}
+        self._stats: dict[str, list[tuple[int, I64Array, U64Array]]] = {}
+        self._count = 0
+
+    def add(
+        self,
+        scene: Scene,
+        documents: DocumentWriter,
+        numbers: Mapping[str, Any],
+        words: Mapping[str, list[str | None] | list[str]],
+        floats: Mapping[str, list[float | None]],
+    ) -> None:
+        sample = scene.sample
+        count = len(numbers["vm"])
+        times = {"time": sample.taken_ns, "boottime_ns": sample.monotonic_ns}
+        for name, value in times.items():
+            self._numbers.setdefault(name, []).append(np.full(count, value, dtype=np.int64))
+        for name, values in numbers.items():
+            self._numbers.setdefault(name, []).append(values)
+        boot = sample.origin.boot if sample.origin else None
+        for name, texts in {"boot": [boot] * count, **words}.items():
+            self._words.setdefault(name, []).extend(texts)
+        for name, given in floats.items():
+            self._floats.setdefault(name, []).extend(given)
+        for block, lane in zip(sample.blocks, lanes_of(sample), strict=True):
+            if block.schema.scope is self._scope:
+                self._add_block(block, lane, documents, count)
+        self._count += count
+
+    def _add_block(self, block: Block, lane: int, documents: DocumentWriter, count: int) -> None:
+        """The words of a block, and which schema describes them."""
+        rows = block.rows + self._count
+        key = documents.schema(block.schema)
+        whose = self._words.setdefault(schema_column(block.schema.provider, lane), [])
+        whose.extend([None] * (self._count + count - len(whose)))
+        for row in rows.tolist():
+            whose[row] = key
+        for name, word in column_names(block.schema, lane):
+            self._stats.setdefault(name, []).append((self._count, rows, block.values[:, word]))
+
+    def table(self) -> Any:
+        """Sorted by subject, then time."""
+        columns: dict[str, Any] = {}
+        kept = {name: np.concatenate(parts) for name, parts in self._numbers.items()}
+        keys = [kept["boottime_ns"], kept["time"], *([kept["vcpu"]] if "vcpu" in kept else []), kept["vm"]]
+        order = np.lexsort(keys) if self._count else np.zeros(0, dtype=np.int64)
+        columns["time"] = pa.array(kept.pop("time")[order].astype(np.int64), pa.int64()).cast(TIME)
+        for name, values in kept.items():
+            sorted_values = values[order]
+            mask = sorted_values == NOT_KNOWN if name in _UNKNOWN_AS_NULL else None
+            columns[name] = pa.array(sorted_values, mask=mask)
+        taken = pa.array(order)
+        for name, texts in self._words.items():
+            texts.extend([None] * (self._count - len(texts)))
+            columns[name] = pa.array(texts, pa.string()).dictionary_encode().take(taken)
+        for name, given in self._floats.items():
+            columns[name] = pa.array(given, pa.float64()).take(taken)
+        for name, parts in self._stats.items():
+            columns[name] = self._stat_column(parts, order)
+        return pa.table(columns)
+
+    def _stat_column(self, parts: list[tuple[int, I64Array, U64Array]], order: I64Array) -> Any:
+        words = np.zeros(self._count, dtype=np.uint64)
+        missing = np.ones(self._count, dtype=np.bool_)
+        for _, rows, values in parts:
+            words[rows] = values
+            missing[rows] = False
+        return pa.array(words[order], mask=missing[order] if missing.any() else None)
+
+
+# --- back -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SegmentTables:
+    """The tables of one segment, as they were read."""
+
+    scenes: Any
+    documents: Any
+    vms: Any
+    vcpus: Any
+
+
+def scenes_of(tables: SegmentTables, path: str) -> Iterator[Scene]:
+    """The scenes of a segment in their order. Raises RecordingError if the tables do not fit together."""
+    try:
+        texts = dict(zip(tables.documents["key"].to_pylist(), tables.documents["text"].to_pylist(), strict=True))
+        reader = DocumentReader(texts, path)
+        vms, vcpus = _SubjectTable(tables.vms), _SubjectTable(tables.vcpus)
+        rows = tables.scenes.set_column(0, "time", tables.scenes["time"].cast(pa.int64())).to_pylist()
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise RecordingError(f"its tables lack what a segment has: {error}", path=path) from None
+    for row in rows:
+        try:
+            yield _scene(row, vms, vcpus, reader)
+        except (pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
+            raise RecordingError(f"a scene does not fit together: {error!r:.120}", path=path) from None
+
+
+class _SubjectTable:
+    """Rows of a table by the scene that they belong to."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        times = np.stack([table["time"].cast(pa.int64()).to_numpy(), table["boottime_ns"].to_numpy()])
+        self._order = np.lexsort((table["row"].to_numpy(), times[1], times[0]))
+        sorted_times = times[:, self._order]
+        is_first = np.ones(len(self._order), dtype=np.bool_)
+        is_first[1:] = np.any(np.diff(sorted_times, axis=1) != 0, axis=0)
+        starts = np.flatnonzero(is_first)
+        ends = [*starts[1:].tolist(), len(self._order)][: len(starts)]
+        self._places = {
+            (int(sorted_times[0, start]), int(sorted_times[1, start])): slice(start, end)
+            for start, end in zip(starts.tolist(), ends, strict=True)
+        }
+        self._columns: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}
+
+    def rows(self, taken_ns: int, boottime_ns: int) -> slice:
+        return self._places.get((taken_ns, boottime_ns), slice(0, 0))
+
+    def numbers(self, name: str, rows: slice, kind: Any = np.int64) -> Any:
+        """A column of numbers, NOT_KNOWN where it is null."""
+        if name not in self._columns:
+            column = self._table[name].combine_chunks()
+            filled = column.fill_null(NOT_KNOWN if kind is np.int64 else 0) if column.null_count else column
+            self._columns[name] = filled.to_numpy(zero_copy_only=False)[self._order].astype(kind, copy=False)
+        return self._columns[name][rows]
+
+    def texts(self, name: str, rows: slice) -> list[Any]:
+        """A column of texts or floats, None where it is null; all None if the table has no such column."""
+        if name not in self._known:
+            is_there = name in self._table.column_names
+            column = self._table[name].to_pylist() if is_there else [None] * len(self._order)
+            self._known[name] = [column[place] for place in self._order.tolist()]
+        found: list[Any] = self._known[name][rows]
+        return found
+
+
+def _scene(row: Mapping[str, Any], vms: _SubjectTable, vcpus: _SubjectTable, reader: DocumentReader) -> Scene:
+    of_vms = vms.rows(row["time"], row["boottime_ns"])
+    of_vcpus = vcpus.rows(row["time"], row["boottime_ns"])
+    ids = vms.numbers("vm", of_vms, np.uint64)
+    vm_rows = {int(vm): place for place, vm in enumerate(ids.tolist())}
+    owners = np.array([vm_rows[vm] for vm in vcpus.numbers("vm", of_vcpus, np.uint64).tolist()], dtype=np.int64)
+    subjects = {Scope.VM: (vms, of_vms), Scope.VCPU: (vcpus, of_vcpus)}
+    sample = Sample(
+        taken_ns=row["time"],
+        monotonic_ns=row["boottime_ns"],
+        source=row["source"],
+        simulated=row["simulated"],
+        vms=Vms(ids, vms.numbers("pid", of_vms), vms.numbers("created_ns", of_vms), tuple(vms.texts("label", of_vms))),
+        vcpus=Vcpus(owners, vcpus.numbers("vcpu", of_vcpus), vcpus.numbers("tid", of_vcpus)),
+        blocks=tuple(_block(place, reader, subjects) for place in row["blocks"]),
+        gaps=reader.get(GAPS, row["gaps"]),
+        origin=None if row["boot"] is None else Origin(row["origin_host"], row["boot"]),
+    )
+    identities = zip(vms.texts("identity", of_vms), vms.texts("silent_s", of_vms), strict=True)
+    return Scene(
+        sample,
+        tuple(with_silence(reader.get(VmIdentity, key), silent_s) for key, silent_s in identities),
+        reader.get(Machine, row["machine"]),
+        reader.get(WHY_NOT, row["why_not"]),
+    )
+
+
+def _block(place: str, reader: DocumentReader, subjects: Mapping[Scope, tuple[_SubjectTable, slice]]) -> Block:
+    """The block that stands in the columns of a lane."""
+    key, _, lane = place.partition("~")
+    schema: Schema = reader.get(Schema, key)
+    table, rows = subjects[schema.scope]
+    owners = table.texts(schema_column(schema.provider, int(lane)), rows)
+    those = np.array([row for row, owner in enumerate(owners) if owner == key], dtype=np.int64)
+    values = np.zeros((len(those), schema.words), dtype=np.uint64)
+    for name, word in column_names(schema, int(lane)):
+        values[:, word] = table.numbers(name, rows, np.uint64)[those]
+    return Block(schema, values, those)

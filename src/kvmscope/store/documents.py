@@ -1,0 +1,94 @@
+"""What changes seldom, written once: schemas, machines, identities, gaps. A document is JSON by the hash of its text.
+
+Rule: equal values have one key, so a reader needs no order and no history; a key that is missing is damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..codec import plain
+from ..errors import FormatError, RecordingError
+from ..host.facts import Machine
+from ..sample import Gap
+from ..scene import Scene, VmIdentity
+from ..schema import Schema
+
+T = TypeVar("T")
+
+GAPS = tuple[Gap, ...]
+WHY_NOT = Mapping[str, str]
+
+
+class DocumentWriter:
+    """Gives each value its key, and remembers which documents have not been written yet."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Any, str] = {}
+        self._machine: Machine | None = None
+        self._machine_key = ""
+        self.new: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+
+    def key(self, hint: Any, value: Any, *, cached_by: Any = None) -> str:
+        """The key of a value; ``cached_by``: what is equal only if the value is, and can be hashed."""
+        if cached_by is not None and cached_by in self._keys:
+            return self._keys[cached_by]
+        text = json.dumps(plain.dump(hint, value), separators=(",", ":"), allow_nan=False)
+        key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        if key not in self.texts:
+            self.texts[key] = self.new[key] = text
+        if cached_by is not None:
+            self._keys[cached_by] = key
+        return key
+
+    def take_new(self) -> dict[str, str]:
+        """The documents since the last call."""
+        new, self.new = self.new, {}
+        return new
+
+    def identity(self, identity: VmIdentity) -> str:
+        """The key of an identity. For how long its VMM has been silent changes all the time and is kept elsewhere."""
+        if identity.silent_s is not None:
+            identity = replace(identity, silent_s=None)
+        return self.key(VmIdentity, identity, cached_by=identity)
+
+    def schema(self, schema: Schema) -> str:
+        parts = (schema.provider, schema.scope, schema.descriptors, schema.data_size)
+        return self.key(Schema, schema, cached_by=(Schema, parts))
+
+    def scene(self, scene: Scene) -> tuple[str, str, str]:
+        """The keys of a scene's machine, gaps, and of why better sources were not used."""
+        gaps = self.key(GAPS, scene.sample.gaps, cached_by=scene.sample.gaps)
+        why_not = self.key(WHY_NOT, scene.why_not, cached_by=(WHY_NOT, tuple(scene.why_not.items())))
+        if scene.machine is not self._machine:
+            self._machine, self._machine_key = scene.machine, self.key(Machine, scene.machine)
+        return self._machine_key, gaps, why_not
+
+
+class DocumentReader:
+    """The values behind keys, each parsed once."""
+
+    def __init__(self, texts: Mapping[str, str], path: str) -> None:
+        self._texts = texts
+        self._path = path
+        self._values: dict[tuple[Any, str], Any] = {}
+
+    def get(self, hint: Any, key: str) -> Any:
+        """The value of a key. Raises RecordingError if there is no such document, or it is another's."""
+        if (hint, key) not in self._values:
+            self._values[hint, key] = self._load(hint, key)
+        return self._values[hint, key]
+
+    def _load(self, hint: Any, key: str) -> Any:
+        text = self._texts.get(key)
+        if text is None:
+            raise RecordingError(f"document {key} is missing", path=self._path)
+        try:
+            return plain.load(hint, json.loads(text), what=f"document {key}")
+        except (ValueError, RecursionError, FormatError) as error:
+            raise RecordingError(f"document {key} is damaged: {error}", path=self._path) from None

@@ -1,0 +1,292 @@
+"""The journal: an Arrow IPC stream to which each scene is appended as it was read.
+
+One record batch a scene, of rows ``kind`` (0: document, 1: scene), ``key`` (of a document), ``body`` and ``crc``
+(CRC-32 of the body). A document's body is its JSON; a scene's is a ``JournalScene`` in JSON, a zero byte, and the
+columns of numbers, all of it compressed by LZ4. Documents come before the first scene that names them.
+
+Rule: what was appended before the last flush is read back whatever happens after it; reading ends at the first byte
+that is not as it was written, and says where. A journal needs no other file.
+Source: https://arrow.apache.org/docs/format/Columnar.html, IPC streaming format.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..codec import plain
+from ..errors import FormatError, RecordingError
+from ..host.facts import Machine
+from ..sample import Block, I64Array, Origin, Sample, U64Array, Vcpus, Vms
+from ..scene import Scene, VmIdentity
+from ..schema import Schema
+from .documents import GAPS, WHY_NOT, DocumentReader, DocumentWriter
+
+SCHEMA = pa.schema(
+    [("kind", pa.uint8()), ("key", pa.string()), ("body", pa.large_binary()), ("crc", pa.uint32())],
+    metadata={"kvmscope": "journal/1"},
+)
+_DOCUMENT, _SCENE = 0, 1
+_CODEC = "lz4"
+_LENGTH = struct.Struct("<Q")
+_LARGEST = 1 << 33
+"""Bytes of one scene, uncompressed: what a damaged length may make a reader allocate."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalBlock:
+    """One block of a scene: the key of its schema, and how many subjects it has."""
+
+    schema: str
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalScene:
+    """A scene without its columns; schemas, identities, gaps, machine and reasons are keys of documents."""
+
+    taken_ns: int
+    monotonic_ns: int
+    source: str
+    simulated: bool
+    origin: Origin | None
+    labels: tuple[str, ...]
+    vcpus: int
+    blocks: tuple[JournalBlock, ...]
+    gaps: str
+    machine: str
+    why_not: str
+    identities: tuple[str, ...]
+    silent_s: tuple[float | None, ...]
+
+
+class JournalWriter:
+    """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, FileExistsError among others."""
+        self._file = path.open("xb")
+        self._writer = pa.ipc.new_stream(self._file, SCHEMA)
+        self._documents = DocumentWriter()
+        self.scenes = 0
+        self.raw_bytes = 0
+
+    def append(self, scene: Scene) -> None:
+        """Raises OSError if the disk does not take it."""
+        head, columns = _split(scene, self._documents)
+        text = json.dumps(plain.dump(JournalScene, head), separators=(",", ":"), allow_nan=False).encode()
+        raw = b"".join([text, b"\0", *columns])
+        self.raw_bytes += len(raw)
+        rows = [(_DOCUMENT, key, body.encode()) for key, body in self._documents.take_new().items()]
+        rows.append((_SCENE, "", raw))
+        bodies = [_compressed(body) for _, _, body in rows]
+        batch = pa.record_batch(
+            [
+                pa.array([kind for kind, _, _ in rows], pa.uint8()),
+                pa.array([key for _, key, _ in rows], pa.string()),
+                pa.array(bodies, pa.large_binary()),
+                pa.array([zlib.crc32(body) for body in bodies], pa.uint32()),
+            ],
+            schema=SCHEMA,
+        )
+        self._writer.write_batch(batch)
+        self.scenes += 1
+
+    def flush(self) -> None:
+        """Raises OSError."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Ends the stream. Raises OSError if what is left cannot be written; the file is closed all the same."""
+        try:
+            self._writer.close()
+            self.flush()
+        finally:
+            self._file.close()
+
+
+def _split(scene: Scene, documents: DocumentWriter) -> tuple[JournalScene, list[bytes]]:
+    sample = scene.sample
+    machine, gaps, why_not = documents.scene(scene)
+    head = JournalScene(
+        taken_ns=sample.taken_ns,
+        monotonic_ns=sample.monotonic_ns,
+        source=sample.source,
+        simulated=sample.simulated,
+        origin=sample.origin,
+        labels=sample.vms.label,
+        vcpus=len(sample.vcpus),
+        blocks=tuple(JournalBlock(documents.schema(block.schema), len(block.rows)) for block in sample.blocks),
+        gaps=gaps,
+        machine=machine,
+        why_not=why_not,
+        identities=tuple(documents.identity(identity) for identity in scene.identities),
+        silent_s=tuple(identity.silent_s for identity in scene.identities),
+    )
+    arrays: list[Any] = [sample.vms.id, sample.vms.pid, sample.vms.created_ns]
+    arrays += [sample.vcpus.vm, sample.vcpus.id, sample.vcpus.tid]
+    for block in sample.blocks:
+        arrays += [block.rows, block.values]
+    return head, [np.ascontiguousarray(array).astype("<u8", copy=False).tobytes() for array in arrays]
+
+
+def _compressed(body: bytes) -> bytes:
+    compressed: bytes = pa.compress(body, codec=_CODEC, asbytes=True)
+    return _LENGTH.pack(len(body)) + compressed
+
+
+@dataclass
+class JournalContent:
+    """What a journal holds. ``end``: why reading ended before the end of the stream, None if it did not."""
+
+    documents: dict[str, str] = field(default_factory=dict)
+    scenes: list[Scene] = field(default_factory=list)
+    end: RecordingError | None = None
+
+
+def read_journal(path: Path) -> JournalContent:
+    """All scenes up to the first damage. Raises RecordingError if the file is not a journal, OSError."""
+    data = path.read_bytes()
+    content = JournalContent()
+    reader = DocumentReader(content.documents, str(path))
+    source = io.BytesIO(data)
+    if not data:
+        return content  # its writer was stopped before it had said anything
+    try:
+        stream = pa.ipc.open_stream(source)
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        if len(data) < _HEAD_AT_MOST:
+            content.end = RecordingError("it ends within its head", path=str(path), offset=len(data))
+            return content
+        raise RecordingError(f"it is not a journal: {_first_line(error)}", path=str(path), offset=0) from None
+    if stream.schema != SCHEMA:
+        raise RecordingError("it is not a journal of this layout", path=str(path), offset=0)
+    for at, batch in _batches(stream, source, content, path):
+        try:
+            _take(batch, content, reader, path, at)
+        except RecordingError as error:
+            content.end = error
+            break
+    return content
+
+
+_HEAD_AT_MOST = 1024
+
+
+def _batches(stream: Any, source: io.BytesIO, content: JournalContent, path: Path) -> Iterator[tuple[int, Any]]:
+    while True:
+        at = source.tell()
+        try:
+            batch = stream.read_next_batch()
+            batch.validate(full=True)
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+            content.end = RecordingError(_first_line(error), path=str(path), offset=at)
+            return
+        yield at, batch
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def _take(batch: Any, content: JournalContent, reader: DocumentReader, path: Path, at: int) -> None:
+    """The rows of a batch: all of them, or RecordingError."""
+    documents: dict[str, str] = {}
+    scenes: list[bytes] = []
+    for kind, key, body, crc in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        if body is None or zlib.crc32(body) != crc:
+            raise RecordingError("a checksum is not that of its bytes", path=str(path), offset=at)
+        raw = _decompressed(body, path, at)
+        if kind == _DOCUMENT and key:
+            documents[key] = raw.decode("utf-8", "replace")
+        elif kind == _SCENE:
+            scenes.append(raw)
+        else:
+            raise RecordingError("a row is of no known kind", path=str(path), offset=at)
+    content.documents.update(documents)
+    content.scenes += [_scene(raw, reader, path, at) for raw in scenes]
+
+
+def _decompressed(body: bytes, path: Path, at: int) -> bytes:
+    try:
+        [length] = _LENGTH.unpack_from(body)
+        size = min(length, _LARGEST)
+        raw: bytes = pa.decompress(body[_LENGTH.size :], decompressed_size=size, codec=_CODEC, asbytes=True)
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
+        raise RecordingError(_first_line(error), path=str(path), offset=at) from None
+    return raw
+
+
+def _scene(raw: bytes, reader: DocumentReader, path: Path, at: int) -> Scene:
+    text, _, columns = raw.partition(b"\0")
+    try:
+        head: JournalScene = plain.load(JournalScene, json.loads(text), what="scene")
+        return _joined(head, _Words(columns), reader)
+    except (ValueError, RecursionError, FormatError) as error:
+        raise RecordingError(str(error), path=str(path), offset=at) from None
+
+
+class _Words:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def unsigned(self, count: int) -> U64Array:
+        found = np.frombuffer(self._data, "<u8", count, self._at).astype(np.uint64, copy=False)
+        self._at += 8 * count
+        return found
+
+    def signed(self, count: int) -> I64Array:
+        return self.unsigned(count).view(np.int64)
+
+
+def _joined(head: JournalScene, words: _Words, reader: DocumentReader) -> Scene:
+    count = len(head.labels)
+    vms = Vms(words.unsigned(count), words.signed(count), words.signed(count), head.labels)
+    vcpus = Vcpus(words.signed(head.vcpus), words.signed(head.vcpus), words.signed(head.vcpus))
+    blocks = []
+    for block in head.blocks:
+        schema: Schema = reader.get(Schema, block.schema)
+        rows = words.signed(block.subjects)
+        values = words.unsigned(block.subjects * schema.words).reshape(block.subjects, schema.words)
+        blocks.append(Block(schema, values, rows))
+    sample = Sample(
+        taken_ns=head.taken_ns,
+        monotonic_ns=head.monotonic_ns,
+        source=head.source,
+        simulated=head.simulated,
+        vms=vms,
+        vcpus=vcpus,
+        blocks=tuple(blocks),
+        gaps=reader.get(GAPS, head.gaps),
+        origin=head.origin,
+    )
+    return Scene(
+        sample,
+        tuple(
+            with_silence(reader.get(VmIdentity, key), silent_s)
+            for key, silent_s in zip(head.identities, head.silent_s, strict=True)
+        ),
+        reader.get(Machine, head.machine),
+        reader.get(WHY_NOT, head.why_not),
+    )
+
+
+def with_silence(identity: VmIdentity, silent_s: float | None) -> VmIdentity:
+    """The identity that was kept without what changes all the time."""
+    if silent_s is None:
+        return identity
+    return VmIdentity(identity.name, identity.process, identity.domain_xml, silent_s)

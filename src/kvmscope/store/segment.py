@@ -1,0 +1,68 @@
+"""Segments: the Parquet files that the scenes of a journal become.
+
+Encodings are part of the format, since every reader has to know them: numbers are DELTA_BINARY_PACKED, texts
+dictionaries, all compressed by zstd. Times of scenes recur for each subject, so they are dictionaries too.
+Source: parquet-format, Encodings.md; what pyarrow, DuckDB and ClickHouse read is held by tests/store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import RecordingError
+from ..scene import Scene
+from .columns import SegmentTables, scenes_of
+from .layout import RecordingTable, SegmentPlace
+from .storage import Storage
+
+_ROWS_PER_GROUP = 1 << 17
+_ZSTD_LEVEL = 3
+_AS_DICTIONARY = ("time", "boottime_ns")
+
+
+def write_segment(storage: Storage, place: SegmentPlace, tables: Mapping[RecordingTable, Any]) -> None:
+    """Write all tables; the segment is there when the last one is. Raises OSError."""
+    for table in RecordingTable:  # in their order: SCENES is the last
+        storage.write(place.path(table), partial(_write, tables[table]))
+
+
+def _write(table: Any, sink: Any) -> None:
+    texts = [field.name for field in table.schema if _is_text(field)]
+    numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    packed = {name: "DELTA_BINARY_PACKED" for name in numbers if name not in _AS_DICTIONARY}
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=_ROWS_PER_GROUP,
+        compression="zstd",
+        compression_level=_ZSTD_LEVEL,
+        use_dictionary=[*texts, *(name for name in _AS_DICTIONARY if name in table.column_names)],
+        column_encoding=packed,
+        write_statistics=True,
+        store_schema=True,
+    )
+
+
+def _is_text(field: Any) -> bool:
+    return bool(pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
+
+
+def read_segment(storage: Storage, place: SegmentPlace) -> Iterator[Scene]:
+    """The scenes of a segment. Raises RecordingError."""
+    tables = SegmentTables(**{table.value: _read(storage, place.path(table)) for table in RecordingTable})
+    yield from scenes_of(tables, place.path(RecordingTable.SCENES))
+
+
+def _read(storage: Storage, path: str) -> Any:
+    try:
+        table = pq.ParquetFile(storage.open(path)).read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise RecordingError(f"it cannot be read: {reason}", path=storage.name(path)) from None
+    return table

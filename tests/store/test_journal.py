@@ -1,0 +1,67 @@
+"""Journals: what was flushed is read back, whatever became of the bytes behind it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from any_scene import assert_same
+
+from kvmscope.errors import RecordingError
+from kvmscope.scene import Scene
+from kvmscope.store.journal import JournalWriter, read_journal
+
+
+@pytest.fixture
+def written(tmp_path: Path, host_scenes: list[Scene]) -> tuple[Path, list[int]]:
+    """A journal of some scenes, and how long it was after each."""
+    path = tmp_path / "journal.arrow"
+    writer = JournalWriter(path)
+    sizes = []
+    for scene in host_scenes:
+        writer.append(scene)
+        writer.flush()
+        sizes.append(path.stat().st_size)
+    writer.close()
+    return path, sizes
+
+
+def test_every_truncation_keeps_all_scenes_before_it(written: tuple[Path, list[int]], host_scenes: list[Scene]) -> None:
+    path, sizes = written
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        content = read_journal(path)
+        complete = sum(size <= length for size in sizes)
+        assert len(content.scenes) == complete, length
+        if length not in (*sizes, 0) and length < sizes[-1]:
+            assert content.end is not None or complete == 0
+    path.write_bytes(whole)
+    for one, other in zip(read_journal(path).scenes, host_scenes, strict=True):
+        assert_same(one, other)
+
+
+def test_a_changed_byte_ends_the_journal_or_leaves_it_as_it_was(
+    written: tuple[Path, list[int]], host_scenes: list[Scene]
+) -> None:
+    path, _ = written
+    whole = path.read_bytes()
+    chance = random.Random(1)
+    for _ in range(2000):
+        changed = bytearray(whole)
+        changed[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        try:
+            content = read_journal(path)
+        except RecordingError:
+            continue
+        for one, other in zip(content.scenes, host_scenes, strict=False):
+            assert_same(one, other)
+
+
+def test_another_file_is_not_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(b"something else " * 200)
+    with pytest.raises(RecordingError, match="not a journal"):
+        read_journal(path)
