@@ -89,6 +89,8 @@ make_environment() {
 		say "pip cannot install what pyproject.toml names (see above); once it can, run make setup again"
 		exit 1
 	fi
+	# As pip does for a package that is not editable; where PYTHONDONTWRITEBYTECODE is set, each start would compile.
+	.venv/bin/python -m compileall -q src
 }
 
 check_python

@@ -11,15 +11,17 @@ import pytest
 from kvmscope.analysis.observations import Facts, observe, reset_vms
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import FACTS
-from kvmscope.host.apicv import HostApicv, Told
+from kvmscope.host.apicv import HostApicv, HostFlag
 from kvmscope.schema import Scope
 
 UNKNOWN = HostApicv.unknown("not looked at")
 
 
 def host_apicv(supported: bool | None, switched_on: bool | None) -> HostApicv:
-    told = Told(None, "-")
-    return HostApicv(True, None, "kvm_amd", Told(supported, "-"), Told(switched_on, "-"), told, told, told, told)
+    told = HostFlag(None, "-")
+    return HostApicv(
+        True, None, "kvm_amd", HostFlag(supported, "-"), HostFlag(switched_on, "-"), told, told, told, told
+    )
 
 
 class Story:

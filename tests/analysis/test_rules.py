@@ -20,7 +20,7 @@ from kvmscope.analysis.observations import observe
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
 from kvmscope.catalog.metrics import MetricUnit, load_metrics
-from kvmscope.host.apicv import HostApicv, Told
+from kvmscope.host.apicv import HostApicv, HostFlag
 from kvmscope.host.facts import Machine
 from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.schema import Scope
@@ -31,7 +31,7 @@ MS = 1e6
 
 
 def host_with_apicv(*, switched_on: bool) -> HostApicv:
-    yes, told = Told(True, "so it is"), Told(switched_on, "so it is")
+    yes, told = HostFlag(True, "so it is"), HostFlag(switched_on, "so it is")
     return HostApicv(True, None, "kvm_amd", yes, told, yes, yes, yes, yes)
 
 
@@ -310,7 +310,7 @@ def test_a_reason_that_passes_by_itself_is_no_configuration(make_host: Callable[
 
 
 def test_a_host_that_lacks_acceleration_is_not_told_to_switch_it_on(make_host: Callable[..., Any]) -> None:
-    no = Told(False, "no such CPU")
+    no = HostFlag(False, "no such CPU")
     host = HostApicv(True, None, "kvm_amd", no, no, no, no, no, no)
     case = Case(make_host, Trouble({"irq_injections": 5000}, apicv=frozenset({"disabled"}), host=host))
     for _ in range(3):

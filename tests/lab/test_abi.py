@@ -26,7 +26,7 @@ STRUCTS: dict[type[ctypes.Structure], str] = {
     abi.PitState: "kvm_pit_state2",
     abi.PicState: "kvm_pic_state",
     abi.IoapicState: "kvm_ioapic_state",
-    abi.Irqchip: "kvm_irqchip",
+    abi.IrqchipState: "kvm_irqchip",
     abi.Regs: "kvm_regs",
     abi.Segment: "kvm_segment",
     abi.Dtable: "kvm_dtable",

@@ -9,12 +9,12 @@ import pytest
 
 from kvmscope.errors import UsageError
 from kvmscope.lab.spec import LabSpec, State, VcpuReport, VmReport, vm_report_from_json, vm_report_to_json
-from kvmscope.lab.workloads import Irqchip, Pit
+from kvmscope.lab.workloads import GuestIrqchip, GuestPit
 
 
 def test_defaults_come_from_the_workload() -> None:
     spec = LabSpec(workload="pit").checked()
-    assert (spec.irqchip, spec.pit, spec.vcpu_ids, spec.name) == (Irqchip.FULL, Pit.REINJECT, (0,), "lab-pit")
+    assert (spec.irqchip, spec.pit, spec.vcpu_ids, spec.name) == (GuestIrqchip.FULL, GuestPit.REINJECT, (0,), "lab-pit")
     assert spec.vm_name(3) == "lab-pit-3"
 
 
@@ -35,18 +35,18 @@ def test_without_a_count_the_target_is_out_of_reach_but_fits_a_register() -> Non
         {"workload": "pio", "count": 0},
         {"workload": "pio", "vcpu_ids": (1, 1)},
         {"workload": "pio", "vcpu_ids": (-1,)},
-        {"workload": "pio", "irqchip": Irqchip.SPLIT, "pit": Pit.DISCARD},
+        {"workload": "pio", "irqchip": GuestIrqchip.SPLIT, "pit": GuestPit.DISCARD},
         {"workload": "pio", "halt_poll_ns": -1},
-        {"workload": "halt", "irqchip": Irqchip.NONE},
+        {"workload": "halt", "irqchip": GuestIrqchip.NONE},
         {"workload": "halt", "period_us": 0},
-        {"workload": "hlt", "irqchip": Irqchip.FULL},
-        {"workload": "pic", "irqchip": Irqchip.SPLIT},
+        {"workload": "hlt", "irqchip": GuestIrqchip.FULL},
+        {"workload": "pic", "irqchip": GuestIrqchip.SPLIT},
         {"workload": "pic", "vcpus": 2},
         {"workload": "pic", "vcpu_ids": (4,)},
-        {"workload": "pit", "pit": Pit.OFF},
+        {"workload": "pit", "pit": GuestPit.OFF},
         {"workload": "ioapic", "vcpus": 9},
         {"workload": "msi", "vcpu_ids": (255,)},
-        {"workload": "bare", "pit": Pit.DISCARD, "irqchip": Irqchip.NONE},
+        {"workload": "bare", "pit": GuestPit.DISCARD, "irqchip": GuestIrqchip.NONE},
     ],
     ids=repr,
 )
@@ -56,7 +56,9 @@ def test_what_cannot_be_is_refused(asked: dict[str, Any]) -> None:
 
 
 def test_a_spec_survives_json() -> None:
-    spec = LabSpec(workload="halt", vcpus=3, count=7, irqchip=Irqchip.SPLIT, halt_poll_ns=0, one_process=True).checked()
+    spec = LabSpec(
+        workload="halt", vcpus=3, count=7, irqchip=GuestIrqchip.SPLIT, halt_poll_ns=0, one_process=True
+    ).checked()
     assert LabSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 

@@ -24,7 +24,7 @@ from kvmscope.lab import process
 from kvmscope.lab.process import StatsFds
 from kvmscope.lab.qemu import Qemu
 from kvmscope.lab.spec import LabSpec, Report, State
-from kvmscope.lab.workloads import HARDWARE, WORKLOADS, Engine, Irqchip, Partner, Pit, Workload, find_engine
+from kvmscope.lab.workloads import HARDWARE, WORKLOADS, Engine, GuestIrqchip, GuestPit, Partner, Workload, find_engine
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm")]
 
@@ -251,14 +251,14 @@ def test_vcpu_ids_are_those_asked_for() -> None:
 @pytest.mark.parametrize(
     ("irqchip", "pit"),
     [
-        (Irqchip.NONE, Pit.OFF),
-        (Irqchip.SPLIT, Pit.OFF),
-        (Irqchip.FULL, Pit.OFF),
-        (Irqchip.FULL, Pit.REINJECT),
-        (Irqchip.FULL, Pit.DISCARD),
+        (GuestIrqchip.NONE, GuestPit.OFF),
+        (GuestIrqchip.SPLIT, GuestPit.OFF),
+        (GuestIrqchip.FULL, GuestPit.OFF),
+        (GuestIrqchip.FULL, GuestPit.REINJECT),
+        (GuestIrqchip.FULL, GuestPit.DISCARD),
     ],
 )
-def test_a_guest_runs_with_every_irqchip_and_pit(irqchip: Irqchip, pit: Pit) -> None:
+def test_a_guest_runs_with_every_irqchip_and_pit(irqchip: GuestIrqchip, pit: GuestPit) -> None:
     report, _ = run_to_end(LabSpec(workload="pio", count=COUNT, irqchip=irqchip, pit=pit))
     assert (report.errors, report.vms[0].vcpus[0].did) == ((), COUNT)
 
@@ -289,7 +289,9 @@ def test_stats_fds_are_refused_while_a_vcpu_runs() -> None:
 
 
 def test_bare_vms_have_vcpus_that_never_ran() -> None:
-    with process.start(LabSpec(workload="bare", vms=16, vcpus=4, one_process=True, irqchip=Irqchip.NONE)) as running:
+    with process.start(
+        LabSpec(workload="bare", vms=16, vcpus=4, one_process=True, irqchip=GuestIrqchip.NONE)
+    ) as running:
         running.go()
         stats = read_stats(running.stats_fds())
         assert len(stats) == 16 * 5

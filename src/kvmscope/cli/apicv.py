@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .interrupts import until_ended
-from .options import json_option, parse_duration, source_option
+from .options import json_option, parse_duration, shortened, source_option
 from .session import open_host, read_windows
 
 if TYPE_CHECKING:
@@ -25,12 +25,32 @@ if TYPE_CHECKING:
     from ..view.subjects import Selection
 
 
+_GROUP = "apicv"
+
+
+def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """``--count`` takes a group as for other commands; the one that counts for this command is the default."""
+    if value not in (None, _GROUP):
+        raise click.BadParameter(
+            f"group {shortened(value or '')} has nothing to tell here, {_GROUP} has; a VM comes first: "
+            f"kvmscope apicv VM --count"
+        )
+    return value
+
+
 @click.command("apicv", short_help="Are interrupts accelerated, and if not, why?")
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @click.option("--what-if", "with_what_if", is_flag=True, help="Also what would be if the host had it switched on.")
 @click.option("--watch", "-w", is_flag=True, help="Again and again, until Ctrl-C.")
 @click.option("--interval", callback=parse_duration, metavar="TIME", help="Look at a window of this length, not once.")
-@click.option("--count", is_flag=True, help="Count in the kernel meanwhile (group apicv): shares of the window.")
+@click.option(
+    "--count",
+    is_flag=False,
+    flag_value=_GROUP,
+    metavar="[GROUP]",
+    callback=_parse_group,
+    help=f"Count by this group meanwhile: how much of the window each reason held.  [default group: {_GROUP}]",
+)
 @source_option
 @json_option
 def command(
@@ -39,7 +59,7 @@ def command(
     with_what_if: bool,
     watch: bool,
     interval: float | None,
-    count: bool,
+    count: str | None,
     source: str,
     as_json: bool,
 ) -> None:
@@ -52,7 +72,7 @@ def command(
     kvmscope apicv --count --interval 5s
     """
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(_open(source, count=count))
+        host = stack.enter_context(_open(source, count=count is not None))
         views = _views(
             host, interval or (1.0 if watch or count else None), with_what_if, vm=vm, count=None if watch else 1
         )
@@ -88,7 +108,7 @@ def _open(source: str, *, count: bool) -> Host:
     from .. import collect
 
     if count:
-        return collect.open_host(source, groups=("apicv",))
+        return collect.open_host(source, groups=(_GROUP,))
     if source == "bpf":
         return collect.open_host(source, groups=("apic",))
     return _open_best() if source == "auto" else open_host(source)

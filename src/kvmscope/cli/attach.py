@@ -29,7 +29,11 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 
 @click.command("attach", short_help="Let a group of users read without root.")
 @click.option(
-    "--group", metavar="GROUP", help=f"Who may read, by name or number.  [default: {_DEFAULT_GROUP} if there is one]"
+    "--readers",
+    "--group",
+    "readers",
+    metavar="GROUP",
+    help=f"The group of users who may read, by name or number.  [default: {_DEFAULT_GROUP} if there is one]",
 )
 @click.option(
     "--mode",
@@ -46,11 +50,11 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     "--count",
     "counted",
     multiple=True,
-    metavar="NAME",
+    metavar="GROUP",
     help="Also count this group of statistics from now on, such as exits; for several, give it several times.",
 )
 def command(
-    *, group: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
+    *, readers: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
 ) -> None:
     """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
 
@@ -60,7 +64,7 @@ def command(
     """
     from ..sources.bpf import attach
 
-    entry = find_group(group)
+    entry = find_group(readers)
     done = attach.attach(
         gid=entry.gr_gid,
         mode=mode,

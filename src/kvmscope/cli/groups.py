@@ -203,7 +203,7 @@ def _reason(row: Row) -> str:
 
 
 @command.command("try")
-@click.argument("names", nargs=-1, required=True, metavar="GROUP…")
+@click.argument("words", nargs=-1, required=True, metavar="GROUP… [VM[/VCPU]]")
 @click.option(
     "--for",
     "look_s",
@@ -213,13 +213,20 @@ def _reason(row: Row) -> str:
     metavar="TIME",
     help="How long to count.",
 )
-@click.option("--vm", metavar="VM[/VCPU]", help="Of one VM, or one vCPU, alone.")
+@click.option("--vm", metavar="VM[/VCPU]", hidden=True, help="The VM, for scripts that name it so.")
 @click.option(
     "--all", "-a", "show_all", is_flag=True, help=f"Every kind of event, not only the {EVENTS_SHOWN} costliest."
 )
 @json_option
-def try_command(*, names: tuple[str, ...], look_s: float, vm: str | None, show_all: bool, as_json: bool) -> None:
-    """Count a group's events for a while, show the costliest first, and leave nothing behind."""
+def try_command(*, words: tuple[str, ...], look_s: float, vm: str | None, show_all: bool, as_json: bool) -> None:
+    """Count a group's events for a while, on all VMs or on one, show the costliest first, and leave nothing behind.
+
+    \b
+    kvmscope groups try exits
+    kvmscope groups try exits userspace web-1/0 --for 5s
+    """
+    names, named_vm = _split_words(words)
+    vm = named_vm or vm
     _check_names(names)
     trial = _count(names, look_s, vm)
     scene = trial.scene
@@ -277,6 +284,18 @@ def _count(names: Sequence[str], look_s: float, vm: str | None) -> Trial:
         after = {group.name: group.ran() for group in loaded}
         ran = {name: Ran(after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in after}
         return Trial(current, window, ran)
+
+
+def _split_words(words: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """The groups, and the VM that may follow them: a last word that is not, and is not like, the name of a group."""
+    import difflib
+
+    from ..catalog.groups import load_groups
+
+    *before, last = words
+    if before and not difflib.get_close_matches(last, list(load_groups()), n=1):
+        return tuple(before), last
+    return words, None
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -418,9 +437,13 @@ def _mode(context: click.Context, param: click.Parameter, value: str | None) -> 
 
 @command.command("pin")
 @click.argument("names", nargs=-1, required=True, metavar="GROUP…")
-@click.option("--group", metavar="GROUP", help="Who may read, by name or number; as it is if something is attached.")
+@click.option(
+    "--readers",
+    metavar="GROUP",
+    help="The group of users who may read, by name or number; as it is if something is attached.",
+)
 @click.option("--mode", callback=_mode, metavar="MODE", help="Of the pinned files, as for chmod; likewise.")
-def pin_command(*, names: tuple[str, ...], group: str | None, mode: int | None) -> None:
+def pin_command(*, names: tuple[str, ...], readers: str | None, mode: int | None) -> None:
     """Have the kernel count groups from now on, beside the attached iterator, for readers without root. Needs root.
 
     It costs what `kvmscope groups` says, at each event, until `kvmscope groups unpin`, `kvmscope detach` or the next
@@ -434,7 +457,7 @@ def pin_command(*, names: tuple[str, ...], group: str | None, mode: int | None) 
 
     _check_pinnable(names)
     gid, mode_now = attach.access() or (find_group(None).gr_gid, DEFAULT_MODE)
-    entry = find_group(group) if group else grp.getgrgid(gid)
+    entry = find_group(readers) if readers else grp.getgrgid(gid)
     wanted = mode_now if mode is None else mode
     done = attach.attach(gid=entry.gr_gid, mode=wanted, groups=names)
     echo_lines(lines(done, entry, wanted))

@@ -95,7 +95,7 @@ def run(
     kvmscope lab run --workload msi --count 1000 --json
     """
     from ..lab.spec import LabSpec
-    from ..lab.workloads import Irqchip, Pit
+    from ..lab.workloads import GuestIrqchip, GuestPit
 
     if wants_list:
         _echo_workloads()
@@ -107,8 +107,8 @@ def run(
         count=count,
         name=name,
         vcpu_ids=vcpu_ids,
-        irqchip=Irqchip(irqchip) if irqchip else None,
-        pit=Pit(pit) if pit else None,
+        irqchip=GuestIrqchip(irqchip) if irqchip else None,
+        pit=GuestPit(pit) if pit else None,
         halt_poll_ns=halt_poll_ns,
         period_us=period_us,
         one_process=one_process,

@@ -39,18 +39,21 @@ def open_host(source: str) -> Host:
 
     if source != "auto" and source not in collect.SOURCES:
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
+        if source == "qmp":
+            raise UsageError(
+                "source qmp needs to be told the sockets, which programs can do: docs/sources.md, QmpSource"
+            )
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(collect.SOURCES)}", nearest=near)
     return collect.open_host(source)
 
 
 def read_windows(
-    host: Host, interval_s: float, *, vm: str | None = None, count: int | None = None, waits_for_vms: bool = True
+    host: Host, interval_s: float, *, vm: str | None = None, count: int | None = None
 ) -> Iterator[tuple[Scene, Window]]:
     """Every ``interval_s`` a scene, and the window that ends with it; ``count`` of them, or without end.
 
     ``vm`` must be there in the first sample: else UsageError before any waiting. A terminal shows what is waited for,
-    up to the end if there is one, else up to the first window. Without ``waits_for_vms`` the windows of a host that has
-    no VMs are as short as can be.
+    up to the end if there is one, else up to the first window.
     """
     from ..analysis.window import Window
     from ..view.subjects import find_subject
@@ -58,8 +61,6 @@ def read_windows(
     previous = host.look()
     if vm is not None:
         find_subject(previous, vm)
-    if not (waits_for_vms or len(previous.sample.vms)):
-        interval_s = _SHORTEST_S
     for number in itertools.count() if count is None else range(count):
         with _waiting(number, interval_s, count):
             time.sleep(interval_s)

@@ -2,7 +2,7 @@
 
 Pure: derived from a ``Machine``. Not here: the state of any VM.
 
-Rule: a fact has its evidence, the parameter or flag as it stands; what cannot be told says why.
+Rule: a fact has its evidence, the parameter or flag as it stands; what is unknown says why.
 Source: arch/x86/kvm/vmx/vmx.c and capabilities.h (enable_apicv), svm/{svm,avic}.c (avic, force_avic, enable_ipiv),
 kvm/x86.c (enable_device_posted_irqs), arch/x86/include/asm/vmxfeatures.h and arch/x86/kernel/cpu/feat_ctl.c (the
 ``vmx flags`` of /proc/cpuinfo); Linux 6.1 to 7.3.
@@ -27,7 +27,7 @@ class Hardware(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HostFlag:
     """A yes or no with its evidence; ``value`` None: not known, and the evidence says why."""
 
     value: bool | None
@@ -47,25 +47,25 @@ class HostApicv:
     is_x86: bool | None
     hardware: Hardware | None
     module: str | None
-    supported: Told
-    switched_on: Told
-    x2avic: Told
-    ipi: Told
-    device_posting: Told
-    nested: Told
+    supported: HostFlag
+    switched_on: HostFlag
+    x2avic: HostFlag
+    ipi: HostFlag
+    device_posting: HostFlag
+    nested: HostFlag
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         """Computed once: every VM is judged by its host in every window."""
         if self._hash is None:
-            object.__setattr__(self, "_hash", hash((self.is_x86, self.hardware, self.module, *_told(self))))
+            object.__setattr__(self, "_hash", hash((self.is_x86, self.hardware, self.module, *_host_flags(self))))
         return self._hash or 0
 
     @classmethod
     def unknown(cls, why: str) -> HostApicv:
         """Nothing is known of the host, for one reason."""
-        told = Told(None, why)
-        return cls(None, None, None, told, told, told, told, told, told)
+        flag = HostFlag(None, why)
+        return cls(None, None, None, flag, flag, flag, flag, flag, flag)
 
 
 def host_apicv(machine: Machine) -> HostApicv:
@@ -73,18 +73,18 @@ def host_apicv(machine: Machine) -> HostApicv:
     architecture = machine.architecture.value
     is_x86 = None if architecture is None else architecture in X86
     if is_x86 is False:
-        no = Told(False, f"KVM for {architecture} has no APICv")
+        no = HostFlag(False, f"KVM for {architecture} has no APICv")
         return HostApicv(False, Hardware.OTHER, _name(machine), no, no, no, no, no, no)
     module = machine.kvm_vendor.value
     if module is None:
         found = HostApicv.unknown(machine.kvm_vendor.reason or "which KVM module is in use is not known")
-        return HostApicv(is_x86, None, None, *_told(found))
+        return HostApicv(is_x86, None, None, *_host_flags(found))
     flags = machine.cpu.value.flags if machine.cpu.value else None
     if module.name == "kvm_intel":
         return _intel(is_x86, module, machine.kvm.value, flags)
     if module.name == "kvm_amd":
         return _amd(is_x86, module, machine.kvm.value, flags)
-    no = Told(False, f"{module.name} runs guests, which knows neither APICv nor AVIC")
+    no = HostFlag(False, f"not supported: this host uses {module.name}, which has no APICv or AVIC")
     return HostApicv(is_x86, Hardware.OTHER, module.name, no, no, no, no, no, no)
 
 
@@ -98,93 +98,95 @@ def _intel(
     on = _parameter(module, "enable_apicv")
     ipi = _parameter(module, "enable_ipiv")
     if ipi is None:
-        ipi = Told(False, "kvm_intel has no parameter enable_ipiv (before Linux 5.19), so no IPI virtualization")
+        ipi = HostFlag(False, "kvm_intel has no parameter enable_ipiv (before Linux 5.19), so no IPI virtualization")
     return HostApicv(
         is_x86=is_x86,
         hardware=Hardware.INTEL,
         module=module.name,
         supported=_known_if_on(on, _intel_cpu(flags)),
-        switched_on=on or Told(None, "kvm_intel has no parameter enable_apicv"),
-        x2avic=Told(True, "APICv serves x2APIC mode as well"),
+        switched_on=on or HostFlag(None, "kvm_intel has no parameter enable_apicv"),
+        x2avic=HostFlag(True, "APICv serves x2APIC mode as well"),
         ipi=ipi,
         device_posting=_device_posting(module, kvm),
-        nested=_parameter(module, "nested") or Told(None, "kvm_intel has no parameter nested"),
+        nested=_parameter(module, "nested") or HostFlag(None, "kvm_intel has no parameter nested"),
     )
 
 
-def _intel_cpu(flags: frozenset[str] | None) -> Told:
+def _intel_cpu(flags: frozenset[str] | None) -> HostFlag:
     if flags is None:
-        return Told(None, "/proc/cpuinfo cannot be read")
+        return HostFlag(None, "/proc/cpuinfo cannot be read")
     if "apicv" in flags or flags >= _APICV_PARTS:
-        return Told(True, "/proc/cpuinfo, vmx flags: apicv" if "apicv" in flags else "/proc/cpuinfo, vmx flags: vid")
+        return HostFlag(
+            True, "/proc/cpuinfo, vmx flags: apicv" if "apicv" in flags else "/proc/cpuinfo, vmx flags: vid"
+        )
     if flags & _VMX_LINE:
-        return Told(False, "/proc/cpuinfo, vmx flags: without apicv")
-    return Told(None, "/proc/cpuinfo has no vmx flags")
+        return HostFlag(False, "/proc/cpuinfo, vmx flags: without apicv")
+    return HostFlag(None, "/proc/cpuinfo has no vmx flags")
 
 
 def _amd(
     is_x86: bool | None, module: KernelModule, kvm: KernelModule | None, flags: frozenset[str] | None
 ) -> HostApicv:
     on = _parameter(module, "avic")
-    ipi = _parameter(module, "enable_ipiv") or Told(True, "part of AVIC: kvm_amd has no parameter enable_ipiv")
+    ipi = _parameter(module, "enable_ipiv") or HostFlag(True, "part of AVIC: kvm_amd has no parameter enable_ipiv")
     return HostApicv(
         is_x86=is_x86,
         hardware=Hardware.AMD,
         module=module.name,
         supported=_amd_cpu(module, flags, on),
-        switched_on=on or Told(None, "kvm_amd has no parameter avic"),
+        switched_on=on or HostFlag(None, "kvm_amd has no parameter avic"),
         x2avic=_flag(flags, "x2avic"),
         ipi=ipi,
         device_posting=_device_posting(module, kvm),
-        nested=_parameter(module, "nested") or Told(None, "kvm_amd has no parameter nested"),
+        nested=_parameter(module, "nested") or HostFlag(None, "kvm_amd has no parameter nested"),
     )
 
 
-def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: Told | None) -> Told:
+def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: HostFlag | None) -> HostFlag:
     forced = _parameter(module, "force_avic")
     cpu = _flag(flags, "avic")
     if cpu.value is not True and forced is not None and forced.value:
-        return Told(True, f"{forced.evidence}: KVM takes AVIC for granted")
+        return HostFlag(True, f"{forced.evidence}: KVM takes AVIC for granted")
     return _known_if_on(on, cpu)
 
 
-def _known_if_on(on: Told | None, cpu: Told) -> Told:
+def _known_if_on(on: HostFlag | None, cpu: HostFlag) -> HostFlag:
     """A parameter that is on after the module was loaded says that KVM found what it needs."""
     if on is not None and on.value and cpu.value is not True:
-        return Told(True, f"{on.evidence}, which the module clears where the CPU lacks it")
+        return HostFlag(True, f"{on.evidence}, which the module clears where the CPU lacks it")
     return cpu
 
 
-def _device_posting(module: KernelModule, kvm: KernelModule | None) -> Told:
+def _device_posting(module: KernelModule, kvm: KernelModule | None) -> HostFlag:
     name = "enable_device_posted_irqs"
-    told = _parameter(module, name) or (_parameter(kvm, name) if kvm is not None else None)
-    if told is None:
-        return Told(None, f"no parameter {name} (before Linux 6.17): it depends on the IOMMU")
-    return told if told.value is False else Told(told.value, f"{told.evidence}, if the IOMMU can")
+    flag = _parameter(module, name) or (_parameter(kvm, name) if kvm is not None else None)
+    if flag is None:
+        return HostFlag(None, f"no parameter {name} (before Linux 6.17): it depends on the IOMMU")
+    return flag if flag.value is False else HostFlag(flag.value, f"{flag.evidence}, if the IOMMU can")
 
 
-def _flag(flags: frozenset[str] | None, name: str) -> Told:
+def _flag(flags: frozenset[str] | None, name: str) -> HostFlag:
     if flags is None:
-        return Told(None, "/proc/cpuinfo cannot be read")
-    return Told(name in flags, f"/proc/cpuinfo, flags: {name if name in flags else f'without {name}'}")
+        return HostFlag(None, "/proc/cpuinfo cannot be read")
+    return HostFlag(name in flags, f"/proc/cpuinfo, flags: {name if name in flags else f'without {name}'}")
 
 
 _YES_NO: Mapping[str, bool] = {"Y": True, "1": True, "N": False, "0": False}
 
 
-def _parameter(module: KernelModule, name: str) -> Told | None:
+def _parameter(module: KernelModule, name: str) -> HostFlag | None:
     """A switch of a module; None if it has no such parameter."""
     fact: Fact[str] | None = module.parameters.get(name)
     if fact is None:
         return None
     if fact.value is None:
-        return Told(None, fact.reason or f"{module.name}.{name} cannot be read")
-    return Told(_YES_NO.get(fact.value), f"{module.name}.{name}={fact.value}")
+        return HostFlag(None, fact.reason or f"{module.name}.{name} cannot be read")
+    return HostFlag(_YES_NO.get(fact.value), f"{module.name}.{name}={fact.value}")
 
 
 def _name(machine: Machine) -> str | None:
     return machine.kvm_vendor.value.name if machine.kvm_vendor.value else None
 
 
-def _told(host: HostApicv) -> tuple[Told, Told, Told, Told, Told, Told]:
+def _host_flags(host: HostApicv) -> tuple[HostFlag, HostFlag, HostFlag, HostFlag, HostFlag, HostFlag]:
     return host.supported, host.switched_on, host.x2avic, host.ipi, host.device_posting, host.nested

@@ -97,7 +97,7 @@ class _Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Recognised:
     vmm: str
     name: str | None = None
     uuid: str | None = None
@@ -105,7 +105,7 @@ class _Found:
 
 
 def _identified(subject: _Subject) -> VmmProcess:
-    found = next((found for recognise in _RECOGNISERS if (found := recognise(subject))), _Found(OTHER))
+    found = next((found for recognise in _RECOGNISERS if (found := recognise(subject))), _Recognised(OTHER))
     uuid = found.uuid if found.uuid and _UUID.fullmatch(found.uuid) else None
     return VmmProcess(
         pid=subject.process.pid,
@@ -124,12 +124,12 @@ def _identified(subject: _Subject) -> VmmProcess:
 _QEMU = re.compile(r"qemu|(?:qemu-)?kvm(?:-spice)?|qemu(?:-[a-z0-9]+)*-system-[\w.-]+")
 
 
-def _qemu(subject: _Subject) -> _Found | None:
+def _qemu(subject: _Subject) -> _Recognised | None:
     if not _QEMU.fullmatch(subject.program):
         return None
     config = qemu_args.parse(subject.argv)
     system = next((table for table in config.smbios if table.text("type") == "1"), qemu_args.Properties(None))
-    return _Found("qemu", config.name, config.uuid or system.text("uuid"), _qemu_manager(subject, config, system))
+    return _Recognised("qemu", config.name, config.uuid or system.text("uuid"), _qemu_manager(subject, config, system))
 
 
 def _qemu_manager(subject: _Subject, config: qemu_args.QemuConfig, system: qemu_args.Properties) -> str | None:
@@ -149,18 +149,18 @@ def _qemu_manager(subject: _Subject, config: qemu_args.QemuConfig, system: qemu_
 # --- VMMs with GNU-like options ---------------------------------------------------------------------------------------
 
 
-def _firecracker(subject: _Subject) -> _Found | None:
+def _firecracker(subject: _Subject) -> _Recognised | None:
     # The jailer may run the binary under any file name, but always with these two.
     jailed = "--start-time-us" in subject.argv and "--parent-cpu-time-us" in subject.argv
     if not subject.program.startswith("firecracker") and not jailed:
         return None
     name = _option(subject.argv, "--id")
-    return _Found(
+    return _Recognised(
         "firecracker", None if name == "anonymous-instance" else name, managed_by="jailer" if jailed else None
     )
 
 
-def _cloud_hypervisor(subject: _Subject) -> _Found | None:
+def _cloud_hypervisor(subject: _Subject) -> _Recognised | None:
     if not subject.program.startswith("cloud-hypervisor"):
         return None
     platform = dict(qemu_args.split_pairs(_option(subject.argv, "--platform") or ""))
@@ -168,23 +168,23 @@ def _cloud_hypervisor(subject: _Subject) -> _Found | None:
     # libvirt passes its API socket as an inherited fd, but names the event pipe after the VM.
     _, libvirt, pipe = (_path_in(_option(subject.argv, "--event-monitor")) or "").rpartition("/libvirt/ch/")
     if libvirt:
-        return _Found("cloud-hypervisor", pipe.removesuffix("-event-monitor-fifo"), uuid, "libvirt")
+        return _Recognised("cloud-hypervisor", pipe.removesuffix("-event-monitor-fifo"), uuid, "libvirt")
     socket = _path_in(_option(subject.argv, "--api-socket"))
     _, kata, inside = (socket or "").partition("/run/vc/vm/")
     if kata:
-        return _Found("cloud-hypervisor", inside.partition("/")[0], uuid, "kata")
-    return _Found("cloud-hypervisor", _name_by_socket(socket), uuid)
+        return _Recognised("cloud-hypervisor", inside.partition("/")[0], uuid, "kata")
+    return _Recognised("cloud-hypervisor", _name_by_socket(socket), uuid)
 
 
-def _crosvm(subject: _Subject) -> _Found | None:
+def _crosvm(subject: _Subject) -> _Recognised | None:
     if subject.program != "crosvm":
         return None
     name = _option(subject.argv, "--name")
     socket = _option(subject.argv, "--socket") or _option(subject.argv, "-s")
-    return _Found("crosvm", name or _name_by_socket(socket))
+    return _Recognised("crosvm", name or _name_by_socket(socket))
 
 
-def _kvmtool(subject: _Subject) -> _Found | None:
+def _kvmtool(subject: _Subject) -> _Recognised | None:
     # kvmtool installs itself as "vm" too, a name that anything may have; its subcommands decide.
     if subject.program not in ("lkvm", "lkvm-static", "kvmtool", "vm") or subject.argv[1:2] not in (
         ("run",),
@@ -196,13 +196,13 @@ def _kvmtool(subject: _Subject) -> _Found | None:
     if name is None and _option(subject.argv, "--disk") is None and _option(subject.argv, "-d") is None:
         status = subject.process.status()
         name = f"guest-{status.ns_pids[-1]}" if status and status.ns_pids else None
-    return _Found("kvmtool", name)
+    return _Recognised("kvmtool", name)
 
 
-def _lab(subject: _Subject) -> _Found | None:
+def _lab(subject: _Subject) -> _Recognised | None:
     if ("-m", "kvmscope.lab.process") not in zip(subject.argv, subject.argv[1:], strict=False):
         return None
-    return _Found("kvmscope-lab", _option(subject.argv, "--name"))
+    return _Recognised("kvmscope-lab", _option(subject.argv, "--name"))
 
 
 # --- libkrun: a library, so the program may be anything ---------------------------------------------------------------
@@ -210,7 +210,7 @@ def _lab(subject: _Subject) -> _Found | None:
 _KRUN_LIBRARY = re.compile(r"/libkrun(?:-\w+)?\.so[.\d]*(?: \(deleted\))?$")
 
 
-def _libkrun(subject: _Subject) -> _Found | None:
+def _libkrun(subject: _Subject) -> _Recognised | None:
     comm = subject.stat.comm
     krunvm = subject.program == "krunvm"
     if not (krunvm or comm == "libkrun VM" or comm.startswith("VM:") or _maps_libkrun(subject)):
@@ -218,9 +218,9 @@ def _libkrun(subject: _Subject) -> _Found | None:
     # krun_start_enter() names its thread after $HOSTNAME, of which 12 bytes fit.
     name = comm.removeprefix("VM:") if comm.startswith("VM:") else None
     if krunvm:
-        return _Found("libkrun", _krunvm_name(subject.argv) or name, managed_by="krunvm")
+        return _Recognised("libkrun", _krunvm_name(subject.argv) or name, managed_by="krunvm")
     container = re.search(r"(?:libpod|crun|docker|cri-containerd)-([0-9a-f]{12})[0-9a-f]{52}", subject.cgroups)
-    return _Found("libkrun", name or (container[1] if container else None))
+    return _Recognised("libkrun", name or (container[1] if container else None))
 
 
 def _maps_libkrun(subject: _Subject) -> bool:
@@ -242,7 +242,7 @@ def _krunvm_name(argv: Sequence[str]) -> str | None:
 
 # --- common -----------------------------------------------------------------------------------------------------------
 
-_RECOGNISERS: Final[tuple[Callable[[_Subject], _Found | None], ...]] = (
+_RECOGNISERS: Final[tuple[Callable[[_Subject], _Recognised | None], ...]] = (
     _qemu, _firecracker, _cloud_hypervisor, _crosvm, _kvmtool, _lab, _libkrun
 )  # fmt: skip
 

@@ -188,7 +188,7 @@ class ChipState(ctypes.Union):
     _fields_ = (("pic", PicState), ("ioapic", IoapicState), ("dummy", c_uint8 * 512))
 
 
-class Irqchip(ctypes.Structure):
+class IrqchipState(ctypes.Structure):
     """struct kvm_irqchip."""
 
     _fields_ = (("chip_id", c_uint32), ("pad", c_uint32), ("chip", ChipState))
@@ -325,8 +325,8 @@ KVM_SET_TSS_ADDR = _io(0x47)
 KVM_SET_IDENTITY_MAP_ADDR = _sized(_WRITE, 0x48, None, 8)
 KVM_CREATE_IRQCHIP = _io(0x60)
 KVM_IRQ_LINE = _sized(_WRITE, 0x61, IrqLevel)
-KVM_GET_IRQCHIP = _sized(_READ | _WRITE, 0x62, Irqchip)
-KVM_SET_IRQCHIP = _sized(_READ, 0x63, Irqchip)
+KVM_GET_IRQCHIP = _sized(_READ | _WRITE, 0x62, IrqchipState)
+KVM_SET_IRQCHIP = _sized(_READ, 0x63, IrqchipState)
 KVM_REINJECT_CONTROL = _io(0x71)
 KVM_CREATE_PIT2 = _sized(_WRITE, 0x77, PitConfig)
 KVM_GET_PIT2 = _sized(_READ, 0x9F, PitState)

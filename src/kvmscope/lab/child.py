@@ -23,7 +23,7 @@ from ..errors import KvmscopeError, SourceError
 from ..linux import libc
 from .kvm import Kvm, Vm
 from .spec import BARE, CHURN, MAX_FDS, PACKET, LabSpec, VmReport, vm_report_to_json
-from .vmm import Machine, create_vm, install_kick_handler
+from .vmm import RunningGuest, create_vm, install_kick_handler
 
 _VCPUS_IN_PACKET = 200
 
@@ -191,7 +191,7 @@ class _Server:
     def _create(self, spec: LabSpec, indices: range) -> None:
         api = Kvm()
         for index in indices:
-            occupant = _KINDS.get(spec.workload, Machine)(api, spec, index)
+            occupant = _KINDS.get(spec.workload, RunningGuest)(api, spec, index)
             occupant.start()
             self._occupants[index] = occupant
         if spec.hold_stats_fds:

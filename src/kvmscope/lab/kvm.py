@@ -60,7 +60,7 @@ from .abi import (
     Cpuid,
     DirtyLog,
     EnableCap,
-    Irqchip,
+    IrqchipState,
     IrqLevel,
     MemoryRegion,
     MpState,
@@ -227,7 +227,7 @@ class Vm(_Closing):
 
     def change_chip(self, chip_id: int, change: Callable[[ChipState], None]) -> None:
         """Read the state of the PIC or IOAPIC, let ``change`` edit it, write it back."""
-        chip = Irqchip(chip_id=chip_id)
+        chip = IrqchipState(chip_id=chip_id)
         ioctl(self.fd, KVM_GET_IRQCHIP, chip)
         change(chip.chip)
         ioctl(self.fd, KVM_SET_IRQCHIP, chip)

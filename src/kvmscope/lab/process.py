@@ -50,8 +50,8 @@ class Running:
         try:
             for group in groups:
                 self._children.append(_Child(spec, group))
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
 
     @property
@@ -129,6 +129,8 @@ class Running:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self.kill()  # Ctrl-C: nobody waits until a process that is just starting has heard that it is to end
         self.close()
 
 

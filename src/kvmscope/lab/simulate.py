@@ -175,7 +175,12 @@ class SimulatedProcess:
             process_group=0,
         )
         assert self._process.stdout is not None
-        said = self._process.stdout.readline()
+        try:
+            said = self._process.stdout.readline()
+        except BaseException:
+            self.kill()
+            self.close()
+            raise
         if not said:
             self.close()
             raise SourceError(f"the simulated host did not start (status {self._process.returncode})")
@@ -201,7 +206,9 @@ class SimulatedProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self.kill()  # Ctrl-C: nobody waits until it has started
         self.close()
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import UsageError
-from .workloads import Irqchip, Partner, Pit, Workload, find_workload
+from .workloads import GuestIrqchip, GuestPit, Partner, Workload, find_workload
 
 BARE = "bare"
 CHURN = "churn"
@@ -46,8 +46,8 @@ class LabSpec:
     count: int | None = None
     name: str = ""
     vcpu_ids: tuple[int, ...] = ()
-    irqchip: Irqchip | None = None
-    pit: Pit | None = None
+    irqchip: GuestIrqchip | None = None
+    pit: GuestPit | None = None
     halt_poll_ns: int | None = None
     period_us: int = 1000
     one_process: bool = False
@@ -69,7 +69,7 @@ class LabSpec:
         _check(filled.workload != BARE or filled.count is None, f"{BARE} VMs never run, so they have no count")
         if filled.workload in WITHOUT_GUESTS:
             return replace(
-                filled, irqchip=filled.irqchip or Irqchip.FULL, pit=filled.pit or Pit.OFF
+                filled, irqchip=filled.irqchip or GuestIrqchip.FULL, pit=filled.pit or GuestPit.OFF
             )._with_pit_checked()
         return filled._fitted(find_workload(filled.workload))
 
@@ -89,7 +89,7 @@ class LabSpec:
         return filled._with_pit_checked()
 
     def _with_pit_checked(self) -> LabSpec:
-        _check(self.pit is Pit.OFF or self.irqchip is Irqchip.FULL, "a PIT needs the full irqchip")
+        _check(self.pit is GuestPit.OFF or self.irqchip is GuestIrqchip.FULL, "a PIT needs the full irqchip")
         return self
 
     @property
@@ -107,8 +107,8 @@ class LabSpec:
     def from_json(cls, value: Mapping[str, Any]) -> LabSpec:
         fields = dict(value)
         fields["vcpu_ids"] = tuple(fields["vcpu_ids"])
-        fields["irqchip"] = Irqchip(fields["irqchip"])
-        fields["pit"] = Pit(fields["pit"])
+        fields["irqchip"] = GuestIrqchip(fields["irqchip"])
+        fields["pit"] = GuestPit(fields["pit"])
         return cls(**fields)
 
 

@@ -23,7 +23,7 @@ from . import abi
 from .abi import ChipState, Regs, Segment, Sregs
 from .kvm import MEMORY_LIMIT, PAGE, Kvm, Vcpu, Vm
 from .spec import LabSpec, State, VcpuReport, VmReport
-from .workloads import Argument, Irqchip, Partner, Pit, Workload, find_workload
+from .workloads import Argument, GuestIrqchip, GuestPit, Partner, Workload, find_workload
 
 if TYPE_CHECKING:
     from .. import publish
@@ -71,7 +71,7 @@ def create_vm(api: Kvm, spec: LabSpec) -> Vm:
     return vm
 
 
-class Machine:
+class RunningGuest:
     """One running VM. Must be closed; ``install_kick_handler`` must have been called before."""
 
     def __init__(self, api: Kvm, spec: LabSpec, index: int) -> None:
@@ -195,7 +195,7 @@ class Machine:
 class _Runner:
     """One vCPU, its thread and what they did."""
 
-    def __init__(self, machine: Machine, vcpu: Vcpu, place: int) -> None:
+    def __init__(self, machine: RunningGuest, vcpu: Vcpu, place: int) -> None:
         self.machine = machine
         self.vcpu = vcpu
         self.place = place
@@ -348,13 +348,13 @@ class _Runner:
 
 def _set_up(vm: Vm, spec: LabSpec) -> None:
     vm.set_intel_pages()
-    if spec.irqchip is Irqchip.FULL:
+    if spec.irqchip is GuestIrqchip.FULL:
         vm.create_irqchip()
-    elif spec.irqchip is Irqchip.SPLIT:
+    elif spec.irqchip is GuestIrqchip.SPLIT:
         vm.enable(abi.KVM_CAP_SPLIT_IRQCHIP, _SPLIT_ROUTES)
-    if spec.pit is not Pit.OFF:
+    if spec.pit is not GuestPit.OFF:
         vm.create_pit()
-        vm.set_pit_reinjection(spec.pit is Pit.REINJECT)
+        vm.set_pit_reinjection(spec.pit is GuestPit.REINJECT)
     if spec.halt_poll_ns is not None:
         vm.limit_halt_poll(spec.halt_poll_ns)
     for vcpu_id in spec.vcpu_ids:
@@ -420,7 +420,7 @@ def _fill_memory(memory: mmap.mmap, image: bytes) -> None:
 
 def _prepare_vcpu(vcpu: Vcpu, workload: Workload, spec: LabSpec, place: int) -> None:
     vcpu.set_cpuid(vcpu.vm.kvm.supported_cpuid())
-    has_apic = spec.irqchip is not Irqchip.NONE
+    has_apic = spec.irqchip is not GuestIrqchip.NONE
     if has_apic:
         vcpu.make_runnable()
     sregs = vcpu.sregs()

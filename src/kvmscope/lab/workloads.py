@@ -24,7 +24,7 @@ from ..linux.kvm import read_running_kvm
 GUESTS = Path(__file__).parent / "guests"
 
 
-class Irqchip(Enum):
+class GuestIrqchip(Enum):
     """Which interrupt controllers the kernel emulates: none, the local APICs, or PIC and IOAPIC as well."""
 
     NONE = "none"
@@ -32,7 +32,7 @@ class Irqchip(Enum):
     FULL = "full"
 
 
-class Pit(Enum):
+class GuestPit(Enum):
     """Whether the kernel emulates the PIT, and whether it makes up for ticks that the guest missed."""
 
     OFF = "off"
@@ -144,8 +144,8 @@ class Workload:
     level: int = 0
     arguments: tuple[Argument, Argument] = (Argument.ZERO, Argument.ZERO)
     partner: Partner = Partner.NONE
-    irqchips: tuple[Irqchip, ...] = (Irqchip.FULL, Irqchip.SPLIT, Irqchip.NONE)
-    pits: tuple[Pit, ...] = (Pit.OFF, Pit.REINJECT, Pit.DISCARD)
+    irqchips: tuple[GuestIrqchip, ...] = (GuestIrqchip.FULL, GuestIrqchip.SPLIT, GuestIrqchip.NONE)
+    pits: tuple[GuestPit, ...] = (GuestPit.OFF, GuestPit.REINJECT, GuestPit.DISCARD)
     max_vcpus: int | None = None
     by_apic: bool = False
     ends: bool = True
@@ -243,8 +243,8 @@ _SLEPT = Expectation(
 _NO_MMIO = _exactly("mmio_exits", 0, 0, "memory backs every address that it touches")
 _NO_INTERRUPT = _exactly("irq_injections", 0, 0, "nothing interrupts this guest")
 
-_WITH_APIC = (Irqchip.FULL, Irqchip.SPLIT)
-_WITH_PIC = (Irqchip.FULL,)
+_WITH_APIC = (GuestIrqchip.FULL, GuestIrqchip.SPLIT)
+_WITH_PIC = (GuestIrqchip.FULL,)
 
 _ALL = (
     Workload(
@@ -294,8 +294,8 @@ _ALL = (
         "halts with no APIC in the kernel; each halt goes to the VMM",
         "hlt",
         (_HALTS, _returns(1), _exactly("halt_wakeup", 0, 0, "no halt sleeps in the kernel"), _NO_INTERRUPT),
-        irqchips=(Irqchip.NONE,),
-        pits=(Pit.OFF,),
+        irqchips=(GuestIrqchip.NONE,),
+        pits=(GuestPit.OFF,),
     ),
     Workload(
         "pic",
@@ -304,7 +304,7 @@ _ALL = (
         (*_PORTS, _returns(1), _EXTINT_INJECTED),
         partner=Partner.PIC_LINE,
         irqchips=_WITH_PIC,
-        pits=(Pit.OFF,),
+        pits=(GuestPit.OFF,),
         max_vcpus=1,
     ),
     Workload(
@@ -367,7 +367,7 @@ _ALL = (
         arguments=(Argument.ZERO, Argument.ONE),
         partner=Partner.TICKS,
         irqchips=_WITH_PIC,
-        pits=(Pit.REINJECT, Pit.DISCARD),
+        pits=(GuestPit.REINJECT, GuestPit.DISCARD),
         max_vcpus=1,
     ),
     Workload(

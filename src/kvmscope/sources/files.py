@@ -65,7 +65,7 @@ def assemble(
     """
     ordered = sorted(vms, key=lambda vm: vm.created_ns)
     all_gaps = list(gaps)
-    groups = _Groups()
+    groups = _BlockBuilders()
     owners: list[int] = []
     for row, vm in enumerate(ordered):
         all_gaps += [_second(schema, vm.id, None) for schema in groups.add(vm.stats, Scope.VM, row)]
@@ -89,13 +89,13 @@ def assemble(
     )
 
 
-class _Groups:
+class _BlockBuilders:
     """Rows and words by schema, in the order in which the schemas were first seen."""
 
     def __init__(self) -> None:
-        self._by_schema: dict[Schema, _Group] = {}
+        self._by_schema: dict[Schema, _BlockBuilder] = {}
         # A schema hashes all its descriptors; the same object is recognised without that.
-        self._by_identity: dict[int, _Group] = {}
+        self._by_identity: dict[int, _BlockBuilder] = {}
 
     def add(self, stats: Iterable[StatsOf], scope: Scope, row: int) -> list[Schema]:
         """Takes one subject's files; gives the schemas of those that it had to leave out."""
@@ -114,14 +114,14 @@ class _Groups:
     def blocks(self) -> Iterator[Block]:
         return (group.block() for group in self._by_schema.values())
 
-    def _group(self, schema: Schema) -> _Group:
-        group = self._by_schema.setdefault(schema, _Group(schema, [], []))
+    def _group(self, schema: Schema) -> _BlockBuilder:
+        group = self._by_schema.setdefault(schema, _BlockBuilder(schema, [], []))
         self._by_identity[id(schema)] = group
         return group
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _BlockBuilder:
     schema: Schema
     rows: list[int]
     words: list[bytes | bytearray | memoryview]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from kvmscope.host.apicv import Hardware, HostApicv, Told
+from kvmscope.host.apicv import Hardware, HostApicv, HostFlag
 from kvmscope.host.config import Confidential, InterruptConfig, Irqchip, Pit, Setting
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
@@ -174,12 +174,12 @@ def host(
         is_x86=True,
         hardware=hardware,
         module=module,
-        supported=Told(supported, "the CPU's flags"),
-        switched_on=Told(on, f"{module}.parameter={on}"),
-        x2avic=Told(x2avic, "the flag x2avic"),
-        ipi=Told(ipi, "the parameter enable_ipiv"),
-        device_posting=Told(posting, "the parameter enable_device_posted_irqs"),
-        nested=Told(True, "the parameter nested"),
+        supported=HostFlag(supported, "the CPU's flags"),
+        switched_on=HostFlag(on, f"{module}.parameter={on}"),
+        x2avic=HostFlag(x2avic, "the flag x2avic"),
+        ipi=HostFlag(ipi, "the parameter enable_ipiv"),
+        device_posting=HostFlag(posting, "the parameter enable_device_posted_irqs"),
+        nested=HostFlag(True, "the parameter nested"),
     )
 
 

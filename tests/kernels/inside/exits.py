@@ -23,7 +23,7 @@ import numpy as np
 from kvmscope.lab import process
 from kvmscope.lab.kvm import Kvm
 from kvmscope.lab.spec import LabSpec
-from kvmscope.lab.workloads import Pit
+from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Block, Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf import pins
@@ -124,7 +124,9 @@ def compare() -> dict[str, Any]:
     answer: dict[str, Any] = {"before": counted(source.read())}
     with contextlib.ExitStack() as stack, tracing():
         for workload, vcpus in _WORKLOADS.items():
-            spec = LabSpec(workload=workload, vcpus=vcpus, count=100, pit=Pit.REINJECT)  # no AVIC: emulation has none
+            spec = LabSpec(
+                workload=workload, vcpus=vcpus, count=100, pit=GuestPit.REINJECT
+            )  # no AVIC: emulation has none
             guests = stack.enter_context(process.start(spec))
             guests.go()
             guests.wait_for_done(60)

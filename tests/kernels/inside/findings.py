@@ -30,8 +30,8 @@ from kvmscope.lab import abi
 from kvmscope.lab.abi import KVM_SET_USER_MEMORY_REGION, MemoryRegion, Regs
 from kvmscope.lab.kvm import Kvm, Vm, ioctl
 from kvmscope.lab.spec import LabSpec
-from kvmscope.lab.vmm import Machine, install_kick_handler
-from kvmscope.lab.workloads import Pit
+from kvmscope.lab.vmm import RunningGuest, install_kick_handler
+from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Sample
 from kvmscope.sources.bpf.source import BpfSource
 
@@ -88,12 +88,12 @@ def _as_dict(mapping: MappingProxyType[Any, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _guests(observer: Observer, *specs: LabSpec) -> Iterator[list[Machine]]:
+def _guests(observer: Observer, *specs: LabSpec) -> Iterator[list[RunningGuest]]:
     """In threads of this process, since a process of their own would take a second to start."""
     with contextlib.ExitStack() as stack:
         machines = []
         for spec in specs:
-            machines.append(Machine(observer.kvm, spec.checked(), 0))
+            machines.append(RunningGuest(observer.kvm, spec.checked(), 0))
             stack.callback(machines[-1].close)
             observer.vms.append(spec.workload)
         for machine in machines:
@@ -232,8 +232,8 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
 }
 
 WITH_AVIC: Mapping[str, Trouble] = {
-    "reinjecting PIT": _on(LabSpec(workload="pit", period_us=2000, pit=Pit.REINJECT)),
-    "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=2000, pit=Pit.DISCARD)),
+    "reinjecting PIT": _on(LabSpec(workload="pit", period_us=2000, pit=GuestPit.REINJECT)),
+    "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=2000, pit=GuestPit.DISCARD)),
     "idle": _on(LabSpec(workload="idle", vcpus=2)),
 }
 

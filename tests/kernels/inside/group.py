@@ -16,7 +16,7 @@ from typing import Any
 from kvmscope.lab import process
 from kvmscope.lab.kvm import Kvm, Vm
 from kvmscope.lab.spec import LabSpec
-from kvmscope.lab.workloads import Pit
+from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.source import BpfSource
@@ -103,7 +103,7 @@ def main() -> None:
     answer["successor"] = counts(later := source.read(), row_of(later, os.getpid(), 1))
     successor.close()
 
-    spec = LabSpec(workload="msi", count=200, pit=Pit.REINJECT)
+    spec = LabSpec(workload="msi", count=200, pit=GuestPit.REINJECT)
     with process.start(spec) as guests:
         guests.go()
         BpfSource(groups=("apicv",)).close()  # comes and goes meanwhile, and takes no count with it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...host.apicv import Hardware, HostApicv, Told
+from ...host.apicv import Hardware, HostApicv, HostFlag
 from ...sample import Sample
 from ...schema import Scope
 from .cases import flags_of
@@ -32,8 +32,8 @@ def _simulated_host(*flags: bool | None) -> HostApicv:
     if facts["is_amd"] is None:
         return HostApicv.unknown("simulated, without a word on the host that it pretends to run on")
 
-    def told(name: str) -> Told:
-        return Told(facts[name], f"simulated: {name.replace('_', ' ')}: {'yes' if facts[name] else 'no'}")
+    def told(name: str) -> HostFlag:
+        return HostFlag(facts[name], f"simulated: {name.replace('_', ' ')}: {'yes' if facts[name] else 'no'}")
 
     return HostApicv(
         is_x86=True,

@@ -198,7 +198,7 @@ def explain(error: OSError, directory: Path, *, gone: str = "nothing is attached
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionNeeded(
             f"this user may not read {directory}",
-            remedy=f"join its group ({_group_of(directory)}), or as root: kvmscope attach --group GROUP",
+            remedy=f"join its group ({_group_of(directory)}), or as root: kvmscope attach --readers GROUP",
             path=str(directory),
             errno=error.errno,
         )
