@@ -103,7 +103,8 @@ def _open(source: str) -> Host:
 
 
 def _show(host: Host, vm: str) -> None:
-    from . import hist
+    from ..view.histogram import histogram_lines, histogram_view
+    from ..view.subjects import find_subject
     from .echo import echo_lines
     from .status import Screen, glance
 
@@ -111,7 +112,8 @@ def _show(host: Host, vm: str) -> None:
     click.echo(f"$ kvmscope status{option}")
     Screen().echo(glance(host, _WINDOW_S), as_json=False)
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
-    echo_lines(hist.to_lines(hist.make(host.look(), vm, _HISTOGRAM, None)))
+    scene = host.look()
+    echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM)))
 
 
 def _say(line: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 
@@ -59,26 +59,6 @@ def read_text(file: str) -> str:
         raise UsageError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CatalogError("", file=file, line=1, expected="UTF-8", found=f"byte {error.start} of no text") from error
-
-
-def kernel_json(kernel: KernelTables) -> dict[str, Any]:
-    """Which kernel it is."""
-    return {
-        "name": kernel.name,
-        "release": kernel.release,
-        "architecture": kernel.architecture,
-        "captured": kernel.captured,
-        "how": kernel.how,
-    }
-
-
-def kernel_text(kernel: KernelTables) -> str:
-    """``x86-6.1 (6.1.0-56-cloud-amd64, captured)``: nothing in it that a terminal would obey."""
-    from ..host.text import printable
-
-    parts = [kernel.release] if kernel.release and kernel.release not in f"{kernel.name} {kernel.how}" else []
-    parts.append("captured" if kernel.captured else f"derived {kernel.how}")
-    return printable(f"{kernel.name} ({', '.join(parts)})", max_length=200)
 
 
 def _architecture() -> str | None:

@@ -1,4 +1,4 @@
-"""Styled lines of ``view`` on a terminal, in colour, or as plain text."""
+"""Styled lines and trees of ``view`` on a terminal, in colour."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..view.text import Line, Style
+from ..view.tree import TextNode
 
 if TYPE_CHECKING:
     from rich.text import Text
+    from rich.tree import Tree
 
 _STYLES = {
     Style.PLAIN: "",
     Style.HEAD: "bold",
     Style.DIM: "dim",
+    Style.GOOD: "bold green",
     Style.ALERT: "bold reverse yellow",
     Style.WARNING: "yellow",
     Style.PROBLEM: "bold red",
@@ -29,3 +32,16 @@ def rich_text(lines: Iterable[Line]) -> Text:
     )
     text.rstrip()
     return text
+
+
+def rich_trees(nodes: Iterable[TextNode]) -> list[Tree]:
+    """The trees as rich prints them."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def grow(node: TextNode) -> Tree:
+        tree = Tree(Text(node.text, _STYLES[node.style]), guide_style="dim")
+        tree.children.extend(map(grow, node.below))
+        return tree
+
+    return [grow(node) for node in nodes]

@@ -14,17 +14,42 @@ from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from ..sample import VmId
+from .apicv import ApicvView
+from .check import CheckView
+from .contract import ContractView
 from .doctor import DoctorReport
+from .explain import ExplanationView
+from .groups import GroupListView, GroupTrialView
+from .histogram import HistogramListView, HistogramView
 from .jsonout import JsonValue
+from .listing import StatListView, VmListView
 from .overview import Overview
+from .reading import ReadingView
+from .review import ReviewView
 from .rules import RuleList
+from .schema_diff import SchemaDiffView
 from .values import ABSENT_IF_NONE, INLINE, Moment, Rows, key_of
 
 Schema: TypeAlias = dict[str, JsonValue]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-VIEWS: Final[Mapping[str, Any]] = {"status": Overview, "doctor": DoctorReport, "doctor-rules": RuleList}
+VIEWS: Final[Mapping[str, Any]] = {
+    "apicv": ApicvView,
+    "check": CheckView,
+    "doctor": DoctorReport,
+    "doctor-rules": RuleList,
+    "explain": ExplanationView,
+    "groups": GroupListView,
+    "groups-try": GroupTrialView,
+    "hist": HistogramView | HistogramListView,
+    "list": StatListView | VmListView,
+    "read": ReadingView,
+    "schema-check": ContractView,
+    "schema-diff": SchemaDiffView,
+    "schema-review": ReviewView,
+    "status": Overview,
+}
 """What each command answers with ``--json``: a class, or a union of classes; by the command's words and a hyphen."""
 
 _SIMPLE: Final[Mapping[object, Schema]] = {

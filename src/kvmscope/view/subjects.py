@@ -14,9 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+
 from ..errors import UsageError
 from ..host.text import printable
-from ..sample import VmId
+from ..sample import Sample, VmId
 from ..scene import Scene
 from .values import Moment, plain_name
 
@@ -40,6 +42,23 @@ class FollowedVm:
     name: Annotated[str, "Its name. Untrusted text."]
     vcpu: Annotated[int | None, "Id of its vCPU that was asked for; null for all."]
     ended: Annotated[Moment | None, "When the first sample was read in which it is not; null while it runs."] = None
+
+    @property
+    def title(self) -> str:
+        """What to print for it."""
+        name = printable(self.name)
+        return name if self.vcpu is None else f"{name}/{self.vcpu}"
+
+    def locate(self, scene: Scene) -> Selection | None:
+        """Its rows in a scene; None if it is not there any more."""
+        sample = scene.sample
+        for row in np.flatnonzero(sample.vms.id == np.uint64(self.id.value)).tolist():
+            if self.vcpu is None:
+                return Selection(row, None)
+            rows = sample.vcpus_of_vm[row]
+            ids: list[int] = sample.vcpus.id[rows].tolist()
+            return Selection(row, int(rows.start) + ids.index(self.vcpu)) if self.vcpu in ids else None
+        return None
 
     def has(self, vm: VmId, vcpu: int | None) -> bool:
         """Whether something of this VM and vCPU (None for the VM) belongs to what was asked for."""
@@ -78,6 +97,14 @@ def match_subject(scene: Scene, text: str) -> Selection | None:
 def near_vms(scene: Scene, text: str) -> tuple[str, ...]:
     """Names of VMs that are nearly ``text``."""
     return _near(text, _names(scene))
+
+
+def vcpu_rows(sample: Sample, subject: Selection) -> range:
+    """The rows of a subject's vCPUs in ``sample.vcpus``: of the one, or of all that the VM has."""
+    if subject.vcpu is not None:
+        return range(subject.vcpu, subject.vcpu + 1)
+    rows = sample.vcpus_of_vm[subject.vm]
+    return range(rows.start, rows.stop)
 
 
 def find_stats(names: Iterable[str], wanted: Sequence[str]) -> frozenset[str]:

@@ -44,6 +44,7 @@ class Style(Enum):
     PLAIN = "plain"
     HEAD = "head"
     DIM = "dim"
+    GOOD = "good"
     ALERT = "alert"
     WARNING = "warning"
     PROBLEM = "problem"

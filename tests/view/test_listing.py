@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kvmscope.cli.list import stat_lines, vm_lines
 from kvmscope.scene import Scene
+from kvmscope.view.listing import stat_list_lines, vm_list_lines, vm_list_view
 
 
 def test_stats_are_as_expected(crafted: Any, expect: Any) -> None:
     schemas = [block.schema for block in crafted.after.blocks]
-    expect("list.txt", "\n".join(stat_lines(Scene(crafted.after, crafted.identities, crafted.machine, {}), schemas)))
+    expect("list.txt", "\n".join(stat_list_lines(schemas, is_simulated=False)))
 
 
 def test_vms_are_as_expected(crafted: Any, expect: Any) -> None:
-    expect("list-vms.txt", "\n".join(vm_lines(Scene(crafted.after, crafted.identities, crafted.machine, {}))))
+    expect(
+        "list-vms.txt",
+        "\n".join(vm_list_lines(vm_list_view(Scene(crafted.after, crafted.identities, crafted.machine, {})))),
+    )
 
 
 def test_json_has_every_descriptor(kvmscope: Any, crafted: Any) -> None:

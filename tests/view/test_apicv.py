@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,19 @@ import pytest
 
 from kvmscope.analysis.apicv import Branch
 from kvmscope.catalog.inhibits import load_inhibits
-from kvmscope.cli.apicv import make_view, plain_lines, to_json
 from kvmscope.host.apicv import host_apicv
 from kvmscope.host.machine import read_machine
 from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
+from kvmscope.linux.facts import Fact, KernelModule
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
+from kvmscope.view.apicv import ApicvView, apicv_view
+from kvmscope.view.apicv_text import apicv_nodes
+from kvmscope.view.jsonout import to_value
+from kvmscope.view.tree import indented
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,15 +50,23 @@ def vm(answer: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def answer_of(view: ApicvView) -> Any:
+    return to_value(view)
+
+
+def lines_of(view: ApicvView, *, each_vm: bool = True) -> list[str]:
+    return list(indented(apicv_nodes(view, each_vm=each_vm)))
+
+
 def test_every_branch_of_the_tree_can_be_tried_on_a_simulated_host(samples: list[Sample]) -> None:
-    answer = to_json(make_view(scene(samples[0])))
+    answer = answer_of(apicv_view(scene(samples[0])))
     assert answer["simulated"] is True
     branches = {vm["apicv"]["branch"] for vm in answer["vms"]}
     assert branches >= {branch.value for branch in Branch} - {"off", "inhibited"}
 
 
 def test_a_screen_says_first_that_it_is_simulated(samples: list[Sample]) -> None:
-    lines = plain_lines(make_view(scene(samples[0])))
+    lines = lines_of(apicv_view(scene(samples[0])))
     assert lines[0].startswith("SIMULATED")
     assert "each simulated VM pretends" in lines[1]
 
@@ -71,7 +85,7 @@ def test_a_vm_that_is_inhibited_has_reason_cause_remedy_and_evidence(samples: li
 def test_the_cause_is_the_option_of_the_vmm(samples: list[Sample]) -> None:
     argv = ("qemu-system-x86_64", "-machine", "q35", "-global", "kvm-pit.lost_tick_policy=delay")
     qemu = VmmProcess(5, "qemu", "db-2", None, "libvirt", "qemu-system-x86_64", argv, 1)
-    reason = vm(to_json(make_view(scene(samples[0], qemu))), "db-2")["apicv"]["reasons"][0]
+    reason = vm(answer_of(apicv_view(scene(samples[0], qemu))), "db-2")["apicv"]["reasons"][0]
     assert reason["cause"] == "-global kvm-pit.lost_tick_policy=delay"
     assert "tickpolicy='discard'" in reason["remedy"]
 
@@ -83,7 +97,7 @@ def test_what_if_is_asked_for(samples: list[Sample], kvmscope: Any) -> None:
     found = vm(answer, "idle-3")["what_if"]
     assert (found["outcome"], found["is_off_now"], found["host"]) == ("inhibited", True, "off-by-parameter")
     assert found["first"][0].startswith("pit_reinj: ")
-    assert "if the host had it on: inhibited" in kvmscope.run("apicv", "--what-if", on=samples).stdout
+    assert "with APICv/AVIC switched on: inhibited" in kvmscope.run("apicv", "--what-if", on=samples).stdout
 
 
 def test_a_window_adds_shares_and_beginnings(samples: list[Sample], kvmscope: Any) -> None:
@@ -125,7 +139,7 @@ def test_a_vm_that_is_not_there_is_a_usage_error(samples: list[Sample], kvmscope
 def test_a_command_line_cannot_write_to_the_terminal(samples: list[Sample]) -> None:
     argv = ("qemu-system-x86_64", "-global", "kvm-pit.lost_tick_policy=delay", "-machine", "\x1b[31mq35")
     qemu = VmmProcess(5, "qemu", "x", None, None, "qemu", argv, 1)
-    lines = plain_lines(make_view(scene(samples[0], qemu), with_what_if=True))
+    lines = lines_of(apicv_view(scene(samples[0], qemu), with_what_if=True))
     assert not any("\x1b" in line for line in lines)
 
 
@@ -156,6 +170,46 @@ def test_every_reason_and_branch_stands_in_the_docs() -> None:
 
 
 def test_the_screen_of_this_host_begins_with_what_it_has(samples: list[Sample]) -> None:
-    view = make_view(scene(samples[0]))
-    assert view.scene.machine.kvm_vendor == read_machine().kvm_vendor
-    assert host_apicv(view.scene.machine).supported.evidence
+    found = scene(replace(samples[0], simulated=False))
+    view = apicv_view(found)
+    assert view.host.module == host_apicv(found.machine).module
+    assert view.host.supported.evidence
+    assert lines_of(view)[0] == f"host {found.machine.hostname.value}: {view.host.module or 'unknown KVM module'}"
+
+
+def on(module: str, crafted: Any) -> Scene:
+    """The crafted VMs on a host with this KVM module."""
+    machine = replace(crafted.machine, kvm_vendor=Fact(KernelModule(module, False, {})))
+    return Scene(crafted.after, crafted.identities, machine, {})
+
+
+def test_a_fact_of_the_host_is_shown_once_for_all_vms(crafted: Any) -> None:
+    lines = lines_of(apicv_view(on("kvm_pvm", crafted)), each_vm=False)
+    assert lines[0] == "host host-7: kvm_pvm"
+    assert "not supported here: 4 VMs" in lines
+    assert sum("kvm_pvm" in line for line in lines[1:]) == 1
+    assert len([line for line in lines if not line.startswith("not seen")]) == 4
+
+
+def test_vms_with_the_same_verdict_are_shown_together_and_each_on_request(crafted: Any) -> None:
+    view = apicv_view(on("kvm_intel", crafted))
+    together = lines_of(view, each_vm=False)
+    assert "unknown: 4 VMs" in together
+    assert sum(line.strip().startswith("to find out:") for line in together) == 1
+    each = lines_of(view, each_vm=True)
+    assert [line for line in each if line.endswith(": unknown") and not line.startswith(" ")] == [
+        "web-1: unknown",
+        r"db\x1b[31m-2: unknown",
+        "half: unknown",
+        "数据库-with-a-name-that-goes-on-and-on: unknown",
+    ]
+
+
+def test_every_vm_is_in_one_group_and_what_needs_attention_comes_first(samples: list[Sample]) -> None:
+    view = apicv_view(scene(samples[0]), with_what_if=True)
+    doubled = replace(view, vms=(*view.vms, *view.vms))
+    tops = [node.text for node in apicv_nodes(doubled) if node.below or "VMs" in node.text]
+    counts = [int(found[1]) for text in tops if (found := re.search(r": (\d+) VMs", text))]
+    assert sum(counts) == len(doubled.vms)
+    states = [index for index, text in enumerate(tops) if text.startswith(("inhibited", "off", "no local"))]
+    assert max(states) < min(index for index, text in enumerate(tops) if text.startswith("active"))

@@ -1,0 +1,65 @@
+"""Reading an interval, and keeping to the VM that was chosen at its beginning."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..units import format_seconds
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..analysis.window import Window
+    from ..collect import Host
+    from ..scene import Scene
+    from ..view.subjects import FollowedVm
+
+_STEP_S = 0.5
+"""A VM that ends is seen until this long before its end."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What was read. ``scene``: the last one with the VM that is followed. ``window``: what ends with it; None if the
+    VM ended before a second scene. ``has_ended``: it ended in this interval."""
+
+    scene: Scene
+    window: Window | None
+    has_ended: bool = False
+
+    def notes(self, followed: FollowedVm | None) -> list[str]:
+        """What to say on stderr of a VM that ended."""
+        if not self.has_ended or followed is None:
+            return []
+        if self.window is None:
+            return [f"{followed.title} ended at once: this is its state before"]
+        return [f"{followed.title} ended: this is what was seen until then"]
+
+
+def read_interval(
+    host: Host, first: Scene, interval_s: float, followed: FollowedVm | None = None, *, shows_progress: bool = True
+) -> Interval:
+    """The interval that begins with ``first``. It is over early if the VM that is followed ends.
+
+    ``shows_progress``: on a terminal, while it lasts.
+    """
+    waiting = progress(f"reading for {format_seconds(interval_s)}") if shows_progress else contextlib.nullcontext()
+    with waiting:
+        return _read(host, first, time.monotonic() + interval_s, followed)
+
+
+def _read(host: Host, first: Scene, deadline: float, followed: FollowedVm | None) -> Interval:
+    from ..analysis.window import Window
+
+    last = first
+    while True:
+        remaining_s = deadline - time.monotonic()
+        time.sleep(max(0.0, remaining_s if followed is None else min(remaining_s, _STEP_S)))
+        scene = host.look()
+        if followed is not None and followed.locate(scene) is None:
+            return Interval(last, None if last is first else Window(first, last), has_ended=True)
+        last = scene
+        if time.monotonic() >= deadline:
+            return Interval(scene, Window(first, scene))

@@ -1,0 +1,130 @@
+"""A stat: what the catalogue says of it, or its provider where the catalogue has no entry; and its values here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ...catalog.stats import ChangedPart, StatEntry, load_stats
+from ...schema import Descriptor, Scope, Tier
+from ..text import kind_text, unit_text
+from .caveats import CaveatView, caveat_views
+from .reads import metrics_that_read, rules_that_read
+from .values import ExplainContext, HostValues, stat_values
+
+_STABILITY = {
+    Tier.ABI_LIKE: "programs rely on it, and it is not expected to change",
+    Tier.STABLE: "the name stays; what moves it depends on CPU, VM and kernel",
+    Tier.VOLATILE: "an implementation detail of KVM, which may change its meaning or go at any time",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatChange:
+    """A kernel release from which a stat means or counts something else."""
+
+    since: Annotated[str, "First kernel with the change."]
+    what: Annotated[ChangedPart, "Which property changed."]
+    text: Annotated[str, "What was before."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatExplanation:
+    """A stat of the catalogue."""
+
+    what: Annotated[Literal["stat"], "What the name is."] = "stat"
+    provider: Annotated[str, "Provider of the stat."]
+    scope: Scope
+    name: Annotated[str, "Its name."]
+    catalogued: Annotated[Literal[True], "Whether the catalogue has it."] = True
+    kind: Annotated[str, "Kind of the stat."]
+    unit: Annotated[str | None, "Unit of its raw values; null for a bare count."]
+    tier: Tier
+    tier_means: Annotated[str, "What that tier promises."]
+    meaning: Annotated[str, "What it counts."]
+    kernels: Annotated[Mapping[str, str], "First kernel that has it, by architecture."]
+    until: Annotated[str | None, "First kernel without it."]
+    replaced_by: Annotated[tuple[str, ...], "Stats to use in its place."]
+    changed: tuple[StatChange, ...]
+    compare: Annotated[tuple[str, ...], "Stats to compare it with."]
+    caveats: tuple[CaveatView, ...]
+    metrics: Annotated[tuple[str, ...], "Metrics that read it."]
+    rules: Annotated[tuple[str, ...], "Rules of the doctor that read it."]
+    here: HostValues
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncataloguedStat:
+    """A stat of this host that the catalogue does not have, as its provider describes it."""
+
+    what: Annotated[Literal["stat"], "What the name is."] = "stat"
+    provider: Annotated[str, "Provider of the stat."]
+    scope: Scope
+    name: Annotated[str, "Its name."]
+    catalogued: Annotated[Literal[False], "Whether the catalogue has it."] = False
+    kind: Annotated[str, "Kind of the stat."]
+    unit: Annotated[str, "Unit of its raw values; empty for a bare count."]
+    here: HostValues
+
+
+def explain_stat(context: ExplainContext, name: str) -> Iterator[StatExplanation | UncataloguedStat]:
+    """Every stat of this name, or ``PROVIDER.NAME``: those of the catalogue, then those that only this host has."""
+    provider, _, bare = name.rpartition(".")
+    catalogued = [entry for entry in load_stats().named(bare) if provider in ("", entry.provider)]
+    known = {(entry.provider, entry.scope, entry.name) for entry in catalogued}
+    for entry in catalogued:
+        yield _explain(context, entry)
+    for owner, scope, descriptor in described(context):
+        if descriptor.name == bare and provider in ("", owner) and (owner, scope, bare) not in known:
+            known.add((owner, scope, bare))
+            yield _as_described(context, owner, scope, descriptor)
+
+
+def described(context: ExplainContext) -> Iterator[tuple[str, Scope, Descriptor]]:
+    """Every stat that this host has: provider, scope and descriptor."""
+    if context.live is None:
+        return
+    for block in context.live.window.current.blocks:
+        for descriptor in block.schema.descriptors:
+            yield block.schema.provider, block.schema.scope, descriptor
+
+
+def _explain(context: ExplainContext, entry: StatEntry) -> StatExplanation:
+    key = entry.provider, entry.scope, entry.name
+    return StatExplanation(
+        provider=entry.provider,
+        scope=entry.scope,
+        name=entry.name,
+        kind=entry.kind.name.lower(),
+        unit=_unit(entry.unit.name, entry.shape.exponent),
+        tier=entry.tier,
+        tier_means=_STABILITY[entry.tier],
+        meaning=entry.meaning,
+        kernels=dict(entry.since),
+        until=entry.until,
+        replaced_by=entry.replaced_by,
+        changed=tuple(StatChange(since=each.since, what=each.what, text=each.text) for each in entry.changed),
+        compare=entry.compare,
+        caveats=caveat_views(context, entry.caveats),
+        metrics=metrics_that_read(key),
+        rules=rules_that_read(key),
+        here=stat_values(context, *key),
+    )
+
+
+def _as_described(context: ExplainContext, provider: str, scope: Scope, descriptor: Descriptor) -> UncataloguedStat:
+    return UncataloguedStat(
+        provider=provider,
+        scope=scope,
+        name=descriptor.name,
+        kind=kind_text(descriptor),
+        unit=unit_text(descriptor),
+        here=stat_values(context, provider, scope, descriptor.name),
+    )
+
+
+def _unit(name: str, exponent: int) -> str | None:
+    if name == "SECONDS":
+        return {-9: "ns", -6: "µs", -3: "ms", 0: "s"}.get(exponent, f"10^{exponent} s")
+    return None if name == "NONE" else name.lower()

@@ -1,0 +1,123 @@
+"""The stats that there are, and the VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..catalog.stats import StatEntry, load_stats
+from ..host.text import printable
+from ..sample import Gap
+from ..scene import Scene
+from ..schema import Descriptor, Schema, Scope, Tier
+from ..units import NOT_KNOWN_SIGN
+from .descriptor import StatDescriptor, descriptor_fields
+from .jsonout import rfc3339
+from .text import SIMULATED, columns, kind_text, no_vm_line, unit_text
+from .values import SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
+
+_SECONDS_END = len("2026-01-01T00:00:00")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedStat(StatDescriptor):
+    """A stat, and what the catalogue says of it."""
+
+    provider: Annotated[str, "Provider of the stat."]
+    scope: Scope
+    tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
+    meaning: Annotated[str | None, "What it counts; null if the catalogue lacks it."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatListView(SceneAnswer):
+    """Every stat that this host has."""
+
+    stats: tuple[ListedStat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedVm(VmTitle):
+    """A VM and its vCPUs."""
+
+    vcpus: tuple[VcpuTitle, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmListView(SceneAnswer):
+    """Every VM."""
+
+    vms: tuple[ListedVm, ...]
+    gaps: tuple[Gap, ...]
+
+
+def stat_list_view(scene: Scene, schemas: Iterable[Schema]) -> StatListView:
+    """Every stat with its descriptor."""
+    return StatListView(
+        **scene_head(scene),
+        stats=tuple(_listed(schema, stat) for schema in schemas for stat in schema.descriptors),
+    )
+
+
+def vm_list_view(scene: Scene) -> VmListView:
+    """Every VM and its vCPUs."""
+    sample = scene.sample
+    vms = tuple(
+        ListedVm(
+            **vm_head(scene, row),
+            vcpus=tuple(VcpuTitle(**vcpu_head(sample, vcpu)) for vcpu in range(rows.start, rows.stop)),
+        )
+        for row, rows in enumerate(sample.vcpus_of_vm)
+    )
+    return VmListView(**scene_head(scene), vms=vms, gaps=sample.gaps)
+
+
+def _listed(schema: Schema, stat: Descriptor) -> ListedStat:
+    entry = _entry(schema, stat.name)
+    return ListedStat(
+        **descriptor_fields(stat),
+        provider=schema.provider,
+        scope=schema.scope,
+        tier=entry.tier if entry else None,
+        meaning=entry.meaning if entry else None,
+    )
+
+
+def _entry(schema: Schema, name: str) -> StatEntry | None:
+    """What the catalogue says of a stat; None if it has no entry."""
+    return load_stats().find(schema.provider, schema.scope, name)
+
+
+def stat_list_lines(schemas: Iterable[Schema], *, is_simulated: bool) -> list[str]:
+    """A line a stat, in the providers' order."""
+    stats = [
+        (schema.provider, schema.scope.value, stat.name, kind_text(stat), unit_text(stat), _stability(schema, stat))
+        for schema in schemas
+        for stat in schema.descriptors
+    ]
+    if not stats:
+        return ["no statistic is described here while nothing publishes any"]
+    heading = [SIMULATED] if is_simulated else []
+    return heading + columns([("PROVIDER", "SCOPE", "STAT", "KIND", "UNIT", "STABILITY"), *dict.fromkeys(stats)])
+
+
+def _stability(schema: Schema, stat: Descriptor) -> str:
+    entry = _entry(schema, stat.name)
+    return entry.tier.value if entry else "uncatalogued"
+
+
+def vm_list_lines(view: VmListView) -> list[str]:
+    """A line a VM, in order of creation."""
+    if not view.vms:
+        return [no_vm_line(view.source.name, view.gaps)]
+    rows = [("VM", "ID", "VMM", "PID", "vCPUs", "CREATED"), *map(_vm_row, view.vms)]
+    heading = [SIMULATED] if view.simulated else []
+    return heading + columns(rows, right=(3, 4))
+
+
+def _vm_row(vm: ListedVm) -> tuple[str, ...]:
+    created = NOT_KNOWN_SIGN if vm.created is None else rfc3339(vm.created.ns)[:_SECONDS_END] + "Z"
+    vmm = printable(vm.vmm or NOT_KNOWN_SIGN, max_length=20)
+    pid = NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)
+    return printable(vm.name), str(vm.id), vmm, pid, str(len(vm.vcpus)), created

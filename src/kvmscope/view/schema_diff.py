@@ -1,0 +1,118 @@
+"""What became of the stats from one kernel to another, as plain values and as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..analysis.schema_diff import Difference, SchemaDiff, Turn
+from ..host.text import printable
+from ..schema import Scope, Tier
+from .kernels import KernelTitle, kernel_head, kernel_text
+from .text import columns, counted
+from .values import Answer
+
+TEXT_INDENT = 6
+"""Columns before the text below a stat."""
+
+_SECTIONS = {
+    "gone": (Turn.REMOVED, Turn.RENAMED),
+    "new": (Turn.ADDED,),
+    "described in another way": (Turn.KIND, Turn.UNIT, Turn.SCALE, Turn.SIZE),
+    "the same name, another meaning": (Turn.MEANING,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceView:
+    """What became of one stat."""
+
+    provider: Annotated[str, "Provider of the stat."]
+    scope: Scope
+    name: Annotated[str, "Its name."]
+    what: Annotated[Turn, "What became of it."]
+    before: Annotated[str | None, "In the first kernel."]
+    after: Annotated[str | None, "In the second kernel."]
+    tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
+    replaced_by: Annotated[tuple[str, ...], "Stats of the second kernel to use in its place."]
+    text: Annotated[str, "What the catalogue says of the change, or empty."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaDiffView(Answer):
+    """Every difference between the stats of two kernels."""
+
+    before: KernelTitle
+    after: KernelTitle
+    differences: tuple[DifferenceView, ...]
+    not_compared: Annotated[tuple[str, ...], "Providers that only one of the two has."]
+
+
+def schema_diff_view(found: SchemaDiff) -> SchemaDiffView:
+    """Both kernels, and every difference."""
+    return SchemaDiffView(
+        before=KernelTitle(**kernel_head(found.before)),
+        after=KernelTitle(**kernel_head(found.after)),
+        differences=tuple(map(_difference, found.differences)),
+        not_compared=found.not_compared,
+    )
+
+
+def _difference(difference: Difference) -> DifferenceView:
+    return DifferenceView(
+        provider=difference.provider,
+        scope=difference.scope,
+        name=difference.name,
+        what=difference.turn,
+        before=difference.before,
+        after=difference.after,
+        tier=difference.tier,
+        replaced_by=difference.replaced_by,
+        text=difference.text,
+    )
+
+
+def schema_diff_lines(view: SchemaDiffView) -> list[str]:
+    """What came and went first, then what is counted in another way, then what means something else."""
+    lines = [f"from {kernel_text(view.before)}", f"to   {kernel_text(view.after)}"]
+    for title, turns in _SECTIONS.items():
+        part = [difference for difference in view.differences if difference.what in turns]
+        if part:
+            lines += ["", f"{title}:", *_section_lines(part)]
+    if view.not_compared:
+        names = ", ".join(map(printable, view.not_compared))
+        lines += ["", f"not compared, since only one of the two has it: {names}"]
+    count = counted(len(view.differences), "difference") if view.differences else "no difference"
+    return [*lines, "", count]
+
+
+def _section_lines(differences: list[DifferenceView]) -> list[str]:
+    rows = columns(
+        [(f"  {each.scope.value}", printable(_full_name(each)), _tier(each), _what(each)) for each in differences]
+    )
+    lines = []
+    for row, each in zip(rows, differences, strict=True):
+        lines += [row, *([f"{' ' * TEXT_INDENT}{each.text}"] if each.text else [])]
+    return lines
+
+
+def _full_name(difference: DifferenceView) -> str:
+    return difference.name if difference.provider == "kvm" else f"{difference.provider}.{difference.name}"
+
+
+def _tier(difference: DifferenceView) -> str:
+    return difference.tier.value if difference.tier else "uncatalogued"
+
+
+def _what(difference: DifferenceView) -> str:
+    match difference.what:
+        case Turn.REMOVED if difference.replaced_by:
+            return f"{difference.before}; use {', '.join(difference.replaced_by)}"
+        case Turn.REMOVED:
+            return difference.before or ""
+        case Turn.RENAMED:
+            return f"renamed to {difference.after}"
+        case Turn.ADDED | Turn.MEANING:
+            return difference.after or ""
+        case turn:
+            return f"{turn.value} {difference.before} -> {difference.after}"
