@@ -149,8 +149,11 @@ def test_a_vm_that_ends_is_reported_with_what_was_seen_until_then(crafted: Any, 
     assert report.vm.ended is not None
     text = "\n".join(report_lines(report, width=WIDTH))
     assert "old-nic has ended" in text
-    assert "ended: old-nic: " in text
     assert report.ended[0].ended.why.value == "gone"
+    assert "\nWARNING old-nic: " in text
+    assert "\n   impact: " in text
+    assert "1 finding when it ended" in text
+    assert "nothing found" not in text
 
 
 def test_a_vm_is_followed_by_its_id_when_another_gets_its_name(crafted: Any, grown: Grown) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kvmscope.catalog.metrics import MetricUnit
 from kvmscope.sample import Gap
-from kvmscope.view.text import format_metric, no_vm_line, note_lines
+from kvmscope.view.text import cells, cut, format_metric, no_vm_line, note_lines
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,20 @@ def test_where_processes_could_not_be_inspected_it_is_not_said_that_there_is_no_
 def test_gaps_of_a_group_or_a_stat_leave_no_doubt_that_there_is_no_vm() -> None:
     for gap in (Gap("off", provider="exits"), Gap("odd", provider="kvm", stat="exits")):
         assert no_vm_line("bpf", [gap]).startswith("no VM is running here")
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [("abc", 3), ("数据", 4), ("e\u0301", 1), ("…–", 2), ("Ａ", 2), ("", 0)],
+)
+def test_a_text_takes_as_many_columns_as_a_terminal_gives_it(text: str, width: int) -> None:
+    assert cells(text) == width
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [("abcdef", 6, "abcdef"), ("abcdef", 5, "abcd…"), ("数据库", 5, "数据…"), ("数据库", 4, "数…"), ("abc", 1, "…")],
+)
+def test_a_text_that_is_cut_fits_and_says_so(text: str, width: int, expected: str) -> None:
+    assert cut(text, width) == expected
+    assert cells(cut(text, width)) <= width

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ..analysis.findings import EndCause
 from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule
 from ..host.text import printable
@@ -49,13 +50,16 @@ def report_lines(report: DoctorReport, *, width: int, lists_unchecked: bool = Fa
     if report.vm is None and not report.vm_count and not report.ended:
         yield from (*head, *fill(no_vm_line(report.source.name, report.gaps), width=width, hang=""), *notes)
         return
+    last_seen = _last_seen(report)
     foot = [
         *fill(_sum(report), width=width),
-        *_ending_lines(report.ended, width),
+        *_ending_lines([ended for ended in report.ended if ended not in last_seen], width),
         *_unchecked(report, width, lists_unchecked),
         *notes,
     ]
     yield from head
+    for finding in last_seen:
+        yield from ("", *finding_lines(finding, width=width))
     yield from _blocks(report, width, room=HEIGHT - len(head) - len(foot) - 1)
     yield ""
     yield from foot
@@ -159,7 +163,15 @@ def _block(report: DoctorReport, total: RuleTotal, width: int) -> Iterator[str]:
         yield from finding_lines(finding, width=width)
 
 
+def _last_seen(report: DoctorReport) -> list[EndedFinding]:
+    """What the VM that was asked for had when it ended."""
+    has_ended = report.vm is not None and report.vm.ended is not None
+    return [ended for ended in report.ended if has_ended and ended.ended.why is EndCause.GONE]
+
+
 def _sum(report: DoctorReport) -> str:
+    if report.vm is not None and report.vm.ended is not None:
+        return f"{counted(len(_last_seen(report)), 'finding')} when it ended, by {counted(report.rules, 'rule')}"
     if not report.findings:
         return f"nothing found by {counted(report.rules, 'rule')}"
     if all(total.findings == 1 for total in report.by_rule):
