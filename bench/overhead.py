@@ -11,7 +11,6 @@ Also a script, for emulated kernels: ``python3 -m bench.overhead SECONDS ROUNDS 
 from __future__ import annotations
 
 import json
-import secrets
 import signal
 import statistics
 import subprocess
@@ -131,7 +130,7 @@ def counting(name: str) -> Iterator[Ran]:
             hooks = source.hooks.chosen if source.hooks else ()
             yield lambda: _summed(libbpf.ran(source.program.fd(hook.program)) for hook in hooks)
         return
-    with closing(open_group(name, secret=secrets.token_bytes(16), vms=8, vcpus=64)) as group:
+    with closing(open_group(name, vms=8, vcpus=64)) as group:
         if not isinstance(group, LoadedGroup):
             raise Unavailable(f"group {name} cannot be had here")
         yield group.ran

@@ -99,10 +99,9 @@ def test_a_vm_that_was_born_after_the_last_loss_is_known_to_be_at_zero(seen: dic
     assert seen["squeezed"]["born later"]["io"] == {"1": 7, "2": 9, "3": 0}
 
 
-def test_a_group_that_is_pinned_later_counts_for_users_and_ids_stay(seen: dict[str, Any]) -> None:
+def test_a_group_that_is_pinned_later_counts_for_users(seen: dict[str, Any]) -> None:
     pinned = seen["pinned"]
     assert pinned["kept"]
-    assert pinned["ids"][0] == pinned["ids"][1]
     assert pinned["member"] == [12]
     assert pinned["other"]["error"] == "PermissionNeeded"
 

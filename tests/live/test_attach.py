@@ -440,7 +440,7 @@ class Garbage(pins.Meta):
 def test_a_damaged_description_is_a_format_error_and_is_replaced(root: Path, content: bytes) -> None:
     schemas = read_kvm_schemas()
     layout = Layout(schemas.vm.data_size, schemas.vcpu.data_size, vm_room=64, vcpu_room=64, slots=2)
-    meta = Garbage(layout, schemas, read_reasons(), pins.kvm_inode(), "", "", "")
+    meta = Garbage(layout, schemas, read_reasons(), pins.kvm_inode(), "", "")
     Garbage.content = content
     bpf = load_program(layout)
     try:
@@ -458,7 +458,7 @@ def test_a_damaged_description_is_a_format_error_and_is_replaced(root: Path, con
 def test_a_kvm_that_was_loaded_anew_is_told(root: Path) -> None:
     schemas = read_kvm_schemas()
     layout = Layout(schemas.vm.data_size, schemas.vcpu.data_size, vm_room=64, vcpu_room=64, slots=2)
-    meta = pins.Meta(layout, schemas, read_reasons(), pins.kvm_inode(), "", "", "")
+    meta = pins.Meta(layout, schemas, read_reasons(), pins.kvm_inode(), "", "")
     bpf = load_program(layout)
     try:
         link = bpf.attach_map_iterator("read_host", "control")

@@ -20,16 +20,15 @@ from typing import Any
 import pytest
 
 from kvmscope.collect import open_host
-from kvmscope.errors import Unavailable, UsageError
+from kvmscope.errors import UsageError
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf import groups as bpf_groups
-from kvmscope.sources.bpf import libbpf, pins
+from kvmscope.sources.bpf import libbpf
 from kvmscope.sources.bpf.attach import attach, detach
-from kvmscope.sources.bpf.groups import pinned
 from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource
 
@@ -219,12 +218,21 @@ def test_a_group_that_is_not_pinned_is_an_error_that_says_what_root_can_do(root:
     assert "providers" in read_as_nobody(root, "apic"), "which is there with every iterator that is pinned"
 
 
+def ids_in(root: Path) -> list[int]:
+    source = PinnedSource(root)
+    try:
+        return [int(vm) for vm in source.read().vms.id]
+    finally:
+        source.close()
+
+
 @pytest.mark.needs("nobody")
-def test_attaching_anew_for_more_room_keeps_groups_ids_and_the_secret(root: Path) -> None:
+@pytest.mark.usefixtures("guests")
+def test_attaching_again_for_more_room_keeps_groups_and_ids(root: Path) -> None:
     attach(gid=GROUP, root=root, vcpus=64, groups=("exits",))
-    secret, inode = pins.read_secret(root), (root / "groups/exits/meta").stat().st_ino
+    before, inode = ids_in(root), (root / "groups/exits/meta").stat().st_ino
     assert not attach(gid=GROUP, root=root, vcpus=8192).kept
-    assert pins.read_secret(root) == secret
+    assert ids_in(root) == before
     assert (root / "groups/exits/meta").stat().st_ino == inode, "its counts go on"
     assert read_as_nobody(root, "exits")["providers"]
 
@@ -238,16 +246,10 @@ def test_an_iterator_of_the_same_shape_from_another_object_is_replaced(
     assert attach(gid=GROUP, root=root).kept
 
 
-def test_a_group_of_another_iterator_is_not_read(root: Path) -> None:
-    attach(gid=GROUP, root=root, groups=("exits",))
-    with pytest.raises(Unavailable, match="another iterator"):
-        pinned.PinnedGroup(root, "exits", secret_id="0" * 16)
-
-
-def test_the_secret_and_the_links_are_roots_alone(root: Path) -> None:
+def test_the_links_are_roots_alone(root: Path) -> None:
     attach(gid=GROUP, root=root, mode=0o444, groups=("exits",))
-    private = [root / "private", root / "private/secret", *(root / "groups/exits").glob("link-*")]
-    assert len(private) == 4
+    private = [*(root / "groups/exits").glob("link-*")]
+    assert len(private) == 2
     for path in private:
         assert path.stat().st_uid == path.stat().st_gid == 0
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -277,7 +279,7 @@ def test_a_reader_is_told_when_the_group_is_detached_and_goes_on_when_it_comes_b
         source.close()
 
 
-def test_detaching_takes_groups_and_secret_along(root: Path) -> None:
+def test_detaching_takes_groups_along(root: Path) -> None:
     links = loaded("link")
     attach(gid=GROUP, root=root, groups=("exits",))
     assert len(loaded("link") - links) >= 3

@@ -173,6 +173,14 @@ def read_status(pid: int, *, proc_root: str = PROC) -> ProcessStatus | None:
     return _parsed(_parse_status, read_file(f"{proc_root}/{pid}/status"))
 
 
+def thread_ids(pid: int, *, proc_root: str = PROC) -> list[int]:
+    """Numbers of its threads; none if it has ended or may not be looked into."""
+    try:
+        return sorted(map(int, os.listdir(f"{proc_root}/{pid}/task")))  # noqa: PTH208
+    except OSError:
+        return []
+
+
 def has_thread(pid: int, tid: int, *, proc_root: str = PROC) -> bool:
     """Whether ``tid`` is a thread of a process."""
     return Path(f"{proc_root}/{pid}/task/{tid}").exists()

@@ -1,13 +1,67 @@
-"""Ids of VMs for sources that know a VM by its process alone."""
+"""Ids of VMs: the same to every reader that knows the same of a VM.
+
+A VM's id is a hash of the boot id and of its birth: number and time of creation of the inode of its debugfs directory,
+``debugfs/kvm/TID-FD``. A source that cannot see that directory makes ids of the VMM's process and a count of its VMs.
+The functions are also in sources/bpf/identity.h, for programs in the kernel.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import struct
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
+from ..errors import Unavailable
 from ..sample import VmId
+
+DEBUGFS = "/sys/kernel/debug/kvm"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_ALL = (1 << 64) - 1
+_BY_BIRTH, _BY_PROCESS = 0, 1
+
+
+@cache
+def boot_key() -> bytes:
+    """The 16 bytes that ids of this boot are made with. They are no secret."""
+    try:
+        return uuid.UUID(_BOOT_ID.read_text(encoding="ascii").strip()).bytes
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"{_BOOT_ID} has no boot id, which ids of VMs are made of", path=str(_BOOT_ID)) from error
+
+
+def vm_id_by_birth(inode: int, created_ns: int) -> VmId:
+    """The id of the VM whose debugfs directory has this inode."""
+    return VmId(_hash(inode, created_ns, _BY_BIRTH))
 
 
 def vm_id_in_process(pid: int, started_ticks: int, serial: int) -> VmId:
     """An id for the ``serial``-th VM that was seen in one process: the same to every reader that saw as many of it."""
-    digest = hashlib.blake2b(f"{pid} {started_ticks} {serial}".encode(), digest_size=8).digest()
-    return VmId(int.from_bytes(digest, "big"))
+    return VmId(_hash(pid & 0xFFFF_FFFF, started_ticks, 2 * serial + _BY_PROCESS))
+
+
+def vm_id_in_debugfs(creators: Iterable[int], fd: int, *, folder: str = DEBUGFS) -> VmId | None:
+    """The id of the VM that one of these threads made and got as ``fd``; None if its directory cannot be seen.
+
+    That takes root, and works under lockdown, since no file is opened.
+    """
+    for tid in creators:
+        with suppress(OSError):
+            status = os.stat(f"{folder}/{tid}-{fd}")  # noqa: PTH116
+            return vm_id_by_birth(status.st_ino, status.st_ctime_ns)
+    return None
+
+
+def _hash(first: int, second: int, kind: int) -> int:
+    key = struct.unpack("=2Q", boot_key())
+    return _mix(_mix(_mix(first ^ key[0]) + second) + ((kind & _ALL) ^ key[1]))
+
+
+def _mix(x: int) -> int:
+    x &= _ALL
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _ALL
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _ALL
+    return x ^ x >> 31

@@ -27,11 +27,11 @@ from ..linux.files import PROC
 from ..linux.kvmfiles import FdKind, KvmFd, KvmHolder, KvmScan, look_at, scan
 from ..linux.namespaces import why_processes_are_hidden
 from ..linux.pidfd import ExitWatch, compare_files, duplicate_fd, has_exited, open_pidfd
-from ..linux.procfs import read_status, start_ticks
+from ..linux.procfs import read_status, start_ticks, thread_ids
 from ..sample import NOT_KNOWN, Gap, VmId
 from ..schema import Scope
 from .heldfiles import PROVIDER, HeldFile, StatsFiles, close_all, is_still_held
-from .vm_ids import vm_id_in_process
+from .vm_ids import vm_id_in_debugfs, vm_id_in_process
 
 _OTHER_SOURCES = "source bpf can see it, and qmp if it is QEMU's"
 _RIGHTS = "CAP_SYS_PTRACE, or the VMM's own uid where Yama allows it (kernel.yama.ptrace_scope=0)"
@@ -80,10 +80,16 @@ class Vmm:
     vms: dict[int | str, HeldVm] = field(default_factory=dict)
     serial: int = 0
 
+    @property
+    def threads(self) -> list[int]:
+        """The first one first, since it made the VM as a rule."""
+        return [self.pid, *thread_ids(self.pid)]
+
     def find_vm(self, number: int) -> HeldVm:
         """The VM behind fd ``number``, with an id that no VM of this process had before if it is new."""
         if number not in self.vms:
-            self.vms[number] = HeldVm(vm_id_in_process(self.pid, self.started_ticks, self.serial))
+            in_process = vm_id_in_process(self.pid, self.started_ticks, self.serial)
+            self.vms[number] = HeldVm(vm_id_in_debugfs(self.threads, number) or in_process)
             self.serial += 1
         return self.vms[number]
 

@@ -26,7 +26,6 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Block, Sample
 from kvmscope.schema import Scope
-from kvmscope.sources.bpf import pins
 from kvmscope.sources.bpf.attach import attach, detach
 from kvmscope.sources.bpf.groups import exits
 from kvmscope.sources.bpf.groups.base import Part, Shape
@@ -187,10 +186,8 @@ def squeeze() -> dict[str, Any]:
     """A group with room for two vCPUs, and three that run."""
     kvm, plan = Kvm(), exits.plan(KernelFacts())
     attach(gid=MEMBER, root=ROOT)
-    secret = pins.read_secret(ROOT)
-    assert secret is not None
     source = PinnedSource(ROOT, groups=())
-    group = LoadedGroup(plan, Shape(plan.name, plan.schema, slots=2), secret=secret)
+    group = LoadedGroup(plan, Shape(plan.name, plan.schema, slots=2))
     guests = [Guest(kvm, 0) for _ in range(3)]
     for guest, times in zip(guests, (5, 6, 7), strict=True):
         run_often(guest, times)
@@ -219,21 +216,16 @@ def shown(part: Part) -> dict[str, Any]:
 
 def pin() -> dict[str, Any]:
     """The group attached later than the iterator, and read by a user without privileges."""
-    before = ids(ROOT)
     kept = attach(gid=MEMBER, root=ROOT, groups=("exits",)).kept
     guest = Guest(Kvm(), 0)
     run_often(guest, 12)
-    answer = {"kept": kept, "ids": [before, ids(ROOT)], "member": as_user(MEMBER), "other": as_user(MEMBER + 1)}
+    answer = {"kept": kept, "member": as_user(MEMBER), "other": as_user(MEMBER + 1)}
     again = attach(gid=MEMBER, root=ROOT)
     answer |= {"again": [again.kept, list(again.groups)], "still": as_user(MEMBER)}
     detach(ROOT, groups=("exits",))
     answer["unpinned"] = as_user(MEMBER)
     guest.vm.close()
     return answer
-
-
-def ids(root: Path) -> str:
-    return pins.open_pinned(root).meta.secret_id
 
 
 def as_user(user: int) -> Any:

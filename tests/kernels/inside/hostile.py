@@ -31,6 +31,7 @@ MARK = 0x5A5A_1234_5A5A_9876  # the address of nothing
 VCPUS, CHURNERS = 200, 1
 SPRAYED_BYTES = 2 << 20
 PID_LIMIT = 1 << 22
+HOG_S = 0.05
 LONGEST_WAIT_S = 0.03
 
 
@@ -39,14 +40,30 @@ def churn(kvm: int, address: int, seed: int) -> None:
     random = Random(seed)
     words = np.full(SPRAYED_BYTES // 8, MARK, np.uint64)
     words[::2] = address or MARK
+    tell_hog = start_hog()
     while True:
         vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
         for vcpu in [fcntl.ioctl(vm, KVM_CREATE_VCPU, number) for number in range(VCPUS)]:
             os.close(vcpu)
         time.sleep(random.uniform(0, LONGEST_WAIT_S))  # in which the reader comes to some point of its run
+        os.write(tell_hog, b"!")  # there it stays, where the kernel is preemptible, until the VM's memory is ours
         os.close(vm)
         with mmap.mmap(-1, SPRAYED_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
             memory[:] = words.data.cast("B")
+
+
+def start_hog() -> int:
+    """A process that keeps the CPU for a while at each byte that is written to this fd."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(writer)
+        while os.read(reader, 1):
+            until = time.monotonic() + HOG_S
+            while time.monotonic() < until:
+                pass
+        os._exit(0)
+    os.close(reader)
+    return writer
 
 
 class Arrays:

@@ -25,7 +25,7 @@ from kvmscope.sources.kvm_schema import KvmSchemas
 CAPTURED = Path(__file__).parent.parent.parent / "data" / "statsfile"
 SCHEMAS = KvmSchemas.from_files(*((CAPTURED / f"x86-6.18-{scope}.bin").read_bytes() for scope in ("vm", "vcpu")))
 LAYOUT = Layout(SCHEMAS.vm.data_size, SCHEMAS.vcpu.data_size, vm_room=3, vcpu_room=5, slots=2)
-META = Meta(LAYOUT, SCHEMAS, {0: "disabled", 8: "pit_reinj"}, kvm_inode(), "6.18.0", "0" * 64, "1" * 16)
+META = Meta(LAYOUT, SCHEMAS, {0: "disabled", 8: "pit_reinj"}, kvm_inode(), "6.18.0", "0" * 64)
 
 
 def as_read(meta: Meta) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from functools import partial
 from ...codec import snapshot
 from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords, copy_records
 from ...errors import SourceError
+from ..vm_ids import boot_key
 
 _ATTEMPTS = 1000
 _GROUP_APICV, _GROUP_APIC = 1, 2
@@ -82,10 +84,11 @@ class Layout:
         roomy = replace(wanted, vm_room=self.vm_room, vcpu_room=self.vcpu_room)
         return self == roomy and self.vm_room >= wanted.vm_room and self.vcpu_room >= wanted.vcpu_room
 
-    def constants(self, secret: bytes) -> bytes:
-        """The program's ``config``; ``secret`` is 16 random bytes."""
-        return secret + struct.pack(
-            "=IIIIIxxxx",
+    def constants(self) -> bytes:
+        """The program's ``config``."""
+        return boot_key() + struct.pack(
+            "=8sIIIIIxxxx",
+            secrets.token_bytes(8),
             self.slots,
             self.vm_room,
             self.vcpu_room,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +55,6 @@ def attach(
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
     layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm(), reads_apic=True)
-    kept_secret = pins.read_secret(root)
-    secret = kept_secret or secrets.token_bytes(pins.SECRET_SIZE)
     wanted = pins.Meta(
         layout,
         schemas,
@@ -65,20 +62,17 @@ def attach(
         pins.kvm_inode(),
         pins.running_kernel(),
         pins.digest(object_data()),
-        pinned.secret_id(secret),
     )
     there = pins.attached_meta(root)
     kept = there is not None and there.serves(wanted)
     if kept:
         pins.set_access(pins.directory_in(root), gid=gid, mode=mode)
     else:
-        if not kept_secret:
-            pins.keep_secret(root, secret)
-        _attach_iterator(wanted, secret, root=root, gid=gid, mode=mode)
+        _attach_iterator(wanted, root=root, gid=gid, mode=mode)
     if plans:
         count_vms, count_vcpus = _subjects(root)
         for plan in plans:
-            pinned.pin_group(root, plan, secret=secret, vms=count_vms, vcpus=count_vcpus, gid=gid, mode=mode)
+            pinned.pin_group(root, plan, vms=count_vms, vcpus=count_vcpus, gid=gid, mode=mode)
     memory = (there.layout if there and kept else layout).memory_bytes + pinned.memory_bytes(root)
     return Attached(pins.directory_in(root), kept, memory, pinned.pinned_names(root))
 
@@ -103,8 +97,8 @@ def detach(root: Path = pins.ROOT, *, groups: Sequence[str] = ()) -> bool:
     return pins.remove(root)
 
 
-def _attach_iterator(meta: pins.Meta, secret: bytes, *, root: Path, gid: int, mode: int) -> None:
-    bpf = load_program(meta.layout, secret=secret)
+def _attach_iterator(meta: pins.Meta, *, root: Path, gid: int, mode: int) -> None:
+    bpf = load_program(meta.layout)
     try:
         link = bpf.attach_map_iterator("read_host", "control")
         pins.pin_program(bpf, link, meta, root=root, gid=gid, mode=mode)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Who a VM is, and which vCPU the current thread has: what all programs must agree on, for what they count to be joined.
  *
- * A VM is named by a number made of its kernel address and its birth under a secret of 16 bytes, so that no address of
- * the kernel is in anything that a reader can map. Programs of one secret give a VM one name.
+ * A VM's id is a hash of the boot id and of its birth: the number and time of the inode of its debugfs directory, which no
+ * other VM of this boot has. So every program and every reader that sees the birth gives it the same id
+ * (sources/vm_ids.py), and no address of the kernel is in it. A VM without that directory has the id of its process, as
+ * long as the process has no other VM.
  */
 #ifndef KVMSCOPE_IDENTITY_H
 #define KVMSCOPE_IDENTITY_H
@@ -47,9 +49,35 @@ static __always_inline u64 birth_time(u64 inode)
 	return ctime.tv_sec * 1000000000ULL + ctime.tv_nsec;
 }
 
-static __always_inline u64 identity(u64 kvm, u64 created_ns, u64 number, const volatile u64 *secret)
+/* `key` is the boot id. sources/vm_ids.py has the same three functions. */
+static __always_inline u64 hash_words(u64 first, u64 second, u64 kind, const volatile u64 *key)
 {
-	return mix(mix(mix(kvm ^ secret[0]) + created_ns) + number + secret[1]);
+	return mix(mix(mix(first ^ key[0]) + second) + (kind ^ key[1]));
+}
+
+static __always_inline u64 id_by_birth(u64 number, u64 created_ns, const volatile u64 *key)
+{
+	return hash_words(number, created_ns, 0, key);
+}
+
+#define NS_PER_TICK 10000000ULL /* of USER_HZ, as field 22 of /proc/PID/stat has it */
+
+/* `leader` is the task_struct of the process's first thread. */
+static __always_inline u64 id_by_process(u64 leader, const volatile u64 *key)
+{
+	return hash_words((u32)read_member(struct task_struct, leader, tgid),
+			  read_member(struct task_struct, leader, start_boottime) / NS_PER_TICK, 1, key);
+}
+
+/* Whether its address space has no other VM (nor anybody else's notifier). */
+static __always_inline bool is_alone(u64 kvm)
+{
+	u64 mm = (u64)read_member(struct kvm, kvm, mm);
+	u64 list = (u64)read_member(struct mm_struct, mm, notifier_subscriptions) +
+		   bpf_core_field_offset(struct mmu_notifier_subscriptions, list);
+
+	return !read_member(struct kvm, kvm, mmu_notifier.hlist.next) &&
+	       (u64)read_member(struct kvm, kvm, mmu_notifier.hlist.pprev) == list;
 }
 
 /* The vCPU that the current thread has loaded; 0 if none. */

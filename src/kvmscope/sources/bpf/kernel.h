@@ -53,6 +53,8 @@ struct task_struct {
 	struct mm_struct *mm;
 	int tgid;
 	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	u64 start_boottime;
 	struct pid *thread_pid;
 	struct hlist_head preempt_notifiers;
 	unsigned long nvcsw, nivcsw; /* times that it was descheduled */

@@ -86,7 +86,8 @@ struct {
 
 /* Set by the loader before the program is loaded. */
 const volatile struct {
-	u64 secret[2]; /* hides kernel addresses in ids; in no map that readers can open */
+	u64 key[2];    /* the boot id */
+	u64 salt;      /* hides addresses; in no map that readers can open */
 	u32 slots;     /* in use, so many readers at a time; at most SNAPSHOT_MAX_SLOTS */
 	u32 vm_room;   /* VMs that a slot of `vms` can hold */
 	u32 vcpu_room; /* vCPUs that a slot of `vcpus` can hold */
@@ -603,6 +604,17 @@ static u32 features(void)
 	return found;
 }
 
+/* Of several VMs of one process that have no directory nothing tells which is which but the address, so their ids last
+ * as long as this program. */
+static u64 identify(struct walk *walk)
+{
+	if (walk->dentry)
+		return id_by_birth(walk->number, walk->created_ns, config.key);
+	if (is_alone(walk->kvm))
+		return id_by_process(walk->task, config.key);
+	return mix(mix(walk->kvm ^ config.salt) + config.key[0]);
+}
+
 enum outcome {
 	COPIED,
 	LEFT_OUT, /* it cannot be read */
@@ -619,7 +631,7 @@ static enum outcome copy_vm(struct walk *walk)
 		return LEFT_OUT;
 	walk->unreadable = bpf_probe_read_kernel(stat_after(staged, VM_EVENT_WORDS), bpf_core_type_size(struct kvm_vm_stat),
 						 (void *)(kvm + bpf_core_field_offset(struct kvm, stat))) != 0;
-	staged->id = walk->id = identity(kvm, walk->created_ns, walk->number, config.secret);
+	staged->id = walk->id = identify(walk);
 	staged->created_ns = walk->created_ns;
 	staged->pid = walk->pid;
 	staged->first_vcpu = first;

@@ -6,7 +6,6 @@
             control vms vcpus   the arrays that a run fills
             meta            JSON: schemas, sizes, and which kvm they belong to
         groups/             groups that count events, one directory each (groups/pinned.py)
-        private/secret      root's alone: what ids of VMs are made with, so that a group can join later
 
 The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root may enter.
 """
@@ -37,19 +36,17 @@ from .arena import Layout
 
 ROOT = Path("/run/kvmscope")
 META_SIZE = 65536
-SECRET_SIZE = 16
 NEW = "new-"
 """Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
-_FORMAT = "kvmscope-pins/2"
+_FORMAT = "kvmscope-pins/3"
 _MAPS = ("control", "vms", "vcpus", "meta")
 ITERATOR = "read"
-_PRIVATE, _SECRET = "private", "secret"
 
 
 @dataclass(frozen=True)
 class Meta:
     """What a reader must know of a pinned iterator. ``kvm_inode`` names one loading of the kvm module, ``object`` the
-    program that was loaded, and ``secret_id`` the secret of its ids, without telling it."""
+    program that was loaded."""
 
     layout: Layout
     schemas: KvmSchemas
@@ -57,12 +54,10 @@ class Meta:
     kvm_inode: int
     kernel: str
     object: str
-    secret_id: str
 
     def serves(self, wanted: Meta) -> bool:
         """Whether this does for a reader what ``wanted`` would: the same program, with room for at least as much."""
-        same = (self.object, self.secret_id) == (wanted.object, wanted.secret_id)
-        return same and self.layout.serves(wanted.layout)
+        return self.object == wanted.object and self.layout.serves(wanted.layout)
 
     def check_kvm(self) -> None:
         """Raises Unavailable if kvm was loaded anew: the program's offsets may belong to another build of it."""
@@ -76,7 +71,6 @@ class Meta:
             "kernel": self.kernel,
             "kvm_inode": self.kvm_inode,
             "object": self.object,
-            "secret_id": self.secret_id,
             "layout": layout,
             "inhibits": {str(bit): name for bit, name in self.reasons.items()},
             "schemas": [base64.b64encode(data).decode() for data in self.schemas.files],
@@ -98,7 +92,6 @@ class Meta:
                 kvm_inode=int(text["kvm_inode"]),
                 kernel=str(text["kernel"]),
                 object=str(text["object"]),
-                secret_id=str(text["secret_id"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise FormatError("pinned meta", offset=0, expected=_FORMAT, got=repr(error)) from error
@@ -232,28 +225,6 @@ def attached_meta(root: Path) -> Meta | None:
         return None
     pinned.close()
     return pinned.meta
-
-
-def read_secret(root: Path) -> bytes | None:
-    """The secret of what is attached; None if there is none."""
-    try:
-        return libbpf.read_array(root / _PRIVATE / _SECRET, SECRET_SIZE)
-    except OSError:
-        return None
-
-
-def keep_secret(root: Path, secret: bytes) -> None:
-    """Leave it where root alone can read it, for what is attached later."""
-    mount(root)
-    place = root / _PRIVATE
-    remove_directory(place)
-    place.mkdir(mode=0o700)
-    fd = libbpf.create_array("kvmscope_secret", secret)
-    try:
-        libbpf.pin(fd, place / _SECRET)
-    finally:
-        os.close(fd)
-    (place / _SECRET).chmod(0o600)
 
 
 def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, gid: int, mode: int) -> Path:

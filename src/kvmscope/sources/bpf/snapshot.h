@@ -79,7 +79,7 @@ enum vm_settings {
 };
 
 struct vm_record {
-	u64 id;		/* opaque: from the kernel's address and the birth of the VM, under a secret of this loading */
+	u64 id;		/* opaque: identity.h */
 	u64 created_ns;	/* CLOCK_REALTIME */
 	s32 pid;	/* of the VMM as the reader's pid namespace numbers it; 0: not visible there */
 	u32 first_vcpu;	/* record in `vcpus`, counted from the slot's first */

@@ -5,7 +5,6 @@ Both run the same program and make the same sample of what it leaves; they diffe
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -42,15 +41,12 @@ def object_data() -> bytes:
     return Path(__file__).with_name("kvmscope.bpf.o").read_bytes()  # importlib.resources takes 10 ms to load
 
 
-def load_program(layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> libbpf.BpfObject:
-    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get.
-
-    Ids of VMs are the same in all programs of one ``secret`` (16 bytes; None: a new one).
-    """
+def load_program(layout: Layout, hooks: Hooks | None = None) -> libbpf.BpfObject:
+    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
     return libbpf.load_object(
         object_data(),
         maps=layout.maps,
-        constants=layout.constants(secret or secrets.token_bytes(16)),
+        constants=layout.constants(),
         programs=programs(hooks.chosen) if hooks else None,
     )
 
@@ -68,8 +64,8 @@ def runs_on_svm() -> bool:
 class Program:
     """The iterator, and the hooks of a group, loaded for this process alone; gone when closed."""
 
-    def __init__(self, layout: Layout, hooks: Hooks | None = None, *, secret: bytes | None = None) -> None:
-        self._bpf = load_program(layout, hooks, secret=secret)
+    def __init__(self, layout: Layout, hooks: Hooks | None = None) -> None:
+        self._bpf = load_program(layout, hooks)
         try:
             link = self._bpf.attach_map_iterator("read_host", "control")
             fds = {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
@@ -106,7 +102,6 @@ class BpfSource:
         self.hooks = choose_hooks(running_kvm_name()) if "apicv" in groups else None
         self._reads_apic = "apicv" in groups or "apic" in groups
         self._groups: list[Group] = []
-        self._secret = secrets.token_bytes(16)
         self._program = self._load(*GROUP_ROOM if self.hooks else _FIRST_ROOM)
         try:
             features = self._features()
@@ -151,7 +146,7 @@ class BpfSource:
             return
         here = self._program.arena.header()
         for name in wanted:
-            self._groups.append(loaded.open_group(name, secret=self._secret, vms=here.vms, vcpus=here.vcpus))
+            self._groups.append(loaded.open_group(name, vms=here.vms, vcpus=here.vcpus))
 
     def _features(self) -> Feature:
         """By a first run, which also sets the group's clocks going: durations start from the state as it is now."""
@@ -177,12 +172,12 @@ class BpfSource:
             reads_apic=self._reads_apic,
         )
         try:
-            return Program(layout, self.hooks, secret=self._secret)
+            return Program(layout, self.hooks)
         except Unavailable as error:
             if self.hooks is None or not any(hook.is_function for hook in self.hooks.chosen):
                 raise
             self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
-            return Program(layout, self.hooks, secret=self._secret)
+            return Program(layout, self.hooks)
 
     def _grow(self, overflow: Overflow) -> None:
         if self.hooks:
@@ -253,7 +248,7 @@ class PinnedSource:
             if name == "apic" and meta.layout.reads_apic:
                 continue
             try:
-                self._groups.append(pinned_groups.PinnedGroup(self._root, name, secret_id=meta.secret_id))
+                self._groups.append(pinned_groups.PinnedGroup(self._root, name))
             except SourceError as error:
                 if self._wanted is not None:
                     raise

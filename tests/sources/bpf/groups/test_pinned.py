@@ -20,7 +20,7 @@ from kvmscope.sources.bpf.pins import META_SIZE
 
 LARGEST = exits.schema_of(tuple(f"reason_of_number_{i}" for i in range(120)))
 SMALL = exits.schema_of(("hlt",))
-META = GroupMeta(Shape("exits", SMALL, 300, "silent", (("a", "b"),)), "0" * 16, "f" * 64, 7)
+META = GroupMeta(Shape("exits", SMALL, 300, "silent", (("a", "b"),)), "f" * 64, 7)
 
 
 def test_a_description_comes_back_as_it_was_written() -> None:
@@ -55,7 +55,7 @@ def test_with_any_byte_changed_it_is_a_description_or_a_format_error(place: int,
 
 def test_a_group_that_is_not_pinned_is_told_with_what_root_can_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
-        pinned.PinnedGroup(tmp_path, "exits", secret_id="")
+        pinned.PinnedGroup(tmp_path, "exits")
     assert caught.value.reason == "group exits is not pinned"
     assert caught.value.remedy == "as root: kvmscope attach --count exits"
     assert pinned.pinned_names(tmp_path) == ()
@@ -64,9 +64,3 @@ def test_a_group_that_is_not_pinned_is_told_with_what_root_can_do(tmp_path: Path
 def test_only_what_is_a_group_can_be_pinned() -> None:
     with pytest.raises(UsageError, match="no group 'apicv' to pin; there are exits"):
         pinned.plans_of(("apicv",))
-
-
-def test_a_secret_is_named_without_being_told() -> None:
-    secret = bytes(range(16))
-    assert secret.hex() not in pinned.secret_id(secret)
-    assert pinned.secret_id(secret) == pinned.secret_id(bytes(range(16))) != pinned.secret_id(bytes(16))

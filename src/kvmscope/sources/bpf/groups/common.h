@@ -28,7 +28,7 @@
 
 /* Set by the loader before the programs are loaded. */
 const volatile struct {
-	u64 secret[2];
+	u64 key[2]; /* the boot id */
 	u32 slots;
 	u32 rows; /* of a slot */
 	struct constants own;
@@ -36,7 +36,7 @@ const volatile struct {
 
 /* One cache line a subject. */
 struct who {
-	u64 vm;		/* identity(); 0: never taken */
+	u64 vm;		/* id; 0: never taken */
 	u32 vcpu;	/* vCPU id, or NO_VCPU */
 	u32 generation;	/* odd while the slot is being taken over */
 	u64 last_ns;	/* CLOCK_MONOTONIC of the last event */
@@ -255,9 +255,23 @@ static __always_inline bool settle(u32 slot, u64 vm, u32 vcpu, u64 now, struct t
 	return 1;
 }
 
+/* As the iterator does; 0 if that cannot be known here. */
+static __always_inline u64 identify(u64 kvm)
+{
+	u64 inode = birth_inode(kvm), mm, owner;
+
+	if (inode)
+		return id_by_birth(read_member(struct inode, inode, i_ino), birth_time(inode), config.key);
+	if (!bpf_core_field_exists(struct mm_struct, owner) || !is_alone(kvm))
+		return 0;
+	mm = (u64)read_member(struct kvm, kvm, mm);
+	owner = (u64)read_member(struct mm_struct, mm, owner);
+	return owner ? id_by_process((u64)read_member(struct task_struct, owner, group_leader), config.key) : 0;
+}
+
 static __noinline bool find_slot(struct thread *thread, u64 kvm, u32 vcpu)
 {
-	u64 now = bpf_ktime_get_ns(), inode = birth_inode(kvm), used;
+	u64 now = bpf_ktime_get_ns(), used;
 	struct search search = {.slot = config.slots, .vcpu = vcpu, .silent_ns = now - TAKEN_OVER_AFTER_NS};
 	struct state *all;
 	struct who *found;
@@ -267,8 +281,13 @@ static __noinline bool find_slot(struct thread *thread, u64 kvm, u32 vcpu)
 	if (!all || now < thread->retry_ns)
 		return 0;
 	search.silent = config.slots;
-	search.vm = identity(kvm, inode ? birth_time(inode) : 0,
-			     inode ? read_member(struct inode, inode, i_ino) : 0, config.secret);
+	search.vm = identify(kvm);
+	if (!search.vm) {
+		all->lost_ns = now;
+		__sync_fetch_and_add(&all->refused, 1);
+		thread->retry_ns = now + TAKEN_OVER_AFTER_NS;
+		return 0;
+	}
 	used = all->used;
 	bpf_loop(used < config.slots ? used : config.slots, look_at_slot, &search, 0);
 	if (search.slot < config.slots) {

@@ -8,6 +8,7 @@ from importlib.resources import files
 from ....errors import PermissionNeeded, SourceError
 from ....sample import Sample
 from ....schema import Schema, Scope
+from ...vm_ids import boot_key
 from .. import libbpf
 from . import PLANS
 from .base import AbsentGroup, Cost, Group, Part, Plan, Shape
@@ -22,12 +23,9 @@ def object_data(name: str) -> bytes:
     return files(__package__).joinpath(f"{name}.bpf.o").read_bytes()
 
 
-def load(plan: Plan, shape: Shape, *, secret: bytes) -> libbpf.BpfObject:
-    """The programs of a group, loaded and attached to nothing yet. Close what you get.
-
-    Ids of VMs are those of all programs of one ``secret`` (16 bytes).
-    """
-    constants = _CONSTANTS.pack(secret, shape.slots, plan.rows) + plan.constants
+def load(plan: Plan, shape: Shape) -> libbpf.BpfObject:
+    """The programs of a group, loaded and attached to nothing yet. Close what you get."""
+    constants = _CONSTANTS.pack(boot_key(), shape.slots, plan.rows) + plan.constants
     return libbpf.load_object(
         object_data(plan.name),
         maps={"who": (None, shape.slots), "data": (None, shape.slots * plan.rows), **plan.maps},
@@ -39,10 +37,10 @@ def load(plan: Plan, shape: Shape, *, secret: bytes) -> libbpf.BpfObject:
 class LoadedGroup:
     """A group for this process alone."""
 
-    def __init__(self, plan: Plan, shape: Shape, *, secret: bytes) -> None:
+    def __init__(self, plan: Plan, shape: Shape) -> None:
         self.name = plan.name
         self.plan = plan
-        self._bpf = load(plan, shape, secret=secret)
+        self._bpf = load(plan, shape)
         try:
             self._slots = Slots(shape, {name: self._bpf.map_fd(name) for name in ARRAYS})
             for program in plan.programs:
@@ -76,14 +74,14 @@ class LoadedGroup:
         self._slots.close()
 
 
-def open_group(name: str, *, secret: bytes, vms: int, vcpus: int, kernel: KernelFacts | None = None) -> Group:
+def open_group(name: str, *, vms: int, vcpus: int, kernel: KernelFacts | None = None) -> Group:
     """A group for this process, with room for twice as many subjects as there are.
 
     What this kernel cannot count is a group of gaps. Raises PermissionNeeded, KeyError if there is no such group.
     """
     try:
         plan = PLANS[name](kernel or KernelFacts())
-        return LoadedGroup(plan, plan.shape(vms if plan.schema.scope is Scope.VM else vcpus), secret=secret)
+        return LoadedGroup(plan, plan.shape(vms if plan.schema.scope is Scope.VM else vcpus))
     except PermissionNeeded:
         raise
     except SourceError as error:

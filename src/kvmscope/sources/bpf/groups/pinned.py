@@ -2,18 +2,16 @@
 
     /run/kvmscope/groups/NAME/
         who data state      the arrays, frozen
-        meta                JSON: the shape of the group, and which iterator it belongs to
+        meta                JSON: the shape of the group, and which kvm it belongs to
         link-PROGRAM        root's alone: while they are there, events are counted
 
-Readers map the arrays and join them to the iterator's sample. What belongs to another iterator, has ids of another
-secret: it is not read.
+Readers map the arrays and join them to the iterator's sample by the ids of VMs, which are the same in all programs.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
-import hashlib
 import json
 import mmap
 import os
@@ -33,7 +31,7 @@ from .base import Cost, Part, Plan, Shape
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
 
-_FORMAT = "kvmscope-group/1"
+_FORMAT = "kvmscope-group/2"
 _META, _LINK = "meta", "link-"
 _LARGEST = 1 << 32
 
@@ -43,7 +41,6 @@ class GroupMeta:
     """What a reader must know of a pinned group, and what tells whether it is still what would be loaded."""
 
     shape: Shape
-    secret_id: str
     object: str
     kvm_inode: int
 
@@ -59,7 +56,6 @@ class GroupMeta:
             "data_size": shape.schema.data_size,
             "silent": shape.silent,
             "missing": [list(pair) for pair in shape.missing],
-            "secret_id": self.secret_id,
             "object": self.object,
             "kvm_inode": self.kvm_inode,
             "schema": base64.b64encode(described).decode(),
@@ -84,7 +80,6 @@ class GroupMeta:
                     silent=str(text["silent"]),
                     missing=tuple((str(stat), str(reason)) for stat, reason in text["missing"]),
                 ),
-                secret_id=str(text["secret_id"]),
                 object=str(text["object"]),
                 kvm_inode=int(text["kvm_inode"]),
             )
@@ -114,14 +109,12 @@ def pinned_names(root: Path) -> tuple[str, ...]:
 class PinnedGroup:
     """A pinned group, opened for reading."""
 
-    def __init__(self, root: Path, name: str, *, secret_id: str) -> None:
-        """Raises Unavailable if it is not pinned or belongs to another iterator, PermissionNeeded, FormatError."""
+    def __init__(self, root: Path, name: str) -> None:
+        """Raises Unavailable if it is not pinned or belongs to another kvm, PermissionNeeded, FormatError."""
         self.name = name
         self._place = directory_in(root) / name
         meta, self._inode, fds = _open(self._place, name)
         try:
-            if meta.secret_id != secret_id:
-                raise Unavailable(f"group {name} was attached to another iterator", remedy=_remedy(name))
             if meta.kvm_inode != pins.kvm_inode():
                 raise Unavailable("the kvm module was reloaded since `kvmscope attach`", remedy=_remedy(name))
             self._slots = Slots(meta.shape, fds)
@@ -193,11 +186,6 @@ def _remedy(name: str) -> str:
 # -- root only -------------------------------------------------------------------------------------------------------
 
 
-def secret_id(secret: bytes) -> str:
-    """Names a secret without telling it."""
-    return hashlib.sha256(b"kvmscope" + secret).hexdigest()[:16]
-
-
 def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
     """Raises UsageError if there is no such group, Unavailable if this kernel cannot count it."""
     for name in names:
@@ -207,7 +195,7 @@ def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
     return tuple(PLANS[name](kernel) for name in names)
 
 
-def pin_group(root: Path, plan: Plan, *, secret: bytes, vms: int, vcpus: int, gid: int, mode: int) -> None:
+def pin_group(root: Path, plan: Plan, *, vms: int, vcpus: int, gid: int, mode: int) -> None:
     """Attach and pin a group, with room for twice as many subjects as there are.
 
     What is pinned already is kept, with its counts, if it is the same and has room for those there are.
@@ -215,22 +203,19 @@ def pin_group(root: Path, plan: Plan, *, secret: bytes, vms: int, vcpus: int, gi
     subjects = vms if plan.schema.scope is Scope.VM else vcpus
     wanted = GroupMeta(
         plan.shape(subjects),
-        secret_id(secret),
         pins.digest(loaded.object_data(plan.name)),
         pins.kvm_inode(),
     )
     place = directory_in(root) / plan.name
     if not _serves(_pinned_meta(place, plan.name), wanted, subjects):
-        _pin(place, plan, wanted, secret)
+        _pin(place, plan, wanted)
     set_access(place, gid=gid, mode=mode)
 
 
 def _serves(there: GroupMeta | None, wanted: GroupMeta, subjects: int) -> bool:
     if there is None or there.shape.slots < subjects:
         return False
-    return there == GroupMeta(
-        _with_slots(wanted.shape, there.shape.slots), wanted.secret_id, wanted.object, there.kvm_inode
-    )
+    return there == GroupMeta(_with_slots(wanted.shape, there.shape.slots), wanted.object, there.kvm_inode)
 
 
 def _with_slots(shape: Shape, slots: int) -> Shape:
@@ -247,11 +232,11 @@ def _pinned_meta(place: Path, name: str) -> GroupMeta | None:
     return meta
 
 
-def _pin(place: Path, plan: Plan, meta: GroupMeta, secret: bytes) -> None:
+def _pin(place: Path, plan: Plan, meta: GroupMeta) -> None:
     new = place.with_name(pins.NEW + place.name)
     pins.remove_directory(new)
     place.parent.mkdir(mode=0o755, exist_ok=True)
-    bpf = loaded.load(plan, meta.shape, secret=secret)
+    bpf = loaded.load(plan, meta.shape)
     try:
         new.mkdir(mode=0o700)
         with mmap.mmap(bpf.map_fd(_META), pins.META_SIZE) as mapped:
