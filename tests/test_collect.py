@@ -159,6 +159,14 @@ def test_there_is_an_identity_a_vm_and_a_process_where_it_is_known() -> None:
 
 
 @pytest.mark.needs("kvm", "bpf")
+def test_what_the_kernel_calls_every_vm_is_the_last_name_to_take() -> None:
+    me = os.getpid()
+    own = names([me])
+    assert names([me], [f"kvm-{me}"]) == own
+    assert names([NOT_KNOWN], ["kvm-4532"]) == ["kvm-4532"]
+    assert names([me], ["kvm-web"]) == ["kvm-web"]
+
+
 def test_guests_of_the_lab_go_by_the_names_that_they_were_given() -> None:
     with process.start(LabSpec(workload="bare", vms=2, name="café")) as guests, open_host("bpf") as host:
         guests.wait_for_ready()

@@ -224,18 +224,19 @@ def _open_best() -> Host:
 
 
 def _names(sample: Sample, processes: Mapping[int, VmmProcess]) -> list[str]:
-    """A name a VM: the publisher's, else its VMM's, else the process id, else the opaque id."""
+    """A name a VM: the publisher's, else its VMM's, else by the process id, else the kernel's, else the opaque id."""
 
     def name(row: int) -> str:
         pid = int(sample.vms.pid[row])
         process = processes.get(pid)
-        if sample.vms.label[row]:
-            return sample.vms.label[row]
+        given = sample.vms.given_label(row)
+        if given:
+            return given
         if process is not None and process.name:
             return process.name
         if pid != NOT_KNOWN:
             return f"{process.command}-{pid}" if process is not None else f"pid-{pid}"
-        return f"vm-{sample.vms.vm_id(row)}"
+        return sample.vms.label[row] or f"vm-{sample.vms.vm_id(row)}"
 
     return [name(row) for row in range(len(sample.vms))]
 

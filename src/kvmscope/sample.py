@@ -7,6 +7,7 @@ subjects says so by leaving rows out and adding a ``Gap``, never by a zero. Rate
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +73,10 @@ class Gap:
     stat: str | None = None
 
 
+_KERNEL_LABEL = re.compile(r"kvm-\d+")
+"""Source: kvm_create_vm in virt/kvm/kvm_main.c (stats_id), Linux 5.14 to 7.3."""
+
+
 @dataclass(frozen=True)
 class Vms:
     """One row a VM, in order of creation as far as the source knows it; all columns have the same length.
@@ -91,6 +96,11 @@ class Vms:
 
     def vm_id(self, row: int) -> VmId:
         return VmId(int(self.id[row]))
+
+    def given_label(self, row: int) -> str:
+        """The label, or "" if it is what the kernel calls every VM: ``kvm-PID``."""
+        label = self.label[row]
+        return "" if _KERNEL_LABEL.fullmatch(label) else label
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def test_a_group_that_cannot_see_says_so_and_shows_no_zeros(guests: Running) -> 
     if group["events"]:
         pytest.skip("KVM on this machine tells of exits")
     assert "exits" in {gap["provider"] for gap in said["gaps"]}
-    assert "not known: " in run("groups", "try", "exits", "--for", "200ms")
+    assert "unknown: " in run("groups", "try", "exits", "--for", "200ms")
 
 
 def test_a_group_that_there_is_not_is_a_usage_error() -> None:

@@ -51,7 +51,7 @@ def ready():
 READER = """
 import json, math, os, sys, time
 from pathlib import Path
-from kvmscope.view.jsonout import gaps
+from kvmscope.view.jsonout import dump, to_value
 from kvmscope.sources.published import PublishedSource
 
 proc, seconds = Path(sys.argv[1]), float(sys.argv[2])
@@ -65,7 +65,7 @@ with PublishedSource(proc=proc, walk_share=math.inf) as source:
         sample = source.read()
         reads += 1
         files.add(len(sample.vms))
-        seen.update(gap["reason"] for gap in gaps(sample.gaps))
+        seen.update(gap["reason"] for gap in json.loads(dump(to_value(sample.gaps))))
         for block in sample.blocks:
             for name in block.schema.names:
                 block.column(name).sum()

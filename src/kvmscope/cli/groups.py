@@ -116,11 +116,11 @@ def try_command(*, words: tuple[str, ...], look_s: float, vm: str | None, show_a
     kvmscope groups try exits
     kvmscope groups try exits userspace web-1/0 --for 5s
     """
-    from ..view.groups import group_trial_lines
+    from ..view.groups import check_groups, group_trial_lines, split_words
     from ..view.jsonout import dump, to_value
 
-    names, named_vm = _split_words(words)
-    _check_names(names)
+    names, named_vm = split_words(words)
+    check_groups(names)
     view = _count(names, look_s, named_vm or vm)
     if as_json:
         click.echo(dump(to_value(view)))
@@ -148,29 +148,6 @@ def _count(names: Sequence[str], look_s: float, vm: str | None) -> GroupTrialVie
     echo_notes(interval.notes(followed))
     subject = None if followed is None else followed.locate(interval.scene)
     return group_trial_view(interval.scene, interval.window, names, runs, subject)
-
-
-def _split_words(words: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    """The groups, and the VM that may follow them: a last word that is not, and is not like, the name of a group."""
-    import difflib
-
-    from ..catalog.groups import load_groups
-
-    *before, last = words
-    if before and not difflib.get_close_matches(last, list(load_groups()), n=1):
-        return tuple(before), last
-    return words, None
-
-
-def _check_names(names: Sequence[str]) -> None:
-    import difflib
-
-    from ..catalog.groups import load_groups
-
-    for name in names:
-        if name not in load_groups():
-            nearest = tuple(difflib.get_close_matches(name, list(load_groups()), n=2))
-            raise UsageError(f"there is no group {name!r}; there are {', '.join(load_groups())}", nearest=nearest)
 
 
 # --- pin --------------------------------------------------------------------------------------------------------------
@@ -221,8 +198,9 @@ def unpin_command(*, names: tuple[str, ...]) -> None:
 
 def _check_pinnable(names: Sequence[str]) -> None:
     from ..sources.bpf.groups import PLANS
+    from ..view.groups import check_groups
 
-    _check_names(names)
+    check_groups(names)
     for name in names:
         if name not in PLANS:
             what = "counts while a command runs" if name == "apicv" else "is always read by what is attached"

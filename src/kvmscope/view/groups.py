@@ -6,6 +6,7 @@ What a group would give here and cost is known to ``sources.bpf.offers``; what i
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import Annotated
 from ..analysis.events import Event, costliest
 from ..analysis.window import Window
 from ..catalog.groups import GroupHome, kernel_providers, load_groups
+from ..errors import UsageError
 from ..host.text import printable
 from ..sample import Block, Gap, Sample, VmId
 from ..scene import Scene
@@ -119,6 +121,27 @@ class ProgramRuns:
     @property
     def ns_per_run(self) -> float | None:
         return self.time_ns / self.count if self.count else None
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    """The groups, and the VM that may follow them: a last word that is not, and is not like, the name of a group."""
+    *before, last = words
+    if before and not difflib.get_close_matches(last, list(load_groups()), n=1):
+        return tuple(before), last
+    return tuple(words), None
+
+
+def check_groups(names: Iterable[str]) -> None:
+    """Raises UsageError, with the nearest names, for a group that there is not."""
+    groups = load_groups()
+    for name in names:
+        if name not in groups:
+            nearest = tuple(difflib.get_close_matches(name, list(groups), n=2))
+            message = f"there is no group '{printable(name)}'; there are {', '.join(groups)}"
+            raise UsageError(message, nearest=nearest)
 
 
 # --- list -------------------------------------------------------------------------------------------------------------

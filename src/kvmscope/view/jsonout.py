@@ -10,15 +10,13 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
-from ..sample import Gap, Sample, VmId
-from ..scene import Scene
-from ..schema import Descriptor, Kind, Unit
+from ..sample import VmId
 from . import values
 from .values import ABSENT_IF_NONE, INLINE, Moment, key_of
 
@@ -103,70 +101,7 @@ def dump(value: Any, *, one_line: bool = False) -> str:
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
-def head(scene: Scene) -> dict[str, Any]:
-    """What every answer about a sample begins with."""
-    sample = scene.sample
-    return {
-        "format": FORMAT,
-        "time": rfc3339(sample.taken_ns),
-        "simulated": sample.simulated,
-        "source": {"name": sample.source, "why_not": scene.why_not},
-    }
-
-
 def rfc3339(ns: int) -> str:
     """CLOCK_REALTIME nanoseconds as text, in UTC and milliseconds."""
     moment = datetime.fromtimestamp(ns // 10**9, UTC).replace(microsecond=ns % 10**9 // 1000)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def vm(scene: Scene, row: int) -> dict[str, Any]:
-    """Who a VM is."""
-    identity = scene.identities[row]
-    created_ns = int(scene.sample.vms.created_ns[row])
-    return {
-        "id": str(scene.sample.vms.vm_id(row)),
-        "name": identity.name,
-        "pid": scene.pid(row),
-        "vmm": scene.vmm(row),
-        "uuid": identity.process.uuid if identity.process else None,
-        "managed_by": identity.process.managed_by if identity.process else None,
-        "created": rfc3339(created_ns) if created_ns >= 0 else None,
-    }
-
-
-def vcpu(sample: Sample, row: int) -> dict[str, Any]:
-    """Who a vCPU is."""
-    tid = int(sample.vcpus.tid[row])
-    return {"id": int(sample.vcpus.id[row]), "tid": tid if tid >= 0 else None}
-
-
-def gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
-    """What could not be read; null stands for "all"."""
-    return [
-        {
-            "reason": gap.reason,
-            "vm": None if gap.vm is None else str(gap.vm),
-            "vcpu": gap.vcpu,
-            "provider": gap.provider,
-            "stat": gap.stat,
-        }
-        for gap in gaps
-    ]
-
-
-def descriptor(stat: Descriptor) -> dict[str, Any]:
-    """How a stat describes itself; kind, unit or base is null if its number is not known here.
-
-    ``bit`` is there only for a boolean that is one bit of its word.
-    """
-    return {
-        "name": stat.name,
-        "kind": stat.kind.name.lower() if isinstance(stat.kind, Kind) else None,
-        "unit": stat.unit.name.lower() if isinstance(stat.unit, Unit) else None,
-        "base": stat.base.number if hasattr(stat.base, "number") else None,
-        "exponent": stat.exponent,
-        "size": stat.size,
-        "bucket_size": stat.bucket_size if stat.kind is Kind.LINEAR_HISTOGRAM else None,
-        **({} if stat.bit is None else {"bit": stat.bit}),
-    }

@@ -188,7 +188,7 @@ def vm_head(scene: Scene, row: int) -> VmHead:
 def plain_name(scene: Scene, row: int) -> str:
     """What its source or its VMM calls a VM, else what we do."""
     process = scene.identities[row].process
-    return scene.sample.vms.label[row] or (process.name if process else None) or scene.identities[row].name
+    return scene.sample.vms.given_label(row) or (process.name if process else None) or scene.identities[row].name
 
 
 def vcpu_head(sample: Sample, row: int) -> VcpuHead:
