@@ -76,6 +76,7 @@ def test_a_host_yields_views_from_a_scene_that_was_taken_already(crafted: Any, g
         views = list(itertools.islice(host.watch(0.001, first=host.look()), 2))
     assert [finding.rule for finding in views[-1].findings] == ["mmio-storm"]
     assert to_object(views[-1].overview)["format"] == "kvmscope/1"
+    assert [vm.id for vm in views[-1].apicv.vms] == [vm.id for vm in views[-1].overview.vms]
     assert [vm.id for vm in views[-1].verdicts.vms] == [vm.id for vm in views[-1].overview.vms]
 
 

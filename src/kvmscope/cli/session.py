@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +19,6 @@ from ..units import format_seconds
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..analysis.window import Window
     from ..collect import Host
     from ..scene import Scene
     from ..view.watch import HostView
@@ -47,35 +45,13 @@ def open_host(source: str) -> Host:
     return collect.open_host(source)
 
 
-def read_windows(
-    host: Host, interval_s: float, *, vm: str | None = None, count: int | None = None
-) -> Iterator[tuple[Scene, Window]]:
-    """Every ``interval_s`` a scene, and the window that ends with it; ``count`` of them, or without end.
-
-    ``vm`` must be there in the first sample: else UsageError before any waiting. A terminal shows what is waited for,
-    up to the end if there is one, else up to the first window.
-    """
-    from ..analysis.window import Window
-    from ..view.subjects import find_subject
-
-    previous = host.look()
-    if vm is not None:
-        find_subject(previous, vm)
-    for number in itertools.count() if count is None else range(count):
-        with _waiting(number, interval_s, count):
-            time.sleep(interval_s)
-            current = host.look()
-        yield current, Window(previous, current)
-        previous = current
-
-
 def read_views(
     host: Host, interval_s: float, *, first: Scene, count: int | None = None, keeps_ended: bool = False
 ) -> Iterator[HostView]:
     """What there is to be said of each interval after a first scene; of ``count`` intervals, or without end.
 
-    A terminal shows what is waited for, as with ``read_windows``. If there are no VMs, ``count`` intervals are as short
-    as can be.
+    A terminal shows what is waited for, up to the end if there is one, else up to the first view. If there are no VMs,
+    ``count`` intervals are as short as can be.
     """
     if count is not None and not len(first.sample.vms):
         interval_s = _SHORTEST_S

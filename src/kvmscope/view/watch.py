@@ -20,6 +20,7 @@ from ..analysis.window import Window
 from ..sample import VmId
 from ..scene import Scene
 from ..schema import Scope
+from .apicv import ApicvView, apicv_view
 from .doctor import DoctorReport
 from .findings import FindingViews, ReportedFinding
 from .host import host_facts
@@ -84,6 +85,11 @@ class HostView:
     def verdicts(self) -> Verdicts:
         """For each VM whether its interrupts are accelerated, and if not, why."""
         return judge_scene(self.scene, self.window)
+
+    @cached_property
+    def apicv(self) -> ApicvView:
+        """The same as a view, as ``apicv --json`` writes it."""
+        return apicv_view(self.scene, self.window)
 
     @cached_property
     def overview(self) -> Overview:
