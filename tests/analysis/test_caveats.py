@@ -124,6 +124,15 @@ def test_a_parameter_is_as_sysfs_writes_it(value: str | None, verdict: Verdict) 
     assert told('{parameter = "kvm_intel.pml", is = "Y"}', Facts(host)).verdict is verdict
 
 
+def test_a_parameter_that_a_module_lacks_has_the_value_that_the_condition_gives_it() -> None:
+    condition = '{parameter = "kvm_intel.tdx", is = "Y", absent = "N"}'
+    assert told(condition, Facts(machine())) == Truth(NOT, "kvm_intel has no parameter tdx here")
+    assert told(condition, Facts(machine(parameters={"tdx": "Y"}))).verdict is HOLDS
+    assert told(condition, Facts(machine("kvm_amd"))).verdict is UNKNOWN
+    assert told_of("tdx-injections", machine()) is NOT, "whatever is known of the VM"
+    assert told_of("amd-vnmi", machine("kvm_amd")) is NOT
+
+
 def test_a_number_is_no_switch() -> None:
     facts = Facts(machine(kvm={"halt_poll_ns": "0"}))
     assert told('{parameter = "kvm.halt_poll_ns", is = "0"}', facts) == Truth(HOLDS, "kvm.halt_poll_ns is 0")

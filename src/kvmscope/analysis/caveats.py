@@ -149,6 +149,11 @@ _SPELLINGS: Mapping[str, frozenset[str]] = {"Y": frozenset(("Y", "y", "1")), "N"
 @judge.register
 def _(condition: ParameterIs, facts: Facts) -> Truth:
     name = f"{condition.module}.{condition.name}"
+    module = _module(condition.module, facts.machine)
+    if condition.absent and module is not None and condition.name not in module.parameters:
+        return Truth.of(
+            condition.absent in condition.values, f"{condition.module} has no parameter {condition.name} here"
+        )
     found = _parameter(condition.module, condition.name, facts.machine)
     if found.value is None:
         return Truth.unknown(found.reason or f"{name} is not known")
@@ -200,10 +205,15 @@ def _(condition: HasStat, facts: Facts) -> Truth:
 
 
 def _parameter(module_name: str, name: str, machine: Machine) -> Fact[str]:
-    for fact in (machine.kvm, machine.kvm_vendor):
-        if fact.value is not None and fact.value.name == module_name:
-            return fact.value.parameters.get(name) or Fact.unknown(f"{module_name} has no parameter {name} here")
-    return Fact.unknown(f"{module_name} is not in use here")
+    module = _module(module_name, machine)
+    if module is None:
+        return Fact.unknown(f"{module_name} is not in use here")
+    return module.parameters.get(name) or Fact.unknown(f"{module_name} has no parameter {name} here")
+
+
+def _module(name: str, machine: Machine) -> KernelModule | None:
+    found = (fact.value for fact in (machine.kvm, machine.kvm_vendor) if fact.value is not None)
+    return next((module for module in found if module.name == name), None)
 
 
 _PAGING_PARAMETER: Mapping[str, str] = {"kvm_intel": "ept", "kvm_amd": "npt"}

@@ -39,11 +39,15 @@ class Paging(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ParameterIs:
-    """A parameter of a module has one of these values, as sysfs writes them."""
+    """A parameter of a module has one of these values, as sysfs writes them.
+
+    ``absent``: the value that stands for a module without the parameter; "" if that says nothing.
+    """
 
     module: str
     name: str
     values: tuple[str, ...]
+    absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,7 @@ def _parse_parameter(entry: TomlEntry) -> Condition:
     module, dot, name = entry.string("parameter").partition(".")
     if not (module and dot and name):
         raise entry.error("parameter", "module.parameter", shown(entry["parameter"]))
-    return ParameterIs(module, name, _one_or_more(entry, "is"))
+    return ParameterIs(module, name, _one_or_more(entry, "is"), entry.string("absent", ""))
 
 
 def _parse_value(entry: TomlEntry) -> Condition:
@@ -271,7 +275,7 @@ def _parse_parts(entry: TomlEntry, key: str) -> tuple[Condition, ...]:
 
 
 _FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[TomlEntry], Condition]]] = {
-    "parameter": (("is",), _parse_parameter),
+    "parameter": (("is", "absent"), _parse_parameter),
     "module": ((), lambda entry: ModuleIs(entry.string("module"))),
     "architecture": ((), lambda entry: ArchitectureIs(entry.string("architecture"))),
     "cpu_flag": ((), lambda entry: HasCpuFlag(entry.string("cpu_flag"))),

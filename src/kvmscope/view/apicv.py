@@ -56,6 +56,8 @@ class LimitView:
 
     name: Annotated[str, "Its name."]
     text: Annotated[str, "What it is."]
+    cost: Annotated[str, "What it costs the guest."]
+    remedy: Annotated[str, "The change that removes it."]
     evidence: EvidenceView
 
 
@@ -269,7 +271,14 @@ def _reasons(reasons: Iterable[Reason]) -> tuple[InhibitView, ...]:
 
 def _limits(limits: Iterable[Limit]) -> tuple[LimitView, ...]:
     return tuple(
-        LimitView(name=limit.name, text=limit.text, evidence=_one_evidence(limit.evidence)) for limit in limits
+        LimitView(
+            name=limit.name,
+            text=limit.text,
+            cost=limit.cost,
+            remedy=limit.remedy,
+            evidence=_one_evidence(limit.evidence),
+        )
+        for limit in limits
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 
 from ..analysis.apicv import Branch, Certainty, Outcome, State, Witness
 from ..host.text import printable
 from ..units import format_seconds, format_share
-from .apicv import ApicvView, InhibitView, PredictionView, VcpuApicvView, VmApicvView, WhatIfView
+from .apicv import ApicvView, InhibitView, LimitView, PredictionView, VcpuApicvView, VmApicvView, WhatIfView
 from .text import SIMULATED, Style, counted, few, no_vm_line, note_lines
 from .tree import TextNode
 
@@ -23,7 +24,7 @@ _MAX_QUOTE = 300
 
 _ANSWERS = {True: "yes", False: "no", None: "unknown"}
 _STYLES = {State.ACTIVE: Style.GOOD, State.INHIBITED: Style.PROBLEM}
-_WORST_FIRST = (State.INHIBITED, State.UNKNOWN, State.ACTIVE, State.UNSUPPORTED)
+_WORST_FIRST = (State.INHIBITED, State.UNKNOWN, State.PENDING, State.ACTIVE, State.UNSUPPORTED)
 _CHECKS = {
     Witness.AGREES: "confirmed",
     Witness.CONTRADICTS: "contradicted",
@@ -63,7 +64,7 @@ def _vm_node(vm: VmApicvView, *, is_simulated: bool) -> TextNode:
     # Why it is not supported is said of the host, but for simulated VMs, which have a host each.
     reasons = () if verdict.branch is Branch.NOT_SUPPORTED and not is_simulated else verdict.reasons
     below = [_reason_node(reason, is_verified=verdict.verified) for reason in reasons]
-    below += [TextNode(f"not accelerated: {limit.text} ({_quoted(limit.evidence.text)})") for limit in verdict.limits]
+    below += [node for limit in verdict.limits for node in _limit_nodes([limit])]
     below += _vcpu_nodes(vm.vcpus)
     below += [TextNode(f"contradiction: {_quoted(text)}", Style.WARNING) for text in verdict.contradictions]
     below += [TextNode(f"note: {_quoted(text)}") for text in verdict.notes]
@@ -86,7 +87,8 @@ def headline(vm: VmApicvView) -> str:
         Branch.OFF_BY_PARAMETER: "off by module parameter",
         Branch.OFF: "off on this host (module parameter or missing hardware)",
         Branch.NO_APIC: "no local APIC in the kernel",
-        Branch.INHIBITED: f"inhibited by {names}" if names else "not active yet",
+        Branch.INHIBITED: f"inhibited by {names}",
+        Branch.PENDING: "off until each vCPU's next KVM_RUN",
         Branch.ACTIVE: "active",
         Branch.PARTLY: "active in part",
     }
@@ -152,9 +154,15 @@ def _verdict_nodes(group: Sequence[VmApicvView]) -> list[TextNode]:
         for place in range(len(verdict.reasons))
     ]
     for place in range(len(verdict.limits)):
-        limits = [vm.apicv.limits[place] for vm in group]
-        nodes += _shared("not accelerated", [[f"{each.text} ({each.evidence.text})"] for each in limits])
+        nodes += _limit_nodes([vm.apicv.limits[place] for vm in group])
     return nodes + _vcpu_nodes([vcpu for vm in group for vcpu in vm.vcpus], by_count=True)
+
+
+def _limit_nodes(limits: Sequence[LimitView]) -> list[TextNode]:
+    """One thing that several VMs have not accelerated."""
+    said = _shared("not accelerated", [[f"{each.text} ({each.evidence.text})"] for each in limits])
+    below = _shared("cost", [[each.cost] for each in limits]) + _shared("remedy", [[each.remedy] for each in limits])
+    return [*said[:-1], replace(said[-1], below=tuple(below))]
 
 
 def _shared_reason_node(reasons: Sequence[InhibitView], *, is_verified: bool) -> TextNode:

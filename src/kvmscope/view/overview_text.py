@@ -43,7 +43,7 @@ _GAP = 2
 _FINDINGS_SHOWN = 5
 _FIRST = ("exits_per_s", "vmm_returns_per_s", "halts_per_s", "halt_poll_cpus", "page_faults_per_s", "io_exits_per_s")
 _STYLES = {Severity.PROBLEM: Style.PROBLEM, Severity.WARNING: Style.WARNING}
-_APICV_WORDS = {State.ACTIVE: "yes", State.UNSUPPORTED: "none"}
+_APICV_WORDS = {State.ACTIVE: "yes", State.PENDING: "not yet", State.UNSUPPORTED: "none"}
 
 
 def overview_lines(overview: Overview, rows: Sequence[int], *, width: int, by: str = BUSIEST) -> Iterator[Line]:
@@ -238,8 +238,6 @@ def _apicv_text(apicv: ApicvSummary, *, is_wide: bool) -> str:
 
 
 def _reason_text(apicv: ApicvSummary) -> str:
-    if not apicv.reasons:
-        return "not yet"
     more = f" +{len(apicv.reasons) - 1}" if len(apicv.reasons) > 1 else ""
     return f"no: {apicv.reasons[0].name}{more}"
 

@@ -51,7 +51,7 @@ def test_a_vcpu_that_never_ran_is_provisional(craft: Any) -> None:
 
 def test_an_idle_vcpu_without_any_event_is_not_active_for_that(craft: Any) -> None:
     verdict = one(craft, craft.Vm([craft.Vcpu(active=False)]))
-    assert verdict.state is State.INHIBITED
+    assert verdict.state is State.PENDING
     assert verdict.vcpus[0].is_provisional
     assert "next KVM_RUN" in verdict.vcpus[0].notes[0]
 
@@ -74,9 +74,49 @@ def test_x2apic_is_no_limit_on_intel(craft: Any) -> None:
 
 @pytest.mark.parametrize(("what", "name"), [("ipi", "ipi-virtualization-off"), ("posting", "device-posting-off")])
 def test_what_goes_with_it_and_is_off_is_a_limit(craft: Any, what: str, name: str) -> None:
-    verdict = one(craft, craft.Vm(), craft.host(**{what: False}))
-    assert [limit.name for limit in verdict.limits] == [name]
+    verdict = one(craft, craft.Vm([craft.Vcpu(0), craft.Vcpu(1)]), craft.host(**{what: False}))
+    (limit,) = verdict.limits
+    assert limit.name == name
+    assert limit.cost and "kvm_amd with enable_" in limit.remedy
     assert verdict.vcpus[0].branch is Branch.PARTLY
+
+
+@pytest.mark.parametrize("hardware", [Hardware.INTEL, Hardware.AMD])
+def test_a_guest_of_one_vcpu_lacks_nothing_without_ipi_virtualization(craft: Any, hardware: Hardware) -> None:
+    assert one(craft, craft.Vm(), craft.host(hardware, ipi=False)).branch is Branch.ACTIVE
+
+
+def test_between_the_end_of_the_last_reason_and_the_next_run_a_vm_is_neither_inhibited_nor_active(craft: Any) -> None:
+    vcpus = [craft.Vcpu(0, active=False), craft.Vcpu(1, active=False)]
+    before = craft.sample(craft.Vm(vcpus, ["irqwin"]))
+    after = craft.sample(craft.Vm(vcpus), at_s=1)
+    (verdict,) = judge(after, craft.host(), window=Window(before, after)).vms
+    assert (verdict.state, verdict.branch, verdict.reasons) == (State.PENDING, Branch.PENDING, ())
+    assert {(vcpu.state, vcpu.is_provisional) for vcpu in verdict.vcpus} == {(State.PENDING, True)}
+    assert any("irqwin was set when the window began" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("others", "state", "branch"),
+    [
+        ([{"active": True}], State.ACTIVE, Branch.PARTLY),
+        ([{"enabled": False}], State.INHIBITED, Branch.INHIBITED),
+    ],
+)
+def test_a_vcpu_that_is_pending_leaves_the_verdict_to_the_others(
+    craft: Any, others: list[dict[str, bool]], state: State, branch: Branch
+) -> None:
+    vcpus = [craft.Vcpu(0, active=False), *(craft.Vcpu(1, **{"active": False} | other) for other in others)]
+    verdict = one(craft, craft.Vm(vcpus))
+    assert (verdict.state, verdict.branch) == (state, branch)
+    assert state is not State.INHIBITED or verdict.reasons
+
+
+def test_a_verdict_of_inhibited_always_has_a_reason(craft: Any) -> None:
+    for vcpu in (craft.Vcpu(active=False), craft.Vcpu(active=False, enabled=False), craft.Vcpu(has_apic=False)):
+        for inhibits in ([], ["absent"], ["irqwin"], ["disabled"]):
+            verdict = one(craft, craft.Vm([vcpu], inhibits), craft.host(on="disabled" not in inhibits))
+            assert (verdict.state is State.INHIBITED) == bool(verdict.reasons)
 
 
 def test_what_is_not_known_is_no_limit(craft: Any) -> None:

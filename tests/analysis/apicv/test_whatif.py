@@ -44,6 +44,11 @@ def test_pit_reinjection_would_stand_in_the_way_on_amd_alone(craft: Any) -> None
     assert "pit_reinj" not in [prediction.reason for prediction in intel.predictions]
 
 
+def test_without_a_local_apic_in_the_kernel_nothing_else_is_noted(craft: Any) -> None:
+    found = one(craft, off(craft, [craft.Vcpu(active=False, has_apic=False)], "x2apic_32bit_ids"))
+    assert (found.outcome, held(found), found.notes) == (Outcome.INHIBITED, ["absent"], ())
+
+
 CAUSES = [
     ("absent", {"has_apic": False}, ["x2apic_32bit_ids"]),
     ("hyperv", {}, ["irqchip_split", "synic_auto_eoi_used"]),

@@ -12,9 +12,10 @@ from ...sample import VmId
 
 
 class State(Enum):
-    """The verdict in one word, as in JSON."""
+    """The verdict in one word, as in JSON. PENDING: nothing inhibits it, and KVM has yet to switch it on."""
 
     ACTIVE = "active"
+    PENDING = "pending"
     INHIBITED = "inhibited"
     UNSUPPORTED = "unsupported"
     UNKNOWN = "unknown"
@@ -24,7 +25,8 @@ class Branch(Enum):
     """Where in the tree of verdicts one ends.
 
     OFF: KVM runs without it, and whether by parameter or for lack of hardware cannot be told. PARTLY: active, but
-    something that goes with it is not.
+    something that goes with it is not. PENDING: off, with nothing that inhibits it: KVM switches it on at each vCPU's
+    next KVM_RUN.
     """
 
     NOT_SUPPORTED = "not-supported"
@@ -32,6 +34,7 @@ class Branch(Enum):
     OFF = "off"
     NO_APIC = "no-in-kernel-apic"
     INHIBITED = "inhibited"
+    PENDING = "pending"
     ACTIVE = "active"
     PARTLY = "partly"
     UNKNOWN = "unknown"
@@ -99,10 +102,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something that is not accelerated though APICv is active."""
+    """Something that is not accelerated though APICv is active. ``cost``: why that matters; ``remedy``: what helps."""
 
     name: str
     text: str
+    cost: str
+    remedy: str
     evidence: Evidence
 
 

@@ -170,7 +170,7 @@ def _held_back(vcpu: VcpuFacts) -> VcpuVerdict:
 
 
 def _active(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
-    limits = tuple(_limits(subject.host, vcpu))
+    limits = tuple(_limits(subject, vcpu))
     never_ran = vcpu.has_run is False
     return VcpuVerdict(
         row=vcpu.row,
@@ -191,8 +191,8 @@ def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
     return VcpuVerdict(
         row=vcpu.row,
         id=vcpu.id,
-        state=State.INHIBITED,
-        branch=Branch.INHIBITED,
+        state=State.INHIBITED if own else State.PENDING,
+        branch=Branch.INHIBITED if own else Branch.PENDING,
         active=False,
         is_provisional=not own,
         reasons=own,
@@ -200,17 +200,38 @@ def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
     )
 
 
-def _limits(host: HostApicv, vcpu: VcpuFacts) -> Iterator[Limit]:
+def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
     """What is not accelerated on a vCPU for which APICv is active; what is not known is no limit."""
+    host = subject.host
     if vcpu.x2apic and host.hardware is Hardware.AMD and host.x2avic.value is False:
-        text = "the guest uses x2APIC and the CPU lacks x2AVIC: its register accesses still exit"
-        yield Limit("x2apic-without-x2avic", text, Evidence(From.HOST, host.x2avic.evidence))
-    if host.ipi.value is False:
-        text = "IPI virtualization is off: KVM sends the guest's IPIs"
-        yield Limit("ipi-virtualization-off", text, Evidence(From.HOST, host.ipi.evidence))
+        yield Limit(
+            name="x2apic-without-x2avic",
+            text="the guest uses x2APIC and the CPU lacks x2AVIC: its register accesses still exit",
+            cost="each write of the guest to its local APIC, such as an EOI, an IPI or a timer, is a VM exit",
+            remedy="have the guest use xAPIC (-cpu …,x2apic=off, at most 255 vCPUs), or use a CPU with x2AVIC",
+            evidence=Evidence(From.HOST, host.x2avic.evidence),
+        )
+    # A guest of one vCPU has nobody to send an IPI to.
+    if host.ipi.value is False and len(subject.vm.vcpus) > 1:
+        yield Limit(
+            name="ipi-virtualization-off",
+            text="IPI virtualization is off: KVM sends the guest's IPIs",
+            cost="each IPI between vCPUs is a VM exit of the sender",
+            remedy=f"{_parameter_remedy(host, 'enable_ipiv')}; only some CPUs have IPI virtualization",
+            evidence=Evidence(From.HOST, host.ipi.evidence),
+        )
     if host.device_posting.value is False:
-        text = "device posting is off: interrupts of assigned devices go through KVM"
-        yield Limit("device-posting-off", text, Evidence(From.HOST, host.device_posting.evidence))
+        yield Limit(
+            name="device-posting-off",
+            text="device posting is off: interrupts of assigned devices go through KVM",
+            cost="each interrupt of an assigned device is handled by a host CPU first; no device assigned, no cost",
+            remedy=_parameter_remedy(host, "enable_device_posted_irqs"),
+            evidence=Evidence(From.HOST, host.device_posting.evidence),
+        )
+
+
+def _parameter_remedy(host: HostApicv, parameter: str) -> str:
+    return f"stop all VMs and load {host.module or 'the KVM module'} with {parameter}=1"
 
 
 def _sum_up(
@@ -221,15 +242,20 @@ def _sum_up(
         return Branch.NO_APIC, State.INHIBITED, ()
     if reasons:
         return Branch.INHIBITED, State.INHIBITED, ()
-    if not vcpus:
-        return Branch.UNKNOWN, State.UNKNOWN, ()
+    return _sum_up_vcpus(vcpus)
+
+
+def _sum_up_vcpus(vcpus: Sequence[VcpuVerdict]) -> tuple[Branch, State, tuple[Reason, ...]]:
+    """Branch and state of a VM that nothing inhibits as a whole."""
     states = {vcpu.state for vcpu in vcpus}
     own = tuple({reason.name: reason for vcpu in vcpus for reason in vcpu.reasons}.values())
     if State.ACTIVE in states:
         is_whole = states == {State.ACTIVE} and not any(vcpu.limits for vcpu in vcpus)
         return Branch.ACTIVE if is_whole else Branch.PARTLY, State.ACTIVE, own
-    if states == {State.UNKNOWN}:
+    if states <= {State.UNKNOWN}:
         return Branch.UNKNOWN, State.UNKNOWN, own
+    if states <= {State.PENDING, State.UNKNOWN}:
+        return Branch.PENDING, State.PENDING, own
     is_without = all(vcpu.branch is Branch.NO_APIC for vcpu in vcpus)
     return Branch.NO_APIC if is_without else Branch.INHIBITED, State.INHIBITED, own
 

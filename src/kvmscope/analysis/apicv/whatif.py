@@ -112,7 +112,8 @@ def _of_vm(subject: Subject) -> WhatIf:
         host=branch,
         predictions=predictions,
         first=(*refusal, *(f"{p.reason}: {p.remedy}" for p in sorted(standing, key=_place))),
-        notes=tuple(_notes(predictions)),
+        # Without a local APIC in the kernel there is nothing that another reason could inhibit.
+        notes=() if any(found.reason == "absent" for found in standing) else tuple(_notes(predictions)),
     )
 
 

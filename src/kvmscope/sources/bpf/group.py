@@ -29,10 +29,14 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The hooks that are to be tried or that are attached, and why each missing thing is."""
+    """The hooks that are to be tried or that are attached, and why each missing thing is.
+
+    ``foreign``: what happens only on hardware that this host has not got, so that nothing is missing.
+    """
 
     chosen: tuple[Hook, ...]
     why_not: dict[Counted, str]
+    foreign: frozenset[Counted] = frozenset()
 
     @property
     def counted(self) -> frozenset[Counted]:
@@ -41,7 +45,8 @@ class Hooks:
     def without_functions(self, reason: str) -> Hooks:
         """What is left on a kernel that refuses programs on functions."""
         lost = {hook.gives: reason for hook in self.chosen if hook.is_function and hook.gives}
-        return Hooks(tuple(hook for hook in self.chosen if not hook.is_function), {**self.why_not, **lost})
+        kept = tuple(hook for hook in self.chosen if not hook.is_function)
+        return Hooks(kept, {**self.why_not, **lost}, self.foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ _AVIC_TRACEPOINTS = (
     ("unaccelerated", "kvm_avic_unaccelerated_access", Counted.UNACCELERATED),
     ("ga_log", "kvm_avic_ga_log", Counted.GA_LOG),
 )
+_OF_AVIC = frozenset(what for _, _, what in _AVIC_TRACEPOINTS)
 
 
 def choose_hooks(running_kvm: str | None) -> Hooks:
@@ -114,10 +120,10 @@ def choose_hooks(running_kvm: str | None) -> Hooks:
         why_not[Counted.INJECTED] = "what runs VMs here injects interrupts without saying so (kvm_inj_virq)"
     if vendor == "kvm_amd":
         tracepoints += _AVIC_TRACEPOINTS
-    else:
-        why_not |= dict.fromkeys((what for _, _, what in _AVIC_TRACEPOINTS), "only AMD's AVIC has these")
+    elif running_kvm is None:
+        why_not |= dict.fromkeys(_OF_AVIC, "only AMD's AVIC has these, and which module runs VMs here is not known")
     chosen += [Hook(program, point, what, is_function=False) for program, point, what in tracepoints]
-    return Hooks(tuple(chosen), why_not)
+    return Hooks(tuple(chosen), why_not, _OF_AVIC if running_kvm not in ("kvm_amd", None) else frozenset())
 
 
 def programs(hooks: Iterable[Hook]) -> dict[str, str | None]:
