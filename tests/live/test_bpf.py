@@ -310,6 +310,22 @@ def test_no_number_strays_while_vms_come_and_go(source: BpfSource) -> None:
     assert len(os.listdir("/proc/self/fd")) == fds_before  # noqa: PTH208
 
 
+@pytest.mark.slow
+def test_a_burst_of_vms_is_read_as_it_comes_and_never_ends_a_reader() -> None:
+    """1,500 VMs that one process makes as fast as it can, while one reader reads on and others open in between."""
+    with (
+        contextlib.closing(BpfSource()) as source,
+        process.start(LabSpec(workload="bare", vms=1500, vcpus=2, one_process=True)) as guests,
+    ):
+        counts = [0]
+        while counts[-1] < 1500:
+            counts.append(len(rows_of(source.read(), guests.pid)))
+            with contextlib.closing(BpfSource()) as another:
+                counts.append(len(rows_of(another.read(), guests.pid)))
+        assert counts == sorted(counts)
+        guests.wait_for_ready()
+
+
 def test_two_readers_at_once_each_get_whole_samples() -> None:
     with process.start(LabSpec(workload="bare", vms=20, vcpus=4, one_process=True)) as guests:
         guests.wait_for_ready()

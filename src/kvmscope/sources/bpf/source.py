@@ -6,10 +6,11 @@ Both run the same program and make the same sample of what it leaves; they diffe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from .groups.base import AbsentGroup, Group
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
+_RESERVES = 1.25, 2.0, 4.0, 8.0
+"""How much larger than the host the next program is made, and the one after if more VMs came while it was loaded."""
+_T = TypeVar("_T")
 GROUP_ROOM = 4096, 16384
 """The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
 
@@ -124,11 +128,7 @@ class BpfSource:
 
     def read(self) -> Sample:
         """Every VM and vCPU of the host. Raises SourceError."""
-        try:
-            return with_groups(self._read(), self._groups)
-        except Overflow as overflow:
-            self._grow(overflow)
-            return with_groups(self._read(), self._groups)
+        return with_groups(self._with_room(self._read), self._groups)
 
     @property
     def program(self) -> Program:
@@ -150,11 +150,22 @@ class BpfSource:
 
     def _features(self) -> Feature:
         """By a first run, which also sets the group's clocks going: durations start from the state as it is now."""
-        try:
-            return self._program.arena.features()
-        except Overflow as overflow:
-            self._grow(overflow)
-            return self._program.arena.features()
+        return self._with_room(self._read_features)
+
+    def _read_features(self) -> Feature:
+        return self._program.arena.features()
+
+    def _with_room(self, run: Callable[[], _T]) -> _T:
+        """What a run gives, by a program that is made larger until the host fits, as more VMs can come meanwhile.
+
+        Raises Overflow if they outran it each time.
+        """
+        for factor in _RESERVES:
+            try:
+                return run()
+            except Overflow as overflow:
+                self._grow(overflow, factor)
+        return run()
 
     def _read(self) -> Sample:
         taken_ns = time.time_ns()
@@ -179,10 +190,14 @@ class BpfSource:
             self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
             return Program(layout, self.hooks)
 
-    def _grow(self, overflow: Overflow) -> None:
+    def _grow(self, overflow: Overflow, factor: float) -> None:
+        """The program of group apicv is kept, since its counts would end with it: it reads again once VMs have gone."""
         if self.hooks:
-            raise Unavailable(f"group apicv has {overflow.reason}", remedy="read without groups") from overflow
-        larger = self._load(_with_reserve(overflow.vms), _with_reserve(overflow.vcpus))
+            reason = f"group apicv has {overflow.reason}; it goes on counting"
+            raise Unavailable(
+                reason, remedy="read again once there are fewer VMs, or read without groups"
+            ) from overflow
+        larger = self._load(_with_reserve(overflow.vms, factor), _with_reserve(overflow.vcpus, factor))
         self._program.close()
         self._program = larger
 
@@ -365,8 +380,8 @@ def _attach_larger(overflow: Overflow) -> Unavailable:
     return Unavailable(f"the attached iterator has {overflow.reason}", remedy=remedy)
 
 
-def _with_reserve(count: int) -> int:
-    return count * 5 // 4 + 16
+def _with_reserve(count: int, factor: float) -> int:
+    return int(count * factor) + 16
 
 
 def _known(numbers: I64Array) -> I64Array:
