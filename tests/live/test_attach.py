@@ -29,7 +29,7 @@ from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf import libbpf, pins
 from kvmscope.sources.bpf.arena import Layout
-from kvmscope.sources.bpf.attach import attach, detach
+from kvmscope.sources.bpf.attach import access, attach, detach
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource, load_program, read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 
@@ -168,13 +168,13 @@ def test_with_a_mode_for_all_everybody_reads(root: Path, guests: Running) -> Non
 
 
 @pytest.mark.needs("nobody")
-def test_attaching_again_keeps_the_program_and_changes_who_may_read(root: Path, guests: Running) -> None:
+def test_attaching_again_for_others_loads_again_and_changes_who_may_read(root: Path, guests: Running) -> None:
     first = attach(gid=GROUP, root=root)
     program = identity_of(root)["program"]
     second = attach(gid=OTHER_GROUP, root=root)
-    assert (first.kept, second.kept) == (False, True)
+    assert (first.kept, second.kept) == (False, False)
     assert second.directory == first.directory
-    assert identity_of(root)["program"] == program
+    assert identity_of(root)["program"] != program
     assert read_as_nobody(root, GROUP)["slug"] == PermissionNeeded.slug
     assert set(guests.pids) <= set(read_as_nobody(root, OTHER_GROUP)["pids"])
 
@@ -182,7 +182,7 @@ def test_attaching_again_keeps_the_program_and_changes_who_may_read(root: Path, 
 @pytest.mark.needs("nobody")
 def test_attaching_needs_root(root: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from kvmscope.sources.bpf.attach import attach, detach\n"
+        "import sys; from pathlib import Path; from kvmscope.sources.bpf.attach import access, attach, detach\n"
         "for call in (lambda r: attach(gid=0, root=r), detach):\n"
         "    try: call(Path(sys.argv[1]))\n"
         "    except Exception as error: print(type(error).__name__)\n"
@@ -515,6 +515,84 @@ def test_more_readers_than_slots_all_get_whole_samples(root: Path) -> None:
             ]
             said = [reader.communicate(timeout=120) for reader in readers]
     assert [out.strip() for out, _ in said] == ["whole"] * 5, [error[-400:] for _, error in said]
+
+
+# -- attaching again, and several at once ----------------------------------------------------------------------------
+
+
+def test_what_is_not_given_stays_as_it_is(root: Path) -> None:
+    attach(gid=GROUP, mode=0o440, vms=100, vcpus=300, slots=3, root=root)
+    before = identity_of(root)
+    assert attach(root=root).kept
+    attach(root=root, vcpus=400)
+    assert access(root) == (GROUP, 0o440)
+    layout = pins.open_pinned(root).meta.layout
+    assert (layout.vm_room, layout.vcpu_room, layout.slots) == (100, 400, 3)
+    assert identity_of(root) != before
+
+
+@pytest.mark.parametrize("narrower", [{"gid": OTHER_GROUP}, {"mode": 0o400}, {"gid": 0}])
+def test_access_that_narrows_takes_the_arrays_from_who_has_mapped_them(root: Path, narrower: dict[str, int]) -> None:
+    attach(gid=GROUP, root=root)
+    before = identity_of(root)
+    assert not attach(root=root, gid=narrower.get("gid"), mode=narrower.get("mode")).kept
+    assert not set(identity_of(root).items()) & set(before.items())
+
+
+def test_access_that_widens_keeps_the_arrays(root: Path) -> None:
+    attach(gid=GROUP, mode=0o400, root=root)
+    assert attach(mode=0o440, root=root).kept
+    assert attach(mode=0o444, gid=0, root=root).kept
+
+
+def test_a_file_where_to_attach_is_told(root: Path) -> None:
+    root.write_text("", encoding="ascii")
+    try:
+        for call in (lambda: attach(gid=GROUP, root=root), lambda: detach(root)):
+            with pytest.raises(SourceError, match="is not a directory"):
+                call()
+    finally:
+        root.unlink()
+
+
+def test_a_link_is_attached_at_its_target_once(root: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    attach(gid=GROUP, root=link)
+    assert attach(root=link).kept
+    assert attach(root=root).kept
+    assert mounts().count(str(root)) == 1
+    assert detach(link)
+    assert not root.exists()
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+from kvmscope.sources.bpf.attach import access, attach, detach
+for turn in range(int(sys.argv[3])):
+    if sys.argv[2] == "detach":
+        detach(Path(sys.argv[1]))
+    else:
+        attach(gid=int(sys.argv[2]), root=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_two_attaches_and_a_detach_at_once_leave_a_working_or_a_clean_state(root: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", AT_ONCE, str(root)]
+    running = [
+        subprocess.Popen([*command, what, "170"], stderr=subprocess.PIPE, text=True)
+        for what in (str(GROUP), str(OTHER_GROUP), "detach")
+    ]
+    said = [process.communicate(timeout=600)[1] for process in running]
+    assert said == ["", "", ""]
+    if root.exists():
+        with pinned_source(root) as source:
+            source.read()
+    attach(gid=GROUP, root=root)
+    assert detach(root)
+    assert str(root) not in mounts()
 
 
 # -- the command line ------------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ _DEFAULT_GROUP = "kvm"
 _MOST = 1 << 20
 
 
-def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """The number of a file mode such as 0440; for an option's ``callback``."""
+    if value is None:
+        return None
     if not re.fullmatch(r"0?[0-7]{3}", value):
         raise click.BadParameter(f"{shortened(value)} is not a mode such as 0440")
     return int(value, 8)
@@ -38,10 +40,8 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 @click.option(
     "--mode",
     callback=parse_mode,
-    default=f"{DEFAULT_MODE:04o}",
-    show_default=True,
     metavar="MODE",
-    help="Of the pinned files, as for chmod.",
+    help=f"Of the pinned files, as for chmod.  [default: {DEFAULT_MODE:04o}]",
 )
 @click.option("--vms", type=WholeNumber(1, _MOST), metavar="N", help="Room for so many VMs.  [default: 1024]")
 @click.option("--vcpus", type=WholeNumber(1, _MOST), metavar="N", help="Room for so many vCPUs.  [default: 8192]")
@@ -54,26 +54,26 @@ def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     help="Also count this group of statistics from now on, such as exits; for several, give it several times.",
 )
 def command(
-    *, readers: str | None, mode: int, vms: int | None, vcpus: int | None, slots: int | None, counted: tuple[str, ...]
+    *,
+    readers: str | None,
+    mode: int | None,
+    vms: int | None,
+    vcpus: int | None,
+    slots: int | None,
+    counted: tuple[str, ...],
 ) -> None:
     """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
 
     Nothing runs meanwhile: it costs kernel memory until `kvmscope detach` or the next boot, and CPU time only while
-    somebody reads. A group of statistics that is counted costs time at each of its events. Doing it again changes who
-    may read, and the rest only where it must.
+    somebody reads. A group of statistics that is counted costs time at each of its events. Doing it again changes
+    what is given; options that are not given keep their values.
     """
     from ..sources.bpf import attach
 
-    entry = find_group(readers)
-    done = attach.attach(
-        gid=entry.gr_gid,
-        mode=mode,
-        vms=vms or attach.DEFAULT_VMS,
-        vcpus=vcpus or attach.DEFAULT_VCPUS,
-        slots=slots or attach.DEFAULT_SLOTS,
-        groups=counted,
-    )
-    for line in lines(done, entry, mode):
+    before = attach.access()
+    entry = _group_of(before[0]) if readers is None and before else find_group(readers)
+    done = attach.attach(gid=entry.gr_gid, mode=mode, vms=vms, vcpus=vcpus, slots=slots, groups=counted)
+    for line in lines(done, entry, mode or (before[1] if before else DEFAULT_MODE)):
         click.echo(line)
 
 
@@ -103,6 +103,14 @@ def _readers(group: grp.struct_group, mode: int) -> str:
         return "root alone"
     members = ", ".join(map(printable, group.gr_mem)) or f"no user so far; usermod -aG {group.gr_name} USER adds one"
     return f"root and group {group.gr_name} ({members})"
+
+
+def _group_of(gid: int) -> grp.struct_group:
+    """Also of one that has no name."""
+    try:
+        return grp.getgrgid(gid)
+    except KeyError:
+        return grp.struct_group((str(gid), "x", gid, []))
 
 
 def find_group(name: str | None) -> grp.struct_group:

@@ -34,6 +34,7 @@ class Overflow(SourceError):
     def __init__(self, header: SnapshotHeader, layout: Layout) -> None:
         room = f"{layout.vm_room} VMs with {layout.vcpu_room} vCPUs"
         super().__init__(f"room for {room}, but {header.vms} with {header.vcpus} run here")
+        self.vm_room, self.vcpu_room = layout.vm_room, layout.vcpu_room
         self.vms = header.vms
         self.vcpus = header.vcpus
 

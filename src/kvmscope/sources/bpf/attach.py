@@ -17,7 +17,7 @@ from .arena import Arena, Layout
 from .groups import PLANS, pinned
 from .source import load_program, object_data, read_reasons, runs_on_svm
 
-DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS = 1024, 8192, 2
+DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS, DEFAULT_MODE = 1024, 8192, 2, 0o440
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,69 @@ class Attached:
 
 def attach(
     *,
-    gid: int,
-    mode: int = 0o440,
+    gid: int | None = None,
+    mode: int | None = None,
     root: Path = pins.ROOT,
-    vms: int = DEFAULT_VMS,
-    vcpus: int = DEFAULT_VCPUS,
-    slots: int = DEFAULT_SLOTS,
+    vms: int | None = None,
+    vcpus: int | None = None,
+    slots: int | None = None,
     groups: Sequence[str] = (),
 ) -> Attached:
     """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
 
-    Idempotent: what is already attached is kept if it is the same program, belongs to the kvm that is loaded and has
-    room enough; access is set in any case. ``groups`` are groups of statistics (see ``groups.PLANS``) that are to count
-    from now on, besides those that do. Raises UsageError, PermissionNeeded or Unavailable.
+    What is not given stays as it is; where nothing is attached it is group 0, DEFAULT_MODE, DEFAULT_VMS and so on.
+    Idempotent: what is already attached is kept if it is the same program, belongs to the kvm that is loaded, has
+    room enough, and nobody loses access; access is set in any case. ``groups`` are groups of statistics (see
+    ``groups.PLANS``) that are to count from now on, besides those that do. One attach or detach runs at a time, and
+    others wait for it. Raises UsageError, PermissionNeeded, Unavailable or SourceError.
     """
     _need_root()
-    if not 1 <= slots <= MAX_SLOTS:
+    if slots is not None and not 1 <= slots <= MAX_SLOTS:
         raise UsageError(f"there can be 1 to {MAX_SLOTS} slots, not {slots}")
+    with pins.locked(root) as place:
+        there, before = pins.attached_meta(place), access(place)
+        room = there.layout if there else None
+        return _attach(
+            _Access(*before if before else (0, DEFAULT_MODE)).changed(gid, mode),
+            vms or (room.vm_room if room else DEFAULT_VMS),
+            vcpus or (room.vcpu_room if room else DEFAULT_VCPUS),
+            slots or (room.slots if room else DEFAULT_SLOTS),
+            root=place,
+            there=there,
+            before=_Access(*before) if before else None,
+            groups=groups,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    gid: int
+    mode: int
+
+    def changed(self, gid: int | None, mode: int | None) -> _Access:
+        return _Access(self.gid if gid is None else gid, self.mode if mode is None else mode)
+
+    def covers(self, other: _Access) -> bool:
+        """Whether whoever may read by ``other`` may read by this."""
+        if other.mode & 0o004:
+            return bool(self.mode & 0o004)
+        if other.mode & 0o040 and other.gid:
+            return bool(self.mode & 0o004) or (bool(self.mode & 0o040) and self.gid == other.gid)
+        return True
+
+
+def _attach(
+    access: _Access,
+    vms: int,
+    vcpus: int,
+    slots: int,
+    *,
+    root: Path,
+    there: pins.Meta | None,
+    before: _Access | None,
+    groups: Sequence[str],
+) -> Attached:
+    gid, mode = access.gid, access.mode
     pinned_before = filter(PLANS.__contains__, pinned.pinned_names(root))
     plans = pinned.plans_of(tuple(dict.fromkeys((*pinned_before, *groups))))
     schemas = read_kvm_schemas()
@@ -63,8 +109,12 @@ def attach(
         pins.running_kernel(),
         pins.digest(object_data()),
     )
-    there = pins.attached_meta(root)
-    kept = there is not None and there.serves(wanted)
+    # Who has mapped the arrays keeps them, so that access which narrows needs arrays that nobody has mapped.
+    is_revoked = before is not None and not access.covers(before)
+    kept = there is not None and there.serves(wanted) and not is_revoked
+    if is_revoked:
+        for plan in plans:
+            pinned.unpin(root, plan.name)
     if kept:
         pins.set_access(pins.directory_in(root), gid=gid, mode=mode)
     else:
@@ -92,9 +142,10 @@ def detach(root: Path = pins.ROOT, *, groups: Sequence[str] = ()) -> bool:
     Raises PermissionNeeded.
     """
     _need_root()
-    if groups:
-        return any(list(map(partial(pinned.unpin, root), groups)))
-    return pins.remove(root)
+    with pins.locked(root) as place:
+        if groups:
+            return any(list(map(partial(pinned.unpin, place), groups)))
+        return pins.remove(place)
 
 
 def _attach_iterator(meta: pins.Meta, *, root: Path, gid: int, mode: int) -> None:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import base64
 import errno
+import fcntl
 import grp
 import hashlib
 import json
 import mmap
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,6 +297,21 @@ def remove_directory(directory: Path) -> None:
             else:
                 path.unlink()
         directory.rmdir()
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[Path]:
+    """Where ``root`` really is, for one attach or detach at a time; others wait. Raises SourceError if it is a file."""
+    place = root.resolve()
+    if place.exists() and not place.is_dir():
+        raise SourceError(f"{place} is not a directory", remedy=f"remove it: rm {place}", path=str(place))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(place.with_name(f".{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield place
+    finally:
+        os.close(fd)
 
 
 def mount(root: Path) -> None:

@@ -376,7 +376,8 @@ def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
 
 
 def _attach_larger(overflow: Overflow) -> Unavailable:
-    remedy = f"as root: kvmscope attach --vcpus {2 * overflow.vcpus} --vms {2 * overflow.vms}"
+    vcpus, vms = max(2 * overflow.vcpus, overflow.vcpu_room), max(2 * overflow.vms, overflow.vm_room)
+    remedy = f"as root: kvmscope attach --vcpus {vcpus} --vms {vms}"
     return Unavailable(f"the attached iterator has {overflow.reason}", remedy=remedy)
 
 
