@@ -153,3 +153,16 @@ def _imported_rooms(path: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1]
             names = [*base, *(node.module or "").split(".")] if node.module else list(base)
             yield from [names[0]] if names else [alias.name for alias in node.names]
+
+
+QUESTION_WORDS = {"How", "Told", "Turn", "What", "When", "Where", "Which", "Who", "Whose", "Why"}
+
+
+def test_every_class_name_occurs_once_and_is_no_question_word() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+    assert not {name.strip("_") for name in places} & QUESTION_WORDS

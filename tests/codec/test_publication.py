@@ -1,4 +1,4 @@
-"""The publication block: its bytes, its law (a Publication or a FormatError), and its place in a stats file."""
+"""The publication block: its bytes, its law (a PublicationBlock or a FormatError), and its place in a stats file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.codec import publication, statsfile
-from kvmscope.codec.publication import NAME_LIMIT, Publication
+from kvmscope.codec.publication import NAME_LIMIT, PublicationBlock
 from kvmscope.errors import FormatError
 from kvmscope.schema import Descriptor, Kind, Scope
 
 EMPTY = statsfile.encode(statsfile.build("", (Descriptor("exits", Kind.CUMULATIVE),)))
 
 publications = st.builds(
-    Publication,
+    PublicationBlock,
     provider=st.text(st.characters(codec="ascii"), max_size=32),
     vm=st.text(max_size=60),
     key=st.integers(0, 2**64 - 1),
@@ -29,12 +29,12 @@ publications = st.builds(
 
 
 @given(publications)
-def test_what_is_encoded_is_parsed_back(about: Publication) -> None:
+def test_what_is_encoded_is_parsed_back(about: PublicationBlock) -> None:
     assert publication.parse(publication.encode(about, EMPTY, file_id="x")) == about
 
 
 @given(publications, st.binary(min_size=8, max_size=8))
-def test_readers_of_the_kernels_format_see_the_same_stats_file(about: Publication, data: bytes) -> None:
+def test_readers_of_the_kernels_format_see_the_same_stats_file(about: PublicationBlock, data: bytes) -> None:
     plain = statsfile.encode(statsfile.build("", (Descriptor("exits", Kind.CUMULATIVE),), data=data))
     seen = statsfile.parse(publication.encode(about, plain, file_id="disk-1/vcpu-0"))
     assert seen.description.id == "disk-1/vcpu-0"
@@ -52,7 +52,7 @@ def test_any_bytes_are_a_publication_or_a_format_error(tail: bytes) -> None:
 
 
 def test_the_layout_is_the_one_in_the_docs() -> None:
-    about = Publication("disk", "web-1", key=7, vcpu=3, owner_start=99, created_ns=5, simulated=True)
+    about = PublicationBlock("disk", "web-1", key=7, vcpu=3, owner_start=99, created_ns=5, simulated=True)
     raw = publication.encode(about, EMPTY, file_id="x")
     assert raw[24:32] == b"kvmscope"
     assert struct.unpack_from("=II", raw, 32) == (1, 80)
@@ -64,8 +64,8 @@ def test_the_layout_is_the_one_in_the_docs() -> None:
 
 
 def test_the_scope_follows_from_the_vcpu() -> None:
-    assert Publication("disk", "a", key=1).scope is Scope.VM
-    assert Publication("disk", "a", key=1, vcpu=0).scope is Scope.VCPU
+    assert PublicationBlock("disk", "a", key=1).scope is Scope.VM
+    assert PublicationBlock("disk", "a", key=1, vcpu=0).scope is Scope.VCPU
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_scope_follows_from_the_vcpu() -> None:
     ],
 )
 def test_each_broken_field_is_a_format_error(offset: int, change: bytes, what: str) -> None:
-    raw = bytearray(publication.encode(Publication("disk", "web-1", key=7), EMPTY, file_id="x"))
+    raw = bytearray(publication.encode(PublicationBlock("disk", "web-1", key=7), EMPTY, file_id="x"))
     raw[offset : offset + len(change)] = change
     with pytest.raises(FormatError, match=what):
         publication.parse(bytes(raw))
@@ -95,6 +95,6 @@ def test_a_kernels_file_is_not_a_publication() -> None:
 
 def test_names_and_ids_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 1024 bytes"):
-        publication.encode(Publication("disk", "ö" * 513, key=1), EMPTY, file_id="x")
+        publication.encode(PublicationBlock("disk", "ö" * 513, key=1), EMPTY, file_id="x")
     with pytest.raises(ValueError, match="48 bytes where 47 fit"):
-        publication.encode(Publication("disk", "a", key=1), EMPTY, file_id="x" * 48)
+        publication.encode(PublicationBlock("disk", "a", key=1), EMPTY, file_id="x" * 48)

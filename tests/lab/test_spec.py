@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kvmscope.errors import UsageError
-from kvmscope.lab.spec import LabSpec, State, VcpuReport, VmReport, vm_report_from_json, vm_report_to_json
+from kvmscope.lab.spec import LabSpec, VcpuReport, VcpuState, VmReport, vm_report_from_json, vm_report_to_json
 from kvmscope.lab.workloads import GuestIrqchip, GuestPit
 
 
@@ -63,6 +63,6 @@ def test_a_spec_survives_json() -> None:
 
 
 def test_a_report_survives_json() -> None:
-    vcpu = VcpuReport(0, 42, State.FAILED, 5, 3, {"io": 6}, 0.25, "the guest ended with shutdown")
+    vcpu = VcpuReport(0, 42, VcpuState.FAILED, 5, 3, {"io": 6}, 0.25, "the guest ended with shutdown")
     report = VmReport(index=1, name="x-1", pid=41, vcpus=(vcpu,), churned=None)
     assert vm_report_from_json(json.loads(json.dumps(vm_report_to_json(report)))) == report

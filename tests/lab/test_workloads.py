@@ -12,7 +12,7 @@ from kvmscope.lab.workloads import (
     WORKLOADS,
     Bound,
     Engine,
-    Expectation,
+    StatBounds,
     Workload,
     as_markdown,
     find_engine,
@@ -48,7 +48,7 @@ def test_no_stat_has_two_expectations_on_one_engine(workload: Workload) -> None:
 
 
 def test_a_bound_allows_its_ends_and_nothing_beyond() -> None:
-    expectation = Expectation("exits", Bound(1), Bound(1.1, 16), "")
+    expectation = StatBounds("exits", Bound(1), Bound(1.1, 16), "")
     assert [expectation.allows(moved, 100) for moved in (99, 100, 126, 127)] == [False, True, True, False]
 
 
@@ -62,7 +62,7 @@ def test_a_bound_allows_its_ends_and_nothing_beyond() -> None:
     ],
 )
 def test_a_bound_is_written_as_a_formula(low: Bound, high: Bound | None, text: str) -> None:
-    assert Expectation("exits", low, high, "").bound == text
+    assert StatBounds("exits", low, high, "").bound == text
 
 
 def test_an_unknown_workload_is_refused_with_the_nearest_names() -> None:

@@ -23,7 +23,7 @@ from kvmscope.errors import SourceError, Unavailable
 from kvmscope.lab import process
 from kvmscope.lab.process import StatsFds
 from kvmscope.lab.qemu import Qemu
-from kvmscope.lab.spec import LabSpec, Report, State
+from kvmscope.lab.spec import LabSpec, Report, VcpuState
 from kvmscope.lab.workloads import HARDWARE, WORKLOADS, Engine, GuestIrqchip, GuestPit, Partner, Workload, find_engine
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm")]
@@ -102,7 +102,7 @@ def test_each_guest_does_its_thing_exactly_n_times(workload: Workload) -> None:
     engine = find_engine()
     for vm in report.vms:
         for vcpu in vm.vcpus:
-            assert (vcpu.state, vcpu.did) == (State.DONE, COUNT)
+            assert (vcpu.state, vcpu.did) == (VcpuState.DONE, COUNT)
             for expectation in workload.expectations:
                 (moved,) = stats[vm.index, vcpu.id][expectation.stat]
                 if engine in expectation.engines:
@@ -214,7 +214,7 @@ def test_a_guest_without_an_end_can_be_stopped(name: str) -> None:
         wait_until(lambda: all(v.did for v in running.report().vms[0].vcpus), "the guests do not start")
         running.stop()
         report = running.wait_for_done(TIMEOUT_S)
-        assert [vcpu.state for vcpu in report.vms[0].vcpus] == [State.STOPPED] * 2
+        assert [vcpu.state for vcpu in report.vms[0].vcpus] == [VcpuState.STOPPED] * 2
 
 
 def test_stopping_an_idle_guest_costs_it_one_halt_and_one_signal() -> None:

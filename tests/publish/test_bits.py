@@ -63,4 +63,4 @@ def test_every_bit_is_what_it_was_last_set_to(
 
 def test_70_booleans_take_two_words() -> None:
     assert States.stat_set.data_size == 16
-    assert States.stat_set.costs[""] == publish.Cost(stats=70, data_bytes=16, descriptor_bytes=70 * 64)
+    assert States.stat_set.costs[""] == publish.StatCost(stats=70, data_bytes=16, descriptor_bytes=70 * 64)

@@ -61,7 +61,7 @@ def test_the_file_says_whose_it_is(vm: Vm) -> None:
     ((_, path),) = links().items()
     about = publication.parse(path.read_bytes())
     start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    assert about == publication.Publication("disk", "web-1", vm.key, owner_start=start, created_ns=123)
+    assert about == publication.PublicationBlock("disk", "web-1", vm.key, owner_start=start, created_ns=123)
     assert statsfile.parse(path.read_bytes()).description.id == f"disk-{os.getpid()}"
 
 

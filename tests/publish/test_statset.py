@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmscope.codec import statsfile
-from kvmscope.publish import About, Cost, StatSet
+from kvmscope.publish import About, StatCost, StatSet
 from kvmscope.schema import Base, Descriptor, Kind, Scope, Unit, Unknown
 
 GOOD = Descriptor("exits", Kind.CUMULATIVE)
@@ -86,7 +86,11 @@ def test_costs_are_by_group_and_add_up_with_the_bits_of_each_in_words_of_their_o
     stats = [*bits, GOOD, Descriptor("waits", Kind.LOG_HISTOGRAM, size=32)]
     stat_set = StatSet.place("disk", Scope.VM, stats, about)
     assert stat_set.groups == ("states", "latency")
-    assert stat_set.costs == {"": Cost(41, 16, 41 * 64), "states": Cost(40, 8, 40 * 64), "latency": Cost(1, 256, 64)}
+    assert stat_set.costs == {
+        "": StatCost(41, 16, 41 * 64),
+        "states": StatCost(40, 8, 40 * 64),
+        "latency": StatCost(1, 256, 64),
+    }
     assert sum(cost.data_bytes for cost in stat_set.costs.values()) == stat_set.data_size
     only = stat_set.enabled(["states"])
     assert only.costs == {group: stat_set.costs[group] for group in ("", "states")}

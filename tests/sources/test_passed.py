@@ -18,7 +18,7 @@ import pytest
 
 from kvmscope import publish
 from kvmscope.codec import publication
-from kvmscope.codec.publication import Publication
+from kvmscope.codec.publication import PublicationBlock
 from kvmscope.publish import StatSet
 from kvmscope.schema import Descriptor, Kind, Scope
 from kvmscope.sources.passed import PassedSource
@@ -177,7 +177,7 @@ def test_a_process_that_is_not_there_is_a_gap() -> None:
 
 
 def test_a_file_that_is_over_is_nothing() -> None:
-    content = publication.encode(Publication("disk", "x", key=1, live=False), REQUESTS.encoded, file_id="x")
+    content = publication.encode(PublicationBlock("disk", "x", key=1, live=False), REQUESTS.encoded, file_id="x")
     fd = os.memfd_create("x", os.MFD_ALLOW_SEALING)
     os.write(fd, content)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)

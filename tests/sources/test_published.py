@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from kvmscope import publish
 from kvmscope.codec import publication, statsfile
-from kvmscope.codec.publication import FILE_LIMIT, Publication
+from kvmscope.codec.publication import FILE_LIMIT, PublicationBlock
 from kvmscope.publish import StatSet
 from kvmscope.sample import Sample
 from kvmscope.schema import Descriptor, Kind, Scope
@@ -124,7 +124,7 @@ def memfd(content: bytes, *, name: str = "kvmscope-vm-stats:disk:x", seals: int 
 
 
 def file_of(stat_set: StatSet = REQUESTS, *, provider: str = "disk", simulated: bool = False) -> bytes:
-    about = Publication(provider, "web", key=1, simulated=simulated)
+    about = PublicationBlock(provider, "web", key=1, simulated=simulated)
     return publication.encode(about, stat_set.encoded, file_id="x")
 
 
@@ -345,8 +345,8 @@ MANY = statsfile.encode(statsfile.build("", [Descriptor(f"s{i}", Kind.CUMULATIVE
         (changed(GOOD, 20, "=I", 2**32 - 8), "data block"),
         (file_of(provider="kvm"), "claims to be the kernel's provider kvm"),
         (file_of(provider="\x1b[2J"), "cannot be the name of a provider"),
-        (publication.encode(Publication("disk", "x", key=1), ODD, file_id="x"), "cannot be printed"),
-        (publication.encode(Publication("disk", "x", key=1), MANY, file_id="x"), "1025 stats"),
+        (publication.encode(PublicationBlock("disk", "x", key=1), ODD, file_id="x"), "cannot be printed"),
+        (publication.encode(PublicationBlock("disk", "x", key=1), MANY, file_id="x"), "1025 stats"),
     ],
 )
 def test_a_bad_file_is_a_gap_with_the_reason(proc: Path, content: bytes, reason: str) -> None:
@@ -355,7 +355,7 @@ def test_a_bad_file_is_a_gap_with_the_reason(proc: Path, content: bytes, reason:
 
 
 def test_a_file_of_the_other_byte_order_is_a_gap(proc: Path) -> None:
-    raw = publication.encode(Publication("disk", "x", key=1), REQUESTS.encoded, file_id="x")
+    raw = publication.encode(PublicationBlock("disk", "x", key=1), REQUESTS.encoded, file_id="x")
     shift = len(raw) - len(REQUESTS.encoded)
     moved = (0, 0, 0, shift, shift, shift)
     header = struct.pack(">6I", *(a + b for a, b in zip(struct.unpack_from(">6I", BIG), moved, strict=True)))

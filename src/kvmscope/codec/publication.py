@@ -58,7 +58,7 @@ _SIMULATED = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
+class PublicationBlock:
     """Whose stats file it is.
 
     ``key`` names the VM within the process that publishes it. ``owner_start`` is when that process started, in clock
@@ -80,7 +80,7 @@ class Publication:
         return Scope.VM if self.vcpu is None else Scope.VCPU
 
 
-def parse(data: bytes) -> Publication:
+def parse(data: bytes) -> PublicationBlock:
     """The publication block of a stats file. FormatError if it has none, or one of a version not known here."""
     if len(data) < _AT + _FIXED.size:
         raise _broken(_AT, f"{_FIXED.size} bytes", f"a file of {len(data)}")
@@ -102,7 +102,7 @@ def parse(data: bytes) -> Publication:
     if vcpu < NOT_KNOWN:
         raise _broken(_AT + 48, "a vCPU id or -1", f"{vcpu}")
     vm_at = text_at + provider_size
-    return Publication(
+    return PublicationBlock(
         provider=_text(data[text_at:vm_at]),
         vm=_text(data[vm_at : vm_at + vm_size]),
         key=key,
@@ -114,7 +114,7 @@ def parse(data: bytes) -> Publication:
     )
 
 
-def encode(publication: Publication, stats_file: bytes, *, file_id: str) -> bytes:
+def encode(publication: PublicationBlock, stats_file: bytes, *, file_id: str) -> bytes:
     """The bytes of a published file: an encoded stats file with the block put in behind its header and an id put in it.
 
     The rest is moved as it is, so that one encoded file serves for all subjects of the same stats.
@@ -132,7 +132,7 @@ def encode(publication: Publication, stats_file: bytes, *, file_id: str) -> byte
     return bytes(encoded)
 
 
-def _block(publication: Publication) -> bytes:
+def _block(publication: PublicationBlock) -> bytes:
     provider, vm = publication.provider.encode(), publication.vm.encode("utf-8", "surrogateescape")
     if max(len(provider), len(vm)) > NAME_LIMIT:
         raise ValueError(f"a name of more than {NAME_LIMIT} bytes")

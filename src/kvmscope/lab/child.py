@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ..errors import KvmscopeError, SourceError
 from ..linux import libc
-from .kvm import Kvm, Vm
+from .kvm import Kvm, LabVm
 from .spec import BARE, CHURN, MAX_FDS, PACKET, LabSpec, VmReport, vm_report_to_json
 from .vmm import RunningGuest, create_vm, install_kick_handler
 
@@ -37,7 +37,7 @@ class Occupant(Protocol):
     """
 
     @property
-    def vm(self) -> Vm | None: ...
+    def vm(self) -> LabVm | None: ...
     @property
     def is_still(self) -> bool: ...
     @property

@@ -1,4 +1,4 @@
-"""The ioctls of /dev/kvm that the lab needs, as three objects: Kvm, Vm, Vcpu. x86-64 only.
+"""The ioctls of /dev/kvm that the lab needs, as three objects: Kvm, LabVm, Vcpu. x86-64 only.
 
 It makes VMs and runs them; it knows nothing of what runs inside (``workloads``) nor of threads (``vmm``).
 Rule: every fd and mapping belongs to exactly one object, and closing that object gives it back.
@@ -127,14 +127,14 @@ class Kvm(_Closing):
         ioctl(self.fd, KVM_GET_SUPPORTED_CPUID, cpuid)
         return cpuid
 
-    def create_vm(self) -> Vm:
-        return Vm(self)
+    def create_vm(self) -> LabVm:
+        return LabVm(self)
 
     def close(self) -> None:
         self.fd = _close(self.fd)
 
 
-class Vm(_Closing):
+class LabVm(_Closing):
     """One VM: its memory, its interrupt controllers, its vCPUs. Closing it closes them all."""
 
     def __init__(self, kvm: Kvm) -> None:
@@ -265,7 +265,7 @@ class Vm(_Closing):
 class Vcpu(_Closing):
     """One vCPU. ``run`` is for the one thread that owns it; ``request_exit`` is for any thread."""
 
-    def __init__(self, vm: Vm, vcpu_id: int) -> None:
+    def __init__(self, vm: LabVm, vcpu_id: int) -> None:
         self.vm = vm
         self.id = vcpu_id
         self.fd = ioctl(vm.fd, KVM_CREATE_VCPU, vcpu_id)

@@ -112,7 +112,7 @@ class LabSpec:
         return cls(**fields)
 
 
-class State(Enum):
+class VcpuState(Enum):
     """How far a vCPU is."""
 
     WAITING = "waiting"
@@ -124,7 +124,7 @@ class State(Enum):
     @property
     def is_still(self) -> bool:
         """Its thread is outside KVM_RUN, for good or until told to go."""
-        return self is not State.RUNNING
+        return self is not VcpuState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class VcpuReport:
 
     id: int
     tid: int
-    state: State
+    state: VcpuState
     did: int
     interrupts: int
     exits: Mapping[str, int]
@@ -187,7 +187,7 @@ class Report:
 
 def vm_report_from_json(value: Mapping[str, Any]) -> VmReport:
     """The inverse of ``asdict`` on a VmReport."""
-    vcpus = tuple(VcpuReport(**{**vcpu, "state": State(vcpu["state"])}) for vcpu in value["vcpus"])
+    vcpus = tuple(VcpuReport(**{**vcpu, "state": VcpuState(vcpu["state"])}) for vcpu in value["vcpus"])
     return VmReport(**{**value, "vcpus": vcpus})
 
 

@@ -21,8 +21,8 @@ from ..errors import KvmscopeError, Unavailable
 from ..linux import libc
 from . import abi
 from .abi import ChipState, Regs, Segment, Sregs
-from .kvm import MEMORY_LIMIT, PAGE, Kvm, Vcpu, Vm
-from .spec import LabSpec, State, VcpuReport, VmReport
+from .kvm import MEMORY_LIMIT, PAGE, Kvm, LabVm, Vcpu
+from .spec import LabSpec, VcpuReport, VcpuState, VmReport
 from .workloads import Argument, GuestIrqchip, GuestPit, Partner, Workload, find_workload
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def install_kick_handler() -> None:
     signal.signal(KICK, lambda _number, _frame: None)
 
 
-def create_vm(api: Kvm, spec: LabSpec) -> Vm:
+def create_vm(api: Kvm, spec: LabSpec) -> LabVm:
     """A VM with irqchip, PIT, halt-poll limit and vCPUs as the (checked) spec says, without memory or guest."""
     vm = api.create_vm()
     try:
@@ -104,7 +104,7 @@ class RunningGuest:
     def go(self, *, when_still: Callable[[], None]) -> None:
         """Let the guests run; ``when_still`` is called by a thread as each vCPU comes to its end."""
         for runner in self.runners:
-            runner.state = State.RUNNING
+            runner.state = VcpuState.RUNNING
             runner.when_still = when_still
         if self.workload.partner is Partner.TICKS:
             self.vm.start_pit(max(1, min(0xFFFF, self.spec.period_us * _PIT_HZ // 1_000_000)))
@@ -189,7 +189,7 @@ class RunningGuest:
 
     @property
     def _is_running(self) -> bool:
-        return any(runner.state is State.RUNNING for runner in self.runners)
+        return any(runner.state is VcpuState.RUNNING for runner in self.runners)
 
 
 class _Runner:
@@ -200,7 +200,7 @@ class _Runner:
         self.vcpu = vcpu
         self.place = place
         self.thread = threading.Thread(target=self._main, daemon=True)
-        self.state = State.WAITING
+        self.state = VcpuState.WAITING
         self.when_still: Callable[[], None] = lambda: None
         self.own: RunStats | None = None
         self._exits: Counter[int] = Counter()
@@ -223,7 +223,7 @@ class _Runner:
     def kick(self) -> None:
         """Send a signal that ends the run, if it is in one."""
         # The thread lives until close, so its identity cannot have passed to another.
-        if self.state is State.RUNNING and self.thread.ident is not None:
+        if self.state is VcpuState.RUNNING and self.thread.ident is not None:
             signal.pthread_kill(self.thread.ident, KICK)
 
     def report(self) -> VcpuReport:
@@ -256,7 +256,7 @@ class _Runner:
 
     @property
     def _is_running(self) -> bool:
-        return self.state is State.RUNNING
+        return self.state is VcpuState.RUNNING
 
     def _mailbox(self) -> tuple[int, int, int]:
         did, interrupts, listening = _MAILBOX.unpack_from(self.machine.memory, _mailbox_address(self.place))
@@ -266,7 +266,7 @@ class _Runner:
         libc.set_thread_name(f"vcpu-{self.vcpu.id}")
         self._going.wait()
         self._started_s = time.monotonic()
-        state = State.FAILED
+        state = VcpuState.FAILED
         try:
             state = self._run()
         except (KvmscopeError, OSError) as error:
@@ -276,12 +276,12 @@ class _Runner:
             if self.own is not None:
                 self.own.is_still.set(True)
             self.state = state
-            if state is State.FAILED:
+            if state is VcpuState.FAILED:
                 self.machine.stop()
             self.when_still()
         self._closing.wait()
 
-    def _run(self) -> State:
+    def _run(self) -> VcpuState:
         run, exits, shared, stopping = self.vcpu.run, self._exits, self.vcpu.state, self._stopping
         own = self.own
         partner = self.machine.workload.partner
@@ -295,7 +295,7 @@ class _Runner:
                 if own is not None:
                     own.io_exits.add()
                 if port == _PORT_DONE:
-                    return State.DONE
+                    return VcpuState.DONE
                 if port == _PORT_REQUEST:
                     self._serve()
             elif reason == abi.KVM_EXIT_HLT:
@@ -308,7 +308,7 @@ class _Runner:
                 self._go_on()
             elif reason != abi.KVM_EXIT_MMIO:
                 raise Unavailable(self._describe(reason))
-        return State.STOPPED
+        return VcpuState.STOPPED
 
     def _go_on(self) -> None:
         regs = self.vcpu.regs()
@@ -346,7 +346,7 @@ class _Runner:
         return f"the guest ended with {name}{detail} at {self.vcpu.regs().rip:#x}"
 
 
-def _set_up(vm: Vm, spec: LabSpec) -> None:
+def _set_up(vm: LabVm, spec: LabSpec) -> None:
     vm.set_intel_pages()
     if spec.irqchip is GuestIrqchip.FULL:
         vm.create_irqchip()
@@ -361,7 +361,7 @@ def _set_up(vm: Vm, spec: LabSpec) -> None:
         vm.create_vcpu(vcpu_id)
 
 
-def _wire(vm: Vm, workload: Workload, spec: LabSpec) -> None:
+def _wire(vm: LabVm, workload: Workload, spec: LabSpec) -> None:
     if workload.partner in (Partner.PIC_LINE, Partner.TICKS):
         vm.change_chip(abi.KVM_IRQCHIP_PIC_MASTER, _open_pic)
     elif workload.partner is Partner.IOAPIC_LINE:

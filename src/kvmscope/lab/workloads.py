@@ -109,7 +109,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Expectation:
+class StatBounds:
     """By how much one vCPU stat moves in a run of N: within [low, high]; ``high`` is None where nothing bounds it."""
 
     stat: str
@@ -140,7 +140,7 @@ class Workload:
     name: str
     does: str
     guest: str
-    expectations: tuple[Expectation, ...]
+    expectations: tuple[StatBounds, ...]
     level: int = 0
     arguments: tuple[Argument, Argument] = (Argument.ZERO, Argument.ZERO)
     partner: Partner = Partner.NONE
@@ -163,20 +163,20 @@ class Workload:
         return (GUESTS / f"{self.guest}.bin").read_bytes()
 
 
-def _exactly(stat: str, per: float, plus: float, reason: str, engines: frozenset[Engine] = EVERYWHERE) -> Expectation:
-    return Expectation(stat, Bound(per, plus), Bound(per, plus), reason, engines)
+def _exactly(stat: str, per: float, plus: float, reason: str, engines: frozenset[Engine] = EVERYWHERE) -> StatBounds:
+    return StatBounds(stat, Bound(per, plus), Bound(per, plus), reason, engines)
 
 
-def _once_a_page(stat: str, reason: str) -> tuple[Expectation, Expectation]:
+def _once_a_page(stat: str, reason: str) -> tuple[StatBounds, StatBounds]:
     """Of pages that are watched for writes: once each; never again where the processor itself keeps the log (PML)."""
     most = Bound(1.05, 32)
     return (
-        Expectation(stat, Bound(1), most, reason, _PVM),
-        Expectation(stat, Bound(0), most, f"{reason}; with Intel's PML only the first time", HARDWARE),
+        StatBounds(stat, Bound(1), most, reason, _PVM),
+        StatBounds(stat, Bound(0), most, f"{reason}; with Intel's PML only the first time", HARDWARE),
     )
 
 
-def _returns(plus: int) -> Expectation:
+def _returns(plus: int) -> StatBounds:
     return _exactly("fpu_reload", 1, plus, "KVM_RUN returns once for each, and once for the guest's last word")
 
 
@@ -201,14 +201,14 @@ _NATIVE = _exactly(
     "kvm_pvm runs level 3 natively and emulates what exits: each of these, and the guest's last word",
     _PVM,
 )
-_EXITS = Expectation("exits", Bound(1), None, "one for each; the host's own interrupts add some")
+_EXITS = StatBounds("exits", Bound(1), None, "one for each; the host's own interrupts add some")
 
 
-def _injected(most: Bound, reason: str) -> tuple[Expectation, Expectation]:
+def _injected(most: Bound, reason: str) -> tuple[StatBounds, StatBounds]:
     """Interrupts through the local APIC: what software injects, and what is left of that with APICv."""
     return (
-        Expectation("irq_injections", Bound(1), most, reason, SOFTWARE_INJECTION),
-        Expectation(
+        StatBounds("irq_injections", Bound(1), most, reason, SOFTWARE_INJECTION),
+        StatBounds(
             "irq_injections",
             Bound(0),
             most,
@@ -225,7 +225,7 @@ _INJECTED_UNASKED = _injected(
     Bound(2, 16),
     "one for each; guest and sender compete for CPUs, and an injection that is cancelled for that is counted again",
 )
-_EXTINT_INJECTED = Expectation(
+_EXTINT_INJECTED = StatBounds(
     "irq_injections",
     Bound(1),
     Bound(2.1, 16),
@@ -233,7 +233,7 @@ _EXTINT_INJECTED = Expectation(
     "before entry, and counts both (req_event moves along, exits do not); 7.3 and kvm_pvm do not",
 )
 _HALTS = _exactly("halt_exits", 1, 0, "one for each HLT")
-_SLEPT = Expectation(
+_SLEPT = StatBounds(
     "halt_wakeup",
     Bound(0),
     Bound(1.1, 16),
@@ -267,8 +267,8 @@ _ALL = (
         "writes to a page that nobody has touched",
         "fault",
         (
-            Expectation("pf_taken", Bound(1), Bound(1.05, 32), "one a page; the guest's own code and tables fault too"),
-            Expectation("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is mended by mapping a page"),
+            StatBounds("pf_taken", Bound(1), Bound(1.05, 32), "one a page; the guest's own code and tables fault too"),
+            StatBounds("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is mended by mapping a page"),
             _NO_MMIO,
         ),
         level=3,
@@ -344,7 +344,7 @@ _ALL = (
         "listen",
         (
             _HALTS,
-            Expectation(
+            StatBounds(
                 "halt_wakeup",
                 Bound(0),
                 Bound(1.1, 16),
@@ -399,7 +399,7 @@ _ALL = (
         (
             *_once_a_page("pf_taken", "one a page; the guest's own code and tables fault too"),
             *_once_a_page("pf_fixed", "each of those faults is mended by letting the page be written"),
-            Expectation(
+            StatBounds(
                 "pf_fast",
                 Bound(0),
                 Bound(1.05, 32),
@@ -418,8 +418,8 @@ _ALL = (
         "does what `retable` does, while its VMM clears the dirty log of much memory again and again",
         "retable",
         (
-            Expectation("pf_emulate", Bound(0.95), None, "as with `retable`", _PVM),
-            Expectation("pf_taken", Bound(1.9), None, "as with `retable`", _PVM),
+            StatBounds("pf_emulate", Bound(0.95), None, "as with `retable`", _PVM),
+            StatBounds("pf_taken", Bound(1.9), None, "as with `retable`", _PVM),
             _NO_MMIO,
         ),
         level=3,
@@ -431,8 +431,8 @@ _ALL = (
         "writes to a page that nobody has touched, in the same moment as another vCPU",
         "race",
         (
-            Expectation("pf_taken", Bound(0), Bound(1.05, 32), "one a page, unless the other was first by far"),
-            Expectation("pf_spurious", Bound(0), Bound(1.05, 32), "those that the other has mended meanwhile"),
+            StatBounds("pf_taken", Bound(0), Bound(1.05, 32), "one a page, unless the other was first by far"),
+            StatBounds("pf_spurious", Bound(0), Bound(1.05, 32), "those that the other has mended meanwhile"),
             _NO_MMIO,
         ),
         level=3,
@@ -444,7 +444,7 @@ _ALL = (
         "writes to one of a few pages, which its VMM takes away and gives back meanwhile",
         "touch",
         (
-            Expectation("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each time that a page was gone"),
+            StatBounds("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each time that a page was gone"),
             _NO_MMIO,
             _NO_INTERRUPT,
         ),
@@ -457,7 +457,7 @@ _ALL = (
         "writes to one of 65,536 pages in turn",
         "touch",
         (
-            Expectation("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each page that is met for the first time"),
+            StatBounds("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each page that is met for the first time"),
             _NO_MMIO,
             _NO_INTERRUPT,
         ),
@@ -470,7 +470,7 @@ _ALL = (
         "changes an entry of its own page tables and reads through it",
         "retable",
         (
-            Expectation(
+            StatBounds(
                 "pf_emulate",
                 Bound(0.95),
                 Bound(1.05, 32),
@@ -478,8 +478,8 @@ _ALL = (
                 "where the host has taken the shadow away meanwhile",
                 _PVM,
             ),
-            Expectation("pf_taken", Bound(1.9), Bound(2.1, 64), "one for the write, one for what it unmapped", _PVM),
-            Expectation("pf_taken", Bound(0), Bound(0, 64), "page tables are the guest's own affair", HARDWARE),
+            StatBounds("pf_taken", Bound(1.9), Bound(2.1, 64), "one for the write, one for what it unmapped", _PVM),
+            StatBounds("pf_taken", Bound(0), Bound(0, 64), "page tables are the guest's own affair", HARDWARE),
             _NO_MMIO,
         ),
         level=3,
@@ -490,13 +490,13 @@ _ALL = (
         "spins while signals of its VMM end its runs",
         "await",
         (
-            Expectation(
+            StatBounds(
                 "signal_exits",
                 Bound(1),
                 Bound(1, 2),
                 "one for each; another can come before the guest has seen the last",
             ),
-            Expectation("fpu_reload", Bound(1, 1), Bound(1, 3), "KVM_RUN returns once for each, and for the last word"),
+            StatBounds("fpu_reload", Bound(1, 1), Bound(1, 3), "KVM_RUN returns once for each, and for the last word"),
             _NO_INTERRUPT,
         ),
         level=3,

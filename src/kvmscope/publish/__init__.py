@@ -17,20 +17,20 @@ from ..schema import Tier
 from .budget import Budget
 from .declare import Bit, Boolean, Counter, Instant, LinearHistogram, LogHistogram, Peak, Stats
 from .publication import Publication, Vm
-from .statset import About, Cost, StatSet
+from .statset import About, StatCost, StatSet
 
 __all__ = [
     "About",
     "Bit",
     "Boolean",
     "Budget",
-    "Cost",
     "Counter",
     "Instant",
     "LinearHistogram",
     "LogHistogram",
     "Peak",
     "Publication",
+    "StatCost",
     "StatSet",
     "Stats",
     "Tier",

@@ -156,19 +156,19 @@ class Publication:
             self._file.close()
 
 
-def _publish(about: block.Publication, stat_set: StatSet, words: U64Array | None) -> SharedFile:
+def _publish(about: block.PublicationBlock, stat_set: StatSet, words: U64Array | None) -> SharedFile:
     encoded = block.encode(about, stat_set.encoded, file_id=_file_id(about))
     if words is not None:
         encoded = encoded[: len(encoded) - stat_set.data_size] + words.tobytes()
     return SharedFile(_link_name(about), encoded)
 
 
-def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.Publication:
+def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.PublicationBlock:
     if (stat_set.scope is Scope.VM) != (vcpu is None):
         raise ValueError(f"stats of a {stat_set.scope.value} published with vCPU {vcpu}")
     if stat_set.provider in kernel_providers() and not vm.simulated:
         raise ValueError(f"{stat_set.provider} is a provider of the kernel: only a simulated VM may publish it")
-    return block.Publication(
+    return block.PublicationBlock(
         provider=stat_set.provider,
         vm=vm.name,
         key=vm.key,
@@ -188,7 +188,7 @@ def _start_of(pid: int) -> int:
         return 0
 
 
-def _file_id(about: block.Publication) -> str:
+def _file_id(about: block.PublicationBlock) -> str:
     """As the kernel's ids are, for readers that know only those; at most 47 bytes."""
     mark = "simulated:" if about.simulated else ""
     suffix = "" if about.vcpu is None else f"/vcpu-{about.vcpu}"
@@ -196,7 +196,7 @@ def _file_id(about: block.Publication) -> str:
     return f"{mark}{provider}-{os.getpid()}{suffix}"
 
 
-def _link_name(about: block.Publication) -> str:
+def _link_name(about: block.PublicationBlock) -> str:
     name = _NOT_FOR_LINKS.sub("_", about.vm)[:_NAME_IN_LINK]
     suffix = "" if about.vcpu is None else f":{about.vcpu}"
     return f"{block.LINK_PREFIXES[about.scope]}{about.provider}:{name}{suffix}"

@@ -36,7 +36,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class StatCost:
     """What some stats take of memory, for each subject that has them published."""
 
     stats: int
@@ -101,7 +101,7 @@ class StatSet:
         return tuple(group for group in dict.fromkeys(self.group_of(d.name) for d in self.descriptors) if group)
 
     @cached_property
-    def costs(self) -> Mapping[str, Cost]:
+    def costs(self) -> Mapping[str, StatCost]:
         """What each group costs; "" is what is always on. The words of a group are its own, so that costs add up."""
         members: dict[str, list[Descriptor]] = {"": []}
         for descriptor in self.descriptors:
@@ -144,9 +144,9 @@ def _place(descriptors: Sequence[Descriptor], group_of: Callable[[str], str]) ->
     return tuple(placed[index] for index in range(len(descriptors)))
 
 
-def _cost(descriptors: Sequence[Descriptor]) -> Cost:
+def _cost(descriptors: Sequence[Descriptor]) -> StatCost:
     words = {d.offset + _WORD * i for d in descriptors for i in range(d.size)}
-    return Cost(len(descriptors), _WORD * len(words), _DESCRIPTOR_SIZE * len(descriptors))
+    return StatCost(len(descriptors), _WORD * len(words), _DESCRIPTOR_SIZE * len(descriptors))
 
 
 def check_name(name: str) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from ..catalog.groups import kernel_providers
 from ..codec import publication, statsfile
-from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, LIVE_AT, SIZE_AT, Publication
+from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, LIVE_AT, SIZE_AT, PublicationBlock
 from ..errors import Unavailable
 from ..linux.memfd import Mapping, NotShared, own_mount
 from ..linux.pidfd import ExitWatch, open_pidfd
@@ -48,7 +48,7 @@ _SIZE: Final = struct.Struct("=I")
 class PublishedFile:
     """A published file that is mapped and understood."""
 
-    about: Publication
+    about: PublicationBlock
     schema: Schema
     data_offset: int
     mapping: Mapping
@@ -71,7 +71,7 @@ class _Vm:
     """The files of one VM."""
 
     id: VmId
-    about: Publication
+    about: PublicationBlock
     files: list[PublishedFile]
     vcpus: dict[int, list[PublishedFile]]
 
@@ -226,7 +226,7 @@ class Publishers:
         except OSError:
             return True
 
-    def _schema(self, process: Publisher, about: Publication, raw: bytes) -> tuple[Schema, int]:
+    def _schema(self, process: Publisher, about: PublicationBlock, raw: bytes) -> tuple[Schema, int]:
         """The schema of a file and where its data begins; one object for all files that have the same description."""
         _, name_size, count, *offsets = _HEADER.unpack_from(raw)
         if count > DESCRIPTOR_LIMIT:
@@ -244,7 +244,7 @@ class Publishers:
         return self._schemas[key], offsets[2]
 
 
-def _parse_schema(about: Publication, raw: bytes) -> Schema:
+def _parse_schema(about: PublicationBlock, raw: bytes) -> Schema:
     parsed = statsfile.parse(raw)
     if parsed.description.byteorder != sys.byteorder:
         raise NotShared(f"its byte order is {parsed.description.byteorder} endian, not this host's")

@@ -28,7 +28,7 @@ from kvmscope.host.apicv import host_apicv
 from kvmscope.host.machine import read_machine
 from kvmscope.lab import abi
 from kvmscope.lab.abi import KVM_SET_USER_MEMORY_REGION, MemoryRegion, Regs
-from kvmscope.lab.kvm import Kvm, Vm, ioctl
+from kvmscope.lab.kvm import Kvm, LabVm, ioctl
 from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.vmm import RunningGuest, install_kick_handler
 from kvmscope.lab.workloads import GuestPit
@@ -188,7 +188,7 @@ def _large_pages(kvm: Kvm) -> Iterator[None]:
     del memory  # the guest's until here
 
 
-def _large_memory(vm: Vm) -> mmap.mmap:
+def _large_memory(vm: LabVm) -> mmap.mmap:
     memory = mmap.mmap(-1, (_LARGE_PAGES + 2) * _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))

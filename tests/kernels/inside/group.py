@@ -14,7 +14,7 @@ import struct
 from typing import Any
 
 from kvmscope.lab import process
-from kvmscope.lab.kvm import Kvm, Vm
+from kvmscope.lab.kvm import Kvm, LabVm
 from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Sample
@@ -35,7 +35,7 @@ def enable_apic(vcpu_fd: int) -> None:
     fcntl.ioctl(vcpu_fd, _SET_LAPIC, registers)
 
 
-def make_vm(kvm: Kvm, *, inhibited: bool) -> Vm:
+def make_vm(kvm: Kvm, *, inhibited: bool) -> LabVm:
     vm = kvm.create_vm()
     vm.create_irqchip()
     if inhibited:
@@ -46,7 +46,7 @@ def make_vm(kvm: Kvm, *, inhibited: bool) -> Vm:
     return vm
 
 
-def connect_irqfd(vm: Vm) -> int:
+def connect_irqfd(vm: LabVm) -> int:
     """An eventfd each of whose signals is a message to vCPU 0; KVM sends it from whoever signals."""
     entry = struct.pack("<IIIIIIII16x", _GSI, 2, 0, 0, 0xFEE0_0000, 0, _VECTOR, 0)
     fcntl.ioctl(vm.fd, _SET_GSI_ROUTING, struct.pack("<II", 1, 0) + entry)
