@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvmscope.analysis.caveats import Facts, Truth, Verdict, VmFacts, facts_of, judge, judge_all
+from kvmscope.analysis.caveats import CaveatSubject, Facts, Truth, TruthValue, facts_of, judge, judge_all
 from kvmscope.catalog.caveats import load_caveats, parse_caveats
 from kvmscope.catalog.stats import load_stats
 from kvmscope.codec.settings import vm_schema
@@ -21,7 +21,7 @@ from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
 
-HOLDS, NOT, UNKNOWN = Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.CANNOT_TELL
+HOLDS, NOT, UNKNOWN = TruthValue.HOLDS, TruthValue.DOES_NOT_HOLD, TruthValue.CANNOT_TELL
 DARK: Fact[str] = Fact.unknown("nobody looked")
 
 VCPU = Schema(
@@ -111,15 +111,15 @@ def told(condition: str, facts: Facts) -> Truth:
     return judge(parse_caveats(text)["some"].holds_if, facts)
 
 
-def told_of(slug: str, host: Machine, sample: Sample | None = None, argv: tuple[str, ...] | None = None) -> Verdict:
-    facts = Facts(host) if sample is None else facts_of(host, sample, VmFacts(sample, 1, argv=argv))
+def told_of(slug: str, host: Machine, sample: Sample | None = None, argv: tuple[str, ...] | None = None) -> TruthValue:
+    facts = Facts(host) if sample is None else facts_of(host, sample, CaveatSubject(sample, 1, argv=argv))
     return judge(load_caveats()[slug].holds_if, facts).verdict
 
 
 @pytest.mark.parametrize(
     ("value", "verdict"), [("Y", HOLDS), ("1", HOLDS), ("N", NOT), ("0", NOT), ("auto", NOT), (None, UNKNOWN)]
 )
-def test_a_parameter_is_as_sysfs_writes_it(value: str | None, verdict: Verdict) -> None:
+def test_a_parameter_is_as_sysfs_writes_it(value: str | None, verdict: TruthValue) -> None:
     host = machine(parameters={} if value is None else {"pml": value})
     assert told('{parameter = "kvm_intel.pml", is = "Y"}', Facts(host)).verdict is verdict
 
@@ -150,7 +150,7 @@ def test_what_is_not_known_of_a_parameter_is_never_a_no() -> None:
 
 
 @pytest.mark.parametrize(("module", "verdict"), [("kvm_amd", HOLDS), ("kvm_intel", NOT), (None, UNKNOWN)])
-def test_the_module_is_the_one_that_runs_the_guests(module: str | None, verdict: Verdict) -> None:
+def test_the_module_is_the_one_that_runs_the_guests(module: str | None, verdict: TruthValue) -> None:
     assert told('{module = "kvm_amd"}', Facts(machine(module))).verdict is verdict
 
 
@@ -158,7 +158,7 @@ def test_the_module_is_the_one_that_runs_the_guests(module: str | None, verdict:
     ("architecture", "verdict"),
     [(Fact("s390x"), HOLDS), (Fact("x86_64"), NOT), (Fact("vax"), UNKNOWN), (DARK, UNKNOWN)],
 )
-def test_an_architecture_is_named_as_its_directory(architecture: Fact[str], verdict: Verdict) -> None:
+def test_an_architecture_is_named_as_its_directory(architecture: Fact[str], verdict: TruthValue) -> None:
     assert told('{architecture = "s390"}', Facts(machine(architecture=architecture))).verdict is verdict
 
 
@@ -182,7 +182,7 @@ def test_a_cpu_has_a_flag_or_not_or_nobody_knows() -> None:
         (machine(None), UNKNOWN, UNKNOWN),
     ],
 )
-def test_who_translates_addresses_follows_from_the_module(host: Machine, tdp: Verdict, shadow: Verdict) -> None:
+def test_who_translates_addresses_follows_from_the_module(host: Machine, tdp: TruthValue, shadow: TruthValue) -> None:
     assert told('{paging = "tdp"}', Facts(host)).verdict is tdp
     assert told('{paging = "shadow"}', Facts(host)).verdict is shadow
 
@@ -206,10 +206,10 @@ def test_a_stat_is_had_only_where_its_kernel_was_read() -> None:
     ],
 )
 def test_interrupt_acceleration_is_that_of_the_vcpus(
-    active: tuple[int, ...], is_active: Verdict, is_inactive: Verdict
+    active: tuple[int, ...], is_active: TruthValue, is_inactive: TruthValue
 ) -> None:
     sample = vm({}, {}, active=active)
-    facts = facts_of(machine(parameters={"enable_apicv": "Y"}), sample, VmFacts(sample, 1))
+    facts = facts_of(machine(parameters={"enable_apicv": "Y"}), sample, CaveatSubject(sample, 1))
     assert told('{apicv = "active"}', facts).verdict is is_active
     assert told('{apicv = "inactive"}', facts).verdict is is_inactive
 
@@ -222,7 +222,7 @@ def test_a_host_without_interrupt_acceleration_has_it_active_nowhere() -> None:
 
 def test_a_value_is_that_of_some_vcpu_of_the_vm() -> None:
     sample = vm({"guest_mode": 0}, {"guest_mode": 1})
-    facts = facts_of(machine(), sample, VmFacts(sample, 1))
+    facts = facts_of(machine(), sample, CaveatSubject(sample, 1))
     assert told('{value = "guest_mode", is_not = 0}', facts) == Truth(HOLDS, "guest_mode is not 0 on 1 of 2 vCPUs")
     assert told('{value = "guest_mode", is = 5}', facts).verdict is NOT
     assert told('{value = "nested_run", is_not = 0}', facts) == Truth(NOT, "nested_run is not 0 on none of 2 vCPUs")
@@ -230,12 +230,14 @@ def test_a_value_is_that_of_some_vcpu_of_the_vm() -> None:
 
 def test_an_instant_that_fell_below_0_is_no_huge_number() -> None:
     sample = vm({"guest_mode": 2**64 - 1})
-    assert told('{value = "guest_mode", is = -1}', facts_of(machine(), sample, VmFacts(sample, 1))).verdict is HOLDS
+    assert (
+        told('{value = "guest_mode", is = -1}', facts_of(machine(), sample, CaveatSubject(sample, 1))).verdict is HOLDS
+    )
 
 
 def test_a_value_that_was_not_read_is_not_known() -> None:
     sample = vm({})
-    facts = facts_of(machine(), sample, VmFacts(sample, 1))
+    facts = facts_of(machine(), sample, CaveatSubject(sample, 1))
     assert told('{value = "invented", is = 0}', facts).verdict is UNKNOWN
     assert told('{value = "irqchip_kernel", provider = "apicv", scope = "vm", is = 0}', facts).verdict is UNKNOWN
     assert told('{value = "exits", is = 0}', Facts(machine())).verdict is UNKNOWN
@@ -243,7 +245,7 @@ def test_a_value_that_was_not_read_is_not_known() -> None:
 
 def test_a_value_of_a_vm_is_its_own() -> None:
     sample = vm({}, irqchip=(0, 1))
-    facts = facts_of(machine(), sample, VmFacts(sample, 1))
+    facts = facts_of(machine(), sample, CaveatSubject(sample, 1))
     assert told('{value = "irqchip_split", provider = "apicv", scope = "vm", is = 1}', facts).verdict is HOLDS
     assert told('{value = "irqchip_kernel", provider = "apicv", scope = "vm", is_not = 0}', facts).verdict is NOT
 
@@ -254,11 +256,13 @@ def test_a_setting_is_that_of_the_vms_configuration() -> None:
     unknown = InterruptConfig.unknown("qemu", "no command line")
     for value, verdict in ((Confidential.TDX, HOLDS), (Confidential.SEV, NOT)):
         config = replace(unknown, confidential=Setting(value, "-object"))
-        assert told(condition, facts_of(machine(), sample, VmFacts(sample, 1, config))) == Truth(verdict, "-object")
-    assert told(condition, facts_of(machine(), sample, VmFacts(sample, 1, unknown))) == Truth(
+        assert told(condition, facts_of(machine(), sample, CaveatSubject(sample, 1, config))) == Truth(
+            verdict, "-object"
+        )
+    assert told(condition, facts_of(machine(), sample, CaveatSubject(sample, 1, unknown))) == Truth(
         UNKNOWN, "no command line"
     )
-    assert told(condition, facts_of(machine(), sample, VmFacts(sample, 1))).verdict is UNKNOWN
+    assert told(condition, facts_of(machine(), sample, CaveatSubject(sample, 1))).verdict is UNKNOWN
 
 
 def test_an_option_stands_on_the_vmms_command_line() -> None:
@@ -271,7 +275,7 @@ def test_an_option_stands_on_the_vmms_command_line() -> None:
         (("qemu", "-name", "not-cpu-pm=on"), NOT),
         (None, UNKNOWN),
     ):
-        facts = facts_of(machine(), sample, VmFacts(sample, 1, argv=argv))
+        facts = facts_of(machine(), sample, CaveatSubject(sample, 1, argv=argv))
         assert told(condition, facts).verdict is verdict, argv
 
 
@@ -296,7 +300,7 @@ YES, NO, DUNNO = '{module = "kvm_intel"}', '{module = "kvm_amd"}', '{cannot_tell
         ('{always = "so it is"}', HOLDS),
     ],
 )
-def test_what_is_not_known_decides_only_where_nothing_else_does(condition: str, verdict: Verdict) -> None:
+def test_what_is_not_known_decides_only_where_nothing_else_does(condition: str, verdict: TruthValue) -> None:
     assert told(condition, Facts(machine())).verdict is verdict
 
 
@@ -325,7 +329,7 @@ PVM = machine("kvm_pvm", {}, {"tdp_mmu": "N", "mmio_caching": "N", "nx_huge_page
     ],
 )
 def test_what_pf_fast_says_of_dirty_pages_depends_on_the_cpu(
-    host: Machine, dirty_logging: Verdict, pml: Verdict, access_tracking: Verdict, direct_only: Verdict
+    host: Machine, dirty_logging: TruthValue, pml: TruthValue, access_tracking: TruthValue, direct_only: TruthValue
 ) -> None:
     assert told_of("pf-fast-dirty-logging", host) is dirty_logging
     assert told_of("pf-fast-pml", host) is pml
@@ -375,7 +379,7 @@ def test_a_kernel_without_pf_taken_counts_pf_fixed_in_the_old_way() -> None:
 def test_every_caveat_of_every_stat_can_be_judged_on_this_machine() -> None:
     caveats = load_caveats()
     host = read_machine()
-    for facts in (Facts(host), facts_of(host, vm({"exits": 1}), VmFacts(vm({"exits": 1}), 1))):
+    for facts in (Facts(host), facts_of(host, vm({"exits": 1}), CaveatSubject(vm({"exits": 1}), 1))):
         for entry in load_stats():
             truths = judge_all(caveats, entry.caveats, facts)
             assert list(truths) == list(entry.caveats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from kvmscope.analysis.schema_diff import Difference, Turn, compare, shape_words
+from kvmscope.analysis.schema_diff import ChangeKind, Difference, compare, shape_words
 from kvmscope.catalog.kernels import find_kernel
 from kvmscope.catalog.stats import load_stats, parse_stats
 from kvmscope.schema import Base, KernelTables, Kind, Scope, Shape, Table, Tier, Unit, Unknown
@@ -16,7 +16,7 @@ def between(before: str, after: str) -> tuple[Difference, ...]:
     return compare(find_kernel(before), find_kernel(after), STATS).differences
 
 
-def by_turn(differences: tuple[Difference, ...], turn: Turn) -> dict[str, Difference]:
+def by_turn(differences: tuple[Difference, ...], turn: ChangeKind) -> dict[str, Difference]:
     return {each.name: each for each in differences if each.turn is turn}
 
 
@@ -34,40 +34,42 @@ def test_a_kernel_does_not_differ_from_itself() -> None:
 
 def test_what_changed_in_the_tables_from_6_1_to_7_3_is_one_new_vm_stat() -> None:
     differences = between("6.1", "7.3")
-    described = [each for each in differences if each.turn is not Turn.MEANING]
-    assert [(each.turn, each.scope, each.name) for each in described] == [(Turn.ADDED, Scope.VM, "mmu_shadow_pages")]
+    described = [each for each in differences if each.turn is not ChangeKind.MEANING]
+    assert [(each.turn, each.scope, each.name) for each in described] == [
+        (ChangeKind.ADDED, Scope.VM, "mmu_shadow_pages")
+    ]
     assert (described[0].tier, described[0].after) == (Tier.VOLATILE, "instant")
 
 
 def test_what_changed_from_5_14_to_6_0() -> None:
     """The numbers of the history: 5.15 replaced lpages and added histograms, 5.17, 5.19 and 6.0 added the rest."""
     differences = between("5.14", "6.0")
-    assert set(by_turn(differences, Turn.ADDED)) == {
+    assert set(by_turn(differences, ChangeKind.ADDED)) == {
         *("remote_tlb_flush_requests", "pages_4k", "pages_2m", "pages_1g", "max_mmu_rmap_size"),
         *("halt_wait_ns", "halt_poll_success_hist", "halt_poll_fail_hist", "halt_wait_hist", "blocking"),
         *("pf_taken", "pf_emulate", "pf_spurious", "pf_fast", "pf_mmio_spte_created"),
         *("preemption_reported", "preemption_other", "notify_window_exits"),
     }
-    gone = by_turn(differences, Turn.REMOVED)
+    gone = by_turn(differences, ChangeKind.REMOVED)
     assert {name: each.replaced_by for name, each in gone.items()} == {"lpages": ("pages_4k", "pages_2m", "pages_1g")}
-    units = by_turn(differences, Turn.UNIT)
+    units = by_turn(differences, ChangeKind.UNIT)
     assert {name: (each.before, each.after) for name, each in units.items()} == {"guest_mode": ("none", "boolean")}
     assert units["guest_mode"].text
-    assert "pf_fixed" in by_turn(differences, Turn.MEANING)
-    assert by_turn(differences, Turn.KIND) == by_turn(differences, Turn.RENAMED) == {}
+    assert "pf_fixed" in by_turn(differences, ChangeKind.MEANING)
+    assert by_turn(differences, ChangeKind.KIND) == by_turn(differences, ChangeKind.RENAMED) == {}
 
 
 def test_a_changed_meaning_is_told_in_both_directions_and_only_across_its_kernel() -> None:
     for before, after in (("6.3", "6.4"), ("6.4", "6.3")):
-        exits = by_turn(between(before, after), Turn.MEANING)["exits"]
+        exits = by_turn(between(before, after), ChangeKind.MEANING)["exits"]
         assert (exits.after, exits.tier) == ("since 6.4", Tier.ABI_LIKE)
     for before, after in (("6.2", "6.3"), ("6.4", "7.3")):
-        assert "exits" not in by_turn(between(before, after), Turn.MEANING)
+        assert "exits" not in by_turn(between(before, after), ChangeKind.MEANING)
 
 
 def test_a_changed_meaning_is_told_only_of_its_architecture() -> None:
-    assert "remote_tlb_flush" in by_turn(between("arm64-6.5", "arm64-6.6"), Turn.MEANING)
-    assert "remote_tlb_flush" not in by_turn(between("x86-6.5", "x86-6.6"), Turn.MEANING)
+    assert "remote_tlb_flush" in by_turn(between("arm64-6.5", "arm64-6.6"), ChangeKind.MEANING)
+    assert "remote_tlb_flush" not in by_turn(between("x86-6.5", "x86-6.6"), ChangeKind.MEANING)
 
 
 def test_without_a_version_only_the_descriptors_are_compared() -> None:
@@ -101,13 +103,13 @@ def test_every_part_of_a_shape_is_compared() -> None:
     )
     found = {each.name: (each.turn, each.before, each.after) for each in compare(before, after, STATS).differences}
     assert found == {
-        "kind": (Turn.KIND, "cumulative", "instant"),
-        "unit": (Turn.UNIT, "none", "code 9"),
-        "scale": (Turn.SCALE, "10^-9", "10^-6"),
-        "base": (Turn.SCALE, "2^10", "code 3^10"),
-        "buckets": (Turn.SIZE, "32 buckets", "64 buckets"),
-        "width": (Turn.SIZE, "8 buckets of 10", "8 buckets of 20"),
-        "values": (Turn.SIZE, "1 value", "4 values"),
+        "kind": (ChangeKind.KIND, "cumulative", "instant"),
+        "unit": (ChangeKind.UNIT, "none", "code 9"),
+        "scale": (ChangeKind.SCALE, "10^-9", "10^-6"),
+        "base": (ChangeKind.SCALE, "2^10", "code 3^10"),
+        "buckets": (ChangeKind.SIZE, "32 buckets", "64 buckets"),
+        "width": (ChangeKind.SIZE, "8 buckets of 10", "8 buckets of 20"),
+        "values": (ChangeKind.SIZE, "1 value", "4 values"),
     }
 
 
@@ -136,9 +138,12 @@ meaning = "Large pages."
 def test_what_the_catalogue_says_is_renamed_is_neither_gone_nor_new() -> None:
     stats = parse_stats(RENAMING, caveats={})
     (difference,) = compare(made("5.19", largepages=COUNTER), made("6.0", lpages=COUNTER), stats).differences
-    assert (difference.turn, difference.before, difference.after) == (Turn.RENAMED, "largepages", "lpages")
+    assert (difference.turn, difference.before, difference.after) == (ChangeKind.RENAMED, "largepages", "lpages")
     others = compare(made("5.19", largepages=COUNTER), made("6.0", lpages=Shape(Kind.PEAK)), stats).differences
-    assert [(each.turn, each.replaced_by) for each in others] == [(Turn.REMOVED, ("lpages",)), (Turn.ADDED, ())]
+    assert [(each.turn, each.replaced_by) for each in others] == [
+        (ChangeKind.REMOVED, ("lpages",)),
+        (ChangeKind.ADDED, ()),
+    ]
 
 
 def test_an_uncatalogued_stat_has_no_tier() -> None:

@@ -23,7 +23,7 @@ from kvmscope.formula.resolved import (
     ScopedStat,
     StatColumn,
     StatTotal,
-    Unknown,
+    Unresolved,
     walk_resolved,
 )
 from kvmscope.formula.tree import HOST, Level, Operator
@@ -112,7 +112,7 @@ def test_a_formula_has_everything_that_it_needs_in_its_text(text: str, of_vcpus:
 def test_what_is_not_here_is_a_node_with_its_reason(text: str, reason: str) -> None:
     for level in (Scope.VCPU, Scope.VM, HOST):
         node = resolved(text, level).node
-        assert isinstance(node, Unknown)
+        assert isinstance(node, Unresolved)
         assert node.reason.startswith(reason)
         assert node.scope is Scope.VCPU
 

@@ -27,7 +27,7 @@ from kvmscope.codec.statsfile import parse
 PRELUDE = """
 import ctypes, fcntl, itertools, os, random, socket, struct, sys, threading, time
 from kvmscope.codec import publication, statsfile
-from kvmscope.codec.publication import Publication
+from kvmscope.codec.publication import PublicationBlock
 from kvmscope.publish import StatSet
 from kvmscope.schema import Descriptor, Kind, Scope, Unit
 
@@ -35,7 +35,7 @@ SHRINK = fcntl.F_SEAL_SHRINK
 REQUESTS = StatSet("disk", Scope.VM, (Descriptor("requests", Kind.CUMULATIVE), Descriptor("most", Kind.PEAK, offset=8)))
 
 def good(key=1, vm="web"):
-    return publication.encode(Publication("disk", vm, key=key), REQUESTS.encoded, file_id="x")
+    return publication.encode(PublicationBlock("disk", vm, key=key), REQUESTS.encoded, file_id="x")
 
 def memfd(content, seals=SHRINK, name="kvmscope-vm-stats:disk:x"):
     fd = os.memfd_create(name, os.MFD_ALLOW_SEALING)
@@ -258,7 +258,7 @@ def test_descriptions_that_cannot_be(tmp_path: Path) -> None:
     script = """
 def described(*descriptors):
     encoded = statsfile.encode(statsfile.build("", descriptors))
-    return memfd(publication.encode(Publication("disk", "x", key=len(descriptors)), encoded, file_id="x"))
+    return memfd(publication.encode(PublicationBlock("disk", "x", key=len(descriptors)), encoded, file_id="x"))
 
 def bits(numbers):
     return (Descriptor(f"bit_{place}", Kind.INSTANT, Unit.BIT, bucket_size=bit) for place, bit in enumerate(numbers))

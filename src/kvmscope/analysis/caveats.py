@@ -47,7 +47,7 @@ from ..schema import Kind, Schema, Scope
 from .window import find_column
 
 
-class Verdict(Enum):
+class TruthValue(Enum):
     """Whether a condition holds."""
 
     HOLDS = "holds"
@@ -59,20 +59,20 @@ class Verdict(Enum):
 class Truth:
     """A verdict and, in words, by what."""
 
-    verdict: Verdict
+    verdict: TruthValue
     reason: str
 
     @classmethod
     def of(cls, holds: bool, reason: str) -> Truth:
-        return cls(Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD, reason)
+        return cls(TruthValue.HOLDS if holds else TruthValue.DOES_NOT_HOLD, reason)
 
     @classmethod
     def unknown(cls, reason: str) -> Truth:
-        return cls(Verdict.CANNOT_TELL, reason)
+        return cls(TruthValue.CANNOT_TELL, reason)
 
 
 @dataclass(frozen=True, slots=True)
-class VmFacts:
+class CaveatSubject:
     """One VM: its row in ``sample.vms``, and what is known of its VMM.
 
     ``config``: how it was set up; None if nobody looked. ``argv``: the VMM's command line, untrusted; None likewise.
@@ -90,10 +90,10 @@ class Facts:
 
     machine: Machine
     schemas: tuple[Schema, ...] = ()
-    vm: VmFacts | None = None
+    vm: CaveatSubject | None = None
 
 
-def facts_of(machine: Machine, sample: Sample, vm: VmFacts | None = None) -> Facts:
+def facts_of(machine: Machine, sample: Sample, vm: CaveatSubject | None = None) -> Facts:
     """The facts of a host of which ``sample`` was read."""
     return Facts(machine, tuple(block.schema for block in sample.blocks), vm)
 
@@ -112,7 +112,7 @@ def rules_here(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
 
 
 def _is_possible(remedy: Remedy, facts: Facts) -> bool:
-    return remedy.only_if is None or judge(remedy.only_if, facts).verdict is Verdict.HOLDS
+    return remedy.only_if is None or judge(remedy.only_if, facts).verdict is TruthValue.HOLDS
 
 
 @singledispatch
@@ -293,7 +293,7 @@ def _(condition: HasVmmOption, facts: Facts) -> Truth:
     return Truth.of(False, f"the VMM's command line has no {condition.options[0]}")
 
 
-def _numbers(provider: str, scope: Scope, name: str, vm: VmFacts) -> tuple[int | None, ...]:
+def _numbers(provider: str, scope: Scope, name: str, vm: CaveatSubject) -> tuple[int | None, ...]:
     """The values of the VM (one) or of its vCPUs; None where one was not read, and () if nothing has the stat."""
     column = find_column(vm.sample, provider, scope, name)
     if column is None or column.descriptor.size != 1:
@@ -338,31 +338,31 @@ def _(condition: Undecidable, facts: Facts) -> Truth:
 
 @judge.register
 def _(condition: AllOf, facts: Facts) -> Truth:
-    return _decide([judge(part, facts) for part in condition.parts], decisive=Verdict.DOES_NOT_HOLD)
+    return _decide([judge(part, facts) for part in condition.parts], decisive=TruthValue.DOES_NOT_HOLD)
 
 
 @judge.register
 def _(condition: AnyOf, facts: Facts) -> Truth:
-    return _decide([judge(part, facts) for part in condition.parts], decisive=Verdict.HOLDS)
+    return _decide([judge(part, facts) for part in condition.parts], decisive=TruthValue.HOLDS)
 
 
 @judge.register
 def _(condition: FirstKnown, facts: Facts) -> Truth:
     truths = [judge(part, facts) for part in condition.parts]
-    return next((truth for truth in truths if truth.verdict is not Verdict.CANNOT_TELL), truths[-1])
+    return next((truth for truth in truths if truth.verdict is not TruthValue.CANNOT_TELL), truths[-1])
 
 
 @judge.register
 def _(condition: Inverted, facts: Facts) -> Truth:
     truth = judge(condition.part, facts)
-    if truth.verdict is Verdict.CANNOT_TELL:
+    if truth.verdict is TruthValue.CANNOT_TELL:
         return truth
-    return Truth.of(truth.verdict is Verdict.DOES_NOT_HOLD, truth.reason)
+    return Truth.of(truth.verdict is TruthValue.DOES_NOT_HOLD, truth.reason)
 
 
-def _decide(parts: list[Truth], *, decisive: Verdict) -> Truth:
+def _decide(parts: list[Truth], *, decisive: TruthValue) -> Truth:
     """One part with the ``decisive`` verdict suffices; else one that is not known; else all agree."""
-    for verdict in (decisive, Verdict.CANNOT_TELL):
+    for verdict in (decisive, TruthValue.CANNOT_TELL):
         for part in parts:
             if part.verdict is verdict:
                 return part

@@ -31,7 +31,7 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ContractCheck:
     """What one kernel makes of a contract; ``is_stated``: it is one of those on which the contract says it holds."""
 
     kernel: KernelTables
@@ -48,13 +48,13 @@ class Note:
     tier: Tier | None
 
 
-def judge(contract: Contract, kernel: KernelTables, stats: StatCatalog) -> Verdict:
+def judge(contract: Contract, kernel: KernelTables, stats: StatCatalog) -> ContractCheck:
     """Hold a contract to one kernel, whether or not it states that kernel."""
     tables = {(table.provider, table.scope): table for table in kernel.tables}
     found = (
         _judge(promise, kernel, tables.get((promise.provider, promise.scope)), stats) for promise in contract.promises
     )
-    return Verdict(kernel, contract.states(kernel), tuple(breach for breach in found if breach is not None))
+    return ContractCheck(kernel, contract.states(kernel), tuple(breach for breach in found if breach is not None))
 
 
 def notes(contract: Contract, kernels: Iterable[KernelTables], stats: StatCatalog) -> Iterator[Note]:

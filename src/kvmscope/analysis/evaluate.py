@@ -30,7 +30,7 @@ from ..formula.resolved import (
     ResolvedNode,
     StatColumn,
     StatTotal,
-    Unknown,
+    Unresolved,
     VcpuFold,
     parts,
 )
@@ -93,7 +93,7 @@ class Evaluator:
 
     def _calculate(self, node: ResolvedNode) -> Values:
         match node:
-            case Unknown():
+            case Unresolved():
                 return _UNKNOWN
             case Constant():
                 return np.float64(node.value)
@@ -139,7 +139,7 @@ class Evaluator:
         match node:
             case StatTotal():
                 return self._columns.missing(node.cohort, level)
-            case Unknown(scope=Scope() as scope) if scope is not level:
+            case Unresolved(scope=Scope() as scope) if scope is not level:
                 return self._columns.runs(scope, level).count(np.ones(self._columns.count(scope), dtype=np.bool_))
             case VcpuFold():
                 return self._columns.runs(Scope.VCPU, level).count(np.isnan(self._of_vcpus(node)))

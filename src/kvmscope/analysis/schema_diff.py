@@ -20,7 +20,7 @@ from ..schema import Base, KernelTables, Kind, Scope, Shape, Table, Tier, Unit, 
 _SECONDS = {-3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
 
 
-class Turn(Enum):
+class ChangeKind(Enum):
     """What became of a stat."""
 
     REMOVED = "removed"
@@ -45,7 +45,7 @@ class Difference:
     provider: str
     scope: Scope
     name: str
-    turn: Turn
+    turn: ChangeKind
     before: str | None
     after: str | None
     tier: Tier | None
@@ -84,7 +84,7 @@ def shape_words(shape: Shape) -> str:
 
 
 def _order(difference: Difference) -> tuple[int, str]:
-    return list(Turn).index(difference.turn), difference.name
+    return list(ChangeKind).index(difference.turn), difference.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,11 @@ class _Pair:
         renamed: set[str] = set()
         for name in self.old.stats.keys() - self.new.stats.keys():
             difference = self._gone(name)
-            if difference.turn is Turn.RENAMED:
+            if difference.turn is ChangeKind.RENAMED:
                 renamed.update(difference.replaced_by)
             yield difference
         for name in self.new.stats.keys() - self.old.stats.keys() - renamed:
-            yield self._difference(name, Turn.ADDED, None, shape_words(self.new.stats[name]))
+            yield self._difference(name, ChangeKind.ADDED, None, shape_words(self.new.stats[name]))
         for name in self.old.stats.keys() & self.new.stats.keys():
             yield from self._changed(name)
 
@@ -114,7 +114,7 @@ class _Pair:
     def _difference(
         self,
         name: str,
-        turn: Turn,
+        turn: ChangeKind,
         before: str | None,
         after: str | None,
         *,
@@ -129,24 +129,26 @@ class _Pair:
         entry, shape = self._entry(name), self.old.stats[name]
         instead = tuple(other for other in (entry.replaced_by if entry else ()) if other in self.new.stats)
         if len(instead) == 1 and instead[0] not in self.old.stats and self.new.stats[instead[0]] == shape:
-            return self._difference(name, Turn.RENAMED, name, instead[0], replaced_by=instead)
-        return self._difference(name, Turn.REMOVED, shape_words(shape), None, replaced_by=instead)
+            return self._difference(name, ChangeKind.RENAMED, name, instead[0], replaced_by=instead)
+        return self._difference(name, ChangeKind.REMOVED, shape_words(shape), None, replaced_by=instead)
 
     def _changed(self, name: str) -> Iterator[Difference]:
         old, new, entry = self.old.stats[name], self.new.stats[name], self._entry(name)
         told = [change for change in (entry.changed if entry else ()) if self.span.covers(change)]
         texts = {what: " ".join(change.text.strip() for change in told if change.what is what) for what in ChangedPart}
         for turn, before, after, text in (
-            (Turn.KIND, _word(old.kind), _word(new.kind), texts[ChangedPart.KIND]),
-            (Turn.UNIT, _word(old.unit), _word(new.unit), texts[ChangedPart.UNIT]),
-            (Turn.SCALE, _scale(old), _scale(new), ""),
-            (Turn.SIZE, _size(old), _size(new), ""),
+            (ChangeKind.KIND, _word(old.kind), _word(new.kind), texts[ChangedPart.KIND]),
+            (ChangeKind.UNIT, _word(old.unit), _word(new.unit), texts[ChangedPart.UNIT]),
+            (ChangeKind.SCALE, _scale(old), _scale(new), ""),
+            (ChangeKind.SIZE, _size(old), _size(new), ""),
         ):
             if before != after:
                 yield self._difference(name, turn, before, after, text=text)
         for change in told:
             if change.what is ChangedPart.MEANING:
-                yield self._difference(name, Turn.MEANING, None, f"since {change.since}", text=change.text.strip())
+                yield self._difference(
+                    name, ChangeKind.MEANING, None, f"since {change.since}", text=change.text.strip()
+                )
 
 
 @dataclass(frozen=True, slots=True)

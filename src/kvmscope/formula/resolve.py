@@ -51,7 +51,7 @@ from .resolved import (
     ScopedStat,
     StatColumn,
     StatTotal,
-    Unknown,
+    Unresolved,
     VcpuFold,
 )
 from .text import write
@@ -149,7 +149,7 @@ class Resolver:
                 return Quotient(self._node(left, frame), self._node(right, frame), zero)
             case Either():
                 chosen = self._choose(expression, frame.scope)
-                return chosen if isinstance(chosen, Unknown) else self._node(chosen, frame)
+                return chosen if isinstance(chosen, Unresolved) else self._node(chosen, frame)
             case OverVcpus():
                 operand = self._whole(expression.operand, Scope.VCPU, Scope.VCPU)
                 return VcpuFold(expression.fold, operand, frame.level)
@@ -165,9 +165,9 @@ class Resolver:
 
     def _leaf(self, leaf: Leaf, frame: _Frame) -> ResolvedNode:
         column = self._column(leaf, frame.scope)
-        if isinstance(column, Unknown):
+        if isinstance(column, Unresolved):
             return column
-        if isinstance(frame.cohort, Unknown):
+        if isinstance(frame.cohort, Unresolved):
             return frame.cohort
         source = column if frame.cohort is None else StatTotal(column, frame.level, frame.cohort)
         match leaf:
@@ -178,18 +178,20 @@ class Resolver:
             case ShareTerm():
                 return HistogramShare(source, leaf.bound.value, leaf.is_above)
 
-    def _column(self, leaf: Leaf, scope: Scope) -> StatColumn | Unknown:
+    def _column(self, leaf: Leaf, scope: Scope) -> StatColumn | Unresolved:
         stat = ScopedStat(leaf.stat.provider, scope, leaf.stat.name)
         descriptor = self._descriptors.get(stat)
         if descriptor is None:
-            return Unknown(f"no stat {stat}", scope)
+            return Unresolved(f"no stat {stat}", scope)
         reason = _misfit(descriptor, leaf)
-        return StatColumn(stat, _quantity(leaf), descriptor) if reason is None else Unknown(f"{stat} {reason}", scope)
+        return (
+            StatColumn(stat, _quantity(leaf), descriptor) if reason is None else Unresolved(f"{stat} {reason}", scope)
+        )
 
     def _fact(self, fact: FactTerm, frame: _Frame) -> ResolvedNode:
         if (frame.level, fact.name) in self._facts:
             return FactColumn(fact.name, frame.level)
-        return Unknown(f"no fact {fact.name}", None)
+        return Unresolved(f"no fact {fact.name}", None)
 
     def _reference(self, reference: Reference, frame: _Frame) -> ResolvedNode:
         metric = self.metric(reference.name)
@@ -197,18 +199,18 @@ class Resolver:
             return self._whole(metric.expression, metric.scope, frame.level)
         return self._node(metric.expression, frame)
 
-    def _choose(self, node: Either, scope: Scope) -> Expression | Unknown:
+    def _choose(self, node: Either, scope: Scope) -> Expression | Unresolved:
         """The option that is taken, or why there is none."""
         lacking = [self._lacking(option, scope) for option in node.options]
         taken = (option for option, lack in zip(node.options, lacking, strict=True) if lack is None)
-        return next(taken, Unknown(f"none of {len(lacking)} options: {'; '.join(filter(None, lacking))}", scope))
+        return next(taken, Unresolved(f"none of {len(lacking)} options: {'; '.join(filter(None, lacking))}", scope))
 
     def _lacking(self, expression: Expression, scope: Scope) -> str | None:
         """Why an expression is unknown for everybody; None if the sample has all that it reads."""
         match expression:
             case StatTerm() | QuantileTerm() | ShareTerm():
                 column = self._column(expression, scope)
-                return column.reason if isinstance(column, Unknown) else None
+                return column.reason if isinstance(column, Unresolved) else None
             case FactTerm(name=name):
                 return None if name in self._fact_names else f"no fact {name}"
             case Reference(name=name):
@@ -216,22 +218,22 @@ class Resolver:
                 return self._lacking(metric.expression, metric.scope)
             case Either():
                 chosen = self._choose(expression, scope)
-                return chosen.reason if isinstance(chosen, Unknown) else None
+                return chosen.reason if isinstance(chosen, Unresolved) else None
         inner = Scope.VCPU if isinstance(expression, OverVcpus) else scope
         return next(filter(None, (self._lacking(part, inner) for part in children(expression))), None)
 
-    def _cohort(self, expression: Expression, scope: Scope) -> Cohort | Unknown | None:
+    def _cohort(self, expression: Expression, scope: Scope) -> Cohort | Unresolved | None:
         """Over whom the leaves are summed; None if it has no leaves of this scope that would be summed."""
         match expression:
             case StatTerm() | QuantileTerm() | ShareTerm():
                 column = self._column(expression, scope)
-                return column if isinstance(column, Unknown) else Cohort((_presence(column),))
+                return column if isinstance(column, Unresolved) else Cohort((_presence(column),))
             case Reference():
                 metric = self.metric(expression.name)
                 return self._cohort(metric.expression, scope) if metric.scope is scope else None
             case Either():
                 chosen = self._choose(expression, scope)
-                return chosen if isinstance(chosen, Unknown) else self._cohort(chosen, scope)
+                return chosen if isinstance(chosen, Unresolved) else self._cohort(chosen, scope)
             case Minus() | Arithmetic() | Ratio():
                 return _together([self._cohort(part, scope) for part in children(expression)])
         return None
@@ -243,12 +245,12 @@ class _Frame:
 
     scope: Scope
     level: Level
-    cohort: Cohort | Unknown | None
+    cohort: Cohort | Unresolved | None
 
 
-def _together(cohorts: Sequence[Cohort | Unknown | None]) -> Cohort | Unknown | None:
+def _together(cohorts: Sequence[Cohort | Unresolved | None]) -> Cohort | Unresolved | None:
     """The subjects that are in all of them."""
-    unknown = next((cohort for cohort in cohorts if isinstance(cohort, Unknown)), None)
+    unknown = next((cohort for cohort in cohorts if isinstance(cohort, Unresolved)), None)
     if unknown is not None:
         return unknown
     presences = {presence for cohort in cohorts if isinstance(cohort, Cohort) for presence in cohort.presences}

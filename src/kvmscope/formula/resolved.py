@@ -2,10 +2,10 @@
 
 A tree of frozen nodes that compare by value and have a text. Each leaf names a stat with its descriptor, what is taken
 of it, over whom it is summed, and which subjects belong to the sum. There are no metrics and no alternatives in it, and
-what this schema does not have is a node, ``Unknown``, with the reason.
+what this schema does not have is a node, ``Unresolved``, with the reason.
 
 Rules for whoever evaluates it:
-- Unknown in, unknown out. The exceptions are ``Connective`` (Kleene: false and unknown is false, true or unknown is
+- Unresolved in, unknown out. The exceptions are ``Connective`` (Kleene: false and unknown is false, true or unknown is
   true) and ``VcpuFold``, which leaves out vCPUs of which the operand is unknown.
 - A result that is not finite is unknown.
 - A total over nobody is unknown, and so is a quantile or share of no values.
@@ -89,7 +89,7 @@ class Cohort(_ResolvedNode):
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown(_ResolvedNode):
+class Unresolved(_ResolvedNode):
     """No value here. ``scope``: whose subjects are all left out by that, or None if it is about nobody's stat."""
 
     reason: str
@@ -238,7 +238,7 @@ class Complement(_ResolvedNode):
 
 
 ResolvedNode: TypeAlias = (
-    Unknown
+    Unresolved
     | Constant
     | StatColumn
     | StatTotal
@@ -277,7 +277,7 @@ def parts(node: ResolvedNode) -> tuple[ResolvedNode, ...]:
             return (node.operand,)
         case Operation() | Quotient() | Relation() | Connective():
             return (node.left, node.right)
-        case Unknown() | Constant() | StatColumn() | FactColumn():
+        case Unresolved() | Constant() | StatColumn() | FactColumn():
             return ()
 
 
@@ -291,7 +291,7 @@ def walk_resolved(node: ResolvedNode) -> Iterator[ResolvedNode]:
 def write_resolved(node: ResolvedNode | Presence | Cohort) -> str:
     """The node as text, for people who look at what a formula became."""
     match node:
-        case Unknown():
+        case Unresolved():
             return f"unknown[{node.reason}]"
         case Constant():
             return repr(node.value)

@@ -36,7 +36,7 @@ class Objection:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalCost:
+class MemoryCost:
     """Bytes of a proposal for one VM and one vCPU, by what is always on and what a group has to be asked for."""
 
     vm: int
@@ -58,9 +58,9 @@ def review(
     return (*found, *_detail(proposal), *_cost(proposal))
 
 
-def cost(proposal: Proposal) -> ProposalCost:
+def cost(proposal: Proposal) -> MemoryCost:
     """What it takes of memory. Bits of one scope and group share words."""
-    return ProposalCost(
+    return MemoryCost(
         vm=_size(proposal, Scope.VM, grouped=False),
         vcpu=_size(proposal, Scope.VCPU, grouped=False),
         vm_grouped=_size(proposal, Scope.VM, grouped=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..analysis.contract import Breach, Note, Verdict
+from ..analysis.contract import Breach, ContractCheck, Note
 from ..catalog.contracts import Contract
 from ..host.text import printable
 from ..schema import Scope, Tier
@@ -62,7 +62,7 @@ class ContractView(Answer):
     notes: tuple[ContractNote, ...]
 
 
-def contract_view(contract: Contract, verdicts: Iterable[Verdict], notes: Iterable[Note]) -> ContractView:
+def contract_view(contract: Contract, verdicts: Iterable[ContractCheck], notes: Iterable[Note]) -> ContractView:
     """What each kernel makes of each stat, and what else to know."""
     return ContractView(
         contract=contract.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..analysis.apicv import Verdicts, WhatIf, judge, what_if
-from ..analysis.caveats import Verdict, facts_of, judge_all, rules_here
+from ..analysis.caveats import TruthValue, facts_of, judge_all, rules_here
 from ..analysis.evaluate import Evaluator
 from ..analysis.findings import Judgement, Watcher
 from ..analysis.observations import halt_poll_limit_ns, observe
@@ -104,6 +104,6 @@ class Examiner:
         why: dict[str, str] = {}
         for rule in self.rules:
             for slug, truth in judge_all(caveats, rule.silent_if, facts).items():
-                if truth.verdict is Verdict.HOLDS:
+                if truth.verdict is TruthValue.HOLDS:
                     why.setdefault(rule.slug, f"its stats mean something else here: {truth.reason} (caveat {slug})")
         return why

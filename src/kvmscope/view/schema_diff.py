@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..analysis.schema_diff import Difference, SchemaDiff, Turn
+from ..analysis.schema_diff import ChangeKind, Difference, SchemaDiff
 from ..host.text import printable
 from ..schema import Scope, Tier
 from .kernels import KernelTitle, kernel_head, kernel_text
@@ -16,10 +16,10 @@ TEXT_INDENT = 6
 """Columns before the text below a stat."""
 
 _SECTIONS = {
-    "gone": (Turn.REMOVED, Turn.RENAMED),
-    "new": (Turn.ADDED,),
-    "described in another way": (Turn.KIND, Turn.UNIT, Turn.SCALE, Turn.SIZE),
-    "the same name, another meaning": (Turn.MEANING,),
+    "gone": (ChangeKind.REMOVED, ChangeKind.RENAMED),
+    "new": (ChangeKind.ADDED,),
+    "described in another way": (ChangeKind.KIND, ChangeKind.UNIT, ChangeKind.SCALE, ChangeKind.SIZE),
+    "the same name, another meaning": (ChangeKind.MEANING,),
 }
 
 
@@ -30,7 +30,7 @@ class DifferenceView:
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
     name: Annotated[str, "Its name."]
-    what: Annotated[Turn, "What became of it."]
+    what: Annotated[ChangeKind, "What became of it."]
     before: Annotated[str | None, "In the first kernel."]
     after: Annotated[str | None, "In the second kernel."]
     tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
@@ -106,13 +106,13 @@ def _tier(difference: DifferenceView) -> str:
 
 def _what(difference: DifferenceView) -> str:
     match difference.what:
-        case Turn.REMOVED if difference.replaced_by:
+        case ChangeKind.REMOVED if difference.replaced_by:
             return f"{difference.before}; use {', '.join(difference.replaced_by)}"
-        case Turn.REMOVED:
+        case ChangeKind.REMOVED:
             return difference.before or ""
-        case Turn.RENAMED:
+        case ChangeKind.RENAMED:
             return f"renamed to {difference.after}"
-        case Turn.ADDED | Turn.MEANING:
+        case ChangeKind.ADDED | ChangeKind.MEANING:
             return difference.after or ""
         case turn:
             return f"{turn.value} {difference.before} -> {difference.after}"

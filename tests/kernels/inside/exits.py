@@ -28,7 +28,7 @@ from kvmscope.sample import Block, Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.attach import attach, detach
 from kvmscope.sources.bpf.groups import exits
-from kvmscope.sources.bpf.groups.base import Part, Shape
+from kvmscope.sources.bpf.groups.base import GroupShape, Part
 from kvmscope.sources.bpf.groups.kernel import KernelFacts
 from kvmscope.sources.bpf.groups.loaded import LoadedGroup
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource
@@ -187,7 +187,7 @@ def squeeze() -> dict[str, Any]:
     kvm, plan = Kvm(), exits.plan(KernelFacts())
     attach(gid=MEMBER, root=ROOT)
     source = PinnedSource(ROOT, groups=())
-    group = LoadedGroup(plan, Shape(plan.name, plan.schema, slots=2))
+    group = LoadedGroup(plan, GroupShape(plan.name, plan.schema, slots=2))
     guests = [Guest(kvm, 0) for _ in range(3)]
     for guest, times in zip(guests, (5, 6, 7), strict=True):
         run_often(guest, times)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from ...analysis.caveats import Facts, Truth, Verdict, VmFacts, facts_of, judge
+from ...analysis.caveats import CaveatSubject, Facts, Truth, TruthValue, facts_of, judge
 from ...catalog.caveats import Caveat, load_caveats
 from ...catalog.stats import load_stats
 from ...host.apicv import host_apicv
@@ -21,7 +21,7 @@ class CaveatView:
     slug: Annotated[str, "Its name."]
     text: Annotated[str, "What it is."]
     general: Annotated[bool, "Whether it applies to every stat of a kind."]
-    verdict: Annotated[Verdict, "Whether it applies on this host."]
+    verdict: Annotated[TruthValue, "Whether it applies on this host."]
     reason: Annotated[str, "By what that is known, or why it is unknown."]
     vms: Annotated[tuple[str, ...], "Where it depends on the VM, those to which the verdict applies."]
 
@@ -75,22 +75,22 @@ def _judge(context: ExplainContext, caveat: Caveat) -> tuple[Truth, tuple[str, .
     live, machine = context.live, context.machine
     facts = Facts(machine) if live is None else facts_of(machine, live.window.current)
     of_host = judge(caveat.holds_if, facts)
-    if of_host.verdict is not Verdict.CANNOT_TELL or live is None:
+    if of_host.verdict is not TruthValue.CANNOT_TELL or live is None:
         return of_host, ()
     truths = [judge(caveat.holds_if, replace(facts, vm=vm)) for vm in _vms(live)]
-    for verdict in (Verdict.HOLDS, Verdict.CANNOT_TELL):
+    for verdict in (TruthValue.HOLDS, TruthValue.CANNOT_TELL):
         rows = [row for row, truth in enumerate(truths) if truth.verdict is verdict]
         if rows:
-            is_unknown_of_all = verdict is Verdict.CANNOT_TELL and len(rows) == len(truths)
+            is_unknown_of_all = verdict is TruthValue.CANNOT_TELL and len(rows) == len(truths)
             named = [] if is_unknown_of_all else rows
             return truths[rows[0]], tuple(live.scene.title(row) for row in named)
     return next(iter(truths), of_host), ()
 
 
-def _vms(live: HostWindow) -> Iterator[VmFacts]:
+def _vms(live: HostWindow) -> Iterator[CaveatSubject]:
     """What there is to judge each VM by."""
     hardware = host_apicv(live.scene.machine).hardware
     for row, identity in enumerate(live.scene.identities):
         argv = tuple(identity.process.argv) if identity.process else None
         config = config_of(identity.process, identity.domain_xml, hardware=hardware)
-        yield VmFacts(live.window.current, row, config, argv)
+        yield CaveatSubject(live.window.current, row, config, argv)

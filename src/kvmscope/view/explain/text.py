@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ...analysis.caveats import Verdict
+from ...analysis.caveats import TruthValue
 from ...catalog.findings import load_findings
 from ...catalog.metrics import MetricUnit
 from ...schema import Scope
@@ -26,7 +26,7 @@ from .values import HostValues, LiveValues, NoValues
 _VMS_SHOWN = 5
 _KEY_WIDTH = 11
 _SUBJECTS = {Scope.VM: "VM", Scope.VCPU: "vCPU"}
-_VERDICTS = {Verdict.HOLDS: "applies", Verdict.DOES_NOT_HOLD: "does not apply", Verdict.CANNOT_TELL: "unknown"}
+_VERDICTS = {TruthValue.HOLDS: "applies", TruthValue.DOES_NOT_HOLD: "does not apply", TruthValue.CANNOT_TELL: "unknown"}
 
 
 def meaning_lines(found: Explanation, *, width: int) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _group_lines(group: GroupExplanation, width: int) -> Iterator[str]:
 
 def _caveat_lines(caveats: Sequence[CaveatView], width: int) -> Iterator[str]:
     """Those that apply, and those of which that is unknown; of general ones only the names."""
-    headings = {Verdict.HOLDS: "Caveats that apply here", Verdict.CANNOT_TELL: "Caveats that may apply here"}
+    headings = {TruthValue.HOLDS: "Caveats that apply here", TruthValue.CANNOT_TELL: "Caveats that may apply here"}
     for verdict, heading in headings.items():
         those = [caveat for caveat in caveats if caveat.verdict is verdict and not caveat.general]
         if those:
@@ -162,8 +162,8 @@ def _caveat_lines(caveats: Sequence[CaveatView], width: int) -> Iterator[str]:
         for caveat in those:
             yield from fill(f"- {caveat.text}", "  ", width=width)
             yield from fill(f"[{caveat.slug}: {caveat.reason}{_of_vms(caveat)}]", "    ", hang="", width=width)
-    general = [caveat.slug for caveat in caveats if caveat.verdict is not Verdict.DOES_NOT_HOLD and caveat.general]
-    left = [caveat.slug for caveat in caveats if caveat.verdict is Verdict.DOES_NOT_HOLD]
+    general = [caveat.slug for caveat in caveats if caveat.verdict is not TruthValue.DOES_NOT_HOLD and caveat.general]
+    left = [caveat.slug for caveat in caveats if caveat.verdict is TruthValue.DOES_NOT_HOLD]
     if general or left:
         yield ""
     if general:

@@ -14,23 +14,23 @@ from hypothesis import strategies as st
 from kvmscope.errors import FormatError, Unavailable, UsageError
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.groups import exits, pinned
-from kvmscope.sources.bpf.groups.base import Shape
+from kvmscope.sources.bpf.groups.base import GroupShape
 from kvmscope.sources.bpf.groups.pinned import GroupMeta
 from kvmscope.sources.bpf.pins import META_SIZE
 
 LARGEST = exits.schema_of(tuple(f"reason_of_number_{i}" for i in range(120)))
 SMALL = exits.schema_of(("hlt",))
-META = GroupMeta(Shape("exits", SMALL, 300, "silent", (("a", "b"),)), "f" * 64, 7)
+META = GroupMeta(GroupShape("exits", SMALL, 300, "silent", (("a", "b"),)), "f" * 64, 7)
 
 
 def test_a_description_comes_back_as_it_was_written() -> None:
     assert GroupMeta.parse(META.encode().ljust(META_SIZE, b"\0")) == META
-    of_vm = replace(META, shape=Shape("exits", replace(SMALL, scope=Scope.VM), 1))
+    of_vm = replace(META, shape=GroupShape("exits", replace(SMALL, scope=Scope.VM), 1))
     assert GroupMeta.parse(of_vm.encode()) == of_vm
 
 
 def test_the_largest_group_has_room() -> None:
-    assert len(replace(META, shape=Shape("exits", LARGEST, 300)).encode()) < META_SIZE * 3 // 4
+    assert len(replace(META, shape=GroupShape("exits", LARGEST, 300)).encode()) < META_SIZE * 3 // 4
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(META.encode())))

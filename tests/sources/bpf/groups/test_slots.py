@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kvmscope.sample import NOT_KNOWN, Block, Sample, Vcpus, Vms
 from kvmscope.schema import Descriptor, Kind, Schema, Scope
-from kvmscope.sources.bpf.groups.base import Part, Shape
+from kvmscope.sources.bpf.groups.base import GroupShape, Part
 from kvmscope.sources.bpf.groups.slots import NO_VCPU, Slots, rows_of
 
 NAMES = ("first", "second")
@@ -54,7 +54,7 @@ def arrays(
         for name, content in (("who", who), ("data", data), ("state", state)):
             os.ftruncate(fds[name], 1 << 16)
             os.pwrite(fds[name], content, 0)
-        opened = Slots(Shape("g", schema, room, silent, (("third", "no hook"),)), fds)
+        opened = Slots(GroupShape("g", schema, room, silent, (("third", "no hook"),)), fds)
     finally:
         for fd in fds.values():
             os.close(fd)

@@ -68,7 +68,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class GroupShape:
     """What a reader must know of a group's arrays; the same whether it loaded the group or found it pinned."""
 
     name: str
@@ -104,10 +104,10 @@ class Plan:
     maps: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
     """(value_size or None, max_entries) of maps of the group's own."""
 
-    def shape(self, subjects: int) -> Shape:
+    def shape(self, subjects: int) -> GroupShape:
         """With room for twice as many subjects as there are, since more may come."""
         slots = max(_LEAST_ROOM[self.schema.scope], 2 * subjects)
-        return Shape(self.name, self.schema, slots, self.silent, self.missing)
+        return GroupShape(self.name, self.schema, slots, self.silent, self.missing)
 
 
 @dataclass(frozen=True, slots=True)

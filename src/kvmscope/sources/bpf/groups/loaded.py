@@ -11,7 +11,7 @@ from ....schema import Schema, Scope
 from ...vm_ids import boot_key
 from .. import libbpf
 from . import PLANS
-from .base import AbsentGroup, Cost, Group, Part, Plan, Shape
+from .base import AbsentGroup, Cost, Group, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
 
@@ -23,7 +23,7 @@ def object_data(name: str) -> bytes:
     return files(__package__).joinpath(f"{name}.bpf.o").read_bytes()
 
 
-def load(plan: Plan, shape: Shape) -> libbpf.BpfObject:
+def load(plan: Plan, shape: GroupShape) -> libbpf.BpfObject:
     """The programs of a group, loaded and attached to nothing yet. Close what you get."""
     constants = _CONSTANTS.pack(boot_key(), shape.slots, plan.rows) + plan.constants
     return libbpf.load_object(
@@ -37,7 +37,7 @@ def load(plan: Plan, shape: Shape) -> libbpf.BpfObject:
 class LoadedGroup:
     """A group for this process alone."""
 
-    def __init__(self, plan: Plan, shape: Shape) -> None:
+    def __init__(self, plan: Plan, shape: GroupShape) -> None:
         self.name = plan.name
         self.plan = plan
         self._bpf = load(plan, shape)

@@ -27,7 +27,7 @@ from ....sample import Gap, Sample
 from ....schema import Schema, Scope
 from .. import libbpf, pins
 from . import PLANS, loaded
-from .base import Cost, Part, Plan, Shape
+from .base import Cost, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
 
@@ -40,7 +40,7 @@ _LARGEST = 1 << 32
 class GroupMeta:
     """What a reader must know of a pinned group, and what tells whether it is still what would be loaded."""
 
-    shape: Shape
+    shape: GroupShape
     object: str
     kvm_inode: int
 
@@ -71,7 +71,7 @@ class GroupMeta:
                 raise FormatError("pinned group", offset=0, expected=_FORMAT, got=str(text["format"]))
             description = statsfile.parse_description(base64.b64decode(text["schema"]))
             return cls(
-                Shape(
+                GroupShape(
                     name=str(text["name"]),
                     schema=description.schema(
                         str(text["name"]), Scope(text["scope"]), data_size=_size(text["data_size"])
@@ -218,8 +218,8 @@ def _serves(there: GroupMeta | None, wanted: GroupMeta, subjects: int) -> bool:
     return there == GroupMeta(_with_slots(wanted.shape, there.shape.slots), wanted.object, there.kvm_inode)
 
 
-def _with_slots(shape: Shape, slots: int) -> Shape:
-    return Shape(shape.name, shape.schema, slots, shape.silent, shape.missing)
+def _with_slots(shape: GroupShape, slots: int) -> GroupShape:
+    return GroupShape(shape.name, shape.schema, slots, shape.silent, shape.missing)
 
 
 def _pinned_meta(place: Path, name: str) -> GroupMeta | None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ....sample import NOT_KNOWN, Block, Gap, I64Array, Sample, U64Array
 from ....schema import Scope
-from .base import WHO_SIZE, Part, Shape
+from .base import WHO_SIZE, GroupShape, Part
 
 ARRAYS = ("who", "data", "state")
 NO_VCPU = 0xFFFF_FFFF
@@ -33,7 +33,7 @@ _SUBJECTS = {Scope.VM: "VMs", Scope.VCPU: "vCPUs"}
 class Slots:
     """What a group has counted. ``fds`` are of the arrays ``ARRAYS`` and may be closed afterwards."""
 
-    def __init__(self, shape: Shape, fds: Mapping[str, int]) -> None:
+    def __init__(self, shape: GroupShape, fds: Mapping[str, int]) -> None:
         self.shape = shape
         sizes = {
             "who": shape.slots * _WHO.itemsize,
