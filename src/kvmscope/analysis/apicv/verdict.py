@@ -63,10 +63,10 @@ def judge(
     bodies = list(map(judge_case, cases, circumstances_of(sample, host, configs)))
     if times is not None:
         bodies = [with_times(body, facts_of(case), its) for body, case, its in zip(bodies, cases, times, strict=True)]
-    ids, vcpus = sample.vms.id.tolist(), sample.vcpus_of_vm
+    ids, firsts = map(VmId, sample.vms.id.tolist()), (rows.start for rows in sample.vcpus_of_vm)
     return Verdicts(
         host=HostApicv.unknown("simulated: each VM says on what host it runs") if sample.simulated else host,
-        vms=tuple(VmVerdict(row, VmId(ids[row]), vcpus[row].start, body) for row, body in enumerate(bodies)),
+        vms=tuple(map(VmVerdict, range(len(bodies)), ids, firsts, bodies)),
         interval_s=window.interval_s if window else None,
     )
 
