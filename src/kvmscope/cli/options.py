@@ -31,6 +31,21 @@ def parse_duration(_ctx: click.Context, _param: click.Parameter, value: str | No
     return seconds
 
 
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 60
+
+
+def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB; for an option's ``callback``."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT])(?:i?B)?", value)
+    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
+    if not _SMALLEST_BYTES <= size <= _LARGEST_BYTES:
+        raise click.BadParameter(f"{shortened(value)} is not a size such as 500M or 20G, from 1M")
+    return size
+
+
 class WholeNumber(click.IntRange):
     """An integer from ``least`` to ``most``, in the digits 0 to 9."""
 

@@ -1,6 +1,6 @@
 """The calls of the C library that Python has no function for. Each raises OSError with the kernel's error.
 
-Source: syscall(2), mmap(2), mount(2), prctl(2).
+Source: syscall(2), mmap(2), mount(2), prctl(2), mlockall(2).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
@@ -56,6 +57,12 @@ def mount(source: str, target: str, kind: str, flags: int, options: str) -> None
 def unmount(target: str, flags: int) -> None:
     if _libc.umount2(os.fsencode(target), flags):
         _fail(target)
+
+
+def lock_memory() -> None:
+    """Keep all pages of this process in memory, those that it gets later too."""
+    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+        _fail("mlockall")
 
 
 def set_thread_name(name: str) -> None:

@@ -71,7 +71,10 @@ class JournalScene:
 
 
 class JournalWriter:
-    """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done."""
+    """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done.
+
+    The file has what was appended even if the process is killed; only a power cut can lose what was not flushed.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, FileExistsError among others."""
@@ -100,6 +103,7 @@ class JournalWriter:
             schema=SCHEMA,
         )
         self._writer.write_batch(batch)
+        self._file.flush()  # to the kernel: a process that is killed loses nothing of it
         self.scenes += 1
 
     def flush(self) -> None:

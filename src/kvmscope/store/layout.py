@@ -58,6 +58,7 @@ class SegmentPlace:
 
 
 _SCENES_PATH = re.compile(r"scenes/host=([^/]+)/date=(\d{4}-\d\d-\d\d)/(\d{8})\.parquet")
+_TABLE_PATH = re.compile(r"(?:documents|vms|vcpus|scenes)/host=[^/]+/date=[^/]+/(\d{8})\.parquet(?:\.new)?")
 _JOURNAL_PATH = re.compile(r"journal/(\d{8})\.arrow")
 
 
@@ -65,6 +66,12 @@ def segment_of(path: str) -> SegmentPlace | None:
     """The segment whose table ``scenes`` this is; None for another file."""
     found = _SCENES_PATH.fullmatch(path)
     return SegmentPlace(int(found[3]), found[1], found[2]) if found else None
+
+
+def number_of_file(path: str) -> int | None:
+    """The number of the segment that a file is a table of, complete or half written; None for another file."""
+    found = _TABLE_PATH.fullmatch(path)
+    return int(found[1]) if found else None
 
 
 def journal_path(number: int) -> str:

@@ -69,4 +69,12 @@ class Recording:
         except RecordingError as error:
             self.damage.append(error)
         except FileNotFoundError:
-            return  # a writer has made a segment of it since
+            yield from self._moved(part)
+
+    def _moved(self, part: _Part) -> Iterator[Scene]:
+        """The scenes of a part that a writer has changed since it was listed: a journal is a segment, or it is gone."""
+        now = next((there for there in self._parts() if there.number == part.number), None)
+        if now is not None and now != part:
+            yield from self._scenes_of(now)
+        elif now is not None:
+            self.damage.append(RecordingError("a table of this segment is missing", path=self._storage.name(part.path)))

@@ -53,7 +53,7 @@ def _is_text(field: Any) -> bool:
 
 
 def read_segment(storage: Storage, place: SegmentPlace) -> Iterator[Scene]:
-    """The scenes of a segment. Raises RecordingError."""
+    """The scenes of a segment. Raises RecordingError; FileNotFoundError if a table is not there."""
     tables = SegmentTables(**{table.value: _read(storage, place.path(table)) for table in RecordingTable})
     yield from scenes_of(tables, place.path(RecordingTable.SCENES))
 
@@ -62,6 +62,8 @@ def _read(storage: Storage, path: str) -> Any:
     try:
         table = pq.ParquetFile(storage.open(path)).read()
         table.validate(full=True)
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise RecordingError(f"it cannot be read: {reason}", path=storage.name(path)) from None

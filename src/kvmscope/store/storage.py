@@ -37,6 +37,11 @@ class Storage:
         """What to call a file in a message."""
         return f"{self.place.rstrip('/')}/{path}"
 
+    def local(self, path: str) -> Path:
+        """A file of a recording that lies in a directory."""
+        assert self.directory is not None
+        return self.directory / path
+
     def files(self) -> dict[str, int]:
         """Every file with its size, by path. Raises RecordingError if there is no such place."""
         selector = fs.FileSelector(self._root, recursive=True)

@@ -6,52 +6,71 @@ A scene that cannot be written is lost with its reason, and the next one is trie
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import RecordingError, UsageError
 from ..scene import Scene
 from . import layout
-from .columns import tables_of
-from .epochs import EpochTracker
-from .journal import JournalWriter, read_journal
-from .layout import SegmentPlace
-from .segment import write_segment
+from .compactor import Compactor, RingLimits
+from .journal import JournalWriter
 from .storage import Storage, sync_directory
 
-SEGMENT_BYTES = 128 << 20
+SEGMENT_BYTES = 64 << 20
 """Raw bytes of scenes that make a segment."""
 SEGMENT_S = 600.0
 """Seconds of scenes that make one at the latest."""
 FLUSH_S = 5.0
+_SEGMENTS_IN_A_RING = 8
+"""At least so many segments make a ring, or deleting the oldest one would delete most of it."""
 
 
 class RecordingWriter:
-    """Appends scenes to the recording in a directory, which is made if it is not there. Close when done."""
+    """Appends scenes to the recording in a directory, which is made if it is not there. Close when done.
+
+    ``on_cut`` is called when a journal is complete, by default to make a segment of it at once; who compacts in another
+    thread passes what wakes it, and calls ``compactor.run`` there.
+    """
 
     def __init__(
         self,
         directory: Path,
         *,
+        limits: RingLimits | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_s: float = SEGMENT_S,
         flush_s: float = FLUSH_S,
+        on_cut: Callable[[], None] | None = None,
     ) -> None:
-        """Raises RecordingError if the directory holds something else, OSError."""
+        """Raises RecordingError if the directory holds something else, UsageError if it is being written, OSError."""
         self.directory = directory
+        limits = limits or RingLimits()
+        if limits.size_bytes is not None:
+            segment_bytes = min(segment_bytes, limits.size_bytes // _SEGMENTS_IN_A_RING)
+        if limits.keep_s is not None:
+            segment_s = min(segment_s, limits.keep_s / _SEGMENTS_IN_A_RING)
         self._segment_bytes, self._segment_ns, self._flush_ns = segment_bytes, segment_s * 1e9, flush_s * 1e9
-        self._storage = Storage(str(directory))
-        self._epochs = EpochTracker()
         self._journal: JournalWriter | None = None
         self._began_ns = self._flushed_ns = 0
         self._number = _prepare(directory)
-        self._finish_old_journals()
+        self._lock = _lock(directory)
+        try:
+            self.compactor = Compactor(Storage(str(directory)), limits)
+            self._on_cut = on_cut or self.compactor.run
+            self._on_cut()
+        except BaseException:
+            self._unlock()
+            raise
 
     def append(self, scene: Scene) -> None:
         """Write one scene. Raises OSError if the disk does not take it: the next one goes to a new journal."""
         now_ns = scene.sample.monotonic_ns
-        if self._journal is not None and self._is_full(now_ns):
-            self._cut()
         try:
+            if self._journal is not None and self._is_full(now_ns):
+                self._cut()
             if self._journal is None:
                 self._number += 1
                 self._journal = JournalWriter(self.directory / layout.journal_path(self._number))
@@ -71,9 +90,17 @@ class RecordingWriter:
             self._journal.flush()
 
     def close(self) -> None:
-        """Make a segment of what is left. Raises OSError."""
-        if self._journal is not None:
-            self._cut()
+        """Make a segment of what is left. Raises OSError if its last bytes cannot be written."""
+        try:
+            if self._journal is not None:
+                self._cut()
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        fd, self._lock = self._lock, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _is_full(self, now_ns: int) -> bool:
         assert self._journal is not None
@@ -82,36 +109,24 @@ class RecordingWriter:
     def _cut(self) -> None:
         journal, self._journal = self._journal, None
         assert journal is not None
-        journal.close()
-        self._compact(self._number)
+        try:
+            journal.close()
+        finally:
+            self.compactor.add(self._number)
+            self._on_cut()
 
     def _abandon(self) -> None:
         """Leave a journal that could not be written to; what it has is read as far as it goes."""
         journal, self._journal = self._journal, None
-        if journal is not None:
-            try:
-                journal.close()
-            except OSError:
-                return
-
-    def _finish_old_journals(self) -> None:
-        """Make segments of the journals that an earlier writer left, and drop those that have become segments."""
-        done = {place.number for path in self._storage.files() if (place := layout.segment_of(path))}
-        for path in sorted(self._storage.files()):
-            number = layout.journal_number(path)
-            if number is not None and number in done:
-                self._storage.delete(path)
-            elif number is not None:
-                self._compact(number)
-
-    def _compact(self, number: int) -> None:
-        path = layout.journal_path(number)
-        scenes = read_journal(self.directory / path).scenes
-        if scenes:
-            first = scenes[0].sample
-            host = first.origin.host if first.origin else "unknown"
-            write_segment(self._storage, SegmentPlace.of(number, host, first.taken_ns), tables_of(scenes, self._epochs))
-        self._storage.delete(path)
+        if journal is None:
+            return
+        with contextlib.suppress(OSError):
+            journal.close()
+        if journal.scenes:
+            self.compactor.add(self._number)
+        else:  # on a full disk each new scene would leave an empty file
+            with contextlib.suppress(OSError):
+                (self.directory / layout.journal_path(self._number)).unlink()
 
 
 def _prepare(directory: Path) -> int:
@@ -131,3 +146,14 @@ def _prepare(directory: Path) -> int:
     segments = [place.number for path in files if (place := layout.segment_of(path))]
     journals = [number for path in files if (number := layout.journal_number(path)) is not None]
     return max([*segments, *journals], default=0)
+
+
+def _lock(directory: Path) -> int:
+    """Keep other writers out for as long as the file is open."""
+    fd = os.open(directory / layout.ABOUT, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise UsageError(f"another kvmscope is recording to {directory}") from None
+    return fd

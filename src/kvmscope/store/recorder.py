@@ -1,0 +1,233 @@
+"""Records a host: one thread looks on a steady schedule, one writes, one compacts, so that no disk delays a look.
+
+Rule: a scene that could not be had or written is lost, and the next one that is written says how many were and why.
+Nothing that a source or a disk does ends a recording; only a mistake of this program does, and it is raised.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import SourceError
+from ..scene import Scene
+from .compactor import RingLimits
+from .losses import LossLog
+from .schedule import ClockReading, TickSchedule, clock_events, read_clocks
+from .writer import SEGMENT_S, RecordingWriter
+
+QUEUED_AT_MOST = 32
+"""Scenes that wait for the disk; more are lost, since memory has to stay bounded."""
+
+_LATE = "the look before took longer than the interval, or the recorder had no CPU"
+_JOIN_S = 0.5
+
+
+class SceneSource(Protocol):
+    """What is recorded, such as an opened host."""
+
+    def look(self) -> Scene:
+        """Raises SourceError."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedScene:
+    """A scene that waits to be written, and what was lost before it."""
+
+    scene: Scene
+    before: LossLog
+
+
+@dataclass
+class RecorderState:
+    """What a recorder has done so far; only for showing.
+
+    ``why_lost``: why the last scene that was lost was. ``trouble``: why journals cannot become segments; empty if they
+    can.
+    """
+
+    scenes: int = 0
+    lost: int = 0
+    why_lost: str = ""
+    vms: int = 0
+    vcpus: int = 0
+    trouble: str = ""
+
+
+class Recorder:
+    """Looks at a source every ``interval_s`` from ``start`` to ``stop``, and records to a directory.
+
+    ``reopen`` gives the source again after it failed. It is looked at and closed by the recorder's own thread alone.
+    """
+
+    def __init__(
+        self,
+        source: SceneSource,
+        directory: Path,
+        *,
+        interval_s: float,
+        for_s: float | None = None,
+        limits: RingLimits | None = None,
+        segment_s: float = SEGMENT_S,
+        reopen: Callable[[], SceneSource] | None = None,
+        clocks: Callable[[], ClockReading] = read_clocks,
+    ) -> None:
+        """Raises what ``RecordingWriter`` raises."""
+        self._cut = threading.Event()
+        self._writer = RecordingWriter(directory, limits=limits, segment_s=segment_s, on_cut=self._cut.set)
+        self.state = RecorderState()
+        self.done = threading.Event()
+        """Set when there is nothing left to look at: the time is over, or a thread has failed."""
+        self._source: SceneSource | None = source
+        self._interval_ns = round(interval_s * 1e9)
+        self._last_tick = None if for_s is None else int(for_s * 1e9 / self._interval_ns + 1e-6)
+        self._reopen = reopen
+        self._clocks = clocks
+        self._stopping = threading.Event()
+        self._waiting: deque[QueuedScene] = deque()
+        self._changed = threading.Condition()
+        self._has_ended = False
+        self._failure: BaseException | None = None
+        self._threads = {
+            name: threading.Thread(target=self._guarded, args=(work,), name=f"kvmscope-{name}", daemon=True)
+            for name, work in {"look": self._look_on, "write": self._write_on, "compact": self._compact_on}.items()
+        }
+
+    @property
+    def looking_thread(self) -> int | None:
+        """The kernel's id of the thread that looks, once it runs."""
+        return self._threads["look"].native_id
+
+    def start(self) -> None:
+        for thread in self._threads.values():
+            thread.start()
+
+    def stop(self) -> None:
+        """End looking, write what waits, and close the recording. Raises OSError if its end cannot be written."""
+        self._stopping.set()
+        for name in ("look", "write"):
+            self._join(name)
+        try:
+            self._writer.close()
+        finally:
+            self._has_ended = True
+            self._cut.set()
+            self._join("compact")
+        if self._failure is not None:
+            raise self._failure
+
+    def _join(self, name: str) -> None:
+        # In steps, since a signal is taken between two of them alone.
+        while self._threads[name].is_alive():
+            self._threads[name].join(_JOIN_S)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again by ``stop``
+            self._failure = self._failure or error
+            self._stopping.set()
+            self.done.set()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _look_on(self) -> None:
+        try:
+            self._look_until_end()
+        finally:
+            self._stopping.set()
+            self._close_source()
+            with self._changed:
+                self._changed.notify_all()
+            self.done.set()
+
+    def _look_until_end(self) -> None:
+        before = self._clocks()
+        schedule = TickSchedule(before.monotonic_ns, self._interval_ns)
+        losses = LossLog()
+        while self._last_tick is None or schedule.due <= self._last_tick:
+            if self._stopping.wait(schedule.wait_ns(self._clocks().monotonic_ns) / 1e9):
+                return
+            now = self._clocks()
+            if schedule.wait_ns(now.monotonic_ns):
+                continue  # a wait may end early
+            self._lose(losses, _LATE, schedule.take(now.monotonic_ns))
+            losses.events += clock_events(before, now)
+            before = now
+            losses = self._look_once(losses)
+
+    def _look_once(self, losses: LossLog) -> LossLog:
+        """Look, and hand the scene on; gives what the next scene has to say."""
+        try:
+            scene = self._open_source().look()
+        except SourceError as error:
+            self._close_source()
+            self._lose(losses, error.reason)
+            return losses
+        self.state.vms, self.state.vcpus = len(scene.sample.vms), len(scene.sample.vcpus)
+        with self._changed:
+            if len(self._waiting) < QUEUED_AT_MOST:
+                self._waiting.append(QueuedScene(scene, losses))
+                self._changed.notify_all()
+                return LossLog()
+        self._lose(losses, f"the disk was too slow: {QUEUED_AT_MOST} scenes were waiting for it")
+        return losses
+
+    def _lose(self, losses: LossLog, reason: str, count: int = 1) -> None:
+        losses.lose(reason, count)
+        if count:
+            self.state.lost += count
+            self.state.why_lost = reason
+
+    def _open_source(self) -> SceneSource:
+        if self._source is None:
+            assert self._reopen is not None
+            self._source = self._reopen()
+        return self._source
+
+    def _close_source(self) -> None:
+        if self._source is not None and (self._reopen is not None or self._stopping.is_set()):
+            source, self._source = self._source, None
+            source.close()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _write_on(self) -> None:
+        pending = LossLog()
+        while (item := self._next()) is not None:
+            pending.add(item.before)
+            try:
+                self._writer.append(pending.told_by(item.scene))
+            except OSError as error:
+                self._lose(pending, f"writing failed: {error.strerror or os.strerror(error.errno or 0)}")
+            else:
+                pending = LossLog()
+                self.state.scenes += 1
+                self.state.trouble = self._writer.compactor.trouble
+
+    def _next(self) -> QueuedScene | None:
+        """The scene that has waited longest; None if there will be no more."""
+        with self._changed:
+            while not self._waiting:
+                if not self._threads["look"].is_alive() or self.done.is_set():
+                    return None
+                self._changed.wait(_JOIN_S)
+            return self._waiting.popleft()
+
+    # --- compacting ---------------------------------------------------------------------------------------------------
+
+    def _compact_on(self) -> None:
+        while True:
+            self._cut.wait()
+            self._cut.clear()
+            ends = self._has_ended
+            self._writer.compactor.run()
+            if ends:
+                return
