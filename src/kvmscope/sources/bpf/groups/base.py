@@ -15,7 +15,7 @@ from ....schema import Descriptor, Kind, Schema, Scope, Unit
 WHO_SIZE = 64
 """``struct who``: what each slot needs besides its counts."""
 TIMED_SIZE = 8 * (2 + 32)
-"""``struct timed`` of common.h: a count, nanoseconds, 32 buckets."""
+"""``struct timed`` of timed.h: a count, nanoseconds, 32 buckets."""
 _LEAST_ROOM = {Scope.VM: 64, Scope.VCPU: 256}
 
 

@@ -142,59 +142,6 @@ static __always_inline struct row *row_of(u32 slot, u32 i)
 	return bpf_map_lookup_elem(&data, &index);
 }
 
-/* Bits that are needed to write `x`: fls64() of the kernel. */
-static __always_inline u32 bits_of(u64 x)
-{
-	u32 n = 0, low;
-
-	if (x >> 32) {
-		n = 32;
-		x >>= 32;
-	}
-	low = x;
-	if (low >> 16) {
-		n += 16;
-		low >>= 16;
-	}
-	if (low >> 8) {
-		n += 8;
-		low >>= 8;
-	}
-	if (low >> 4) {
-		n += 4;
-		low >>= 4;
-	}
-	if (low >> 2) {
-		n += 2;
-		low >>= 2;
-	}
-	if (low >> 1)
-		return n + 2;
-	return n + low;
-}
-
-/* The bucket of a value, as in kvm_stats_log_hist_update() of include/linux/kvm_host.h: 0 has the first to itself, each
- * that follows is twice as wide, the last has no upper bound. */
-#define HISTOGRAM_SIZE 32
-static __always_inline u32 bucket_of(u64 value)
-{
-	u32 bits = bits_of(value);
-
-	return bits < HISTOGRAM_SIZE ? bits : HISTOGRAM_SIZE - 1;
-}
-
-/* Adds a value to a histogram of HISTOGRAM_SIZE words. Its subject must have one writer at a time. */
-static __always_inline void add_to(u64 *histogram, u64 value)
-{
-	histogram[bucket_of(value) & (HISTOGRAM_SIZE - 1)]++;
-}
-
-/* The same where many write at once. */
-static __always_inline void add_to_shared(u64 *histogram, u64 value)
-{
-	__sync_fetch_and_add(&histogram[bucket_of(value) & (HISTOGRAM_SIZE - 1)], 1);
-}
-
 /* -- slots: everything below runs once for a thread and subject ---------------------------------------------------- */
 
 struct search {

@@ -8,7 +8,7 @@
  * Two looks at the clock a round. What is pending is kept with the vCPU and not with its thread, since any thread may
  * run it next.
  */
-#include "../kernel.h"
+#include "timed.h"
 
 #define ISA_VMX 1
 #define ISA_SVM 2
@@ -17,9 +17,7 @@
 #define LAST_BEFORE_NEGATIVE 2031
 
 struct row {
-	u64 count;
-	u64 ns;
-	u64 histogram[32];
+	struct timed exits;
 };
 
 struct constants {
@@ -109,7 +107,7 @@ static __always_inline int count_exit(u64 vcpu, u64 exits, u32 row_number)
 	row = place ? row_of(thread->slot, row_number) : 0;
 	if (!row)
 		return 0;
-	row->count++;
+	row->exits.count++;
 	place->pending = row_number + 1;
 	place->last_ns = now;
 	return 0;
@@ -134,8 +132,7 @@ static __always_inline int count_entry(u64 vcpu, u64 exits, u64 least)
 		return 0;
 	ns = now - place->last_ns;
 	place->pending = 0;
-	row->ns += ns;
-	add_to(row->histogram, ns);
+	add_time(&row->exits, ns);
 	return 0;
 }
 

@@ -5,16 +5,10 @@
  * stands around it, so that waiting counts in whatever thread it happens: a vCPU's, another of the VMM, or the kernel's
  * own that takes memory from the VM. Locks of other kinds are told by their flags and cost one comparison.
  */
-#include "../kernel.h"
-
-struct side {
-	u64 count;
-	u64 ns;
-	u64 histogram[32];
-};
+#include "timed.h"
 
 struct row {
-	struct side readers, writers;
+	struct timed readers, writers;
 };
 
 struct constants {};
@@ -82,7 +76,7 @@ int end(unsigned long long *ctx)
 {
 	struct thread *thread = thread_of((struct task_struct *)bpf_get_current_task_btf(), 0);
 	struct who *place;
-	struct side *side;
+	struct timed *side;
 	struct row *row;
 	u64 ns;
 
@@ -96,8 +90,6 @@ int end(unsigned long long *ctx)
 		return 0;
 	place->last_ns = thread->own.since_ns + ns;
 	side = thread->own.writes ? &row->writers : &row->readers;
-	__sync_fetch_and_add(&side->count, 1);
-	__sync_fetch_and_add(&side->ns, ns);
-	add_to_shared(side->histogram, ns);
+	count_shared(side, ns);
 	return 0;
 }

@@ -10,7 +10,7 @@
  * What is pending is kept with the vCPU and not with its thread, since any thread may run it next. Its time counts once it
  * is over.
  */
-#include "../kernel.h"
+#include "timed.h"
 
 #define REASONS 32
 #define NUMBERS 64
@@ -19,9 +19,7 @@
 #define LIFE_OF_VM_NS 20000
 
 struct row {
-	u64 count;
-	u64 ns;
-	u64 histogram[32];
+	struct timed exits;
 	u64 reason_count[REASONS];
 	u64 reason_ns[REASONS];
 };
@@ -68,9 +66,8 @@ static __always_inline int enter(struct thread *thread, u64 vcpu)
 	pending = place->pending - 1;
 	ns = now - place->last_ns;
 	place->pending = 0;
-	row->ns += ns;
+	add_time(&row->exits, ns);
 	row->reason_ns[pending & (REASONS - 1)] += ns;
-	add_to(row->histogram, ns);
 	return 0;
 }
 
@@ -115,7 +112,7 @@ int leave(unsigned long long *ctx)
 
 	if (!row)
 		return 0;
-	row->count++;
+	row->exits.count++;
 	row->reason_count[place]++;
 	held->pending = place + 1;
 	held->last_ns = bpf_ktime_get_ns();

@@ -5,12 +5,10 @@
  * kvm_entry; or, with a KVM that has none, where KVM goes on with the vCPU (kvm_vcpu_wakeup). A halt that polling ended,
  * or that found its interrupt before the thread slept, is none; nor is one after which KVM_RUN returned first.
  */
-#include "../kernel.h"
+#include "timed.h"
 
 struct row {
-	u64 count;
-	u64 ns;
-	u64 histogram[32];
+	struct timed wakeups;
 };
 
 struct constants {
@@ -50,9 +48,8 @@ static __always_inline int count_wakeup(struct thread *thread, u64 since_ns)
 	if (!row)
 		return 0;
 	now = bpf_ktime_get_ns();
-	row->count++;
-	row->ns += now - since_ns;
-	add_to(row->histogram, now - since_ns);
+	row->wakeups.count++;
+	add_time(&row->wakeups, now - since_ns);
 	place->last_ns = now;
 	return 0;
 }
