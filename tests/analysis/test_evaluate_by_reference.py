@@ -90,7 +90,7 @@ Value = float | None
 
 
 @dataclass(frozen=True)
-class Moment:
+class ReferenceMoment:
     """Words by subject; a subject that is there and cannot be read has None."""
 
     words: Mapping[Subject, Words | None]
@@ -127,11 +127,11 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Case:
+class EvaluationCase:
     """Two moments, the seconds between them, and the facts that the caller provides."""
 
-    before: Moment
-    after: Moment
+    before: ReferenceMoment
+    after: ReferenceMoment
     seconds: int
     facts: Mapping[tuple[Level, str], Sequence[Value]]
 
@@ -153,7 +153,7 @@ Lookup = Callable[[Expression], Value]
 class Interpreter:
     """Formulas as written, one subject at a time; None is unknown."""
 
-    case: Case
+    case: EvaluationCase
     metrics: Mapping[str, Formula]
 
     def of(self, formula: Formula, level: Level) -> list[Value]:
@@ -269,7 +269,7 @@ class Interpreter:
         seconds = 1.0 if term.reduction is Reduction.DELTA else self.case.seconds
         return [sum(moved) * (scale / seconds)]
 
-    def _raw(self, moment: Moment, member: Subject, stat: Descriptor) -> Words | None:
+    def _raw(self, moment: ReferenceMoment, member: Subject, stat: Descriptor) -> Words | None:
         words = moment.words.get(member)
         return None if words is None else words[stat.offset // 8 :][: stat.size]
 
@@ -452,7 +452,7 @@ def _metrics(draw: st.DrawFn) -> dict[str, Formula]:
 
 
 @st.composite
-def _cases(draw: st.DrawFn) -> Case:
+def _cases(draw: st.DrawFn) -> EvaluationCase:
     """A few VMs of which some came, went, cannot be read, or had counts that went down.
 
     A VM has no more than two vCPUs, and counts are small: sums are exact, and added in one order.
@@ -460,7 +460,7 @@ def _cases(draw: st.DrawFn) -> Case:
     before, after = draw(_moments()), draw(_moments())
     kept = draw(st.booleans())
     if kept:  # the same subjects, and counts that mostly went up
-        after = Moment({subject: draw(_later(words, subject)) for subject, words in before.words.items()})
+        after = ReferenceMoment({subject: draw(_later(words, subject)) for subject, words in before.words.items()})
     facts: dict[tuple[Level, str], Sequence[Value]] = {}
     for level in (Scope.VCPU, Scope.VM, HOST):
         for name in ("age", "size"):
@@ -468,20 +468,20 @@ def _cases(draw: st.DrawFn) -> Case:
                 count = len(after.subjects(level))
                 column = st.lists(st.none() | st.integers(0, 3).map(float), min_size=count, max_size=count)
                 facts[level, name] = draw(column)
-    return Case(before, after, draw(st.sampled_from([1, 2])), facts)
+    return EvaluationCase(before, after, draw(st.sampled_from([1, 2])), facts)
 
 
 _counts = st.integers(0, 6)
 
 
 @st.composite
-def _moments(draw: st.DrawFn) -> Moment:
+def _moments(draw: st.DrawFn) -> ReferenceMoment:
     words: dict[Subject, Words | None] = {}
     for vm in draw(st.lists(st.integers(1, 3), unique=True, max_size=3)):
         words[vm, None] = draw(_words(Scope.VM))
         for vcpu in range(draw(st.integers(0, 2))):
             words[vm, vcpu] = draw(_words(Scope.VCPU))
-    return Moment(words)
+    return ReferenceMoment(words)
 
 
 def _words(scope: Scope) -> st.SearchStrategy[Words | None]:

@@ -36,7 +36,7 @@ def host_with_apicv(*, switched_on: bool) -> HostApicv:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class CraftedTrouble:
     """What a VM does: ``rates`` a second on each vCPU or of the VM, ``values`` that its VM stats have."""
 
     rates: Mapping[str, float]
@@ -78,11 +78,11 @@ BUSY: Mapping[str, float] = {
 }
 """A guest that works, on a host that is well."""
 
-TROUBLES: Mapping[str, Trouble] = {
-    "poll-waste": Trouble({"halt_poll_fail_ns": 60 * MS, "halt_poll_success_ns": 20 * MS}),
-    "poll-heavy": Trouble({"halt_poll_success_ns": 600 * MS}),
-    "poll-too-short": Trouble({"halt_wakeup": 3000, "wait_us:50": 3000}),
-    "poll-cut-short": Trouble(
+TROUBLES: Mapping[str, CraftedTrouble] = {
+    "poll-waste": CraftedTrouble({"halt_poll_fail_ns": 60 * MS, "halt_poll_success_ns": 20 * MS}),
+    "poll-heavy": CraftedTrouble({"halt_poll_success_ns": 600 * MS}),
+    "poll-too-short": CraftedTrouble({"halt_wakeup": 3000, "wait_us:50": 3000}),
+    "poll-cut-short": CraftedTrouble(
         {
             "halt_wakeup": 3000,
             "wait_us:60": 3000,
@@ -92,35 +92,35 @@ TROUBLES: Mapping[str, Trouble] = {
         },
         halt_poll_ns=200_000,
     ),
-    "hlt-exits-disabled": Trouble({}, hlt_exits_disabled=True),
-    "pf-write-protect": Trouble({"pf_taken": 4000, "pf_fast": 3900, "pf_fixed": 3900}),
-    "pf-spurious": Trouble({"pf_taken": 4000, "pf_fixed": 2000, "pf_spurious": 2000}),
-    "pf-emulation": Trouble({"pf_taken": 4000, "pf_emulate": 2000, "pf_fixed": 2000}),
-    "shadow-paging-churn": Trouble({"mmu_pde_zapped": 2000}),
-    "injected-despite-apicv": Trouble({"irq_injections": 250}, active=True),
-    "apicv-inhibited": Trouble({"irq_injections": 200}, apicv=frozenset({"pit_reinj"})),
-    "apicv-off": Trouble(
+    "hlt-exits-disabled": CraftedTrouble({}, hlt_exits_disabled=True),
+    "pf-write-protect": CraftedTrouble({"pf_taken": 4000, "pf_fast": 3900, "pf_fixed": 3900}),
+    "pf-spurious": CraftedTrouble({"pf_taken": 4000, "pf_fixed": 2000, "pf_spurious": 2000}),
+    "pf-emulation": CraftedTrouble({"pf_taken": 4000, "pf_emulate": 2000, "pf_fixed": 2000}),
+    "shadow-paging-churn": CraftedTrouble({"mmu_pde_zapped": 2000}),
+    "injected-despite-apicv": CraftedTrouble({"irq_injections": 250}, active=True),
+    "apicv-inhibited": CraftedTrouble({"irq_injections": 200}, apicv=frozenset({"pit_reinj"})),
+    "apicv-off": CraftedTrouble(
         {"irq_injections": 1000}, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)
     ),
-    "irq-windows": Trouble({"irq_window_exits": 900}),
-    "mmio-storm": Trouble({"mmio_exits": 5000, "fpu_reload": 5000}),
-    "port-io-storm": Trouble({"io_exits": 5000, "fpu_reload": 5000}),
-    "vmm-kicks": Trouble({"signal_exits": 1000, "fpu_reload": 1000}),
-    "tlb-shootdowns": Trouble({"remote_tlb_flush": 900}),
-    "failing-yields": Trouble({"directed_yield_attempted": 900, "directed_yield_successful": 3}),
-    "nx-splits": Trouble({}, {"nx_lpage_splits": 400, "pages_2m": 600}),
-    "small-pages": Trouble({}, {"pages_4k": 200_000, "pages_2m": 100}),
-    "vcpu-never-ran": Trouble({}),
-    "preempted": Trouble({"preemption_reported": 400}),
-    "preempted-in-kvm": Trouble({"preemption_other": 100}),
-    "emulation-failure": Trouble({"insn_emulation_fail": 1}),
-    "vmm-not-answering": Trouble({}, vmm_silent_s=4.0),
-    "stats-reset": Trouble({}),
-    "wakeups-late": Trouble(
+    "irq-windows": CraftedTrouble({"irq_window_exits": 900}),
+    "mmio-storm": CraftedTrouble({"mmio_exits": 5000, "fpu_reload": 5000}),
+    "port-io-storm": CraftedTrouble({"io_exits": 5000, "fpu_reload": 5000}),
+    "vmm-kicks": CraftedTrouble({"signal_exits": 1000, "fpu_reload": 1000}),
+    "tlb-shootdowns": CraftedTrouble({"remote_tlb_flush": 900}),
+    "failing-yields": CraftedTrouble({"directed_yield_attempted": 900, "directed_yield_successful": 3}),
+    "nx-splits": CraftedTrouble({}, {"nx_lpage_splits": 400, "pages_2m": 600}),
+    "small-pages": CraftedTrouble({}, {"pages_4k": 200_000, "pages_2m": 100}),
+    "vcpu-never-ran": CraftedTrouble({}),
+    "preempted": CraftedTrouble({"preemption_reported": 400}),
+    "preempted-in-kvm": CraftedTrouble({"preemption_other": 100}),
+    "emulation-failure": CraftedTrouble({"insn_emulation_fail": 1}),
+    "vmm-not-answering": CraftedTrouble({}, vmm_silent_s=4.0),
+    "stats-reset": CraftedTrouble({}),
+    "wakeups-late": CraftedTrouble(
         {"wakeups.wakeups": 100, "wakeups.wakeup_to_entry_ns": 400 * MS, "wakeups.wakeup_to_entry_hist": 100}
     ),
-    "vmm-time": Trouble({"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS}),
-    "mmu-lock-contended": Trouble(
+    "vmm-time": CraftedTrouble({"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS}),
+    "mmu-lock-contended": CraftedTrouble(
         {
             "mmu_lock.mmu_lock_read_contended": 900,
             "mmu_lock.mmu_lock_write_contended": 100,
@@ -128,14 +128,16 @@ TROUBLES: Mapping[str, Trouble] = {
             "mmu_lock.mmu_lock_write_wait_ns": 20 * MS,
         }
     ),
-    "exits-costly": Trouble({"exits.exit_io_ns": 200 * MS, "exits.exit_msr_ns": 50 * MS, "exits.exit_npf_ns": 1 * MS}),
+    "exits-costly": CraftedTrouble(
+        {"exits.exit_io_ns": 200 * MS, "exits.exit_msr_ns": 50 * MS, "exits.exit_npf_ns": 1 * MS}
+    ),
 }
 
 
-class Case:
+class RuleCase:
     """One VM that has a trouble, window by window."""
 
-    def __init__(self, make_host: Callable[..., Any], trouble: Trouble) -> None:
+    def __init__(self, make_host: Callable[..., Any], trouble: CraftedTrouble) -> None:
         self.trouble = trouble
         self.host = make_host()
         self.vm = self.host.add(vcpus=trouble.vcpus, apicv=trouble.apicv, active=trouble.active)
@@ -177,17 +179,17 @@ def only(judgement: Judgement) -> Finding:
     return finding
 
 
-def never_ran(case: Case) -> None:
+def never_ran(case: RuleCase) -> None:
     case.host.add("sleepy", vcpus=2, apicv=frozenset()).vcpu_stats[1]["exits"] = 0
     case.see()
 
 
-def cleared(case: Case) -> None:
+def cleared(case: RuleCase) -> None:
     case.see()
     case.vm.vcpu_stats[0]["exits"] = 0
 
 
-PREPARED: Mapping[str, Callable[[Case], None]] = {"vcpu-never-ran": never_ran, "stats-reset": cleared}
+PREPARED: Mapping[str, Callable[[RuleCase], None]] = {"vcpu-never-ran": never_ran, "stats-reset": cleared}
 
 
 def test_every_rule_has_its_case() -> None:
@@ -196,7 +198,7 @@ def test_every_rule_has_its_case() -> None:
 
 @pytest.mark.parametrize("slug", TROUBLES)
 def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, TROUBLES[slug])
+    case = RuleCase(make_host, TROUBLES[slug])
     rule = next(rule for rule in load_findings() if rule.slug == slug)
     if slug in PREPARED:
         PREPARED[slug](case)
@@ -214,7 +216,7 @@ def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host
 
 @pytest.mark.parametrize("slug", [slug for slug, trouble in TROUBLES.items() if trouble.rates])
 def test_a_finding_clears_when_its_trouble_is_over(slug: str, make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, TROUBLES[slug])
+    case = RuleCase(make_host, TROUBLES[slug])
     for _ in range(3):
         judgement = case.see()
     assert found(judgement) == {slug}
@@ -225,29 +227,29 @@ def test_a_finding_clears_when_its_trouble_is_over(slug: str, make_host: Callabl
 
 @pytest.mark.parametrize("slug", [slug for slug in TROUBLES if TROUBLES[slug].rates and slug != "emulation-failure"])
 def test_a_hundredth_of_the_trouble_is_none(slug: str, make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, TROUBLES[slug])
+    case = RuleCase(make_host, TROUBLES[slug])
     little = {name: BUSY.get(name, 0.0) + rate / 100 for name, rate in case.trouble.rates.items()}
     for _ in range(4):
         assert found(case.see(little)) == set()
 
 
 def test_a_busy_healthy_guest_has_no_finding(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({}))
+    case = RuleCase(make_host, CraftedTrouble({}))
     for _ in range(5):
         judgement = case.see()
         assert found(judgement) == set()
 
 
 def test_an_idle_host_has_no_finding(make_host: Callable[..., Any]) -> None:
-    setup = Trouble({}, {"pages_4k": 200_000, "nx_lpage_splits": 400}, apicv=frozenset({"pit_reinj"}))
-    case = Case(make_host, setup)
+    setup = CraftedTrouble({}, {"pages_4k": 200_000, "nx_lpage_splits": 400}, apicv=frozenset({"pit_reinj"}))
+    case = RuleCase(make_host, setup)
     for _ in range(5):
         case.host.run(2.0, {"exits": 12, "halt_exits": 10, "halt_wakeup": 10, "irq_injections": 8, "wait_us:60": 10})
         assert found(case.look()) == set()
 
 
 def test_a_start_and_a_stop_leave_no_finding(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({}))
+    case = RuleCase(make_host, CraftedTrouble({}))
     case.see()
     storm = {name: 1e5 for trouble in TROUBLES.values() for name in trouble.rates if "wait" not in name}
     young = case.host.add("young", vcpus=4, age_s=0.0, apicv=frozenset({"absent"}))
@@ -267,7 +269,7 @@ def test_a_start_and_a_stop_leave_no_finding(make_host: Callable[..., Any]) -> N
 
 
 def test_spare_vcpus_are_found_only_when_the_vm_is_old_enough(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({}))
+    case = RuleCase(make_host, CraftedTrouble({}))
     case.vm.age_s = 50.0
     case.vm.vcpu_stats[1]["exits"] = 0
     case.last = case.host.sample()
@@ -282,7 +284,7 @@ def test_spare_vcpus_are_found_only_when_the_vm_is_old_enough(make_host: Callabl
 
 
 def test_a_vm_of_unknown_age_is_not_judged_for_it(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({}))
+    case = RuleCase(make_host, CraftedTrouble({}))
     case.vm.age_s = None
     case.vm.vcpu_stats[1]["exits"] = 0
     case.last = case.host.sample()
@@ -295,7 +297,7 @@ def test_a_vm_of_unknown_age_is_not_judged_for_it(make_host: Callable[..., Any])
 
 
 def test_without_kvm_s_state_acceleration_is_not_judged(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({"irq_injections": 500}, apicv=None))
+    case = RuleCase(make_host, CraftedTrouble({"irq_injections": 500}, apicv=None))
     for _ in range(3):
         judgement = case.see()
     assert found(judgement) == set()
@@ -304,7 +306,7 @@ def test_without_kvm_s_state_acceleration_is_not_judged(make_host: Callable[...,
 
 
 def test_a_reason_that_passes_by_itself_is_no_configuration(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({"irq_injections": 500}, apicv=frozenset({"irqwin"})))
+    case = RuleCase(make_host, CraftedTrouble({"irq_injections": 500}, apicv=frozenset({"irqwin"})))
     for _ in range(3):
         assert found(case.see()) == set()
 
@@ -312,20 +314,20 @@ def test_a_reason_that_passes_by_itself_is_no_configuration(make_host: Callable[
 def test_a_host_that_lacks_acceleration_is_not_told_to_switch_it_on(make_host: Callable[..., Any]) -> None:
     no = HostFlag(False, "no such CPU")
     host = HostApicv(True, None, "kvm_amd", no, no, no, no, no, no)
-    case = Case(make_host, Trouble({"irq_injections": 5000}, apicv=frozenset({"disabled"}), host=host))
+    case = RuleCase(make_host, CraftedTrouble({"irq_injections": 5000}, apicv=frozenset({"disabled"}), host=host))
     for _ in range(3):
         assert found(case.see()) == set()
 
 
 def test_the_three_page_fault_smells_are_told_apart(make_host: Callable[..., Any]) -> None:
     for slug in ("pf-write-protect", "pf-spurious", "pf-emulation"):
-        case = Case(make_host, TROUBLES[slug])
+        case = RuleCase(make_host, TROUBLES[slug])
         case.see()
         assert found(case.see()) == {slug}
 
 
 def test_on_a_kernel_of_5_14_most_rules_are_not_judged_and_none_fires(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, TROUBLES["pf-spurious"])
+    case = RuleCase(make_host, TROUBLES["pf-spurious"])
     lacks = ("pf_taken", "pf_spurious", "pf_emulate", "pf_fast", "pf_mmio_spte_created", "preemption_other")
     case.host.lacks = frozenset(lacks)
     case.last = case.host.sample()
@@ -367,14 +369,14 @@ def polls_that_fail_after(ns: float) -> Mapping[str, float]:
 def test_short_sleeps_are_blamed_on_the_limit_only_if_it_is_what_ends_polls(
     limit_ns: int | None, failed_after_ns: float, slug: str, make_host: Callable[..., Any]
 ) -> None:
-    case = Case(make_host, Trouble(polls_that_fail_after(failed_after_ns), halt_poll_ns=limit_ns))
+    case = RuleCase(make_host, CraftedTrouble(polls_that_fail_after(failed_after_ns), halt_poll_ns=limit_ns))
     case.see()
     assert found(case.see()) == set(slug.split())
 
 
 @pytest.mark.parametrize("cap_ns", [0, 3000])
 def test_the_limit_of_a_vm_takes_precedence_over_the_host_s(cap_ns: int, make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble(polls_that_fail_after(3000), halt_poll_ns=200_000))
+    case = RuleCase(make_host, CraftedTrouble(polls_that_fail_after(3000), halt_poll_ns=200_000))
     case.host.count("settings.halt_poll_cap_set", "settings.halt_poll_cap_ns")
     case.vm.vm_stats.update({"settings.halt_poll_cap_set": 1, "settings.halt_poll_cap_ns": cap_ns})
     case.last = case.host.sample()
@@ -384,7 +386,7 @@ def test_the_limit_of_a_vm_takes_precedence_over_the_host_s(cap_ns: int, make_ho
 
 def test_a_vm_that_does_not_poll_at_all_needs_a_higher_limit(make_host: Callable[..., Any]) -> None:
     never = {**SHORT_SLEEPS, "halt_attempted_poll": 0, "halt_successful_poll": 0, "halt_poll_success_ns": 0}
-    case = Case(make_host, Trouble({**never, "halt_poll_fail_ns": 0}, halt_poll_ns=0))
+    case = RuleCase(make_host, CraftedTrouble({**never, "halt_poll_fail_ns": 0}, halt_poll_ns=0))
     case.see()
     assert found(case.see()) == {"poll-too-short"}
 
@@ -396,7 +398,7 @@ POLL_RULES = ("poll-waste", "poll-heavy", "poll-too-short")
 def test_no_vm_is_told_to_poll_less_and_to_poll_more(limit_ns: int | None, make_host: Callable[..., Any]) -> None:
     """Loads drift through all levels of the rules, so that findings fire, stay and clear in many orders."""
     chance = random.Random(f"polls {limit_ns}")
-    case = Case(make_host, Trouble({}, halt_poll_ns=limit_ns))
+    case = RuleCase(make_host, CraftedTrouble({}, halt_poll_ns=limit_ns))
     fired: set[str] = set()
     for _ in range(150):
         cpus = chance.choice((0.005, 0.02, 0.03, 0.06, 0.2))
@@ -425,18 +427,18 @@ XAPIC: Mapping[str, float] = {"pf_taken": 4000, "pf_emulate": 3000, "pf_fixed": 
 def test_emulated_accesses_to_the_local_apic_are_not_blamed_on_page_tables(make_host: Callable[..., Any]) -> None:
     rates = {**XAPIC, "irq_injections": 1000}
     for trouble, slug in (
-        (Trouble(rates, apicv=frozenset({"pit_reinj"})), {"apicv-inhibited"}),
-        (Trouble(rates, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)), {"apicv-off"}),
-        (Trouble(rates, apicv=frozenset({"disabled"})), set()),
-        (Trouble(rates, apicv=None), set()),
+        (CraftedTrouble(rates, apicv=frozenset({"pit_reinj"})), {"apicv-inhibited"}),
+        (CraftedTrouble(rates, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)), {"apicv-off"}),
+        (CraftedTrouble(rates, apicv=frozenset({"disabled"})), set()),
+        (CraftedTrouble(rates, apicv=None), set()),
     ):
-        case = Case(make_host, trouble)
+        case = RuleCase(make_host, trouble)
         case.see()
         assert found(case.see()) == slug
 
 
 def test_the_cost_of_emulated_apic_accesses_counts_with_the_inhibit(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({**XAPIC, "irq_injections": 1000}, apicv=frozenset({"pit_reinj"})))
+    case = RuleCase(make_host, CraftedTrouble({**XAPIC, "irq_injections": 1000}, apicv=frozenset({"pit_reinj"})))
     case.see()
     # Two vCPUs: 1,000 injections of 2 µs, and 2,980 emulated accesses of 5 µs (20 of the faults are MMIO).
     assert only(case.see()).cost_cpus == pytest.approx(2 * (1000 * 2e-6 + 2980 * 5e-6))
@@ -446,7 +448,7 @@ def test_the_cost_of_emulated_apic_accesses_counts_with_the_inhibit(make_host: C
 def test_emulated_writes_to_page_tables_are_found_whatever_apicv_does(
     apicv: frozenset[str] | None, make_host: Callable[..., Any]
 ) -> None:
-    case = Case(make_host, Trouble({**TROUBLES["pf-emulation"].rates, "mmu_pte_write": 4000}, apicv=apicv))
+    case = RuleCase(make_host, CraftedTrouble({**TROUBLES["pf-emulation"].rates, "mmu_pte_write": 4000}, apicv=apicv))
     case.see()
     assert found(case.see()) == {"pf-emulation"}
 
@@ -454,7 +456,7 @@ def test_emulated_writes_to_page_tables_are_found_whatever_apicv_does(
 def test_a_write_that_drops_an_entry_costs_its_emulation_once(make_host: Callable[..., Any]) -> None:
     """2,000 emulated writes on each of two vCPUs, each of which drops one entry of KVM's shadow page tables."""
     rates = {**TROUBLES["pf-emulation"].rates, "mmu_pte_write": 4000, "mmu_pde_zapped": 4000}
-    case = Case(make_host, Trouble(rates))
+    case = RuleCase(make_host, CraftedTrouble(rates))
     case.see()
     costs = {finding.rule.slug: finding.cost_cpus for finding in case.see().findings}
     assert costs == {
@@ -465,7 +467,7 @@ def test_a_write_that_drops_an_entry_costs_its_emulation_once(make_host: Callabl
 
 def test_a_fault_is_not_both_spurious_and_write_protected_in_two_findings(make_host: Callable[..., Any]) -> None:
     rates = {"pf_taken": 4000, "pf_fast": 2800, "pf_fixed": 2900, "pf_spurious": 1100}
-    case = Case(make_host, Trouble(rates))
+    case = RuleCase(make_host, CraftedTrouble(rates))
     case.see()
     assert found(case.see()) == {"pf-write-protect"}
 
@@ -475,13 +477,13 @@ def test_a_fault_is_not_both_spurious_and_write_protected_in_two_findings(make_h
 
 @pytest.mark.parametrize("rate", [100, 199.9, 210])
 def test_a_pit_at_100_hz_is_not_found_even_where_it_counts_twice(rate: float, make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({"irq_injections": rate}, active=True, vcpus=1))
+    case = RuleCase(make_host, CraftedTrouble({"irq_injections": rate}, active=True, vcpus=1))
     for _ in range(4):
         assert found(case.see()) == set()
 
 
 def test_a_finding_on_software_injection_clears_at_the_rate_of_a_pit(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, Trouble({"irq_injections": 1000}, active=True, vcpus=1))
+    case = RuleCase(make_host, CraftedTrouble({"irq_injections": 1000}, active=True, vcpus=1))
     case.see()
     assert found(case.see()) == {"injected-despite-apicv"}
     assert found(case.see({"irq_injections": 200})) == set()
@@ -509,7 +511,7 @@ def test_exits_of_the_local_apic_count_as_those_of_its_msrs(
 ) -> None:
     fault = "exits.exit_npf_ns" if also is ON_AMD else "exits.exit_ept_violation_ns"
     quiet = {**dict.fromkeys(also, 1 * MS), fault: MS, "exits.exit_ept_misconfig_ns": MS}
-    case = Case(make_host, Trouble({**quiet, stat: 400 * MS}))
+    case = RuleCase(make_host, CraftedTrouble({**quiet, stat: 400 * MS}))
     case.see()
     finding = only(case.see())
     assert finding.rule.slug == "exits-costly"
@@ -520,7 +522,7 @@ def test_exits_of_the_local_apic_count_as_those_of_its_msrs(
 
 
 def test_time_in_the_vmm_is_wall_time_and_no_cpu_time(make_host: Callable[..., Any]) -> None:
-    case = Case(make_host, TROUBLES["vmm-time"])
+    case = RuleCase(make_host, TROUBLES["vmm-time"])
     case.see()
     finding = only(case.see())
     assert finding.cost_cpus is None
@@ -538,7 +540,7 @@ def test_thousands_of_short_waits_for_the_mmu_lock_are_not_found(make_host: Call
         "mmu_lock.mmu_lock_read_wait_ns": 0,
         "mmu_lock.mmu_lock_write_wait_ns": 5 * MS,
     }
-    case = Case(make_host, Trouble(waits))
+    case = RuleCase(make_host, CraftedTrouble(waits))
     for _ in range(3):
         assert found(case.see()) == set()
 

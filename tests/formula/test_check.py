@@ -13,20 +13,20 @@ from kvmscope.schema import Kind, Scope, Unit
 
 
 @dataclass(frozen=True)
-class Shape:
+class FormulaShape:
     kind: Kind
     unit: Unit = Unit.NONE
 
 
 STATS = {
-    (Scope.VCPU, "exits"): Shape(Kind.CUMULATIVE),
-    (Scope.VCPU, "halts"): Shape(Kind.CUMULATIVE),
-    (Scope.VCPU, "poll_ns"): Shape(Kind.CUMULATIVE, Unit.SECONDS),
-    (Scope.VCPU, "wait_hist"): Shape(Kind.LOG_HISTOGRAM, Unit.SECONDS),
-    (Scope.VCPU, "blocking"): Shape(Kind.INSTANT, Unit.BOOLEAN),
-    (Scope.VCPU, "written"): Shape(Kind.CUMULATIVE, Unit.BYTES),
-    (Scope.VM, "flushes"): Shape(Kind.CUMULATIVE),
-    (Scope.VM, "longest"): Shape(Kind.PEAK),
+    (Scope.VCPU, "exits"): FormulaShape(Kind.CUMULATIVE),
+    (Scope.VCPU, "halts"): FormulaShape(Kind.CUMULATIVE),
+    (Scope.VCPU, "poll_ns"): FormulaShape(Kind.CUMULATIVE, Unit.SECONDS),
+    (Scope.VCPU, "wait_hist"): FormulaShape(Kind.LOG_HISTOGRAM, Unit.SECONDS),
+    (Scope.VCPU, "blocking"): FormulaShape(Kind.INSTANT, Unit.BOOLEAN),
+    (Scope.VCPU, "written"): FormulaShape(Kind.CUMULATIVE, Unit.BYTES),
+    (Scope.VM, "flushes"): FormulaShape(Kind.CUMULATIVE),
+    (Scope.VM, "longest"): FormulaShape(Kind.PEAK),
 }
 CONTEXT = Context(
     stats=lambda provider, scope, name: STATS.get((scope, name)) if provider == "kvm" else None,

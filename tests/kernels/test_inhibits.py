@@ -26,7 +26,7 @@ Vm = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Case:
+class InhibitCase:
     """What a scenario must show.
 
     ``reasons``: those that it causes; more than one only where the kernel itself sets them together. ``told``: stats of
@@ -39,8 +39,8 @@ class Case:
     sticky: bool = False
 
 
-def case(*reasons: str, told: Mapping[tuple[int | None, str], tuple[Any, Any]], sticky: bool = False) -> Case:
-    return Case(frozenset(reasons), told, sticky)
+def case(*reasons: str, told: Mapping[tuple[int | None, str], tuple[Any, Any]], sticky: bool = False) -> InhibitCase:
+    return InhibitCase(frozenset(reasons), told, sticky)
 
 
 CASES = {

@@ -47,7 +47,7 @@ QUEUED_TOO_LONG = 0.2
 
 
 @dataclass(frozen=True)
-class Trouble:
+class TroubledGuest:
     """A guest, and the rules that must fire on it, of which there can be none; ``also``: that may."""
 
     rules: frozenset[str]
@@ -63,8 +63,8 @@ def trouble(
     also: tuple[str, ...] = (),
     engines: frozenset[Engine] = EVERYWHERE,
     groups: tuple[str, ...] = (),
-) -> Trouble:
-    return Trouble(frozenset(rules), spec, OF_THE_MACHINE | frozenset(also), engines, groups)
+) -> TroubledGuest:
+    return TroubledGuest(frozenset(rules), spec, OF_THE_MACHINE | frozenset(also), engines, groups)
 
 
 SHADOWED = frozenset({Engine.PVM})

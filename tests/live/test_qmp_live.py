@@ -91,7 +91,7 @@ class Control:
         self._socket.close()
 
 
-class Guest:
+class MonitoredGuest:
     """A QEMU whose guest has done its writes and stands still, and a way to stop and continue it."""
 
     def __init__(self, qemu: Qemu, control: Control) -> None:
@@ -108,10 +108,10 @@ class Guest:
 
 
 @pytest.fixture
-def start_guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
-    started: list[Guest] = []
+def start_guest(tmp_path: Path) -> Iterator[Callable[..., MonitoredGuest]]:
+    started: list[MonitoredGuest] = []
 
-    def start(*, vcpus: int = 2, options: tuple[str, ...] = ()) -> Guest:
+    def start(*, vcpus: int = 2, options: tuple[str, ...] = ()) -> MonitoredGuest:
         path = tmp_path / "control"
         qemu = Qemu(
             name="qmp-test",
@@ -121,7 +121,7 @@ def start_guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
         )
         try:
             qemu.wait_for_done()
-            guest = Guest(qemu, Control(path))
+            guest = MonitoredGuest(qemu, Control(path))
         except BaseException:
             qemu.close()
             raise
@@ -137,23 +137,23 @@ def start_guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
 
 @pytest.fixture
 def start_new_guest(
-    new_qemu_root: Path, start_guest: Callable[..., Guest], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Guest]:
+    new_qemu_root: Path, start_guest: Callable[..., MonitoredGuest], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., MonitoredGuest]:
     """Guests of the newer QEMU."""
     monkeypatch.setenv("PATH", f"{new_qemu_root / 'usr/bin'}:{os.environ['PATH']}")
     assert shutil.which(PROGRAM) == str(new_qemu_root / "usr/bin" / PROGRAM)
     data = ("-L", str(new_qemu_root / "usr/share/qemu"), "-L", str(new_qemu_root / "usr/share/seabios"))
 
-    def start(*, vcpus: int = 2, options: tuple[str, ...] = ()) -> Guest:
+    def start(*, vcpus: int = 2, options: tuple[str, ...] = ()) -> MonitoredGuest:
         return start_guest(vcpus=vcpus, options=(*data, *options))
 
     return start
 
 
 @pytest.fixture(params=["installed", "backports"])
-def start_any_guest(request: pytest.FixtureRequest) -> Callable[..., Guest]:
+def start_any_guest(request: pytest.FixtureRequest) -> Callable[..., MonitoredGuest]:
     name = "start_guest" if request.param == "installed" else "start_new_guest"
-    starter: Callable[..., Guest] = request.getfixturevalue(name)
+    starter: Callable[..., MonitoredGuest] = request.getfixturevalue(name)
     return starter
 
 
@@ -171,7 +171,9 @@ def stats(sample: Sample, pid: int, scope: Scope) -> dict[int, dict[str, list[in
     return found
 
 
-def test_qmp_and_the_stats_fds_that_qemu_keeps_agree_to_the_last_digit(start_new_guest: Callable[..., Guest]) -> None:
+def test_qmp_and_the_stats_fds_that_qemu_keeps_agree_to_the_last_digit(
+    start_new_guest: Callable[..., MonitoredGuest],
+) -> None:
     guest = start_new_guest(vcpus=3)
     with QmpSource([guest.qemu.wait_for_qmp()]) as qmp, StatsFdSource() as statsfd:
         for _ in range(20):
@@ -186,7 +188,7 @@ def test_qmp_and_the_stats_fds_that_qemu_keeps_agree_to_the_last_digit(start_new
     assert stats(by_qmp, guest.qemu.pid, Scope.VCPU) == before == after
 
 
-def test_qmp_adds_what_no_stats_fd_shows(start_new_guest: Callable[..., Guest]) -> None:
+def test_qmp_adds_what_no_stats_fd_shows(start_new_guest: Callable[..., MonitoredGuest]) -> None:
     guest = start_new_guest()
     with QmpSource([guest.qemu.wait_for_qmp()]) as qmp, StatsFdSource() as statsfd:
         by_fd, by_qmp = statsfd.read(), qmp.read()
@@ -199,7 +201,9 @@ def test_qmp_adds_what_no_stats_fd_shows(start_new_guest: Callable[..., Guest]) 
     assert by_qmp.vms.vm_id(0) == by_fd.vms.vm_id(row)
 
 
-def test_a_killed_qemu_that_was_read_by_its_fds_is_gone_at_the_next_read(start_new_guest: Callable[..., Guest]) -> None:
+def test_a_killed_qemu_that_was_read_by_its_fds_is_gone_at_the_next_read(
+    start_new_guest: Callable[..., MonitoredGuest],
+) -> None:
     guest = start_new_guest()
     with StatsFdSource() as source:
         assert stats(source.read(), guest.qemu.pid, Scope.VCPU).keys() == {0, 1}
@@ -207,7 +211,9 @@ def test_a_killed_qemu_that_was_read_by_its_fds_is_gone_at_the_next_read(start_n
         assert guest.qemu.pid not in source.read().vms.pid
 
 
-def test_a_qemu_that_keeps_no_stats_fd_is_a_gap_that_says_what_helps(start_guest: Callable[..., Guest]) -> None:
+def test_a_qemu_that_keeps_no_stats_fd_is_a_gap_that_says_what_helps(
+    start_guest: Callable[..., MonitoredGuest],
+) -> None:
     guest = start_guest()
     links = [str(path.readlink()) for path in Path(f"/proc/{guest.qemu.pid}/fd").iterdir()]
     if any("stats" in link for link in links):
@@ -221,7 +227,7 @@ def test_a_qemu_that_keeps_no_stats_fd_is_a_gap_that_says_what_helps(start_guest
     assert sample.vcpus.id[sample.vcpus_of_vm[row]].tolist() == [0, 1]
 
 
-def test_bucket_order_is_told_from_waits_that_happened(start_any_guest: Callable[..., Guest]) -> None:
+def test_bucket_order_is_told_from_waits_that_happened(start_any_guest: Callable[..., MonitoredGuest]) -> None:
     guest = start_any_guest()
     with QmpSource([guest.qemu.wait_for_qmp()]) as source:
         for _ in range(20):
@@ -234,7 +240,7 @@ def test_bucket_order_is_told_from_waits_that_happened(start_any_guest: Callable
     assert sum(count << bucket - 1 for bucket, count in enumerate(waits) if bucket) <= total
 
 
-def test_vcpus_have_the_ids_that_kvm_knows_them_by(start_any_guest: Callable[..., Guest]) -> None:
+def test_vcpus_have_the_ids_that_kvm_knows_them_by(start_any_guest: Callable[..., MonitoredGuest]) -> None:
     """Three cores take four APIC ids of a socket, so that ids and QEMU's own indices differ."""
     guest = start_any_guest(vcpus=4, options=("-smp", "4,sockets=2,cores=3,threads=1,maxcpus=6"))
     links = [str(path.readlink()) for path in Path(f"/proc/{guest.qemu.pid}/fd").iterdir()]
@@ -247,7 +253,7 @@ def test_vcpus_have_the_ids_that_kvm_knows_them_by(start_any_guest: Callable[...
     assert all(Path(f"/proc/{guest.qemu.pid}/task/{tid}").exists() for tid in sample.vcpus.tid)
 
 
-def test_each_vcpu_has_its_own_values(start_any_guest: Callable[..., Guest]) -> None:
+def test_each_vcpu_has_its_own_values(start_any_guest: Callable[..., MonitoredGuest]) -> None:
     """Only the first vCPU ran: each port write is an exit of it, and none of another."""
     guest = start_any_guest(vcpus=3)
     with QmpSource([guest.qemu.wait_for_qmp()]) as source:
@@ -256,7 +262,9 @@ def test_each_vcpu_has_its_own_values(start_any_guest: Callable[..., Guest]) -> 
     assert max(vcpus[1]["exits"][0], vcpus[2]["exits"][0]) < WRITES
 
 
-def test_a_monitor_that_another_holds_is_a_gap_and_free_after_it(start_any_guest: Callable[..., Guest]) -> None:
+def test_a_monitor_that_another_holds_is_a_gap_and_free_after_it(
+    start_any_guest: Callable[..., MonitoredGuest],
+) -> None:
     guest = start_any_guest()
     path = guest.qemu.wait_for_qmp()
     with QmpSource([path]) as holder:
@@ -267,7 +275,7 @@ def test_a_monitor_that_another_holds_is_a_gap_and_free_after_it(start_any_guest
         assert len(next_one.read().vms) == 1
 
 
-def test_a_killed_qemu_is_a_gap_of_its_vm(start_any_guest: Callable[..., Guest]) -> None:
+def test_a_killed_qemu_is_a_gap_of_its_vm(start_any_guest: Callable[..., MonitoredGuest]) -> None:
     guest = start_any_guest()
     with QmpSource([guest.qemu.wait_for_qmp()]) as source:
         vm = source.read().vms.vm_id(0)

@@ -1,7 +1,7 @@
 """Stats fds of real VMs: right numbers, right VM, and nothing held of a VM that is gone.
 
-Guests of the lab hold their stats fds open as QEMU does from 8.1 on. ``Vmm`` below is for what they do not do: close a
-VM and live on, fork, exec, hold what is another's.
+Guests of the lab hold their stats fds open as QEMU does from 8.1 on. ``VmmInterpreter`` below is for what they do not
+do: close a VM and live on, fork, exec, hold what is another's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ for line in sys.stdin:
 """
 
 
-class Vmm:
+class VmmInterpreter:
     """A process that makes and closes VMs as told. Its vCPUs never run: all their statistics are 0."""
 
     def __init__(self, *before: str) -> None:
@@ -89,12 +89,12 @@ class Vmm:
 
 
 @pytest.fixture
-def new_vmm() -> Iterator[Callable[..., Vmm]]:
+def new_vmm() -> Iterator[Callable[..., VmmInterpreter]]:
     """Starts VMMs; what it is given stands before the command."""
-    vmms: list[Vmm] = []
+    vmms: list[VmmInterpreter] = []
 
-    def make(*before: str) -> Vmm:
-        vmms.append(Vmm(*before))
+    def make(*before: str) -> VmmInterpreter:
+        vmms.append(VmmInterpreter(*before))
         return vmms[-1]
 
     yield make
@@ -103,7 +103,7 @@ def new_vmm() -> Iterator[Callable[..., Vmm]]:
 
 
 @pytest.fixture
-def vmm(new_vmm: Callable[..., Vmm]) -> Vmm:
+def vmm(new_vmm: Callable[..., VmmInterpreter]) -> VmmInterpreter:
     return new_vmm()
 
 
@@ -238,7 +238,7 @@ def test_a_killed_vmm_is_gone_at_the_next_read_and_its_vm_from_the_kernel(source
         wait_until(lambda: vms_in_kernel(pid) == 0, "the VM is still there")
 
 
-def test_a_held_fd_of_a_dead_vm_would_have_kept_it(vmm: Vmm) -> None:
+def test_a_held_fd_of_a_dead_vm_would_have_kept_it(vmm: VmmInterpreter) -> None:
     """The trap that the source has to avoid, so that the test before this one is known to be able to fail."""
     fd = int(vmm.do("make('a')").strip("[]").split(",")[-1])
     with StatsFdSource(discover=False) as source:
@@ -251,7 +251,7 @@ def test_a_held_fd_of_a_dead_vm_would_have_kept_it(vmm: Vmm) -> None:
     wait_until(lambda: vms_in_kernel(vmm.pid) == 0, "the VM is still there")
 
 
-def test_an_event_loop_hears_of_the_end_and_frees_the_vm(vmm: Vmm, source: StatsFdSource) -> None:
+def test_an_event_loop_hears_of_the_end_and_frees_the_vm(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     vmm.do("make('a')")
     (vm,) = vms_of(source.read(), vmm.pid)
     vmm.process.kill()
@@ -260,7 +260,7 @@ def test_an_event_loop_hears_of_the_end_and_frees_the_vm(vmm: Vmm, source: Stats
     assert own_stats_fds(vmm.pid) == []
 
 
-def test_a_vm_closed_by_a_living_vmm_is_gone_at_the_next_read(vmm: Vmm) -> None:
+def test_a_vm_closed_by_a_living_vmm_is_gone_at_the_next_read(vmm: VmmInterpreter) -> None:
     with StatsFdSource(rescan_every=1000) as source:
         vmm.do("make('a', vcpus=2)")
         assert len(vms_of(source.read(), vmm.pid)) == 1
@@ -269,7 +269,7 @@ def test_a_vm_closed_by_a_living_vmm_is_gone_at_the_next_read(vmm: Vmm) -> None:
         assert vms_in_kernel(vmm.pid) == 0
 
 
-def test_a_vm_made_in_the_place_of_another_is_another(vmm: Vmm) -> None:
+def test_a_vm_made_in_the_place_of_another_is_another(vmm: VmmInterpreter) -> None:
     with StatsFdSource(rescan_every=1000) as source:
         fds = vmm.do("make('a')")
         (old,) = vms_of(source.read(), vmm.pid)
@@ -282,7 +282,7 @@ def test_a_vm_made_in_the_place_of_another_is_another(vmm: Vmm) -> None:
         assert vms_in_kernel(vmm.pid) == 0
 
 
-def test_a_vm_of_which_a_file_was_closed_stays_the_same_vm(vmm: Vmm) -> None:
+def test_a_vm_of_which_a_file_was_closed_stays_the_same_vm(vmm: VmmInterpreter) -> None:
     with StatsFdSource(rescan_every=1000) as source:
         vmm.do("make('a', vcpus=2)")
         (vm,) = vms_of(source.read(), vmm.pid)
@@ -294,7 +294,7 @@ def test_a_vm_of_which_a_file_was_closed_stays_the_same_vm(vmm: Vmm) -> None:
         assert own_stats_fds(vmm.pid) == [f"kvm-{vmm.pid}/vcpu-0", f"kvm-{vmm.pid}/vcpu-1"]
 
 
-def test_a_vmm_that_becomes_another_program_is_gone_at_the_next_read(vmm: Vmm) -> None:
+def test_a_vmm_that_becomes_another_program_is_gone_at_the_next_read(vmm: VmmInterpreter) -> None:
     with StatsFdSource(rescan_every=1000) as source:
         vmm.do("make('a')")
         assert len(vms_of(source.read(), vmm.pid)) == 1
@@ -305,7 +305,7 @@ def test_a_vmm_that_becomes_another_program_is_gone_at_the_next_read(vmm: Vmm) -
         assert vms_in_kernel(vmm.pid) == 0
 
 
-def test_a_vm_that_two_processes_hold_after_a_fork_counts_once(vmm: Vmm, source: StatsFdSource) -> None:
+def test_a_vm_that_two_processes_hold_after_a_fork_counts_once(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     vmm.do("make('a')")
     child = int(vmm.do("fork()"))
     try:
@@ -317,7 +317,7 @@ def test_a_vm_that_two_processes_hold_after_a_fork_counts_once(vmm: Vmm, source:
         os.kill(child, 9)
 
 
-def test_two_vms_of_one_process_are_not_told_apart_and_that_is_said(vmm: Vmm, source: StatsFdSource) -> None:
+def test_two_vms_of_one_process_are_not_told_apart_and_that_is_said(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     vmm.do("make('a')")
     vmm.do("make('b')")
     sample = source.read()
@@ -328,7 +328,7 @@ def test_two_vms_of_one_process_are_not_told_apart_and_that_is_said(vmm: Vmm, so
         assert "has 2 VMs" in reasons(sample, vm)
 
 
-def test_what_was_certain_before_a_second_vm_came_stays(vmm: Vmm, source: StatsFdSource) -> None:
+def test_what_was_certain_before_a_second_vm_came_stays(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     vmm.do("make('a', vcpus=2)")
     (first,) = vms_of(source.read(), vmm.pid)
     vmm.do("make('b', vcpus=3)")
@@ -342,7 +342,7 @@ def test_what_was_certain_before_a_second_vm_came_stays(vmm: Vmm, source: StatsF
     assert vcpus_with_stats(sample, second) == [0, 1, 2]
 
 
-def test_several_stats_fds_of_one_vcpu_are_one_row(vmm: Vmm, source: StatsFdSource) -> None:
+def test_several_stats_fds_of_one_vcpu_are_one_row(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     vmm.do("make('a', vcpus=2, stats=3)")
     for _ in range(3):
         sample = source.read()
@@ -353,7 +353,7 @@ def test_several_stats_fds_of_one_vcpu_are_one_row(vmm: Vmm, source: StatsFdSour
 
 
 def test_stats_fds_of_another_vmms_vm_are_not_put_to_the_holders_own(
-    new_vmm: Callable[..., Vmm], source: StatsFdSource
+    new_vmm: Callable[..., VmmInterpreter], source: StatsFdSource
 ) -> None:
     watched, watcher = new_vmm(), new_vmm()
     fd = watched.do("make('a')").strip("[]").split(",")[-1]
@@ -386,7 +386,7 @@ def test_fds_that_were_passed_are_read_until_their_vmm_ends() -> None:
         assert len(source.read().vms) == 0
 
 
-def test_adopted_vms_are_not_found_a_second_time(vmm: Vmm, source: StatsFdSource) -> None:
+def test_adopted_vms_are_not_found_a_second_time(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     fd = int(vmm.do("make('a')").strip("[]").split(",")[-1])
     vm = source.adopt([_duplicate(vmm, fd)], vm="a", pid=vmm.pid)
     assert vms_of(source.read(), vmm.pid) == [vm]
@@ -396,7 +396,7 @@ def test_adopted_vms_are_not_found_a_second_time(vmm: Vmm, source: StatsFdSource
     assert any("has 2 VMs, of which 1 were handed over" in gap.reason for gap in sample.gaps)
 
 
-def test_adopted_vms_that_a_living_vmm_closed_are_let_go_of(vmm: Vmm, source: StatsFdSource) -> None:
+def test_adopted_vms_that_a_living_vmm_closed_are_let_go_of(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     fd = int(vmm.do("make('a')").strip("[]").split(",")[-1])
     source.adopt([_duplicate(vmm, fd)], vm="a", pid=vmm.pid)
     vmm.do("close('a')")
@@ -404,7 +404,7 @@ def test_adopted_vms_that_a_living_vmm_closed_are_let_go_of(vmm: Vmm, source: St
     assert vms_in_kernel(vmm.pid) == 0
 
 
-def test_what_cannot_be_adopted_is_closed_and_said(vmm: Vmm, source: StatsFdSource) -> None:
+def test_what_cannot_be_adopted_is_closed_and_said(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     fds = [int(fd) for fd in vmm.do("make('a')").strip("[]").split(",")]
     before = own_fd_count()
     with pytest.raises(UsageError, match="not a statistics fd"):
@@ -417,7 +417,7 @@ def test_what_cannot_be_adopted_is_closed_and_said(vmm: Vmm, source: StatsFdSour
 
 
 @pytest.mark.needs("nobody")
-def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
+def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: VmmInterpreter) -> None:
     vmm.do("make('a')")
     code = """if True:
         from kvmscope.errors import PermissionNeeded
@@ -439,7 +439,7 @@ def test_an_unprivileged_reader_is_told_what_it_lacks(vmm: Vmm) -> None:
 
 
 @pytest.mark.needs("root", "setpriv")
-def test_fds_that_may_be_seen_but_not_duplicated_are_a_gap(new_vmm: Callable[..., Vmm]) -> None:
+def test_fds_that_may_be_seen_but_not_duplicated_are_a_gap(new_vmm: Callable[..., VmmInterpreter]) -> None:
     """Looking asks for the reader's effective user, duplicating for its real one."""
     no_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     vmm = new_vmm(*no_rights)
@@ -458,7 +458,7 @@ def test_fds_that_may_be_seen_but_not_duplicated_are_a_gap(new_vmm: Callable[...
     assert said.endswith("] 0\n")
 
 
-def test_fds_stay_flat_over_200_vms_that_come_and_go(vmm: Vmm, source: StatsFdSource) -> None:
+def test_fds_stay_flat_over_200_vms_that_come_and_go(vmm: VmmInterpreter, source: StatsFdSource) -> None:
     seen = set()
     for _ in range(200):
         vmm.do("make('a', vcpus=2)")
@@ -488,7 +488,7 @@ def test_reading_without_pause_stands_vms_that_come_and_go(source: StatsFdSource
     assert vms_in_kernel(pid) == 0
 
 
-def _duplicate(vmm: Vmm, fd: int) -> int:
+def _duplicate(vmm: VmmInterpreter, fd: int) -> int:
     from kvmscope.linux.pidfd import duplicate_fd, open_pidfd
 
     pidfd = open_pidfd(vmm.pid)

@@ -60,7 +60,7 @@ class Monitor:
         self._socket.close()
 
 
-class Guest:
+class WitnessedGuest:
     """A QEMU whose guest did its work, with the three witnesses that can be had of it."""
 
     def __init__(self, opened: ExitStack, directory: Path, *, options: tuple[str, ...] = ()) -> None:
@@ -89,13 +89,13 @@ class Guest:
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Iterator[Guest]:
+def guest(tmp_path: Path) -> Iterator[WitnessedGuest]:
     with ExitStack() as opened:
-        yield Guest(opened, tmp_path)
+        yield WitnessedGuest(opened, tmp_path)
 
 
 @pytest.fixture
-def new_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+def new_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WitnessedGuest]:
     """On the QEMU of bookworm-backports, which keeps its stats fds open."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmscope" / "qemu-bookworm-backports"
     if not (root / "usr/bin" / PROGRAM).exists():
@@ -103,7 +103,7 @@ def new_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest
     monkeypatch.setenv("PATH", f"{root / 'usr/bin'}:{os.environ['PATH']}")
     data = ("-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios"))
     with ExitStack() as opened:
-        yield Guest(opened, tmp_path, options=data)
+        yield WitnessedGuest(opened, tmp_path, options=data)
 
 
 def words_of(sample: Sample, pid: int, scope: Scope) -> dict[int, Words]:
@@ -126,7 +126,7 @@ def test_the_installed_qemu_is_the_one_without_stats_fds() -> None:
     assert done.stdout.startswith("QEMU emulator version 7.2.")
 
 
-def test_bpf_and_qmp_agree_on_every_stat_of_a_guest_that_is_stopped(guest: Guest) -> None:
+def test_bpf_and_qmp_agree_on_every_stat_of_a_guest_that_is_stopped(guest: WitnessedGuest) -> None:
     guest.stop()
     guest.sleep_often()
     before = guest.bpf.read()
@@ -145,7 +145,7 @@ def test_bpf_and_qmp_agree_on_every_stat_of_a_guest_that_is_stopped(guest: Guest
     assert any(map(any, words_of(after, guest.pid, Scope.VM)[0].values()))
 
 
-def test_bpf_and_qmp_agree_on_a_guest_that_is_halted_but_for_whether_it_sleeps(guest: Guest) -> None:
+def test_bpf_and_qmp_agree_on_a_guest_that_is_halted_but_for_whether_it_sleeps(guest: WitnessedGuest) -> None:
     for _ in range(3):
         guest.qmp.read()
     by_qmp = guest.qmp.read()
@@ -159,7 +159,7 @@ def test_bpf_and_qmp_agree_on_a_guest_that_is_halted_but_for_whether_it_sleeps(g
     assert bpf == qmp
 
 
-def blocks_again(guest: Guest) -> None:
+def blocks_again(guest: WitnessedGuest) -> None:
     """Wait until what the last query woke sleeps again: two reads, 50 ms apart, that are the same."""
     deadline = time.monotonic() + 10
     seen = words_of(guest.bpf.read(), guest.pid, Scope.VCPU)
@@ -172,7 +172,7 @@ def blocks_again(guest: Guest) -> None:
         assert time.monotonic() < deadline, "the guest does not come to rest"
 
 
-def test_all_three_agree_on_every_stat_of_every_vcpu(new_guest: Guest) -> None:
+def test_all_three_agree_on_every_stat_of_every_vcpu(new_guest: WitnessedGuest) -> None:
     new_guest.stop()
     new_guest.sleep_often()
     with StatsFdSource() as statsfd:
@@ -187,7 +187,7 @@ def test_all_three_agree_on_every_stat_of_every_vcpu(new_guest: Guest) -> None:
     assert all(words == by_vm[0] for words in by_vm)
 
 
-def test_bpf_and_qmp_name_the_same_threads_and_ids(guest: Guest) -> None:
+def test_bpf_and_qmp_name_the_same_threads_and_ids(guest: WitnessedGuest) -> None:
     guest.stop()
     by_bpf, by_qmp = guest.bpf.read(), guest.qmp.read()
 

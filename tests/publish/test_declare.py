@@ -68,7 +68,7 @@ def test_instances_do_not_share_words() -> None:
 def test_a_stat_cannot_hide_what_the_class_itself_has() -> None:
     with pytest.raises(ValueError, match="close means something else here"):
 
-        class Bad(publish.Stats, provider="disk", scope=Scope.VM):
+        class ShadowingStats(publish.Stats, provider="disk", scope=Scope.VM):
             close = publish.Counter("x")  # type: ignore[assignment]
 
 
@@ -87,7 +87,7 @@ def test_scope_and_vcpu_must_fit(kind: type[publish.Stats], vcpu: int | None) ->
         kind(vm, vcpu=vcpu)
 
 
-class ExitStats(publish.Stats, provider="vmm", scope=Scope.VCPU):
+class HandledExits(publish.Stats, provider="vmm", scope=Scope.VCPU):
     handled = publish.Counter("Exits that were handled.", tier=Tier.STABLE)
     stalled = publish.Bit("The vCPU waits for the disk.")
     times = publish.LogHistogram("Time spent on each.", unit=Unit.SECONDS, exponent=-9, group="exits")
@@ -101,16 +101,16 @@ def names(stats: publish.Stats) -> list[str]:
 
 
 def test_a_set_knows_meaning_tier_and_group_of_each_stat() -> None:
-    about = ExitStats.stat_set.about
+    about = HandledExits.stat_set.about
     assert about["handled"] == publish.About("Exits that were handled.", Tier.STABLE)
     assert about["slow"] == publish.About("The last one took long.", Tier.VOLATILE, "exits")
     assert (about["longest_ns"].tier, about["longest_ns"].group) == (None, "extremes")
-    assert ExitStats.stat_set.groups == ("exits", "extremes")
+    assert HandledExits.stat_set.groups == ("exits", "extremes")
 
 
 def test_what_is_not_enabled_is_not_in_the_file_and_its_updates_do_nothing() -> None:
     with publish.Vm("web-1") as vm:
-        stats = ExitStats(vm, vcpu=0)
+        stats = HandledExits(vm, vcpu=0)
         stats.handled.add(3)
         stats.paused.set(True)
         stats.times.record(500)
@@ -121,11 +121,11 @@ def test_what_is_not_enabled_is_not_in_the_file_and_its_updates_do_nothing() -> 
 
 
 def test_a_group_is_enabled_for_an_instance_or_for_a_class() -> None:
-    class Chatty(ExitStats, provider="vmm", scope=Scope.VCPU, groups=("extremes",)):
+    class Chatty(HandledExits, provider="vmm", scope=Scope.VCPU, groups=("extremes",)):
         more = publish.Counter("More.")
 
     with publish.Vm("web-1") as vm:
-        stats = ExitStats(vm, vcpu=0, groups=["exits"])
+        stats = HandledExits(vm, vcpu=0, groups=["exits"])
         stats.times.record(1)
         stats.slow.set(True)
         stats.longest.raise_to(9)
@@ -141,11 +141,11 @@ def test_a_group_is_enabled_for_an_instance_or_for_a_class() -> None:
 def test_a_group_that_is_not_there_is_refused_where_it_is_named() -> None:
     with pytest.raises(ValueError, match="vmm has no group exit here; there are exits, extremes"):
 
-        class Bad(ExitStats, provider="vmm", scope=Scope.VCPU, groups=("exit",)):
+        class MisgroupedStats(HandledExits, provider="vmm", scope=Scope.VCPU, groups=("exit",)):
             pass
 
     with publish.Vm("web-1") as vm, pytest.raises(ValueError, match="no group faults"):
-        ExitStats(vm, vcpu=0, groups=["faults"])
+        HandledExits(vm, vcpu=0, groups=["faults"])
 
 
 def test_stats_that_are_all_off_take_no_file() -> None:
@@ -178,7 +178,7 @@ def test_64_bits_cost_8_bytes() -> None:
 def test_a_class_over_its_budget_is_refused_with_what_costs_what() -> None:
     with pytest.raises(ValueError, match="272 bytes of stats for each vCPU, where 64 may be") as caught:
 
-        class Bad(publish.Stats, provider="vmm", scope=Scope.VCPU, budget=64, groups=("exits",)):
+        class BudgetedStats(publish.Stats, provider="vmm", scope=Scope.VCPU, budget=64, groups=("exits",)):
             handled = publish.Counter("Exits that were handled.")
             a_bit = publish.Bit("A state.")
             b_bit = publish.Bit("A state.")
@@ -204,6 +204,6 @@ def test_a_budget_counts_what_is_enabled() -> None:
 
 
 def test_a_class_has_its_declarations_and_no_other_attributes() -> None:
-    assert ExitStats.times.descriptor.size == 32
-    with pytest.raises(AttributeError, match="ExitStats has no attribute 'tines'"):
-        _ = ExitStats.tines  # type: ignore[attr-defined]
+    assert HandledExits.times.descriptor.size == 32
+    with pytest.raises(AttributeError, match="HandledExits has no attribute 'tines'"):
+        _ = HandledExits.tines  # type: ignore[attr-defined]

@@ -33,7 +33,7 @@ KINDS = {
 }
 
 
-class Publisher:
+class OraclePublisher:
     """A process that publishes what it is told."""
 
     def __init__(self) -> None:
@@ -65,14 +65,14 @@ class Publisher:
 
 
 @pytest.fixture(scope="module")
-def publisher() -> Iterator[Publisher]:
-    publisher = Publisher()
+def publisher() -> Iterator[OraclePublisher]:
+    publisher = OraclePublisher()
     yield publisher
     publisher.close()
 
 
 @pytest.fixture(scope="module")
-def source(publisher: Publisher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishedSource]:
+def source(publisher: OraclePublisher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishedSource]:
     """Reads that process and no other."""
     proc = tmp_path_factory.mktemp("proc")
     (proc / "self").symlink_to(str(os.getpid()))
@@ -135,7 +135,7 @@ def expected(about: dict[str, Any]) -> list[int]:
 @settings(max_examples=1000, deadline=None)
 @given(declarations, st.sampled_from(Scope), st.sets(st.sampled_from("ab")))
 def test_any_declaration_is_read_to_the_same_values_by_kvmscope_and_by_qemus_rules(
-    publisher: Publisher, source: PublishedSource, stated: dict[str, Any], scope: Scope, wanted: set[str]
+    publisher: OraclePublisher, source: PublishedSource, stated: dict[str, Any], scope: Scope, wanted: set[str]
 ) -> None:
     groups = wanted & {about["options"]["group"] for about in stated.values()}
     enabled = {name: about for name, about in stated.items() if about["options"]["group"] in {"", *groups}}

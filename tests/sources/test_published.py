@@ -65,7 +65,7 @@ os.read(0, 1)
 
 
 @dataclass
-class Process:
+class PublishingProcess:
     """A publisher in a process of its own; it lives until its standard input ends."""
 
     pid: int
@@ -78,18 +78,18 @@ class Process:
 
 
 @contextmanager
-def running(*command: str, lines: int = 1) -> Iterator[Process]:
+def running(*command: str, lines: int = 1) -> Iterator[PublishingProcess]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
         out: IO[str] | None = popen.stdout
         assert out is not None
         try:
-            yield Process(popen.pid, sorted(out.readline().strip() for _ in range(lines)), popen)
+            yield PublishingProcess(popen.pid, sorted(out.readline().strip() for _ in range(lines)), popen)
         finally:
             popen.kill()
 
 
 @contextmanager
-def publisher() -> Iterator[Process]:
+def publisher() -> Iterator[PublishingProcess]:
     with running(sys.executable, "-c", PUBLISHER) as process:
         yield process
 

@@ -43,7 +43,7 @@ DECIDED = {"halt_wait_hist": [0, 0, 0, 1, 0], "halt_wait_ns": 1}
 UNDECIDED = {"halt_wait_hist": [0, 0, 0, 1, 0], "halt_wait_ns": 100}
 
 
-class Qemu:
+class ScriptedQemu:
     """Answers like QEMU on a socket of its own, one client at a time; what it says can be changed."""
 
     def __init__(self, path: Path) -> None:
@@ -135,13 +135,13 @@ def _iter_objects(client: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def qemu(tmp_path: Path) -> Iterator[Qemu]:
-    server = Qemu(tmp_path / "qmp.sock")
+def qemu(tmp_path: Path) -> Iterator[ScriptedQemu]:
+    server = ScriptedQemu(tmp_path / "qmp.sock")
     yield server
     server.close()
 
 
-def test_vms_and_vcpus_come_out_as_from_any_source(qemu: Qemu) -> None:
+def test_vms_and_vcpus_come_out_as_from_any_source(qemu: ScriptedQemu) -> None:
     with QmpSource([qemu.path]) as source:
         sample = source.read()
     assert sample.gaps == ()
@@ -156,7 +156,7 @@ def test_vms_and_vcpus_come_out_as_from_any_source(qemu: Qemu) -> None:
     assert vcpus.column("halt_wait_hist").tolist() == [[0, 1, 0, 0, 0]] * 2
 
 
-def test_one_path_on_every_entry_does_not_mix_vcpus_up(qemu: Qemu) -> None:
+def test_one_path_on_every_entry_does_not_mix_vcpus_up(qemu: ScriptedQemu) -> None:
     qemu.paths_in_answers = [CPUS[1], CPUS[1]]
     with QmpSource([qemu.path]) as source:
         vcpus = source.read().block("kvm", Scope.VCPU)
@@ -164,7 +164,7 @@ def test_one_path_on_every_entry_does_not_mix_vcpus_up(qemu: Qemu) -> None:
     assert vcpus.column("exits").tolist() == [10, 11]
 
 
-def test_a_histogram_whose_order_is_not_told_is_a_gap_until_it_is(qemu: Qemu) -> None:
+def test_a_histogram_whose_order_is_not_told_is_a_gap_until_it_is(qemu: ScriptedQemu) -> None:
     qemu.values = [{**UNDECIDED, "exits": 10}] * 2
     with QmpSource([qemu.path]) as source:
         before = source.read()
@@ -189,7 +189,9 @@ def test_a_histogram_whose_order_is_not_told_is_a_gap_until_it_is(qemu: Qemu) ->
         ("query-stats", {"return": [{"provider": "kvm", "stats": []}]}, "expected a value of"),
     ],
 )
-def test_an_answer_that_is_of_no_use_is_a_gap(qemu: Qemu, command: str, answer: dict[str, Any], reason: str) -> None:
+def test_an_answer_that_is_of_no_use_is_a_gap(
+    qemu: ScriptedQemu, command: str, answer: dict[str, Any], reason: str
+) -> None:
     qemu.overrides[command] = answer
     with QmpSource([qemu.path]) as source:
         sample = source.read()
@@ -220,9 +222,9 @@ HOSTILE: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("command", "answer"), HOSTILE)
 def test_a_hostile_answer_is_a_gap_of_its_socket_alone(
-    qemu: Qemu, tmp_path: Path, command: str, answer: object
+    qemu: ScriptedQemu, tmp_path: Path, command: str, answer: object
 ) -> None:
-    other = Qemu(tmp_path / "hostile.sock")
+    other = ScriptedQemu(tmp_path / "hostile.sock")
     other.overrides[command] = {"return": answer}
     try:
         with QmpSource([other.path, qemu.path]) as source:
@@ -234,8 +236,8 @@ def test_a_hostile_answer_is_a_gap_of_its_socket_alone(
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"return": ' + "[" * 50_000 + "]" * 50_000 + "}", "\xff", "{}", "[]"])
-def test_what_breaks_the_client_is_a_gap_of_its_socket_alone(qemu: Qemu, tmp_path: Path, line: str) -> None:
-    other = Qemu(tmp_path / "hostile.sock")
+def test_what_breaks_the_client_is_a_gap_of_its_socket_alone(qemu: ScriptedQemu, tmp_path: Path, line: str) -> None:
+    other = ScriptedQemu(tmp_path / "hostile.sock")
     other.overrides["query-name"] = {RAW: line}
     try:
         with QmpSource([other.path, qemu.path], timeout_s=2) as source:
@@ -246,7 +248,7 @@ def test_what_breaks_the_client_is_a_gap_of_its_socket_alone(qemu: Qemu, tmp_pat
     assert [str(other.path) in gap.reason for gap in sample.gaps] == [True]
 
 
-def test_a_socket_that_another_holds_is_a_gap_that_says_so(qemu: Qemu) -> None:
+def test_a_socket_that_another_holds_is_a_gap_that_says_so(qemu: ScriptedQemu) -> None:
     with QmpSource([qemu.path]) as holder:
         assert len(holder.read().vms) == 1
         with QmpSource([qemu.path], timeout_s=0.2) as late:
@@ -255,13 +257,13 @@ def test_a_socket_that_another_holds_is_a_gap_that_says_so(qemu: Qemu) -> None:
         assert len(holder.read().vms) == 1
 
 
-def test_closing_gives_the_socket_to_the_next(qemu: Qemu) -> None:
+def test_closing_gives_the_socket_to_the_next(qemu: ScriptedQemu) -> None:
     for _ in range(2):
         with QmpSource([qemu.path]) as source:
             assert len(source.read().vms) == 1
 
 
-def test_a_connection_that_ends_is_a_gap_of_its_vm_and_made_anew(qemu: Qemu) -> None:
+def test_a_connection_that_ends_is_a_gap_of_its_vm_and_made_anew(qemu: ScriptedQemu) -> None:
     with QmpSource([qemu.path]) as source:
         vm = source.read().vms.vm_id(0)
         qemu.hang_up()
@@ -274,7 +276,7 @@ def test_a_connection_that_ends_is_a_gap_of_its_vm_and_made_anew(qemu: Qemu) -> 
 
 @pytest.mark.parametrize(("prepare", "reason"), [("nothing", "no such socket"), ("dead", "nobody listens")])
 def test_a_socket_without_a_qemu_is_a_gap_beside_the_others(
-    qemu: Qemu, tmp_path: Path, prepare: str, reason: str
+    qemu: ScriptedQemu, tmp_path: Path, prepare: str, reason: str
 ) -> None:
     other = tmp_path / "other.sock"
     if prepare == "dead":
@@ -286,7 +288,7 @@ def test_a_socket_without_a_qemu_is_a_gap_beside_the_others(
     assert [reason in gap.reason for gap in sample.gaps] == [True]
 
 
-def test_threads_that_are_not_the_listeners_leave_process_and_threads_unknown(qemu: Qemu) -> None:
+def test_threads_that_are_not_the_listeners_leave_process_and_threads_unknown(qemu: ScriptedQemu) -> None:
     cpus = [{"cpu-index": 0, "qom-path": CPUS[0], "thread-id": 1, "target": "aarch64"}]
     qemu.overrides["query-cpus-fast"] = {"return": cpus}
     qemu.paths_in_answers = [CPUS[0], CPUS[0]]
@@ -297,7 +299,7 @@ def test_threads_that_are_not_the_listeners_leave_process_and_threads_unknown(qe
     assert sample.vcpus.id.tolist() == [0]
 
 
-def test_failing_reads_leave_no_fd_behind(qemu: Qemu, tmp_path: Path) -> None:
+def test_failing_reads_leave_no_fd_behind(qemu: ScriptedQemu, tmp_path: Path) -> None:
     qemu.overrides["query-stats"] = {"return": None}
     with QmpSource([qemu.path, tmp_path / "none"]) as source:
         source.read()

@@ -25,7 +25,7 @@ FOLDER = ROOT / "docs" / "schemas"
 NOON = Moment(1_700_000_000_123_456_789)
 
 
-class Colour(Enum):
+class Shade(Enum):
     """Of a wheel."""
 
     RED = "red"
@@ -35,7 +35,7 @@ class Colour(Enum):
 class Wheel:
     """One wheel."""
 
-    colour: Colour
+    colour: Shade
     size_bytes: Annotated[int | None, "How large it is."]
     parts: "Annotated[Sequence[Wheel], 'What it is made of.']"  # noqa: UP037 - it has itself among its parts
 
@@ -60,7 +60,7 @@ class Cart(Answer):
 
 
 def cart(**others: Any) -> Cart:
-    wheels = Wheels(2, lambda row: Wheel(Colour.RED, row or None, ()))
+    wheels = Wheels(2, lambda row: Wheel(Shade.RED, row or None, ()))
     return Cart(made=NOON, vm=VmId(7), speed={"top": 1.5, "now": None}, wheels=wheels, **others)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import SourceError
+from ..errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from ..collect import Host
@@ -44,10 +44,10 @@ _NEXT_SIMULATED = (
 def command() -> None:
     """Start a few small guests, show what kvmscope sees of them, and end them again. Takes some seconds."""
     with contextlib.ExitStack() as stack:
-        vm, source = _start(stack)
+        names, source = _start(stack)
         time.sleep(_WARM_UP_S)
         with _open(source) as host:
-            _show(host, vm)
+            _show(host, names)
     click.echo("\nThe guests have ended. To try next:\n")
     from ..view.text import columns
     from .echo import echo_lines
@@ -55,19 +55,20 @@ def command() -> None:
     echo_lines(f"  {line}" for line in columns(_NEXT_SIMULATED if source == "published" else _NEXT))
 
 
-def _start(stack: contextlib.ExitStack) -> tuple[str, str]:
-    """Start guests that end with ``stack``; gives the name of one that sleeps, and the source that sees them."""
+def _start(stack: contextlib.ExitStack) -> tuple[tuple[str, ...], str]:
+    """Start guests that end with ``stack``; gives what selects one that sleeps, and the source that sees them."""
     try:
         with contextlib.ExitStack() as guests:
-            _start_guests(guests)
+            names = _start_guests(guests)
             stack.enter_context(guests.pop_all())
     except SourceError as error:
         _say(f"no guests can run here: {error.reason}; the host below is simulated instead")
-        return _start_simulation(stack), "published"
-    return "demo-halt-0", "auto"
+        return (_start_simulation(stack),), "published"
+    return names, "auto"
 
 
-def _start_guests(stack: contextlib.ExitStack) -> None:
+def _start_guests(stack: contextlib.ExitStack) -> tuple[str, ...]:
+    """Starts them, and gives name and pid of the one that sleeps: a second demo on this host has the same names."""
     from ..lab import process
 
     first, *others = _specs()
@@ -78,6 +79,8 @@ def _start_guests(stack: contextlib.ExitStack) -> None:
     running += [stack.enter_context(process.start(spec)) for spec in others]
     for guests in running:
         guests.go()
+    (sleeper,) = (guests for guests in running if guests.spec.workload == "halt")
+    return sleeper.spec.vm_name(0), str(sleeper.pid)
 
 
 def _specs() -> list[LabSpec]:
@@ -102,7 +105,7 @@ def _open(source: str) -> Host:
     return open_host(source)
 
 
-def _show(host: Host, vm: str) -> None:
+def _show(host: Host, names: tuple[str, ...]) -> None:
     from ..view.histogram import histogram_lines, histogram_view
     from ..view.subjects import find_subject
     from .echo import echo_lines
@@ -111,8 +114,13 @@ def _show(host: Host, vm: str) -> None:
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
     Screen().echo(glance(host, _WINDOW_S), as_json=False)
-    click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     scene = host.look()
+    *others, vm = names
+    for name in others:
+        with contextlib.suppress(UsageError):
+            find_subject(scene, name)
+            vm = name
+    click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM)))
 
 

@@ -56,7 +56,7 @@ KVM_VM = schema("kvm", Scope.VM, [Descriptor("remote_tlb_flush", Kind.CUMULATIVE
 
 
 @dataclass(frozen=True)
-class Vcpu:
+class VerdictVcpu:
     """A vCPU in x2APIC mode that ran and is active, with what differs from that."""
 
     id: int = 0
@@ -76,17 +76,17 @@ class Vcpu:
 
 
 @dataclass(frozen=True)
-class Vm:
+class VerdictVm:
     """A VM with a split irqchip of which nothing is inhibited. ``flags`` are further booleans that are set."""
 
-    vcpus: Sequence[Vcpu] = (Vcpu(),)
+    vcpus: Sequence[VerdictVcpu] = (VerdictVcpu(),)
     inhibits: Sequence[str] = ()
     flags: Sequence[str] = ("irqchip_split",)
     counted: Mapping[str, int] = field(default_factory=dict)
 
 
 def sample(
-    *vms: Vm,
+    *vms: VerdictVm,
     at_s: float = 0.0,
     reasons: Sequence[str] = REASONS,
     with_state: bool = True,
@@ -126,7 +126,7 @@ def sample(
     )
 
 
-def _vm(number: int, vm: Vm, vm_schema: Schema, vcpu_schema: Schema, with_state: bool) -> VmStats:
+def _vm(number: int, vm: VerdictVm, vm_schema: Schema, vcpu_schema: Schema, with_state: bool) -> VmStats:
     values = {f"apicv_inhibit_{name}": 1 for name in vm.inhibits} | dict.fromkeys(vm.flags, 1) | dict(vm.counted)
     stats = [StatsOf(KVM_VM, np.zeros(1, dtype=np.uint64))]
     if with_state:
@@ -135,7 +135,7 @@ def _vm(number: int, vm: Vm, vm_schema: Schema, vcpu_schema: Schema, with_state:
     return VmStats(VmId(100 + number), stats, vcpus, 1, 0, f"vm{number}")
 
 
-def _vcpu(vcpu: Vcpu, vcpu_schema: Schema, with_state: bool) -> VcpuStats:
+def _vcpu(vcpu: VerdictVcpu, vcpu_schema: Schema, with_state: bool) -> VcpuStats:
     kvm = {"exits": vcpu.exits, "irq_window_exits": vcpu.irq_windows, "guest_mode": vcpu.guest_mode}
     stats = [_words(KVM_VCPU, kvm)]
     if with_state and vcpu.has_apic:

@@ -30,7 +30,7 @@ def _vcpus(craft: Any) -> st.SearchStrategy[Any]:
     }
     numbers = st.sampled_from([0, 1, 7])
     return st.builds(
-        craft.Vcpu,
+        craft.VerdictVcpu,
         id=st.sampled_from([0, 1, 600]),
         exits=numbers,
         irq_windows=numbers,
@@ -49,7 +49,7 @@ def _vms(craft: Any) -> st.SearchStrategy[Any]:
         max_size=2,
     )
     return st.builds(
-        craft.Vm,
+        craft.VerdictVm,
         st.lists(_vcpus(craft), max_size=3, unique_by=lambda vcpu: vcpu.id),
         _subset(_REASONS),
         _subset(_FLAGS),
@@ -109,7 +109,7 @@ def test_judging_many_vms_at_once_is_judging_each_by_itself(craft: Any, data: st
 
 
 def test_vms_that_are_alike_share_one_verdict(craft: Any) -> None:
-    vms = [craft.Vm([craft.Vcpu(0), craft.Vcpu(1)]) for _ in range(3)]
+    vms = [craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1)]) for _ in range(3)]
     first, second, third = judge(craft.sample(*vms), craft.host()).vms
     assert first.body is second.body is third.body
     assert [vcpu.row for vcpu in third.vcpus] == [4, 5]
@@ -117,8 +117,8 @@ def test_vms_that_are_alike_share_one_verdict(craft: Any) -> None:
 
 def test_interrupt_windows_make_vms_unlike_only_where_they_bear_on_the_verdict(craft: Any) -> None:
     def cases(inhibits: list[str]) -> set[Any]:
-        before = craft.sample(*(craft.Vm([craft.Vcpu()], inhibits) for _ in range(2)))
-        after = craft.sample(*(craft.Vm([craft.Vcpu(irq_windows=n)], inhibits) for n in (3, 4)), at_s=1)
+        before = craft.sample(*(craft.VerdictVm([craft.VerdictVcpu()], inhibits) for _ in range(2)))
+        after = craft.sample(*(craft.VerdictVm([craft.VerdictVcpu(irq_windows=n)], inhibits) for n in (3, 4)), at_s=1)
         return set(read_cases(after, Window(before, after)))
 
     assert len(cases([])) == 1
@@ -126,9 +126,9 @@ def test_interrupt_windows_make_vms_unlike_only_where_they_bear_on_the_verdict(c
 
 
 def test_a_case_says_what_is_not_known(craft: Any) -> None:
-    (case,) = read_cases(craft.sample(craft.Vm(), registers=False, without=["sev_active"]))
+    (case,) = read_cases(craft.sample(craft.VerdictVm(), registers=False, without=["sev_active"]))
     facts = facts_of(case)
     assert (facts.sev, facts.before, facts.vcpus[0].apic_id, facts.vcpus[0].irq_windows) == (None, None, None, None)
     assert facts.vcpus[0].has_apic is True
-    (unread,) = read_cases(craft.sample(craft.Vm(), with_state=False))
+    (unread,) = read_cases(craft.sample(craft.VerdictVm(), with_state=False))
     assert (facts_of(unread).inhibits, facts_of(unread).vcpus[0].has_apic) == (None, None)

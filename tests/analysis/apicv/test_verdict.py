@@ -36,7 +36,7 @@ def names(verdict: VmVerdict) -> list[str]:
 
 
 def test_active_is_what_kvm_says_of_each_vcpu(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(0), craft.Vcpu(1)]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1)]))
     assert (verdict.state, verdict.branch, verdict.is_verified) == (State.ACTIVE, Branch.ACTIVE, True)
     assert [(vcpu.state, vcpu.active) for vcpu in verdict.vcpus] == [(State.ACTIVE, True)] * 2
     assert verdict.reasons == () and verdict.contradictions == ()
@@ -44,37 +44,37 @@ def test_active_is_what_kvm_says_of_each_vcpu(craft: Any) -> None:
 
 
 def test_a_vcpu_that_never_ran_is_provisional(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(exits=0)]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(exits=0)]))
     assert verdict.vcpus[0].is_provisional
     assert "not run yet" in verdict.vcpus[0].notes[0]
 
 
 def test_an_idle_vcpu_without_any_event_is_not_active_for_that(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=False)]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=False)]))
     assert verdict.state is State.PENDING
     assert verdict.vcpus[0].is_provisional
     assert "next KVM_RUN" in verdict.vcpus[0].notes[0]
 
 
 def test_an_x2apic_guest_without_x2avic_is_active_in_part(craft: Any) -> None:
-    verdict = one(craft, craft.Vm(), craft.host(x2avic=False))
+    verdict = one(craft, craft.VerdictVm(), craft.host(x2avic=False))
     assert (verdict.state, verdict.branch) == (State.ACTIVE, Branch.PARTLY)
     assert [limit.name for limit in verdict.limits] == ["x2apic-without-x2avic"]
     assert verdict.limits[0].evidence.text == "the flag x2avic"
 
 
 def test_an_xapic_guest_needs_no_x2avic(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(x2apic=False)])
+    vm = craft.VerdictVm([craft.VerdictVcpu(x2apic=False)])
     assert one(craft, vm, craft.host(x2avic=False)).branch is Branch.ACTIVE
 
 
 def test_x2apic_is_no_limit_on_intel(craft: Any) -> None:
-    assert one(craft, craft.Vm(), craft.host(Hardware.INTEL, x2avic=False)).branch is Branch.ACTIVE
+    assert one(craft, craft.VerdictVm(), craft.host(Hardware.INTEL, x2avic=False)).branch is Branch.ACTIVE
 
 
 @pytest.mark.parametrize(("what", "name"), [("ipi", "ipi-virtualization-off"), ("posting", "device-posting-off")])
 def test_what_goes_with_it_and_is_off_is_a_limit(craft: Any, what: str, name: str) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(0), craft.Vcpu(1)]), craft.host(**{what: False}))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1)]), craft.host(**{what: False}))
     (limit,) = verdict.limits
     assert limit.name == name
     assert limit.cost and "kvm_amd with enable_" in limit.remedy
@@ -83,13 +83,13 @@ def test_what_goes_with_it_and_is_off_is_a_limit(craft: Any, what: str, name: st
 
 @pytest.mark.parametrize("hardware", [Hardware.INTEL, Hardware.AMD])
 def test_a_guest_of_one_vcpu_lacks_nothing_without_ipi_virtualization(craft: Any, hardware: Hardware) -> None:
-    assert one(craft, craft.Vm(), craft.host(hardware, ipi=False)).branch is Branch.ACTIVE
+    assert one(craft, craft.VerdictVm(), craft.host(hardware, ipi=False)).branch is Branch.ACTIVE
 
 
 def test_between_the_end_of_the_last_reason_and_the_next_run_a_vm_is_neither_inhibited_nor_active(craft: Any) -> None:
-    vcpus = [craft.Vcpu(0, active=False), craft.Vcpu(1, active=False)]
-    before = craft.sample(craft.Vm(vcpus, ["irqwin"]))
-    after = craft.sample(craft.Vm(vcpus), at_s=1)
+    vcpus = [craft.VerdictVcpu(0, active=False), craft.VerdictVcpu(1, active=False)]
+    before = craft.sample(craft.VerdictVm(vcpus, ["irqwin"]))
+    after = craft.sample(craft.VerdictVm(vcpus), at_s=1)
     (verdict,) = judge(after, craft.host(), window=Window(before, after)).vms
     assert (verdict.state, verdict.branch, verdict.reasons) == (State.PENDING, Branch.PENDING, ())
     assert {(vcpu.state, vcpu.is_provisional) for vcpu in verdict.vcpus} == {(State.PENDING, True)}
@@ -106,21 +106,28 @@ def test_between_the_end_of_the_last_reason_and_the_next_run_a_vm_is_neither_inh
 def test_a_vcpu_that_is_pending_leaves_the_verdict_to_the_others(
     craft: Any, others: list[dict[str, bool]], state: State, branch: Branch
 ) -> None:
-    vcpus = [craft.Vcpu(0, active=False), *(craft.Vcpu(1, **{"active": False} | other) for other in others)]
-    verdict = one(craft, craft.Vm(vcpus))
+    vcpus = [
+        craft.VerdictVcpu(0, active=False),
+        *(craft.VerdictVcpu(1, **{"active": False} | other) for other in others),
+    ]
+    verdict = one(craft, craft.VerdictVm(vcpus))
     assert (verdict.state, verdict.branch) == (state, branch)
     assert state is not State.INHIBITED or verdict.reasons
 
 
 def test_a_verdict_of_inhibited_always_has_a_reason(craft: Any) -> None:
-    for vcpu in (craft.Vcpu(active=False), craft.Vcpu(active=False, enabled=False), craft.Vcpu(has_apic=False)):
+    for vcpu in (
+        craft.VerdictVcpu(active=False),
+        craft.VerdictVcpu(active=False, enabled=False),
+        craft.VerdictVcpu(has_apic=False),
+    ):
         for inhibits in ([], ["absent"], ["irqwin"], ["disabled"]):
-            verdict = one(craft, craft.Vm([vcpu], inhibits), craft.host(on="disabled" not in inhibits))
+            verdict = one(craft, craft.VerdictVm([vcpu], inhibits), craft.host(on="disabled" not in inhibits))
             assert (verdict.state is State.INHIBITED) == bool(verdict.reasons)
 
 
 def test_what_is_not_known_is_no_limit(craft: Any) -> None:
-    assert one(craft, craft.Vm(), craft.host(x2avic=None, ipi=None, posting=None)).branch is Branch.ACTIVE
+    assert one(craft, craft.VerdictVm(), craft.host(x2avic=None, ipi=None, posting=None)).branch is Branch.ACTIVE
 
 
 # Off on the host
@@ -128,7 +135,7 @@ def test_what_is_not_known_is_no_limit(craft: Any) -> None:
 
 def test_a_module_without_it_is_unsupported_with_the_evidence(craft: Any) -> None:
     host = craft.host(Hardware.OTHER, supported=False, on=False)
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=False)], ["disabled"]), host)
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=False)], ["disabled"]), host)
     assert (verdict.state, verdict.branch) == (State.UNSUPPORTED, Branch.NOT_SUPPORTED)
     assert [vcpu.state for vcpu in verdict.vcpus] == [State.UNSUPPORTED]
     assert {evidence.source for evidence in verdict.evidence} == {From.STATE, From.HOST}
@@ -137,37 +144,37 @@ def test_a_module_without_it_is_unsupported_with_the_evidence(craft: Any) -> Non
 
 
 def test_off_by_parameter_is_another_thing_and_has_a_remedy(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=False)], ["disabled"]), craft.host(on=False))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=False)], ["disabled"]), craft.host(on=False))
     assert (verdict.state, verdict.branch) == (State.INHIBITED, Branch.OFF_BY_PARAMETER)
     assert verdict.reasons[0].cause == "kvm_amd.parameter=False"
     assert "kvm_amd with avic=1" in verdict.reasons[0].remedy
-    intel = one(craft, craft.Vm([], ["disabled"]), craft.host(Hardware.INTEL, on=False))
+    intel = one(craft, craft.VerdictVm([], ["disabled"]), craft.host(Hardware.INTEL, on=False))
     assert "kvm_intel with enable_apicv=1" in intel.reasons[0].remedy
 
 
 def test_off_without_knowing_the_cpu_says_what_would_tell(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([], ["disabled"]), craft.host(supported=None, on=None))
+    verdict = one(craft, craft.VerdictVm([], ["disabled"]), craft.host(supported=None, on=None))
     assert (verdict.state, verdict.branch) == (State.INHIBITED, Branch.OFF)
     assert verdict.would_tell
 
 
 def test_absent_beside_disabled_is_not_blamed(craft: Any) -> None:
     """6.1 never clears ABSENT where it is off."""
-    vm = craft.Vm([craft.Vcpu(active=False)], ["disabled", "absent"], ["irqchip_kernel"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["disabled", "absent"], ["irqchip_kernel"])
     verdict = one(craft, vm, craft.host(on=False), reasons=craft.REASONS_6_1)
     assert names(verdict) == ["disabled"]
     assert not any("absent" in evidence.text for evidence in verdict.evidence)
 
 
 def test_a_vm_that_has_it_off_on_a_host_that_has_it_on_is_a_contradiction(craft: Any) -> None:
-    assert "says on" in one(craft, craft.Vm([], ["disabled"]), craft.host(on=True)).contradictions[0]
+    assert "says on" in one(craft, craft.VerdictVm([], ["disabled"]), craft.host(on=True)).contradictions[0]
 
 
 # Inhibited
 
 
 def test_no_irqchip_in_the_kernel_is_a_branch_of_its_own(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(has_apic=False)], ["absent"], [])
+    vm = craft.VerdictVm([craft.VerdictVcpu(has_apic=False)], ["absent"], [])
     verdict = one(craft, vm, config=craft.config(irqchip=Irqchip.OFF))
     assert (verdict.state, verdict.branch) == (State.INHIBITED, Branch.NO_APIC)
     assert verdict.vcpus[0].active is None
@@ -176,7 +183,7 @@ def test_no_irqchip_in_the_kernel_is_a_branch_of_its_own(craft: Any) -> None:
 
 
 def test_a_vm_that_is_just_made_may_yet_get_its_irqchip(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([], ["absent"], []))
+    verdict = one(craft, craft.VerdictVm([], ["absent"], []))
     assert any("may pass" in note for note in verdict.notes)
 
 
@@ -198,8 +205,11 @@ REASONS: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_reason_comes_with_its_cause_remedy_and_second_witness(craft: Any, name: str) -> None:
     of_vcpu, flags = REASONS[name]
     xapic = {"x2apic": False, "ldr": None} if name == "logical_id_aliased" else {"ldr": 0}
-    vcpus = [craft.Vcpu(0, active=False, **xapic), craft.Vcpu(**{"id": 2, "active": False, "ldr": 0} | of_vcpu)]
-    verdict = one(craft, craft.Vm(vcpus, [name], ["irqchip_split", *flags]))
+    vcpus = [
+        craft.VerdictVcpu(0, active=False, **xapic),
+        craft.VerdictVcpu(**{"id": 2, "active": False, "ldr": 0} | of_vcpu),
+    ]
+    verdict = one(craft, craft.VerdictVm(vcpus, [name], ["irqchip_split", *flags]))
     assert (verdict.state, verdict.branch, names(verdict)) == (State.INHIBITED, Branch.INHIBITED, [name])
     reason = verdict.reasons[0]
     assert reason.certainty is Certainty.CERTAIN
@@ -211,7 +221,7 @@ def test_a_reason_comes_with_its_cause_remedy_and_second_witness(craft: Any, nam
 
 @pytest.mark.parametrize("name", ["hyperv", "blockirq", "pit_reinj", "sev", "physical_id_too_big"])
 def test_a_reason_whose_condition_is_not_there_is_a_contradiction(craft: Any, name: str) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=False)], [name]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=False)], [name]))
     assert verdict.reasons[0].witness is Witness.CONTRADICTS
     assert len(verdict.contradictions) == 1
 
@@ -219,35 +229,35 @@ def test_a_reason_whose_condition_is_not_there_is_a_contradiction(craft: Any, na
 @pytest.mark.parametrize("name", ["hyperv", "blockirq", "apic_id_modified", "apic_base_modified", "pit_reinj", "sev"])
 def test_a_condition_whose_reason_is_not_set_is_a_contradiction(craft: Any, name: str) -> None:
     of_vcpu, flags = REASONS[name]
-    verdict = one(craft, craft.Vm([craft.Vcpu(**of_vcpu)], [], ["irqchip_split", *flags]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(**of_vcpu)], [], ["irqchip_split", *flags]))
     assert verdict.state is State.ACTIVE
     assert verdict.contradictions[0].startswith(f"{name} is not set, but")
 
 
 def test_reasons_that_outlive_their_condition_are_no_contradiction(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(active=False)], ["apic_base_modified", "apic_id_modified", "irqwin"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["apic_base_modified", "apic_id_modified", "irqwin"])
     verdict = one(craft, vm)
     assert {reason.witness for reason in verdict.reasons} == {Witness.CANNOT_TELL}
     assert verdict.contradictions == ()
 
 
 def test_registers_that_were_not_read_contradict_nothing(craft: Any) -> None:
-    vcpus = [craft.Vcpu(1, x2apic=False), craft.Vcpu(2, x2apic=False)]
-    verdict = one(craft, craft.Vm(vcpus), registers=False)
+    vcpus = [craft.VerdictVcpu(1, x2apic=False), craft.VerdictVcpu(2, x2apic=False)]
+    verdict = one(craft, craft.VerdictVm(vcpus), registers=False)
     assert (verdict.state, verdict.contradictions) == (State.ACTIVE, ())
-    inhibited = one(craft, craft.Vm(vcpus, ["apic_id_modified"]), registers=False)
+    inhibited = one(craft, craft.VerdictVm(vcpus, ["apic_id_modified"]), registers=False)
     assert inhibited.reasons[0].witness is Witness.CANNOT_TELL
     assert "writing the id register" in inhibited.reasons[0].cause
 
 
 def test_intel_ignores_what_only_amd_heeds(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(guest_mode=True)], [], ["irqchip_kernel", "pit_reinject_mode"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(guest_mode=True)], [], ["irqchip_kernel", "pit_reinject_mode"])
     verdict = one(craft, vm, craft.host(Hardware.INTEL))
     assert (verdict.state, verdict.contradictions) == (State.ACTIVE, ())
 
 
 def test_a_moved_flag_of_the_vcpu_lags_behind_its_vm(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=True)], ["pit_reinj"], ["pit_reinject_mode"]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=True)], ["pit_reinj"], ["pit_reinject_mode"]))
     assert verdict.state is State.INHIBITED
     assert verdict.vcpus[0].active is True
     assert verdict.vcpus[0].is_provisional
@@ -255,7 +265,7 @@ def test_a_moved_flag_of_the_vcpu_lags_behind_its_vm(craft: Any) -> None:
 
 
 def test_an_unknown_reason_of_a_newer_kernel_is_shown_by_its_name(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(active=False)], ["moon_phase"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["moon_phase"])
     verdict = one(craft, vm, reasons=[*craft.REASONS, "moon_phase"])
     assert names(verdict) == ["moon_phase"]
     assert verdict.state is State.INHIBITED
@@ -265,8 +275,8 @@ def test_an_unknown_reason_of_a_newer_kernel_is_shown_by_its_name(craft: Any) ->
 
 
 def test_a_nested_guest_takes_avic_from_its_vcpu_alone(craft: Any) -> None:
-    vcpus = [craft.Vcpu(0), craft.Vcpu(1, active=False, guest_mode=True)]
-    verdict = one(craft, craft.Vm(vcpus))
+    vcpus = [craft.VerdictVcpu(0), craft.VerdictVcpu(1, active=False, guest_mode=True)]
+    verdict = one(craft, craft.VerdictVm(vcpus))
     assert (verdict.state, verdict.branch) == (State.ACTIVE, Branch.PARTLY)
     assert "active on 1 of 2 vCPUs" in verdict.notes
     assert [reason.name for reason in verdict.vcpus[1].reasons] == ["nested"]
@@ -275,13 +285,13 @@ def test_a_nested_guest_takes_avic_from_its_vcpu_alone(craft: Any) -> None:
 
 
 def test_a_local_apic_that_the_guest_switched_off(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([craft.Vcpu(active=False, enabled=False)]))
+    verdict = one(craft, craft.VerdictVm([craft.VerdictVcpu(active=False, enabled=False)]))
     assert (verdict.state, names(verdict)) == (State.INHIBITED, ["apic_disabled"])
     assert verdict.reasons[0].cls is InhibitClass.GUEST
 
 
 def test_a_vm_without_vcpus_has_no_verdict_yet(craft: Any) -> None:
-    verdict = one(craft, craft.Vm([]))
+    verdict = one(craft, craft.VerdictVm([]))
     assert (verdict.state, verdict.would_tell) == (State.UNKNOWN, ("the VM has no vCPU yet",))
 
 
@@ -289,7 +299,7 @@ def test_a_vm_without_vcpus_has_no_verdict_yet(craft: Any) -> None:
 
 
 def test_without_state_the_configuration_is_an_expectation_and_the_verdict_unknown(craft: Any) -> None:
-    verdict = one(craft, craft.Vm(), config=craft.config(pit=Pit.REINJECT), with_state=False)
+    verdict = one(craft, craft.VerdictVm(), config=craft.config(pit=Pit.REINJECT), with_state=False)
     assert (verdict.state, verdict.is_verified, names(verdict)) == (State.UNKNOWN, False, ["pit_reinj"])
     assert verdict.reasons[0].certainty is Certainty.CERTAIN
     assert verdict.reasons[0].evidence[0].source is From.CONFIGURATION
@@ -299,18 +309,18 @@ def test_without_state_the_configuration_is_an_expectation_and_the_verdict_unkno
 
 def test_without_state_nothing_is_claimed_active(craft: Any) -> None:
     settings = craft.config(irqchip=Irqchip.SPLIT, pit=Pit.ABSENT, synic=False, confidential=Confidential.NONE)
-    verdict = one(craft, craft.Vm(), config=settings, with_state=False)
+    verdict = one(craft, craft.VerdictVm(), config=settings, with_state=False)
     assert (verdict.state, verdict.reasons) == (State.UNKNOWN, ())
 
 
 def test_without_state_a_host_that_lacks_it_is_unsupported_all_the_same(craft: Any) -> None:
     host = craft.host(Hardware.OTHER, supported=False, on=False)
-    verdict = one(craft, craft.Vm(), host, with_state=False)
+    verdict = one(craft, craft.VerdictVm(), host, with_state=False)
     assert (verdict.state, verdict.is_verified) == (State.UNSUPPORTED, False)
 
 
 def test_without_state_a_parameter_that_is_off_is_expected_to_count(craft: Any) -> None:
-    verdict = one(craft, craft.Vm(), craft.host(on=False), craft.config(pit=Pit.REINJECT), with_state=False)
+    verdict = one(craft, craft.VerdictVm(), craft.host(on=False), craft.config(pit=Pit.REINJECT), with_state=False)
     assert (verdict.state, names(verdict)) == (State.UNKNOWN, ["disabled", "pit_reinj"])
 
 
@@ -318,14 +328,14 @@ def test_without_state_a_parameter_that_is_off_is_expected_to_count(craft: Any) 
 
 
 def test_a_vm_that_is_not_as_its_command_line_says(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(active=False)], ["pit_reinj"], ["irqchip_kernel", "pit_reinject_mode"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["pit_reinj"], ["irqchip_kernel", "pit_reinject_mode"])
     verdict = one(craft, vm, config=craft.config(pit=Pit.DISCARD, irqchip=Irqchip.SPLIT))
     assert len(verdict.contradictions) == 2
     assert verdict.reasons[0].cause == "the in-kernel PIT reinjects ticks"
 
 
 def test_the_remedy_is_in_the_words_of_who_manages_the_vm(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(active=False)], ["pit_reinj"], ["irqchip_kernel", "pit_reinject_mode"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["pit_reinj"], ["irqchip_kernel", "pit_reinject_mode"])
     assert "<timer" in one(craft, vm, config=craft.config(managed_by="libvirt")).reasons[0].remedy
     assert "-global" in one(craft, vm, config=craft.config(managed_by="proxmox")).reasons[0].remedy
     assert "KVM_REINJECT_CONTROL" in one(craft, vm, config=craft.config(vmm="other")).reasons[0].remedy
@@ -335,8 +345,10 @@ def test_the_remedy_is_in_the_words_of_who_manages_the_vm(craft: Any) -> None:
 
 
 def test_a_window_says_what_changed_in_it(craft: Any) -> None:
-    before = craft.sample(craft.Vm(inhibits=["irqwin", "sev"], flags=["sev_active"]), at_s=0)
-    after = craft.sample(craft.Vm(inhibits=["sev", "hyperv"], flags=["sev_active", "synic_auto_eoi_used"]), at_s=1)
+    before = craft.sample(craft.VerdictVm(inhibits=["irqwin", "sev"], flags=["sev_active"]), at_s=0)
+    after = craft.sample(
+        craft.VerdictVm(inhibits=["sev", "hyperv"], flags=["sev_active", "synic_auto_eoi_used"]), at_s=1
+    )
     (verdict,) = judge(after, craft.host(), window=Window(before, after)).vms
     history = {reason.name: reason.history for reason in verdict.reasons}
     assert history == {"hyperv": "set since the window began", "sev": "set at both ends of the window"}
@@ -354,9 +366,11 @@ def test_with_the_group_a_reason_has_its_share_and_its_beginning(craft: Any) -> 
         }
 
     flags = ["pit_reinject_mode"]
-    vcpu = craft.Vcpu(active=False)
-    before = craft.sample(craft.Vm([vcpu], ["pit_reinj"], flags, counted(0, 0, 10**9)), counts=True)
-    vm = craft.Vm([craft.Vcpu(active_ns=5 * 10**8)], ["pit_reinj"], flags, counted(10**9, 10**9, 3 * 10**9))
+    vcpu = craft.VerdictVcpu(active=False)
+    before = craft.sample(craft.VerdictVm([vcpu], ["pit_reinj"], flags, counted(0, 0, 10**9)), counts=True)
+    vm = craft.VerdictVm(
+        [craft.VerdictVcpu(active_ns=5 * 10**8)], ["pit_reinj"], flags, counted(10**9, 10**9, 3 * 10**9)
+    )
     after = craft.sample(vm, at_s=2, counts=True)
     (verdict,) = judge(after, craft.host(), window=Window(before, after)).vms
     reason = verdict.reasons[0]
@@ -367,14 +381,14 @@ def test_with_the_group_a_reason_has_its_share_and_its_beginning(craft: Any) -> 
 
 def test_a_reason_from_before_the_counting_is_at_least_as_old_as_that(craft: Any) -> None:
     counted = {"apicv_inhibit_unchanged_sev_ns": 2 * 10**9, "apicv_observed_ns": 2 * 10**9}
-    vm = craft.Vm([craft.Vcpu(active=False)], ["sev"], ["sev_active"], counted)
+    vm = craft.VerdictVm([craft.VerdictVcpu(active=False)], ["sev"], ["sev_active"], counted)
     reason = one(craft, vm, counts=True).reasons[0]
     assert (reason.since_s, reason.is_older) == (2.0, True)
 
 
 def test_irq_windows_in_the_window_are_the_witness_of_irqwin(craft: Any) -> None:
-    before = craft.sample(craft.Vm([craft.Vcpu()]))
-    after = craft.sample(craft.Vm([craft.Vcpu(active=False, irq_windows=7)], ["irqwin"]), at_s=1)
+    before = craft.sample(craft.VerdictVm([craft.VerdictVcpu()]))
+    after = craft.sample(craft.VerdictVm([craft.VerdictVcpu(active=False, irq_windows=7)], ["irqwin"]), at_s=1)
     (verdict,) = judge(after, craft.host(), window=Window(before, after)).vms
     assert verdict.reasons[0].witness is Witness.AGREES
     assert "moved by 7" in verdict.reasons[0].cause
@@ -385,13 +399,13 @@ def test_irq_windows_in_the_window_are_the_witness_of_irqwin(craft: Any) -> None
 
 def test_a_simulated_vm_is_not_judged_by_this_host(craft: Any) -> None:
     host = craft.host(Hardware.OTHER, supported=False, on=False)
-    verdict = one(craft, craft.Vm([], ["disabled"]), host, simulated=True)
+    verdict = one(craft, craft.VerdictVm([], ["disabled"]), host, simulated=True)
     assert verdict.branch is Branch.OFF
     assert "simulated" in verdict.reasons[0].cause
 
 
 def test_inputs_of_another_sample_are_refused(craft: Any) -> None:
-    first, second = craft.sample(craft.Vm()), craft.sample(craft.Vm(), at_s=1)
+    first, second = craft.sample(craft.VerdictVm()), craft.sample(craft.VerdictVm(), at_s=1)
     with pytest.raises(UsageError, match="window"):
         judge(first, craft.host(), window=Window(first, second))
     with pytest.raises(UsageError, match="2 configurations for 1"):

@@ -24,7 +24,7 @@ def held(found: WhatIf) -> list[str]:
 
 
 def off(craft: Any, vcpus: Any = None, *flags: str) -> Any:
-    return craft.Vm(vcpus or [craft.Vcpu(active=False)], ["disabled"], flags or ["irqchip_split"])
+    return craft.VerdictVm(vcpus or [craft.VerdictVcpu(active=False)], ["disabled"], flags or ["irqchip_split"])
 
 
 def test_a_vm_with_nothing_in_the_way_would_be_accelerated(craft: Any) -> None:
@@ -45,7 +45,7 @@ def test_pit_reinjection_would_stand_in_the_way_on_amd_alone(craft: Any) -> None
 
 
 def test_without_a_local_apic_in_the_kernel_nothing_else_is_noted(craft: Any) -> None:
-    found = one(craft, off(craft, [craft.Vcpu(active=False, has_apic=False)], "x2apic_32bit_ids"))
+    found = one(craft, off(craft, [craft.VerdictVcpu(active=False, has_apic=False)], "x2apic_32bit_ids"))
     assert (found.outcome, held(found), found.notes) == (Outcome.INHIBITED, ["absent"], ())
 
 
@@ -61,7 +61,7 @@ CAUSES = [
 
 @pytest.mark.parametrize(("name", "of_vcpu", "flags"), CAUSES)
 def test_each_lasting_condition_is_predicted_for_itself(craft: Any, name: str, of_vcpu: Any, flags: list[str]) -> None:
-    found = one(craft, off(craft, [craft.Vcpu(**{"active": False} | of_vcpu)], *flags))
+    found = one(craft, off(craft, [craft.VerdictVcpu(**{"active": False} | of_vcpu)], *flags))
     assert (found.outcome, held(found)) == (Outcome.INHIBITED, [name])
     (prediction,) = [p for p in found.predictions if p.holds]
     assert prediction.certainty is Certainty.CERTAIN
@@ -69,23 +69,23 @@ def test_each_lasting_condition_is_predicted_for_itself(craft: Any, name: str, o
 
 
 def test_the_id_of_an_xapic_is_compared_in_eight_bits(craft: Any) -> None:
-    found = one(craft, off(craft, [craft.Vcpu(id=258, x2apic=False, apic_id=2)]))
+    found = one(craft, off(craft, [craft.VerdictVcpu(id=258, x2apic=False, apic_id=2)]))
     assert "apic_id_modified" not in held(found)
 
 
 def test_an_apic_that_is_off_is_not_compared(craft: Any) -> None:
-    found = one(craft, off(craft, [craft.Vcpu(active=False, enabled=False, x2apic=False, apic_id=9)]))
+    found = one(craft, off(craft, [craft.VerdictVcpu(active=False, enabled=False, x2apic=False, apic_id=9)]))
     assert held(found) == []
 
 
 def test_two_vcpus_of_one_id_alias_unless_the_vmm_speaks_of_32_bits(craft: Any) -> None:
-    vcpus = [craft.Vcpu(0), craft.Vcpu(1, apic_id=0)]
+    vcpus = [craft.VerdictVcpu(0), craft.VerdictVcpu(1, apic_id=0)]
     assert held(one(craft, off(craft, vcpus))) == ["physical_id_aliased", "logical_id_aliased"]
     assert held(one(craft, off(craft, vcpus, "irqchip_split", "x2apic_32bit_ids"))) == []
 
 
 def test_a_vcpu_id_without_a_place_is_refused_by_kernels_that_have_no_reason_for_it(craft: Any) -> None:
-    vcpus = [craft.Vcpu(0), craft.Vcpu(4096)]
+    vcpus = [craft.VerdictVcpu(0), craft.VerdictVcpu(4096)]
     assert one(craft, off(craft, vcpus)).outcome is Outcome.INHIBITED
     found = one(craft, off(craft, vcpus), reasons=craft.REASONS_6_1)
     assert found.outcome is Outcome.REFUSED
@@ -111,12 +111,12 @@ CLUSTER_2 = {"x2apic": False, "ldr": 0x21000000, "dfr": 0x0FFFFFFF}
     ],
 )
 def test_logical_ids_clash_as_kvms_map_has_it(craft: Any, first: Any, second: Any, clash: bool) -> None:
-    vcpus = [craft.Vcpu(0, **first), craft.Vcpu(1, **second)]
+    vcpus = [craft.VerdictVcpu(0, **first), craft.VerdictVcpu(1, **second)]
     assert held(one(craft, off(craft, vcpus))) == (["logical_id_aliased"] if clash else [])
 
 
 def test_what_passes_makes_no_vm_inhibited(craft: Any) -> None:
-    found = one(craft, off(craft, [craft.Vcpu(active=False, guest_mode=True, blockirq=True)]))
+    found = one(craft, off(craft, [craft.VerdictVcpu(active=False, guest_mode=True, blockirq=True)]))
     assert found.outcome is Outcome.ACCELERATED
     assert sorted(held(found)) == ["blockirq", "nested"]
     assert len([note for note in found.notes if "and pass" in note]) == 2
@@ -129,7 +129,7 @@ def test_what_the_guest_may_yet_do_is_told(craft: Any) -> None:
 
 
 def test_the_kernel_before_6_3_has_fewer_reasons_to_predict(craft: Any) -> None:
-    vm = craft.Vm([craft.Vcpu(0), craft.Vcpu(1, apic_id=0)], ["disabled", "absent"])
+    vm = craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1, apic_id=0)], ["disabled", "absent"])
     found = one(craft, vm, reasons=craft.REASONS_6_1)
     assert found.outcome is Outcome.ACCELERATED
     assert "logical_id_aliased" not in [prediction.reason for prediction in found.predictions]
@@ -141,9 +141,9 @@ def test_configuration_comes_before_the_guest_in_what_to_change_first(craft: Any
 
 
 def test_without_state_the_configuration_alone_predicts(craft: Any) -> None:
-    inhibited = one(craft, craft.Vm(), config=craft.config(irqchip=Irqchip.OFF), with_state=False)
+    inhibited = one(craft, craft.VerdictVm(), config=craft.config(irqchip=Irqchip.OFF), with_state=False)
     assert inhibited.outcome is Outcome.INHIBITED
-    unknown = one(craft, craft.Vm(), config=craft.config(pit=Pit.DISCARD), with_state=False)
+    unknown = one(craft, craft.VerdictVm(), config=craft.config(pit=Pit.DISCARD), with_state=False)
     assert unknown.outcome is Outcome.UNKNOWN
 
 
@@ -175,7 +175,7 @@ def test_a_cpu_without_it_is_said_beside_the_predictions(craft: Any) -> None:
 def test_what_was_predicted_is_what_the_verdict_names_once_it_is_on(
     craft: Any, name: str, of_vcpu: Any, flags: list[str]
 ) -> None:
-    vcpus = [craft.Vcpu(**{"active": False} | of_vcpu)]
+    vcpus = [craft.VerdictVcpu(**{"active": False} | of_vcpu)]
     predicted = held(one(craft, off(craft, vcpus, *flags)))
-    (verdict,) = judge(craft.sample(craft.Vm(vcpus, [name], flags)), craft.host()).vms
+    (verdict,) = judge(craft.sample(craft.VerdictVm(vcpus, [name], flags)), craft.host()).vms
     assert predicted == [reason.name for reason in verdict.reasons]

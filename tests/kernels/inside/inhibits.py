@@ -37,7 +37,7 @@ Vms = list[dict[str, Any]]
 def main() -> None:
     """Print what every scenario showed."""
     host = host_apicv(read_machine())
-    observer = Observer(host)
+    observer = InhibitObserver(host)
     with Kvm() as kvm:
         earlier = Guest(kvm, 0)
         answers = {
@@ -51,7 +51,7 @@ def main() -> None:
     json.dump(answers, sys.stdout)
 
 
-class Observer:
+class InhibitObserver:
     """The source, and what follows from its samples for the VMs of this process."""
 
     def __init__(self, host: HostApicv) -> None:
@@ -80,7 +80,7 @@ class Observer:
         self._source.close()
 
 
-def _play(kvm: Kvm, observer: Observer, scenario: Callable[[Kvm], Phases]) -> dict[str, Any]:
+def _play(kvm: Kvm, observer: InhibitObserver, scenario: Callable[[Kvm], Phases]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     guest: Guest | None = None
     later: Guest | None = None

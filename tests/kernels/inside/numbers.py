@@ -36,7 +36,7 @@ _WAIT_S = 120
 
 
 @dataclass(frozen=True)
-class Group:
+class StillGuests:
     """Some VMs that stand still, in order of creation, and what they did: vCPU id -> how often, and by which thread."""
 
     name: str
@@ -47,7 +47,7 @@ class Group:
 
 
 @contextmanager
-def lab(spec: LabSpec) -> Iterator[Group]:
+def lab(spec: LabSpec) -> Iterator[StillGuests]:
     """Guests of the lab (x86)."""
     with process.start(spec) as guests:
         guests.go()
@@ -55,7 +55,7 @@ def lab(spec: LabSpec) -> Iterator[Group]:
             guests.stop()
         report = guests.wait_for_done(_WAIT_S)
         assert not report.errors, report.errors
-        yield Group(
+        yield StillGuests(
             spec.workload,
             [vm.pid for vm in report.vms],
             [{vcpu.id: vcpu.did for vcpu in vm.vcpus} for vm in report.vms],
@@ -65,7 +65,7 @@ def lab(spec: LabSpec) -> Iterator[Group]:
 
 
 @contextmanager
-def arm() -> Iterator[Group]:
+def arm() -> Iterator[StillGuests]:
     """Three VMs of this process (arm64)."""
     did = [{0: 20, 1: 30}, {5: 40}, {2: 0, 0: 7, 1: 1}]
     with ExitStack() as stack:
@@ -75,12 +75,12 @@ def arm() -> Iterator[Group]:
                 vm.run(vcpu_id, times)
         fds = {(index, key): fd for index, vm in enumerate(vms) for key, fd in vm.stats_fds().items()}
         tids = [{vcpu_id: os.getpid() for vcpu_id, times in each.items() if times} for each in did]
-        yield Group("mmio", [os.getpid()] * len(vms), did, tids, fds)
+        yield StillGuests("mmio", [os.getpid()] * len(vms), did, tids, fds)
         for fd in fds.values():
             os.close(fd)
 
 
-def groups() -> list[AbstractContextManager[Group]]:
+def groups() -> list[AbstractContextManager[StillGuests]]:
     """What this machine can run."""
     if platform.machine() != "x86_64":
         return [arm()]
@@ -114,7 +114,7 @@ def main() -> None:
     json.dump(answers, sys.stdout)
 
 
-def _read(source: BpfSource, known: Group) -> dict[str, Any]:
+def _read(source: BpfSource, known: StillGuests) -> dict[str, Any]:
     first, second = source.read(), source.read()
     return {
         "name": known.name,
@@ -156,7 +156,7 @@ def _stats(sample: Sample, scope: Scope, row: int) -> dict[str, list[int]]:
     return {name: np.atleast_1d(block.column(name)[row]).tolist() for name in block.schema.names}
 
 
-def _try_attached(source: BpfSource, known: Group) -> dict[str, Any]:
+def _try_attached(source: BpfSource, known: StillGuests) -> dict[str, Any]:
     def read() -> Any:
         pinned = PinnedSource(_ROOT)
         try:

@@ -20,7 +20,7 @@ TRACEPOINTS = frozenset(("kvm_exit", "kvm_entry"))
 
 
 @dataclass(frozen=True)
-class Kernel(KernelFacts):
+class ExitsKernel(KernelFacts):
     """One with these tracepoints; BTF is the running kernel's alone."""
 
     tracepoints: frozenset[str] = TRACEPOINTS
@@ -29,13 +29,13 @@ class Kernel(KernelFacts):
         return self.tracepoints & set(names)
 
 
-def kernel(tmp_path: Path, *modules: str, flags: str = "fpu", machine: str = "x86_64") -> Kernel:
+def kernel(tmp_path: Path, *modules: str, flags: str = "fpu", machine: str = "x86_64") -> ExitsKernel:
     for module in modules:
         (tmp_path / "module" / module).mkdir(parents=True)
     (tmp_path / "sys/kernel").mkdir(parents=True)
     (tmp_path / "sys/kernel/arch").write_text(f"{machine}\n", encoding="ascii")
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n", encoding="ascii")
-    return Kernel(str(tmp_path), str(tmp_path), machine)
+    return ExitsKernel(str(tmp_path), str(tmp_path), machine)
 
 
 class Known(NamedTuple):

@@ -16,7 +16,7 @@ from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
 
 
 @dataclass(frozen=True)
-class Kernel(KernelFacts):
+class PlannedKernel(KernelFacts):
     """A kernel of which all is said, in place of one that is looked at."""
 
     lacks: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Kernel(KernelFacts):
         return frozenset(names) - set(self.lacks)
 
 
-ARM64 = Kernel(says_isa=Isa.ARM64, machine="aarch64")
+ARM64 = PlannedKernel(says_isa=Isa.ARM64, machine="aarch64")
 
 
 def uncatalogued(schema: Schema) -> list[str]:
@@ -44,9 +44,11 @@ def uncatalogued(schema: Schema) -> list[str]:
     return [d.name for d in schema.descriptors if (entry := found[d.name]) is None or not entry.agrees_with(d)]
 
 
-@pytest.mark.parametrize("kernel", [Kernel(), Kernel(says_isa=Isa.VMX), Kernel(says_isa=Isa.UNKNOWN), ARM64])
+@pytest.mark.parametrize(
+    "kernel", [PlannedKernel(), PlannedKernel(says_isa=Isa.VMX), PlannedKernel(says_isa=Isa.UNKNOWN), ARM64]
+)
 @pytest.mark.parametrize("group", [exits, mmu_lock, userspace, wakeups])
-def test_every_stat_of_every_group_is_catalogued_as_it_is_described(group: object, kernel: Kernel) -> None:
+def test_every_stat_of_every_group_is_catalogued_as_it_is_described(group: object, kernel: PlannedKernel) -> None:
     plan = group.plan(kernel)  # type: ignore[attr-defined]
     assert uncatalogued(plan.schema) == []
     assert len(set(plan.schema.names)) == len(plan.schema.descriptors) > 0
@@ -64,12 +66,12 @@ def test_every_stat_of_every_group_is_catalogued_as_it_is_described(group: objec
 )
 def test_a_group_is_refused_by_a_kernel_without_its_tracepoint(group: object, tracepoint: str) -> None:
     with pytest.raises(Unavailable, match=f"no tracepoint {tracepoint}"):
-        group.plan(Kernel(lacks=(tracepoint,)))  # type: ignore[attr-defined]
+        group.plan(PlannedKernel(lacks=(tracepoint,)))  # type: ignore[attr-defined]
 
 
 def test_on_x86_the_fpu_marks_the_entry_of_kvm_run_and_elsewhere_that_of_the_guest() -> None:
-    assert set(userspace.plan(Kernel(lacks=("kvm_entry",))).programs) == {"fpu", "leave"}
-    assert set(userspace.plan(Kernel(machine="aarch64", lacks=("kvm_fpu",))).programs) == {"entry", "leave"}
+    assert set(userspace.plan(PlannedKernel(lacks=("kvm_entry",))).programs) == {"fpu", "leave"}
+    assert set(userspace.plan(PlannedKernel(machine="aarch64", lacks=("kvm_fpu",))).programs) == {"entry", "leave"}
 
 
 def test_each_architecture_has_the_reasons_that_are_its_own() -> None:
@@ -84,7 +86,7 @@ def test_each_architecture_has_the_reasons_that_are_its_own() -> None:
 
 
 def test_a_reason_without_a_name_and_a_failed_call_have_places_of_their_own() -> None:
-    plan = userspace.plan(Kernel())
+    plan = userspace.plan(PlannedKernel())
     place_of = plan.constants[16:]
     names = plan.schema.names
     error, other = (int.from_bytes(plan.constants[at : at + 4], "little") for at in (0, 4))
@@ -96,7 +98,7 @@ def test_a_reason_without_a_name_and_a_failed_call_have_places_of_their_own() ->
 
 
 def test_without_an_event_at_entry_wakeups_end_where_kvm_goes_on_and_have_other_names() -> None:
-    normal, other = wakeups.plan(Kernel()), wakeups.plan(Kernel(says_isa=Isa.UNKNOWN))
+    normal, other = wakeups.plan(PlannedKernel()), wakeups.plan(PlannedKernel(says_isa=Isa.UNKNOWN))
     assert normal.schema.names == ("wakeups", "wakeup_to_entry_ns", "wakeup_to_entry_hist")
     assert normal.missing == ()
     assert other.schema.names == ("wakeups", "wakeup_to_resume_ns", "wakeup_to_resume_hist")
@@ -108,4 +110,4 @@ def test_without_an_event_at_entry_wakeups_end_where_kvm_goes_on_and_have_other_
 @pytest.mark.parametrize(("group", "machine"), [(mmu_lock, "riscv64"), (userspace, "s390x")])
 def test_an_architecture_of_which_too_little_is_known_is_refused(group: object, machine: str) -> None:
     with pytest.raises(Unavailable, match=machine):
-        group.plan(Kernel(machine=machine))  # type: ignore[attr-defined]
+        group.plan(PlannedKernel(machine=machine))  # type: ignore[attr-defined]
