@@ -56,6 +56,12 @@ def test_importing_the_package_loads_nothing_but_the_standard_library_and_itself
     assert {name.partition(".")[0] for name in added} <= sys.stdlib_module_names
 
 
+def test_importing_the_package_loads_no_typing_before_signals_can_be_handled() -> None:
+    code = "import sys; sys.modules.pop('typing', None); import kvmscope; print('typing' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_errors_and_schemas_can_be_used_without_numpy() -> None:
     code = "import sys, kvmscope; kvmscope.Unit.BYTES; kvmscope.KvmscopeError; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,13 @@ Importing this package loads no third-party package; each name below brings what
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False
+"""Type checkers take it for true. To load ``typing`` takes longer than all the rest, before signals can be handled."""
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .analysis.window import Window as Window
     from .collect import Host as Host
     from .collect import open_host as open_host

@@ -21,6 +21,7 @@ from .host.naming import Naming, VmmAnswer
 from .host.origin import read_origin
 from .host.process import VmmProcess
 from .linux.kvm import is_kvm_there
+from .linux.namespaces import is_sys_hidden
 from .sample import NOT_KNOWN, Sample
 from .scene import Scene, VmIdentity
 from .schema import Schema
@@ -48,7 +49,7 @@ def _open_statsfd() -> Source:
     source = StatsFdSource()
     try:
         source.check()
-        if not is_kvm_there():
+        if not is_kvm_there() and not is_sys_hidden():
             raise Unavailable(
                 "KVM is not loaded, so no VMM can hold statistics fds", remedy="modprobe kvm_intel or kvm_amd"
             )

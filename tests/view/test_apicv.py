@@ -191,6 +191,15 @@ def test_a_fact_of_the_host_is_shown_once_for_all_vms(crafted: Any) -> None:
     assert len([line for line in lines if not line.startswith("not seen")]) == 4
 
 
+def test_what_if_on_a_kvm_that_cannot_have_it_says_so_once(crafted: Any) -> None:
+    lines = lines_of(apicv_view(on("kvm_pvm", crafted), with_what_if=True), each_vm=False)
+    assert [line.strip() for line in lines if "switched on" in line] == [
+        "APICv/AVIC cannot be switched on: this host's CPU or KVM lacks it"
+    ]
+    assert sum("kvm_pvm" in line for line in lines[1:]) == 1
+    assert not any(line.strip().endswith(": unknown") for line in lines)
+
+
 def test_vms_with_the_same_verdict_are_shown_together_and_each_on_request(crafted: Any) -> None:
     view = apicv_view(on("kvm_intel", crafted))
     together = lines_of(view, each_vm=False)

@@ -51,7 +51,7 @@ def test_json_has_every_reason_of_a_gap_and_a_screen_the_most_frequent(crafted: 
     assert source.gaps == ("reason 5 (2 times)", *(f"reason {number}" for number in range(5)))
     lines = check_lines(view(crafted, source))
     assert sum("not seen" in line for line in lines) == 4
-    assert lines[-3].strip() == "not seen, for 3 other reasons: --json has them all"
+    assert lines[-3].strip() == "not seen: 3 more; --json has them all"
 
 
 def test_an_error_has_its_reason_and_remedy(crafted: Any) -> None:

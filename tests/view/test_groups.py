@@ -73,4 +73,4 @@ def test_a_group_without_events_says_why(crafted: Any, scene: Scene) -> None:
     assert view.groups[0].why_empty == "unknown: nothing of it was read"
     ended = group_trial_view(scene, None, ["wakeups"], {})
     assert ended.interval_s is None
-    assert "  unknown: the VM ended at once" in list(group_trial_lines(ended, limit=None))
+    assert "  unknown: the VM ended within the interval" in list(group_trial_lines(ended, limit=None))

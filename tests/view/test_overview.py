@@ -9,9 +9,11 @@ import pytest
 
 from kvmscope.analysis.status import summarize
 from kvmscope.analysis.window import Window
+from kvmscope.catalog.findings import Severity
 from kvmscope.catalog.metrics import load_metrics
 from kvmscope.sample import VmId
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.findings import ReportedFinding
 from kvmscope.view.jsonout import dump, to_object
 from kvmscope.view.overview import Overview, make_overview, of_one_vm
 from kvmscope.view.overview_text import kept_in_place, overview_lines, rows_shown, vm_lines
@@ -124,6 +126,57 @@ def test_a_vmm_that_does_not_answer_is_named(crafted: Any) -> None:
     hung = overview_of(crafted, crafted.make_sample(vms), crafted.make_sample(vms, at_s=1), silent_s=4.2)
     assert "web: its VMM has not answered for 4.2 s" in lines_of(hung, width=80)
     assert to_object(hung)["vms"][0]["silent_s"] == 4.2  # type: ignore[index,call-overload]
+
+
+def with_findings(overview: Overview, *found: tuple[str, str, int | None, float | None]) -> list[str]:
+    """The lines of findings if a rule, of a VM and vCPU at a cost, found these."""
+    findings = tuple(
+        ReportedFinding(
+            rule=rule,
+            severity=Severity.WARNING,
+            vm=VmId(int.from_bytes(name.encode())),
+            name=name,
+            vcpu=vcpu,
+            title=f"title of {rule}",
+            since_s=4.0,
+            cost_cpus=cost,
+            lost_vcpus=None,
+            evidence={},
+            worst_vcpus=(),
+            worst_count=0,
+            causes=(),
+            explanation="",
+            remedies=(),
+        )
+        for rule, name, vcpu, cost in found
+    )
+    lines = lines_of(replace(overview, findings=findings), width=120)
+    return [line for line in lines if line.startswith("warning: ") or "kvmscope doctor" in line]
+
+
+def test_what_a_rule_finds_of_many_vms_is_one_line(overview: Overview) -> None:
+    many = [("storm", f"web-{i}", None, 0.5) for i in range(1002)]
+    assert with_findings(overview, *many, ("waste", "db", None, 0.2)) == [
+        "warning: 1,002 VMs (web-0 and 1,001 more) [storm, about 500 CPU]: title of storm",
+        "warning: db [waste, about 0.2 CPU]: title of waste",
+        "run `kvmscope doctor` for causes and fixes",
+    ]
+
+
+def test_a_cost_that_is_known_of_some_is_theirs_and_none_is_no_cost(overview: Overview) -> None:
+    assert with_findings(
+        overview, ("a", "x", None, None), ("a", "y", None, 0.2), ("b", "x", 0, None), ("b", "x", 1, None)
+    ) == [
+        "warning: 2 VMs (x and 1 more) [a, about 0.2 CPU]: title of a",
+        "warning: x, 2 vCPUs [b]: title of b",
+        "run `kvmscope doctor` for causes and fixes",
+    ]
+
+
+def test_rules_beyond_the_first_five_are_counted(overview: Overview) -> None:
+    lines = with_findings(overview, *((f"r{i}", "x", None, None) for i in range(7)))
+    assert len(lines) == 6
+    assert lines[-1] == "… and what 2 more rules found; run `kvmscope doctor` for causes and fixes"
 
 
 # --- one VM -----------------------------------------------------------------------------------------------------------

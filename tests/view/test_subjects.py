@@ -69,3 +69,30 @@ def test_a_word_that_fits_none_or_several_is_refused(scene: Scene, text: str, me
     with pytest.raises(UsageError) as raised:
         find_subject(scene, text)
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("web/5", "web/5", "'web/5' may be a VM, or a vCPU of web; choose by id: 312d7765622f3511, 302d776562111111/5"),
+        ("web/6", "web/6", None),
+        ("302d776562111111", "302d776562111111", None),
+        ("٤٢٤٢", "٤٢٤٢", None),
+        ("x", "٤٢٤٢", "there is no VM '٤٢٤٢'"),
+        ("x", "4" * 5000, "there is no VM '444"),
+        ("x", "web/" + "5" * 5000, "web has no vCPU '555"),
+    ],
+)
+def test_a_name_takes_no_word_from_another_vm(crafted: Any, name: str, text: str, message: str | None) -> None:
+    vms = [
+        crafted.vm(f"{i}-{each}", [crafted.vcpu(0), crafted.vcpu(5)], pid=4242) for i, each in enumerate(("web", name))
+    ]
+    identities = tuple(VmIdentity(each, None) for each in ("web", name))
+    scene = Scene(crafted.make_sample(vms), identities, crafted.machine, {})
+    if message is None:
+        expected = 0 if text == str(scene.sample.vms.vm_id(0)) else 1
+        assert find_subject(scene, text) == Selection(expected, None)
+        return
+    with pytest.raises(UsageError) as raised:
+        find_subject(scene, text)
+    assert str(raised.value).startswith(message)

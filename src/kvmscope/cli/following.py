@@ -34,7 +34,7 @@ class Interval:
         if not self.has_ended or followed is None:
             return []
         if self.window is None:
-            return [f"{followed.title} ended at once: this is its state before"]
+            return [f"{followed.title} ended within the interval: this is its state at the beginning"]
         return [f"{followed.title} ended: this is what was seen until then"]
 
 

@@ -341,10 +341,10 @@ def _unseen(walk: KvmScan, proc_root: str) -> list[tuple[str, str]]:
     hidden = why_processes_are_hidden(proc_root=proc_root)
     if hidden is not None:
         reason, remedy = hidden
-        unseen.append((f"{reason}, any of which may be a VMM", remedy))
+        unseen.append((f"{reason}; VMMs may be missing", remedy))
     if walk.hidden:
-        who = f"{walk.hidden} process{'' if walk.hidden == 1 else 'es'} could not be inspected"
-        unseen.append((f"{who} and may be VMMs", f"needs {_RIGHTS}"))
+        who, what = ("process", "a VMM") if walk.hidden == 1 else ("processes", "VMMs")
+        unseen.append((f"{walk.hidden} {who} could not be inspected and may be {what}", f"needs {_RIGHTS}"))
     return unseen
 
 

@@ -280,6 +280,8 @@ def _id_ranges(ids: Sequence[int]) -> str:
 def _what_if_node(found: Sequence[WhatIfView]) -> TextNode:
     """Of one VM, or of several with the same outcome, predictions and changes."""
     first = found[0]
+    if first.host is Branch.NOT_SUPPORTED and not first.predictions and first.outcome is Outcome.UNKNOWN:
+        return TextNode("APICv/AVIC cannot be switched on: this host's CPU or KVM lacks it", Style.HEAD)
     outcome = _OUTCOMES[first.outcome]
     title = f"with APICv/AVIC switched on: {outcome}" if first.is_off_now else f"by its conditions: {outcome}"
     below: list[TextNode] = []

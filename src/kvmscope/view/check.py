@@ -211,4 +211,4 @@ def _details(source: CheckedSource) -> Iterator[str]:
     yield from (f"not seen: {printable(text, max_length=_MAX_REASON)}" for text in source.gaps[:_GAPS_SHOWN])
     more = len(source.gaps) - _GAPS_SHOWN
     if more > 0:
-        yield f"not seen, for {counted(more, 'other reason')}: --json has them all"
+        yield f"not seen: {more} more; --json has them all"

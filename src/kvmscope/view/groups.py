@@ -101,7 +101,7 @@ class GroupTrial:
 class GroupTrialView(SceneAnswer):
     """What groups counted in an interval."""
 
-    interval_s: Annotated[float | None, "Seconds for which they counted; null if the VM ended at once."]
+    interval_s: Annotated[float | None, "Seconds for which they counted; null if the VM ended before the second read."]
     vm_count: Annotated[int, "Number of VMs."]
     vcpu_count: Annotated[int, "Number of vCPUs."]
     groups: tuple[GroupTrial, ...]
@@ -269,7 +269,11 @@ def _trial(
         name=name,
         runs=runs.count if runs else None,
         ns_per_run=runs.ns_per_run if runs else None,
-        why_empty=None if events else _why_empty(scene.sample, name) if window else "unknown: the VM ended at once",
+        why_empty=None
+        if events
+        else _why_empty(scene.sample, name)
+        if window
+        else "unknown: the VM ended within the interval",
         events=events,
     )
 

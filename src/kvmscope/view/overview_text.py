@@ -5,8 +5,8 @@ What the columns are is in the catalogue of metrics; which of them a width has r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from ..analysis.apicv import State
@@ -26,6 +26,7 @@ from .text import (
     cells,
     counted,
     cut,
+    few,
     fill,
     format_metric,
     no_vm_line,
@@ -250,20 +251,36 @@ def _vmm(vm: VmOverview) -> str:
 
 
 def _finding_lines(overview: Overview, width: int) -> Iterator[Line]:
-    """What is wrong, a line each and the most urgent first; `kvmscope doctor` has the rest."""
-    found = overview.findings
-    if not found:
+    """What is wrong, a line for each rule and the most urgent first; `kvmscope doctor` has the rest."""
+    of_rule: dict[str, list[ReportedFinding]] = {}
+    for finding in overview.findings:
+        of_rule.setdefault(finding.rule, []).append(finding)
+    if not of_rule:
         return
-    for finding in found[:_FINDINGS_SHOWN]:
-        yield styled(_finding_text(finding, width), _STYLES.get(finding.severity, Style.PLAIN))
-    more = len(found) - _FINDINGS_SHOWN
-    rest = f"… and {counted(more, 'more finding')}; " if more > 0 else ""
+    for found in list(of_rule.values())[:_FINDINGS_SHOWN]:
+        yield styled(_rule_text(found, width), _STYLES.get(found[0].severity, Style.PLAIN))
+    more = len(of_rule) - _FINDINGS_SHOWN
+    rest = f"… and what {counted(more, 'more rule')} found; " if more > 0 else ""
     yield styled(f"{rest}run `kvmscope doctor` for causes and fixes", Style.DIM)
     yield styled("")
 
 
-def _finding_text(finding: ReportedFinding, width: int) -> str:
-    return cut(summary(finding, printable(finding.name or str(finding.vm), max_length=_NAME_MAX_NARROW)), width)
+def _rule_text(found: Sequence[ReportedFinding], width: int) -> str:
+    """What one rule found, in one line: of one VM or vCPU, or of how many and what they cost together."""
+    first = found[0]
+    names = list(dict.fromkeys(printable(each.name or str(each.vm), max_length=_NAME_MAX_NARROW) for each in found))
+    if len(found) == 1:
+        return cut(summary(first, names[0]), width)
+    vms = len({each.vm for each in found})
+    subject = f"{names[0]}, {counted(len(found), 'vCPU')}" if vms == 1 else f"{counted(vms, 'VM')} ({few(names, 1)})"
+    together = replace(first, vcpu=None, cost_cpus=_sum_of_known(each.cost_cpus for each in found))
+    together = replace(together, lost_vcpus=_sum_of_known(each.lost_vcpus for each in found))
+    return cut(summary(together, subject), width)
+
+
+def _sum_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _notes(overview: Overview, hidden: int, by: str) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 A VM goes by its name, its process id, its UUID, its opaque id, or the beginning of the last two; ``VM/ID`` is one of
 its vCPUs.
-Rule: a word that fits nothing, or several, is a UsageError that lists what is near.
+Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Guests are named by whoever makes
+them, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .values import Moment, plain_name
 
 _MIN_ID_PREFIX = 4
 _SHOWN = 4
+_MAX_DIGITS = 20
+"""Of a vCPU's or process's id, at most 2^64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +90,13 @@ def find_subject(scene: Scene, text: str) -> Selection:
 def match_subject(scene: Scene, text: str) -> Selection | None:
     """The VM or vCPU that ``text`` names, None if no VM is called so. Raises UsageError for a VM without that vCPU."""
     vm = _match_vm(scene, text)
-    if vm is not None:
-        return Selection(vm, None)
     name, slash, vcpu = text.rpartition("/")
-    vm = _match_vm(scene, name) if slash else None
-    return None if vm is None else Selection(vm, _find_vcpu(scene, vm, vcpu))
+    if vm is not None:
+        if slash:
+            _refuse_vcpu(scene, text, vm)
+        return Selection(vm, None)
+    parent = _match_vm(scene, name) if slash else None
+    return None if parent is None else Selection(parent, _find_vcpu(scene, parent, vcpu))
 
 
 def near_vms(scene: Scene, text: str) -> tuple[str, ...]:
@@ -129,6 +134,16 @@ def _match_vm(scene: Scene, text: str) -> int | None:
     return None
 
 
+def _refuse_vcpu(scene: Scene, text: str, vm: int) -> None:
+    """Refuse a word that is the name of a VM if it is a vCPU of another VM too. Raises UsageError."""
+    name, _, vcpu = text.rpartition("/")
+    for parent in next(filter(None, _candidates(scene, name)), []):
+        if _vcpu_row(scene, parent, vcpu) is not None:
+            ids = f"{scene.sample.vms.vm_id(vm)}, {scene.sample.vms.vm_id(parent)}/{vcpu}"
+            what = f"may be a VM, or a vCPU of {scene.title(parent)}"
+            raise UsageError(f"'{printable(text)}' {what}; choose by id: {ids}")
+
+
 def _choice(scene: Scene, text: str, rows: Sequence[int]) -> str:
     """The VMs by names, and by ids if a name would not do: it is what was typed."""
     titles = [scene.title(row) for row in rows]
@@ -140,8 +155,9 @@ def _choice(scene: Scene, text: str, rows: Sequence[int]) -> str:
 
 
 def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
-    """The VMs that ``text`` may mean: those that it names in full, else those whose id or UUID begins so."""
+    """The VMs that ``text`` may mean: the one with that id, else those it names in full, else in part."""
     rows = range(len(scene.sample.vms))
+    yield [row for row in rows if text.lower() == str(scene.sample.vms.vm_id(row))]
     yield [row for row in rows if _is_called(scene, row, text)]
     yield [row for row in rows if _is_one_of(scene, row, text)]
     if len(text) >= _MIN_ID_PREFIX:
@@ -152,7 +168,7 @@ def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
 def _is_called(scene: Scene, row: int, text: str) -> bool:
     """Whether a name, process id, UUID or id is the text. A name may look like another VM's process id."""
     name = scene.identities[row].name
-    is_pid = text.isdecimal() and scene.pid(row) == int(text)
+    is_pid = _is_number(text) and scene.pid(row) == int(text)
     return text in (name, printable(name)) or is_pid or text.lower() in _ids(scene, row)
 
 
@@ -169,12 +185,23 @@ def _ids(scene: Scene, row: int) -> tuple[str, ...]:
 
 
 def _find_vcpu(scene: Scene, vm: int, text: str) -> int:
-    rows = scene.sample.vcpus_of_vm[vm]
-    ids: list[int] = scene.sample.vcpus.id[rows].tolist()
-    if text.isdecimal() and int(text) in ids:
-        return int(rows.start) + ids.index(int(text))
+    row = _vcpu_row(scene, vm, text)
+    if row is not None:
+        return row
+    ids: list[int] = scene.sample.vcpus.id[scene.sample.vcpus_of_vm[vm]].tolist()
     there = ", ".join(map(str, ids[:8])) + (", …" if len(ids) > 8 else "")
     raise UsageError(f"{scene.title(vm)} has no vCPU '{printable(text)}'; it has {there or 'none'}")
+
+
+def _vcpu_row(scene: Scene, vm: int, text: str) -> int | None:
+    rows = scene.sample.vcpus_of_vm[vm]
+    ids: list[int] = scene.sample.vcpus.id[rows].tolist()
+    return int(rows.start) + ids.index(int(text)) if _is_number(text) and int(text) in ids else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one as we write them, short enough for an id; other scripts have digits too."""
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def _names(scene: Scene) -> list[str]:

@@ -104,7 +104,7 @@ def gap_lines(gaps: Sequence[Gap]) -> list[str]:
     times = {reason: f" ({count[reason]} times)" if count[reason] > 1 else "" for reason in ordered}
     lines = [f"not seen: {printable(reason, max_length=200)}{times[reason]}" for reason in ordered[:_GAPS_SHOWN]]
     more = len(ordered) - _GAPS_SHOWN
-    return lines + ([f"not seen, for {counted(more, 'other reason')}: --json has them all"] if more > 0 else [])
+    return lines + ([f"not seen: {more} more; --json has them all"] if more > 0 else [])
 
 
 def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:
@@ -136,7 +136,7 @@ def counted(number: int, word: str) -> str:
 
 def few(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 

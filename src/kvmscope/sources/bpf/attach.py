@@ -173,4 +173,4 @@ def _subjects(root: Path) -> tuple[int, int]:
 
 def _need_root() -> None:
     if os.geteuid() != 0:
-        raise PermissionNeeded("attaching and detaching need root", remedy="sudo kvmscope attach")
+        raise PermissionNeeded("attaching and detaching need root", remedy="run the same command as root, by sudo")
