@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test quick test-kernels check check-kernels format bench build clean
+.PHONY: help setup demo test quick test-live test-kernels check check-kernels format bench build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: setup ## every test that this machine can run
 
 quick: setup ## the tests without the slow ones
 	pytest -m "not slow"
+
+test-live: setup ## the tests on this host's KVM alone
+	pytest tests/live
 
 test-kernels: setup ## tests inside emulated stock kernels; KVMSCOPE_KERNELS=6.1,6.12 chooses
 	KVMSCOPE_KERNELS=$${KVMSCOPE_KERNELS:-all} pytest tests/kernels
