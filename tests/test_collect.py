@@ -184,3 +184,9 @@ def test_what_is_published_goes_by_the_name_that_it_was_published_under() -> Non
         sample = host.read()
         mine = [who.name for pid, who in zip(sample.vms.pid, host.identify(sample), strict=True) if pid == os.getpid()]
     assert mine == ["collected"]
+
+
+@pytest.mark.parametrize("interval_s", [-1, float("nan"), float("inf"), 1e300])
+def test_an_interval_that_is_no_time_is_refused_at_once(interval_s: float) -> None:
+    with Host(Fixed([1]), {}) as host, pytest.raises(UsageError, match="interval_s: expected a number of seconds"):
+        host.watch(interval_s)

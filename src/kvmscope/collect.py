@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from .view.watch import HostView
 
 
+_LONGEST_S = 36_000_000.0
+"""The longest interval, as on the command line: longer ones may be more than a sleep takes."""
+
+
 def _open_pinned(groups: Sequence[str] = ()) -> Source:
     from .sources.bpf.source import PinnedSource
 
@@ -129,9 +133,14 @@ class Host:
         """Every ``interval_s`` seconds what there is to be said of them, without end.
 
         ``first``: a scene that was taken already, with which the first interval begins. ``keeps_ended``: views have the
-        findings that ended since the first scene, and not in the last interval alone. Raises SourceError if the source
-        is gone.
+        findings that ended since the first scene, and not in the last interval alone. Raises UsageError for an interval
+        that is no time from 0 on, SourceError if the source is gone.
         """
+        if not 0 <= interval_s <= _LONGEST_S:
+            raise UsageError(f"interval_s: expected a number of seconds from 0 to {_LONGEST_S:g}, found {interval_s!r}")
+        return self._watch(interval_s, first, keeps_ended)
+
+    def _watch(self, interval_s: float, first: Scene | None, keeps_ended: bool) -> Iterator[HostView]:
         from .view.watch import Watch  # not at the top: who only reads loads no analysis
 
         watch = Watch(keeps_ended=keeps_ended)

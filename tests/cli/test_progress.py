@@ -81,3 +81,23 @@ def test_the_doctor_does_not_wait_for_vms_where_there_are_none(kvmscope: Any, cr
     result = kvmscope.run("doctor", "--for", "60s", "--interval", "30s", on=nobody)
     assert time.monotonic() - began < 30
     assert "no VM is running here" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "apicv"])
+def test_what_is_waited_for_is_gone_from_a_terminal_that_is_watched(command: str) -> None:
+    ours, theirs = pty.openpty()
+    arguments = [*KVMSCOPE, command, "--watch", "--interval", "100ms", *FROM]
+    seen = ""
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while "SIMULATED" not in seen and time.monotonic() < deadline:
+                seen += os.read(ours, 65536).decode(errors="replace")
+        finally:
+            process.kill()
+    os.close(theirs)
+    os.close(ours)
+    before, waited, after = seen.partition("reading for 100 ms …")
+    assert waited, before
+    assert after.startswith("\r\x1b[K")
+    assert "[K" not in seen.replace("\x1b[K", "")

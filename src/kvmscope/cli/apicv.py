@@ -163,7 +163,8 @@ def _watch(views: Iterator[ApicvView], *, as_json: bool, each_vm: bool) -> None:
 
     from .screen import rich_trees
 
-    with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
+    # What waits writes to stderr itself, and takes its line away with an escape sequence that rich would print as text.
+    with Live(redirect_stderr=False, console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
         for view in views:
             live.update(Group(*rich_trees(_nodes(view, each_vm=each_vm))), refresh=True)
 

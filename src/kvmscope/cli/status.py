@@ -135,7 +135,8 @@ class Screen:
         from .screen import rich_text
 
         console, most = Console(), self.limit
-        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        # What waits writes to stderr itself, and clears its line with an escape sequence that rich would print as text.
+        with Live(redirect_stderr=False, console=console, auto_refresh=False, vertical_overflow="crop") as live:
             for view in self._until_ended(views):
                 self.limit = min(most, max(1, shutil.get_terminal_size().lines - _LINES_BESIDE_VMS))
                 live.update(rich_text(self.lines(view, width=console.width)), refresh=True)
