@@ -1,6 +1,6 @@
-"""Choosing a source and reading from it: the one way in for every face and library user.
+"""Choosing a source and reading from it: the one way in for every command and library user.
 
-``open_host`` tries the sources from the best down and keeps why each better one could not be had. ``Host`` makes
+``open_host`` tries the sources, best first, and keeps the reason why each better one is not available. ``Host`` makes
 scenes: it joins what a source reads with what ``host`` knows of the machine and of the processes behind the VMs.
 """
 
@@ -152,7 +152,7 @@ class Host:
                 yield view
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
-        """For each row of ``sample.vms`` who it is. Several VMs of one process are told apart by ``#1``, ``#2`` …"""
+        """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
         pids = [int(pid) for pid in sample.vms.pid]
         answers = self._naming.of({pid for pid in pids if pid != NOT_KNOWN})
         processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
@@ -187,7 +187,7 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     ``groups`` are opt-in groups of statistics, by their names in catalog/groups.toml. Source ``bpf`` has the kernel
     count them while this host is open; ``pinned`` has those that root has pinned, and reads them without being asked
     too. Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with
-    ``auto`` every source) cannot be had.
+    ``auto`` every source) is not available.
     """
     if groups:
         return _open_with(groups, source)

@@ -53,7 +53,7 @@ def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None
     callback=_parse_group,
     help=f"Count by this group during the interval: its share for each reason.  [default group: {_GROUP}]",
 )
-@click.option("--all", "-a", "each_vm", is_flag=True, help="Show every VM by itself, with its evidence.")
+@click.option("--all", "-a", "each_vm", is_flag=True, help="Show every VM separately, with its evidence.")
 @source_option
 @json_option
 def command(

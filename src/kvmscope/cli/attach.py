@@ -1,4 +1,4 @@
-"""``kvmscope attach``: pin the iterator, so that a group of users can read without root."""
+"""``kvmscope attach``: pin the iterator for a group of users who read without root."""
 
 from __future__ import annotations
 
@@ -62,11 +62,10 @@ def command(
     slots: int | None,
     counted: tuple[str, ...],
 ) -> None:
-    """Load the BPF iterator and keep it, so that a group of users can read without root. Needs root.
+    """Load the BPF iterator and pin it, for a group of users who then read without root. Needs root.
 
-    Nothing runs meanwhile: it costs kernel memory until `kvmscope detach` or the next boot, and CPU time only while
-    somebody reads. A group of statistics that is counted costs time at each of its events. Doing it again changes
-    what is given; options that are not given keep their values.
+    It takes kernel memory until `kvmscope detach` or the next boot, and CPU time only while somebody reads. Opt-in
+    counters (--count) cost time at each of their events. Running it again changes only the options that are given.
     """
     from ..sources.bpf import attach
 
@@ -82,7 +81,7 @@ def lines(done: Attached, group: grp.struct_group, mode: int) -> list[str]:
     from ..units import format_bytes
     from ..view.text import columns
 
-    state = "was attached already; who may read is set anew" if done.kept else "attached"
+    state = "already attached; access updated" if done.kept else "attached"
     return columns(
         [
             ("state", state),

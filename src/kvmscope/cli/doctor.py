@@ -65,7 +65,7 @@ def _parse_rule(_ctx: click.Context, _param: click.Parameter, slug: str | None) 
     "groups",
     multiple=True,
     metavar="GROUP",
-    help="Count with this group meanwhile, for the rules that need it; may be given several times.",
+    help="Count with this opt-in group while watching, for the rules that need it; may be given several times.",
 )
 @click.option(
     "--rule", callback=_parse_rule, metavar="RULE", help="Show all that this rule finds; RULE alone does the same."

@@ -166,7 +166,9 @@ def _mode(context: click.Context, param: click.Parameter, value: str | None) -> 
     metavar="GROUP",
     help="The group of users who may read, by name or number; unchanged if already attached.",
 )
-@click.option("--mode", callback=_mode, metavar="MODE", help="Of the pinned files, as for chmod; unchanged likewise.")
+@click.option(
+    "--mode", callback=_mode, metavar="MODE", help="Of the pinned files, as for chmod; unchanged if already attached."
+)
 def pin_command(*, names: tuple[str, ...], readers: str | None, mode: int | None) -> None:
     """Have the kernel count groups of statistics from now on, for readers without root. Needs root.
 

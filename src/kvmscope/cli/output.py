@@ -1,9 +1,9 @@
 """The standard streams of the command line: what becomes of output that cannot be written.
 
 Data that could not be written whole must not look like an answer: it is an ``OutputError``, with an exit code of its
-own. A reader that has gone (``| head``) has enough, which is no error: what follows is dropped, and the command's exit
-code stands. What goes on without end is ended by it, see ``interrupts.until_ended``. Notes on stderr are dropped if
-nobody can take them.
+own. A reader that exits early (``| head``) is not an error: further output is dropped, and the command's exit code does
+not change. Commands that run without end stop, see ``interrupts.until_ended``. Notes on stderr are dropped if stderr
+cannot be written.
 """
 
 from __future__ import annotations

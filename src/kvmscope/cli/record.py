@@ -59,8 +59,8 @@ def command(
 ) -> None:
     """Record all that can be read of this host to DIR, a new directory or an earlier recording.
 
-    A scene that could not be read or written is told by the next one, with the reason. docs/recordings.md describes the
-    files, which other programs can read too.
+    A scene that could not be read or written is reported in the next one, with the reason. docs/recordings.md describes
+    the files, which other programs can read too.
 
     \b
     kvmscope record /var/lib/kvmscope --keep 24h --max-size 20G

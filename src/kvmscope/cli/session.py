@@ -1,6 +1,6 @@
 """What a command works on: an opened host, and scenes and windows of it.
 
-Who opens a host is in the context object of the command line, so that the same commands run on samples from anywhere.
+The context object of the command line has the function that opens a host. Tests pass one that opens recorded samples.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open_host(source: str) -> Host:
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
         if source == "qmp":
             raise UsageError(
-                "source qmp needs to be told the sockets, which programs can do: docs/sources.md, QmpSource"
+                "source qmp needs the paths of sockets, which only the library accepts: docs/sources.md, QmpSource"
             )
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(collect.SOURCES)}", nearest=near)
     return collect.open_host(source)

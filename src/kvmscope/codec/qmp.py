@@ -6,7 +6,7 @@ Rules:
 - QEMU's schema has no sizes: they come from the values, so a schema is laid out for given values. It has no offsets
   either: words stand in the order in which QEMU lists the stats, which is the kernel's backwards.
 - QEMU gives the buckets of a histogram last bucket first (7.1 to at least 10.0), which is an accident of how it builds
-  lists and can end any day. So the order is never assumed. It is told from the values: the kernel also has the sum
+  lists and can end any day. So the order is never assumed. It is derived from the values: the kernel also has the sum
   of what ``x_hist`` counts, as ``x_ns``, and a sum that lies within the bounds of the buckets read one way and not
   the other is a vote for that way. All histograms of one QEMU have one order.
 - A type, unit or base with no word here is kept as not understood, with the values raw.

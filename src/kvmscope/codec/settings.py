@@ -1,4 +1,4 @@
-"""Provider ``settings``: what the VMM has told KVM to do about a VM's halts, which decides what their stats mean.
+"""Provider ``settings``: how the VMM has configured KVM for a VM's halts, which changes the meaning of their stats.
 
 KVM keeps it and exports none of it. All are instant values, as the kernel holds them; the words are laid out in
 sources/bpf/snapshot.h. Which of them a kernel has, its BTF says.

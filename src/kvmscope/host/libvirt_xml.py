@@ -1,6 +1,6 @@
 """Libvirt's domain XML as a value: a VM's ``<domain>``, or the ``<domstatus>`` of a running one. No I/O.
 
-``libvirt_files`` reads it. What QEMU was really told is in its command line (``qemu_args``), which wins where the two
+``libvirt_files`` reads it. What QEMU really uses is its command line (``qemu_args``), which wins where the two
 differ.
 
 Rule: what the XML does not say is None; libvirt's defaults are not filled in. The text is untrusted: no document type,

@@ -2,7 +2,7 @@
 
 Nothing is mounted, written or executed. What the facts mean for a statistic is not said here.
 
-Rule: a fact that cannot be had is a ``Fact`` without a value but with the reason, never a default.
+Rule: an unavailable fact is a ``Fact`` without a value but with the reason, never a default.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 OTHER: Final = "other"
-"""``VmmProcess.vmm`` of a process that is no VMM known here; its ``command`` says what it is."""
+"""``VmmProcess.vmm`` of a process that is not a known VMM; its ``command`` says what it is."""
 
 
 @dataclass(frozen=True, slots=True)

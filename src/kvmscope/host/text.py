@@ -1,10 +1,10 @@
 """Untrusted text made fit for a terminal.
 
-A VM's name is chosen by whoever started the VM. Printed raw it can move the cursor, colour the screen, set the window
-title, hide itself or reorder the line it stands in. ``printable`` is the one door through which such text goes to a
-terminal. Not for JSON or files (those carry the text as it is), and not an escaping that can be undone.
+A VM's name is chosen by the user who started the VM. Printed raw, it can move the cursor, colour the screen, set the
+window title, hide itself or reorder its line. All such text goes to a terminal through ``printable``. Not for JSON or
+files (those carry the text as it is), and not a reversible escaping.
 
-Rule: what is left is printed as it stands; everything that a terminal acts on, or that a reader cannot see, is written
+Rule: everything that a terminal acts on, or that a reader cannot see, is written
 out as ``\\x1b`` or ``\\u202e``. Markup of a terminal library (``[red]``) is ordinary text here: give the result to such
 a library as plain text.
 

@@ -1,8 +1,8 @@
 """Which process is which VM: the VMM, the VM's name and uuid, who manages it, and its vCPU threads.
 
 Works from what a process says of itself (command line, thread names, cgroup), so it needs no privilege, no library of
-a VMM and no cooperation. It does not find VMs: it is told which processes hold one. It does not read configurations;
-``qemu_args`` and ``libvirt_xml`` do. docs/vmms.md says, VMM by VMM, where each name comes from.
+a VMM and no cooperation. It does not find VMs: callers pass the processes that hold one. It does not read
+configurations; ``qemu_args`` and ``libvirt_xml`` do. docs/vmms.md says, VMM by VMM, where each name comes from.
 
 Rule: what the process does not say is None. Nothing here is trusted: a process may claim any name, so names are for
 people to read (through ``text.printable``) and never decide what is read or how.

@@ -2,7 +2,7 @@
 
 Not here: publishing (``simulate``). Every number is invented; what is right is how the numbers go together.
 Rule: a vCPU's stats are what a row of events adds up to, one VM-exit each, which repeats without end. So whatever
-holds for each single event (a halt that was polled in vain adds one to the attempts, its time to the sum, and one to
+holds for each single event (a halt whose poll failed adds one to the attempts, its time to the sum, and one to
 the bucket of that time) holds for the stats at every moment, and all of it is a pure function of how many events
 there were.
 """

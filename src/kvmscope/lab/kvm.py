@@ -162,7 +162,7 @@ class LabVm(_Closing):
         ioctl(self.fd, KVM_SET_USER_MEMORY_REGION, region)
 
     def fetch_dirty_log(self) -> bytes:
-        """One bit for each page: written to since the last call. KVM then waits anew for the first write to each."""
+        """One bit for each page: written to since the last call. KVM then watches for the next first write to each."""
         assert self.memory is not None
         words = (c_uint64 * -(-len(self.memory) // PAGE // 64))()
         ioctl(self.fd, KVM_GET_DIRTY_LOG, DirtyLog(dirty_bitmap=ctypes.addressof(words)))

@@ -1,6 +1,6 @@
-"""VMs as processes of their own: started, told what to do, asked what they did, and gone with whoever started them.
+"""VMs as processes of their own: started, controlled, asked what they did, and ended with their parent process.
 
-The child is ``python -m kvmscope.lab.process --name NAME …``, so that its VM can be told by its command line. The two
+The child is ``python -m kvmscope.lab.process --name NAME …``: its command line identifies its VM. The two
 speak JSON over a socket, one message a packet; stats fds come back over it by SCM_RIGHTS.
 Rule: no VM outlives its parent. The child dies with the parent (PR_SET_PDEATHSIG) and at the end of the socket.
 The parent must therefore start it from a thread that stays.

@@ -1,7 +1,7 @@
 """QEMU guests with an image of the lab in place of their firmware, and a QMP socket: another VMM, to compare with.
 
 It starts QEMU and ends it; speaking QMP is its user's. The first vCPU writes to a port a known number of times, says
-so, and halts for good with interrupts off; the others wait to be started. Every statistic then stands still.
+so, and halts for good with interrupts off; the others wait to be started. From then on no statistic changes.
 Rule: QEMU dies with the thread that started it (setpriv --pdeathsig, since QEMU itself cannot ask for that).
 """
 

@@ -1,7 +1,7 @@
 """A small VMM: one VM, each vCPU in a thread of its own, running one workload.
 
 It is not a process (``process``) and does not choose what to run (``spec``). A vCPU thread that is done, stopped or
-failed stays parked outside KVM_RUN until ``close``, so that every statistic of the VM stands still.
+failed stays parked outside KVM_RUN until ``close``, so no statistic of the VM changes any more.
 Rule: only a vCPU's own thread runs it; others end its run by ``immediate_exit`` and a signal, which cannot be missed.
 """
 

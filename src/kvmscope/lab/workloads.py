@@ -1,6 +1,6 @@
 """What a guest of the lab can do, and what each such thing does to the statistics.
 
-Each workload does one thing a known number of times, so that a stat which counts that thing must move by as much.
+Each workload does one thing a known number of times, so a stat which counts that thing must increase by that number.
 Where it may move by another number, the bound and its reason stand beside it; docs/lab.md prints this table and the
 live tests hold every guest to it. Nothing here makes a VM.
 Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as measured, since no released kernel has its source.
@@ -177,10 +177,12 @@ def _once_a_page(stat: str, reason: str) -> tuple[StatBounds, StatBounds]:
 
 
 def _returns(plus: int) -> StatBounds:
-    return _exactly("fpu_reload", 1, plus, "KVM_RUN returns once for each, and once for the guest's last word")
+    return _exactly("fpu_reload", 1, plus, "KVM_RUN returns once for each, and once for the guest's final report")
 
 
-_PORT_HARDWARE = _exactly("io_exits", 1, 1, "one exit for each port write, and one for the guest's last word", HARDWARE)
+_PORT_HARDWARE = _exactly(
+    "io_exits", 1, 1, "one exit for each port write, and one for the guest's final report", HARDWARE
+)
 _PORT_PVM = _exactly(
     "io_exits",
     0,
@@ -190,15 +192,15 @@ _PORT_PVM = _exactly(
 )
 _PORTS = (_PORT_HARDWARE, _PORT_PVM)
 _LAST_WORD = (
-    _exactly("io_exits", 0, 1, "the guest's last word", HARDWARE),
+    _exactly("io_exits", 0, 1, "the guest's final report", HARDWARE),
     _PORT_PVM,
-    _exactly("fpu_reload", 0, 1, "KVM_RUN returns only for the guest's last word"),
+    _exactly("fpu_reload", 0, 1, "KVM_RUN returns only for the guest's final report"),
 )
 _NATIVE = _exactly(
     "insn_emulation",
     1,
     1,
-    "kvm_pvm runs level 3 natively and emulates what exits: each of these, and the guest's last word",
+    "kvm_pvm runs level 3 natively and emulates what exits: each of these, and the guest's final report",
     _PVM,
 )
 _EXITS = StatBounds("exits", Bound(1), None, "one for each; the host's own interrupts add some")
@@ -268,7 +270,7 @@ _ALL = (
         "fault",
         (
             StatBounds("pf_taken", Bound(1), Bound(1.05, 32), "one a page; the guest's own code and tables fault too"),
-            StatBounds("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is mended by mapping a page"),
+            StatBounds("pf_fixed", Bound(1), Bound(1.05, 32), "each of those faults is fixed by mapping a page"),
             _NO_MMIO,
         ),
         level=3,
@@ -398,7 +400,7 @@ _ALL = (
         "fault",
         (
             *_once_a_page("pf_taken", "one a page; the guest's own code and tables fault too"),
-            *_once_a_page("pf_fixed", "each of those faults is mended by letting the page be written"),
+            *_once_a_page("pf_fixed", "each of those faults is fixed by making the page writable"),
             StatBounds(
                 "pf_fast",
                 Bound(0),
@@ -406,7 +408,7 @@ _ALL = (
                 "only a page that was mapped before, and only where no guest's page tables are shadowed, needs no lock",
                 HARDWARE,
             ),
-            _exactly("pf_fast", 0, 0, "where page tables are shadowed, no fault is mended without the lock", _PVM),
+            _exactly("pf_fast", 0, 0, "where page tables are shadowed, no fault is fixed without the lock", _PVM),
             _NO_MMIO,
         ),
         level=3,
@@ -432,7 +434,7 @@ _ALL = (
         "race",
         (
             StatBounds("pf_taken", Bound(0), Bound(1.05, 32), "one a page, unless the other was first by far"),
-            StatBounds("pf_spurious", Bound(0), Bound(1.05, 32), "those that the other has mended meanwhile"),
+            StatBounds("pf_spurious", Bound(0), Bound(1.05, 32), "those that the other vCPU has just fixed"),
             _NO_MMIO,
         ),
         level=3,
@@ -441,7 +443,7 @@ _ALL = (
     ),
     Workload(
         "drop",
-        "writes to one of a few pages, which its VMM takes away and gives back meanwhile",
+        "writes to one of a few pages while its VMM unmaps and maps them",
         "touch",
         (
             StatBounds("pf_taken", Bound(0, 1), Bound(1.05, 32), "one for each time that a page was gone"),
@@ -475,7 +477,7 @@ _ALL = (
                 Bound(0.95),
                 Bound(1.05, 32),
                 "page tables that are shadowed may not be written; KVM writes in the guest's place, but for one write "
-                "where the host has taken the shadow away meanwhile",
+                "where the host has just dropped the shadow",
                 _PVM,
             ),
             StatBounds("pf_taken", Bound(1.9), Bound(2.1, 64), "one for the write, one for what it unmapped", _PVM),
@@ -496,7 +498,9 @@ _ALL = (
                 Bound(1, 2),
                 "one for each; another can come before the guest has seen the last",
             ),
-            StatBounds("fpu_reload", Bound(1, 1), Bound(1, 3), "KVM_RUN returns once for each, and for the last word"),
+            StatBounds(
+                "fpu_reload", Bound(1, 1), Bound(1, 3), "KVM_RUN returns once for each, and for the final report"
+            ),
             _NO_INTERRUPT,
         ),
         level=3,
@@ -536,7 +540,7 @@ _ALL = (
     ),
     Workload(
         "spin",
-        "counts, and never leaves the guest by itself",
+        "counts, and causes no exit of its own",
         "spin",
         (_exactly("halt_exits", 0, 0, "it never halts"), _NO_INTERRUPT, *_LAST_WORD),
         level=3,

@@ -1,7 +1,7 @@
 """Which processes hold files of KVM, and which, from /proc: VMs, vCPUs and the statistics of either.
 
 It reads directory entries and link texts, nothing of KVM itself, and opens none of the files.
-Rule: a link text names a kind of file and a vCPU id, never a VM: several VMs of one process cannot be told apart here.
+Rule: a link text names a kind of file and a vCPU id, never a VM: VMs of one process cannot be distinguished here.
 Source: names given in virt/kvm/kvm_main.c (anon_inode_getfile and kvm_vm_ioctl_get_stats_fd, Linux 5.14 to 7.3).
 """
 
@@ -74,7 +74,7 @@ def parse_link(number: int, link: str) -> KvmFd | None:
 
 
 def scan(*, proc_root: str = PROC) -> KvmScan:
-    """Walk every process but this one. Those that end meanwhile are left out."""
+    """Walk every process but this one. Those that end during the walk are left out."""
     holders = []
     seen = hidden = 0
     own = os.getpid()

@@ -4,8 +4,8 @@ Not here: what is in it. Rule: nothing that its owner does may crash or hang thi
 - The text of a /proc/PID/fd link can be forged by a file system of the owner's, whose open or stat may never return.
   So the file is first opened with O_PATH, which asks the file system nothing, and its mount compared with that of a
   memfd of our own: the kernel keeps all memfds on one mount of its own.
-- A mapping of a file that shrinks kills whoever reads it. So the file must be sealed against shrinking.
-- A hole is given memory by whoever touches it. So the size is limited.
+- Reading a mapping of a file that has shrunk kills the reader. So the file must be sealed against shrinking.
+- Reading a hole allocates memory. So the size is limited.
 Source: memfd_create(2), proc_pid_fdinfo(5), open(2); mm/shmem.c.
 """
 
@@ -119,7 +119,7 @@ def map_shared(fd: int, *, mount: str, limit: int, proc_root: str = PROC) -> tup
 def let_go(fd: int, *, mount: str, proc_root: str = PROC) -> None:
     """Closes an fd that another process gave to this one.
 
-    The file system of what is no shared memory is told of it, and may never answer (FUSE), or the last to close a
+    Closing a file of another file system calls into it, which may never return (FUSE), or the last to close a
     socket may have to linger: that is not waited for.
     """
     its_mount, _ = _identity(fd, proc_root=proc_root)

@@ -1,8 +1,8 @@
 """Other processes by pidfd: duplicate a file of theirs, tell whether two files are one, hear of their end.
 
 Not here: which files are worth it (``kvmfiles``) and what is read from them (source ``statsfd``).
-Rule: a pid can be given to another process at any time, a pidfd cannot; so whoever reads /proc by pid opens the pidfd
-first and asks it last (``has_exited``). Nothing here writes to, stops or signals a process.
+Rule: a pid can be given to another process at any time, a pidfd cannot; so a reader of /proc by pid opens the pidfd
+first and checks it last (``has_exited``). Nothing here writes to, stops or signals a process.
 Source: pidfd_open(2) (Linux 5.3), pidfd_getfd(2) (5.6), kcmp(2) (3.5, needs CONFIG_KCMP); numbers from the kernel's
 syscall tables, arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
 """

@@ -4,8 +4,8 @@ Nothing is interpreted here: which process is a VM is ``host.vmm``'s matter, and
 
 Rule: a process that is gone, or that this user may not look at, is ``None`` (or a missing key), never an exception and
 never an empty answer. A process is held by its directory, so that all that is read through one ``Process`` is of one
-process, even if its pid is given to another meanwhile. Text is decoded as UTF-8 with ``\\xff`` for bytes that are none,
-so that every string here can be encoded again (JSON included).
+process, even if its pid is reused during the read. Text is decoded as UTF-8 with ``\\xff`` for invalid bytes, so every
+string here can be encoded again (JSON included).
 
 Source: Documentation/filesystems/proc.rst; fs/proc/array.c (stat), fs/proc/base.c, fs/proc/fd.c (fdinfo).
 """
@@ -74,7 +74,7 @@ class Process:
         self.close()
 
     def close(self) -> None:
-        """Let go of the process. Idempotent."""
+        """Close the directory of the process. Idempotent."""
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1

@@ -1,6 +1,6 @@
 """Limits of the memory that stats may take, and the list of what costs what when one is passed.
 
-A budget counts bytes of data, which every further vCPU takes again; a declaration knows them, so that a budget fails
+A budget counts bytes of data, which every further vCPU takes again; a declaration knows them, so a budget is exceeded
 when stats are declared or published and never later.
 """
 

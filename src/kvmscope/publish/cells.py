@@ -1,6 +1,6 @@
 """The words of one stat, as its only writer sees them.
 
-Rule: a write is one aligned u64 store, so that a reader sees the value before or the value after and nothing between.
+Rule: a write is one aligned u64 store: a reader sees the value before or the value after and nothing between.
 No locks: each stat has one writing thread, as each vCPU has one in the kernel; bits that share a word share it.
 Bucket rules are the kernel's (include/linux/kvm_host.h, kvm_stats_linear_hist_update and kvm_stats_log_hist_update).
 """
@@ -28,7 +28,7 @@ class Cell:
         return tuple(self._words)
 
     def detach(self) -> None:
-        """Lets go of the shared memory; later writes go to memory that nobody reads."""
+        """Releases the shared memory; later writes go to memory that nobody reads."""
         own = memoryview(bytearray(self._words.nbytes)).cast("Q")
         self._words.release()
         self._words = own

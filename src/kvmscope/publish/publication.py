@@ -51,8 +51,8 @@ class Vm:
         """Publishes a file of these stats: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
 
         ``words``: the data block as readers first see it, shape (words,); all zero if not given.
-        A set without stats is no file. ValueError if the scope and ``vcpu`` do not fit, the provider's name is one that
-        only a simulation may use, or the budget is passed. OSError if the kernel refuses the memory or the fd.
+        A set without stats has no file. ValueError if the scope and ``vcpu`` do not fit, the provider's name is one
+        that only a simulation may use, or the budget is passed. OSError if the kernel refuses the memory or the fd.
         """
         if self.budget is not None:
             others = [other.stat_set for other in self._publications if other.is_open and other.is_of(stat_set, vcpu)]
@@ -107,7 +107,7 @@ class Publication:
     def words(self) -> U64Array:
         """The data block, writable, shape (words,): for updates of many stats in one store each.
 
-        ValueError after ``close``. Let go of it before that, or the memory stays until you do.
+        ValueError after ``close``. Release it before that, or the memory stays mapped.
         """
         if self._words is None:
             raise ValueError("this publication is closed")
@@ -131,7 +131,7 @@ class Publication:
         return self._file.open_fd()
 
     def send(self, connection: socket.socket) -> None:
-        """Hands the file to whoever is at the other end of a Unix socket; ``sources.passed`` receives it.
+        """Sends the file to the other end of a Unix socket; ``sources.passed`` receives it.
 
         It stays this process's: what the receiver reads ends with this publication. Raises as ``open_fd``.
         """
@@ -142,7 +142,7 @@ class Publication:
             os.close(fd)
 
     def close(self) -> None:
-        """Says that it is over and lets go of the memory; later writes to its cells go nowhere. Idempotent."""
+        """Marks the file as ended and releases the memory; later writes to its cells go nowhere. Idempotent."""
         if self._words is None:
             return
         if self._file is not None:

@@ -146,7 +146,7 @@ def _configuration(stat: ProposedStat, context: _Context) -> Iterator[Objection]
                 "configuration",
                 stat,
                 f"{known.what} follows from the VM's configuration: {known.decided_by}",
-                "leave it out; whoever set the VM up knows it",
+                "leave it out; the VMM that configured the VM knows it",
             )
 
 
@@ -159,7 +159,7 @@ def _counted(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
                 "counted",
                 stat,
                 f"{known.stat} counts this, or nearly: {known.why}",
-                f"say what it tells that {known.stat} does not, or leave it out",
+                f"say what it adds to {known.stat}, or leave it out",
             )
     for entry in context.catalogue.named(stat.name):
         if entry.scope is stat.scope and entry.provider == context.proposal.provider and entry.until is None:

@@ -45,7 +45,7 @@ class Scene:
 
     @property
     def origin(self) -> Origin | None:
-        """Host and boot that the sample is of; None if its source cannot tell."""
+        """Host and boot that the sample is of; None if its source does not know."""
         return self.sample.origin
 
     def title(self, row: int, *, max_length: int = 64) -> str:

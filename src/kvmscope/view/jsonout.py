@@ -1,7 +1,7 @@
 """The one writer of JSON: any view as a JSON value, by the rules that ``values`` states.
 
-Rule: what is not known is null. NaN and infinity are not JSON and raise ValueError; what is no value of a view, as
-numpy's numbers, is a TypeError. ``schemas`` describes what is written here and follows the same types.
+Rule: what is not known is null. NaN and infinity are not JSON and raise ValueError; a type that views do not
+have, such as numpy's numbers, raises TypeError. ``schemas`` describes what is written here and follows the same types.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A VM goes by its name, its process id, its UUID, its opaque id, or the beginning of the last two; ``VM/ID`` is one of
 its vCPUs.
-Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Guests are named by whoever makes
-them, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
+Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Names are chosen by the owners of
+VMs, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How stats, metrics and gaps are put into words, and plain text of a given width.
 
-Rule: the width is an argument, in columns of a terminal; None is no limit. Nothing here knows a terminal.
+Rule: the width is an argument, in columns of a terminal; None means no limit. Nothing here knows a terminal.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How a VMM was told to set up a VM's interrupts, in one form for all VMMs: ``InterruptConfig``.
+"""How a VMM was configured to set up a VM's interrupts, in one form for all VMMs: ``InterruptConfig``.
 
 Derived from a command line (``process.VmmProcess``) or from libvirt's XML. Not here: what the settings lead to
 (``analysis.apicv``), and what was changed over a VMM's control socket after its start, which nobody can see.
 
 Rule: each setting has its evidence: the option as it stands, or the VMM's default and that it is one. Where the VMM
-could have been told elsewhere (a configuration file, an API) the setting is unknown and says so; nothing is guessed.
+could have been configured elsewhere (a file, an API) the setting is unknown and says so; nothing is guessed.
 """
 
 from __future__ import annotations

@@ -61,12 +61,10 @@ def _pit(domain: LibvirtDomain, irqchip: Setting[Irqchip]) -> Setting[Pit]:
     if timer is None:
         return Setting(Pit.REINJECT, "no <timer name='pit'>, so QEMU's default (delay)")
     if timer.present is False:
-        return Setting.unknown("<timer name='pit' present='no'/>: what QEMU is told of it depends on libvirt's version")
+        return Setting.unknown("<timer name='pit' present='no'/>: what libvirt passes to QEMU depends on its version")
     evidence = f"<timer name='pit' tickpolicy='{timer.tick_policy or 'delay'}'/>"
     chosen = {None: Pit.REINJECT, "delay": Pit.REINJECT, "discard": Pit.DISCARD}.get(timer.tick_policy)
-    return (
-        Setting.unknown(f"{evidence} is no policy that is known here") if chosen is None else Setting(chosen, evidence)
-    )
+    return Setting.unknown(f"{evidence} is not a known policy") if chosen is None else Setting(chosen, evidence)
 
 
 def _hyperv(domain: LibvirtDomain, name: str) -> Setting[bool]:

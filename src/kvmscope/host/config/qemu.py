@@ -68,11 +68,7 @@ class _QemuReader:
         if given is not None:
             evidence = f"kernel_irqchip={given}"
             chosen = {"on": Irqchip.KERNEL, "split": Irqchip.SPLIT, "off": Irqchip.OFF}.get(given)
-            return (
-                Setting.unknown(f"{evidence} is no value that is known here")
-                if chosen is None
-                else Setting(chosen, evidence)
-            )
+            return Setting.unknown(f"{evidence} is not a known value") if chosen is None else Setting(chosen, evidence)
         machine = self._machine.head or ""
         if self._confidential().value is Confidential.TDX:
             return Setting(Irqchip.SPLIT, "a TDX guest has kernel_irqchip=split")
@@ -94,11 +90,7 @@ class _QemuReader:
             return Setting(Pit.REINJECT, "kvm-pit.lost_tick_policy=delay by default")
         evidence = f"-global kvm-pit.lost_tick_policy={policy}"
         chosen = {"delay": Pit.REINJECT, "discard": Pit.DISCARD}.get(policy)
-        return (
-            Setting.unknown(f"{evidence} is no value that is known here")
-            if chosen is None
-            else Setting(chosen, evidence)
-        )
+        return Setting.unknown(f"{evidence} is not a known value") if chosen is None else Setting(chosen, evidence)
 
     def _synic(self) -> Setting[bool]:
         if hidden := self._hidden("cpu"):
@@ -109,7 +101,7 @@ class _QemuReader:
         given = cpu.flag("hv-synic") if cpu else None
         if given is not None:
             return Setting(given, f"-cpu …,hv-synic={_onoff(given)}")
-        return Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by itself")
+        return Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by default")
 
     def _avic_hint(self) -> Setting[bool]:
         if hidden := self._hidden("cpu"):
@@ -164,7 +156,7 @@ class _QemuReader:
         return Setting(highest_apic_id(cpus.value, levels), cpus.evidence)
 
     def _hidden(self, *options: str) -> str | None:
-        """Why what these options say is not the last word, None if it is."""
+        """Why these options may not be decisive; None if they are."""
         if not self._config.config_files:
             return None
         last = max((place for place, name in enumerate(self._names) if name in options), default=-1)

@@ -1,6 +1,6 @@
 """What a name of the catalogue means, and how it is on this host, as plain values and as text.
 
-Rule: what could not be read of the host has its reason, and the meaning is told all the same.
+Rule: the meaning is always shown; values that could not be read have a reason.
 """
 
 from .lookup import Explanation, ExplanationView, check_name, explain, explanation_view

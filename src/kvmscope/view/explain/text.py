@@ -1,6 +1,6 @@
 """Explanations as lines for a person who is in a hurry: the meaning first, then what applies on this host.
 
-``meaning_lines`` needs nothing of the host but its facts, so that they can be shown before any VM was read.
+``meaning_lines`` needs only the facts of the host: its lines can be shown before any VM is read.
 """
 
 from __future__ import annotations
