@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Sums skips up by reason, the most frequent first; reasons that differ in a figure count as one."""
     skips: dict[str, list[str]] = {}
     for report in terminalreporter.getreports("skipped"):
-        reason = skip_reason(report)
+        reason = skip_reason(report).partition("\n")[0]
         skips.setdefault(re.sub(r"\d+", "0", reason), []).append(reason)
     if skips:
         terminalreporter.section("skipped, by reason", sep="-")
