@@ -303,12 +303,13 @@ def remove_directory(directory: Path) -> None:
 def locked(root: Path) -> Iterator[Path]:
     """Where ``root`` really is, for one attach or detach at a time; others wait. Raises SourceError if it is a file."""
     place = root.resolve()
-    if place.exists() and not place.is_dir():
-        raise SourceError(f"{place} is not a directory", remedy=f"remove it: rm {place}", path=str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(place.with_name(f".{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        # Under the lock, since another detach may remove the directory between these two looks.
+        if place.exists() and not place.is_dir():
+            raise SourceError(f"{place} is not a directory", remedy=f"remove it: rm {place}", path=str(place))
         yield place
     finally:
         os.close(fd)
