@@ -11,8 +11,8 @@ import pytest
 import kvmscope
 
 NAMES = """
-Block CatalogError Descriptor FormatError Gap Host HostView Kind KvmscopeError PermissionNeeded Sample Scene Schema
-Scope SourceError Unavailable Unit UsageError VcpuId VmId Window open_host
+Block CatalogError Descriptor FormatError Gap Host HostView Kind KvmscopeError PermissionNeeded RecordingError Sample
+Scene Schema Scope SourceError Unavailable Unit UsageError VcpuId VmId Window open_host open_recording
 """.split()
 
 LOADED = "import json, sys; import kvmscope; print(json.dumps(sorted(sys.modules)))"

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from .analysis.window import Window as Window
     from .collect import Host as Host
     from .collect import open_host as open_host
+    from .collect import open_recording as open_recording
     from .errors import CatalogError as CatalogError
     from .errors import FormatError as FormatError
     from .errors import KvmscopeError as KvmscopeError
     from .errors import PermissionNeeded as PermissionNeeded
+    from .errors import RecordingError as RecordingError
     from .errors import SourceError as SourceError
     from .errors import Unavailable as Unavailable
     from .errors import UsageError as UsageError
@@ -43,12 +45,14 @@ _HOME = {
     "Window": "analysis.window",
     "Host": "collect",
     "open_host": "collect",
+    "open_recording": "collect",
     **dict.fromkeys(
         (
             "CatalogError",
             "FormatError",
             "KvmscopeError",
             "PermissionNeeded",
+            "RecordingError",
             "SourceError",
             "Unavailable",
             "UsageError",

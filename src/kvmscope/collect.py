@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .catalog.groups import load_groups
-from .errors import SourceError, Unavailable, UsageError
+from .errors import RecordingError, SourceError, Unavailable, UsageError
 from .host.facts import Machine
 from .host.machine import read_machine
 from .host.naming import Naming, VmmAnswer
@@ -26,6 +28,7 @@ from .sample import NOT_KNOWN, Sample
 from .scene import Scene, VmIdentity
 from .schema import Schema
 from .sources.base import Source
+from .store.replay import EARLY, SceneMoment, SceneSeries
 
 if TYPE_CHECKING:
     from .view.watch import HostView
@@ -99,7 +102,80 @@ _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
 """In the order of ``auto``: ``pinned`` sees what ``bpf`` sees and costs no loading; simulated numbers come last."""
 
 
-class Host:
+class SceneHost(ABC):
+    """What is looked at: this host, or a recording of one. A context manager; not for use by two threads at once.
+
+    ``why_not``: why better sources were not used.
+    """
+
+    why_not: Mapping[str, SourceError]
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Name of the source that is read."""
+
+    @property
+    @abstractmethod
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas that samples can have blocks of."""
+
+    @property
+    @abstractmethod
+    def now_s(self) -> float:
+        """The time by which intervals are measured."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to look at after the last look; a live host always has."""
+        return True
+
+    @abstractmethod
+    def look(self) -> Scene:
+        """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
+
+    @abstractmethod
+    def look_after(self, interval_s: float) -> Scene:
+        """The scene that is this many seconds after now. Raises SourceError if the source is gone."""
+
+    def interval_s(self, asked_s: float) -> float:
+        """How long an interval is for which these seconds were asked: the span of a recording if one was chosen."""
+        return asked_s
+
+    def watch(self, interval_s: float, *, first: Scene | None = None, keeps_ended: bool = False) -> Iterator[HostView]:
+        """Every ``interval_s`` seconds what there is to be said of them, without end, or to the end of a recording.
+
+        ``first``: a scene that was taken already, with which the first interval begins. ``keeps_ended``: views have the
+        findings that ended since the first scene, and not in the last interval alone. Raises UsageError for an interval
+        that is no time from 0 on, SourceError if the source is gone.
+        """
+        if not 0 <= interval_s <= _LONGEST_S:
+            raise UsageError(f"interval_s: expected a number of seconds from 0 to {_LONGEST_S:g}, found {interval_s!r}")
+        return self._watch(interval_s, first, keeps_ended)
+
+    def _watch(self, interval_s: float, first: Scene | None, keeps_ended: bool) -> Iterator[HostView]:
+        from .view.watch import Watch  # not at the top: who only reads loads no analysis
+
+        watch = Watch(keeps_ended=keeps_ended)
+        watch.add(first or self.look())
+        while self.has_more:
+            view = watch.add(self.look_after(interval_s))
+            if view is not None:
+                yield view
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Host(SceneHost):
     """An opened source on this host; a context manager. Not for use by two threads at once."""
 
     def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
@@ -129,27 +205,13 @@ class Host:
         why_not = {name: error.reason for name, error in self.why_not.items()}
         return Scene(sample, self.identify(sample), self._read_machine(), why_not)
 
-    def watch(self, interval_s: float, *, first: Scene | None = None, keeps_ended: bool = False) -> Iterator[HostView]:
-        """Every ``interval_s`` seconds what there is to be said of them, without end.
+    @property
+    def now_s(self) -> float:
+        return time.monotonic()
 
-        ``first``: a scene that was taken already, with which the first interval begins. ``keeps_ended``: views have the
-        findings that ended since the first scene, and not in the last interval alone. Raises UsageError for an interval
-        that is no time from 0 on, SourceError if the source is gone.
-        """
-        if not 0 <= interval_s <= _LONGEST_S:
-            raise UsageError(f"interval_s: expected a number of seconds from 0 to {_LONGEST_S:g}, found {interval_s!r}")
-        return self._watch(interval_s, first, keeps_ended)
-
-    def _watch(self, interval_s: float, first: Scene | None, keeps_ended: bool) -> Iterator[HostView]:
-        from .view.watch import Watch  # not at the top: who only reads loads no analysis
-
-        watch = Watch(keeps_ended=keeps_ended)
-        watch.add(first or self.look())
-        while True:
-            time.sleep(interval_s)
-            view = watch.add(self.look())
-            if view is not None:
-                yield view
+    def look_after(self, interval_s: float) -> Scene:
+        time.sleep(interval_s)
+        return self.look()
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
@@ -172,13 +234,87 @@ class Host:
             self._machine = read_machine()
         return self._machine
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class RecordedHost(SceneHost):
+    """A recording, looked at as a host is: the next look is the next scene. Nothing here waits or knows the time."""
+
+    def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment], *, is_span: bool = False) -> None:
+        """``moments``: what can be looked at. ``is_span``: they are the interval, however long that is."""
+        self._series = series
+        self._moments = moments
+        self._is_span = is_span
+        self._place = -1
+        self._scene: Scene | None = None
+        self.why_not = {}
+
+    @property
+    def source(self) -> str:
+        return self._moments[max(0, self._place)].source
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """Those of the last look."""
+        scene = self._scene or self._series.scene(self._moments[0])
+        return tuple(block.schema for block in scene.sample.blocks)
+
+    @property
+    def now_s(self) -> float:
+        return self._moments[max(0, self._place)].boottime_ns / 1e9
+
+    @property
+    def has_more(self) -> bool:
+        return self._place + 1 < len(self._moments)
+
+    @property
+    def damage(self) -> Sequence[RecordingError]:
+        """What of the recording could not be read so far."""
+        return self._series.damage
+
+    @property
+    def moments(self) -> Sequence[SceneMoment]:
+        """When the scenes were taken that can be looked at."""
+        return self._moments
+
+    def look(self) -> Scene:
+        """The next scene. Raises UsageError if there is none, RecordingError."""
+        return self._look_at(self._place + 1)
+
+    def look_after(self, interval_s: float) -> Scene:
+        """The next scene that is this many seconds after the last, or the last that there is."""
+        due_s = self.now_s + interval_s * (1 - EARLY)
+        place = self._place + 1
+        while place + 1 < len(self._moments) and self._moments[place].boottime_ns / 1e9 < due_s:
+            place += 1
+        return self._look_at(place)
+
+    def interval_s(self, asked_s: float) -> float:
+        if not self._is_span:
+            return asked_s
+        return (self._moments[-1].boottime_ns - self._moments[0].boottime_ns) / 1e9
+
+    def close(self) -> None:
+        self._scene = None
+
+    def _look_at(self, place: int) -> Scene:
+        if place >= len(self._moments):
+            raise UsageError("the recording has no more scenes")
+        self._place = place
+        self._scene = self._series.scene(self._moments[place])
+        return self._scene
+
+
+def open_recording(path: str | Path) -> RecordedHost:
+    """Open a recording, or a file with a scene: a host whose looks are the scenes that were recorded, in their order.
+
+    Raises RecordingError if there is none that can be read, UsageError if it has no scenes.
+    """
+    from .store.recording import open_series
+
+    series = open_series(str(path))
+    moments = series.moments()
+    if not moments:
+        raise UsageError(f"the recording {path} has no scenes")
+    return RecordedHost(series, moments)
 
 
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import SourceError
+from ..errors import SourceError, UsageError
+from ..store.replay import LookPlan
 from .echo import echo_notes
 from .following import read_interval
+from .history import history_options, is_recorded, is_span
 from .interrupts import until_ended
 from .options import json_option, parse_duration, shortened, source_option
-from .session import open_host
+from .session import open_host, open_live_host
 
 if TYPE_CHECKING:
-    from ..collect import Host
+    from ..collect import Host, SceneHost
     from ..view.apicv import ApicvView
     from ..view.tree import TextNode
 
@@ -54,6 +56,7 @@ def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None
     help=f"Count by this group during the interval: its share for each reason.  [default group: {_GROUP}]",
 )
 @click.option("--all", "-a", "each_vm", is_flag=True, help="Show every VM separately, with its evidence.")
+@history_options
 @source_option
 @json_option
 def command(
@@ -76,8 +79,12 @@ def command(
     kvmscope apicv --count --interval 5s
     """
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(_open(source, count=count is not None))
-        interval_s = interval or (_WATCH_S if watch or count is not None else None)
+        interval_s = interval or (_WATCH_S if watch or count is not None or is_span() else None)
+        steps = () if interval_s is None else (interval_s,)
+        plan = LookPlan(steps, goes_on=watch, follows=vm is not None)
+        host = stack.enter_context(_open(source, plan, count=count is not None))
+        if interval_s is not None and not watch:
+            interval_s = host.interval_s(interval_s)
         views = _views(host, vm, interval_s, with_what_if=with_what_if)
         each_vm = each_vm or vm is not None
         if not watch:
@@ -87,17 +94,19 @@ def command(
             _watch(views, as_json=as_json, each_vm=each_vm)
 
 
-def _open(source: str, *, count: bool) -> Host:
+def _open(source: str, plan: LookPlan, *, count: bool) -> SceneHost:
     """The host by a source that reads local APICs too, if there is one: their registers show some conditions."""
-    if click.get_current_context().obj is not None:
-        return open_host(source)
+    if is_recorded() and count:
+        raise UsageError("--count counts on this host; a recording has what was counted when it was made")
+    if is_recorded() or click.get_current_context().obj is not None:
+        return open_host(source, plan)
     from .. import collect
 
     if count:
         return collect.open_host(source, groups=(_GROUP,))
     if source == "bpf":
         return collect.open_host(source, groups=("apic",))
-    return _open_best() if source == "auto" else open_host(source)
+    return _open_best() if source == "auto" else open_live_host(source)
 
 
 def _open_best() -> Host:
@@ -111,12 +120,12 @@ def _open_best() -> Host:
     try:
         host = collect.open_host("bpf", groups=("apic",))
     except SourceError:
-        return open_host("auto")
+        return open_live_host("auto")
     host.why_not = {"pinned": pinned}
     return host
 
 
-def _views(host: Host, vm: str | None, interval_s: float | None, *, with_what_if: bool) -> Iterator[ApicvView]:
+def _views(host: SceneHost, vm: str | None, interval_s: float | None, *, with_what_if: bool) -> Iterator[ApicvView]:
     """One view, or without end one for each interval; it ends with the VM that was chosen."""
     from ..view.apicv import apicv_view
     from ..view.subjects import follow
@@ -128,7 +137,7 @@ def _views(host: Host, vm: str | None, interval_s: float | None, *, with_what_if
         yield apicv_view(scene, with_what_if=with_what_if, subject=subject)
         return
     is_first = True
-    while True:
+    while is_first or host.has_more:
         interval = read_interval(host, scene, interval_s, followed, shows_progress=is_first)
         scene = interval.scene
         echo_notes(interval.notes(followed))

@@ -11,7 +11,7 @@ import click
 from ..errors import KvmscopeError
 from .echo import echo_lines, wrapped
 from .options import json_option
-from .session import open_host
+from .session import open_live_host
 
 if TYPE_CHECKING:
     from ..view.check import CheckedSource
@@ -47,7 +47,7 @@ def _try(name: str) -> CheckedSource:
     from ..view.check import failed_source, opened_source
 
     try:
-        with open_host(name) as host:
+        with open_live_host(name) as host:
             sample = host.read()
     except KvmscopeError as error:
         return failed_source(name, error)

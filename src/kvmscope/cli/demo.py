@@ -100,9 +100,9 @@ def _start_simulation(stack: contextlib.ExitStack) -> str:
 
 
 def _open(source: str) -> Host:
-    from .session import open_host
+    from .session import open_live_host
 
-    return open_host(source)
+    return open_live_host(source)
 
 
 def _show(host: Host, names: tuple[str, ...]) -> None:

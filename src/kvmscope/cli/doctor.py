@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from ..store.replay import LookPlan
 from .echo import echo_lines, echo_notes, page_width
+from .history import history_options, is_recorded, is_span
 from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_views
 
 if TYPE_CHECKING:
     from ..catalog.findings import Rule
-    from ..collect import Host
+    from ..collect import SceneHost
     from ..scene import Scene
     from ..view.doctor import DoctorReport
     from ..view.subjects import FollowedVm
@@ -73,6 +75,7 @@ def _parse_rule(_ctx: click.Context, _param: click.Parameter, slug: str | None) 
 @click.option("--not-judged", "lists_unchecked", is_flag=True, help="List the rules that were not checked, and why.")
 @click.option("--explain", metavar="RULE", help="Show what a rule says, without looking at anything.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules, without looking at anything.")
+@history_options
 @source_option
 @json_option
 def command(
@@ -104,14 +107,16 @@ def command(
         _echo_rules(explain, as_json=as_json)
         return
     _check_usage(look_s, interval, watch=watch, fail_on=fail_on)
-    with _open(source, groups) as host:
+    count = _count(look_s, interval)
+    plan = LookPlan((interval,) * (1 if watch else count), goes_on=watch, is_one_window=False)
+    with _open(source, groups, plan) as host:
         first = host.look()
         scope = _scope(first, subject, rule)
         if watch:
             with until_ended():
                 _watch(read_views(host, interval, first=first), scope, as_json=as_json)
             return
-        *_, view = read_views(host, interval, first=first, count=_count(look_s, interval), keeps_ended=True)
+        *_, view = read_views(host, interval, first=first, count=None if is_span() else count, keeps_ended=True)
     report = scope.report(view)
     if as_json:
         _echo_json(report, one_line=False)
@@ -121,9 +126,11 @@ def command(
         click.get_current_context().exit(_FOUND)
 
 
-def _open(source: str, groups: Sequence[str]) -> Host:
+def _open(source: str, groups: Sequence[str], plan: LookPlan) -> SceneHost:
+    if groups and is_recorded():
+        raise UsageError("--count counts on this host; a recording has what was counted when it was made")
     if not groups:
-        return open_host(source)
+        return open_host(source, plan)
     from .. import collect
 
     return collect.open_host(source, groups=groups)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import SourceError
+from ..store.replay import LookPlan
 from .echo import echo_lines, page_width
+from .history import history_options, is_recorded
 from .options import json_option, parse_duration, source_option
 from .session import open_host
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     help="Length of the interval.",
 )
 @click.option("--no-values", is_flag=True, help="Only what it means: read no VM.")
+@history_options
 @source_option
 @json_option
 def command(*, words: tuple[str, ...], interval: float, no_values: bool, source: str, as_json: bool) -> None:
@@ -45,9 +48,7 @@ def command(*, words: tuple[str, ...], interval: float, no_values: bool, source:
     kvmscope explain poll-waste
     kvmscope explain pit_reinj
     """
-    from ..host.machine import read_machine
-
-    name, machine = " ".join(words), read_machine()
+    name, machine = " ".join(words), _machine(source)
     interval_s = None if no_values else interval
     if as_json:
         from ..view.explain import explanation_view
@@ -58,6 +59,16 @@ def command(*, words: tuple[str, ...], interval: float, no_values: bool, source:
     meanings = _echo_meaning(machine, name)
     context = _read(machine, source, interval_s, name)
     echo_lines(_host_text(context, name, meanings))
+
+
+def _machine(source: str) -> Machine:
+    """The machine that is looked at."""
+    if not is_recorded():
+        from ..host.machine import read_machine
+
+        return read_machine()
+    with open_host(source) as host:
+        return host.look().machine
 
 
 def _echo_meaning(machine: Machine, name: str) -> tuple[Explanation, ...]:
@@ -79,10 +90,10 @@ def _read(machine: Machine, source: str, interval_s: float | None, name: str) ->
     if interval_s is None:
         return ExplainContext(machine, why_not="not asked for")
     try:
-        with open_host(source) as host:
+        with open_host(source, LookPlan((interval_s,))) as host:
             scene = host.look()
             check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
-            interval = read_interval(host, scene, interval_s)
+            interval = read_interval(host, scene, host.interval_s(interval_s))
     except SourceError as error:
         if source != "auto":
             raise

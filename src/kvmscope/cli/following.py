@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from ..analysis.window import Window
-    from ..collect import Host
+    from ..collect import SceneHost
     from ..scene import Scene
     from ..view.subjects import FollowedVm
 
@@ -39,7 +38,7 @@ class Interval:
 
 
 def read_interval(
-    host: Host, first: Scene, interval_s: float, followed: FollowedVm | None = None, *, shows_progress: bool = True
+    host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None = None, *, shows_progress: bool = True
 ) -> Interval:
     """The interval that begins with ``first``. It is over early if the VM that is followed ends.
 
@@ -47,19 +46,18 @@ def read_interval(
     """
     waiting = progress(f"reading for {format_seconds(interval_s)}") if shows_progress else contextlib.nullcontext()
     with waiting:
-        return _read(host, first, time.monotonic() + interval_s, followed)
+        return _read(host, first, host.now_s + interval_s, followed)
 
 
-def _read(host: Host, first: Scene, deadline: float, followed: FollowedVm | None) -> Interval:
+def _read(host: SceneHost, first: Scene, deadline_s: float, followed: FollowedVm | None) -> Interval:
     from ..analysis.window import Window
 
     last = first
     while True:
-        remaining_s = deadline - time.monotonic()
-        time.sleep(max(0.0, remaining_s if followed is None else min(remaining_s, _STEP_S)))
-        scene = host.look()
+        remaining_s = deadline_s - host.now_s
+        scene = host.look_after(max(0.0, remaining_s if followed is None else min(remaining_s, _STEP_S)))
         if followed is not None and followed.locate(scene) is None:
             return Interval(last, None if last is first else Window(first, last), has_ended=True)
         last = scene
-        if time.monotonic() >= deadline:
+        if host.now_s >= deadline_s or not host.has_more:
             return Interval(scene, Window(first, scene))

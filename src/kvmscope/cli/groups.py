@@ -50,9 +50,9 @@ def list_command(*, source: str, as_json: bool) -> None:
     """List statistics by owner, with their cost: those that are always on, and the opt-in groups."""
     from ..view.groups import group_list_lines, group_list_view
     from ..view.jsonout import dump, to_value
-    from .session import open_host
+    from .session import open_live_host
 
-    with open_host(source) as host:
+    with open_live_host(source) as host:
         scene = host.look()
     sample = scene.sample
     view = group_list_view(scene, [] if sample.simulated else _offered(len(sample.vms), len(sample.vcpus)))

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..store.replay import LookPlan
 from .echo import echo_lines, echo_notes
 from .following import read_interval
+from .history import history_options, is_span
 from .options import json_option, parse_duration, source_option
 from .session import open_host
 
 if TYPE_CHECKING:
-    from ..collect import Host
+    from ..collect import SceneHost
     from ..view.histogram import HistogramListView, HistogramView
 
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 @click.argument("stat", required=False, metavar="[STAT]")
 @click.option("--interval", callback=parse_duration, metavar="TIME", help="Only values added in this time; else all.")
 @click.option("--provider", metavar="NAME", help="The stat of this provider, if several have one of this name.")
+@history_options
 @source_option
 @json_option
 def command(
@@ -41,7 +44,7 @@ def command(
     from ..view.jsonout import dump, to_value
     from ..view.text import note_lines
 
-    with open_host(source) as host:
+    with open_host(source, _plan(stat, interval)) as host:
         view = _list(host, vm, provider) if stat is None else _read(host, vm, stat, provider, interval)
     if as_json:
         click.echo(dump(to_value(view)))
@@ -51,7 +54,13 @@ def command(
     echo_notes(note_lines(view.source.name, view.source.why_not, gaps))
 
 
-def _list(host: Host, vm: str, provider: str | None) -> HistogramListView:
+def _plan(stat: str | None, interval_s: float | None) -> LookPlan:
+    if stat is None or (interval_s is None and not is_span()):
+        return LookPlan()
+    return LookPlan((interval_s or 0.0,), follows=True)
+
+
+def _list(host: SceneHost, vm: str, provider: str | None) -> HistogramListView:
     from ..view.histogram import histogram_list_view
     from ..view.subjects import find_subject
 
@@ -59,16 +68,16 @@ def _list(host: Host, vm: str, provider: str | None) -> HistogramListView:
     return histogram_list_view(scene, find_subject(scene, vm), provider)
 
 
-def _read(host: Host, vm: str, stat: str, provider: str | None, interval_s: float | None) -> HistogramView:
+def _read(host: SceneHost, vm: str, stat: str, provider: str | None, interval_s: float | None) -> HistogramView:
     from ..view.histogram import histogram_view
     from ..view.subjects import find_subject, follow
 
     scene = host.look()
     followed = follow(scene, vm)
     view = histogram_view(scene, find_subject(scene, vm), stat, provider)  # a wrong name is refused before the wait
-    if interval_s is None:
+    if interval_s is None and not is_span():
         return view
-    interval = read_interval(host, scene, interval_s, followed)
+    interval = read_interval(host, scene, host.interval_s(interval_s or 0.0), followed)
     echo_notes(interval.notes(followed))
     subject = followed.locate(interval.scene)
     if subject is None or interval.window is None:

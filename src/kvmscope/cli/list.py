@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from .echo import echo_lines, echo_notes
+from .history import history_options
 from .options import json_option, source_option
 from .session import open_host
 
 
 @click.command("list", short_help="The stats that there are, or the VMs.")
 @click.option("--vms", "lists_vms", is_flag=True, help="List the VMs instead of the stats.")
+@history_options
 @source_option
 @json_option
 def command(*, lists_vms: bool, source: str, as_json: bool) -> None:

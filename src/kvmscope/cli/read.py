@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .echo import echo_lines, echo_notes
+from .history import history_options
 from .options import json_option, source_option
 from .session import open_host
 
@@ -13,6 +14,7 @@ from .session import open_host
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @click.argument("stats", nargs=-1, metavar="[STAT]…")
 @click.option("--provider", metavar="NAME", help="Only stats of this provider; `kvmscope list` lists them.")
+@history_options
 @source_option
 @json_option
 def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, source: str, as_json: bool) -> None:

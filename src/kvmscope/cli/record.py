@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutputError, PermissionNeeded, Unavailable
+from ..errors import OutputError, PermissionNeeded
 from .echo import echo_notes
+from .history import require_pyarrow
 from .interrupts import until_ended
 from .options import parse_duration, parse_size, source_option
 from .progress import progress, progress_line
-from .session import open_host
+from .session import open_live_host
 
 if TYPE_CHECKING:
     from ..collect import Host
@@ -66,7 +67,7 @@ def command(
     kvmscope record /var/lib/kvmscope --keep 24h --max-size 20G
     kvmscope record incident --interval 200ms --for 10m
     """
-    _require_pyarrow()
+    require_pyarrow()
     from ..store.compactor import RingLimits
     from ..store.recorder import Recorder
 
@@ -113,7 +114,7 @@ def _opener(source: str, groups: tuple[str, ...]) -> Callable[[], Host]:
 
             return collect.open_host(source, groups=groups)
         with context.scope(cleanup=False):
-            return open_host(source)
+            return open_live_host(source)
 
     return open_it
 
@@ -133,13 +134,6 @@ def _be_realtime(recorder: Recorder) -> None:
             remedy="run it as root, or with CAP_IPC_LOCK and CAP_SYS_NICE",
             errno=error.errno,
         ) from None
-
-
-def _require_pyarrow() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise Unavailable("recordings need pyarrow", remedy="pip install 'kvmscope[history]'") from None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from .options import source_option
-from .session import open_host
+from .session import open_live_host
 
 
 @click.command("dump")
@@ -19,7 +19,7 @@ def dump(*, file: str, source: str) -> None:
     from ..codec.schema_json import encode
     from .schema_kernels import describe_here
 
-    with open_host(source) as host:
+    with open_live_host(source) as host:
         # A source that opens files one by one knows their schemas only once it has read.
         sample = host.read()
         tables = {(schema.provider, schema.scope): schema.table for schema in host.schemas}

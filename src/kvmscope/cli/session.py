@@ -15,21 +15,31 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from ..errors import UsageError
+from ..store.replay import LookPlan
 from ..units import format_seconds
+from .history import is_recorded, open_recorded
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..collect import Host
+    from ..collect import Host, SceneHost
     from ..scene import Scene
     from ..view.watch import HostView
 
 _SHORTEST_S = 0.001
+_ONE_LOOK = LookPlan()
 
 Opener: TypeAlias = "Callable[[str], Host]"
 
 
-def open_host(source: str) -> Host:
-    """The host of this command line by ``source``. Raises UsageError if there is no such source, SourceError."""
+def open_host(source: str, plan: LookPlan = _ONE_LOOK) -> SceneHost:
+    """What this command line looks at: the recording of ``--from``, of which ``plan`` says what, or this host by
+    ``source``. Raises UsageError if there is no such source or recorded time, SourceError, RecordingError.
+    """
+    return open_recorded(source, plan) if is_recorded() else open_live_host(source)
+
+
+def open_live_host(source: str) -> Host:
+    """This host by ``source``. Raises UsageError if there is no such source, SourceError."""
     opener: Opener | None = click.get_current_context().obj
     if opener is not None:
         return opener(source)
@@ -46,9 +56,10 @@ def open_host(source: str) -> Host:
 
 
 def read_views(
-    host: Host, interval_s: float, *, first: Scene, count: int | None = None, keeps_ended: bool = False
+    host: SceneHost, interval_s: float, *, first: Scene, count: int | None = None, keeps_ended: bool = False
 ) -> Iterator[HostView]:
     """What there is to be said of each interval after a first scene; of ``count`` intervals, or without end.
+    A recording may end before that.
 
     A terminal shows what is waited for, up to the end if there is one, else up to the first view. If there are no VMs,
     ``count`` intervals are as short as can be.
@@ -58,7 +69,9 @@ def read_views(
     views = host.watch(interval_s, first=first, keeps_ended=keeps_ended)
     for number in itertools.count() if count is None else range(count):
         with _waiting(number, interval_s, count):
-            view = next(views)
+            view = next(views, None)
+        if view is None:
+            return
         yield view
 
 

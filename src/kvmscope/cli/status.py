@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from ..store.replay import LookPlan
+from .history import history_options
 from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_views
 
 if TYPE_CHECKING:
-    from ..collect import Host
+    from ..collect import SceneHost
     from ..sample import VmId
     from ..scene import Scene
     from ..view.overview import Overview
@@ -65,6 +67,7 @@ def _metric(_ctx: click.Context, _param: click.Parameter, word: str) -> str:
     show_default=True,
     help="First the VMs with the largest values of this metric; or `name`.",
 )
+@history_options
 @source_option
 @json_option
 def command(
@@ -80,7 +83,8 @@ def command(
     kvmscope status web-1
     kvmscope status --sort halt_poll_cpus --watch
     """
-    with open_host(source) as host:
+    plan = LookPlan((interval,), goes_on=True) if watch else LookPlan((interval / 2, interval / 2))
+    with open_host(source, plan) as host:
         first = host.look()
         screen = Screen(by, sys.maxsize if show_all else _VMS_SHOWN, _follow(first, vm))
         if not watch:
@@ -90,10 +94,10 @@ def command(
             screen.watch(read_views(host, interval, first=first), as_json=as_json)
 
 
-def glance(host: Host, interval_s: float, first: Scene | None = None) -> HostView:
-    """One interval, read in two halves: a rule fires only if its condition held in both."""
-    one, two = read_views(host, interval_s / 2, first=first or host.look(), count=2)
-    return two.since(one)
+def glance(host: SceneHost, interval_s: float, first: Scene | None = None) -> HostView:
+    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have one."""
+    *before, last = read_views(host, interval_s / 2, first=first or host.look(), count=2)
+    return last.since(before[0]) if before else last
 
 
 @dataclass

@@ -272,20 +272,28 @@ class SegmentTables:
     vcpus: Any
 
 
-def scenes_of(tables: SegmentTables, path: str) -> Iterator[Scene]:
-    """The scenes of a segment in their order. Raises RecordingError if the tables do not fit together."""
-    try:
-        texts = dict(zip(tables.documents["key"].to_pylist(), tables.documents["text"].to_pylist(), strict=True))
-        reader = DocumentReader(texts, path)
-        vms, vcpus = _SubjectTable(tables.vms), _SubjectTable(tables.vcpus)
-        rows = tables.scenes.set_column(0, "time", tables.scenes["time"].cast(pa.int64())).to_pylist()
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise RecordingError(f"its tables lack what a segment has: {error}", path=path) from None
-    for row in rows:
+class SegmentScenes:
+    """The scenes of a segment, each made when it is asked for. Raises RecordingError if the tables do not fit."""
+
+    def __init__(self, tables: SegmentTables, path: str) -> None:
+        self._path = path
         try:
-            yield _scene(row, vms, vcpus, reader)
+            texts = dict(zip(tables.documents["key"].to_pylist(), tables.documents["text"].to_pylist(), strict=True))
+            self._reader = DocumentReader(texts, path)
+            self._vms, self._vcpus = _SubjectTable(tables.vms), _SubjectTable(tables.vcpus)
+            self._rows = tables.scenes.set_column(0, "time", tables.scenes["time"].cast(pa.int64())).to_pylist()
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise RecordingError(f"its tables lack what a segment has: {error}", path=path) from None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def scene(self, place: int) -> Scene:
+        """The scene at a place in their order."""
+        try:
+            return _scene(self._rows[place], self._vms, self._vcpus, self._reader)
         except (pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
-            raise RecordingError(f"a scene does not fit together: {error!r:.120}", path=path) from None
+            raise RecordingError(f"a scene does not fit together: {error!r:.120}", path=self._path) from None
 
 
 class _SubjectTable:

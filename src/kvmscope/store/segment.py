@@ -7,7 +7,7 @@ Source: parquet-format, Encodings.md; what pyarrow, DuckDB and ClickHouse read i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RecordingError
-from ..scene import Scene
-from .columns import SegmentTables, scenes_of
+from .columns import SegmentScenes, SegmentTables
 from .layout import RecordingTable, SegmentPlace
 from .storage import Storage
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
+_HEADS = ["time", "boottime_ns", "boot", "source", "simulated"]
 _AS_DICTIONARY = ("time", "boottime_ns")
 
 
@@ -52,15 +52,26 @@ def _is_text(field: Any) -> bool:
     return bool(pa.types.is_string(field.type) or pa.types.is_dictionary(field.type))
 
 
-def read_segment(storage: Storage, place: SegmentPlace) -> Iterator[Scene]:
+def read_segment(storage: Storage, place: SegmentPlace) -> SegmentScenes:
     """The scenes of a segment. Raises RecordingError; FileNotFoundError if a table is not there."""
     tables = SegmentTables(**{table.value: _read(storage, place.path(table)) for table in RecordingTable})
-    yield from scenes_of(tables, place.path(RecordingTable.SCENES))
+    return SegmentScenes(tables, place.path(RecordingTable.SCENES))
 
 
-def _read(storage: Storage, path: str) -> Any:
+def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]:
+    """Time, boot and source of each scene of a segment. Raises as ``read_segment`` does."""
+    path = place.path(RecordingTable.SCENES)
+    table = _read(storage, path, columns=_HEADS)
     try:
-        table = pq.ParquetFile(storage.open(path)).read()
+        heads: list[Mapping[str, Any]] = table.set_column(0, "time", table["time"].cast(pa.int64())).to_pylist()
+    except (pa.ArrowException, KeyError) as error:
+        raise RecordingError(f"its tables lack what a segment has: {error}", path=storage.name(path)) from None
+    return heads
+
+
+def _read(storage: Storage, path: str, *, columns: list[str] | None = None) -> Any:
+    try:
+        table = pq.ParquetFile(storage.open(path)).read(columns=columns)
         table.validate(full=True)
     except FileNotFoundError:
         raise

@@ -42,6 +42,15 @@ class Storage:
         assert self.directory is not None
         return self.directory / path
 
+    def has(self, path: str = "") -> bool:
+        """Whether there is such a file, or without a path such a place at all. Raises RecordingError."""
+        try:
+            [info] = self._system.get_file_info([f"{self._root}/{path}" if path else self._root])
+        except OSError as error:
+            reason = str(error).partition("\n")[0]
+            raise RecordingError(f"it cannot be read: {reason}", path=self.place) from None
+        return bool(info.type != fs.FileType.NotFound)
+
     def files(self) -> dict[str, int]:
         """Every file with its size, by path. Raises RecordingError if there is no such place."""
         selector = fs.FileSelector(self._root, recursive=True)

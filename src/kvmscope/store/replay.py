@@ -1,0 +1,162 @@
+"""Which scenes of a recording a command looks at: those that a live host would have given it at that time. Pure.
+
+Rule: without a time a command sees the end of a recording, ``at`` a time what it would have shown then, and ``between``
+two times all of it as one window, or as the windows that follow one another for what judges each.
+All scenes of a choice are of one boot and source, that of the last one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from ..errors import RecordingError, UsageError
+from ..scene import Scene
+
+EARLY = 0.05
+"""Part of an interval by which a scene may come before the interval is over, and still ends it."""
+
+_MS_NS = 10**6
+_MOST_BETWEEN = 256
+"""Scenes that are read between two times where a VM is followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneMoment:
+    """When a scene was taken, of which boot and by which source, and where it is in its recording."""
+
+    taken_ns: int
+    boottime_ns: int
+    boot: str | None
+    source: str
+    simulated: bool
+    part: int = 0
+    place: int = 0
+
+    @classmethod
+    def of(cls, scene: Scene, part: int = 0, place: int = 0) -> SceneMoment:
+        sample = scene.sample
+        boot = None if sample.origin is None else sample.origin.boot
+        return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place)
+
+    def follows(self, other: SceneMoment) -> bool:
+        """Whether the two scenes can make a window."""
+        mine, its = (self.boot, self.source, self.simulated), (other.boot, other.source, other.simulated)
+        return mine == its and self.boottime_ns > other.boottime_ns
+
+
+class SceneSeries(Protocol):
+    """Scenes at known moments: a recording, or a file."""
+
+    damage: list[RecordingError]
+
+    def moments(self) -> Sequence[SceneMoment]: ...
+
+    def scene(self, moment: SceneMoment) -> Scene: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LookPlan:
+    """What a command looks at.
+
+    ``steps_s``: seconds from each look to the next. ``goes_on``: with the last step until there is no more (--watch).
+    ``is_one_window``: its looks are parts of one window, which can be any length. ``follows``: it follows a VM, and
+    looks in between whether it is there.
+    """
+
+    steps_s: tuple[float, ...] = ()
+    goes_on: bool = False
+    is_one_window: bool = True
+    follows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimeChoice:
+    """A time of a recording, CLOCK_REALTIME nanoseconds. ``since_ns`` and ``until_ns`` are both given, or none is.
+
+    A time at which something ends stands for the whole of its millisecond, since outputs have no more digits.
+    """
+
+    at_ns: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    @property
+    def is_span(self) -> bool:
+        return self.since_ns is not None
+
+
+def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[SceneMoment]:
+    """The moments that a command can look at, in their order. Raises UsageError if there are too few."""
+    if not moments:
+        raise UsageError("the recording has no scenes")
+    chosen = _one_origin(_within(moments, plan, times))
+    if times.is_span:
+        chosen = _of_span(chosen, plan)
+    elif not plan.goes_on:
+        chosen = _backward(chosen, plan)
+    if len(chosen) < 1 + bool(plan.steps_s):
+        raise UsageError("the recording has one scene at this time, and an interval needs two; name another time")
+    return chosen
+
+
+def _within(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[SceneMoment]:
+    since_ns, until_ns = times.since_ns, times.until_ns
+    if times.at_ns is not None:
+        since_ns, until_ns = (times.at_ns, None) if plan.goes_on else (None, times.at_ns)
+    found = [
+        moment
+        for moment in moments
+        if (since_ns is None or moment.taken_ns >= since_ns)
+        and (until_ns is None or moment.taken_ns // _MS_NS <= until_ns // _MS_NS)
+    ]
+    if not found:
+        raise UsageError(
+            f"the recording has no scene at this time; it begins {_date(moments[0])}, ends {_date(moments[-1])}"
+        )
+    return found
+
+
+def _date(moment: SceneMoment) -> str:
+    return f"{datetime.fromtimestamp(moment.taken_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
+    """The longest end of them in which each can make a window with the one before."""
+    first = len(moments) - 1
+    while first and moments[first].follows(moments[first - 1]):
+        first -= 1
+    return list(moments[first:])
+
+
+def _of_span(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:
+    if not plan.steps_s:
+        return moments[-1:]
+    if plan.goes_on or not plan.is_one_window:
+        return moments
+    if plan.follows:
+        every = max(1, len(moments) // _MOST_BETWEEN)
+        return [*moments[:-1:every], moments[-1]]
+    begin, end = moments[0].boottime_ns, moments[-1].boottime_ns
+    at, total, places = 0.0, sum(plan.steps_s), [0]
+    for step_s in plan.steps_s[:-1]:
+        at += step_s
+        places.append(bisect_left(moments, begin + (end - begin) * at / total, key=lambda moment: moment.boottime_ns))
+    return [moments[place] for place in sorted({*places, len(moments) - 1})]
+
+
+def _backward(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:
+    """The last moment, and before it one for each step, at least as far away; with ``follows`` all between them."""
+    path = [len(moments) - 1]
+    for step_s in reversed(plan.steps_s):
+        latest_ns = moments[path[-1]].boottime_ns - round(step_s * (1 - EARLY) * 1e9)
+        place = bisect_right(moments, latest_ns, hi=path[-1], key=lambda moment: moment.boottime_ns) - 1
+        if place < 0:
+            break
+        path.append(place)
+    if len(path) <= len(plan.steps_s) and path[-1] > 0:
+        path.append(0)  # a shorter interval than was asked for, at the beginning
+    return moments[path[-1] :] if plan.follows else [moments[place] for place in reversed(path)]
