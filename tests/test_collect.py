@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +122,66 @@ def test_where_no_source_works_every_one_says_why() -> None:
     assert all(f"{name}: " in told["reason"] for name in SOURCES)
     assert "kvmscope attach" in told["remedy"]
     assert "root" in told["remedy"]
+
+
+# -- the end of a host -----------------------------------------------------------------------------------------------
+
+
+def test_every_use_after_close_is_one_usage_error() -> None:
+    host = Host(Fixed([]), {})
+    host.close()
+    host.close()
+    uses: list[Callable[[], object]] = [
+        host.read,
+        host.look,
+        host.__enter__,
+        lambda: host.schemas,
+        lambda: next(host.watch(0.0)),
+    ]
+    for use in uses:
+        with pytest.raises(UsageError, match="is closed"):
+            use()
+
+
+@pytest.mark.needs("kvm", "bpf")
+@pytest.mark.parametrize("source", ["bpf", "statsfd", "published"])
+def test_a_host_that_is_collected_unclosed_leaves_no_file_open_and_warns(source: str) -> None:
+    with process.start(LabSpec(workload="bare", hold_stats_fds=True)) as guests:
+        guests.wait_for_ready()
+        host = open_host(source)
+        host.close()  # what is loaded once for all hosts is loaded
+        before = sorted(Path("/proc/self/fd").iterdir())
+        host = open_host(source)
+        host.read()
+        with pytest.warns(ResourceWarning, match=f"reads by {source} was not closed"):
+            del host
+            gc.collect()
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.needs("kvm", "bpf")
+@pytest.mark.parametrize("source", ["bpf", "statsfd", "published"])
+def test_a_child_that_closes_a_host_does_not_disturb_its_parent(source: str) -> None:
+    with process.start(LabSpec(workload="bare", hold_stats_fds=True)) as guests:
+        guests.wait_for_ready()
+        with open_host(source) as host:
+            host.read()
+            child = os.fork()
+            if child == 0:
+                refused = 1
+                try:
+                    host.read()
+                except UsageError:
+                    refused = 0
+                host.close()
+                os._exit(refused)
+            assert os.waitpid(child, 0)[1] == 0, "the child is refused, and told why"
+            host.read()
+
+
+def test_a_text_is_not_a_list_of_groups() -> None:
+    with pytest.raises(UsageError, match="list of names"):
+        open_host(groups="exits")
 
 
 # -- identities ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ scenes: it joins what a source reads with what ``host`` knows of the machine and
 from __future__ import annotations
 
 import errno
+import os
 import time
+import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -176,10 +179,17 @@ class SceneHost(ABC):
 
 
 class Host(SceneHost):
-    """An opened source on this host; a context manager. Not for use by two threads at once."""
+    """An opened source on this host; a context manager. Not for use by two threads at once.
+
+    Once it is closed, and in a process that was forked while it was open, every use of it raises UsageError. One that
+    is collected without having been closed closes its source with a ResourceWarning.
+    """
 
     def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
-        self._source = source
+        self._opened = source
+        self._process = os.getpid()
+        self._end = weakref.finalize(self, _end_unclosed, source, self._process)
+        self._end.atexit = False  # the kernel takes back what a process leaves
         self._naming = Naming()
         self._machine = machine
         self._origin = read_origin()
@@ -188,7 +198,16 @@ class Host(SceneHost):
     @property
     def source(self) -> str:
         """Name of the source that is read."""
-        return self._source.name
+        return self._opened.name
+
+    @property
+    def _source(self) -> Source:
+        """The source, while it may be used."""
+        if not self._end.alive:
+            raise UsageError("this host is closed; open it again with open_host()")
+        if os.getpid() != self._process:
+            raise UsageError("this host was opened by the process that forked this one; open one here with open_host()")
+        return self._opened
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
@@ -227,12 +246,18 @@ class Host(SceneHost):
         )
 
     def close(self) -> None:
-        self._source.close()
+        """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
+        if self._end.detach() is not None and os.getpid() == self._process:
+            self._opened.close()
 
     def _read_machine(self) -> Machine:
         if self._machine is None:
             self._machine = read_machine()
         return self._machine
+
+    def __enter__(self) -> Self:
+        _ = self._source
+        return self
 
 
 class RecordedHost(SceneHost):
@@ -317,6 +342,13 @@ def open_recording(path: str | Path) -> RecordedHost:
     return RecordedHost(series, moments)
 
 
+def _end_unclosed(source: Source, process: int) -> None:
+    """A host was collected without having been closed."""
+    if os.getpid() == process:
+        warnings.warn(f"a host that reads by {source.name} was not closed", ResourceWarning, stacklevel=2)
+        source.close()
+
+
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
@@ -325,6 +357,8 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     too. Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with
     ``auto`` every source) is not available.
     """
+    if isinstance(groups, str):
+        raise UsageError(f"groups: expected a list of names, found the text {groups!r}")
     if groups:
         return _open_with(groups, source)
     if source == "auto":
