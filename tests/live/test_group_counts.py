@@ -148,7 +148,9 @@ def test_a_thread_that_waits_for_its_cpu_has_late_wakeups_by_as_much_as_the_sche
         for sample in (first, last)
     ]
     wakeups, late_ns, scheduler_ns = moved[1] - moved[0], moved[3] - moved[2], after_ns - before_ns
-    assert late_ns / wakeups > 1_000_000, "it has its CPU only when the busy one is made to leave"
+    # How long it waits is the scheduler's choice, but it must be several times what a wakeup takes by itself (5 to
+    # 50 µs), or the two figures would agree for another reason.
+    assert late_ns / wakeups > 200_000, "it did not have to wait for its CPU"
     # The scheduler also has the waits of a thread that lost its CPU after it was woken, and reads at another moment.
     assert 0.5 * scheduler_ns < late_ns < 1.3 * scheduler_ns
 
