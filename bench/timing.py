@@ -59,8 +59,11 @@ def timed(call: Callable[[], object]) -> Timed:
     return once
 
 
-def pairs(first: Timed, second: Timed, *, rounds: int) -> Pairs:
-    """Time both in turn, ``rounds`` times, after a few calls to warm up."""
+def pairs(first: Timed, second: Timed, *, rounds: int, calls: int = CALLS_A_ROUND) -> Pairs:
+    """Time both in turn, ``rounds`` times of so many calls, after a few calls to warm up.
+
+    With one call a round, the ratio has all that each call costs, memory that it takes included.
+    """
     for _ in range(WARM_UP):
         first()
         second()
@@ -68,9 +71,9 @@ def pairs(first: Timed, second: Timed, *, rounds: int) -> Pairs:
     gc.collect()
     for turn in range(rounds):
         if turn % 2:
-            a, b = best(first), best(second)
+            a, b = best(first, calls), best(second, calls)
         else:
-            b, a = best(second), best(first)
+            b, a = best(second, calls), best(first, calls)
         taken.first.append(a)
         taken.second.append(b)
     return taken
@@ -83,9 +86,9 @@ def repeat(call: Timed, *, rounds: int) -> list[int]:
     return [best(call) for _ in range(rounds)]
 
 
-def best(call: Timed) -> int:
+def best(call: Timed, calls: int = CALLS_A_ROUND) -> int:
     """One round."""
-    return min(call() for _ in range(CALLS_A_ROUND))
+    return min(call() for _ in range(calls))
 
 
 def duration(ns: float) -> str:

@@ -26,6 +26,7 @@ from kvmscope.codec.snapshot import (
     VERSION,
     VM_HEAD_SIZE,
     VM_SETTINGS_WORDS,
+    RecordBuffers,
     SnapshotFlag,
     VcpuRecords,
     VmRecords,
@@ -150,7 +151,7 @@ def array() -> bytes:
 
 def copied(data: bytes, *, slot: int = 0, count: int, room: int = ROOM) -> list[list[int]]:
     with memoryview(data) as view:
-        words = copy_records(view, record_size=RECORD, room=room, slot=slot, count=count)
+        words = copy_records(view, record_size=RECORD, room=room, slot=slot, count=count, buffers=RecordBuffers())
     return [[int(word) for word in record] for record in words]
 
 
@@ -164,7 +165,7 @@ def test_the_first_records_of_a_slot_are_copied(slot: int, count: int) -> None:
 def test_records_are_a_copy_that_outlives_the_array() -> None:
     data = bytearray(array())
     with memoryview(data) as view:
-        words = copy_records(view, record_size=RECORD, room=ROOM, slot=1, count=1)
+        words = copy_records(view, record_size=RECORD, room=ROOM, slot=1, count=1, buffers=RecordBuffers())
     data[:] = bytes(len(data))
     assert words.tolist() == [[100, 101, 102]]
     assert words.dtype == np.uint64
@@ -256,3 +257,21 @@ def test_the_flags_are_those_of_the_c_header() -> None:
     text = HEADER_FILE.read_text(encoding="utf-8")
     for flag in SnapshotFlag:
         assert re.search(rf"\bSNAPSHOT_{flag.name} = {flag.value}\b", text), flag
+
+
+def test_a_buffer_is_used_again_only_when_nobody_holds_an_array_of_it() -> None:
+    buffers = RecordBuffers()
+    first = buffers.take(1000)
+    first[:] = 7
+    column = first.reshape(100, 10)[:, 3:5]
+    del first
+    second = buffers.take(1000)
+    second[:] = 9
+    assert set(column.ravel().tolist()) == {7}, "a view of the first is still held"
+    address = second.ctypes.data
+    del second
+    assert buffers.take(990).ctypes.data == address
+    kept = [buffers.take(1000) for _ in range(9)]
+    assert len({array.ctypes.data for array in kept}) == 9
+    assert len(buffers.take(5)) == 5
+    assert len(buffers.take(10**6)) == 10**6

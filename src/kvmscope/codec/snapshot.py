@@ -8,6 +8,7 @@ not the expected one is a FormatError.
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import ClassVar
@@ -109,6 +110,31 @@ def parse_generation(control: bytes, slot: int) -> int:
     return int(_CONTROL.unpack(control)[slot])
 
 
+class RecordBuffers:
+    """Memory for copies, used again once nobody holds an array of it: fresh pages would cost more than the copying."""
+
+    _MOST = 4  # a watch holds the samples of an interval, and sometimes those of the one before
+
+    def __init__(self) -> None:
+        self._buffers: list[U64Array] = []
+
+    def take(self, words: int) -> U64Array:
+        """An array of so many words, whatever they are; nobody else has it until it is dropped."""
+        self._buffers = [buffer for buffer in self._buffers if words <= len(buffer) <= 2 * words + _SLACK]
+        for buffer in self._buffers:
+            # numpy has every view refer to the array that owns the memory. Three are the list, the loop and the call.
+            if sys.getrefcount(buffer) == _HELD_HERE_ALONE:
+                return buffer[:words]
+        fresh = np.empty(words + words // 8, dtype=np.uint64)
+        if len(self._buffers) < self._MOST:
+            self._buffers.append(fresh)
+        return fresh[:words]
+
+
+_SLACK = 4096
+_HELD_HERE_ALONE = 3
+
+
 class Records:
     """Copied records of one array: shape (n, words) u64, heads included.
 
@@ -202,8 +228,10 @@ class VcpuRecords(Records):
         return self._u32(12)
 
 
-def copy_records(array: memoryview, *, record_size: int, room: int, slot: int, count: int) -> U64Array:
-    """The first ``count`` records of one slot, copied: shape (count, record_size / 8).
+def copy_records(
+    array: memoryview, *, record_size: int, room: int, slot: int, count: int, buffers: RecordBuffers
+) -> U64Array:
+    """The first ``count`` records of one slot, copied to a buffer: shape (count, record_size / 8).
 
     Raises FormatError if the array is too small to hold them.
     """
@@ -212,4 +240,6 @@ def copy_records(array: memoryview, *, record_size: int, room: int, slot: int, c
         raise FormatError("snapshot records", offset=len(array), expected=f"{count} of room {room}", got="fewer")
     first = slot * room * record_size
     words = np.frombuffer(array, np.uint64, count * record_size // 8, first)
-    return words.reshape(count, record_size // 8).copy()
+    copied = buffers.take(len(words))
+    copied[:] = words
+    return copied.reshape(count, record_size // 8)

@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ...codec import snapshot
-from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords, copy_records
+from ...codec.snapshot import (
+    Feature,
+    RecordBuffers,
+    SnapshotFlag,
+    SnapshotHeader,
+    VcpuRecords,
+    VmRecords,
+    copy_records,
+)
 from ...errors import SourceError
 from ..vm_ids import boot_key
 
@@ -116,6 +124,7 @@ class Arena:
         map_readonly = partial(mmap.mmap, prot=mmap.PROT_READ)
         self._control = map_readonly(fds["control"], mmap.PAGESIZE)
         self._vms = map_readonly(fds["vms"], _pages(layout.vm_size * layout.vm_room * layout.slots))
+        self._vm_buffers, self._vcpu_buffers = RecordBuffers(), RecordBuffers()
         self._vcpus = map_readonly(fds["vcpus"], _pages(layout.vcpu_size * layout.vcpu_room * layout.slots))
 
     def close(self) -> None:
@@ -161,10 +170,22 @@ class Arena:
     def _copy(self, header: SnapshotHeader) -> Run:
         layout, slot = self._layout, header.slot
         with memoryview(self._vms) as array:
-            vms = copy_records(array, record_size=layout.vm_size, room=layout.vm_room, slot=slot, count=header.vms)
+            vms = copy_records(
+                array,
+                record_size=layout.vm_size,
+                room=layout.vm_room,
+                slot=slot,
+                count=header.vms,
+                buffers=self._vm_buffers,
+            )
         with memoryview(self._vcpus) as array:
             vcpus = copy_records(
-                array, record_size=layout.vcpu_size, room=layout.vcpu_room, slot=slot, count=header.vcpus
+                array,
+                record_size=layout.vcpu_size,
+                room=layout.vcpu_room,
+                slot=slot,
+                count=header.vcpus,
+                buffers=self._vcpu_buffers,
             )
         return Run(
             header,
