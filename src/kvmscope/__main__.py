@@ -12,9 +12,9 @@ import sys
 def main() -> None:
     """Run ``kvmscope``; exits with the code of DESIGN (0 done, 1 found something, 2 usage, 3 no source, 4 bad data)."""
     try:
-        from .cli import interrupts, output
+        from .console import interrupts, streams
 
-        output.open_standard_streams()
+        streams.open_standard_streams()
         handlers = interrupts.install()
     except KeyboardInterrupt:
         os._exit(130)

@@ -3,7 +3,7 @@
 Commands write what they found to stdout and nothing else there; why something could not be had goes to stderr, and
 ``group`` turns errors into exit codes. Nothing here does arithmetic on statistics.
 
-The package itself loads nothing, since ``interrupts`` and ``output`` must be in place before click is imported.
+The package itself loads nothing: the signals and streams of ``console`` must be in place before click is imported.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..errors import SourceError, UsageError
 from ..store.replay import LookPlan
 from .echo import echo_notes
 from .following import read_interval
 from .history import history_options, is_recorded, is_span
-from .interrupts import until_ended
 from .options import json_option, parse_duration, shortened, source_option
 from .session import open_host, open_live_host
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..errors import UsageError
 from ..store.replay import LookPlan
 from .echo import echo_lines, echo_notes, page_width
 from .history import history_options, is_recorded, is_span
-from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_views
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import streams
+from ..console.interrupts import Interruption
 from ..errors import (
     CatalogError,
     FormatError,
@@ -28,8 +30,6 @@ from ..errors import (
     Unavailable,
     UsageError,
 )
-from . import output
-from .interrupts import Interruption
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -147,7 +147,7 @@ class KvmscopeGroup(click.Group):
                 raise
             return _end_with(_no_more_files(error))
         except KeyboardInterrupt as error:
-            output.drop()
+            streams.drop()
             return error.exit_code if isinstance(error, Interruption) else 130
 
     def _invoke(self, args: list[str], extra: dict[str, Any]) -> int:

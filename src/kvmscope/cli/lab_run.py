@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..errors import SourceError
 from ..lab.spec import MAX_VCPUS, MAX_VMS
 from ..units import format_count, format_seconds
-from .interrupts import until_ended
 from .options import WholeNumber, parse_duration, shortened
 
 if TYPE_CHECKING:

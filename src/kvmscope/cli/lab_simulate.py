@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
-from .interrupts import until_ended
 from .options import WholeNumber, parse_duration
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..errors import OutputError, PermissionNeeded
 from .echo import echo_notes
 from .history import require_pyarrow
-from .interrupts import until_ended
 from .options import parse_duration, parse_size, source_option
 from .progress import progress, progress_line
 from .session import open_live_host

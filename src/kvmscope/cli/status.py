@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.interrupts import until_ended
 from ..errors import UsageError
 from ..store.replay import LookPlan
 from .history import history_options
-from .interrupts import until_ended
 from .options import json_option, parse_duration, source_option
 from .session import open_host, read_views
 

@@ -148,7 +148,7 @@ def python(script: str) -> subprocess.CompletedProcess[str]:
 def test_an_exception_that_a_callback_of_c_code_drops_is_raised_again() -> None:
     done = python("""
 import ctypes, os, signal, sys
-from kvmscope.cli import interrupts
+from kvmscope.console import interrupts
 handlers = interrupts.install()
 def compare(a, b):
     if not handlers.exit_code:
@@ -170,7 +170,7 @@ def test_an_import_is_not_interrupted_halfway(tmp_path: Path) -> None:
     )
     done = python(f"""
 import sys, time
-from kvmscope.cli import interrupts
+from kvmscope.console import interrupts
 interrupts.install()
 sys.path.insert(0, {str(tmp_path)!r})
 try:
@@ -186,7 +186,7 @@ def test_a_wait_that_no_signal_ends_does_not_keep_the_process() -> None:
     """The main thread is in C code that goes back to waiting at each signal, as the kernel's killable waits do."""
     done = python("""
 import ctypes, signal, threading
-from kvmscope.cli import interrupts
+from kvmscope.console import interrupts
 interrupts.install()
 threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
 libc, word = ctypes.CDLL(None), ctypes.c_int(0)
@@ -204,7 +204,7 @@ wait(lock)
 def test_an_ignored_signal_stays_ignored() -> None:
     done = python("""
 import signal
-from kvmscope.cli import interrupts
+from kvmscope.console import interrupts
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 interrupts.install()
 signal.raise_signal(signal.SIGINT)

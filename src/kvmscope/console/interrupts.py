@@ -161,7 +161,7 @@ def install() -> Interrupts:
 @contextlib.contextmanager
 def until_ended() -> Iterator[None]:
     """For what goes on until it is ended: Ctrl-C, SIGTERM and a reader that has gone are the block's normal end."""
-    from .output import ReaderGone, ending_with_reader
+    from .streams import ReaderGone, ending_with_reader
 
     if _installed is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the command runs without kvmscope's main program
