@@ -18,7 +18,7 @@ CONTRACT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"
 LAYERS: list[str] = CONTRACT["tool"]["importlinter"]["contracts"][0]["layers"]
 ROWS = [{room.strip() for room in row.split("|")} for row in LAYERS]
 
-DRIVER = PACKAGE / "collect.py"
+DRIVER = PACKAGE / "collect/live.py"
 """The step that calls its neighbours on both sides, and so sits above both."""
 
 
@@ -102,5 +102,5 @@ def test_the_rows_of_the_walk_only_rise() -> None:
 
 def test_the_loop_reaches_the_windows_and_the_overview_by_the_watch() -> None:
     watch = PACKAGE / "view/watch.py"
-    assert watch in imported_by(DRIVER)
+    assert watch in imported_by(PACKAGE / "collect/host.py")
     assert {PACKAGE / "analysis/window.py", PACKAGE / "view/overview.py"} <= imported_by(watch)

@@ -18,7 +18,7 @@ PAGES = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "do
 SOURCES = sorted(path for room in ("cli", "view") for path in (PROJECT / "src/kvmscope" / room).rglob("*.py"))
 DOCUMENTED = sorted(
     path
-    for room in ("collect.py", "scene", "host", "linux", "codec", "publish", "lab", "cli", "view")
+    for room in ("collect", "scene", "host", "linux", "codec", "publish", "lab", "cli", "view")
     for path in [PROJECT / "src/kvmscope" / room, *(PROJECT / "src/kvmscope" / room).rglob("*.py")]
     if path.is_file()
 )

@@ -1,0 +1,144 @@
+"""This host: joins what a source reads with what ``host`` knows of the machine and of the processes behind the VMs."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
+
+from ..errors import SourceError, UsageError
+from ..host.facts import Machine
+from ..host.machine import read_machine
+from ..host.naming import Naming, VmmAnswer
+from ..host.origin import read_origin
+from ..host.process import VmmProcess
+from ..sample import NOT_KNOWN, Sample
+from ..scene import Scene, VmIdentity
+from ..schema import Schema
+from ..sources.base import Source
+from .host import SceneHost
+
+
+class Host(SceneHost):
+    """An opened source on this host; a context manager. Not for use by two threads at once.
+
+    Once it is closed, and in a process that was forked while it was open, every use of it raises UsageError. One that
+    is collected without having been closed closes its source with a ResourceWarning.
+    """
+
+    def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
+        self._opened = source
+        self._process = os.getpid()
+        self._end = weakref.finalize(self, _end_unclosed, source, self._process)
+        self._end.atexit = False  # the kernel takes back what a process leaves
+        self._naming = Naming()
+        self._machine = machine
+        self._origin = read_origin()
+        self.why_not = why_not
+
+    @property
+    def source(self) -> str:
+        """Name of the source that is read."""
+        return self._opened.name
+
+    @property
+    def _source(self) -> Source:
+        """The source, while it may be used."""
+        if not self._end.alive:
+            raise UsageError("this host is closed; open it again with open_host()")
+        if os.getpid() != self._process:
+            raise UsageError("this host was opened by the process that forked this one; open one here with open_host()")
+        return self._opened
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """The schemas that samples can have blocks of."""
+        return self._source.schemas
+
+    def read(self) -> Sample:
+        """One sample of the whole host. Raises SourceError if the source is gone."""
+        return replace(self._source.read(), origin=self._origin)
+
+    def look(self) -> Scene:
+        """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
+        sample = self.read()
+        why_not = {name: error.reason for name, error in self.why_not.items()}
+        return Scene(sample, self.identify(sample), self._read_machine(), why_not)
+
+    @property
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def look_after(self, interval_s: float) -> Scene:
+        time.sleep(interval_s)
+        return self.look()
+
+    def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
+        """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
+        pids = [int(pid) for pid in sample.vms.pid]
+        answers = self._naming.of({pid for pid in pids if pid != NOT_KNOWN})
+        processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
+        names = _distinct(_names(sample, processes))
+        nothing = VmmAnswer(None, None, None)
+        of_vms = (answers.get(pid, nothing) for pid in pids)
+        return tuple(
+            VmIdentity(name, answer.process, answer.domain_xml, answer.silent_s)
+            for name, answer in zip(names, of_vms, strict=True)
+        )
+
+    def close(self) -> None:
+        """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
+        if self._end.detach() is not None and os.getpid() == self._process:
+            self._opened.close()
+
+    def _read_machine(self) -> Machine:
+        if self._machine is None:
+            self._machine = read_machine()
+        return self._machine
+
+    def __enter__(self) -> Self:
+        _ = self._source
+        return self
+
+
+def _end_unclosed(source: Source, process: int) -> None:
+    """A host was collected without having been closed."""
+    if os.getpid() == process:
+        warnings.warn(f"a host that reads by {source.name} was not closed", ResourceWarning, stacklevel=2)
+        source.close()
+
+
+def _names(sample: Sample, processes: Mapping[int, VmmProcess]) -> list[str]:
+    """A name a VM: the publisher's, else its VMM's, else by the process id, else the kernel's, else the opaque id."""
+
+    def name(row: int) -> str:
+        pid = int(sample.vms.pid[row])
+        process = processes.get(pid)
+        given = sample.vms.given_label(row)
+        if given:
+            return given
+        if process is not None and process.name:
+            return process.name
+        if pid != NOT_KNOWN:
+            return f"{process.command}-{pid}" if process is not None else f"pid-{pid}"
+        return sample.vms.label[row] or f"vm-{sample.vms.vm_id(row)}"
+
+    return [name(row) for row in range(len(sample.vms))]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    total: dict[str, int] = {}
+    for name in names:
+        total[name] = total.get(name, 0) + 1
+    seen: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if total[name] > 1:
+            seen[name] = seen.get(name, 0) + 1
+            while f"{name}#{seen[name]}" in total:  # some VM is really called so
+                seen[name] += 1
+            names[row] = f"{name}#{seen[name]}"
+    return names
