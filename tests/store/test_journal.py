@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from any_scene import assert_same
 
@@ -65,3 +67,22 @@ def test_another_file_is_not_a_journal(tmp_path: Path) -> None:
     path.write_bytes(b"something else " * 200)
     with pytest.raises(RecordingError, match="not a journal"):
         read_journal(path)
+
+
+@pytest.mark.parametrize("rows", [[99], [-1], [1, 0]], ids=["no such VM", "negative", "descending"])
+def test_rows_that_no_sample_has_end_the_journal(tmp_path: Path, host_scenes: list[Scene], rows: list[int]) -> None:
+    """Their checksums are right: another writer, or memory that failed before they were made."""
+    path = tmp_path / "journal.arrow"
+    sample = host_scenes[1].sample
+    owners = np.concatenate([sample.vcpus.vm[: -len(rows)], np.array(rows)])
+    broken = replace(sample, vcpus=replace(sample.vcpus, vm=owners))
+    writer = JournalWriter(path)
+    writer.append(host_scenes[0])
+    writer.append(replace(host_scenes[1], sample=broken))
+    writer.append(host_scenes[2])
+    writer.close()
+    content = read_journal(path)
+    assert len(content.scenes) == 1
+    assert content.end is not None
+    assert "ascending rows" in str(content.end)
+    assert content.end.offset

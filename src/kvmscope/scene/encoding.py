@@ -4,7 +4,7 @@
     u32       version of this layout, 1
     u32       length of the header
     header    JSON: everything but the columns, and the shape of each block
-    columns   u64 and i64, little endian, one after another in the order of ``_columns``
+    columns   u64 and i64, little endian, as ``columns`` has them
     u32       CRC-32 of all bytes before it
 
 Rule: ``decode(encode(scene)) == scene`` in all that is read of it, and on any bytes ``decode`` gives a scene or raises
@@ -16,17 +16,15 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..codec import plain
 from ..errors import FormatError
 from ..host.facts import Machine
-from ..sample import Block, Gap, I64Array, Origin, Sample, U64Array, Vcpus, Vms
-from ..schema import Schema
+from ..sample import Gap
+from .columns import BlockShape, SampleHead, decode_sample, encode_columns
 from .moment import Scene, VmIdentity
 
 MAGIC = b"KVMSCENE"
@@ -34,31 +32,12 @@ VERSION = 1
 
 _HEAD = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
-_WORD = 8
-_MAX_NS = 1 << 63
-_MAX_DATA = 1 << 32
-_MAX_EXPONENT = 1 << 15  # as the kernel's descriptors have it
 
 
 @dataclass(frozen=True, slots=True)
-class BlockShape:
-    """What the header says of one block: its schema, and how many subjects it has."""
-
-    schema: Schema
-    subjects: int
-
-
-@dataclass(frozen=True, slots=True)
-class SceneHeader:
+class SceneHeader(SampleHead):
     """Everything of a scene but its columns."""
 
-    taken_ns: int
-    monotonic_ns: int
-    source: str
-    simulated: bool
-    origin: Origin | None
-    labels: tuple[str, ...]
-    vcpus: int
     blocks: tuple[BlockShape, ...]
     gaps: tuple[Gap, ...]
     identities: tuple[VmIdentity, ...]
@@ -69,40 +48,17 @@ class SceneHeader:
 def encode(scene: Scene) -> bytes:
     """The scene as bytes."""
     header = json.dumps(plain.dump(SceneHeader, _header(scene)), separators=(",", ":"), allow_nan=False).encode()
-    parts = [_HEAD.pack(MAGIC, VERSION, len(header)), header]
-    parts += [np.ascontiguousarray(column).astype("<u8", copy=False).tobytes() for column in _columns(scene.sample)]
-    body = b"".join(parts)
+    body = b"".join([_HEAD.pack(MAGIC, VERSION, len(header)), header, *encode_columns(scene.sample)])
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def decode(data: bytes) -> Scene:
     """The scene of ``encode``. Raises FormatError."""
-    header, columns = _opened(data)
-    words = _Columns(data, columns)
-    vms = Vms(
-        words.unsigned(len(header.labels)),
-        words.signed(len(header.labels)),
-        words.signed(len(header.labels)),
-        header.labels,
-    )
-    vcpus = Vcpus(words.rows(header.vcpus, len(vms)), words.signed(header.vcpus), words.signed(header.vcpus))
-    blocks = tuple(_block(shape, words, vms, vcpus) for shape in header.blocks)
-    words.end()
-    if len(header.identities) != len(vms):
-        raise FormatError("scene", offset=0, expected=f"{len(vms)} identities", got=str(len(header.identities)))
-    if not (0 <= header.taken_ns < _MAX_NS and 0 <= header.monotonic_ns < _MAX_NS):
-        raise FormatError("scene time", offset=_HEAD.size, expected="nanoseconds of 63 bits", got=str(header.taken_ns))
-    sample = Sample(
-        taken_ns=header.taken_ns,
-        monotonic_ns=header.monotonic_ns,
-        source=header.source,
-        simulated=header.simulated,
-        vms=vms,
-        vcpus=vcpus,
-        blocks=blocks,
-        gaps=header.gaps,
-        origin=header.origin,
-    )
+    header, start = _opened(data)
+    sample = decode_sample(header, header.blocks, header.gaps, data, start=start, end=len(data) - _CRC.size)
+    if len(header.identities) != len(sample.vms):
+        expected = f"{len(sample.vms)} identities"
+        raise FormatError("scene", offset=0, expected=expected, got=str(len(header.identities)))
     return Scene(sample, header.identities, header.machine, header.why_not)
 
 
@@ -122,13 +78,6 @@ def _header(scene: Scene) -> SceneHeader:
         machine=scene.machine,
         why_not=scene.why_not,
     )
-
-
-def _columns(sample: Sample) -> Iterator[U64Array | I64Array]:
-    yield from (sample.vms.id, sample.vms.pid, sample.vms.created_ns)
-    yield from (sample.vcpus.vm, sample.vcpus.id, sample.vcpus.tid)
-    for block in sample.blocks:
-        yield from (block.rows, block.values)
 
 
 def _opened(data: bytes) -> tuple[SceneHeader, int]:
@@ -155,54 +104,3 @@ def _parsed(text: bytes) -> SceneHeader:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-class _Columns:
-    """Takes columns off the bytes behind the header, one after another."""
-
-    def __init__(self, data: bytes, start: int) -> None:
-        self._data = data
-        self._at = start
-
-    def unsigned(self, count: int) -> U64Array:
-        size = count * _WORD
-        if count < 0 or self._at + size > len(self._data) - _CRC.size:
-            raise FormatError("scene column", offset=self._at, expected=f"{count} words", got="fewer bytes")
-        found = np.frombuffer(self._data, "<u8", count, self._at).astype(np.uint64, copy=False)
-        self._at += size
-        return found
-
-    def signed(self, count: int) -> I64Array:
-        return self.unsigned(count).view(np.int64)
-
-    def rows(self, count: int, limit: int) -> I64Array:
-        """Row numbers of a table of ``limit`` rows, ascending."""
-        start = self._at
-        found = self.signed(count)
-        if count and (found[0] < 0 or found[-1] >= limit or bool((np.diff(found) < 0).any())):
-            raise FormatError("scene rows", offset=start, expected=f"ascending rows below {limit}", got="others")
-        return found
-
-    def end(self) -> None:
-        if self._at != len(self._data) - _CRC.size:
-            raise FormatError("scene", offset=self._at, expected="its end", got="more bytes")
-
-
-def _block(shape: BlockShape, words: _Columns, vms: Vms, vcpus: Vcpus) -> Block:
-    schema = shape.schema
-    _check(schema)
-    rows = words.rows(shape.subjects, len(vms) if schema.scope.value == "vm" else len(vcpus))
-    values = words.unsigned(shape.subjects * schema.words).reshape(shape.subjects, schema.words)
-    return Block(schema, values, rows)
-
-
-def _check(schema: Schema) -> None:
-    """A schema whose stats lie within its data, as every reader of a block takes for granted."""
-    if not 0 <= schema.data_size < _MAX_DATA or schema.data_size % _WORD:
-        raise FormatError("scene schema", offset=_HEAD.size, expected="whole words", got=f"{schema.data_size} bytes")
-    for stat in schema.descriptors:
-        is_placed = stat.offset >= 0 and stat.offset % _WORD == 0 and stat.size >= 1
-        is_within = is_placed and stat.offset + stat.size * _WORD <= schema.data_size
-        if not is_within or stat.bucket_size < 0 or abs(stat.exponent) >= _MAX_EXPONENT:
-            expected = "stats within its data"
-            raise FormatError("scene schema", offset=_HEAD.size, expected=expected, got=f"{stat.name!r:.40}")

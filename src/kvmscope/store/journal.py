@@ -21,14 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ..codec import plain
 from ..errors import FormatError, RecordingError
 from ..host.facts import Machine
-from ..sample import Block, I64Array, Origin, Sample, U64Array, Vcpus, Vms
 from ..scene import Scene, VmIdentity
+from ..scene.columns import BlockShape, SampleHead, decode_sample, encode_columns
 from ..schema import Schema
 from .documents import GAPS, WHY_NOT, DocumentReader, DocumentWriter
 
@@ -52,16 +51,9 @@ class JournalBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalScene:
+class JournalScene(SampleHead):
     """A scene without its columns; schemas, identities, gaps, machine and reasons are keys of documents."""
 
-    taken_ns: int
-    monotonic_ns: int
-    source: str
-    simulated: bool
-    origin: Origin | None
-    labels: tuple[str, ...]
-    vcpus: int
     blocks: tuple[JournalBlock, ...]
     gaps: str
     machine: str
@@ -86,9 +78,9 @@ class JournalWriter:
 
     def append(self, scene: Scene) -> None:
         """Raises OSError if the disk does not take it."""
-        head, columns = _split(scene, self._documents)
+        head = _head(scene, self._documents)
         text = json.dumps(plain.dump(JournalScene, head), separators=(",", ":"), allow_nan=False).encode()
-        raw = b"".join([text, b"\0", *columns])
+        raw = b"".join([text, b"\0", *encode_columns(scene.sample)])
         self.raw_bytes += len(raw)
         rows = [(_DOCUMENT, key, body.encode()) for key, body in self._documents.take_new().items()]
         rows.append((_SCENE, "", raw))
@@ -120,10 +112,10 @@ class JournalWriter:
             self._file.close()
 
 
-def _split(scene: Scene, documents: DocumentWriter) -> tuple[JournalScene, list[bytes]]:
+def _head(scene: Scene, documents: DocumentWriter) -> JournalScene:
     sample = scene.sample
     machine, gaps, why_not = documents.scene(scene)
-    head = JournalScene(
+    return JournalScene(
         taken_ns=sample.taken_ns,
         monotonic_ns=sample.monotonic_ns,
         source=sample.source,
@@ -138,11 +130,6 @@ def _split(scene: Scene, documents: DocumentWriter) -> tuple[JournalScene, list[
         identities=tuple(documents.identity(identity) for identity in scene.identities),
         silent_s=tuple(identity.silent_s for identity in scene.identities),
     )
-    arrays: list[Any] = [sample.vms.id, sample.vms.pid, sample.vms.created_ns]
-    arrays += [sample.vcpus.vm, sample.vcpus.id, sample.vcpus.tid]
-    for block in sample.blocks:
-        arrays += [block.rows, block.values]
-    return head, [np.ascontiguousarray(array).astype("<u8", copy=False).tobytes() for array in arrays]
 
 
 def _compressed(body: bytes) -> bytes:
@@ -238,46 +225,17 @@ def _scene(raw: bytes, reader: DocumentReader, path: Path, at: int) -> Scene:
     text, _, columns = raw.partition(b"\0")
     try:
         head: JournalScene = plain.load(JournalScene, json.loads(text), what="scene")
-        return _joined(head, _Words(columns), reader)
+        return _joined(head, columns, reader)
     except (ValueError, RecursionError, FormatError) as error:
         raise RecordingError(str(error), path=str(path), offset=at) from None
 
 
-class _Words:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def unsigned(self, count: int) -> U64Array:
-        found = np.frombuffer(self._data, "<u8", count, self._at).astype(np.uint64, copy=False)
-        self._at += 8 * count
-        return found
-
-    def signed(self, count: int) -> I64Array:
-        return self.unsigned(count).view(np.int64)
-
-
-def _joined(head: JournalScene, words: _Words, reader: DocumentReader) -> Scene:
-    count = len(head.labels)
-    vms = Vms(words.unsigned(count), words.signed(count), words.signed(count), head.labels)
-    vcpus = Vcpus(words.signed(head.vcpus), words.signed(head.vcpus), words.signed(head.vcpus))
-    blocks = []
-    for block in head.blocks:
-        schema: Schema = reader.get(Schema, block.schema)
-        rows = words.signed(block.subjects)
-        values = words.unsigned(block.subjects * schema.words).reshape(block.subjects, schema.words)
-        blocks.append(Block(schema, values, rows))
-    sample = Sample(
-        taken_ns=head.taken_ns,
-        monotonic_ns=head.monotonic_ns,
-        source=head.source,
-        simulated=head.simulated,
-        vms=vms,
-        vcpus=vcpus,
-        blocks=tuple(blocks),
-        gaps=reader.get(GAPS, head.gaps),
-        origin=head.origin,
-    )
+def _joined(head: JournalScene, columns: bytes, reader: DocumentReader) -> Scene:
+    shapes = [BlockShape(reader.get(Schema, block.schema), block.subjects) for block in head.blocks]
+    sample = decode_sample(head, shapes, reader.get(GAPS, head.gaps), columns, start=0, end=len(columns))
+    if not len(head.identities) == len(head.silent_s) == len(head.labels):
+        expected = f"{len(head.labels)} identities"
+        raise FormatError("scene", offset=0, expected=expected, got=str(len(head.identities)))
     return Scene(
         sample,
         tuple(
