@@ -84,6 +84,37 @@ def test_all_that_was_seen_is_read_back_and_the_rest_is_told(tmp_path: Path, hos
     assert lost_by(reasons(recording), "took longer") <= 20 - len(found) == recorder.state.lost
 
 
+class Taken:
+    """A consumer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.scenes: list[Scene] = []
+
+    def offer(self, scene: Scene) -> None:
+        self.scenes.append(scene)
+
+
+def test_a_consumer_has_every_look_and_the_recording_one_an_interval(tmp_path: Path, host_scenes: list[Scene]) -> None:
+    source, taken = SceneList(host_scenes[0]), Taken()
+    recorder = Recorder(
+        source,
+        tmp_path / "recording",
+        interval_s=5 * TICK_S,
+        for_s=30 * TICK_S,
+        consumer=taken,
+        looks_per_scene=5,
+    )
+    recorder.start()
+    assert recorder.done.wait(60)
+    recorder.stop()
+    recorded = [scene.sample.taken_ns for scene in Recording(str(tmp_path / "recording")).scenes()]
+    seen = [scene.sample.taken_ns for scene in taken.scenes]
+    assert len(seen) == source.looks
+    assert set(recorded) <= set(seen)
+    assert len(recorded) + recorder.state.lost >= 7
+    assert lost_by(reasons(Recording(str(tmp_path / "recording"))), "took longer") <= recorder.state.lost
+
+
 def test_a_source_that_fails_is_opened_again_and_the_gap_says_why(tmp_path: Path, host_scenes: list[Scene]) -> None:
     record(SceneList(host_scenes[0], fails_at=(2, 3)), tmp_path / "recording", ticks=8, reopen=True)
     told = reasons(Recording(str(tmp_path / "recording")))

@@ -37,6 +37,13 @@ class SceneSource(Protocol):
     def close(self) -> None: ...
 
 
+class SceneConsumer(Protocol):
+    """What is given each scene beside the recording, such as what watches for findings."""
+
+    def offer(self, scene: Scene) -> None:
+        """Take it, or leave it if there is no room; must not wait, since the thread that looks calls it."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueuedScene:
     """A scene that waits to be written, and what was lost before it."""
@@ -77,16 +84,22 @@ class Recorder:
         limits: RingLimits | None = None,
         segment_s: float = SEGMENT_S,
         reopen: Callable[[], SceneSource] | None = None,
+        consumer: SceneConsumer | None = None,
+        looks_per_scene: int = 1,
         clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
-        """Raises what ``RecordingWriter`` raises."""
+        """``consumer``: is given the scene of each look. ``looks_per_scene``: looks in an interval, of which the first
+        is recorded; ``consumer`` has them all. Raises what ``RecordingWriter`` raises.
+        """
         self._cut = threading.Event()
         self._writer = RecordingWriter(directory, limits=limits, segment_s=segment_s, on_cut=self._cut.set)
         self.state = RecorderState()
         self.done = threading.Event()
         """Set when there is nothing left to look at: the time is over, or a thread has failed."""
         self._source: SceneSource | None = source
-        self._interval_ns = round(interval_s * 1e9)
+        self._interval_ns = round(interval_s * 1e9 / looks_per_scene)
+        self._looks_per_scene = looks_per_scene
+        self._consumer = consumer
         self._last_tick = None if for_s is None else int(for_s * 1e9 / self._interval_ns + 1e-6)
         self._reopen = reopen
         self._clocks = clocks
@@ -158,20 +171,32 @@ class Recorder:
             now = self._clocks()
             if schedule.wait_ns(now.monotonic_ns):
                 continue  # a wait may end early
-            self._lose(losses, _LATE, schedule.take(now.monotonic_ns))
+            scenes_before = self._scenes_until(schedule.due)
+            schedule.take(now.monotonic_ns)
+            scenes_due = self._scenes_until(schedule.due) - scenes_before
+            self._lose(losses, _LATE, max(0, scenes_due - 1))
             losses.events += clock_events(before, now)
             before = now
-            losses = self._look_once(losses)
+            losses = self._look_once(losses, is_recorded=scenes_due > 0)
 
-    def _look_once(self, losses: LossLog) -> LossLog:
+    def _scenes_until(self, tick: int) -> int:
+        """How many of the ticks before this one have a scene of the recording."""
+        return -(-tick // self._looks_per_scene)
+
+    def _look_once(self, losses: LossLog, *, is_recorded: bool) -> LossLog:
         """Look, and hand the scene on; gives what the next scene has to say."""
         try:
             scene = self._open_source().look()
         except SourceError as error:
             self._close_source()
-            self._lose(losses, error.reason)
+            self._lose(losses, error.reason, int(is_recorded))
             return losses
         self.state.vms, self.state.vcpus = len(scene.sample.vms), len(scene.sample.vcpus)
+        if self._consumer is not None:
+            self._consumer.offer(scene)
+        return self._queue(scene, losses) if is_recorded else losses
+
+    def _queue(self, scene: Scene, losses: LossLog) -> LossLog:
         with self._changed:
             if len(self._waiting) < QUEUED_AT_MOST:
                 self._waiting.append(QueuedScene(scene, losses))
