@@ -4,14 +4,13 @@
         sample = host.read()
 
 Importing this package loads no third-party package; each name below brings what it needs when it is first used.
+
+The body imports and calls nothing: it runs before the command line can handle signals (see ``__main__``), and Python
+acts on a signal at calls.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-
 TYPE_CHECKING = False
-"""Type checkers take it for true. To load ``typing`` takes longer than all the rest, before signals can be handled."""
+"""Type checkers take it for true; ``typing`` itself would have to be imported."""
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,29 +45,34 @@ _HOME = {
     "Host": "collect",
     "open_host": "collect",
     "open_recording": "collect",
-    **dict.fromkeys(
-        (
-            "CatalogError",
-            "FormatError",
-            "KvmscopeError",
-            "PermissionNeeded",
-            "RecordingError",
-            "SourceError",
-            "Unavailable",
-            "UsageError",
-        ),
-        "errors",
-    ),
-    **dict.fromkeys(("Block", "Gap", "Sample", "VcpuId", "VmId"), "sample"),
-    **dict.fromkeys(("Descriptor", "Kind", "Schema", "Scope", "Unit"), "schema"),
+    "CatalogError": "errors",
+    "FormatError": "errors",
+    "KvmscopeError": "errors",
+    "PermissionNeeded": "errors",
+    "RecordingError": "errors",
+    "SourceError": "errors",
+    "Unavailable": "errors",
+    "UsageError": "errors",
+    "Block": "sample",
+    "Gap": "sample",
+    "Sample": "sample",
+    "VcpuId": "sample",
+    "VmId": "sample",
+    "Descriptor": "schema",
+    "Kind": "schema",
+    "Schema": "schema",
+    "Scope": "schema",
+    "Unit": "schema",
     "Scene": "scene",
     "HostView": "view.watch",
 }
 
-__all__ = list(_HOME)
+__all__ = [*_HOME]  # noqa: PLE0604 - what list() gives, without a call
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,23 +1,36 @@
 """The entry point: runs the command line, or says what to install if its extra is missing.
 
-Signals and the standard streams come first: loading click and numpy takes longer than a person takes to press Ctrl-C.
+Signals come first, before anything else is imported: loading click and numpy takes longer than a person takes to press
+Ctrl-C, and Python's own handler of SIGINT would print a traceback of whatever import it hits. Until ``interrupts`` is
+loaded a signal ends the process at once, with the exit code of that signal; nothing has been done that must be undone.
 """
 
-from __future__ import annotations
-
+import _signal  # built in: ``signal`` loads enum and re, for several ms
 import os
 import sys
 
 
+def _end_at_once(number: int, _frame: object) -> None:
+    os._exit(128 + number)
+
+
+def _handle_early() -> None:
+    """But for what whoever started this process has it ignore, and for handlers of a program that imports this."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _end_at_once)
+    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGTERM, _end_at_once)
+
+
+_handle_early()
+
+
 def main() -> None:
     """Run ``kvmscope``; exits with the code of DESIGN (0 done, 1 found something, 2 usage, 3 no source, 4 bad data)."""
-    try:
-        from .console import interrupts, streams
+    from .console import interrupts, streams
 
-        streams.open_standard_streams()
-        handlers = interrupts.install()
-    except KeyboardInterrupt:
-        os._exit(130)
+    streams.open_standard_streams()
+    handlers = interrupts.install()
     try:
         exit_code = _run()
     except BaseException:

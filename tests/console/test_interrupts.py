@@ -1,24 +1,37 @@
-"""Ctrl-C and SIGTERM at random moments of real commands: each ends soon, quietly, with its exit code.
+"""Ctrl-C and SIGTERM at random moments of every command: each ends soon, quietly, with its exit code.
 
 ``KVMSCOPE_SIGNALS`` is how many signals each command gets; every moment comes from a seed that a failure shows. The
-moments begin once the handlers are installed: before that the process is the interpreter's, see docs/commands.md.
+moments begin when the process has become Python. Until ``kvmscope/__main__.py`` begins to run, the process is Python's
+alone (docs/commands.md), which the kernel tells from the signals that it catches; a traceback from then on is a fault.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
+import kvmscope
+from kvmscope.cli.group import main
+
+if TYPE_CHECKING:
+    from _pytest.mark.structures import ParameterSet
+
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
+PACKAGE = str(Path(kvmscope.__file__).parent)
+DATA = Path(__file__).parents[1] / "data"
 SIGNALS = int(os.environ.get("KVMSCOPE_SIGNALS", "3"))
 MUST_END_WITHIN_S = 2.0
 AT_ITS_END_S = 0.1
@@ -26,68 +39,181 @@ AT_ITS_END_S = 0.1
 
 NORMAL_END, INTERRUPTED, TERMINATED = 0, 130, 143
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+FROM = ("--source", "published")
+KVM, ROOT, KERNELS = ("kvm",), ("kvm", "bpf", "root", "unshare"), ("kernels", "qemu")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """One command, and how it is tried: moments up to ``longest_s``; ``needs``: see tests/support/machine.py.
+
+    ``ends_normally``: a signal is its normal end. ``as_root``: in a mount namespace whose /run is its own, after
+    ``before``. ``exit_codes``: others that it may end with by itself.
+    """
+
+    text: str
+    longest_s: float = 0.3
+    ends_normally: bool = False
+    needs: tuple[str, ...] = ()
+    as_root: bool = False
+    before: str = ""
+    exit_codes: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        return self.text.split()
+
+
+def watching(text: str, **facts: Any) -> CommandLine:
+    return CommandLine(text, longest_s=0.9, ends_normally=True, **facts)
+
+
+COMMAND_LINES = [
+    CommandLine("--help"),
+    CommandLine("status --interval 1s --source published", longest_s=0.8),
+    CommandLine("read --source published"),
+    CommandLine("hist web-1 halt_wait_hist --interval 1s --source published", longest_s=0.8),
+    CommandLine("apicv --source published"),
+    CommandLine("doctor --for 2s --interval 1s --source published", longest_s=0.8),
+    CommandLine("explain exits --source published", longest_s=0.8),
+    CommandLine("list --source published"),
+    CommandLine("check"),
+    CommandLine("schema dump", needs=KVM),
+    CommandLine("schema diff 6.1 6.12", exit_codes=(1,)),
+    CommandLine("schema check {examples}/contract.toml --stated"),
+    CommandLine("schema review {data}/review/rfc-2024-02.toml", exit_codes=(1,)),
+    CommandLine("groups list --source published"),
+    CommandLine("groups try exits --for 1s", longest_s=1.2, needs=ROOT, exit_codes=(3,)),
+    CommandLine("groups pin wakeups", longest_s=0.8, needs=ROOT, as_root=True),
+    CommandLine("groups unpin wakeups", longest_s=0.4, needs=ROOT, as_root=True, before="groups pin wakeups"),
+    CommandLine("attach --readers 0", longest_s=0.8, needs=ROOT, as_root=True),
+    CommandLine("detach", longest_s=0.4, needs=ROOT, as_root=True, before="attach --readers 0"),
+    CommandLine("demo", longest_s=4, needs=KVM),
+    CommandLine("lab kernel 6.12 -- sleep 60", longest_s=8, needs=KERNELS),
+    watching("status --watch --interval 50ms --source published"),
+    watching("apicv --watch --interval 50ms --json --source published"),
+    watching("doctor --watch --interval 100ms --source published"),
+    watching("record {scratch}/recording --interval 20ms --source published"),
+    watching("lab simulate --vms 2"),
+    watching("lab run --workload spin --vms 2", needs=KVM),
+]
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words that name each command that is not a group of commands."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from leaves(below, (*path, name))
+
+
+def test_every_command_gets_signals() -> None:
+    tried = {tuple(line.words[: len(path)]) for line in COMMAND_LINES for path in leaves(main)}
+    assert [path for path in leaves(main) if path not in tried] == []
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process ended after a signal; ``was_over``: it had ended by itself before."""
+    """How a process ended after a signal; ``was_over``: it had ended by itself before; ``was_handled``: our handlers
+    were there when the signal was sent; ``orphans``: processes that it had started and that did not end with it."""
 
     was_over: bool
+    was_handled: bool
     after_s: float
     exit_code: int
     stderr: str
+    orphans: tuple[str, ...]
 
 
-def interrupted(arguments: Sequence[str], number: signal.Signals, delay_s: float) -> Ending:
-    """Run a command and send it a signal so long after its handlers were installed."""
+def interrupted(command: Sequence[str], number: signal.Signals, delay_s: float) -> Ending:
+    """Run a command and send it a signal so long after its process has become Python."""
     with subprocess.Popen(
-        [*KVMSCOPE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_handlers(process)
         time.sleep(delay_s)  # the moment is what is tried
         was_over = process.poll() is not None
+        was_handled = is_handling(process.pid)
+        started = descendants(process.pid)
         sent = time.monotonic()
         process.send_signal(number)
         try:
             _, stderr = process.communicate(timeout=20)
         finally:
             process.kill()
-        return Ending(was_over, time.monotonic() - sent, process.returncode, stderr)
+        after_s = time.monotonic() - sent
+        orphans = tuple(name for pid, name in started.items() if outlives(pid, name))
+        return Ending(was_over, was_handled, after_s, process.returncode, stderr, orphans)
 
 
-def wait_for_handlers(process: subprocess.Popen[str]) -> None:
-    """Until the process has a handler of SIGTERM, as the kernel says."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8", errors="replace")
-        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
-        if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
-            return
-        time.sleep(0.0005)
+def is_handling(pid: int) -> bool:
+    """Whether the process has a handler of SIGTERM, as the kernel says; Python itself has none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def faults_of(ending: Ending, number: signal.Signals, *, ends_normally: bool) -> list[str]:
+def descendants(pid: int) -> dict[int, str]:
+    """What a process has started, and what these have, by pid; ``start_of`` tells each from later processes."""
+    found: dict[int, str] = {}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, children.read_text(encoding="ascii").split()):
+                found[child] = start_of(child)
+                found |= descendants(child)
+    return found
+
+
+def start_of(pid: int) -> str:
+    """Command and start of a process; empty if it is gone or a zombie, which holds nothing."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    name, _, rest = text.rpartition(")")
+    fields = rest.split()
+    return "" if fields[0] in "ZX" else f"{name}) {fields[19]}"
+
+
+def outlives(pid: int, start: str) -> bool:
+    """Whether a process goes on for longer than a command may take to end."""
+    deadline = time.monotonic() + MUST_END_WITHIN_S
+    while start and start_of(pid) == start:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def faults_of(ending: Ending, number: signal.Signals, line: CommandLine) -> list[str]:
     """What is wrong with an ending, empty if nothing is."""
+    noise = [text for text in ending.stderr.splitlines() if "Traceback" in text or "ignored" in text or "Error" in text]
+    late = [f"ended after {ending.after_s:.2f} s"] if ending.after_s > MUST_END_WITHIN_S else []
+    orphans = [f"left behind {', '.join(ending.orphans)}"] if ending.orphans else []
+    if not ending.was_handled and not ending.was_over and PACKAGE not in ending.stderr:
+        return late + orphans  # only Python's own code ran
     was_at_its_end = ending.was_over or ending.after_s < AT_ITS_END_S
-    expected = {CODES[number], *([NORMAL_END] if ends_normally or was_at_its_end else [])}
-    noise = [line for line in ending.stderr.splitlines() if "Traceback" in line or "ignored" in line or "Error" in line]
-    return [
-        *([f"ended after {ending.after_s:.2f} s"] if ending.after_s > MUST_END_WITHIN_S else []),
-        *([f"exit code {ending.exit_code}"] if ending.exit_code not in expected and not ending.was_over else []),
-        *noise,
-    ]
+    by_itself = (NORMAL_END, *line.exit_codes) if was_at_its_end else (NORMAL_END,) if line.ends_normally else ()
+    is_expected = ending.exit_code in (CODES[number], *by_itself)
+    return [*late, *orphans, *([] if is_expected else [f"exit code {ending.exit_code}"]), *noise]
 
 
-def try_moments(arguments: Sequence[str], *, longest_s: float, ends_normally: bool = False) -> None:
-    """Signals at random moments up to ``longest_s``; all that ended badly are told together."""
+def try_moments(line: CommandLine, command: Sequence[str], *, after: Callable[[], str] = str) -> None:
+    """Signals at random moments; all that ended badly are told together. ``after``: what is wrong after each."""
     seed = int(os.environ.get("KVMSCOPE_SEED", str(time.time_ns() % 10**6)))
     rng = random.Random(seed)
     bad = []
     for n in range(SIGNALS):
         number = (signal.SIGINT, signal.SIGTERM)[n % 2]
-        delay_s = rng.uniform(0, longest_s)
-        ending = interrupted(arguments, number, delay_s)
-        faults = faults_of(ending, number, ends_normally=ends_normally)
+        delay_s = rng.uniform(0, line.longest_s)
+        ending = interrupted(command, number, delay_s)
+        faults = faults_of(ending, number, line) + list(filter(None, [after()]))
         if faults:
             bad.append(f"{number.name} after {delay_s * 1e3:.1f} ms: {faults} {ending.stderr[-500:]}")
     assert not bad, f"{len(bad)} of {SIGNALS} (seed {seed}):\n" + "\n".join(bad)
@@ -110,35 +236,68 @@ def simulated() -> Iterator[None]:
         yield
 
 
-FROM = ("--source", "published")
-ONCE = [
-    ["status", "--interval", "1s", *FROM],
-    ["doctor", "--for", "2s", "--interval", "1s", *FROM],
-    ["read", *FROM],
-    ["explain", "exits", *FROM],
-    ["check"],
-    ["schema", "diff", "6.1", "6.12"],
-    ["groups", *FROM],
-    ["--help"],
-]
-ONGOING = [
-    ["status", "--watch", "--interval", "50ms", *FROM],
-    ["apicv", "--watch", "--interval", "50ms", "--json", *FROM],
-    ["doctor", "--watch", "--interval", "100ms", *FROM],
-    ["lab", "simulate", "--vms", "2"],
-]
+@pytest.fixture
+def own_run() -> Iterator[list[str]]:
+    """What is put before a command so that it has a /run of its own, where nothing is attached."""
+    keep = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && echo && exec cat"]
+    with subprocess.Popen(keep, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"\n", "no mount namespace could be made"
+        yield ["nsenter", f"--mount=/proc/{keeper.pid}/ns/mnt"]
+        keeper.kill()
 
 
-@pytest.mark.parametrize("arguments", ONCE, ids=" ".join)
+def parameters(as_root: bool) -> list[ParameterSet]:
+    def marks(line: CommandLine) -> list[pytest.MarkDecorator]:
+        live = [pytest.mark.live] if "kvm" in line.needs else []
+        return [*live, *([pytest.mark.needs(*line.needs)] if line.needs else [])]
+
+    return [pytest.param(line, id=line.text, marks=marks(line)) for line in COMMAND_LINES if line.as_root == as_root]
+
+
+@pytest.mark.parametrize("line", parameters(as_root=False))
 @pytest.mark.usefixtures("simulated")
-def test_a_signal_at_any_moment_ends_a_command_with_a_code_of_its_own(arguments: list[str]) -> None:
-    try_moments(arguments, longest_s=0.6 if arguments[0] in ("status", "doctor", "explain") else 0.2)
+def test_a_signal_at_any_moment_ends_a_command_with_a_code_of_its_own(line: CommandLine, tmp_path: Path) -> None:
+    places = {"scratch": str(tmp_path), "data": str(DATA), "examples": str(DATA.parents[1] / "examples")}
+    if "kernels" in line.needs and "KVMSCOPE_KERNELS" not in os.environ:
+        pytest.skip("KVMSCOPE_KERNELS names no kernel to emulate; make test-kernels takes all")
+    try_moments(line, [*KVMSCOPE, *(word.format(**places) for word in line.words)])
 
 
-@pytest.mark.parametrize("arguments", ONGOING, ids=" ".join)
-@pytest.mark.usefixtures("simulated")
-def test_a_signal_ends_what_goes_on_until_it_is_ended(arguments: list[str]) -> None:
-    try_moments(arguments, longest_s=0.8, ends_normally=True)
+@pytest.mark.parametrize("line", parameters(as_root=True))
+def test_a_signal_leaves_what_can_be_detached(line: CommandLine, own_run: list[str]) -> None:
+    kvmscope = [*own_run, *KVMSCOPE]
+
+    def prepare() -> None:
+        if line.before:
+            subprocess.run([*kvmscope, *line.before.split()], check=True, capture_output=True)
+
+    def what_is_left() -> str:
+        detached = subprocess.run([*kvmscope, "detach"], capture_output=True, text=True, check=False)
+        mounts = subprocess.run([*own_run, "cat", "/proc/self/mounts"], capture_output=True, text=True, check=True)
+        prepare()
+        is_clean = detached.returncode == 0 and "/run/kvmscope" not in mounts.stdout
+        return "" if is_clean else f"detach: {detached.returncode} {detached.stderr}; {mounts.stdout}"
+
+    prepare()
+    try_moments(line, [*kvmscope, *line.words], after=what_is_left)
+
+
+START_UP_S = 0.1
+
+
+@pytest.mark.parametrize("command", [KVMSCOPE, [str(Path(sys.executable).with_name("kvmscope"))]], ids=["-m", "script"])
+def test_while_it_starts_no_signal_shows_a_traceback_of_ours(command: list[str]) -> None:
+    """Start-up alone, densely: the signals that a whole command gets fall into it rarely."""
+    if not Path(command[0]).exists():
+        pytest.skip(f"{command[0]} is not installed")
+    bad = []
+    for n in range(8 * SIGNALS):
+        number, delay_s = (signal.SIGINT, signal.SIGTERM)[n % 2], START_UP_S * n / (8 * SIGNALS)
+        ending = interrupted([*command, "--version"], number, delay_s)
+        if faults := faults_of(ending, number, CommandLine("--version")):
+            bad.append(f"{number.name} after {delay_s * 1e3:.1f} ms: {faults} {ending.stderr[-900:]}")
+    assert not bad, "\n".join(bad)
 
 
 def python(script: str) -> subprocess.CompletedProcess[str]:

@@ -70,7 +70,7 @@ def command(
     from ..sources.bpf import attach
 
     before = attach.access()
-    entry = _group_of(before[0]) if readers is None and before else find_group(readers)
+    entry = group_of(before[0]) if readers is None and before else find_group(readers)
     done = attach.attach(gid=entry.gr_gid, mode=mode, vms=vms, vcpus=vcpus, slots=slots, groups=counted)
     for line in lines(done, entry, mode or (before[1] if before else DEFAULT_MODE)):
         click.echo(line)
@@ -104,7 +104,7 @@ def _readers(group: grp.struct_group, mode: int) -> str:
     return f"root and group {group.gr_name} ({members})"
 
 
-def _group_of(gid: int) -> grp.struct_group:
+def group_of(gid: int) -> grp.struct_group:
     """Also of one that has no name."""
     try:
         return grp.getgrgid(gid)

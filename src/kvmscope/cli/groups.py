@@ -175,14 +175,12 @@ def pin_command(*, names: tuple[str, ...], readers: str | None, mode: int | None
     It costs what `kvmscope groups` shows, at each event, until `kvmscope groups unpin`, `kvmscope detach` or the next
     boot. The iterator is attached too, unless it already is.
     """
-    import grp
-
     from ..sources.bpf import attach
-    from .attach import DEFAULT_MODE, find_group, lines
+    from .attach import DEFAULT_MODE, find_group, group_of, lines
 
     _check_pinnable(names)
     gid, mode_now = attach.access() or (find_group(None).gr_gid, DEFAULT_MODE)
-    entry = find_group(readers) if readers else grp.getgrgid(gid)
+    entry = find_group(readers) if readers else group_of(gid)
     wanted = mode_now if mode is None else mode
     done = attach.attach(gid=entry.gr_gid, mode=wanted, groups=names)
     echo_lines(lines(done, entry, wanted))
