@@ -190,7 +190,8 @@ class _Rows:
         self._numbers: dict[str, list[Any]] = {}
         self._words: dict[str, list[str | None]] = {}
         self._floats: dict[str, list[float | None]] = {}
-        self._stats: dict[str, list[tuple[int, I64Array, U64Array]]] = {}
+        self._stats: dict[str, list[tuple[I64Array, U64Array]]] = {}
+        self._names: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self._count = 0
 
     def add(
@@ -226,8 +227,11 @@ class _Rows:
         whose.extend([None] * (self._count + count - len(whose)))
         for row in rows.tolist():
             whose[row] = key
-        for name, word in column_names(block.schema, lane):
-            self._stats.setdefault(name, []).append((self._count, rows, block.values[:, word]))
+        words = np.ascontiguousarray(block.values.T)  # once a block: a word at a time would read it all for each
+        if (key, lane) not in self._names:
+            self._names[key, lane] = list(column_names(block.schema, lane))
+        for name, word in self._names[key, lane]:
+            self._stats.setdefault(name, []).append((rows, words[word]))
 
     def table(self) -> Any:
         """Sorted by subject, then time."""
@@ -250,12 +254,15 @@ class _Rows:
             columns[name] = self._stat_column(parts, order)
         return pa.table(columns)
 
-    def _stat_column(self, parts: list[tuple[int, I64Array, U64Array]], order: I64Array) -> Any:
+    def _stat_column(self, parts: list[tuple[I64Array, U64Array]], order: I64Array) -> Any:
+        given = np.concatenate([values for _, values in parts])
+        rows = np.concatenate([rows for rows, _ in parts])
+        if len(rows) == self._count and bool((rows[:-1] < rows[1:]).all()):
+            return pa.array(given[order])
         words = np.zeros(self._count, dtype=np.uint64)
         missing = np.ones(self._count, dtype=np.bool_)
-        for _, rows, values in parts:
-            words[rows] = values
-            missing[rows] = False
+        words[rows] = given
+        missing[rows] = False
         return pa.array(words[order], mask=missing[order] if missing.any() else None)
 
 

@@ -23,12 +23,16 @@ T = TypeVar("T")
 GAPS = tuple[Gap, ...]
 WHY_NOT = Mapping[str, str]
 
+_SCHEMAS_AT_MOST = 256
+
 
 class DocumentWriter:
     """Gives each value its key, and remembers which documents have not been written yet."""
 
     def __init__(self) -> None:
         self._keys: dict[Any, str] = {}
+        self._identities: dict[str, tuple[VmIdentity, str]] = {}
+        self._schemas: dict[int, tuple[Schema, str]] = {}
         self._machine: Machine | None = None
         self._machine_key = ""
         self.new: dict[str, str] = {}
@@ -52,14 +56,29 @@ class DocumentWriter:
         return new
 
     def identity(self, identity: VmIdentity) -> str:
-        """The key of an identity. For how long its VMM has been silent changes all the time and is kept elsewhere."""
-        if identity.silent_s is not None:
-            identity = replace(identity, silent_s=None)
-        return self.key(VmIdentity, identity, cached_by=identity)
+        """The key of an identity. For how long its VMM has been silent changes all the time and is kept elsewhere.
+
+        Whoever makes scenes hands out the same process and XML until they change, and hashing them costs more than all
+        else of a scene.
+        """
+        last = self._identities.get(identity.name)
+        if last is not None and last[0].process is identity.process and last[0].domain_xml is identity.domain_xml:
+            return last[1]
+        kept = identity if identity.silent_s is None else replace(identity, silent_s=None)
+        key = self.key(VmIdentity, kept, cached_by=kept)
+        self._identities[identity.name] = (kept, key)
+        return key
 
     def schema(self, schema: Schema) -> str:
+        last = self._schemas.get(id(schema))
+        if last is not None:
+            return last[1]
         parts = (schema.provider, schema.scope, schema.descriptors, schema.data_size)
-        return self.key(Schema, schema, cached_by=(Schema, parts))
+        key = self.key(Schema, schema, cached_by=(Schema, parts))
+        if len(self._schemas) >= _SCHEMAS_AT_MOST:
+            self._schemas.clear()
+        self._schemas[id(schema)] = (schema, key)  # holds it, so that no other schema gets its id
+        return key
 
     def scene(self, scene: Scene) -> tuple[str, str, str]:
         """The keys of a scene's machine, gaps, and of why better sources were not used."""

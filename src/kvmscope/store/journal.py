@@ -222,17 +222,17 @@ def _decompressed(body: bytes, path: Path, at: int) -> bytes:
 
 
 def _scene(raw: bytes, reader: DocumentReader, path: Path, at: int) -> Scene:
-    text, _, columns = raw.partition(b"\0")
+    end = raw.find(b"\0") % (len(raw) + 1)
     try:
-        head: JournalScene = plain.load(JournalScene, json.loads(text), what="scene")
-        return _joined(head, columns, reader)
+        head: JournalScene = plain.load(JournalScene, json.loads(raw[:end]), what="scene")
+        return _joined(head, raw, end + 1, reader)
     except (ValueError, RecursionError, FormatError) as error:
         raise RecordingError(str(error), path=str(path), offset=at) from None
 
 
-def _joined(head: JournalScene, columns: bytes, reader: DocumentReader) -> Scene:
+def _joined(head: JournalScene, raw: bytes, start: int, reader: DocumentReader) -> Scene:
     shapes = [BlockShape(reader.get(Schema, block.schema), block.subjects) for block in head.blocks]
-    sample = decode_sample(head, shapes, reader.get(GAPS, head.gaps), columns, start=0, end=len(columns))
+    sample = decode_sample(head, shapes, reader.get(GAPS, head.gaps), raw, start=start, end=len(raw))
     if not len(head.identities) == len(head.silent_s) == len(head.labels):
         expected = f"{len(head.labels)} identities"
         raise FormatError("scene", offset=0, expected=expected, got=str(len(head.identities)))
