@@ -45,4 +45,4 @@ def is_locked(fd: int) -> bool:
 
 
 def is_of_whole_host(item: pytest.Item) -> bool:
-    return any(item.iter_markers(name) for name in ("live", "whole_host"))
+    return any(item.get_closest_marker(name) is not None for name in ("live", "whole_host"))
