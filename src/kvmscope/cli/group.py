@@ -46,6 +46,7 @@ class CommandPlace:
 
 COMMANDS: Mapping[str, CommandPlace] = {
     "status": CommandPlace("status", "command", "The host in one screen: VMs, vCPUs and rates."),
+    "top": CommandPlace("top", "command", "The host on a screen that stays open."),
     "read": CommandPlace("read", "command", "Raw values as the kernel has them."),
     "hist": CommandPlace("hist", "command", "A histogram with its buckets and quantiles."),
     "apicv": CommandPlace("apicv", "command", "Are interrupts accelerated, and if not, why?"),

@@ -117,7 +117,7 @@ def _vm_title(overview: Overview, vm: VmOverview) -> str:
         None if vm.vmm is None else printable(vm.vmm, max_length=16),
         None if vm.pid is None else f"pid {vm.pid}",
         None if vm.managed_by is None else f"by {printable(vm.managed_by, max_length=16)}",
-        f"APICv {_apicv_text(vm.apicv, is_wide=True)}" if vm.apicv.state is not State.UNKNOWN else None,
+        f"APICv {apicv_text(vm.apicv, is_wide=True)}" if vm.apicv.state is not State.UNKNOWN else None,
         f"{format_seconds(overview.interval_s)} by {overview.source.name}",
     )
     return " · ".join(part for part in parts if part)
@@ -222,7 +222,7 @@ def _metric_column(metric: Metric, rows: Sequence[MetricCells], total: MetricCel
 
 def _apicv_column(shown: Sequence[VmOverview], is_wide: bool) -> TextColumn:
     """Whether interrupts are accelerated, or the reason why not; `kvmscope apicv` has the rest."""
-    return TextColumn("APICv", [_apicv_text(vm.apicv, is_wide=is_wide) for vm in shown], is_text=True)
+    return TextColumn("APICv", [apicv_text(vm.apicv, is_wide=is_wide) for vm in shown], is_text=True)
 
 
 def _active_column(shown: Sequence[VcpuOverview]) -> TextColumn:
@@ -230,7 +230,8 @@ def _active_column(shown: Sequence[VcpuOverview]) -> TextColumn:
     return TextColumn("APICv", [words[vcpu.apicv_active] for vcpu in shown], is_text=True)
 
 
-def _apicv_text(apicv: ApicvSummary, *, is_wide: bool) -> str:
+def apicv_text(apicv: ApicvSummary, *, is_wide: bool) -> str:
+    """Whether interrupts are accelerated, in a word; ``is_wide``: with the reason."""
     if apicv.state is State.INHIBITED:
         return _reason_text(apicv) if is_wide else "no"
     if apicv.is_partial:

@@ -1,0 +1,105 @@
+"""The terminal: a Textual app with one widget, which shows what the shell draws and gives it keys and clicks."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from .canvas import Canvas
+from .feed import News
+from .lines import PageSize
+from .pages.base import Desk
+from .shell import Shell
+
+_THEMES: Final = {
+    "terminal": "ansi-dark",
+    "terminal-light": "ansi-light",
+    "dark": "textual-dark",
+    "light": "textual-light",
+}
+
+
+class TopApp(App[None]):
+    """Shows the desk until it is left."""
+
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "kvmscope top"
+    CSS = "Screen { overflow: hidden; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "leave", show=False, priority=True),
+        Binding("ctrl+q", "leave", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False),
+    ]
+
+    class Came(Message):
+        """The thread that reads has handed something over."""
+
+        def __init__(self, news: News) -> None:
+            super().__init__()
+            self.news = news
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.shell = Shell(desk)
+        self._desk = desk
+        self._canvas = Canvas()
+
+    def compose(self) -> ComposeResult:
+        yield self._canvas
+
+    def on_mount(self) -> None:
+        self._apply_theme()
+        self._canvas.focus()
+        self._desk.feed.start(self._pass_on)
+
+    def _pass_on(self, news: News) -> None:
+        """Called on the thread that reads."""
+        self.post_message(self.Came(news))
+
+    def on_top_app_came(self, message: Came) -> None:
+        self.shell.take(message.news)
+        self._paint()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._paint()
+
+    def on_key(self, event: events.Key) -> None:
+        event.prevent_default()
+        event.stop()
+        self.shell.key(event.key, event.character)
+        self._follow_page()
+
+    def on_canvas_clicked(self, message: Canvas.Clicked) -> None:
+        self.shell.click(message.x, message.y, self._page_size, is_double=message.is_double)
+        self._follow_page()
+
+    def on_canvas_wheeled(self, message: Canvas.Wheeled) -> None:
+        self.shell.wheel(message.lines)
+        self._follow_page()
+
+    def action_leave(self) -> None:
+        self.exit()
+
+    def _follow_page(self) -> None:
+        if self._desk.has_left:
+            self.exit()
+            return
+        self._apply_theme()
+        self._paint()
+
+    def _apply_theme(self) -> None:
+        # Without colours the terminal's own two are left: those of Textual's would be greys of ours.
+        wanted = "terminal" if self.no_color else self._desk.settings.theme
+        if self.theme != _THEMES[wanted]:
+            self.theme = _THEMES[wanted]
+
+    def _paint(self) -> None:
+        self._canvas.show(self.shell.draw(self._page_size))
+
+    @property
+    def _page_size(self) -> PageSize:
+        return PageSize(self.size.width, self.size.height)

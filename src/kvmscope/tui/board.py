@@ -1,0 +1,215 @@
+"""What the pages show: the last view, the order of its VMs, what is marked, what has ended, and what happened.
+
+It is fed from the loop of the terminal alone. Rules:
+
+- VMs are sorted at each view, as long as none is selected or marked. While one is, every VM keeps its place, new ones
+  come at the end, and Esc lets the table sort again: a line does not move away from under a finger.
+- A VM that ended keeps its last values, marked as ended, for ``KEPT_S`` or as long as it is selected, marked or open.
+- If the source is gone, the last view stays and is marked as stale.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..sample import VmId
+from ..view.events import EventKind, HostEvent
+from ..view.history import History
+from ..view.overview import VmOverview
+from ..view.trouble import VmTrouble, order_of, troubles_of
+from ..view.values import Moment
+from ..view.vm_columns import HISTORY_METRIC
+from ..view.watch import HostView
+from .feed import Failure, Loss, News
+from .settings import Settings
+
+KEPT_S: Final = 10.0
+"""How long a VM that ended stays in the table."""
+
+_EVENTS_KEPT: Final = 2_000
+_SCENES_KEPT_BYTES: Final = 48 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EndedVm:
+    """A VM that has ended: what was last seen of it, and the first sample without it."""
+
+    vm: VmOverview
+    last_view: HostView
+    seen: Moment
+
+
+@dataclass
+class Board:
+    """See the module. ``view`` is the last one, ``shown`` the one on the screen: the same unless paused."""
+
+    settings: Settings
+    view: HostView | None = None
+    shown: HostView | None = None
+    loss: Loss | None = None
+    is_paused: bool = False
+    filter: str = ""
+    history: History = field(default_factory=lambda: History((HISTORY_METRIC,)))
+    events: deque[HostEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
+    troubles: Mapping[VmId, VmTrouble] = field(default_factory=dict)
+    marked: set[VmId] = field(default_factory=set)
+    selected: VmId | None = None
+    opened: VmId | None = None
+    ended: dict[VmId, EndedVm] = field(default_factory=dict)
+    views: deque[HostView] = field(default_factory=deque)
+    order: list[VmId] = field(default_factory=list)
+    places: Mapping[VmId, int] = field(default_factory=dict)
+
+    # --- what comes ---------------------------------------------------------------------------------------------------
+
+    def take(self, news: News) -> None:
+        """One more view, or the loss of the source. Raises what ended the thread that reads."""
+        if isinstance(news, Failure):
+            raise news.error
+        if isinstance(news, Loss):
+            self._lose(news)
+            return
+        if news.begins:
+            self._begin()
+        time = Moment(news.view.scene.sample.taken_ns)
+        if self.loss is not None:
+            self.events.append(HostEvent(time, EventKind.SOURCE_BACK, news.view.scene.sample.source))
+            self.loss = None
+        self.events.extend(news.events)
+        self._keep(news.view)
+        self.history.add(news.view.overview)
+        before, self.view = self.view, news.view
+        self._note_ended(before, news.view)
+        if not self.is_paused:
+            self.show()
+
+    def show(self) -> None:
+        """Put the last view on the screen."""
+        self.shown = self.view
+        if self.shown is None:
+            return
+        self.troubles = troubles_of(self.shown.judgement.findings)
+        self.places = {vm: place for place, vm in enumerate(self.shown.overview.vms.ids)}
+        self._forget_ended(self.shown)
+        self.sort(is_asked=False)
+
+    def _begin(self) -> None:
+        """What comes is not the future of what was shown."""
+        self.history = History(self.history.metrics)
+        self.events.clear()
+        self.ended.clear()
+        self.views.clear()
+        self.view = None
+
+    def _lose(self, loss: Loss) -> None:
+        if self.loss is None:
+            self.events.append(HostEvent(loss.time, EventKind.SOURCE_LOST, loss.reason))
+        self.history.add_unknown(loss.time)
+        self.loss = loss
+
+    def _keep(self, view: HostView) -> None:
+        """Keep the last views, for charts of whatever is opened, as far as memory allows."""
+        self.views.append(view)
+        size = sum(block.values.nbytes for block in view.scene.sample.blocks) + 1
+        while len(self.views) > max(2, min(self.history.length, _SCENES_KEPT_BYTES // size)):
+            self.views.popleft()
+
+    # --- VMs that ended -----------------------------------------------------------------------------------------------
+
+    def _note_ended(self, before: HostView | None, now: HostView) -> None:
+        there = set(now.overview.vms.ids)
+        for vm in there & self.ended.keys():
+            del self.ended[vm]
+        if before is None:
+            return
+        vms = before.overview.vms
+        for place, vm in enumerate(vms.ids):
+            if vm not in there:
+                self.ended[vm] = EndedVm(vms[place], before, Moment(now.scene.sample.taken_ns))
+
+    def _forget_ended(self, now: HostView) -> None:
+        for vm, ended in list(self.ended.items()):
+            is_old = now.scene.sample.taken_ns - ended.seen.ns > KEPT_S * 1e9
+            if is_old and vm not in self.marked and vm not in (self.selected, self.opened):
+                del self.ended[vm]
+
+    def vm(self, vm: VmId) -> VmOverview | None:
+        """What is shown of a VM: of the last view, or as it was last seen if it has ended."""
+        place = self.places.get(vm)
+        if place is not None and self.shown is not None:
+            return self.shown.overview.vms[place]
+        ended = self.ended.get(vm)
+        return None if ended is None else ended.vm
+
+    def is_ended(self, vm: VmId) -> bool:
+        """Whether the view on the screen has this VM no more."""
+        return vm not in self.places
+
+    def view_of(self, vm: VmId) -> HostView | None:
+        """The view that has this VM: that on the screen, or the last one before it ended."""
+        if vm in self.places:
+            return self.shown
+        ended = self.ended.get(vm)
+        return None if ended is None else ended.last_view
+
+    # --- order --------------------------------------------------------------------------------------------------------
+
+    @property
+    def holds_order(self) -> bool:
+        """Whether VMs keep their places, since one is selected or marked."""
+        return self.selected is not None or bool(self.marked)
+
+    def sort(self, *, is_asked: bool) -> None:
+        """Order the VMs. ``is_asked``: by a key that was pressed, which also moves what is held."""
+        if self.shown is None:
+            return
+        if self.holds_order and not is_asked:
+            there = self.places.keys() | self.ended.keys()
+            kept = [vm for vm in self.order if vm in there]
+            known = set(kept)
+            came = [vm for vm in self.places if vm not in known]
+            self.order = [*kept, *(vm for vm in self.ended if vm not in known), *came]
+            return
+        overview = self.shown.overview
+        by, is_upside_down = self.settings.sort, self.settings.is_upside_down
+        ids = overview.vms.ids
+        sorted_ids = [ids[place] for place in order_of(overview.vms, by, self.troubles, is_upside_down=is_upside_down)]
+        self.order = [*sorted_ids, *(vm for vm in self.ended if vm not in self.places)]
+
+    def visible(self) -> Sequence[VmId]:
+        """The VMs of the table, in order: those that the filter lets through."""
+        if not self.filter:
+            return self.order
+        return [vm for vm in self.order if self._passes(vm)]
+
+    def _passes(self, vm: VmId) -> bool:
+        """Whether the filter is in a VM's name, UUID, id, process id, VMM, findings or APICv reasons."""
+        wanted = self.filter.casefold()
+        found = self.vm(vm)
+        if found is None:
+            return False
+        trouble = self.troubles.get(vm)
+        words = (
+            found.name,
+            found.uuid or "",
+            str(found.id),
+            str(found.pid or ""),
+            found.vmm or "",
+            trouble.rule if trouble else "",
+            *(reason.name for reason in found.apicv.reasons),
+        )
+        return any(wanted in word.casefold() for word in words)
+
+    def select(self, vm: VmId | None) -> None:
+        """Hold the order for a VM, or with None let it sort again."""
+        self.selected = vm
+        if vm is None and not self.marked:
+            self.sort(is_asked=True)
+
+    def release(self) -> None:
+        """Nothing is selected or marked any more."""
+        self.marked.clear()
+        self.select(None)

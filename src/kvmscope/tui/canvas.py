@@ -1,0 +1,153 @@
+"""The one widget of the screen: it shows lines, and has the terminal write only the cells that changed.
+
+Not a ``DataTable`` or ``ScrollView``: a page makes the lines that are visible and no others, and scrolls by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.segment import Segment
+from rich.style import Style as TerminalStyle
+from textual import events
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..view.text import Line, Style, cells
+from .lines import ScreenLine
+
+_NEAR: Final = 6
+"""Changes with fewer cells between them are written as one: moving the cursor costs as much."""
+
+_WHEEL: Final = 3
+
+STYLES: Final = {
+    Style.PLAIN: TerminalStyle(),
+    Style.HEAD: TerminalStyle(bold=True),
+    Style.DIM: TerminalStyle(dim=True),
+    Style.GOOD: TerminalStyle(color="green"),
+    Style.ALERT: TerminalStyle(bold=True, reverse=True),
+    Style.WARNING: TerminalStyle(color="yellow"),
+    Style.PROBLEM: TerminalStyle(color="red", bold=True),
+}
+_SELECTED: Final = TerminalStyle(reverse=True)
+_STALE: Final = TerminalStyle(dim=True)
+
+
+class Canvas(Widget, can_focus=True):
+    """Shows the lines that ``show`` was given last."""
+
+    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
+
+    class Clicked(Message):
+        """The mouse was pressed on a cell; ``is_double``: a second time."""
+
+        def __init__(self, x: int, y: int, *, is_double: bool) -> None:
+            super().__init__()
+            self.x = x
+            self.y = y
+            self.is_double = is_double
+
+    class Wheeled(Message):
+        """The wheel was turned, by so many lines, down if more than 0."""
+
+        def __init__(self, lines: int) -> None:
+            super().__init__()
+            self.lines = lines
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: Sequence[ScreenLine] = ()
+
+    def show(self, lines: Sequence[ScreenLine]) -> None:
+        """Show these lines; what did not change is not written."""
+        before, self._lines = self._lines, lines
+        for y in range(max(len(before), len(lines))):
+            if y >= len(before) or y >= len(lines):
+                self.refresh(Region(0, y, self.size.width, 1))
+            elif before[y] != lines[y]:
+                for x, width in _changes(before[y], lines[y]):
+                    self.refresh(Region(x, y, width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width, self.rich_style)
+        line = self._lines[y]
+        base = self.rich_style
+        if line.is_stale:
+            base += _STALE
+        if line.is_selected:
+            base += _SELECTED
+        segments = [Segment(span.text, base + STYLES[span.style]) for span in _merged(line.spans)]
+        return Strip(segments, self.size.width)
+
+    def on_click(self, event: events.Click) -> None:
+        self.post_message(self.Clicked(event.x, event.y, is_double=event.chain > 1))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.post_message(self.Wheeled(_WHEEL))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.post_message(self.Wheeled(-_WHEEL))
+
+
+def _merged(spans: Line) -> Iterator[_Piece]:
+    """Neighbours of one style as one, which takes fewer bytes."""
+    text, style = "", Style.PLAIN
+    for span in spans:
+        if span.style is not style and text:
+            yield _Piece(text, style)
+            text = ""
+        style = span.style
+        text += span.text
+    if text:
+        yield _Piece(text, style)
+
+
+class _Piece:
+    """A run of one style."""
+
+    __slots__ = ("style", "text")
+
+    def __init__(self, text: str, style: Style) -> None:
+        self.text = text
+        self.style = style
+
+
+def _changes(before: ScreenLine, now: ScreenLine) -> list[tuple[int, int]]:
+    """Where two lines differ: first cell and number of cells."""
+    if (before.is_selected, before.is_stale) != (now.is_selected, now.is_stale):
+        return [(0, max(_width(before), _width(now)))]
+    found: list[tuple[int, int]] = []
+    x = 0
+    for old, new in zip(before.spans, now.spans, strict=False):
+        width = cells(new.text)
+        if cells(old.text) != width:
+            break
+        if old != new:
+            _add(found, x, width)
+        x += width
+    else:
+        if len(before.spans) == len(now.spans):
+            return found
+    _add(found, x, max(_width(before), _width(now)) - x)
+    return found
+
+
+def _add(found: list[tuple[int, int]], x: int, width: int) -> None:
+    if width <= 0:
+        return
+    if found and x - (found[-1][0] + found[-1][1]) < _NEAR:
+        first = found.pop()[0]
+        found.append((first, x + width - first))
+    else:
+        found.append((x, width))
+
+
+def _width(line: ScreenLine) -> int:
+    return sum(cells(span.text) for span in line.spans)

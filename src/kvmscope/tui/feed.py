@@ -1,0 +1,83 @@
+"""Where views come from: the interface of a live host and of a recording, and what they hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from ..view.events import HostEvent
+from ..view.values import Moment
+from ..view.watch import HostView
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A finished view of one more window, and what happened in it.
+
+    ``begins``: what was shown before is not the past of this one. ``is_back``: the source was away until now.
+    """
+
+    view: HostView
+    events: tuple[HostEvent, ...] = ()
+    begins: bool = False
+    is_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The source is gone, for a reason; it is asked again and again. ``time``: when that showed."""
+
+    time: Moment
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The thread that reads has ended by a mistake of ours."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a recording the view is: which of ``count`` scenes, and the times of the first, this and the last."""
+
+    place: int
+    count: int
+    first: Moment
+    now: Moment
+    last: Moment
+    is_playing: bool
+
+
+News: TypeAlias = Arrival | Loss | Failure
+Deliver: TypeAlias = Callable[[News], None]
+
+
+class Feed(Protocol):
+    """Reads on a thread of its own and hands over what it read, from that thread."""
+
+    def start(self, deliver: Deliver) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def want(self, metrics: Sequence[str]) -> None:
+        """These metrics of VMs are shown: they are worked out before a view is handed over."""
+
+    @property
+    def position(self) -> Position | None:
+        """Where in a recording the last view is; None for a host that is read now."""
+
+
+def prepare(view: HostView, metrics: Sequence[str]) -> None:
+    """Work out what a screen is going to ask for, on the thread that reads."""
+    vms = view.overview.vms
+    for metric in metrics:
+        vms.column(metric)
+    _ = view.verdicts
+    if len(vms):
+        first = vms[0]
+        for metric in metrics:
+            _ = metric in first.partial

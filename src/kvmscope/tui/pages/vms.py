@@ -1,0 +1,265 @@
+"""The first page: the host, a line a VM, sorted by what hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ...catalog.findings import Severity
+from ...host.text import printable
+from ...sample import VmId
+from ...units import format_seconds
+from ...view.overview import VmOverview
+from ...view.text import Line, Span, Style, counted, no_vm_line
+from ...view.vm_columns import (
+    HISTORY_METRIC,
+    VmCells,
+    VmColumn,
+    fitting_columns,
+    metric_span,
+    severity_sign,
+    severity_style,
+    vm_columns,
+)
+from ..lines import PageSize, ScreenLine, cell_line, text_line
+from .base import Desk, KeyHint, ListPage, host_title
+
+_WIDE: Final = 100
+_HOST_METRICS: Final = ("exits_per_s", "vmm_returns_per_s", "halts_per_s", "halt_poll_cpus", "page_faults_per_s")
+_ENDED: Final = "ENDED"
+
+
+class VmsPage(ListPage):
+    """All VMs. While a VM is selected or marked, VMs keep their places; Esc lets them sort again."""
+
+    name = "VMs"
+    hints = (
+        KeyHint("Enter", "open", "Open the VM: its findings, its vCPUs, and each of their statistics."),
+        KeyHint("/", "filter", "Show the VMs that have a text in their name, UUID, id, PID, VMM, findings or reasons."),
+        KeyHint("s", "sort", "Choose what VMs are sorted by; the same key again turns the order around."),
+        KeyHint("f", "columns", "Choose the columns."),
+        KeyHint("d", "findings", "What each rule of the doctor found."),
+        KeyHint("a", "APICv", "Whether interrupts are accelerated, and if not, why."),
+        KeyHint("e", "events", "What happened since the start."),
+        KeyHint("g", "groups", "Opt-in counters and their cost; they count only while their page is open."),
+        KeyHint("space", "mark", "Mark the VM. Marked VMs keep their places; Esc takes all marks away."),
+        KeyHint("p", "pause", "Stop the screen; reading goes on."),
+        KeyHint("?", "help", "All keys."),
+        KeyHint("q", "quit", "Leave."),
+    )
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._columns: tuple[VmColumn, ...] = ()
+        self._visible: Sequence[VmId] = ()
+        self._typed: str | None = None
+
+    # --- what is shown ------------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        return len(self._visible)
+
+    def heading(self) -> str:
+        return host_title(self.board.shown)
+
+    def body(self, size: PageSize) -> list[ScreenLine]:
+        self._visible = self.board.visible()
+        self._follow()
+        gap = self._gap(size.width)
+        self._columns = fitting_columns(self.desk.settings.columns, size.width, gap=gap)
+        self.desk.feed.want(self._metrics)
+        return super().body(size)
+
+    def _follow(self) -> None:
+        """Keep the cursor on the VM that was selected."""
+        selected = self.board.selected
+        if selected is None:
+            self.cursor = None
+        elif self.cursor is None or self.cursor >= self.count or self._visible[self.cursor] != selected:
+            self.cursor = self._visible.index(selected) if selected in self._visible else None
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        """The metrics that the page asks of VMs."""
+        return (*(column.key for column in self._columns if column.is_metric), HISTORY_METRIC)
+
+    def above(self, width: int) -> list[ScreenLine]:
+        return [ScreenLine(self._totals(width)), ScreenLine(self._column_heads(width))]
+
+    def _totals(self, width: int) -> Line:
+        """The host in numbers: findings by severity, and a few metrics."""
+        shown = self.board.shown
+        if shown is None:
+            return (Span("reading the host …", Style.DIM),)
+        spans = [Span("all VMs  ", Style.HEAD), *self._finding_counts()]
+        total = shown.overview.total
+        for name in _HOST_METRICS:
+            value = metric_span(name, total.metrics.get(name), is_partial=name in total.partial)
+            spans += [Span(f"  {vm_columns()[name].title} "), Span(value.text, Style.HEAD)]
+        values = self.board.history.of_host(HISTORY_METRIC)
+        used = sum(len(span.text) for span in spans)
+        room = min(60, width - used - 2)
+        if room >= 10:
+            levels = self.desk.charset.levels
+            spans.append(Span("  " + self.board.history.sparkline(values, room, levels=levels)))
+        return tuple(spans)
+
+    def _finding_counts(self) -> list[Span]:
+        counts = dict.fromkeys(reversed(Severity), 0)
+        shown = self.board.shown
+        for finding in shown.judgement.findings if shown else ():
+            counts[finding.rule.severity] += 1
+        return [
+            Span(f"{severity_sign(severity)} {number}  ", severity_style(severity) if number else Style.DIM)
+            for severity, number in counts.items()
+        ]
+
+    def _column_heads(self, width: int) -> Line:
+        by = self.desk.settings.sort
+        arrow = self.desk.charset.one_cell("▲" if self.desk.settings.is_upside_down else "▼")
+        heads, is_marked = [], False
+        for column in self._columns:
+            is_sort = column.sorts_by == by and not is_marked
+            is_marked = is_marked or is_sort
+            heads.append(Span(f"{arrow}{column.title}" if is_sort else column.title, Style.HEAD))
+        return self._line(heads, width)
+
+    def row(self, place: int, width: int) -> ScreenLine:
+        vm = self._visible[place]
+        found = self.board.vm(vm)
+        if found is None:  # a filter may keep what is gone by now
+            return text_line("")
+        is_ended = self.board.is_ended(vm)
+        cells = self._cells
+        spans = [self._cell(column, found, cells, is_ended=is_ended) for column in self._columns]
+        return ScreenLine(self._line(spans, width), is_stale=is_ended or self.board.loss is not None)
+
+    def _cell(self, column: VmColumn, vm: VmOverview, cells: VmCells, *, is_ended: bool) -> Span:
+        if column.key == "mark":
+            return Span("*" if vm.id in self.board.marked else " ", Style.HEAD)
+        if column.key == "finding" and is_ended:
+            return Span(_ENDED, Style.ALERT)
+        return cells.cell(column, vm)
+
+    @property
+    def _cells(self) -> VmCells:
+        return VmCells(self.board.troubles, self.board.history, self.desk.charset.levels)
+
+    def _line(self, spans: Sequence[Span], width: int) -> Line:
+        widths = [column.width for column in self._columns]
+        is_text = [column.is_text for column in self._columns]
+        return cell_line(spans, widths, is_text, self.desk.charset, gap=self._gap(width))
+
+    @staticmethod
+    def _gap(width: int) -> int:
+        return 2 if width >= _WIDE else 1
+
+    def empty(self, width: int) -> list[ScreenLine]:
+        shown = self.board.shown
+        if shown is None:
+            return []
+        if self.board.filter:
+            return [text_line(f"no VM has '{printable(self.board.filter)}'; Esc clears the filter", Style.DIM)]
+        return [text_line(no_vm_line(shown.overview.source.name, shown.overview.gaps), Style.DIM)]
+
+    def notice(self) -> ScreenLine:
+        if self._typed is not None:
+            return ScreenLine((Span("filter: ", Style.HEAD), Span(f"{printable(self._typed)}_")))
+        selected = self.board.selected
+        found = None if selected is None else self.board.vm(selected)
+        if found is not None:
+            return text_line(self._about(found), Style.PLAIN)
+        if self.board.marked:
+            return text_line(f"{counted(len(self.board.marked), 'VM')} marked; VMs keep their places until Esc")
+        if self.board.filter:
+            return text_line(
+                f"filter: {printable(self.board.filter)}  ({self.count:,} of {len(self.board.order):,} VMs)"
+            )
+        return super().notice()
+
+    def _about(self, vm: VmOverview) -> str:
+        """What to know of the selected VM."""
+        if self.board.is_ended(vm.id):
+            return f"{printable(vm.name)} has ended: its last values"
+        if vm.silent_s is not None:
+            return f"{printable(vm.name)}: its VMM has not answered for {format_seconds(vm.silent_s)}"
+        trouble = self.board.troubles.get(vm.id)
+        if trouble is None:
+            return f"{printable(vm.name)}: no findings; VMs keep their places until Esc"
+        return f"{printable(vm.name)}: {trouble.title} [{trouble.rule}]"
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def moved(self) -> None:
+        self.board.select(None if self.cursor is None else self._visible[self.cursor])
+
+    def enter(self, place: int) -> None:
+        from .vm import VmPage
+
+        self.desk.open(VmPage(self.desk, self._visible[place]))
+
+    def key(self, key: str, char: str | None) -> bool:
+        if self._typed is not None:
+            self._type(key, char)
+            return True
+        if key in ("escape", "left", "backspace"):
+            self._let_go()
+        elif key == "slash":
+            self._typed = self.board.filter
+        elif key == "space" and self.count:
+            self._toggle_mark()
+        elif key == "q":
+            self.desk.has_left = True
+        else:
+            return super().key(key, char)
+        return True
+
+    def _let_go(self) -> None:
+        """Esc: first what holds the order, then the filter."""
+        if self.board.holds_order:
+            self.board.release()
+        elif self.board.filter:
+            self.board.filter = ""
+        self.cursor, self.first = None, 0
+
+    def _toggle_mark(self) -> None:
+        vm = self._visible[self.cursor or 0]
+        self.board.marked ^= {vm}
+        self.move(1) if self.cursor is not None else self.set_cursor(0)
+
+    def _type(self, key: str, char: str | None) -> None:
+        assert self._typed is not None
+        if key == "enter":
+            self.board.filter, self._typed = self._typed, None
+        elif key == "escape":
+            self.board.filter, self._typed = "", None
+        else:
+            if key == "backspace":
+                self._typed = self._typed[:-1]
+            elif char is not None and char.isprintable():
+                self._typed += char
+            self.board.filter = self._typed
+        self.first = 0
+
+    def sort_by(self, key: str) -> None:
+        """Sort by this; the same again turns the order around."""
+        settings = self.desk.settings
+        is_again = settings.sort == key
+        self.desk.change(replace(settings, sort=key, is_upside_down=is_again and not settings.is_upside_down))
+        self.board.sort(is_asked=True)
+
+    def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:
+        """On the head of a column: sort by it."""
+        if y == 1 + self._above - 1:
+            self._click_head(x, size.width)
+        else:
+            super().click(x, y, size, is_double=is_double)
+
+    def _click_head(self, x: int, width: int) -> None:
+        left = 0
+        for column in self._columns:
+            if left <= x < left + column.width and column.sorts_by:
+                self.sort_by(column.sorts_by)
+            left += column.width + self._gap(width)

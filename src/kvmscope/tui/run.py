@@ -1,0 +1,31 @@
+"""Puts a desk together, and shows it until it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .app import TopApp
+from .board import Board
+from .charset import charset_of_locale
+from .feed import Feed
+from .pages.base import Desk, PlayerControls
+from .settings import SettingsFile, settings_path
+
+
+def show(
+    feed: Feed,
+    interval_s: float,
+    *,
+    count_groups: Callable[[Sequence[str]], None] | None = None,
+    player: PlayerControls | None = None,
+) -> None:
+    """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
+    file = SettingsFile.read(settings_path())
+    desk = Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, count_groups, player)
+    app = TopApp(desk)
+    try:
+        app.run()
+    finally:
+        feed.stop()
+    if app.return_code:
+        raise SystemExit(app.return_code)

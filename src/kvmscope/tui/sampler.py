@@ -1,0 +1,148 @@
+"""A live host, read on a thread of its own at a steady pace.
+
+Whatever takes long happens here: opening, reading, naming, judging. If the source is lost, that is handed over with
+its reason, and the host is opened again at each interval until it works.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ..collect import SceneHost
+from ..errors import KvmscopeError, SourceError
+from ..scene import Scene
+from ..view.events import EventWatch
+from ..view.values import Moment
+from ..view.watch import Watch
+from .feed import Arrival, Deliver, Failure, Loss, News, Position, prepare
+
+FIRST_WINDOW_S = 0.2
+"""Length of the first window, so that values show soon."""
+
+_RETRY_S = 1.0
+_LEAVE_S = 2.0
+
+Open: TypeAlias = Callable[[Sequence[str]], SceneHost]
+"""Opens the host with these opt-in groups. Raises SourceError."""
+
+
+class Sampler:
+    """Reads the host that ``open_host`` opens every ``interval_s`` seconds. ``begin`` starts it, before there is a
+    screen; what it reads until ``start`` is kept.
+    """
+
+    def __init__(self, open_host: Open, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._open = open_host
+        self._wanted: tuple[str, ...] = ()
+        self._groups: tuple[str, ...] = ()
+        self._is_stopped = False
+        self._is_lost = False
+        self._wake = threading.Event()
+        self._kept: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._deliver: Deliver = self._kept.put
+        self._opened = threading.Event()
+        self._error: KvmscopeError | None = None
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+
+    def begin(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def wait_until_open(self) -> None:
+        """Return once the host was read for the first time. Raises the error if it cannot be."""
+        self._opened.wait()
+        if self._error is not None:
+            raise self._error
+
+    def start(self, deliver: Deliver) -> None:
+        """Hand over all that was read, and what is read from now on."""
+        self._deliver = deliver
+        while True:
+            try:
+                deliver(self._kept.get_nowait())
+            except queue.Empty:
+                return
+
+    def stop(self) -> None:
+        """End soon; a read that hangs is left behind."""
+        self._is_stopped = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_LEAVE_S)
+
+    def want(self, metrics: Sequence[str]) -> None:
+        self._wanted = tuple(metrics)
+
+    def count_groups(self, groups: Sequence[str]) -> None:
+        """Have the host opened again, with these groups counted."""
+        self._groups = tuple(groups)
+        self._wake.set()
+
+    @property
+    def position(self) -> Position | None:
+        return None
+
+    # --- on the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._read_until_stopped()
+        except BaseException as error:  # whatever it is: the screen must not go on as if it were live
+            self._deliver(Failure(error))
+            self._opened.set()
+
+    def _read_until_stopped(self) -> None:
+        events = EventWatch()
+        while not self._is_stopped:
+            groups = self._groups
+            try:
+                with self._open(groups) as host:
+                    first = host.look()
+                    self._opened.set()
+                    self._read_on(host, first, groups, events)
+            except KvmscopeError as error:
+                if not self._opened.is_set():
+                    self._error = error
+                    self._opened.set()
+                    return
+                self._is_lost = True
+                self._deliver(_loss(error))
+                self._pause(max(self.interval_s, _RETRY_S))
+
+    def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch) -> None:
+        """Read until the source is lost, other groups are wanted, or the end."""
+        watch = Watch()
+        watch.add(first)
+        due_s = time.monotonic() + min(FIRST_WINDOW_S, self.interval_s)
+        while self._waits(due_s, groups):
+            view = watch.add(host.look())
+            if view is not None:
+                prepare(view, self._wanted)
+                self._deliver(Arrival(view, events.add(view), is_back=self._is_lost))
+                self._is_lost = False
+            due_s = max(due_s + self.interval_s, time.monotonic())
+
+    def _waits(self, due_s: float, groups: Sequence[str]) -> bool:
+        """Wait until it is time for the next read; false if there is to be none of this host."""
+        while not self._is_stopped and groups == self._groups:
+            left_s = due_s - time.monotonic()
+            if left_s <= 0:
+                return True
+            self._pause(left_s)
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        if self._wake.wait(seconds):
+            self._wake.clear()
+
+
+def _loss(error: KvmscopeError) -> Loss:
+    now = Moment(time.time_ns())
+    if isinstance(error, SourceError):
+        return Loss(now, error.reason, error.remedy)
+    return Loss(now, str(error))

@@ -1,0 +1,78 @@
+"""The pages behind one another, the keys that every page has, and what is drawn of them. It knows no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from .feed import News
+from .lines import PageSize, ScreenLine
+from .pages.base import Desk, Page
+from .pages.vms import VmsPage
+from .settings import THEMES
+
+
+class Shell:
+    """Draws the open page, and gives keys to it, or does what they do everywhere."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.desk.open(VmsPage(desk))
+        self.desk.notice = desk.file.problem
+
+    def draw(self, size: PageSize) -> list[ScreenLine]:
+        return self.desk.page.draw(size)
+
+    def take(self, news: News) -> None:
+        """One more view, or the loss of the source."""
+        self.desk.board.take(news)
+
+    def key(self, key: str, char: str | None) -> None:
+        """A key was pressed."""
+        self.desk.notice = ""
+        if self.desk.page.key(key, char):
+            return
+        do = self._keys.get(key)
+        if do is not None:
+            do()
+
+    def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:
+        """The mouse was pressed."""
+        player, last = self.desk.player, size.height - 3
+        if player is not None and y == last:
+            player.go_to(x / max(1, size.width - 1))
+        else:
+            self.desk.page.click(x, y, size, is_double=is_double)
+
+    def wheel(self, lines: int) -> None:
+        self.desk.page.wheel(lines)
+
+    @property
+    def _keys(self) -> Mapping[str, Callable[[], None]]:
+        keys: dict[str, Callable[[], None]] = {"p": self._pause, "t": self._next_theme}
+        player = self.desk.player
+        if player is not None:
+            keys |= {
+                "p": player.toggle,
+                "comma": lambda: player.step(-1),
+                "full_stop": lambda: player.step(1),
+                "less_than_sign": lambda: player.step(-10),
+                "greater_than_sign": lambda: player.step(10),
+            }
+        return keys | {key: lambda page=page: self.desk.open(page(self.desk)) for key, page in self._pages.items()}
+
+    @property
+    def _pages(self) -> Mapping[str, Callable[[Desk], Page]]:
+        return {}
+
+    def _pause(self) -> None:
+        board = self.desk.board
+        board.is_paused = not board.is_paused
+        if not board.is_paused:
+            board.show()
+
+    def _next_theme(self) -> None:
+        settings = self.desk.settings
+        place = THEMES.index(settings.theme) + 1
+        self.desk.change(replace(settings, theme=THEMES[place % len(THEMES)]))
+        self.desk.notice = self.desk.notice or f"theme: {self.desk.settings.theme}"

@@ -1,0 +1,133 @@
+"""The last minutes of metrics, for sparklines and charts, and how a row of numbers is drawn in one line.
+
+Values are those of the windows that were added, one a window. What is not known, also while the source was away, is
+None and is drawn as a blank, never as 0.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..sample import VmId
+from .overview import Overview
+from .values import Moment
+
+LENGTH: Final = 180
+"""Windows that are kept: three minutes at one a second."""
+
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS: Final = "_.,-=+*#"
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """One window: the metrics of each VM and of the host."""
+
+    time: Moment
+    places: Mapping[VmId, int] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    total: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class History:
+    """Some metrics of every VM and of the host in the last windows, the oldest first."""
+
+    def __init__(self, metrics: Sequence[str], *, length: int = LENGTH) -> None:
+        self.metrics = tuple(metrics)
+        self.length = length
+        self._moments: deque[_Moment] = deque(maxlen=length)
+        self._added = 0
+
+    @property
+    def added(self) -> int:
+        """How many windows were added in all."""
+        return self._added
+
+    def add(self, overview: Overview) -> None:
+        """One more window."""
+        last = self._moments[-1].places if self._moments else {}
+        ids = overview.vms.ids
+        places = last if list(last) == list(ids) else {vm: place for place, vm in enumerate(ids)}
+        columns = {metric: overview.vms.column(metric) for metric in self.metrics}
+        total = {metric: overview.total.metrics.get(metric) for metric in self.metrics}
+        self._append(_Moment(overview.time, places, columns, total))
+
+    def add_unknown(self, time: Moment) -> None:
+        """A window of which nothing is known, because the source was away."""
+        self._append(_Moment(time))
+
+    def of_vm(self, vm: VmId, metric: str) -> list[float | None]:
+        """One metric of a VM. Raises KeyError for a metric that is not kept."""
+        found: list[float | None] = []
+        for moment in self._moments:
+            place = moment.places.get(vm)
+            found.append(None if place is None else moment.columns[metric][place])
+        return found
+
+    def of_host(self, metric: str) -> list[float | None]:
+        """One metric of all VMs together."""
+        return [moment.total.get(metric) for moment in self._moments]
+
+    def _append(self, moment: _Moment) -> None:
+        self._moments.append(moment)
+        self._added += 1
+
+    def sparkline(self, values: Sequence[float | None], width: int, *, levels: str = BLOCKS) -> str:
+        """``values`` of the last windows in ``width`` cells; each cell is the largest of as many windows.
+
+        A cell always has the same windows, so that only the last cell changes with a new one.
+        """
+        return sparkline(values, width, first=self._added - len(values), length=self.length, levels=levels)
+
+
+def sparkline(
+    values: Sequence[float | None], width: int, *, first: int = 0, length: int = LENGTH, levels: str = BLOCKS
+) -> str:
+    """The values from 0 to their largest. ``first``: the number of the first one, of all that ever were."""
+    if width < 1:
+        return ""
+    each = max(1, -(-length // width))
+    cells: dict[int, list[float]] = {}
+    for number, value in enumerate(values, start=first):
+        known = cells.setdefault(number // each, [])
+        if value is not None:
+            known.append(value)
+    tops = [max(known) if known else None for known in list(cells.values())[-width:]]
+    largest = max((top for top in tops if top is not None), default=0.0)
+    return "".join(_level(top, largest, levels) for top in tops).rjust(width)
+
+
+def _level(value: float | None, largest: float, levels: str) -> str:
+    if value is None:
+        return " "
+    if largest <= 0 or value <= 0:
+        return levels[0]
+    return levels[min(len(levels) - 1, max(1, round(value / largest * (len(levels) - 1))))]
+
+
+def chart_lines(values: Sequence[float | None], width: int, height: int, *, levels: str = BLOCKS) -> list[str]:
+    """The last ``width`` values as columns of ``height`` lines, the top line first, from 0 to their largest."""
+    shown = list(values)[-width:]
+    largest = max((value for value in shown if value is not None), default=0.0)
+    columns = [_column(value, largest, height, levels) for value in shown]
+    blank = " " * (width - len(columns))
+    return [blank + "".join(column[row] for column in columns) for row in range(height)]
+
+
+def _column(value: float | None, largest: float, height: int, levels: str) -> str:
+    """One value from the top down."""
+    if value is None:
+        return " " * height
+    steps = round(value / largest * height * len(levels)) if largest > 0 else 0
+    steps = max(1, steps)  # a known 0 is drawn, unlike what is not known
+    full, rest = divmod(steps, len(levels))
+    column = levels[-1] * full + (levels[rest - 1] if rest else "")
+    return column[:height].ljust(height)[::-1]
+
+
+def largest_known(values: Iterable[float | None]) -> float | None:
+    """The largest value; None if none is known."""
+    return max((value for value in values if value is not None), default=None)

@@ -1,0 +1,216 @@
+"""The columns of a live table of VMs: which there are, which of them a width has room for, and their cells.
+
+A column has the same width whatever its values are, so a table keeps its layout while values change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final
+
+from ..catalog.findings import Severity
+from ..catalog.metrics import Metric, MetricUnit, load_metrics
+from ..host.text import printable
+from ..sample import VmId
+from ..units import NOT_KNOWN_SIGN, format_estimate, format_seconds
+from .history import BLOCKS, History
+from .overview import VmOverview
+from .overview_text import apicv_text
+from .text import Span, Style, format_metric
+from .trouble import HURTS, NAME, VmTrouble
+
+HISTORY_METRIC: Final = "exits_per_s"
+"""What the sparkline shows."""
+
+DEFAULT_COLUMNS: Final = (
+    "finding",
+    "apicv",
+    "vmm_return_share",
+    "exits_per_s",
+    "history",
+    "vcpus",
+    "exits_halt_share",
+    "halt_poll_fail_share",
+    "halt_poll_cpus",
+    "exits_io_share",
+    "page_faults_per_s",
+    "pf_fast_share",
+    "halts_per_s",
+    "vmm_returns_per_s",
+    "io_exits_per_s",
+    "injections_per_s",
+    "halt_wait_p50_s",
+    "halted_vcpus",
+    "vmm",
+    "pid",
+)
+"""In the order of importance, which is the order on the screen; what has no room is left out."""
+
+ALWAYS: Final = ("mark", "name", "cost")
+"""Columns that cannot be switched off."""
+
+_SPELLINGS: Final = {Severity.PROBLEM: "!!", Severity.WARNING: "!", Severity.INFO: "i"}
+_STYLES: Final = {Severity.PROBLEM: Style.PROBLEM, Severity.WARNING: Style.WARNING}
+_WIDTHS: Final = {
+    MetricUnit.PER_SECOND: 6,
+    MetricUnit.COUNT: 6,
+    MetricUnit.CPUS: 9,
+    MetricUnit.VCPUS: 10,
+    MetricUnit.SHARE: 7,
+    MetricUnit.SECONDS: 8,
+    MetricUnit.BYTES: 9,
+    MetricUnit.RATIO: 6,
+}
+_WIDE_APICV: Final = 12
+_NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
+
+
+@dataclass(frozen=True, slots=True)
+class VmColumn:
+    """A column. ``key``: its name in settings; a metric's column has the metric's name.
+
+    ``most``: the width that it can grow to. ``sorts_by``: what a click on its head sorts by, if anything.
+    """
+
+    key: str
+    title: str
+    width: int
+    help: str
+    is_text: bool = False
+    most: int = 0
+    sorts_by: str = ""
+    is_metric: bool = False
+
+
+@cache
+def vm_columns() -> Mapping[str, VmColumn]:
+    """Every column that there is, by its key."""
+    own = (
+        VmColumn("mark", "", 1, "Whether the VM is marked.", is_text=True),
+        VmColumn("name", "VM", 15, "Name of the VM.", is_text=True, most=32, sorts_by=NAME),
+        VmColumn("cost", "costs", 9, "CPUs that its findings cost together, about.", sorts_by=HURTS),
+        VmColumn(
+            "finding",
+            "finding",
+            16,
+            "Its most urgent finding, and how many rules found more. !! problem, ! warning, i info.",
+            is_text=True,
+            most=28,
+            sorts_by=HURTS,
+        ),
+        VmColumn("apicv", "APICv", 7, "Whether interrupts are accelerated, or the reason.", is_text=True, most=20),
+        VmColumn("history", "exits/s, 3 min", 10, "Exits per second in the last windows.", is_text=True, most=60),
+        VmColumn("vcpus", "vCPUs", 5, "Number of vCPUs."),
+        VmColumn("vmm", "VMM", 12, "What program its VMM is.", is_text=True, most=16),
+        VmColumn("pid", "PID", 7, "Process id of its VMM."),
+    )
+    metrics = (
+        VmColumn(
+            each.name,
+            each.title,
+            max(len(each.title), _WIDTHS[each.unit]),
+            each.help,
+            sorts_by=each.name,
+            is_metric=True,
+        )
+        for each in load_metrics()
+    )
+    return {column.key: column for column in (*own, *metrics)}
+
+
+def fitting_columns(wanted: Sequence[str], width: int, *, gap: int) -> tuple[VmColumn, ...]:
+    """The columns of a table of this width: those of ``wanted`` that have room, with the room that is left."""
+    there = vm_columns()
+    left, chosen = width + gap, []
+    for key in (*ALWAYS, *wanted):
+        column = there.get(key)
+        if column is not None and column.width + gap <= left and column not in chosen:
+            left -= column.width + gap
+            chosen.append(column)
+    return _grown(chosen, left)
+
+
+def _grown(columns: Sequence[VmColumn], left: int) -> tuple[VmColumn, ...]:
+    """The columns with ``left`` cells more: names first, then the other texts."""
+    grown = []
+    for column in columns:
+        more = min(left, max(0, column.most - column.width))
+        left -= more
+        grown.append(replace(column, width=column.width + more) if more else column)
+    return tuple(grown)
+
+
+@cache
+def _metrics() -> Mapping[str, Metric]:
+    return {metric.name: metric for metric in load_metrics()}
+
+
+@dataclass(frozen=True, slots=True)
+class VmCells:
+    """Makes the cells of VMs. ``levels``: what sparklines are drawn with."""
+
+    troubles: Mapping[VmId, VmTrouble]
+    history: History
+    levels: str = BLOCKS
+
+    def cell(self, column: VmColumn, vm: VmOverview) -> Span:
+        """What stands in a column for a VM, as wide as it comes."""
+        make = self._own.get(column.key)
+        if make is not None:
+            return make(vm, column.width)
+        return metric_span(column.key, vm.metrics.get(column.key), is_partial=column.key in vm.partial)
+
+    @property
+    def _own(self) -> Mapping[str, Callable[[VmOverview, int], Span]]:
+        """What makes the cells of columns that are not metrics, from a VM and a width."""
+        return {
+            "name": lambda vm, width: Span(printable(vm.name, max_length=width)),
+            "cost": self._cost,
+            "finding": self._finding,
+            "apicv": lambda vm, width: Span(apicv_text(vm.apicv, is_wide=width >= _WIDE_APICV)),
+            "history": self._history,
+            "vcpus": lambda vm, _width: Span(str(len(vm.vcpus))),
+            "vmm": lambda vm, width: Span(printable(vm.vmm or NOT_KNOWN_SIGN, max_length=width)),
+            "pid": lambda vm, _width: Span(NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)),
+        }
+
+    def _history(self, vm: VmOverview, width: int) -> Span:
+        values = self.history.of_vm(vm.id, HISTORY_METRIC)
+        return Span(self.history.sparkline(values, width, levels=self.levels))
+
+    def _cost(self, vm: VmOverview, _width: int) -> Span:
+        trouble = self.troubles.get(vm.id)
+        if trouble is None:
+            return Span("")
+        if trouble.cost_cpus is not None:
+            return Span(f"{format_estimate(trouble.cost_cpus)} CPU")
+        return Span("" if trouble.lost_vcpus is None else f"{format_estimate(trouble.lost_vcpus)} vCPU")
+
+    def _finding(self, vm: VmOverview, width: int) -> Span:
+        if vm.silent_s is not None:
+            return Span(f"VMM silent {format_seconds(vm.silent_s)}", Style.ALERT)
+        trouble = self.troubles.get(vm.id)
+        if trouble is None:
+            return Span("")
+        more = f" +{trouble.rules - 1}" if trouble.rules > 1 else ""
+        sign = severity_sign(trouble.severity)
+        rule = printable(trouble.rule, max_length=max(1, width - len(sign) - 1 - len(more)))
+        return Span(f"{sign} {rule}{more}", _STYLES.get(trouble.severity, Style.PLAIN))
+
+
+def severity_sign(severity: Severity) -> str:
+    """How bad something is, in one or two characters."""
+    return _SPELLINGS[severity]
+
+
+def severity_style(severity: Severity) -> Style:
+    """How a finding of this severity stands out."""
+    return _STYLES.get(severity, Style.PLAIN)
+
+
+def metric_span(name: str, value: float | None, *, is_partial: bool = False) -> Span:
+    """A metric's value; zeros and unknown ones stand back."""
+    text = format_metric(_metrics()[name].unit, value, partial=is_partial)
+    return Span(text, Style.DIM if text in _NOUGHTS else Style.PLAIN)
