@@ -43,7 +43,8 @@ from kvmscope.sample import Sample, U64Array
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.schema import Schema, Scope
 from kvmscope.sources.bpf.arena import Run
-from kvmscope.sources.bpf.source import Samples, read_reasons
+from kvmscope.sources.bpf.samples import Samples
+from kvmscope.sources.bpf.source import read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 from kvmscope.view.judging import Examiner, judge_scene
 from kvmscope.view.overview_text import overview_lines, rows_shown

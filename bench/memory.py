@@ -15,7 +15,7 @@ from bench.guests import bare_vms
 from bench.readers import ROOT, attached, running_reader
 from bench.result import Row, at_most
 from kvmscope.sources.bpf import pins
-from kvmscope.sources.bpf.arena import Layout
+from kvmscope.sources.bpf.layout import Layout
 from kvmscope.units import format_bytes
 
 

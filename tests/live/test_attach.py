@@ -28,8 +28,8 @@ from kvmscope.linux.libbpf import library
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf import libbpf, pins
-from kvmscope.sources.bpf.arena import Layout
 from kvmscope.sources.bpf.attach import access, attach, detach
+from kvmscope.sources.bpf.layout import Layout
 from kvmscope.sources.bpf.source import BpfSource, PinnedSource, load_program, read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 

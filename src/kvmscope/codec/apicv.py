@@ -16,7 +16,7 @@ from enum import Enum
 
 import numpy as np
 
-from ..sample import Block
+from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
 from .snapshot import (
     HAS_APIC,
@@ -159,18 +159,22 @@ def stats_of(what: Counted, reasons: Reasons) -> tuple[str, ...]:
     return dict(_VCPU_EVENTS)[what]
 
 
-def vm_block(schema: Schema, records: VmRecords, *, flags: int = 0) -> Block:
-    """One row a VM whose record has all of ``flags``."""
-    return _block(schema, records, flags)
+def vm_rows(records: VmRecords, *, flags: int = 0) -> I64Array:
+    """The VMs whose record has all of ``flags``."""
+    return _rows(records, flags)
 
 
-def vcpu_block(schema: Schema, records: VcpuRecords, *, flags: int = 0) -> Block:
-    """One row a vCPU whose record has all of ``flags`` and an in-kernel local APIC: others have no state to show."""
-    return _block(schema, records, flags | HAS_APIC)
+def vcpu_rows(records: VcpuRecords, *, flags: int = 0) -> I64Array:
+    """The vCPUs whose record has all of ``flags`` and an in-kernel local APIC: others have no state to show."""
+    return _rows(records, flags | HAS_APIC)
 
 
-def _block(schema: Schema, records: VmRecords | VcpuRecords, flags: int) -> Block:
-    rows = np.flatnonzero(records.flags & flags == flags)
+def _rows(records: VmRecords | VcpuRecords, flags: int) -> I64Array:
+    return np.flatnonzero(records.flags & flags == flags)
+
+
+def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
+    """The state of the subjects in ``rows``, as ``vm_rows`` or ``vcpu_rows`` has chosen them."""
     return Block(schema, records.apicv if len(rows) == len(records) else records.apicv[rows], rows)
 
 

@@ -8,11 +8,8 @@ kvm_vcpu_max_halt_poll_ns).
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..sample import Block
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .snapshot import VM_SETTINGS_WORDS, Feature, VmRecords
+from .snapshot import VM_SETTINGS_WORDS, Feature
 
 PROVIDER = "settings"
 
@@ -31,8 +28,3 @@ def vm_schema(features: Feature) -> Schema | None:
     """The stats on a kernel with these features; None if it has none of them."""
     found = tuple(descriptor for descriptor, need in _STATS if need in features)
     return Schema(PROVIDER, Scope.VM, found, 8 * VM_SETTINGS_WORDS) if found else None
-
-
-def vm_block(schema: Schema, records: VmRecords) -> Block:
-    """One row a VM."""
-    return Block(schema, records.settings, np.arange(len(records)))

@@ -1,17 +1,17 @@
 """The snapshot format: what one run of the BPF iterator leaves in memory, as columns.
 
 The other side of sources/bpf/snapshot.h, which has the meaning of every field. Pure: the caller maps the arrays.
-Rule: records are copied once, as they stand; every column is a view of that copy. A version, magic or size that is
-not the expected one is a FormatError.
+Rule: records stay as they stand; stats and states are views of them, identities are copied once per change. A version,
+magic or size that is not the expected one is a FormatError.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from dataclasses import dataclass
 from enum import IntFlag
-from typing import ClassVar
+from functools import cached_property, lru_cache
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -66,10 +66,12 @@ HAS_APIC = 1
 """Flag of a vCPU's record: it has an in-kernel local APIC."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotHeader:
+class SnapshotHeader(NamedTuple):
     """What the iterator's file says of its run; ``boot_ns`` is CLOCK_BOOTTIME when it began,
-    ``inhibits`` has the bits that are set in some VM's inhibit word."""
+    ``inhibits`` has the bits that are set in some VM's inhibit word.
+
+    A tuple, as one is made in each read and a dataclass takes three times as long to make.
+    """
 
     flags: SnapshotFlag
     generation: int
@@ -94,8 +96,12 @@ def parse_header(data: bytes) -> SnapshotHeader:
     if slot >= MAX_SLOTS:
         raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
     return SnapshotHeader(
-        SnapshotFlag(flags), generation, boot_ns, slot, vms, vcpus, vanished, Feature(features), inhibits
+        _flags_of(flags), generation, boot_ns, slot, vms, vcpus, vanished, _features_of(features), inhibits
     )
+
+
+_flags_of = lru_cache(maxsize=64)(SnapshotFlag)  # an enum looks a combination up in Python code
+_features_of = lru_cache(maxsize=64)(Feature)
 
 
 def parse_generation(control: bytes, slot: int) -> int:
@@ -108,6 +114,12 @@ def parse_generation(control: bytes, slot: int) -> int:
     if not 0 <= slot < MAX_SLOTS:
         raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
     return int(_CONTROL.unpack(control)[slot])
+
+
+def busy_words(control: memoryview) -> memoryview:
+    """Of each slot whether no run may fill it, to be read and written."""
+    first = 8 * MAX_SLOTS
+    return control[first:CONTROL_SIZE].cast("I")
 
 
 class RecordBuffers:
@@ -136,10 +148,7 @@ _HELD_HERE_ALONE = 3
 
 
 class Records:
-    """Copied records of one array: shape (n, words) u64, heads included.
-
-    The identities are gathered into an array of their own, so that a column of them costs no walk over all records.
-    """
+    """Records of one array: shape (n, words) u64, heads included."""
 
     _identity_size: ClassVar[int]
     _settings_words: ClassVar[int] = 0
@@ -147,7 +156,6 @@ class Records:
     def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
         self._stats = words.shape[1] - stat_size // 8
-        self._identity = np.ascontiguousarray(words[:, : self._identity_size // 8])
 
     def __len__(self) -> int:
         return len(self._words)
@@ -161,6 +169,15 @@ class Records:
     def stats(self) -> U64Array:
         """Shape (n, words of the kernel's stat structure), a view."""
         return self._words[:, self._stats :]
+
+    def identities(self) -> bytes:
+        """Who the subjects are and what their records have: equal bytes have equal columns, ``flags`` among them."""
+        return self._words[:, : self._identity_size // 8].tobytes()
+
+    @cached_property
+    def _identity(self) -> U64Array:
+        """The identities in one piece: a column of them then costs no walk over all records."""
+        return np.ascontiguousarray(self._words[:, : self._identity_size // 8])
 
     def _u32(self, offset: int) -> I64Array:
         return self._identity.view(np.uint32)[:, offset // 4].astype(np.int64)
@@ -183,7 +200,7 @@ class VmRecords(Records):
 
     @property
     def id(self) -> U64Array:
-        return self._identity[:, 0]
+        return self._identity[:, 0].copy()
 
     @property
     def created_ns(self) -> I64Array:
@@ -243,3 +260,10 @@ def copy_records(
     copied = buffers.take(len(words))
     copied[:] = words
     return copied.reshape(count, record_size // 8)
+
+
+def first_records(slot: U64Array, count: int) -> U64Array:
+    """The same of a slot that is given as an array of its records, and not copied. Raises FormatError."""
+    if count > len(slot):
+        raise FormatError("snapshot records", offset=slot.nbytes, expected=f"{count} of room {len(slot)}", got="fewer")
+    return slot[:count]

@@ -7,7 +7,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Self
 
 from ..errors import SourceError, UsageError
@@ -61,7 +60,7 @@ class Host(SceneHost):
 
     def read(self) -> Sample:
         """One sample of the whole host. Raises SourceError if the source is gone."""
-        return replace(self._source.read(), origin=self._origin)
+        return self._source.read().of_origin(self._origin)
 
     def look(self) -> Scene:
         """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""

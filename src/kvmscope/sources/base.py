@@ -13,7 +13,8 @@ from ..schema import Schema
 
 
 class Source(Protocol):
-    """One way to read this host. Must be closed; after ``close`` nothing of it is left open, mapped or attached."""
+    """One way to read this host. Must be closed; after ``close`` nothing of it is left open, attached or mapped, but
+    for the memory of samples that somebody still holds."""
 
     @property
     def name(self) -> str:

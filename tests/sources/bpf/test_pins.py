@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kvmscope.codec.snapshot import VERSION
 from kvmscope.errors import FormatError, SourceError, Unavailable
-from kvmscope.sources.bpf.arena import Layout
+from kvmscope.sources.bpf.layout import Layout
 from kvmscope.sources.bpf.pins import META_SIZE, Meta, directory_in, kvm_inode, open_pinned, remove, set_access
 from kvmscope.sources.kvm_schema import KvmSchemas
 

@@ -1,39 +1,23 @@
-"""Runs the iterator and copies what it left in memory. Knows nothing of what the words mean.
+"""Runs the iterator and reads what it left in memory. Knows nothing of what the words mean.
 
-One run: open the iterator's file, read the header, copy the records of its slot, then look whether the slot still has
-the header's generation; if another reader has taken it meanwhile, run again.
+One run: open the iterator's file, read the header, take the records of its slot, then look whether the slot still has
+the header's generation; if another reader has filled it meanwhile, run again.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import secrets
-import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from typing import NamedTuple
 
 from ...codec import snapshot
-from ...codec.snapshot import (
-    Feature,
-    RecordBuffers,
-    SnapshotFlag,
-    SnapshotHeader,
-    VcpuRecords,
-    VmRecords,
-    copy_records,
-)
+from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
 from ...errors import SourceError
-from ..vm_ids import boot_key
+from .holding import CopiedRecords, HeldRecords, SharedRecords
+from .layout import Layout
 
 _ATTEMPTS = 1000
-_GROUP_APICV, _GROUP_APIC = 1, 2
-_CHUNK = 64
-"""vCPUs that the program reads before it checks them: CHUNK of kvmscope.bpf.c."""
-
-
-_COUNTS = ("vm_counts", "vcpu_counts", "ga_log_counts")
 
 
 class Overflow(SourceError):
@@ -47,67 +31,7 @@ class Overflow(SourceError):
         self.vcpus = header.vcpus
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How large the records of this kernel are, and how many fit. Sizes in bytes."""
-
-    vm_stat_size: int
-    vcpu_stat_size: int
-    vm_room: int
-    vcpu_room: int
-    slots: int
-    is_svm: bool = False
-    """VMs are run by kvm_amd."""
-    counts_apicv: bool = False
-    """Group apicv: events are counted."""
-    reads_apic: bool = False
-    """Group apic: registers of local APICs are read."""
-
-    @property
-    def vm_size(self) -> int:
-        return snapshot.VM_HEAD_SIZE + self.vm_stat_size + self.counts_apicv * 8 * snapshot.VM_EVENT_WORDS
-
-    @property
-    def vcpu_size(self) -> int:
-        return snapshot.VCPU_HEAD_SIZE + self.vcpu_stat_size + self.counts_apicv * 8 * snapshot.VCPU_EVENT_WORDS
-
-    @property
-    def maps(self) -> dict[str, tuple[int | None, int]]:
-        """(value_size, max_entries) of the maps that depend on kernel and host; None: as the object has it."""
-        unused = {} if self.counts_apicv else dict.fromkeys(_COUNTS, (None, 1))
-        return {
-            **unused,
-            "staged_vms": (self.vm_size, self.slots),
-            "staged_vcpus": (self.vcpu_size, _CHUNK * self.slots),
-            "vms": (self.vm_size, self.vm_room * self.slots),
-            "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
-        }
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the arrays hold in the kernel, used or not."""
-        return sum((size or 0) * entries for size, entries in self.maps.values())
-
-    def serves(self, wanted: Layout) -> bool:
-        """Whether what was loaded so has records of the same shape, and room for at least as much."""
-        roomy = replace(wanted, vm_room=self.vm_room, vcpu_room=self.vcpu_room)
-        return self == roomy and self.vm_room >= wanted.vm_room and self.vcpu_room >= wanted.vcpu_room
-
-    def constants(self) -> bytes:
-        """The program's ``config``."""
-        return boot_key() + struct.pack(
-            "=8sIIIIIxxxx",
-            secrets.token_bytes(8),
-            self.slots,
-            self.vm_room,
-            self.vcpu_room,
-            self.is_svm,
-            _GROUP_APICV * self.counts_apicv | _GROUP_APIC * self.reads_apic,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What one run of the iterator gave."""
 
     header: SnapshotHeader
@@ -116,33 +40,39 @@ class Run:
 
 
 class Arena:
-    """The arrays of one loaded program, mapped read-only, and a way to run it."""
+    """The arrays of one loaded program, mapped, and a way to run it."""
 
-    def __init__(self, layout: Layout, fds: Mapping[str, int], open_iterator: Callable[[], int]) -> None:
+    def __init__(
+        self, layout: Layout, fds: Mapping[str, int], open_iterator: Callable[[], int], *, is_own: bool = False
+    ) -> None:
+        """``is_own``: this process alone runs the program, and nobody has frozen its arrays."""
         self._layout = layout
         self._open_iterator = open_iterator
-        map_readonly = partial(mmap.mmap, prot=mmap.PROT_READ)
-        self._control = map_readonly(fds["control"], mmap.PAGESIZE)
-        self._vms = map_readonly(fds["vms"], _pages(layout.vm_size * layout.vm_room * layout.slots))
-        self._vm_buffers, self._vcpu_buffers = RecordBuffers(), RecordBuffers()
-        self._vcpus = map_readonly(fds["vcpus"], _pages(layout.vcpu_size * layout.vcpu_room * layout.slots))
+        self._control = mmap.mmap(
+            fds["control"], mmap.PAGESIZE, prot=mmap.PROT_READ | (mmap.PROT_WRITE if is_own else 0)
+        )
+        vms = _map(fds["vms"], layout.vm_size * layout.vm_room * layout.slots)
+        vcpus = _map(fds["vcpus"], layout.vcpu_size * layout.vcpu_room * layout.slots)
+        self._records: HeldRecords = (
+            SharedRecords(layout, vms, vcpus, self._control) if is_own else CopiedRecords(layout, vms, vcpus)
+        )
 
     def close(self) -> None:
-        for mapped in (self._control, self._vms, self._vcpus):
-            mapped.close()
+        """What samples have of the arrays stays mapped until they go."""
+        self._records.close()
+        self._control.close()
 
     def features(self) -> Feature:
         """What this kernel has to be read. Raises Overflow if the host has no room in the arrays."""
         header = self.header()
-        if SnapshotFlag.OVERFLOW in header.flags:
-            raise Overflow(header, self._layout)
+        self._check_room(header)
         return header.features
 
     def header(self) -> SnapshotHeader:
         """Of one run: how many VMs and vCPUs there are, among others."""
         for _ in range(_ATTEMPTS):
             header = self._run()
-            if SnapshotFlag.BUSY not in header.flags:
+            if not _has(header, SnapshotFlag.BUSY):
                 return header
             os.sched_yield()
         raise _busy()
@@ -150,53 +80,37 @@ class Arena:
     def read(self) -> Run:
         """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""
         for _ in range(_ATTEMPTS):
-            header = self._run()
-            if SnapshotFlag.OVERFLOW in header.flags:
-                raise Overflow(header, self._layout)
-            if SnapshotFlag.BUSY not in header.flags:
-                run = self._copy(header)
-                if snapshot.parse_generation(self._control[: snapshot.CONTROL_SIZE], header.slot) == header.generation:
-                    return run
-            os.sched_yield()
+            header = self.header()
+            self._check_room(header)
+            vms, vcpus = self._records.take(header)
+            if snapshot.parse_generation(self._control[: snapshot.CONTROL_SIZE], header.slot) == header.generation:
+                return Run(
+                    header,
+                    VmRecords(vms, stat_size=self._layout.vm_stat_size),
+                    VcpuRecords(vcpus, stat_size=self._layout.vcpu_stat_size),
+                )
         raise _busy()
 
+    def _check_room(self, header: SnapshotHeader) -> None:
+        if _has(header, SnapshotFlag.OVERFLOW):
+            raise Overflow(header, self._layout)
+
     def _run(self) -> SnapshotHeader:
+        self._records.free_slots()
         fd = self._open_iterator()
         try:
-            return snapshot.parse_header(os.read(fd, mmap.PAGESIZE))
+            return snapshot.parse_header(os.read(fd, snapshot.HEADER_SIZE))
         finally:
             os.close(fd)
 
-    def _copy(self, header: SnapshotHeader) -> Run:
-        layout, slot = self._layout, header.slot
-        with memoryview(self._vms) as array:
-            vms = copy_records(
-                array,
-                record_size=layout.vm_size,
-                room=layout.vm_room,
-                slot=slot,
-                count=header.vms,
-                buffers=self._vm_buffers,
-            )
-        with memoryview(self._vcpus) as array:
-            vcpus = copy_records(
-                array,
-                record_size=layout.vcpu_size,
-                room=layout.vcpu_room,
-                slot=slot,
-                count=header.vcpus,
-                buffers=self._vcpu_buffers,
-            )
-        return Run(
-            header,
-            VmRecords(vms, stat_size=layout.vm_stat_size),
-            VcpuRecords(vcpus, stat_size=layout.vcpu_stat_size),
-        )
+
+def _map(fd: int, size: int) -> mmap.mmap:
+    return mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, prot=mmap.PROT_READ)
+
+
+def _has(header: SnapshotHeader, flag: SnapshotFlag) -> bool:
+    return bool(header.flags) and flag in header.flags  # there are none in nearly every run, and enums are slow
 
 
 def _busy() -> SourceError:
     return SourceError("other readers keep all slots of the iterator busy", remedy="attach with more slots")
-
-
-def _pages(size: int) -> int:
-    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

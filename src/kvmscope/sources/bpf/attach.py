@@ -13,8 +13,9 @@ from ...codec.snapshot import MAX_SLOTS
 from ...errors import PermissionNeeded, UsageError
 from ..kvm_schema import read_kvm_schemas
 from . import pins
-from .arena import Arena, Layout
+from .arena import Arena
 from .groups import PLANS, pinned
+from .layout import Layout
 from .source import load_program, object_data, read_reasons, runs_on_svm
 
 DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS, DEFAULT_MODE = 1024, 8192, 2, 0o440

@@ -157,7 +157,6 @@ struct {
 /* Where the kernel's stat structure goes in a record that has so many words of events if the group is attached. */
 #define events_of(words) (config.groups & GROUP_APICV ? (words) : 0)
 #define stat_after(record, event_words) ((record)->more + events_of(event_words))
-#define stat_offset(event_words, type) (sizeof(type) + 8 * events_of(event_words))
 
 #include "apicv_events.h"
 
@@ -465,22 +464,20 @@ static long read_registers(u32 i, struct walk **context)
 	return 0;
 }
 
+/* Updating an element copies it by the processor's fastest way; bpf_probe_read_kernel() copies word by word. */
 static long publish_vcpu(u32 i, struct walk **context)
 {
 	struct walk *walk = *context;
-	struct vcpu_record *staged = staged_vcpu(walk, i & (CHUNK - 1)), *record;
+	struct vcpu_record *staged = staged_vcpu(walk, i & (CHUNK - 1));
 	u32 index = walk->slot * config.vcpu_room + walk->vcpu;
 
 	if (walk->vcpu++ >= config.vcpu_room)
 		return 0; /* go on counting, so that the reader learns how much room it needs */
-	record = bpf_map_lookup_elem(&vcpus, &index);
-	if (!staged || !record)
+	if (!staged)
 		return 1;
 	if (config.groups & GROUP_APICV)
 		copy_vcpu_events(walk, i & (CHUNK - 1), staged);
-	bpf_probe_read_kernel(record, stat_offset(VCPU_EVENT_WORDS, struct vcpu_record) +
-				      bpf_core_type_size(struct kvm_vcpu_stat), staged);
-	return 0;
+	return bpf_map_update_elem(&vcpus, &index, staged, BPF_ANY) != 0;
 }
 
 /* The vCPUs from walk->base on, as many as are read before they are checked. A chunk in which the reader was descheduled
@@ -624,7 +621,7 @@ enum outcome {
 static enum outcome copy_vm(struct walk *walk)
 {
 	u32 index = walk->slot, first = walk->vcpu;
-	struct vm_record *staged = bpf_map_lookup_elem(&staged_vms, &index), *record;
+	struct vm_record *staged = bpf_map_lookup_elem(&staged_vms, &index);
 	u64 kvm = walk->kvm;
 
 	if (!staged)
@@ -659,10 +656,8 @@ static enum outcome copy_vm(struct walk *walk)
 	staged->apicv[VM_SYNIC_AUTO_EOI] = walk->auto_eoi;
 	walk->inhibits |= walk->word;
 	index = walk->slot * config.vm_room + walk->vm;
-	record = walk->vm++ < config.vm_room ? bpf_map_lookup_elem(&vms, &index) : 0;
-	if (record)
-		bpf_probe_read_kernel(record, stat_offset(VM_EVENT_WORDS, struct vm_record) +
-					      bpf_core_type_size(struct kvm_vm_stat), staged);
+	if (walk->vm++ < config.vm_room)
+		bpf_map_update_elem(&vms, &index, staged, BPF_ANY);
 	return COPIED;
 }
 

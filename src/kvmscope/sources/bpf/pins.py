@@ -34,7 +34,7 @@ from ...linux import mounts, procfs
 from ...linux.modules import module_inode
 from ..kvm_schema import KvmSchemas
 from . import libbpf
-from .arena import Layout
+from .layout import Layout
 
 ROOT = Path("/run/kvmscope")
 META_SIZE = 65536

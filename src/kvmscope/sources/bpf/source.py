@@ -6,35 +6,36 @@ Both run the same program and make the same sample of what it leaves; they diffe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from ...codec import apicv, settings
+from ...codec import apicv
 from ...codec.apicv import Reasons
-from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag
+from ...codec.snapshot import Feature
 from ...errors import SourceError, Unavailable
 from ...linux import btf
 from ...linux.kvm import running_kvm_name
-from ...linux.namespaces import SHARE_PIDS
-from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, Vcpus, Vms
+from ...sample import Sample
 from ...schema import Schema
-from ..kvm_schema import KvmSchemas, read_kvm_schemas
+from ..kvm_schema import read_kvm_schemas
 from . import libbpf, pins
-from .arena import Arena, Layout, Overflow, Run
+from .arena import Arena, Overflow
 from .group import Hooks, choose_hooks, programs
 from .groups import PLANS, loaded
 from .groups import pinned as pinned_groups
 from .groups.base import AbsentGroup, Group
+from .layout import Layout
+from .samples import Samples
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
 _RESERVES = 1.25, 2.0, 4.0, 8.0
 """How much larger than the host the next program is made, and the one after if more VMs came while it was loaded."""
+_SLOTS = 2
+"""One is filled while the last sample has the other; with a group there is one, as large as for a large host."""
 _T = TypeVar("_T")
 GROUP_ROOM = 4096, 16384
 """The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
@@ -73,7 +74,7 @@ class Program:
         try:
             link = self._bpf.attach_map_iterator("read_host", "control")
             fds = {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
-            self.arena = Arena(layout, fds, partial(libbpf.open_iterator, link))
+            self.arena = Arena(layout, fds, partial(libbpf.open_iterator, link), is_own=True)
             for hook in hooks.chosen if hooks else ():
                 self._bpf.attach(hook.program)
         except BaseException:
@@ -177,7 +178,7 @@ class BpfSource:
             *sizes,
             vms,
             vcpus,
-            slots=1,
+            slots=_SLOTS if self.hooks is None else 1,
             is_svm=self._is_svm,
             counts_apicv=self.hooks is not None,
             reads_apic=self._reads_apic,
@@ -294,87 +295,6 @@ def _schemas_of(groups: Iterable[Group]) -> tuple[Schema, ...]:
     return tuple(schema for group in groups for schema in group.schemas)
 
 
-class Samples:
-    """Makes samples of runs: columns, and the blocks of each provider."""
-
-    def __init__(
-        self,
-        source: str,
-        kvm: KvmSchemas,
-        reasons: Reasons,
-        features: Feature,
-        *,
-        hooks: Hooks | None = None,
-        registers: bool = False,
-    ) -> None:
-        self._source = source
-        self._kvm = kvm
-        self._named = sum(1 << bit for bit in reasons)
-        self._flags = HAS_EVENTS if hooks else 0
-        self._settings = settings.vm_schema(features)
-        self._apicv: tuple[Schema, Schema] | None = None
-        counted = hooks.counted if hooks else None
-        if Feature.APICV in features:
-            self._apicv = (
-                apicv.vm_schema(reasons, features, counted, registers=registers),
-                apicv.vcpu_schema(counted, registers=registers),
-            )
-        elif hooks:
-            raise Unavailable("this kernel's KVM has no APICv or AVIC, so group apicv has nothing to count")
-        self._not_counted = tuple(_gaps_of_group(hooks, reasons)) if hooks else ()
-
-    @property
-    def schemas(self) -> tuple[Schema, ...]:
-        own = (self._settings,) if self._settings else ()
-        return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
-
-    def make(self, taken_ns: int, run: Run) -> Sample:
-        """The columns of one run; the kernel's stats stay views of the copied records."""
-        vms, vcpus = run.vms, run.vcpus
-        created_ns = vms.created_ns
-        created_ns[vms.flags & HAS_CREATED == 0] = NOT_KNOWN
-        blocks = [
-            Block(self._kvm.vm, vms.stats, np.arange(len(vms))),
-            Block(self._kvm.vcpu, vcpus.stats, np.arange(len(vcpus))),
-        ]
-        if self._settings:
-            blocks.append(settings.vm_block(self._settings, vms))
-        if self._apicv:
-            vm_schema, vcpu_schema = self._apicv
-            blocks += (
-                apicv.vm_block(vm_schema, vms, flags=self._flags),
-                apicv.vcpu_block(vcpu_schema, vcpus, flags=self._flags),
-            )
-        return Sample(
-            taken_ns=taken_ns,
-            monotonic_ns=run.header.boot_ns,
-            source=self._source,
-            simulated=False,
-            vms=Vms(vms.id, _known(vms.pid), created_ns, ("",) * len(vms)),
-            vcpus=Vcpus(vcpus.vm, vcpus.id, _known(vcpus.tid)),
-            blocks=tuple(blocks),
-            gaps=tuple(self._gaps(run)),
-        )
-
-    def _gaps(self, run: Run) -> Iterator[Gap]:
-        yield from self._not_counted
-        if SnapshotFlag.UNFINISHED in run.header.flags:
-            yield Gap("the walk over processes was cut short: VMs are missing")
-        if outside := int(np.count_nonzero(run.vms.pid <= 0)):
-            who = "1 VM is" if outside == 1 else f"{outside} VMs are"
-            yield Gap(f"{who} of processes outside this pid namespace and cannot be named; {SHARE_PIDS}")
-        if run.header.inhibits & ~self._named:
-            yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
-        if self._flags and np.any(run.vcpus.flags & self._flags == 0):
-            yield Gap("more vCPUs than the group has room to count", provider=apicv.PROVIDER)
-
-
-def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
-    for what, reason in hooks.why_not.items():
-        for stat in apicv.stats_of(what, reasons):
-            yield Gap(reason, provider=apicv.PROVIDER, stat=stat)
-
-
 def _attach_larger(overflow: Overflow) -> Unavailable:
     vcpus, vms = max(2 * overflow.vcpus, overflow.vcpu_room), max(2 * overflow.vms, overflow.vm_room)
     remedy = f"as root: kvmscope attach --vcpus {vcpus} --vms {vms}"
@@ -383,9 +303,3 @@ def _attach_larger(overflow: Overflow) -> Unavailable:
 
 def _with_reserve(count: int, factor: float) -> int:
     return int(count * factor) + 16
-
-
-def _known(numbers: I64Array) -> I64Array:
-    """0 in a record means that the reader's pid namespace has no number for it."""
-    numbers[numbers == 0] = NOT_KNOWN
-    return numbers

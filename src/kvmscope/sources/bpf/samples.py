@@ -1,0 +1,157 @@
+"""Samples of what runs of the iterator leave in memory: subjects, a block of words for each schema, gaps.
+
+Who the subjects are seldom changes between two runs, and describing them costs more than reading them on a small host.
+So samples share these columns, which nobody can write to, for as long as the identities in the records are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from ...codec import apicv, settings
+from ...codec.apicv import Reasons
+from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
+from ...errors import Unavailable
+from ...linux.namespaces import SHARE_PIDS
+from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, U64Array, Vcpus, Vms
+from ...schema import Schema
+from ..kvm_schema import KvmSchemas
+from .arena import Run
+from .group import Hooks
+
+_Column = TypeVar("_Column", I64Array, U64Array)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSubjects:
+    """Whose records a run left, and which of them have a row in which block."""
+
+    identities: tuple[bytes, bytes]
+    vms: Vms
+    vcpus: Vcpus
+    vm_rows: I64Array
+    vcpu_rows: I64Array
+    apicv_vm_rows: I64Array
+    apicv_vcpu_rows: I64Array
+    outside: int
+    """VMs of processes that this pid namespace does not have."""
+    has_uncounted: bool
+    """The group had no room to count some vCPU."""
+
+
+class Samples:
+    """Makes samples of runs."""
+
+    def __init__(
+        self,
+        source: str,
+        kvm: KvmSchemas,
+        reasons: Reasons,
+        features: Feature,
+        *,
+        hooks: Hooks | None = None,
+        registers: bool = False,
+    ) -> None:
+        self._source = source
+        self._kvm = kvm
+        self._named = sum(1 << bit for bit in reasons)
+        self._flags = HAS_EVENTS if hooks else 0
+        self._settings = settings.vm_schema(features)
+        self._apicv: tuple[Schema, Schema] | None = None
+        counted = hooks.counted if hooks else None
+        if Feature.APICV in features:
+            self._apicv = (
+                apicv.vm_schema(reasons, features, counted, registers=registers),
+                apicv.vcpu_schema(counted, registers=registers),
+            )
+        elif hooks:
+            raise Unavailable("this kernel's KVM has no APICv or AVIC, so group apicv has nothing to count")
+        self._not_counted = tuple(_gaps_of_group(hooks, reasons)) if hooks else ()
+        self._subjects: RecordedSubjects | None = None
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        own = (self._settings,) if self._settings else ()
+        return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
+
+    def make(self, taken_ns: int, run: Run) -> Sample:
+        """The columns of one run; stats and states stay views of the records."""
+        vms, vcpus = run.vms, run.vcpus
+        subjects = self._subjects_of(vms, vcpus)
+        blocks = [
+            Block(self._kvm.vm, vms.stats, subjects.vm_rows),
+            Block(self._kvm.vcpu, vcpus.stats, subjects.vcpu_rows),
+        ]
+        if self._settings:
+            blocks.append(Block(self._settings, vms.settings, subjects.vm_rows))
+        if self._apicv:
+            vm_schema, vcpu_schema = self._apicv
+            blocks.append(apicv.block(vm_schema, vms, subjects.apicv_vm_rows))
+            blocks.append(apicv.block(vcpu_schema, vcpus, subjects.apicv_vcpu_rows))
+        return Sample(
+            taken_ns=taken_ns,
+            monotonic_ns=run.header.boot_ns,
+            source=self._source,
+            simulated=False,
+            vms=subjects.vms,
+            vcpus=subjects.vcpus,
+            blocks=tuple(blocks),
+            gaps=tuple(self._gaps(run.header, subjects)),
+        )
+
+    def _subjects_of(self, vms: VmRecords, vcpus: VcpuRecords) -> RecordedSubjects:
+        """Those of the last run, if this one has the same."""
+        identities = vms.identities(), vcpus.identities()
+        if self._subjects is None or self._subjects.identities != identities:
+            self._subjects = self._describe(identities, vms, vcpus)
+        return self._subjects
+
+    def _describe(self, identities: tuple[bytes, bytes], vms: VmRecords, vcpus: VcpuRecords) -> RecordedSubjects:
+        created_ns, pid = vms.created_ns, vms.pid
+        outside = int(np.count_nonzero(pid <= 0))
+        created_ns[vms.flags & HAS_CREATED == 0] = NOT_KNOWN
+        return RecordedSubjects(
+            identities,
+            Vms(_shared(vms.id), _shared(_known(pid)), _shared(created_ns), ("",) * len(vms)),
+            Vcpus(_shared(vcpus.vm), _shared(vcpus.id), _shared(_known(vcpus.tid))),
+            vm_rows=_shared(np.arange(len(vms))),
+            vcpu_rows=_shared(np.arange(len(vcpus))),
+            apicv_vm_rows=_shared(apicv.vm_rows(vms, flags=self._flags)),
+            apicv_vcpu_rows=_shared(apicv.vcpu_rows(vcpus, flags=self._flags)),
+            outside=outside,
+            has_uncounted=bool(self._flags and np.any(vcpus.flags & self._flags == 0)),
+        )
+
+    def _gaps(self, header: SnapshotHeader, subjects: RecordedSubjects) -> Iterator[Gap]:
+        yield from self._not_counted
+        if header.flags and SnapshotFlag.UNFINISHED in header.flags:
+            yield Gap("the walk over processes was cut short: VMs are missing")
+        if subjects.outside:
+            who = "1 VM is" if subjects.outside == 1 else f"{subjects.outside} VMs are"
+            yield Gap(f"{who} of processes outside this pid namespace and cannot be named; {SHARE_PIDS}")
+        if header.inhibits & ~self._named:
+            yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
+        if subjects.has_uncounted:
+            yield Gap("more vCPUs than the group has room to count", provider=apicv.PROVIDER)
+
+
+def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
+    for what, reason in hooks.why_not.items():
+        for stat in apicv.stats_of(what, reasons):
+            yield Gap(reason, provider=apicv.PROVIDER, stat=stat)
+
+
+def _known(numbers: I64Array) -> I64Array:
+    """0 in a record means that the reader's pid namespace has no number for it."""
+    numbers[numbers == 0] = NOT_KNOWN
+    return numbers
+
+
+def _shared(column: _Column) -> _Column:
+    """From now on nobody can write to it, since several samples have it."""
+    column.flags.writeable = False
+    return column
