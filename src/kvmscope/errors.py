@@ -31,9 +31,9 @@ class UsageError(KvmscopeError):
     slug = "usage"
 
     def __init__(self, message: str, *, nearest: tuple[str, ...] = ()) -> None:
-        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        self.nearest = tuple(dict.fromkeys(nearest))
+        hint = f"; did you mean {', '.join(self.nearest)}?" if nearest else ""
         super().__init__(message + hint)
-        self.nearest = nearest
 
 
 class FormatError(KvmscopeError):

@@ -1,4 +1,4 @@
-"""How a value is written for a person: units, SI prefixes, and the sign for "not known".
+"""How a value is written for a person and by one: units, SI prefixes, and the sign for "not known".
 
 Conversion from raw words to base units happens before this; nothing here does arithmetic on statistics.
 """
@@ -6,11 +6,18 @@ Conversion from raw words to base units happens before this; nothing here does a
 from __future__ import annotations
 
 import math
+import re
 
 NOT_KNOWN_SIGN = "–"
 
 _SMALL = ((1e-9, 1e9, "n"), (1e-6, 1e6, "µ"), (1e-3, 1e3, "m"))
 _LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_TIMES_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SHORTEST_S, _LONGEST_S = 1e-3, 10_000 * 3600.0
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 60
+_MOST_QUOTED = 60
+
 _BINARY = ((2.0**60, "Ei"), (2.0**50, "Pi"), (2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
 
 
@@ -80,6 +87,31 @@ def format_estimate(value: float | None) -> str:
         return "below 0.001"
     rounded = float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}")
     return f"{rounded:.3f}".rstrip("0").rstrip(".")
+
+
+def parse_seconds(text: str) -> float:
+    """A time such as ``500ms``, ``1s`` or ``2m`` in seconds, of 1 ms to 10,000 hours. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text)
+    if match is None or match[2] not in _TIMES_S:
+        raise ValueError(f"{quoted(text)} is not a time such as 500ms, 1s or 2m")
+    seconds = float(match[1]) * _TIMES_S[match[2]]
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
+        raise ValueError(f"{quoted(text)} is not a time such as 500ms, 1s or 2m; from 1ms to 10000h are possible")
+    return seconds
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT])(?:i?B)?", text)
+    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
+    if not _SMALLEST_BYTES <= size <= _LARGEST_BYTES:
+        raise ValueError(f"{quoted(text)} is not a size such as 500M or 20G, from 1M")
+    return size
+
+
+def quoted(text: str) -> str:
+    """What was typed, quoted, and cut to what a message of one line has room for."""
+    return repr(text if len(text) <= _MOST_QUOTED else text[: _MOST_QUOTED - 1] + "…")
 
 
 def _of_one(value: float) -> str:

@@ -15,11 +15,11 @@ from crafted import AFTER, BEFORE, GAPS, MACHINE, ListSource, VcpuSpec, VmSpec, 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: make setup")
 
 from kvmscope.cli import main
-from kvmscope.cli.history import parse_time
 from kvmscope.collect import Host, open_recording
 from kvmscope.errors import Unavailable, UsageError
 from kvmscope.sample import Origin, Sample
 from kvmscope.scene import Scene, encode
+from kvmscope.store.times import parse_time
 from kvmscope.store.writer import RecordingWriter
 
 ORIGIN = Origin("0" * 32, "1" * 32)

@@ -7,6 +7,7 @@ Rule: a file with a mistake is a CatalogError that names the place, and nothing 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,6 +16,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
+from ..errors import UsageError
 from ..formula.check import Context, Dimension, Formula, Type, check
 from ..formula.parse import parse
 from ..schema import Scope
@@ -123,6 +125,19 @@ def load_findings() -> tuple[Rule, ...]:
     """Every rule, in the order of the file."""
     text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
     return parse_findings(text, _FILE, replace(metric_context(), facts=FACTS), caveats=load_caveats())
+
+
+def find_rule(slug: str) -> Rule:
+    """The rule of this name. Raises UsageError if there is none."""
+    for rule in load_findings():
+        if rule.slug == slug:
+            return rule
+    raise UsageError(f"there is no rule {slug!r}; `kvmscope doctor --rules` lists them", nearest=near_rules(slug))
+
+
+def near_rules(word: str) -> tuple[str, ...]:
+    """Names of rules that are nearly ``word``."""
+    return tuple(difflib.get_close_matches(word, [rule.slug for rule in load_findings()], cutoff=0.5))
 
 
 def parse_findings(text: str, file: str, context: Context, *, caveats: Collection[str] = ()) -> tuple[Rule, ...]:

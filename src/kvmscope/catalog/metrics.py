@@ -6,13 +6,15 @@ Rule: a file with a mistake is a CatalogError that names the place, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from ..errors import UsageError
 from ..formula.check import Context, Dimension, Formula, Lookup, Type, check
 from ..formula.parse import Blame, parse
 from ..formula.tree import Expression, Reference, walk
@@ -81,6 +83,17 @@ def load_metrics() -> tuple[Metric, ...]:
 
     text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
     return parse_metrics(text, _FILE, load_stats().find)
+
+
+def find_metric(word: str, *, or_else: Sequence[str] = ()) -> str:
+    """Name of the metric with this name or title, or ``word`` if it is in ``or_else``. Raises UsageError."""
+    metrics = load_metrics()
+    names = {metric.title: metric.name for metric in metrics} | {metric.name: metric.name for metric in metrics}
+    names |= {each: each for each in or_else}
+    if word in names:
+        return names[word]
+    near = tuple(difflib.get_close_matches(word, names, n=3, cutoff=0.4))
+    raise UsageError(f"there is no metric {word!r} to sort by", nearest=near)
 
 
 def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:

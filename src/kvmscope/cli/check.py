@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-from typing import TYPE_CHECKING
-
 import click
 
-from ..errors import KvmscopeError
-from .echo import echo_lines, wrapped
+from .echo import echo_answer, wrapped
 from .options import json_option
 from .session import open_live_host
-
-if TYPE_CHECKING:
-    from ..view.check import CheckedSource
 
 _NO_SOURCE = 3
 
@@ -27,35 +19,10 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 
     Exits with 3 if nothing can be read: no source sees every VM, and the others can read none.
     """
-    from .. import collect
-    from ..host.machine import read_machine
-    from ..view.check import DETAIL_INDENT, CheckView, check_lines, checked_host
-    from ..view.jsonout import dump, to_value
+    from ..tasks.sources import check_host
+    from ..view.check import DETAIL_INDENT, check_lines
 
-    sources = tuple(map(_try, collect.SOURCES))
-    host = checked_host(read_machine(), user=_user(), is_root=os.geteuid() == 0)
-    view = CheckView(host=host, sources=sources)
-    if as_json:
-        click.echo(dump(to_value(view)))
-    else:
-        echo_lines(wrapped(check_lines(view), indent=DETAIL_INDENT))
+    view = check_host(open_live_host)
+    echo_answer(view, wrapped(check_lines(view), indent=DETAIL_INDENT), as_json=as_json)
     if view.best is None:
         ctx.exit(_NO_SOURCE)
-
-
-def _try(name: str) -> CheckedSource:
-    from ..view.check import failed_source, opened_source
-
-    try:
-        with open_live_host(name) as host:
-            sample = host.read()
-    except KvmscopeError as error:
-        return failed_source(name, error)
-    return opened_source(name, sample)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"uid {os.geteuid()}"

@@ -107,13 +107,15 @@ def _open(source: str) -> Host:
 
 def _show(host: Host, names: tuple[str, ...]) -> None:
     from ..view.histogram import histogram_lines, histogram_view
+    from ..view.screen import StatusScreen
     from ..view.subjects import find_subject
     from .echo import echo_lines
-    from .status import Screen, glance
+    from .status import glance, status_display
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
-    Screen().echo(glance(host, _WINDOW_S), as_json=False)
+    screen = StatusScreen()
+    status_display(screen, as_json=False).echo(screen.overview(glance(host, _WINDOW_S)))
     scene = host.look()
     *others, vm = names
     for name in others:

@@ -33,6 +33,16 @@ def wrapped(lines: Iterable[str], *, indent: int) -> list[str]:
     return text.wrapped(lines, indent=indent, width=terminal_width())
 
 
+def echo_answer(view: object, lines: Iterable[str], *, as_json: bool, one_line: bool = False) -> None:
+    """Write a view as JSON (for a stream of them on one line), or else its lines."""
+    if not as_json:
+        echo_lines(lines)
+        return
+    from ..view.jsonout import dump, to_value
+
+    click.echo(dump(to_value(view), one_line=one_line))
+
+
 def echo_lines(lines: Iterable[str]) -> None:
     """Write lines at once."""
     whole = "\n".join(lines)

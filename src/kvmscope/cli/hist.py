@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..store.replay import LookPlan
-from .echo import echo_lines, echo_notes
-from .following import read_interval
-from .history import history_options, is_span
-from .options import json_option, parse_duration, source_option
+from .echo import echo_answer, echo_notes
+from .history import is_span, reading_options
+from .options import interval_option
+from .progress import reading_progress
 from .session import open_host
 
 if TYPE_CHECKING:
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 @click.command("hist", short_help="A histogram with its buckets and quantiles.")
 @click.argument("vm", metavar="VM[/VCPU]")
 @click.argument("stat", required=False, metavar="[STAT]")
-@click.option("--interval", callback=parse_duration, metavar="TIME", help="Only values added in this time; else all.")
+@interval_option(None, help="Only values added in this time; else all.")
 @click.option("--provider", metavar="NAME", help="The stat of this provider, if several have one of this name.")
-@history_options
-@source_option
-@json_option
+@reading_options
 def command(
     *, vm: str, stat: str | None, interval: float | None, provider: str | None, source: str, as_json: bool
 ) -> None:
@@ -41,15 +39,14 @@ def command(
     kvmscope hist web-1 halt_wait_hist --interval 5s
     """
     from ..view.histogram import HistogramView, histogram_lines, histogram_list_lines
-    from ..view.jsonout import dump, to_value
     from ..view.text import note_lines
 
     with open_host(source, _plan(stat, interval)) as host:
         view = _list(host, vm, provider) if stat is None else _read(host, vm, stat, provider, interval)
+    lines = histogram_lines(view) if isinstance(view, HistogramView) else histogram_list_lines(view)
+    echo_answer(view, lines, as_json=as_json)
     if as_json:
-        click.echo(dump(to_value(view)))
         return
-    echo_lines(histogram_lines(view) if isinstance(view, HistogramView) else histogram_list_lines(view))
     gaps = [gap for gap in view.gaps if gap.vm in (None, view.vm.id)]
     echo_notes(note_lines(view.source.name, view.source.why_not, gaps))
 
@@ -69,6 +66,7 @@ def _list(host: SceneHost, vm: str, provider: str | None) -> HistogramListView:
 
 
 def _read(host: SceneHost, vm: str, stat: str, provider: str | None, interval_s: float | None) -> HistogramView:
+    from ..tasks.following import read_interval
     from ..view.histogram import histogram_view
     from ..view.subjects import find_subject, follow
 
@@ -77,7 +75,9 @@ def _read(host: SceneHost, vm: str, stat: str, provider: str | None, interval_s:
     view = histogram_view(scene, find_subject(scene, vm), stat, provider)  # a wrong name is refused before the wait
     if interval_s is None and not is_span():
         return view
-    interval = read_interval(host, scene, host.interval_s(interval_s or 0.0), followed)
+    length_s = host.interval_s(interval_s or 0.0)
+    with reading_progress(length_s):
+        interval = read_interval(host, scene, length_s, followed)
     echo_notes(interval.notes(followed))
     subject = followed.locate(interval.scene)
     if subject is None or interval.window is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from .options import WholeNumber, parse_duration
+from .options import number_option, time_option
 
 
 @click.command("kernel")
@@ -19,24 +19,8 @@ from .options import WholeNumber, parse_duration
 @click.option(
     "--module-param", "parameters", multiple=True, metavar="MODULE.NAME=VALUE", help="Set one more parameter."
 )
-@click.option(
-    "--memory",
-    "memory_mb",
-    default=1024,
-    type=WholeNumber(128, 1 << 20),
-    show_default=True,
-    metavar="MB",
-    help="Memory of the machine.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    callback=parse_duration,
-    default="300s",
-    show_default=True,
-    metavar="TIME",
-    help="Give up after this long.",
-)
+@number_option("--memory", 128, 1 << 20, default=1024, metavar="MB", help="Memory of the machine.")
+@time_option("--timeout", "timeout_s", default="300s", help="Give up after this long.")
 @click.option("--put", multiple=True, metavar="HOST:GUEST", help="Lay a file or directory in the machine.")
 @click.option("--get", multiple=True, metavar="GUEST:HOST", help="Bring a file or directory back.")
 @click.option("--fresh", is_flag=True, help="Take the newest packages, not those in the cache.")
@@ -49,7 +33,7 @@ def kernel(
     command: tuple[str, ...],
     avic: str,
     parameters: tuple[str, ...],
-    memory_mb: int,
+    memory: int,
     timeout_s: float,
     put: tuple[str, ...],
     get: tuple[str, ...],
@@ -79,7 +63,7 @@ def kernel(
         module_parameters=parameters,
         put={guest: Path(host) for host, guest in (_split(text, "--put HOST:GUEST") for text in put)},
         get=tuple(wanted),
-        memory_mb=memory_mb,
+        memory_mb=memory,
         timeout_s=timeout_s,
     )
     sys.stdout.write(result.stdout)

@@ -16,8 +16,8 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import SourceError
 from ..lab.spec import MAX_VCPUS, MAX_VMS
-from ..units import format_count, format_seconds
-from .options import WholeNumber, parse_duration, shortened
+from ..units import format_count, format_seconds, quoted
+from .options import number_option, time_option
 
 if TYPE_CHECKING:
     from ..lab.spec import LabSpec, Report
@@ -30,38 +30,22 @@ def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     if value is None:
         return ()
     if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", value):
-        raise click.BadParameter(f"{shortened(value)} is not a list of numbers such as 0,1,5")
+        raise click.BadParameter(f"{quoted(value)} is not a list of numbers such as 0,1,5")
     return tuple(int(part) for part in value.split(","))
 
 
 @click.command("run")
 @click.option("--workload", "-w", default="pio", show_default=True, help="What each guest does; --list lists them.")
-@click.option("--vms", default=1, type=WholeNumber(1, MAX_VMS), show_default=True, metavar="N", help="VMs.")
-@click.option(
-    "--vcpus", default=1, type=WholeNumber(1, MAX_VCPUS), show_default=True, metavar="N", help="vCPUs of each VM."
-)
-@click.option(
-    "--count", type=WholeNumber(1, 10**18 - 1), metavar="N", help="End when each vCPU has done its thing N times."
-)
-@click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="End after this time, such as 10s.")
+@number_option("--vms", 1, MAX_VMS, default=1, help="VMs.")
+@number_option("--vcpus", 1, MAX_VCPUS, default=1, help="vCPUs of each VM.")
+@number_option("--count", 1, 10**18 - 1, help="End when each vCPU has done its thing N times.")
+@time_option("--for", "for_s", help="End after this time, such as 10s.")
 @click.option("--name", default="", help="Name of the VMs, before their number.")
 @click.option("--vcpu-ids", callback=_parse_ids, metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
 @click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")
 @click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The timer chip in the kernel.")
-@click.option(
-    "--halt-poll-ns",
-    type=WholeNumber(0, 2**32 - 1),
-    metavar="NS",
-    help="The longest that KVM polls before a halt sleeps.",
-)
-@click.option(
-    "--period-us",
-    default=1000,
-    type=WholeNumber(1, 50_000),
-    show_default=True,
-    metavar="US",
-    help="Time between timer interrupts.",
-)
+@number_option("--halt-poll-ns", 0, 2**32 - 1, metavar="NS", help="The longest that KVM polls before a halt sleeps.")
+@number_option("--period-us", 1, 50_000, default=1000, metavar="US", help="Time between timer interrupts.")
 @click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
 @click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
 @click.option("--publish", is_flag=True, help="Publish what the VMM itself sees, for --source published.")

@@ -11,7 +11,7 @@ import click
 
 from ..console.interrupts import until_ended
 from ..lab.simulate import DEFAULT_VCPUS, DEFAULT_VMS
-from .options import WholeNumber, parse_duration
+from .options import number_option, time_option
 
 if TYPE_CHECKING:
     from ..lab.simulate import Simulated
@@ -21,31 +21,10 @@ _MOST = 10**9
 
 
 @click.command("simulate")
-@click.option(
-    "--vms",
-    default=DEFAULT_VMS,
-    type=WholeNumber(1, _MOST),
-    show_default=True,
-    metavar="N",
-    help="VMs; each behaves in a way of its own.",
-)
-@click.option(
-    "--vcpus",
-    default=DEFAULT_VCPUS,
-    type=WholeNumber(1, _MOST),
-    show_default=True,
-    metavar="N",
-    help="vCPUs of each VM.",
-)
-@click.option(
-    "--seed",
-    default=0,
-    type=WholeNumber(0, 2**32 - 1),
-    show_default=True,
-    metavar="N",
-    help="Another seed gives another host.",
-)
-@click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="End after this time, such as 30s.")
+@number_option("--vms", 1, _MOST, default=DEFAULT_VMS, help="VMs; each behaves in a way of its own.")
+@number_option("--vcpus", 1, _MOST, default=DEFAULT_VCPUS, help="vCPUs of each VM.")
+@number_option("--seed", 0, 2**32 - 1, default=0, help="Another seed gives another host.")
+@time_option("--for", "for_s", help="End after this time, such as 30s.")
 @click.option("--json", "as_json", is_flag=True, help="Say what runs as JSON.")
 def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: bool) -> None:
     """Publish a simulated host, to try kvmscope on a machine without KVM.

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_lines, echo_notes
-from .history import history_options
-from .options import json_option, source_option
+from .echo import echo_answer, echo_notes
+from .history import reading_options
 from .session import open_host
 
 
 @click.command("list", short_help="The stats that there are, or the VMs.")
 @click.option("--vms", "lists_vms", is_flag=True, help="List the VMs instead of the stats.")
-@history_options
-@source_option
-@json_option
+@reading_options
 def command(*, lists_vms: bool, source: str, as_json: bool) -> None:
     """List the stats that this host has, as they describe themselves, or its VMs."""
-    from ..view.jsonout import dump, to_value
     from ..view.listing import stat_list_lines, stat_list_view, vm_list_lines, vm_list_view
     from ..view.text import note_lines
 
@@ -25,10 +21,10 @@ def command(*, lists_vms: bool, source: str, as_json: bool) -> None:
         # A source that opens files one by one knows their schemas only once it has read.
         scene = host.look()
         schemas = host.schemas
-    if as_json:
-        click.echo(dump(to_value(vm_list_view(scene) if lists_vms else stat_list_view(scene, schemas))))
-    elif lists_vms:
-        echo_lines(vm_list_lines(vm_list_view(scene)))
-        echo_notes(note_lines(scene.sample.source, scene.why_not, scene.sample.gaps))
+    if lists_vms:
+        vms = vm_list_view(scene)
+        echo_answer(vms, vm_list_lines(vms), as_json=as_json)
+        echo_notes([] if as_json else note_lines(scene.sample.source, scene.why_not, scene.sample.gaps))
     else:
-        echo_lines(stat_list_lines(schemas, is_simulated=scene.sample.simulated))
+        lines = stat_list_lines(schemas, is_simulated=scene.sample.simulated)
+        echo_answer(stat_list_view(scene, schemas), lines, as_json=as_json)

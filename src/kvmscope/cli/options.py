@@ -1,4 +1,4 @@
-"""Options that several commands share, so that each is spelt and explained once."""
+"""Options that several commands share, so each is spelt and explained once."""
 
 from __future__ import annotations
 
@@ -8,42 +8,38 @@ from typing import Any, TypeVar
 
 import click
 
-_MOST_QUOTED = 60
+from ..units import parse_bytes, parse_seconds, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_UNITS_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_SHORTEST_S, _LONGEST_S = 1e-3, 10_000 * 3600.0
 
 
 def parse_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """A time such as ``500ms``, ``1s`` or ``2m`` in seconds, of 1 ms to 10,000 hours; for an option's ``callback``."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", value)
-    if match is None or match[2] not in _UNITS_S:
-        raise click.BadParameter(f"{shortened(value)} is not a time such as 500ms, 1s or 2m")
-    seconds = float(match[1]) * _UNITS_S[match[2]]
-    if not _SHORTEST_S <= seconds <= _LONGEST_S:
-        raise click.BadParameter(
-            f"{shortened(value)} is not a time such as 500ms, 1s or 2m; from 1ms to 10000h are possible"
-        )
-    return seconds
-
-
-_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 60
+    return None if value is None else _parsed(parse_seconds, value)
 
 
 def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB; for an option's ``callback``."""
+    return None if value is None else _parsed(parse_bytes, value)
+
+
+def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """The number of a file mode such as 0440; for an option's ``callback``."""
     if value is None:
         return None
-    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KMGT])(?:i?B)?", value)
-    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
-    if not _SMALLEST_BYTES <= size <= _LARGEST_BYTES:
-        raise click.BadParameter(f"{shortened(value)} is not a size such as 500M or 20G, from 1M")
-    return size
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise click.BadParameter(f"{quoted(value)} is not a mode such as 0440")
+    return int(value, 8)
+
+
+T = TypeVar("T")
+
+
+def _parsed(parse: Callable[[str], T], value: str) -> T:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 class WholeNumber(click.IntRange):
@@ -59,13 +55,46 @@ class WholeNumber(click.IntRange):
             return value
         match = re.fullmatch(r"-?[0-9]{1,18}", value)
         if match is None or not self.least <= int(value) <= self.most:
-            self.fail(f"{shortened(value)} is not a whole number from {self.least} to {self.most}", param, ctx)
+            self.fail(f"{quoted(value)} is not a whole number from {self.least} to {self.most}", param, ctx)
         return int(value)
 
 
-def shortened(value: str) -> str:
-    """What was typed, quoted, for a message of one line."""
-    return repr(value if len(value) <= _MOST_QUOTED else value[: _MOST_QUOTED - 1] + "…")
+def time_option(*names: str, default: str | None = None, help: str) -> Callable[[F], F]:  # noqa: A002 - click's word
+    """An option whose value is a time, in seconds."""
+    return click.option(
+        *names, callback=parse_duration, default=default, show_default=default is not None, metavar="TIME", help=help
+    )
+
+
+def number_option(
+    name: str,
+    least: int,
+    most: int,
+    *,
+    default: int | None = None,
+    metavar: str = "N",
+    help: str,  # noqa: A002
+) -> Callable[[F], F]:
+    """An option whose value is a whole number in a range."""
+    number = WholeNumber(least, most)
+    return click.option(
+        name, type=number, default=default, show_default=default is not None, metavar=metavar, help=help
+    )
+
+
+def interval_option(default: str | None = "1s", *, help: str = "Length of the interval.") -> Callable[[F], F]:  # noqa: A002
+    """``--interval``."""
+    return time_option("--interval", default=default, help=help)
+
+
+def watch_option(text: str) -> Callable[[F], F]:
+    """``--watch``."""
+    return click.option("--watch", "-w", is_flag=True, help=text)
+
+
+def count_option(text: str) -> Callable[[F], F]:
+    """``--count GROUP``, as often as there are groups to count."""
+    return click.option("--count", "groups", multiple=True, metavar="GROUP", help=text)
 
 
 def source_option(function: F) -> F:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from ..units import format_seconds
 
 _CLEAR_LINE = "\r\x1b[K"
 
@@ -25,6 +28,11 @@ def progress(text: str) -> Iterator[None]:
     finally:
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()
+
+
+def reading_progress(interval_s: float) -> AbstractContextManager[None]:
+    """Shows for how long a block reads."""
+    return progress(f"reading for {format_seconds(interval_s)}")
 
 
 @contextlib.contextmanager

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_lines, echo_notes
-from .history import history_options
-from .options import json_option, source_option
+from .echo import echo_answer, echo_lines, echo_notes
+from .history import reading_options
 from .session import open_host
 
 
@@ -14,9 +13,7 @@ from .session import open_host
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @click.argument("stats", nargs=-1, metavar="[STAT]…")
 @click.option("--provider", metavar="NAME", help="Only stats of this provider; `kvmscope list` lists them.")
-@history_options
-@source_option
-@json_option
+@reading_options
 def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, source: str, as_json: bool) -> None:
     """Read raw values as the kernel has them, all of them or those named.
 
@@ -27,7 +24,6 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
     kvmscope read web-1 exits 'halt_*'
     kvmscope read exits
     """
-    from ..view.jsonout import dump, to_value
     from ..view.reading import reading_lines, reading_view, stat_query
     from ..view.text import no_vm_line, note_lines
 
@@ -35,7 +31,7 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
         scene = host.look()
     query = stat_query(scene, vm, stats, provider)
     if as_json:
-        click.echo(dump(to_value(reading_view(scene, query))))
+        echo_answer(reading_view(scene, query), (), as_json=True)
         return
     echo_lines(reading_lines(scene, query))
     sample = scene.sample

@@ -15,7 +15,7 @@ from ..console.interrupts import until_ended
 from ..errors import OutputError, PermissionNeeded
 from .echo import echo_notes
 from .history import require_pyarrow
-from .options import parse_duration, parse_size, source_option
+from .options import count_option, interval_option, parse_size, source_option, time_option
 from .progress import progress, progress_line
 from .session import open_live_host
 
@@ -29,20 +29,11 @@ _REALTIME_PRIORITY = 1
 
 @click.command("record", short_help="Record the host, to look back with the same commands.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--interval",
-    callback=parse_duration,
-    default="1s",
-    show_default=True,
-    metavar="TIME",
-    help="How often to look.",
-)
-@click.option("--for", "for_s", callback=parse_duration, metavar="TIME", help="How long to record; else until Ctrl-C.")
-@click.option("--keep", callback=parse_duration, metavar="TIME", help="Delete what is older than this.")
+@interval_option(help="How often to look.")
+@time_option("--for", "for_s", help="How long to record; else until Ctrl-C.")
+@time_option("--keep", help="Delete what is older than this.")
 @click.option("--max-size", callback=parse_size, metavar="SIZE", help="Delete the oldest to stay below this size.")
-@click.option(
-    "--count", "groups", multiple=True, metavar="GROUP", help="Count with this group too; may be given several times."
-)
+@count_option("Count with this group too; may be given several times.")
 @click.option(
     "--realtime", is_flag=True, help="Lock the memory and look with real-time priority, for hosts without idle CPUs."
 )

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from .echo import echo_lines, wrapped
+from .echo import echo_answer, wrapped
 from .options import json_option
 
 
@@ -29,9 +29,8 @@ def check(*, contract: str, kernels: tuple[str, ...], stated: bool, as_json: boo
     from ..analysis.contract import judge, notes
     from ..catalog.contracts import parse_contract
     from ..catalog.stats import load_stats
+    from ..tasks.kernels import HERE, read_kernel, read_text
     from ..view.contract import TEXT_INDENT, contract_lines, contract_view
-    from ..view.jsonout import dump, to_value
-    from .schema_kernels import HERE, read_kernel, read_text
 
     if stated and kernels:
         raise click.UsageError("--stated takes the kernels from the contract; name none")
@@ -42,8 +41,5 @@ def check(*, contract: str, kernels: tuple[str, ...], stated: bool, as_json: boo
     under = [*asked, *(() if kernels else terms.stated())]
     stats = load_stats()
     view = contract_view(terms, [judge(terms, kernel, stats) for kernel in under], notes(terms, under, stats))
-    if as_json:
-        click.echo(dump(to_value(view)))
-    else:
-        echo_lines(wrapped(contract_lines(view, stats=len(terms.promises)), indent=TEXT_INDENT))
+    echo_answer(view, wrapped(contract_lines(view, stats=len(terms.promises)), indent=TEXT_INDENT), as_json=as_json)
     sys.exit(0 if all(kernel.holds for kernel in view.kernels) else 1)

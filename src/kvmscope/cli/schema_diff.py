@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from .echo import echo_lines, wrapped
+from .echo import echo_answer, wrapped
 from .options import json_option
 
 
@@ -26,13 +26,9 @@ def diff(*, before: str, after: str, as_json: bool) -> None:
     """
     from ..analysis.schema_diff import compare
     from ..catalog.stats import load_stats
-    from ..view.jsonout import dump, to_value
+    from ..tasks.kernels import read_kernel
     from ..view.schema_diff import TEXT_INDENT, schema_diff_lines, schema_diff_view
-    from .schema_kernels import read_kernel
 
     view = schema_diff_view(compare(read_kernel(before), read_kernel(after), load_stats()))
-    if as_json:
-        click.echo(dump(to_value(view)))
-    else:
-        echo_lines(wrapped(schema_diff_lines(view), indent=TEXT_INDENT))
+    echo_answer(view, wrapped(schema_diff_lines(view), indent=TEXT_INDENT), as_json=as_json)
     sys.exit(1 if view.differences else 0)

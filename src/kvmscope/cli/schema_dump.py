@@ -17,14 +17,10 @@ from .session import open_live_host
 def dump(*, file: str, source: str) -> None:
     """Write the stats of this host as JSON: of the kernel, and of each provider that the source can see."""
     from ..codec.schema_json import encode
-    from .schema_kernels import describe_here
+    from ..tasks.kernels import read_from
 
     with open_live_host(source) as host:
-        # A source that opens files one by one knows their schemas only once it has read.
-        sample = host.read()
-        tables = {(schema.provider, schema.scope): schema.table for schema in host.schemas}
-        how = f"by the source {host.source}" + (", simulated" if sample.simulated else "")
-    text = encode(describe_here(tables.values(), how))
+        text = encode(read_from(host))
     if file == "-":
         click.echo(text, nl=False)
         return

@@ -9,6 +9,7 @@ from ..view.text import Line, Style
 from ..view.tree import TextNode
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.text import Text
     from rich.tree import Tree
 
@@ -34,8 +35,9 @@ def rich_text(lines: Iterable[Line]) -> Text:
     return text
 
 
-def rich_trees(nodes: Iterable[TextNode]) -> list[Tree]:
-    """The trees as rich prints them."""
+def rich_trees(nodes: Iterable[TextNode]) -> Group:
+    """The trees as rich prints them, one below the other."""
+    from rich.console import Group
     from rich.text import Text
     from rich.tree import Tree
 
@@ -44,4 +46,4 @@ def rich_trees(nodes: Iterable[TextNode]) -> list[Tree]:
         tree.children.extend(map(grow, node.below))
         return tree
 
-    return [grow(node) for node in nodes]
+    return Group(*map(grow, nodes))

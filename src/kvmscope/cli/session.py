@@ -16,9 +16,8 @@ import click
 
 from ..errors import UsageError
 from ..store.replay import LookPlan
-from ..units import format_seconds
 from .history import is_recorded, open_recorded
-from .progress import progress
+from .progress import reading_progress
 
 if TYPE_CHECKING:
     from ..collect import Host, SceneHost
@@ -45,6 +44,14 @@ def open_live_host(source: str) -> Host:
         return opener(source)
     from .. import collect
 
+    check_source(source)
+    return collect.open_host(source)
+
+
+def check_source(source: str) -> None:
+    """Raises UsageError if there is no such source."""
+    from .. import collect
+
     if source != "auto" and source not in collect.SOURCES:
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
         if source == "qmp":
@@ -52,7 +59,6 @@ def open_live_host(source: str) -> Host:
                 "source qmp needs the paths of sockets, which only the library accepts: docs/sources.md, QmpSource"
             )
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(collect.SOURCES)}", nearest=near)
-    return collect.open_host(source)
 
 
 def read_views(
@@ -79,4 +85,4 @@ def _waiting(number: int, interval_s: float, count: int | None) -> AbstractConte
     if count is None and number:
         return contextlib.nullcontext()
     left_s = interval_s * ((1 if count is None else count) - number)
-    return progress(f"reading for {format_seconds(left_s)}")
+    return reading_progress(left_s)

@@ -33,6 +33,7 @@ class DoctorReport(SceneAnswer):
     not_judged: Annotated[Sequence[UncheckedRule], "Rules of which it is not known whether they fire."]
     gaps: Annotated[tuple[Gap, ...], "What could not be read."]
 
-    def reaches(self, level: Severity) -> bool:
+    def reaches(self, level: Severity | str) -> bool:
         """Whether anything as bad as ``level`` was found, also if it has ended since."""
-        return any(finding.severity.rank >= level.rank for finding in (*self.findings, *self.ended))
+        least = Severity(level).rank
+        return any(finding.severity.rank >= least for finding in (*self.findings, *self.ended))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvmscope.cli.schema_kernels import read_here
 from kvmscope.codec.schema_json import encode
+from kvmscope.tasks.kernels import read_here
 
 if __name__ == "__main__":
     print(encode(read_here()))

@@ -13,7 +13,7 @@ from ...catalog.metrics import MetricUnit
 from ...schema import Scope
 from ...units import format_count, format_seconds
 from ..doctor_text import rule_lines
-from ..text import columns, counted, few, fill, format_metric
+from ..text import SIMULATED, columns, counted, few, fill, format_metric
 from .caveats import CaveatExplanation, CaveatView
 from .groups import GroupExplanation
 from .lookup import Explanation
@@ -62,6 +62,29 @@ def host_lines(found: Explanation, *, width: int) -> Iterator[str]:
         case CaveatExplanation():
             yield ""
             yield from _field("here", _verdict(found), width)
+
+
+def catalogue_lines(found: Sequence[Explanation], *, width: int) -> Iterator[str]:
+    """The meaning of each, with an empty line between them."""
+    for place, each in enumerate(found):
+        yield from [""] if place else []
+        yield from meaning_lines(each, width=width)
+
+
+def here_lines(
+    found: Sequence[Explanation], shown: Sequence[Explanation], *, width: int, is_simulated: bool
+) -> Iterator[str]:
+    """What of each applies on this host. Those that are ``shown`` need no meaning; a stat of this host alone does."""
+    known = {title_of(each) for each in shown}
+    if is_simulated:
+        yield SIMULATED
+    for place, each in enumerate(found):
+        if title_of(each) not in known:
+            yield from [""] if place else []
+            yield from meaning_lines(each, width=width)
+        elif len(found) > 1:
+            yield from ["", f"On this host: {title_of(each)}"]
+        yield from host_lines(each, width=width)
 
 
 def title_of(found: Explanation) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..units import format_seconds
-from .progress import progress
-
-if TYPE_CHECKING:
-    from ..analysis.window import Window
-    from ..collect import SceneHost
-    from ..scene import Scene
-    from ..view.subjects import FollowedVm
+from ..analysis.window import Window
+from ..collect import SceneHost
+from ..scene import Scene
+from ..view.subjects import FollowedVm
 
 _STEP_S = 0.5
 """A VM that ends is seen until this long before its end."""
@@ -29,7 +24,7 @@ class Interval:
     has_ended: bool = False
 
     def notes(self, followed: FollowedVm | None) -> list[str]:
-        """What to say on stderr of a VM that ended."""
+        """What to say of a VM that ended."""
         if not self.has_ended or followed is None:
             return []
         if self.window is None:
@@ -37,22 +32,9 @@ class Interval:
         return [f"{followed.title} ended: this is what was seen until then"]
 
 
-def read_interval(
-    host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None = None, *, shows_progress: bool = True
-) -> Interval:
-    """The interval that begins with ``first``. It is over early if the VM that is followed ends.
-
-    ``shows_progress``: on a terminal, while it lasts.
-    """
-    waiting = progress(f"reading for {format_seconds(interval_s)}") if shows_progress else contextlib.nullcontext()
-    with waiting:
-        return _read(host, first, host.now_s + interval_s, followed)
-
-
-def _read(host: SceneHost, first: Scene, deadline_s: float, followed: FollowedVm | None) -> Interval:
-    from ..analysis.window import Window
-
-    last = first
+def read_interval(host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None = None) -> Interval:
+    """The interval that begins with ``first``. It is over early if the VM that is followed ends."""
+    deadline_s, last = host.now_s + interval_s, first
     while True:
         remaining_s = deadline_s - host.now_s
         scene = host.look_after(max(0.0, remaining_s if followed is None else min(remaining_s, _STEP_S)))
@@ -61,3 +43,13 @@ def _read(host: SceneHost, first: Scene, deadline_s: float, followed: FollowedVm
         last = scene
         if host.now_s >= deadline_s or not host.has_more:
             return Interval(scene, Window(first, scene))
+
+
+def iter_intervals(host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None) -> Iterator[Interval]:
+    """Interval after interval, until the VM that is followed ends or a recording is over."""
+    while True:
+        interval = read_interval(host, first, interval_s, followed)
+        yield interval
+        if interval.has_ended or not host.has_more:
+            return
+        first = interval.scene

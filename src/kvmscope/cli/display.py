@@ -1,0 +1,62 @@
+"""An answer on its way out, once or interval after interval: JSON, plain text, or in colour on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import click
+
+from .echo import echo_answer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+T = TypeVar("T")
+
+
+class Display(Generic[T]):
+    """Writes answers. ``plain``: the lines of one for anything but a terminal; ``in_colour``: what rich prints of it in
+    so many columns, and of a screen that is watched in so many lines.
+    """
+
+    def __init__(
+        self,
+        plain: Callable[[T], Iterable[str]],
+        in_colour: Callable[[T, int, int | None], RenderableType],
+        *,
+        as_json: bool,
+    ) -> None:
+        self._plain = plain
+        self._in_colour = in_colour
+        self._as_json = as_json
+        self._is_plain = as_json or not sys.stdout.isatty()
+
+    def echo(self, answer: T) -> None:
+        """Write one answer."""
+        if self._is_plain:
+            echo_answer(answer, self._plain(answer), as_json=self._as_json)
+            return
+        from rich.console import Console
+
+        console = Console()
+        console.print(self._in_colour(answer, console.width, None))
+
+    def watch(self, answers: Iterable[T]) -> None:
+        """Write one after another: on a terminal in place of the last, else each below it, JSON on one line."""
+        if self._is_plain:
+            for answer in answers:
+                echo_answer(answer, self._plain(answer), as_json=self._as_json, one_line=True)
+                if not self._as_json:
+                    click.echo()
+                sys.stdout.flush()
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        # What waits writes to stderr itself, and clears its line with an escape sequence that rich would print as text.
+        with Live(redirect_stderr=False, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            for answer in answers:
+                live.update(self._in_colour(answer, console.width, console.height), refresh=True)

@@ -1,0 +1,63 @@
+"""The kernels whose stats can be compared: this one, a schema file, or one that the catalogue knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..catalog.kernels import architecture_of, find_kernel
+from ..codec.schema_json import parse
+from ..collect import Host
+from ..errors import CatalogError, UsageError
+from ..host.machine import read_machine
+from ..schema import KernelTables, Table
+from ..sources.kvm_schema import read_kvm_schemas
+
+HERE = "here"
+
+
+def read_kernel(name: str) -> KernelTables:
+    """The kernel called ``here``, in the file ``name``, or known as ``name``.
+
+    Raises SourceError if this kernel cannot be asked, CatalogError if the file is not a schema file, UsageError if
+    there is no such kernel.
+    """
+    if name == HERE:
+        return read_here()
+    if "/" in name or name.endswith(".json") or Path(name).is_file():
+        return parse(read_text(name), file=name)
+    return find_kernel(name, _architecture() or "x86")
+
+
+def read_here() -> KernelTables:
+    """What KVM itself says here, by the stats fds of a VM made for the purpose."""
+    schemas = read_kvm_schemas()
+    return _describe_here([schemas.vm.table, schemas.vcpu.table], "from its own stats fds")
+
+
+def read_from(host: Host) -> KernelTables:
+    """The stats of this kernel and of each provider that an opened host can see."""
+    # A source that opens files one by one knows their schemas only once it has read.
+    sample = host.read()
+    tables = {(schema.provider, schema.scope): schema.table for schema in host.schemas}
+    return _describe_here(tables.values(), f"by the source {host.source}" + (", simulated" if sample.simulated else ""))
+
+
+def read_text(file: str) -> str:
+    """A file that a user named. UsageError if it cannot be read, CatalogError if it is not text."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CatalogError("", file=file, line=1, expected="UTF-8", found=f"byte {error.start} of no text") from error
+
+
+def _describe_here(tables: Iterable[Table], how: str) -> KernelTables:
+    release = read_machine().kernel_release.value
+    return KernelTables(HERE, release, _architecture(), True, how, tuple(tables))
+
+
+def _architecture() -> str | None:
+    machine = read_machine().architecture.value
+    return None if machine is None else architecture_of(machine)

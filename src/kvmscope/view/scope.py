@@ -1,0 +1,65 @@
+"""What a doctor's report is of: everything, one VM, one rule, or both; and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..catalog.findings import Rule, find_rule, load_findings, near_rules
+from ..errors import UsageError
+from ..host.text import printable
+from ..scene import Scene
+from .doctor import DoctorReport
+from .doctor_text import event_lines, head_lines, report_lines, rule_report_lines
+from .subjects import FollowedVm, followed, match_subject, near_vms
+from .watch import HostView
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorScope:
+    """What was asked for. ``note``: what to say of how a word was understood; else empty."""
+
+    vm: FollowedVm | None = None
+    rule: Rule | None = None
+    note: str = ""
+
+    def reports(self, views: Iterable[HostView]) -> Iterator[DoctorReport]:
+        """The report of each view, until the VM that was asked for has ended."""
+        for view in views:
+            report = self.report(view)
+            yield report
+            if report.vm is not None and report.vm.ended is not None:
+                return
+
+    def report(self, view: HostView) -> DoctorReport:
+        """What a view has of it."""
+        return view.report(self.vm, rule=None if self.rule is None else self.rule.slug)
+
+    def lines(self, report: DoctorReport, *, width: int, lists_unchecked: bool = False) -> Iterator[str]:
+        """The report as text."""
+        if self.rule is not None:
+            return rule_report_lines(report, self.rule, width=width)
+        return report_lines(report, width=width, lists_unchecked=lists_unchecked)
+
+
+def find_scope(scene: Scene, word: str | None, slug: str | None) -> DoctorScope:
+    """``word``: a VM or a rule, where a VM goes before a rule; ``slug``: a rule. Raises UsageError."""
+    rule = None if slug is None else find_rule(slug)
+    if word is None:
+        return DoctorScope(None, rule)
+    rules = {each.slug: each for each in load_findings()}
+    found = match_subject(scene, word)
+    if found is not None:
+        also = f"{word} is a VM here, and a rule too; for the rule: kvmscope doctor --rule {word}"
+        return DoctorScope(followed(scene, found), rule, also if word in rules else "")
+    if word in rules and rule is None:
+        return DoctorScope(None, rules[word])
+    near = (*near_vms(scene, word), *near_rules(word))
+    raise UsageError(f"there is no VM '{printable(word)}', and no rule either", nearest=near)
+
+
+def watch_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
+    """What began and what ended in the last interval; before the first one, what is looked at."""
+    if report.windows == 1:
+        yield from head_lines(report, width=width)
+    yield from event_lines(report)
