@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -53,12 +54,13 @@ def schema_diff_view(found: SchemaDiff) -> SchemaDiffView:
     return SchemaDiffView(
         before=KernelTitle(**kernel_head(found.before)),
         after=KernelTitle(**kernel_head(found.after)),
-        differences=tuple(map(_difference, found.differences)),
+        differences=tuple(map(difference_view, found.differences)),
         not_compared=found.not_compared,
     )
 
 
-def _difference(difference: Difference) -> DifferenceView:
+def difference_view(difference: Difference) -> DifferenceView:
+    """What became of one stat, as a view."""
     return DifferenceView(
         provider=difference.provider,
         scope=difference.scope,
@@ -75,15 +77,22 @@ def _difference(difference: Difference) -> DifferenceView:
 def schema_diff_lines(view: SchemaDiffView) -> list[str]:
     """What came and went first, then what is counted in another way, then what means something else."""
     lines = [f"from {kernel_text(view.before)}", f"to   {kernel_text(view.after)}"]
-    for title, turns in _SECTIONS.items():
-        part = [difference for difference in view.differences if difference.what in turns]
-        if part:
-            lines += ["", f"{title}:", *_section_lines(part)]
+    lines += section_lines(view.differences)
     if view.not_compared:
         names = ", ".join(map(printable, view.not_compared))
         lines += ["", f"not compared, since only one of the two has it: {names}"]
     count = counted(len(view.differences), "difference") if view.differences else "no difference"
     return [*lines, "", count]
+
+
+def section_lines(differences: Sequence[DifferenceView]) -> list[str]:
+    """Each kind of differences below a title, with a blank line before it."""
+    lines = []
+    for title, turns in _SECTIONS.items():
+        part = [difference for difference in differences if difference.what in turns]
+        if part:
+            lines += ["", f"{title}:", *_section_lines(part)]
+    return lines
 
 
 def _section_lines(differences: list[DifferenceView]) -> list[str]:

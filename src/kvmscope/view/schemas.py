@@ -17,6 +17,7 @@ from ..sample import VmId
 from .apicv import ApicvView
 from .check import CheckView
 from .contract import ContractView
+from .diff import DiffView
 from .doctor import DoctorReport
 from .explain import ExplanationView
 from .groups import GroupListView, GroupTrialView
@@ -37,6 +38,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 VIEWS: Final[Mapping[str, Any]] = {
     "apicv": ApicvView,
     "check": CheckView,
+    "diff": DiffView,
     "doctor": DoctorReport,
     "doctor-rules": RuleList,
     "explain": ExplanationView,

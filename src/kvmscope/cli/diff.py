@@ -1,0 +1,88 @@
+"""``kvmscope diff``: what changed from one recording, time or set of hosts to another, and what is only noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+from .echo import echo_lines, echo_notes, page_width
+from .history import require_pyarrow
+from .options import json_option
+
+if TYPE_CHECKING:
+    from ..view.diff import DiffSource
+
+
+@dataclass(frozen=True, slots=True)
+class SideOptions:
+    """What was typed for one side."""
+
+    place: str
+    between: tuple[str, str] | None
+    hosts: tuple[str, ...]
+
+
+@click.command("diff", short_help="What changed between two recordings or times, beyond noise.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="[B]", required=False)
+@click.option("--between-a", nargs=2, metavar="TIME TIME", help="Side A is what A has between these times.")
+@click.option("--between-b", nargs=2, metavar="TIME TIME", help="Side B is what B has between these times.")
+@click.option("--host-a", multiple=True, metavar="HOST", help="Side A has this host alone; can be given several times.")
+@click.option("--host-b", multiple=True, metavar="HOST", help="Side B has this host alone; likewise.")
+@click.option("--vm", metavar="VM", help="Compare this VM alone.")
+@click.option("--no-pairs", is_flag=True, help="Compare VMs as two groups, even if the same VMs are on both sides.")
+@json_option
+def command(
+    *,
+    a: str,
+    b: str | None,
+    between_a: tuple[str, str] | None,
+    between_b: tuple[str, str] | None,
+    host_a: tuple[str, ...],
+    host_b: tuple[str, ...],
+    vm: str | None,
+    no_pairs: bool,
+    as_json: bool,
+) -> None:
+    """Compare recording B with recording A, or without B two times or two sets of hosts of A.
+
+    Settings, stats and caveats that differ come first, then the metrics whose change is larger than the noise within
+    the sides. A metric whose stats count something else on the other kernel is not compared.
+
+    \b
+    kvmscope diff before/ after/
+    kvmscope diff /var/lib/kvmscope --between-a 09:00 10:00 --between-b 11:00 12:00
+    kvmscope diff fleet/ --host-a node-1 --host-b node-2
+    """
+    from ..view.diff import diff_view
+    from ..view.diff_text import diff_lines
+    from ..view.jsonout import dump, to_value
+
+    sides = SideOptions(a, between_a, host_a), SideOptions(b or a, between_b, host_b)
+    if sides[0] == sides[1]:
+        raise UsageError("both sides are the same; name a second recording, times or hosts")
+    require_pyarrow()
+    view = diff_view(_open(sides[0]), _open(sides[1]), vm=vm, pairs=not no_pairs)
+    if as_json:
+        click.echo(dump(to_value(view)))
+    else:
+        echo_lines(diff_lines(view, width=page_width()))
+
+
+def _open(side: SideOptions) -> DiffSource:
+    from ..analysis.difference_sides import MOST_SCENES
+    from ..store.recording import open_series
+    from ..store.spans import open_spans
+    from ..store.times import choose_times
+    from ..view.diff import DiffSource
+
+    series = open_series(side.place)
+    times = choose_times(series.moments(), None, side.between)
+    found = open_spans(series, times, side.hosts)
+    echo_notes(dict.fromkeys(f"damaged: {damage}" for damage in series.damage))
+    if found.left_out:
+        echo_notes([f"{side.place}: {found.left_out} scenes of other boots or sources are left out"])
+    return DiffSource(side.place, [span.spread(MOST_SCENES) for span in found.spans])

@@ -1,0 +1,110 @@
+"""Stretches of a recording, each of one boot of one host and one source, as sequences of scenes that are read late.
+
+Who compares or draws a long time looks at scenes that are evenly spread over it: counts lose nothing by that, since
+the difference of two scenes has all that happened in between.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from ..errors import UsageError
+from ..scene import Scene
+from .replay import SceneMoment, SceneSeries, TimeChoice
+
+_MS_NS = 10**6
+
+
+class SceneSpan(Sequence[Scene]):
+    """Scenes of one boot and source in their order, each read when it is asked for and not kept.
+
+    ``moments``: of these scenes.
+    """
+
+    def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment]) -> None:
+        self._series = series
+        self.moments = moments
+
+    def spread(self, most: int) -> SceneSpan:
+        """At most so many scenes, evenly over the same time, the first and the last among them."""
+        return SceneSpan(self._series, spread(self.moments, most))
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def __iter__(self) -> Iterator[Scene]:
+        return map(self._series.scene, self.moments)
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
+    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
+        if isinstance(index, slice):
+            return SceneSpan(self._series, self.moments[index])
+        return self._series.scene(self.moments[index])
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpans:
+    """The longest span of each host, and how many scenes are in none of them: of other boots and sources."""
+
+    spans: tuple[SceneSpan, ...]
+    left_out: int
+
+
+def open_spans(series: SceneSeries, times: TimeChoice, hosts: Sequence[str] = ()) -> HostSpans:
+    """The longest span of each host within these times; of ``hosts`` alone if any are named.
+
+    A host goes by its host name, or by the beginning of its opaque id. Raises UsageError if there is no such scene.
+    """
+    moments = [moment for moment in series.moments() if _is_within(moment, times)]
+    if not moments:
+        raise UsageError("the recording has no scene at this time")
+    longest: dict[str, SceneSpan] = {}
+    for run in runs(moments):
+        span = SceneSpan(series, run)
+        scene = span[0]
+        host = scene.origin.host if scene.origin else ""
+        if hosts and not any(_is_called(scene, name) for name in hosts):
+            continue
+        if host not in longest or len(run) > len(longest[host]):
+            longest[host] = span
+    if not longest:
+        raise UsageError(f"the recording has no scene of {', '.join(hosts)}")
+    return HostSpans(tuple(longest.values()), len(moments) - sum(map(len, longest.values())))
+
+
+def runs(moments: Sequence[SceneMoment]) -> list[Sequence[SceneMoment]]:
+    """The moments, parted wherever one cannot make a window with the one before."""
+    found: list[list[SceneMoment]] = []
+    for moment in moments:
+        if found and moment.follows(found[-1][-1]):
+            found[-1].append(moment)
+        else:
+            found.append([moment])
+    return list(found)
+
+
+def spread(moments: Sequence[SceneMoment], most: int) -> Sequence[SceneMoment]:
+    """At most so many of the moments (2 or more) of one run, evenly over their time, the first and the last kept."""
+    if len(moments) <= most:
+        return moments
+    times_ns = [moment.boottime_ns for moment in moments]
+    begin, end = times_ns[0], times_ns[-1]
+    wanted = (begin + (end - begin) * step // (most - 1) for step in range(most))
+    return [moments[place] for place in sorted({bisect_left(times_ns, time_ns) for time_ns in wanted})]
+
+
+def _is_within(moment: SceneMoment, times: TimeChoice) -> bool:
+    until_ns = times.until_ns if times.at_ns is None else times.at_ns
+    is_after_begin = times.since_ns is None or moment.taken_ns >= times.since_ns
+    return is_after_begin and (until_ns is None or moment.taken_ns // _MS_NS <= until_ns // _MS_NS)
+
+
+def _is_called(scene: Scene, name: str) -> bool:
+    origin = scene.origin.host if scene.origin else ""
+    return bool(name) and (name == scene.machine.hostname.value or origin.startswith(name))
