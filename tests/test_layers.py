@@ -20,7 +20,8 @@ ROWS: list[list[str]] = [[room.strip() for room in row.split("|")] for row in CO
 ROOMS = [room for row in ROWS for room in row]
 
 FACES = {"click", "rich"}
-BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "store": {"pyarrow"}}
+SERVER = {"starlette", "uvicorn", "bcrypt"}
+BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "web": SERVER, "store": {"pyarrow"}}
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
@@ -96,10 +97,11 @@ def test_importing_a_room_loads_third_party_packages_only_where_they_may_be(room
 
 
 def _needs_of_faces(room: str) -> set[str]:
-    """What click, rich and textual themselves load."""
+    """What the packages of faces themselves load."""
     of_textual = {"linkify_it", "uc_micro", "platformdirs", "typing_extensions", "mdit_py_plugins"}
     of_rich = {"markdown_it", "mdurl", "pygments"}
-    return {"cli": of_rich, "tui": of_rich | of_textual}.get(room, set())
+    of_uvicorn = {"anyio", "click", "h11", "idna", "sniffio", "typing_extensions"}
+    return {"cli": of_rich, "tui": of_rich | of_textual, "web": of_uvicorn}.get(room, set())
 
 
 def test_a_third_party_package_would_be_noticed() -> None:

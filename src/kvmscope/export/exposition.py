@@ -1,0 +1,113 @@
+"""All series of one scrape: what was read for it, and what was last judged.
+
+Counts are of the moment of the scrape. Metrics, findings and verdicts need an interval, and are those of the last one
+that was watched; how old they are is a series itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..analysis.totals import VmSum
+from ..scene import Scene
+from ..view.watch import HostView
+from .budget import ClassedSeries, KeptSeries, SeriesChoice, choose
+from .held import HeldFinding
+from .judged import apicv_series, finding_series, identity_series, metric_series
+from .labels import LabelSets, shown_text
+from .names import OWN_PREFIX, Family, FamilyType
+from .series import NumberSeries, Series, numbers
+from .stats import Detail, stat_series
+from .subjects import Subjects
+
+NO_LABELS: Final = LabelSets((), ((),))
+
+_MOST_REASONS: Final = 50
+
+
+def _own(name: str, help_: str, unit: str = "", type_: FamilyType = FamilyType.GAUGE) -> Family:
+    return Family(f"{OWN_PREFIX}_{name}", type_, help_, unit)
+
+
+UP: Final = _own("up", "Whether this host could be read for this scrape.")
+SCRAPE_DURATION: Final = _own(
+    "scrape_duration_seconds", "How long reading the host and choosing the series took.", "seconds"
+)
+_SIMULATED: Final = _own("simulated", "1 if a simulated host stands behind the numbers, and not a kernel.")
+_SOURCE: Final = _own("source_info", "The source that is read; the value is 1.")
+_GAPS: Final = _own("gaps", "Number of things that could not be read, by reason.")
+_SERIES: Final = _own("series", "Number of series of this scrape, without those of kvmscope itself.")
+_LEFT_OUT: Final = _own(
+    "series_left_out", "Number of series that are not written, by the class they are left out with."
+)
+_INTERVAL: Final = _own(
+    "interval_seconds", "Length of the interval that metrics, findings and verdicts are of.", "seconds"
+)
+_AGE: Final = _own("interval_age_seconds", "Time since the end of that interval.", "seconds")
+_NOT_JUDGED: Final = _own("rule_not_judged", "1 if a rule of kvmscope doctor lacks what it needs, for some VM or all.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a scrape is of. ``subjects`` and ``sums``: of the scene. ``held``: findings after the interval of ``view``.
+
+    ``view``: of the last interval; None if none has passed yet.
+    """
+
+    scene: Scene
+    subjects: Subjects
+    sums: Sequence[VmSum]
+    view: HostView | None = None
+    held: Sequence[HeldFinding] = ()
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported of a host."""
+
+    detail: Detail = Detail.VM
+    choice: SeriesChoice = field(default_factory=SeriesChoice)
+
+
+def expose(reading: Reading, options: ExportOptions) -> tuple[Series, ...]:
+    """Every series of a scrape but ``kvmscope_up`` and how long it took."""
+    kept = choose(list(_found(reading, options.detail)), options.choice)
+    return (*kept.series, *filter(lambda series: series.count, _own_series(reading, kept)))
+
+
+def own_number(family: Family, value: float) -> NumberSeries:
+    """A series of kvmscope itself without labels."""
+    return numbers(family, NO_LABELS, [value])
+
+
+def _found(reading: Reading, detail: Detail) -> Iterator[ClassedSeries]:
+    subjects, view = reading.subjects, reading.view
+    yield from identity_series(reading.scene, subjects)
+    yield from finding_series(subjects, reading.held)
+    if view is not None:
+        yield from apicv_series(subjects, view.verdicts)
+        yield from metric_series(subjects, view)
+    detailed = frozenset(subjects.rows[each.vm] for each in reading.held if each.vm in subjects.rows)
+    yield from stat_series(reading.scene, subjects, reading.sums, detail, detailed)
+
+
+def _own_series(reading: Reading, kept: KeptSeries) -> Iterator[NumberSeries]:
+    sample, view = reading.scene.sample, reading.view
+    yield own_number(_SIMULATED, int(sample.simulated))
+    yield numbers(_SOURCE, LabelSets(("source",), ((sample.source,),)), [1])
+    reasons = Counter(shown_text(gap.reason) for gap in sample.gaps).most_common(_MOST_REASONS)
+    yield numbers(_GAPS, _one_label("reason", [reason for reason, _ in reasons]), [count for _, count in reasons])
+    yield own_number(_SERIES, sum(series.count for series in kept.series))
+    yield numbers(_LEFT_OUT, _one_label("class", list(kept.left_out)), list(kept.left_out.values()))
+    if view is not None:
+        yield own_number(_INTERVAL, view.window.interval_s)
+        yield own_number(_AGE, max(0.0, (sample.monotonic_ns - view.scene.sample.monotonic_ns) / 1e9))
+        rules = list(dict.fromkeys(missing.rule for missing in view.judgement.not_judged))
+        yield numbers(_NOT_JUDGED, _one_label("rule", rules), [1] * len(rules))
+
+
+def _one_label(name: str, values: Sequence[str]) -> LabelSets:
+    return LabelSets((name,), tuple((value,) for value in values))

@@ -1,0 +1,117 @@
+"""What ``view`` says of a host as series: metrics of the catalogue, findings, the state of APICv, facts.
+
+Rule: what is not known is no series, and nothing is worked out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..analysis.apicv import Verdicts
+from ..catalog.metrics import load_metrics
+from ..sample import VmId
+from ..scene import Scene
+from ..schema import Scope
+from ..view.host import host_facts
+from ..view.values import vm_head
+from ..view.watch import HostView
+from .budget import ClassedSeries, SeriesClass
+from .held import HeldFinding
+from .labels import LabelSets, shown_text
+from .names import PREFIX, Family, FamilyType, metric_family
+from .series import numbers
+from .subjects import Subjects
+
+_INFO: Final = Family(
+    f"{PREFIX}_vm_info",
+    FamilyType.GAUGE,
+    "Who a VM is; the value is 1. Label vm is its UUID, else its name and the time of its creation.",
+)
+_CREATED: Final = Family(
+    f"{PREFIX}_vm_created_timestamp_seconds", FamilyType.GAUGE, "When a VM was created, as Unix time.", "seconds"
+)
+_VCPUS: Final = Family(f"{PREFIX}_vm_vcpus", FamilyType.GAUGE, "Number of vCPUs of a VM.")
+_SILENT: Final = Family(
+    f"{PREFIX}_vm_vmm_silent_seconds",
+    FamilyType.GAUGE,
+    "For how long the VMM of a VM has not answered who it is; 0 if it answers.",
+    "seconds",
+)
+_FINDING: Final = Family(
+    f"{PREFIX}_vm_finding",
+    FamilyType.GAUGE,
+    "1 while a rule of kvmscope doctor fires for a VM or one of its vCPUs, and 0 for 15 minutes after that.",
+)
+_STATE: Final = Family(
+    f"{PREFIX}_vm_apicv_state",
+    FamilyType.GAUGE,
+    "Whether the interrupts of a VM are accelerated by APICv or AVIC, as label state; the value is 1.",
+)
+_REASON: Final = Family(
+    f"{PREFIX}_vm_apicv_reason",
+    FamilyType.GAUGE,
+    "Why the interrupts of a VM are not accelerated; the value is 1. Label certainty says how certain that is.",
+)
+_HOST: Final = Family(f"{PREFIX}_host_info", FamilyType.GAUGE, "The host and its KVM; the value is 1.")
+_HOST_APICV: Final = Family(
+    f"{PREFIX}_host_apicv", FamilyType.GAUGE, "What this host has of APICv or AVIC, by label fact: 1 for yes, 0 for no."
+)
+_HOST_FACTS: Final = ("supported", "switched_on", "x2avic", "ipi", "device_posting", "nested")
+
+
+def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]:
+    """Who the VMs are, and on which host."""
+    vms = subjects.vms
+    heads = [vm_head(scene, row) for row in range(len(vms))]
+    slices = scene.sample.vcpus_of_vm
+    created = [None if head["created"] is None else head["created"].ns / 1e9 for head in heads]
+    silent = [None if head["pid"] is None else head["silent_s"] or 0.0 for head in heads]
+    facts = host_facts(scene.machine)
+    names = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
+    host = LabelSets(names, (tuple(shown_text(getattr(facts, name)) for name in names),))
+    yield ClassedSeries(numbers(_HOST, host, [1]), SeriesClass.CORE)
+    yield ClassedSeries(numbers(_INFO, subjects.facts, [1] * len(vms)), SeriesClass.CORE)
+    yield ClassedSeries(numbers(_CREATED, vms, created), SeriesClass.IMPORTANT_STAT)
+    yield ClassedSeries(numbers(_VCPUS, vms, [rows.stop - rows.start for rows in slices]), SeriesClass.IMPORTANT_STAT)
+    yield ClassedSeries(numbers(_SILENT, vms, silent), SeriesClass.IMPORTANT_STAT)
+
+
+def metric_series(subjects: Subjects, view: HostView) -> Iterator[ClassedSeries]:
+    """Every metric of each VM over the last interval."""
+    rows = view.overview.vms
+    places = {vm: place for place, vm in enumerate(rows.ids)}
+    order = [places.get(vm) for vm in subjects.rows]
+    for metric in load_metrics():
+        column = rows.column(metric.name)
+        values = [None if place is None else column[place] for place in order]
+        of = SeriesClass.METRIC if metric.column else SeriesClass.FURTHER_METRIC
+        yield ClassedSeries(numbers(metric_family(metric, Scope.VM), subjects.vms, values), of)
+
+
+def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[ClassedSeries]:
+    """What the rules have found."""
+    there = [each for each in held if each.vm in subjects.rows]
+    labels = tuple((_key(subjects, each.vm), each.rule, each.severity) for each in there)
+    sets = LabelSets(("vm", "rule", "severity"), labels)
+    yield ClassedSeries(numbers(_FINDING, sets, [int(each.holds) for each in there]), SeriesClass.CORE)
+
+
+def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeries]:
+    """The verdict on each VM, and what the host has."""
+    vms = [vm for vm in verdicts.vms if vm.id in subjects.rows]
+    states = LabelSets(("vm", "state"), tuple((_key(subjects, vm.id), vm.state.value) for vm in vms))
+    reasons = {(_key(subjects, vm.id), reason.name): reason.certainty.value for vm in vms for reason in vm.reasons}
+    sets = LabelSets(("vm", "reason", "certainty"), tuple((*key, certainty) for key, certainty in reasons.items()))
+    facts = LabelSets(("fact",), tuple((name,) for name in _HOST_FACTS))
+    flags = [getattr(verdicts.host, name).value for name in _HOST_FACTS]
+    for series in (
+        numbers(_STATE, states, [1] * len(states)),
+        numbers(_REASON, sets, [1] * len(sets)),
+        numbers(_HOST_APICV, facts, [None if flag is None else int(flag) for flag in flags]),
+    ):
+        yield ClassedSeries(series, SeriesClass.CORE)
+
+
+def _key(subjects: Subjects, vm: VmId) -> str:
+    return subjects.keys[subjects.rows[vm]]

@@ -1,0 +1,105 @@
+"""Who a series is of: label sets of VMs and vCPUs, with what lasts, and escaped for each format.
+
+A VM is named by its UUID, else by its name and the time of its creation: the same after a restart of the reader, and
+never that of another VM. Names and UUIDs are other people's text; what a terminal would obey is written out, and what
+is long is cut.
+
+Rule: two VMs of one scene never have the same label.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from typing import Final
+
+from ..host.text import printable
+from ..sample import Sample
+from ..scene import Scene
+from ..view.jsonout import rfc3339
+from ..view.values import plain_name
+
+_MOST_CHARACTERS: Final = 128
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """The label sets of some subjects, in order. ``names``: of the labels; ``rows``: their values, one row a subject.
+
+    The forms that the formats need are made once and kept, as a host has the same VMs from scrape to scrape.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """As they stand between braces: ``vm="…",vcpu="0"``."""
+        return tuple(label_text(dict(zip(self.names, row, strict=True))) for row in self.rows)
+
+
+def label_text(labels: Mapping[str, str]) -> str:
+    """Labels as text and OpenMetrics have them between braces."""
+    return ",".join(f'{name}="{escaped_value(value)}"' for name, value in labels.items())
+
+
+def escaped_value(text: str) -> str:
+    """A label's value between quotes. Source: the text format and OpenMetrics 1.0 agree on this."""
+    return encodable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def encodable(text: str) -> str:
+    """Text that UTF-8 can write: bytes of a command line that are not UTF-8 are in it as lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def vm_keys(scene: Scene) -> tuple[str, ...]:
+    """The label ``vm`` of each VM of a scene."""
+    rows = range(len(scene.sample.vms))
+    keys = _distinct(list(map(_key, repeat(scene), rows)), lambda row, key: f"{key}{_birth(scene, row)}")
+    # VMs of one birth and name: only a simulated host has them.
+    return tuple(_distinct(keys, lambda row, key: f"{key}#{scene.sample.vms.vm_id(row)}"))
+
+
+def _distinct(keys: list[str], further: Callable[[int, str], str]) -> list[str]:
+    count = Counter(keys)
+    return [key if count[key] == 1 else further(row, key) for row, key in enumerate(keys)]
+
+
+def vm_label_sets(keys: Sequence[str]) -> LabelSets:
+    """Of VMs with these keys."""
+    return LabelSets(("vm",), tuple((key,) for key in keys))
+
+
+def vcpu_label_sets(sample: Sample, keys: Sequence[str]) -> LabelSets:
+    """Of all vCPUs of a sample, whose VMs have these keys."""
+    owners, ids = sample.vcpus.vm.tolist(), sample.vcpus.id.tolist()
+    return LabelSets(("vm", "vcpu"), tuple((keys[vm], str(vcpu)) for vm, vcpu in zip(owners, ids, strict=True)))
+
+
+def shown_text(text: str | None) -> str:
+    """Untrusted text as a label's value; "" if it is not known, which Prometheus treats as no label."""
+    return "" if text is None else printable(text, max_length=_MOST_CHARACTERS)
+
+
+def _key(scene: Scene, row: int) -> str:
+    process = scene.identities[row].process
+    if process is not None and process.uuid and process.uuid != _NIL:
+        return shown_text(process.uuid)
+    return f"{shown_text(plain_name(scene, row))}{_birth(scene, row)}"
+
+
+def _birth(scene: Scene, row: int) -> str:
+    """When a VM was made, or which process it is of; "" if neither is known."""
+    created_ns = int(scene.sample.vms.created_ns[row])
+    if created_ns >= 0:
+        return f"@{rfc3339(created_ns)}"
+    process = scene.identities[row].process
+    return f"@{process.pid}-{process.start_ticks}" if process is not None else ""

@@ -1,0 +1,140 @@
+"""Names, types, units and help of everything that is exported: one rule for every format.
+
+The stem of a name is the kernel's word: the stat ``halt_wait_ns`` of a vCPU is ``kvm_vcpu_halt_wait_seconds_total``.
+A count of vCPUs has another name where it is summed for a VM (``kvm_vm_…``), so that no sum over a name counts twice.
+Stats of publishers have the publisher's name before the stat's, as their words are their own.
+
+Rule: a name follows from the descriptor alone, and is the same for every kernel, source, VM and run.
+Source: Prometheus, "Writing exporters" and "Metric and label naming"; OpenMetrics 1.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cache
+from typing import Final
+
+from ..catalog.metrics import Metric, MetricUnit
+from ..catalog.stats import load_stats
+from ..schema import Descriptor, Kind, Scope, Unit
+
+PREFIX: Final = "kvm"
+"""Of everything that is about KVM."""
+
+OWN_PREFIX: Final = "kvmscope"
+"""Of what kvmscope says of itself."""
+
+VM_LABEL: Final = "vm"
+VCPU_LABEL: Final = "vcpu"
+
+
+class FamilyType(Enum):
+    """What a family is, by OpenMetrics' word."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Series of one name. ``name`` is without ``_total``. ``unit`` is a base unit, which the name ends in, or ""."""
+
+    name: str
+    type: FamilyType
+    help: str
+    unit: str = ""
+
+    @property
+    def sample_name(self) -> str:
+        """The name of its series in Prometheus; those of a histogram have a further ending."""
+        return f"{self.name}_total" if self.type is FamilyType.COUNTER else self.name
+
+
+def stat_family(provider: str, descriptor: Descriptor, scope: Scope, *, level: Scope | None = None) -> Family:
+    """The family of a stat that ``provider`` has of ``scope``; ``level``: VM where it is summed over vCPUs."""
+    level = level or scope
+    unit = _UNITS.get(descriptor.unit, "") if isinstance(descriptor.unit, Unit) else ""
+    kind = family_type(descriptor)
+    if not descriptor.is_understood:
+        unit = ""
+    stem = sanitized(descriptor.name if provider in own_providers() else f"{provider}_{descriptor.name}")
+    name = _with_unit(stem.removesuffix("_total"), unit)
+    if descriptor.kind is Kind.PEAK and "max" not in name.split("_"):
+        name += "_max"
+    return Family(f"{PREFIX}_{level.value}_{name}", kind, _stat_help(provider, descriptor, scope, level), unit)
+
+
+def native_family(family: Family) -> Family:
+    """The same histogram where its buckets are powers of two: in nanoseconds, as no such power is one of seconds.
+
+    Source: 10**-9 is not a power of two, so a bound of KVM in seconds is none of a native or exponential histogram.
+    """
+    if family.unit != "seconds":
+        return family
+    name = family.name.removesuffix("_seconds") + "_nanoseconds"
+    return replace(family, name=name, unit="nanoseconds")
+
+
+def metric_family(metric: Metric, level: Scope) -> Family:
+    """The family of a metric of metrics.toml, for VMs or vCPUs."""
+    unit = _METRIC_UNITS.get(metric.unit, "")
+    stem = re.sub(r"_(s|bytes)$", "", metric.name) if unit else re.sub(r"_per_s$", "_per_second", metric.name)
+    name = _with_unit(f"metric_{stem}", unit)
+    return Family(f"{PREFIX}_{level.value}_{name}", FamilyType.GAUGE, f"{metric.help} Metric {metric.name}.", unit)
+
+
+def family_type(descriptor: Descriptor) -> FamilyType:
+    """What series of a stat are; UNKNOWN if this version of kvmscope does not understand its descriptor."""
+    if not descriptor.is_understood:
+        return FamilyType.UNKNOWN
+    if descriptor.is_histogram:
+        return FamilyType.HISTOGRAM
+    return FamilyType.COUNTER if descriptor.kind is Kind.CUMULATIVE else FamilyType.GAUGE
+
+
+def sum_of(histogram: str, names: Sequence[str]) -> str | None:
+    """The stat that has the sum of a histogram's values, of these ``names`` of its provider; None if there is none.
+
+    Source: virt/kvm/kvm_main.c updates ``halt_wait_hist`` and ``halt_wait_ns`` at one place, and kvmscope's groups
+    follow that.
+    """
+    found = histogram.removesuffix("_hist") + "_ns"
+    return found if histogram.endswith("_hist") and found in names else None
+
+
+def sanitized(name: str) -> str:
+    """A name of letters, digits and ``_``; what is something else becomes ``_``. ASCII, as every reader accepts."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", name)
+
+
+@cache
+def own_providers() -> frozenset[str]:
+    """The providers of the catalogue, whose stats have names that do not occur twice."""
+    return frozenset(entry.provider for entry in load_stats())
+
+
+_UNITS: Final = {Unit.SECONDS: "seconds", Unit.BYTES: "bytes", Unit.CYCLES: "cycles"}
+_METRIC_UNITS: Final = {MetricUnit.SECONDS: "seconds", MetricUnit.BYTES: "bytes"}
+_SMALLER: Final = re.compile(r"_(ns|us|ms|s)$")
+
+
+def _with_unit(stem: str, unit: str) -> str:
+    """The stem with the unit at its end once; a smaller unit that the kernel has there is dropped."""
+    if unit == "seconds":
+        stem = _SMALLER.sub("", stem)
+    return stem if not unit or stem.endswith(f"_{unit}") else f"{stem}_{unit}"
+
+
+def _stat_help(provider: str, descriptor: Descriptor, scope: Scope, level: Scope) -> str:
+    entry = load_stats().find(provider, scope, descriptor.name)
+    meaning = f"{entry.meaning} " if entry else ""
+    owner = "KVM" if provider == "kvm" else provider
+    whose = (
+        f"Sum over the vCPUs of statistic {descriptor.name}" if level is not scope else f"Statistic {descriptor.name}"
+    )
+    return f"{meaning}{whose} of {owner}."

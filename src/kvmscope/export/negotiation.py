@@ -1,0 +1,75 @@
+"""Which format a client gets: the one that it likes best by its Accept header, of those that are written here.
+
+Source: RFC 9110, 12.5.1; Prometheus' scrape protocol, whose server lists the formats that it reads with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from .series import Series
+from .text import TextFormat, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsFormat:
+    """A format by its media type and the parameters that a request must have; ``write`` gives its bytes."""
+
+    media_type: str
+    parameters: tuple[tuple[str, tuple[str, ...]], ...]
+    content_type: str
+    write: Callable[[Iterable[Series]], Iterator[bytes]]
+
+
+PROMETHEUS: Final = MetricsFormat(
+    "text/plain",
+    (("version", ("0.0.4",)),),
+    TextFormat.PROMETHEUS.value,
+    partial(write_text, form=TextFormat.PROMETHEUS),
+)
+OPENMETRICS: Final = MetricsFormat(
+    "application/openmetrics-text",
+    (("version", ("1.0.0", "0.0.1")),),
+    TextFormat.OPENMETRICS.value,
+    partial(write_text, form=TextFormat.OPENMETRICS),
+)
+
+FORMATS: Final = (OPENMETRICS, PROMETHEUS)
+"""Those that are written, the richest first: it is taken where a client likes two equally."""
+
+
+def negotiate(accept: str) -> MetricsFormat:
+    """The format for a client that sent this header; Prometheus' text if it names none."""
+    best, weight = PROMETHEUS, 0.0
+    for form in FORMATS:
+        likes = max((quality for words, quality in _offers(accept) if _matches(form, words)), default=0.0)
+        if likes > weight:
+            best, weight = form, likes
+    return best
+
+
+def _offers(accept: str) -> Iterator[tuple[tuple[str, dict[str, str]], float]]:
+    for offer in accept.split(","):
+        media_type, *rest = (part.strip() for part in offer.split(";"))
+        pairs = (part.partition("=") for part in rest)
+        parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+        yield (media_type.lower(), parameters), _quality(parameters.pop("q", "1"))
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        return 0.0
+    return quality if 0 <= quality <= 1 else 0.0
+
+
+def _matches(form: MetricsFormat, words: tuple[str, dict[str, str]]) -> bool:
+    """Whether an offer is of this format; one without a version means any."""
+    media_type, parameters = words
+    if media_type != form.media_type:
+        return False
+    return all(parameters.get(name, values[0]) in values for name, values in form.parameters)

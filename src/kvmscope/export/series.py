@@ -1,0 +1,78 @@
+"""Series before anybody has decided on a format: a family, whose they are, and their values.
+
+Words of the kernel stay whole numbers beside their descriptor until they are written. What is not known has no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from ..sample import I64Array, U64Array
+from ..schema import Descriptor
+from .labels import LabelSets
+from .names import Family
+
+
+@dataclass(frozen=True, slots=True)
+class StatSeries:
+    """A stat of one word, of some subjects. ``rows``: theirs in ``subjects``, ascending; ``words``: one each."""
+
+    family: Family
+    subjects: LabelSets
+    rows: I64Array
+    descriptor: Descriptor
+    words: U64Array
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSeries:
+    """A histogram of some subjects. ``words``: shape (rows, buckets).
+
+    ``sums``: of the values in each, raw, as ``sum_descriptor`` describes them; None if the kernel does not have it.
+    """
+
+    family: Family
+    subjects: LabelSets
+    rows: I64Array
+    descriptor: Descriptor
+    words: U64Array
+    sums: U64Array | None = None
+    sum_descriptor: Descriptor | None = None
+
+    @property
+    def count(self) -> int:
+        """Of series in the classic form: a bucket each, and count and sum."""
+        return len(self.rows) * (self.descriptor.size + 1 + (self.sums is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class NumberSeries:
+    """Numbers that are worked out or said by kvmscope itself, each of the subject in its place."""
+
+    family: Family
+    subjects: LabelSets
+    rows: I64Array
+    numbers: Sequence[float | int]
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+
+Series: TypeAlias = StatSeries | HistogramSeries | NumberSeries
+
+
+def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | None]) -> NumberSeries:
+    """One number a subject; None where it is not known, which gives no series."""
+    rows = [row for row, value in enumerate(values) if value is not None]
+    return NumberSeries(
+        family, subjects, np.array(rows, dtype=np.int64), [value for value in values if value is not None]
+    )

@@ -1,0 +1,66 @@
+"""The label sets of a scene's VMs and vCPUs, made again only when a VM or vCPU came, went or got another name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..sample import VmId
+from ..scene import Scene
+from ..view.values import vm_head
+from .labels import LabelSets, shown_text, vcpu_label_sets, vm_keys, vm_label_sets
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Whose series there are at ``scene``, and at later ones with the same VMs and vCPUs."""
+
+    scene: Scene
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The label ``vm`` of each VM, in the order of the scene."""
+        return vm_keys(self.scene)
+
+    @cached_property
+    def rows(self) -> Mapping[VmId, int]:
+        """The row of each VM."""
+        return {VmId(vm): row for row, vm in enumerate(self.scene.sample.vms.id.tolist())}
+
+    @cached_property
+    def vms(self) -> LabelSets:
+        return vm_label_sets(self.keys)
+
+    @cached_property
+    def vcpus(self) -> LabelSets:
+        return vcpu_label_sets(self.scene.sample, self.keys)
+
+    @cached_property
+    def facts(self) -> LabelSets:
+        """Of the info series: all that is known of who a VM is."""
+        rows = (self._facts_of(row) for row in range(len(self.keys)))
+        return LabelSets(("vm", "id", "name", "uuid", "vmm", "managed_by", "pid"), tuple(rows))
+
+    def is_of(self, scene: Scene) -> bool:
+        """Whether the scene has the same VMs and vCPUs, with the same names."""
+        if scene is self.scene:
+            return True
+        now, then = scene.sample, self.scene.sample
+        tables = ((now.vms.id, then.vms.id), (now.vcpus.vm, then.vcpus.vm), (now.vcpus.id, then.vcpus.id))
+        if not all(np.array_equal(*pair) for pair in tables) or now.vms.label != then.vms.label:
+            return False
+        pairs = zip(scene.identities, self.scene.identities, strict=True)
+        return all(a.name == b.name and a.process == b.process for a, b in pairs)
+
+    def at(self, scene: Scene) -> Subjects:
+        """Those of a later scene: these, if nothing changed."""
+        return self if self.is_of(scene) else Subjects(scene)
+
+    def _facts_of(self, row: int) -> tuple[str, ...]:
+        head = vm_head(self.scene, row)
+        texts = (head["plain_name"], head["uuid"], head["vmm"], head["managed_by"])
+        pid = "" if head["pid"] is None else str(head["pid"])
+        return (self.keys[row], str(head["id"]), *map(shown_text, texts), pid)

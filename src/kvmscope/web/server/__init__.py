@@ -1,0 +1,1 @@
+"""Connections, security, routes, and the host that is watched for them."""

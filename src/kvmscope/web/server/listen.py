@@ -1,0 +1,69 @@
+"""Addresses to listen at, and the sockets for them. Source: exporter-toolkit, ``--web.listen-address``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from ...errors import Unavailable, UsageError
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:9796"
+
+_BACKLOG: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """A host and a port of TCP. ``host`` "": every address of this host."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this host can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> ListenAddress:
+    """``127.0.0.1:9796``, ``[::1]:9796``, or ``:9796`` for every address. Raises UsageError."""
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]*)\]|([^\[\]:]*)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise UsageError(f"{text!r} is not an address such as 127.0.0.1:9796, [::1]:9796 or :9796")
+    return ListenAddress(match[1] or match[2] or "", int(match[3]))
+
+
+def open_sockets(addresses: list[ListenAddress]) -> list[socket.socket]:
+    """A listening socket for each address. Raises Unavailable for one that cannot be had."""
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(_open(address)) for address in addresses]
+        opened.pop_all()
+    return sockets
+
+
+def _open(address: ListenAddress) -> socket.socket:
+    try:
+        if not address.host and socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise Unavailable(
+            f"cannot listen at {address}: {reason}", remedy="another --web.listen-address", errno=error.errno
+        ) from error
