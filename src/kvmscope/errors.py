@@ -8,6 +8,7 @@
     ├── RecordingError      a recording is damaged, or is none (its writer's or its disk's fault)
     └── SourceError         the kernel or a VMM said no
         ├── Unavailable         this host cannot give it, and why
+        ├── Busy                it can, but other readers are in the way
         └── PermissionNeeded    it can, but not to this user
 
 Each carries its evidence as attributes and a stable ``slug``, which is a heading in docs/messages.md.
@@ -130,6 +131,12 @@ class Unavailable(SourceError):
     """This host cannot give what was asked; ``reason`` says why and ``remedy`` what would help."""
 
     slug = "unavailable"
+
+
+class Busy(SourceError):
+    """Other readers kept the source busy for as long as is worth waiting."""
+
+    slug = "busy"
 
 
 class PermissionNeeded(SourceError):

@@ -201,6 +201,14 @@ def test_samples_of_two_sources_are_refused() -> None:
         Window(one, replace(sample({(1, 0): words()}, at_s=1), simulated=True))
 
 
+def test_the_iterator_is_one_source_whoever_loaded_it() -> None:
+    before = sample({(1, 0): words(exits=5)}, source="pinned")
+    window = Window(before, sample({(1, 0): words(exits=9)}, at_s=1, source="bpf"))
+    moved = window.movement("kvm", Scope.VCPU, "exits")
+    assert moved is not None
+    assert moved.words.tolist() == [4]
+
+
 def test_an_empty_host_makes_a_window() -> None:
     window = Window(sample({}), sample({}, at_s=1))
     assert len(window.rate("kvm", Scope.VCPU, "exits")) == 0

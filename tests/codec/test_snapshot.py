@@ -116,7 +116,7 @@ def control(*generations: int) -> bytes:
 
 
 def test_each_slot_has_its_generation() -> None:
-    generations = [10, 2**64 - 1, 0, 13][:MAX_SLOTS]
+    generations = [10, 2**64 - 1, 0, 13, 7][:MAX_SLOTS]
     assert [parse_generation(control(*generations), slot) for slot in range(MAX_SLOTS)] == generations
 
 

@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -20,7 +21,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvmscope.errors import FormatError, PermissionNeeded, SourceError, Unavailable, UsageError
+from kvmscope.analysis.window import Window
+from kvmscope.codec.snapshot import MAX_SLOTS
+from kvmscope.collect.live import Host
+from kvmscope.errors import Busy, FormatError, PermissionNeeded, SourceError, Unavailable, UsageError
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
@@ -517,6 +521,60 @@ def test_more_readers_than_slots_all_get_whole_samples(root: Path) -> None:
     assert [out.strip() for out, _ in said] == ["whole"] * 5, [error[-400:] for _, error in said]
 
 
+def pin_with_held_slots(root: Path, held: Sequence[int]) -> None:
+    """An iterator with a slot for root and two for all, some of which are held, as by readers that never run again."""
+    schemas = read_kvm_schemas()
+    sizes = schemas.vm.data_size, schemas.vcpu.data_size
+    layout = Layout(*sizes, vm_room=64, vcpu_room=256, slots=3, root_slots=1, reads_apic=True)
+    bpf = load_program(layout)
+    try:
+        with mmap.mmap(bpf.map_fd("control"), mmap.PAGESIZE) as control:
+            for slot in held:
+                struct.pack_into("=I", control, 8 * MAX_SLOTS + 4 * slot, 1)
+        link = bpf.attach_map_iterator("read_host", "control")
+        meta = pins.Meta(layout, schemas, read_reasons(), pins.kvm_inode(), "", "")
+        pins.pin_program(bpf, link, meta, root=root, gid=GROUP, mode=0o440)
+    finally:
+        bpf.close()
+
+
+@pytest.mark.needs("nobody")
+def test_root_reads_while_others_hold_every_slot_that_they_can(root: Path, guests: Running) -> None:
+    pin_with_held_slots(root, [1, 2])
+    with pinned_source(root) as source:
+        assert set(guests.pids) <= set(source.read().vms.pid.tolist())
+    began = time.monotonic()
+    answer = read_as_nobody(root, GROUP)
+    assert time.monotonic() - began < 10, "the wait has a bound"
+    assert answer["slug"] == Busy.slug
+    assert "--slots" in answer["remedy"]
+
+
+def test_a_host_that_is_kept_busy_goes_on_by_bpf_and_says_why(root: Path, guests: Running) -> None:
+    attach(gid=GROUP, root=root)
+    with Host(PinnedSource(root), {}, instead=BpfSource) as host:
+        before = host.read()
+        pin_with_held_slots(root, [0, 1, 2])
+        after = host.read()
+        assert (before.source, after.source, host.source) == ("pinned", "bpf", "bpf")
+        assert set(guests.pids) <= set(after.vms.pid.tolist())
+        (gap,) = set(after.gaps) - set(before.gaps)
+        assert gap.reason == "read by bpf, since other readers kept the attached iterator busy for 1 s"
+        assert isinstance(host.why_not["pinned"], Busy)
+        window = Window(before, after)
+        assert len(window.gone(Scope.VM)) == 0, "they are the same VMs"
+        assert host.read().source == "bpf"
+
+
+def test_a_host_that_is_kept_busy_and_may_use_nothing_else_says_what_would_help(root: Path) -> None:
+    attach(gid=GROUP, root=root)
+    with Host(PinnedSource(root), {}) as host:
+        pin_with_held_slots(root, [0, 1, 2])
+        with pytest.raises(Busy, match="busy for 1 s") as caught:
+            host.read()
+        assert "kvmscope attach --slots" in caught.value.remedy
+
+
 # -- attaching again, and several at once ----------------------------------------------------------------------------
 
 
@@ -527,7 +585,7 @@ def test_what_is_not_given_stays_as_it_is(root: Path) -> None:
     attach(root=root, vcpus=400)
     assert access(root) == (GROUP, 0o440)
     layout = pins.open_pinned(root).meta.layout
-    assert (layout.vm_room, layout.vcpu_room, layout.slots) == (100, 400, 3)
+    assert (layout.vm_room, layout.vcpu_room, layout.slots - layout.root_slots) == (100, 400, 3)
     assert identity_of(root) != before
 
 
@@ -537,6 +595,49 @@ def test_access_that_narrows_takes_the_arrays_from_who_has_mapped_them(root: Pat
     before = identity_of(root)
     assert not attach(root=root, gid=narrower.get("gid"), mode=narrower.get("mode")).kept
     assert not set(identity_of(root).items()) & set(before.items())
+
+
+READ_BY_OLD_FILES = """
+import mmap, os, sys
+from pathlib import Path
+from kvmscope.sources.bpf import libbpf
+root, held = Path(sys.argv[1]), []
+held += [os.open(root / "read", os.O_RDONLY) for _ in range(3)] + [os.open(root / "read", os.O_PATH)]
+fd = libbpf.open_pinned_map(root / "control")
+control = mmap.mmap(fd, mmap.PAGESIZE, prot=mmap.PROT_READ)
+print(len(os.read(held[0], 4096)), flush=True)
+sys.stdin.readline()
+before = bytes(control)
+files = [held[1], held[2], *(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY) for fd in held)]
+print([len(os.read(fd, 4096)) for fd in files], before == bytes(control))
+try:
+    print(libbpf.open_pinned_map(root / "closed"))
+except PermissionError:
+    print("root's alone")
+except FileNotFoundError:
+    print("gone")
+"""
+
+
+@pytest.mark.needs("nobody")
+@pytest.mark.parametrize("how", ["detach", "narrow", "more room"])
+def test_files_that_a_member_had_open_read_nothing_more(root: Path, how: str) -> None:
+    directory = attach(gid=GROUP, root=root).directory
+    command = [*unprivileged([GROUP]), sys.executable, "-c", READ_BY_OLD_FILES, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as member:
+        assert member.stdout is not None
+        assert int(member.stdout.readline()) > 0
+        if how == "detach":
+            detach(root)
+        elif how == "narrow":
+            attach(gid=OTHER_GROUP, root=root)
+        else:
+            attach(vms=4096, root=root)
+        said, _ = member.communicate("go\n", timeout=30)
+    assert said.splitlines() == [
+        "[0, 0, 0, 0, 0, 0] True",
+        "gone" if how == "detach" else "root's alone",
+    ]
 
 
 def test_access_that_widens_keeps_the_arrays(root: Path) -> None:

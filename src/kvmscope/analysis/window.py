@@ -111,6 +111,8 @@ def _whole_column(block: Block, name: str) -> Column:
 class Window:
     """What happened between two samples, or the samples of two scenes, of one source on one boot of one host.
 
+    ``pinned`` and ``bpf`` are one source here: one program, whoever loaded it, so a reader can go on by the other.
+
     ``interval_s`` is by the samples' monotonic clocks. Raises UsageError if the samples are of two sources or origins,
     or the second was not taken after the first.
     """
@@ -119,7 +121,7 @@ class Window:
         previous, current = _sample(previous), _sample(current)
         if previous.origin != current.origin and previous.origin is not None and current.origin is not None:
             raise UsageError(f"a window is of one boot of one host, not of {previous.origin} and {current.origin}")
-        if (previous.source, previous.simulated) != (current.source, current.simulated):
+        if _kind(previous) != _kind(current):
             raise UsageError(f"a window is of one source, not of {_name(previous)} and {_name(current)}")
         if current.monotonic_ns <= previous.monotonic_ns:
             raise UsageError("the current sample of a window is taken after the previous one")
@@ -322,6 +324,10 @@ def _count(sample: Sample, scope: Scope) -> int:
 
 def _sample(moment: Sample | Scene) -> Sample:
     return moment if isinstance(moment, Sample) else moment.sample
+
+
+def _kind(sample: Sample) -> tuple[str, bool]:
+    return "bpf" if sample.source == "pinned" else sample.source, sample.simulated
 
 
 def _name(sample: Sample) -> str:

@@ -19,8 +19,8 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 2
-MAX_SLOTS = 4
+VERSION = 3
+MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")

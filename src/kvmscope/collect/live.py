@@ -6,16 +6,17 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Self
 
-from ..errors import SourceError, UsageError
+from ..errors import Busy, SourceError, UsageError
 from ..host.facts import Machine
 from ..host.machine import read_machine
 from ..host.naming import Naming, VmmAnswer
 from ..host.origin import read_origin
 from ..host.process import VmmProcess
-from ..sample import NOT_KNOWN, Sample
+from ..sample import NOT_KNOWN, Gap, Sample
 from ..scene import Scene, VmIdentity
 from ..schema import Schema
 from ..sources.base import Source
@@ -29,11 +30,20 @@ class Host(SceneHost):
     is collected without having been closed closes its source with a ResourceWarning.
     """
 
-    def __init__(self, source: Source, why_not: Mapping[str, SourceError], *, machine: Machine | None = None) -> None:
-        self._opened = source
+    def __init__(
+        self,
+        source: Source,
+        why_not: Mapping[str, SourceError],
+        *,
+        machine: Machine | None = None,
+        instead: Callable[[], Source] | None = None,
+    ) -> None:
+        """``instead`` opens what is read from then on if other readers keep ``source`` busy."""
         self._process = os.getpid()
-        self._end = weakref.finalize(self, _end_unclosed, source, self._process)
-        self._end.atexit = False  # the kernel takes back what a process leaves
+        self._opened = source
+        self._end = self._ends_with(source)
+        self._instead = instead
+        self._detour: tuple[Gap, ...] = ()
         self._naming = Naming()
         self._machine = machine
         self._origin = read_origin()
@@ -60,7 +70,13 @@ class Host(SceneHost):
 
     def read(self) -> Sample:
         """One sample of the whole host. Raises SourceError if the source is gone."""
-        return self._source.read().of_origin(self._origin)
+        try:
+            sample = self._source.read()
+        except Busy as busy:
+            sample = self._go_on_instead(busy).read()
+        if self._detour:
+            sample = replace(sample, gaps=(*sample.gaps, *self._detour))
+        return sample.of_origin(self._origin)
 
     def look(self) -> Scene:
         """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
@@ -93,6 +109,27 @@ class Host(SceneHost):
         """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
         if self._end.detach() is not None and os.getpid() == self._process:
             self._opened.close()
+
+    def _go_on_instead(self, busy: Busy) -> Source:
+        """The source to read from now on. Raises ``busy`` if there is none that works."""
+        if self._instead is None:
+            raise busy
+        try:
+            source = self._instead()
+        except SourceError:
+            raise busy from None
+        self.why_not = {**self.why_not, self._opened.name: busy}
+        self._detour = (Gap(f"read by {source.name}, since {busy.reason}"),)
+        self._end.detach()
+        self._opened.close()
+        self._opened, self._instead = source, None
+        self._end = self._ends_with(source)
+        return source
+
+    def _ends_with(self, source: Source) -> weakref.finalize[[Source, int], Host]:
+        end = weakref.finalize(self, _end_unclosed, source, self._process)
+        end.atexit = False  # the kernel takes back what a process leaves
+        return end
 
     def _read_machine(self) -> Machine:
         if self._machine is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..catalog.groups import load_groups
 from ..errors import SourceError, Unavailable, UsageError
@@ -109,7 +110,9 @@ def _open_with(groups: Sequence[str], source: str) -> Host:
     why_not: dict[str, SourceError] = {}
     if source != "bpf" and not unpinned:
         try:
-            return Host(_open_pinned(groups), why_not)
+            return Host(
+                _open_pinned(groups), why_not, instead=None if source == "pinned" else partial(_open_bpf, groups)
+            )
         except SourceError as error:
             if source == "pinned":
                 raise
@@ -121,7 +124,7 @@ def _open_best() -> Host:
     why_not: dict[str, SourceError] = {}
     for name, open_source in _BEST_FIRST.items():
         try:
-            return Host(open_source(), why_not)
+            return Host(open_source(), why_not, instead=_open_bpf if name == "pinned" else None)
         except SourceError as error:
             if error.errno in _NO_MORE_FILES:
                 raise  # the next source would see less, for want of files

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ...codec import snapshot
 from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
-from ...errors import SourceError
+from ...errors import Busy, SourceError
 from .holding import CopiedRecords, HeldRecords, SharedRecords
 from .layout import Layout
 
-_ATTEMPTS = 1000
+_LONGEST_WAIT_S = 1.0
+_FEWEST_ATTEMPTS = 20
+"""Also where the CPU is wanted so much that they take longer than that."""
+_LONGEST_PAUSE_S = 0.002
+
+
+class Replaced(SourceError):
+    """What was opened is no longer what is attached."""
 
 
 class Overflow(SourceError):
@@ -69,17 +78,16 @@ class Arena:
         return header.features
 
     def header(self) -> SnapshotHeader:
-        """Of one run: how many VMs and vCPUs there are, among others."""
-        for _ in range(_ATTEMPTS):
+        """Of one run: how many VMs and vCPUs there are, among others. Raises Busy, Replaced."""
+        for _ in _attempts():
             header = self._run()
             if not _has(header, SnapshotFlag.BUSY):
                 return header
-            os.sched_yield()
         raise _busy()
 
     def read(self) -> Run:
-        """One run. Raises Overflow, or SourceError if other readers left no slot in a thousand attempts."""
-        for _ in range(_ATTEMPTS):
+        """One run. Raises Overflow, Busy, Replaced."""
+        for _ in _attempts():
             header = self.header()
             self._check_room(header)
             vms, vcpus = self._records.take(header)
@@ -99,9 +107,12 @@ class Arena:
         self._records.free_slots()
         fd = self._open_iterator()
         try:
-            return snapshot.parse_header(os.read(fd, snapshot.HEADER_SIZE))
+            header = os.read(fd, snapshot.HEADER_SIZE)
         finally:
             os.close(fd)
+        if not header:
+            raise Replaced("the iterator was detached")
+        return snapshot.parse_header(header)
 
 
 def _map(fd: int, size: int) -> mmap.mmap:
@@ -112,5 +123,19 @@ def _has(header: SnapshotHeader, flag: SnapshotFlag) -> bool:
     return bool(header.flags) and flag in header.flags  # there are none in nearly every run, and enums are slow
 
 
-def _busy() -> SourceError:
-    return SourceError("other readers keep all slots of the iterator busy", remedy="attach with more slots")
+def _busy() -> Busy:
+    """Other readers hold all slots that this one may take, or fill each before it has copied what is there."""
+    return Busy(
+        f"other readers kept the attached iterator busy for {_LONGEST_WAIT_S:g} s",
+        remedy="as root: kvmscope attach --slots N, with more than there are",
+    )
+
+
+def _attempts() -> Iterator[None]:
+    """As many as are worth making; between two of them readers that are in the way get time to end."""
+    deadline = time.monotonic() + _LONGEST_WAIT_S
+    attempt = 0
+    while attempt < _FEWEST_ATTEMPTS or time.monotonic() < deadline:
+        yield
+        attempt += 1
+        time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # at random: readers in step would always collide

@@ -19,6 +19,8 @@ from .layout import Layout
 from .source import load_program, object_data, read_reasons, runs_on_svm
 
 DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS, DEFAULT_MODE = 1024, 8192, 2, 0o440
+_ROOT_SLOTS = 1
+_MOST_SLOTS = MAX_SLOTS - _ROOT_SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,15 @@ def attach(
     """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
 
     What is not given stays as it is; where nothing is attached it is group 0, DEFAULT_MODE, DEFAULT_VMS and so on.
-    Idempotent: what is already attached is kept if it is the same program, belongs to the kvm that is loaded, has
-    room enough, and nobody loses access; access is set in any case. ``groups`` are groups of statistics (see
-    ``groups.PLANS``) that are to count from now on, besides those that do. One attach or detach runs at a time, and
-    others wait for it. Raises UsageError, PermissionNeeded, Unavailable or SourceError.
+    ``slots`` is how many readers read at the same moment; root has one more to itself. Idempotent: what is already
+    attached is kept if it is the same program, belongs to the kvm that is loaded, has room enough, and nobody loses
+    access; access is set in any case. ``groups`` are groups of statistics (see ``groups.PLANS``) that are to count from
+    now on, besides those that do. One attach or detach runs at a time, and others wait for it. Raises UsageError,
+    PermissionNeeded, Unavailable or SourceError.
     """
     _need_root()
-    if slots is not None and not 1 <= slots <= MAX_SLOTS:
-        raise UsageError(f"there can be 1 to {MAX_SLOTS} slots, not {slots}")
+    if slots is not None and not 1 <= slots <= _MOST_SLOTS:
+        raise UsageError(f"slots: expected 1 to {_MOST_SLOTS}, found {slots}")
     with pins.locked(root) as place:
         there, before = pins.attached_meta(place), access(place)
         room = there.layout if there else None
@@ -60,7 +63,7 @@ def attach(
             _Access(*before if before else (0, DEFAULT_MODE)).changed(gid, mode),
             vms or (room.vm_room if room else DEFAULT_VMS),
             vcpus or (room.vcpu_room if room else DEFAULT_VCPUS),
-            slots or (room.slots if room else DEFAULT_SLOTS),
+            slots or (room.slots - room.root_slots if room else DEFAULT_SLOTS),
             root=place,
             there=there,
             before=_Access(*before) if before else None,
@@ -101,7 +104,15 @@ def _attach(
     plans = pinned.plans_of(tuple(dict.fromkeys((*pinned_before, *groups))))
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size
-    layout = Layout(*sizes, vm_room=vms, vcpu_room=vcpus, slots=slots, is_svm=runs_on_svm(), reads_apic=True)
+    layout = Layout(
+        *sizes,
+        vm_room=vms,
+        vcpu_room=vcpus,
+        slots=slots + _ROOT_SLOTS,
+        root_slots=_ROOT_SLOTS,
+        is_svm=runs_on_svm(),
+        reads_apic=True,
+    )
     wanted = pins.Meta(
         layout,
         schemas,

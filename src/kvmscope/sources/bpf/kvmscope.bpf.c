@@ -84,6 +84,15 @@ struct {
 	__uint(value_size, 65536);
 } meta SEC(".maps");
 
+/* Whether the program reads no more. Where it is pinned, root alone can open this map, and sets it on detaching: who has
+ * the iterator's file open could read by it, and open it again, for as long as the file is held. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} closed SEC(".maps");
+
 /* Set by the loader before the program is loaded. */
 const volatile struct {
 	u64 key[2];    /* the boot id */
@@ -93,7 +102,7 @@ const volatile struct {
 	u32 vcpu_room; /* vCPUs that a slot of `vcpus` can hold */
 	u32 is_svm;    /* VMs are run by kvm_amd: a struct kvm is the head of a struct kvm_svm */
 	u32 groups;    /* opt-in groups that are wanted: GROUP_ bits */
-	u32 reserved;
+	u32 root_slots; /* of `slots`, the first, which no reader but root takes */
 } config;
 
 /* Where a record is put together until its VM is known to be alive. Not mmapable and never pinned. */
@@ -825,12 +834,13 @@ static void start(struct walk *walk, u32 slot)
 	walk->ns = (u64)read_member(struct upid, upid_at(pid, walk->ns_level), ns);
 }
 
-/* Takes a slot that nobody is writing; SNAPSHOT_MAX_SLOTS if there is none. */
+/* Takes a slot that nobody is writing; SNAPSHOT_MAX_SLOTS if there is none. A reader that is descheduled in a run holds
+ * its slot until it is scheduled again, so members of the group could keep root from reading. */
 static u32 claim_slot(struct control *control)
 {
-	u32 slot;
+	u32 slot = (u32)bpf_get_current_uid_gid() ? config.root_slots : 0;
 
-	for (slot = 0; slot < SNAPSHOT_MAX_SLOTS && slot < config.slots; slot++)
+	for (; slot < SNAPSHOT_MAX_SLOTS && slot < config.slots; slot++)
 		if (!__sync_val_compare_and_swap(&control->busy[slot], 0, 1))
 			return slot;
 	return SNAPSHOT_MAX_SLOTS;
@@ -844,12 +854,13 @@ int read_host(struct bpf_iter__bpf_map_elem *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct control *state;
 	struct walk *walk;
-	u32 zero = 0, slot, key;
+	u32 zero = 0, slot, key, *is_closed;
 
 	if (!ctx->value)
 		return 0; /* after the last element */
 	state = bpf_map_lookup_elem(&control, &zero);
-	if (!state)
+	is_closed = bpf_map_lookup_elem(&closed, &zero);
+	if (!state || !is_closed || *is_closed)
 		return 0;
 	snapshot.boot_ns = bpf_ktime_get_boot_ns();
 	snapshot.features = features();

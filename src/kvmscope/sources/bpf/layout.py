@@ -24,6 +24,8 @@ class Layout:
     vm_room: int
     vcpu_room: int
     slots: int
+    root_slots: int = 0
+    """Of ``slots``, the first, which only root takes."""
     is_svm: bool = False
     """VMs are run by kvm_amd."""
     counts_apicv: bool = False
@@ -64,11 +66,12 @@ class Layout:
     def constants(self) -> bytes:
         """The program's ``config``."""
         return boot_key() + struct.pack(
-            "=8sIIIIIxxxx",
+            "=8sIIIIII",
             secrets.token_bytes(8),
             self.slots,
             self.vm_room,
             self.vcpu_room,
             self.is_svm,
             _GROUP_APICV * self.counts_apicv | _GROUP_APIC * self.reads_apic,
+            self.root_slots,
         )

@@ -203,6 +203,18 @@ def read_array(path: Path, size: int) -> bytes:
         os.close(fd)
 
 
+def write_array(path: Path, data: bytes) -> None:
+    """Give the one element of a pinned array, which is not frozen, a value. Raises OSError."""
+    fd = open_pinned_map(path)
+    try:
+        key = ctypes.c_uint32(0)
+        result = library().bpf_map_update_elem(fd, ctypes.byref(key), data, ctypes.c_uint64(0))
+        if result:
+            raise OSError(-result, os.strerror(-result), str(path))
+    finally:
+        os.close(fd)
+
+
 _MAP_TYPE_ARRAY = 2
 _BPF_OBJ_GET = 7
 _SYSCALL_BPF: Mapping[str, int] = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}

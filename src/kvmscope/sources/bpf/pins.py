@@ -4,6 +4,7 @@
         v1/                 version of the snapshot format; an upgrade attaches beside it
             read            the iterator: open and read is one run
             control vms vcpus   the arrays that a run fills
+            closed              root's alone: whether the iterator reads no more
             meta            JSON: schemas, sizes, and which kvm they belong to
         groups/             groups that count events, one directory each (groups/pinned.py)
 
@@ -21,6 +22,7 @@ import json
 import mmap
 import os
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,15 +36,18 @@ from ...linux import mounts, procfs
 from ...linux.modules import module_inode
 from ..kvm_schema import KvmSchemas
 from . import libbpf
+from .arena import Replaced
 from .layout import Layout
 
 ROOT = Path("/run/kvmscope")
 META_SIZE = 65536
 NEW = "new-"
 """Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
-_FORMAT = "kvmscope-pins/3"
+_FORMAT = "kvmscope-pins/4"
 _MAPS = ("control", "vms", "vcpus", "meta")
 ITERATOR = "read"
+_CLOSED = "closed"
+_YES = (1).to_bytes(4, sys.byteorder)
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,6 @@ def digest(data: bytes) -> str:
 def kvm_inode() -> int:
     """Changes when the kvm module is loaded anew; 0 if there is none."""
     return module_inode("kvm") or 0
-
-
-class Replaced(SourceError):
-    """What was opened is no longer what is attached."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
     for name in _MAPS:
         libbpf.freeze(bpf.map_fd(name))
         libbpf.pin(bpf.map_fd(name), new / name)
+    libbpf.pin(bpf.map_fd(_CLOSED), new / _CLOSED)
     libbpf.pin(link_fd, new / ITERATOR)
     set_access(new, gid=gid, mode=mode)
     remove_directory(final)
@@ -258,7 +260,7 @@ def set_access(directory: Path, *, gid: int, mode: int, private: str = "") -> No
     with it: arrays are frozen when they are pinned.
     """
     for path in directory.iterdir():
-        if private and path.name.startswith(private):
+        if path.name == _CLOSED or (private and path.name.startswith(private)):
             os.chown(path, 0, 0)
             path.chmod(0o600)
             continue
@@ -289,7 +291,9 @@ def remove(root: Path) -> bool:
 
 
 def remove_directory(directory: Path) -> None:
-    """With all that is in it."""
+    """With all that is in it. A program that is pinned there reads no more, for those who have it open either."""
+    if (directory / _CLOSED).exists():
+        libbpf.write_array(directory / _CLOSED, _YES)
     if directory.is_dir():
         for path in directory.iterdir():
             if path.is_dir():

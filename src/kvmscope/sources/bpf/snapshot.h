@@ -10,8 +10,8 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 2
-#define SNAPSHOT_MAX_SLOTS 4
+#define SNAPSHOT_VERSION 3
+#define SNAPSHOT_MAX_SLOTS 5
 
 enum snapshot_flags {
 	SNAPSHOT_BUSY = 1,	/* all slots were being written; nothing was read: try again */

@@ -22,7 +22,7 @@ from ...sample import Sample
 from ...schema import Schema
 from ..kvm_schema import read_kvm_schemas
 from . import libbpf, pins
-from .arena import Arena, Overflow
+from .arena import Arena, Overflow, Replaced
 from .group import Hooks, choose_hooks, programs
 from .groups import PLANS, loaded
 from .groups import pinned as pinned_groups
@@ -229,7 +229,7 @@ class PinnedSource:
         """Every VM and vCPU of the host. Raises SourceError, Unavailable if it was detached or has no more room."""
         try:
             return with_groups(self._read(), self._groups)
-        except pins.Replaced:
+        except Replaced:
             self.close()
             self._open()
             return with_groups(self._read(), self._groups)

@@ -26,6 +26,7 @@ from ....linux import procfs
 from ....sample import Gap, Sample
 from ....schema import Schema, Scope
 from .. import libbpf, pins
+from ..arena import Replaced
 from . import PLANS, loaded
 from .base import Cost, GroupShape, Part, Plan
 from .kernel import KernelFacts
@@ -131,13 +132,13 @@ class PinnedGroup:
         return self._slots.shape.cost
 
     def read(self, sample: Sample) -> Part:
-        """Raises pins.Replaced if another program was attached in its place; a gap says if it was detached."""
+        """Raises Replaced if another program was attached in its place; a gap says if it was detached."""
         try:
             inode = (self._place / _META).stat().st_ino
         except OSError:
             return Part((), (Gap(f"group {self.name} was detached", provider=self.name),))
         if inode != self._inode:
-            raise pins.Replaced(f"group {self.name} was attached anew")
+            raise Replaced(f"group {self.name} was attached anew")
         return self._slots.read(sample)
 
     def close(self) -> None:
