@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,8 +49,8 @@ KVM, ROOT, KERNELS = ("kvm",), ("kvm", "bpf", "root", "unshare"), ("kernels", "q
 class CommandLine:
     """One command, and how it is tried: moments up to ``longest_s``; ``needs``: see tests/support/machine.py.
 
-    ``ends_normally``: a signal is its normal end. ``as_root``: in a mount namespace whose /run is its own, after
-    ``before``. ``exit_codes``: others that it may end with by itself.
+    ``ends_normally``: a signal is its normal end. ``before``: is run first. ``as_root``: in a mount namespace whose
+    /run is its own. ``on_terminal``: it draws on one. ``exit_codes``: others that it may end with by itself.
     """
 
     text: str
@@ -57,6 +59,7 @@ class CommandLine:
     needs: tuple[str, ...] = ()
     as_root: bool = False
     before: str = ""
+    on_terminal: bool = False
     exit_codes: tuple[int, ...] = ()
 
     @property
@@ -77,6 +80,11 @@ COMMAND_LINES = [
     CommandLine("doctor --for 2s --interval 1s --source published", longest_s=0.8),
     CommandLine("explain exits --source published", longest_s=0.8),
     CommandLine("list --source published"),
+    CommandLine(
+        "diff {scratch}/a {scratch}/a",
+        longest_s=0.6,
+        before="record {scratch}/a --for 300ms --interval 50ms --source published",
+    ),
     CommandLine("check"),
     CommandLine("schema dump", needs=KVM),
     CommandLine("schema diff 6.1 6.12", exit_codes=(1,)),
@@ -94,6 +102,8 @@ COMMAND_LINES = [
     watching("apicv --watch --interval 50ms --json --source published"),
     watching("doctor --watch --interval 100ms --source published"),
     watching("record {scratch}/recording --interval 20ms --source published"),
+    watching("top --source published", on_terminal=True),
+    watching("serve --web.listen-address 127.0.0.1:0 --source published"),
     watching("lab simulate --vms 2"),
     watching("lab run --workload spin --vms 2", needs=KVM),
 ]
@@ -119,7 +129,8 @@ def test_every_command_gets_signals() -> None:
 @dataclass(frozen=True)
 class Ending:
     """How a process ended after a signal; ``was_over``: it had ended by itself before; ``was_handled``: our handlers
-    were there when the signal was sent; ``orphans``: processes that it had started and that did not end with it."""
+    were there when the signal was sent; ``after_s``: how long it took, without the time that its main thread waited for
+    a CPU; ``orphans``: processes that it had started and that did not end with it."""
 
     was_over: bool
     was_handled: bool
@@ -129,24 +140,63 @@ class Ending:
     orphans: tuple[str, ...]
 
 
-def interrupted(command: Sequence[str], number: signal.Signals, delay_s: float) -> Ending:
+@contextlib.contextmanager
+def terminal() -> Iterator[int]:
+    """What a program may take for a terminal, and read by somebody."""
+    ours, theirs = pty.openpty()
+
+    def read_on() -> None:
+        with contextlib.suppress(OSError):  # the terminal ends with the last process on it
+            while os.read(ours, 65536):
+                pass
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
+
+
+def interrupted(command: Sequence[str], number: signal.Signals, delay_s: float, screen: int | None = None) -> Ending:
     """Run a command and send it a signal so long after its process has become Python."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    place = subprocess.DEVNULL if screen is None else screen
+    with subprocess.Popen(command, stdin=place, stdout=place, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(delay_s)  # the moment is what is tried
         was_over = process.poll() is not None
         was_handled = is_handling(process.pid)
         started = descendants(process.pid)
-        sent = time.monotonic()
+        sent, waited_s = time.monotonic(), run_queue_s(process.pid)
         process.send_signal(number)
-        try:
-            _, stderr = process.communicate(timeout=20)
-        finally:
-            process.kill()
-        after_s = time.monotonic() - sent
+        stderr = read_to_end(process)
+        after_s = time.monotonic() - sent - (run_queue_s(process.pid) - waited_s)
+        process.wait()
         orphans = tuple(name for pid, name in started.items() if outlives(pid, name))
         return Ending(was_over, was_handled, after_s, process.returncode, stderr, orphans)
+
+
+def read_to_end(process: subprocess.Popen[str], timeout_s: float = 20) -> str:
+    """What it still says on stderr, once it has ended; it stays a zombie, whose figures can be read."""
+    assert process.stderr is not None
+    killer = threading.Timer(timeout_s, process.kill)
+    killer.start()
+    try:
+        said = process.stderr.read()
+        if process.returncode is None:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        killer.cancel()
+    return said
+
+
+def run_queue_s(pid: int) -> float:
+    """How long the main thread has waited for a CPU that others had; 0 if this kernel does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def is_handling(pid: int) -> bool:
@@ -212,7 +262,8 @@ def try_moments(line: CommandLine, command: Sequence[str], *, after: Callable[[]
     for n in range(SIGNALS):
         number = (signal.SIGINT, signal.SIGTERM)[n % 2]
         delay_s = rng.uniform(0, line.longest_s)
-        ending = interrupted(command, number, delay_s)
+        with terminal() if line.on_terminal else contextlib.nullcontext() as screen:
+            ending = interrupted(command, number, delay_s, screen)
         faults = faults_of(ending, number, line) + list(filter(None, [after()]))
         if faults:
             bad.append(f"{number.name} after {delay_s * 1e3:.1f} ms: {faults} {ending.stderr[-500:]}")
@@ -261,7 +312,10 @@ def test_a_signal_at_any_moment_ends_a_command_with_a_code_of_its_own(line: Comm
     places = {"scratch": str(tmp_path), "data": str(DATA), "examples": str(DATA.parents[1] / "examples")}
     if "kernels" in line.needs and "KVMSCOPE_KERNELS" not in os.environ:
         pytest.skip("KVMSCOPE_KERNELS names no kernel to emulate; make test-kernels takes all")
-    try_moments(line, [*KVMSCOPE, *(word.format(**places) for word in line.words)])
+    command = [*KVMSCOPE, *(word.format(**places) for word in line.words)]
+    if line.before:
+        subprocess.run([*KVMSCOPE, *line.before.format(**places).split()], check=True, capture_output=True)
+    try_moments(line, command)
 
 
 @pytest.mark.parametrize("line", parameters(as_root=True))
@@ -321,6 +375,16 @@ except interrupts.Interruption as error:
     sys.exit(error.exit_code)
 """)
     assert (done.returncode, done.stderr) == (INTERRUPTED, "")
+
+
+def test_a_signal_outside_of_what_catches_it_ends_quietly_too() -> None:
+    done = python("""
+import signal
+from kvmscope.console import interrupts
+interrupts.install()
+signal.raise_signal(signal.SIGTERM)
+""")
+    assert (done.returncode, done.stderr) == (TERMINATED, "")
 
 
 def test_an_import_is_not_interrupted_halfway(tmp_path: Path) -> None:

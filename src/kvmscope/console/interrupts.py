@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Interrupts:
 
     def install(self) -> None:
         """Handle the signals from now on, but for those that whoever started this process has it ignore."""
+        sys.excepthook = self._on_uncaught
         sys.unraisablehook = self._on_unraisable
         signal.signal(_NUDGE, self._on_nudge)
         for number in _ENDING:
@@ -100,6 +101,12 @@ class Interrupts:
             return
         self._raised = Interruption(self._pending)
         raise self._raised
+
+    def _on_uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """A signal may come where nothing catches what it raises: before the main program's block, or after it."""
+        if isinstance(error, Interruption):
+            os._exit(error.exit_code)
+        sys.__excepthook__(kind, error, trace)
 
     def _on_unraisable(self, dropped: UnraisableHookArgs) -> None:
         if self._raised is not None and dropped.exc_value is self._raised:
