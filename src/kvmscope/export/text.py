@@ -38,6 +38,12 @@ def write_text(series: Iterable[Series], form: TextFormat = TextFormat.PROMETHEU
         yield b"# EOF\n"
 
 
+def row_texts(series: Series, form: TextFormat) -> Iterator[str]:
+    """The lines of each row, in the order of ``series.rows``."""
+    every = slice(0, len(series.rows))
+    return _histogram_lines(series, every, form) if isinstance(series, HistogramSeries) else _value_lines(series, every)
+
+
 def head_text(family: Family, form: TextFormat) -> str:
     """HELP, TYPE and, in OpenMetrics, UNIT."""
     if form is TextFormat.OPENMETRICS:

@@ -13,7 +13,7 @@ from typing import overload
 
 from ..errors import UsageError
 from ..scene import Scene
-from .replay import SceneMoment, SceneSeries, TimeChoice
+from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice
 
 _MS_NS = 10**6
 
@@ -31,6 +31,14 @@ class SceneSpan(Sequence[Scene]):
     def spread(self, most: int) -> SceneSpan:
         """At most so many scenes, evenly over the same time, the first and the last among them."""
         return SceneSpan(self._series, spread(self.moments, most))
+
+    def every(self, interval_s: float) -> SceneSpan:
+        """The scenes that are at least this far apart (less 5 %), the first among them."""
+        kept: list[SceneMoment] = []
+        for moment in self.moments:
+            if not kept or moment.boottime_ns - kept[-1].boottime_ns >= interval_s * (1 - EARLY) * 1e9:
+                kept.append(moment)
+        return SceneSpan(self._series, kept)
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -61,21 +69,26 @@ def open_spans(series: SceneSeries, times: TimeChoice, hosts: Sequence[str] = ()
 
     A host goes by its host name, or by the beginning of its opaque id. Raises UsageError if there is no such scene.
     """
-    moments = [moment for moment in series.moments() if _is_within(moment, times)]
-    if not moments:
-        raise UsageError("the recording has no scene at this time")
+    spans = all_spans(series, times)
     longest: dict[str, SceneSpan] = {}
-    for run in runs(moments):
-        span = SceneSpan(series, run)
+    for span in spans:
         scene = span[0]
         host = scene.origin.host if scene.origin else ""
         if hosts and not any(_is_called(scene, name) for name in hosts):
             continue
-        if host not in longest or len(run) > len(longest[host]):
+        if host not in longest or len(span) > len(longest[host]):
             longest[host] = span
     if not longest:
         raise UsageError(f"the recording has no scene of {', '.join(hosts)}")
-    return HostSpans(tuple(longest.values()), len(moments) - sum(map(len, longest.values())))
+    return HostSpans(tuple(longest.values()), sum(map(len, spans)) - sum(map(len, longest.values())))
+
+
+def all_spans(series: SceneSeries, times: TimeChoice) -> list[SceneSpan]:
+    """Every span within these times. Raises UsageError if there is none."""
+    moments = [moment for moment in series.moments() if _is_within(moment, times)]
+    if not moments:
+        raise UsageError("the recording has no scene at this time")
+    return [SceneSpan(series, run) for run in runs(moments)]
 
 
 def runs(moments: Sequence[SceneMoment]) -> list[Sequence[SceneMoment]]:

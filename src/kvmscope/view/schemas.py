@@ -19,6 +19,7 @@ from .check import CheckView
 from .contract import ContractView
 from .diff import DiffView
 from .doctor import DoctorReport
+from .dump import DumpRow
 from .explain import ExplanationView
 from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
@@ -41,6 +42,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "diff": DiffView,
     "doctor": DoctorReport,
     "doctor-rules": RuleList,
+    "dump": DumpRow,
     "explain": ExplanationView,
     "groups": GroupListView,
     "groups-try": GroupTrialView,

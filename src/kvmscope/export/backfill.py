@@ -1,0 +1,137 @@
+"""Series of many times as OpenMetrics with time stamps, which ``promtool tsdb create-blocks-from openmetrics`` reads.
+
+OpenMetrics wants all points of one label set together, and scenes come time after time. So lines are kept by family and
+label set, in memory up to a limit and beyond it in a temporary database, and written at the end.
+Source: OpenMetrics 1.0, "Interleaving" and "Timestamps".
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ..schema import Scope
+from ..view.dump import DumpedScene
+from .budget import SeriesChoice, SeriesClass, choose
+from .judged import identity_series
+from .labels import LabelSets
+from .names import Family, metric_family
+from .series import HistogramSeries, Series, StatSeries, numbers
+from .stats import Detail, stat_series
+from .subjects import Subjects
+from .text import TextFormat, head_text, row_texts
+
+_IN_MEMORY_BYTES: Final = 32 << 20
+_EVERYTHING: Final = SeriesChoice()
+
+
+class TimedText:
+    """Takes dumped scenes in their order, and then writes all lines. A context manager; ``labels``: of every series."""
+
+    def __init__(self, labels: Mapping[str, str], *, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
+        self._labels = dict(labels)
+        self._limit = in_memory_bytes
+        self._families: dict[str, Family] = {}
+        self._subjects: Subjects | None = None
+        self._kept: dict[tuple[int, str], list[str]] = {}
+        self._kept_bytes = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="kvmscope-dump-")
+        self._database = sqlite3.connect(Path(self._folder.name) / "lines", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE lines (family INTEGER, labels TEXT, place INTEGER PRIMARY KEY, text TEXT)")
+
+    def add(self, dumped: DumpedScene) -> None:
+        """One more scene, taken after those before."""
+        scene = dumped.scene
+        self._subjects = Subjects(scene) if self._subjects is None else self._subjects.at(scene)
+        stamp = _stamp(scene.sample.taken_ns)
+        for series in _series_of(dumped, self._subjects):
+            self._add(series, stamp)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole text, a family after another."""
+        self._spill()
+        self._database.execute("CREATE INDEX by_series ON lines (family, labels, place)")
+        rows = self._database.execute("SELECT family, text FROM lines ORDER BY family, labels, place")
+        families = list(self._families.values())
+        last = -1
+        for place, text in rows:
+            if place != last:
+                yield head_text(families[place], TextFormat.OPENMETRICS).encode()
+                last = place
+            yield text.encode()
+        yield b"# EOF\n"
+
+    def close(self) -> None:
+        self._database.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add(self, series: Series, stamp: str) -> None:
+        if self._families.setdefault(series.family.name, series.family) != series.family:
+            return  # a publisher has changed what it calls so
+        place = list(self._families).index(series.family.name)
+        labelled = replace(series, subjects=self._with_labels(series.subjects))
+        texts = labelled.subjects.texts
+        for row, text in zip(series.rows.tolist(), row_texts(labelled, TextFormat.OPENMETRICS), strict=True):
+            lines = text.replace("\n", f" {stamp}\n")
+            self._kept.setdefault((place, texts[row]), []).append(lines)
+            self._kept_bytes += len(lines)
+        if self._kept_bytes > self._limit:
+            self._spill()
+
+    def _with_labels(self, sets: LabelSets) -> LabelSets:
+        if not self._labels:
+            return sets
+        more = tuple(self._labels.values())
+        return LabelSets((*self._labels, *sets.names), tuple((*more, *row) for row in sets.rows))
+
+    def _spill(self) -> None:
+        rows = ((place, labels, "".join(lines)) for (place, labels), lines in self._kept.items())
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO lines (family, labels, text) VALUES (?, ?, ?)", rows)
+        self._database.execute("COMMIT")
+        self._kept.clear()
+        self._kept_bytes = 0
+
+
+def _series_of(dumped: DumpedScene, subjects: Subjects) -> Iterable[Series]:
+    """Who the VMs are, and what was chosen of them."""
+    scene, level = dumped.scene, dumped.choice.level
+    for each in identity_series(scene, subjects):
+        if each.of is SeriesClass.CORE:
+            yield each.series
+    sums = dumped.sums if level is Scope.VM else ()
+    detail = Detail.VM if level is Scope.VM else Detail.FULL
+    found = [
+        each for each in stat_series(scene, subjects, sums, detail, frozenset()) if _is_wanted(each.series, dumped)
+    ]
+    for series in choose(found, _EVERYTHING).series:
+        if (series.subjects is subjects.vcpus) == (level is Scope.VCPU):
+            yield series
+    for metric in dumped.choice.metrics:
+        column = dumped.metric_column(metric)
+        if column is not None:
+            yield numbers(metric_family(metric, level), subjects.vms if level is Scope.VM else subjects.vcpus, column)
+
+
+def _is_wanted(series: Series, dumped: DumpedScene) -> bool:
+    return isinstance(series, StatSeries | HistogramSeries) and dumped.choice.wants(series.descriptor)
+
+
+def _stamp(time_ns: int) -> str:
+    """Seconds to the millisecond, which is as fine as Prometheus stores them."""
+    return f"{time_ns // 10**9}.{time_ns // 10**6 % 1000:03}"

@@ -1,0 +1,77 @@
+"""Dumped rows as CSV and as JSON lines.
+
+CSV has one column a word: a histogram is ``NAME.0``, ``NAME.1`` …, as in the Parquet files of a recording.
+Rule: what is not known is an empty cell, or null.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+
+from .dump import DumpedScene, DumpRow, StatColumnKey
+from .jsonout import dump, rfc3339, to_value
+
+_HEAD = ("time", "host", "id", "name", "uuid", "vcpu")
+
+
+def jsonl_lines(scenes: Iterable[DumpedScene]) -> Iterator[str]:
+    """A line of JSON for each row."""
+    for scene in scenes:
+        for row in scene.rows():
+            yield dump(to_value(row), one_line=True)
+
+
+class CsvText:
+    """Writes rows of CSV (RFC 4180) under a head that is fixed by ``columns`` and the metrics.
+
+    ``missing``: stats that later scenes have and the head does not.
+    """
+
+    def __init__(self, columns: Sequence[StatColumnKey], metrics: Sequence[str]) -> None:
+        self._columns = {column.key: column.descriptor.size for column in columns}
+        self._metrics = tuple(metrics)
+        self.missing: dict[str, None] = {}
+
+    def head(self) -> str:
+        names = [name for key, size in self._columns.items() for name in _cell_names(key, size)]
+        return _line([*_HEAD, *names, *self._metrics])
+
+    def lines(self, scene: DumpedScene) -> Iterator[str]:
+        """A line for each row of a scene."""
+        self.missing |= {column.key: None for column in scene.columns if column.key not in self._columns}
+        for row in scene.rows():
+            yield _line([*_head_cells(row), *self._stat_cells(row), *(row.metrics[name] for name in self._metrics)])
+
+    def _stat_cells(self, row: DumpRow) -> Iterator[object]:
+        for key, size in self._columns.items():
+            value = row.stats.get(key)
+            words = value if isinstance(value, list) else [value]
+            yield from words if len(words) == size else [None] * size
+
+
+def _cell_names(key: str, size: int) -> list[str]:
+    return [key] if size == 1 else [f"{key}.{word}" for word in range(size)]
+
+
+def _head_cells(row: DumpRow) -> tuple[object, ...]:
+    return rfc3339(row.time.ns), row.host, str(row.id), row.name, row.uuid, row.vcpu
+
+
+def _line(cells: Sequence[object]) -> str:
+    line: str = csv.writer(_LineSink(), lineterminator="").writerow([_cell(cell) for cell in cells])
+    return line
+
+
+class _LineSink:
+    """What csv writes a row to; ``writerow`` gives back what ``write`` returns."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        # A bare line end would begin a row in readers that know no quotes, and a lone surrogate is not UTF-8.
+        return value.encode("utf-8", "replace").decode().replace("\r", " ").replace("\n", " ").replace("\0", " ")
+    return int(value) if isinstance(value, bool) else value
