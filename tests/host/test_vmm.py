@@ -42,6 +42,8 @@ def test_a_process_is_taken_for_what_it_is(path: Path, build_process: Build) -> 
         command=expected["command"],
         argv=tuple(facts["argv"]),
         start_ticks=4242,
+        known_as=tuple(expected.get("known_as", {}).items()),
+        clue=expected.get("clue"),
     )
     threads = {int(vcpu): tid for vcpu, tid in expected.get("vcpu_threads", {}).items()}
     assert vcpu_threads(4001, proc_root=root) == threads

@@ -48,6 +48,8 @@ def build_process(tmp_path: Path) -> BuildProcess:
             task = home / "task" / str(tid)
             task.mkdir(parents=True)
             (task / "comm").write_text(f"{name}\n")
+        if "executable" in facts:
+            (home / "exe").symlink_to(facts["executable"])
         (home / "fd").mkdir()
         for fd, target in facts.get("fds", {}).items():
             (home / "fd" / str(fd)).symlink_to(target)

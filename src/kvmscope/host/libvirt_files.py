@@ -10,7 +10,6 @@ Rule: names are untrusted, so none of them may lead to another directory, and a 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..linux.procfs import read_file
@@ -50,21 +49,12 @@ def read_xml(name: str, *, root: str = "/") -> bytes | None:
 
 
 def domain_xml(process: VmmProcess, *, root: str = "/") -> bytes | None:
-    """Libvirt's XML of a VM below ``root``; None if its command line tells all, or no readable XML is there."""
-    if process.managed_by != "libvirt" or not process.name or not _is_open(process):
-        return None
-    return read_xml(process.name, root=root)
+    """Libvirt's XML of a VM below ``root``; None if libvirt does not run it, or no readable XML is there."""
+    return read_xml(process.domain, root=root) if process.domain else None
 
 
 def read_config(process: VmmProcess | None, *, root: str = "/", hardware: Hardware | None = None) -> InterruptConfig:
     """What the command line of a live process says, and libvirt's XML below ``root``."""
-    from .config import config_of  # not at the top, as in _is_open
+    from .config import config_of  # commands that only name VMs do not need it; it takes 10 ms to load
 
     return config_of(process, None if process is None else domain_xml(process, root=root), hardware=hardware)
-
-
-@lru_cache(maxsize=4096)
-def _is_open(process: VmmProcess) -> bool:
-    from .config import of_process  # commands that only name VMs need it for none but libvirt's; it takes 10 ms to load
-
-    return of_process(process).is_open

@@ -11,6 +11,7 @@ Source: libvirt docs/formatdomain.rst and src/conf/domain_conf.c, src/qemu/qemu_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -22,6 +23,10 @@ MAX_BYTES: Final = 4 << 20
 """A domain with hundreds of disks stays far below."""
 
 _MAX_DEPTH = 64
+
+_NAMESPACE_END = "}"
+_NOVA = "{http://openstack.org/nova/"
+"""A namespace as ElementTree writes it before a tag. Nova's ends in its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class LibvirtDomain:
     each enlightenment, and whether it is on. ``apic``, ``pae``: whether the element stands there. ``ioapic_driver``:
     ``kvm`` or ``qemu`` (``qemu`` is kernel_irqchip=split). ``vcpus``: the most there can be; ``current_vcpus``: at the
     start. ``vcpu_threads``: libvirt's vCPU number (QEMU's cpu_index, not the APIC id), thread id; only while running.
+    ``known_as``: the title that its owner gave it, and what Nova wrote down of its instance, as ``VmmProcess`` has it.
     """
 
     is_running: bool
@@ -81,6 +87,7 @@ class LibvirtDomain:
     cpu_features: tuple[CpuFeature, ...]
     iommu: Iommu | None
     vcpu_threads: tuple[tuple[int, int], ...]
+    known_as: tuple[tuple[str, str], ...] = ()
 
     def hyperv_flag(self, name: str) -> bool | None:
         """Whether an enlightenment (``synic``, ``avic``, ``stimer``) is switched on or off; None if not mentioned."""
@@ -123,7 +130,19 @@ def parse_domain(data: bytes) -> LibvirtDomain:
         ),
         iommu=_iommu(domain.find("devices/iommu")),
         vcpu_threads=_vcpu_threads(root),
+        known_as=tuple((word, value) for word, value in _known_as(domain) if value),
     )
+
+
+def _known_as(domain: Element) -> Iterator[tuple[str, str | None]]:
+    yield "libvirt.title", _text(domain, "title")
+    for instance in domain.iterfind("metadata/*"):
+        space, _, tag = instance.tag.rpartition(_NAMESPACE_END)
+        if tag == "instance" and space.startswith(_NOVA):
+            at = space + _NAMESPACE_END
+            yield "openstack.name", _text(instance, f"{at}name")
+            yield "openstack.project", _text(instance, f"{at}owner/{at}project")
+            yield "openstack.flavor", _attribute(instance, f"{at}flavor", "name")
 
 
 def _hyperv(element: Element | None) -> tuple[tuple[str, bool], ...]:
@@ -176,6 +195,11 @@ class _Refused(Exception):
     """Raised inside expat's handlers, to leave it."""
 
 
+def _qualified(tag: str) -> str:
+    """``{namespace}tag`` of what expat has as ``namespace}tag``."""
+    return "{" + tag if _NAMESPACE_END in tag else tag
+
+
 def _parse_xml(data: bytes) -> Element:
     """An element tree by expat itself, since ElementTree's own parser cannot be told to refuse a document type."""
     if len(data) > MAX_BYTES:
@@ -188,17 +212,17 @@ def _parse_xml(data: bytes) -> Element:
         depth += 1
         if depth > _MAX_DEPTH:
             raise _Refused(f"more than {_MAX_DEPTH} levels")
-        builder.start(tag, attributes)
+        builder.start(_qualified(tag), attributes)
 
     def end(tag: str) -> None:
         nonlocal depth
         depth -= 1
-        builder.end(tag)
+        builder.end(_qualified(tag))
 
     def refuse_doctype(*_: object) -> None:
         raise _Refused("a document type")
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(namespace_separator=_NAMESPACE_END)
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data

@@ -13,11 +13,12 @@ OTHER: Final = "other"
 class VmmProcess:
     """What one process says of itself; all text is untrusted.
 
-    ``vmm``: ``qemu``, ``firecracker``, ``cloud-hypervisor``, ``crosvm``, ``kvmtool``, ``libkrun``, ``kvmscope-lab`` or
-    ``other``. ``name``, ``uuid``: of the VM, None if the process does not say. ``managed_by``: ``libvirt``,
-    ``proxmox``, ``kubevirt``, … where command line or cgroup show it, the outermost of those known; else None.
-    ``command``: the program's file name, or the process's own name where it has no command line.
-    ``start_ticks``: start in clock ticks since boot.
+    ``vmm``: ``qemu``, ``firecracker``, … as docs/vmms.md lists them, or ``other``. ``name``, ``uuid``: of the VM, None
+    if the process does not say. ``managed_by``: ``libvirt``, ``proxmox``, ``kubevirt``, … where command line or cgroup
+    show it, the outermost of those known; else None. ``command``: the program's file name, or the process's own name
+    where it has no command line. ``start_ticks``: start in clock ticks since boot. ``known_as``: by which words its
+    managers know the VM, such as ``("proxmox.vmid", "100")``. ``clue``: a disk, socket, kernel, directory or cgroup by
+    which a VM without a name differs from others.
     """
 
     pid: int
@@ -28,6 +29,13 @@ class VmmProcess:
     command: str
     argv: tuple[str, ...]
     start_ticks: int
+    known_as: tuple[tuple[str, str], ...] = ()
+    clue: str | None = None
+
+    @property
+    def domain(self) -> str | None:
+        """What libvirt calls the VM; None if libvirt does not run it, or the process does not say."""
+        return dict(self.known_as).get("libvirt.domain")
 
     @property
     def title(self) -> str:

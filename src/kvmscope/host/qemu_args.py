@@ -45,7 +45,7 @@ _FLAG_OPTIONS: Final = frozenset(
 _FREE_TEXT_OPTIONS: Final = frozenset({"append"})
 """Their values may begin with a dash."""
 
-_JSON_OPTIONS: Final = frozenset({"device", "object"})
+_JSON_OPTIONS: Final = frozenset({"blockdev", "device", "object"})
 """Of the options read here, those whose value may be a JSON object; a VM may well be called ``{web}``."""
 
 _ALIASES: Final = {
@@ -167,6 +167,7 @@ class QemuConfig:
     overcommit: Properties | None = None
     rtc: Properties | None = None
     smbios: tuple[Properties, ...] = ()
+    blockdevs: tuple[Properties, ...] = ()
     config_files: tuple[str, ...] = ()
     not_understood: tuple[Option, ...] = ()
 
@@ -237,6 +238,7 @@ def parse(argv: Sequence[str]) -> QemuConfig:
         overcommit=_merged(each("overcommit")),
         rtc=_merged(each("rtc")),
         smbios=each("smbios"),
+        blockdevs=each("blockdev", "driver"),
         config_files=tuple(values("readconfig")),
         not_understood=tuple(malformed),
     )

@@ -103,6 +103,10 @@ class Process:
         """Path of its program as it sees it; needs the right to ptrace it."""
         return _attempt(lambda: _text(os.readlink(b"exe", dir_fd=self._directory)))
 
+    def working_directory(self) -> str | None:
+        """Path of its working directory as it sees it; needs the right to ptrace it."""
+        return _attempt(lambda: _text(os.readlink(b"cwd", dir_fd=self._directory)))
+
     def fd_links(self) -> dict[int, str] | None:
         """What each of its file descriptors is, by fd; needs the right to ptrace it."""
         return self._each("fd", lambda number, directory: _read_link(str(number), directory))
