@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kvmscope.errors import UsageError
+from kvmscope.host.process import VmmProcess
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.view.subjects import Selection, find_subject
 
@@ -96,3 +98,26 @@ def test_a_name_takes_no_word_from_another_vm(crafted: Any, name: str, text: str
     with pytest.raises(UsageError) as raised:
         find_subject(scene, text)
     assert str(raised.value).startswith(message)
+
+
+def managed(scene: Scene, row: int, *known_as: tuple[str, str]) -> Scene:
+    """The scene, in which managers know one of its VMs."""
+    identities = list(scene.identities)
+    process = VmmProcess(7, "qemu", identities[row].name, None, None, "qemu-kvm", (), 1, known_as)
+    identities[row] = replace(identities[row], process=process)
+    return replace(scene, identities=tuple(identities))
+
+
+def test_a_vm_goes_by_what_its_manager_calls_it(scene: Scene) -> None:
+    found = find_subject(managed(scene, 1, ("openstack.name", "db"), ("openstack.flavor", "m1.large")), "db/5")
+    assert found == Selection(1, 3)
+
+
+def test_a_managers_id_that_is_another_vms_process_id_is_refused(scene: Scene) -> None:
+    with pytest.raises(UsageError, match="may be any of 2 VMs: web, a/b"):
+        find_subject(managed(scene, 0, ("proxmox.vmid", "50")), "50")
+
+
+def test_what_many_vms_have_in_common_names_none_of_them(scene: Scene) -> None:
+    with pytest.raises(UsageError, match=r"there is no VM 'm1\.large'"):
+        find_subject(managed(scene, 1, ("openstack.flavor", "m1.large")), "m1.large")

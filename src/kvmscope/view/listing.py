@@ -111,7 +111,9 @@ def vm_list_lines(view: VmListView) -> list[str]:
     """A line a VM, in order of creation."""
     if not view.vms:
         return [no_vm_line(view.source.name, view.gaps)]
-    rows = [("VM", "ID", "VMM", "PID", "vCPUs", "CREATED"), *map(_vm_row, view.vms)]
+    rows = [("VM", "ID", "VMM", "PID", "vCPUs", "CREATED", "KNOWN AS"), *map(_vm_row, view.vms)]
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     heading = [SIMULATED] if view.simulated else []
     return heading + columns(rows, right=(3, 4))
 
@@ -120,4 +122,10 @@ def _vm_row(vm: ListedVm) -> tuple[str, ...]:
     created = NOT_KNOWN_SIGN if vm.created is None else rfc3339(vm.created.ns)[:_SECONDS_END] + "Z"
     vmm = printable(vm.vmm or NOT_KNOWN_SIGN, max_length=20)
     pid = NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)
-    return printable(vm.name), str(vm.id), vmm, pid, str(len(vm.vcpus)), created
+    return printable(vm.name), str(vm.id), vmm, pid, str(len(vm.vcpus)), created, _known_as(vm)
+
+
+def _known_as(vm: ListedVm) -> str:
+    """What else tells the VM from others: its managers' names, or what it has."""
+    names = [f"{word} {name}" for word, name in vm.known_as.items() if name not in (vm.name, vm.uuid)]
+    return printable(", ".join(names) or vm.clue or "", max_length=200)

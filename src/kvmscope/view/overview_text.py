@@ -117,6 +117,8 @@ def _vm_title(overview: Overview, vm: VmOverview) -> str:
         None if vm.vmm is None else printable(vm.vmm, max_length=16),
         None if vm.pid is None else f"pid {vm.pid}",
         None if vm.managed_by is None else f"by {printable(vm.managed_by, max_length=16)}",
+        *(f"{word} {printable(name)}" for word, name in vm.known_as.items() if name not in (vm.name, vm.uuid)),
+        None if vm.clue is None else printable(vm.clue),
         f"APICv {apicv_text(vm.apicv, is_wide=True)}" if vm.apicv.state is not State.UNKNOWN else None,
         f"{format_seconds(overview.interval_s)} by {overview.source.name}",
     )

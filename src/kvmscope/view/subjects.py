@@ -1,7 +1,7 @@
 """Which VM, vCPU and stats a person means by what they typed.
 
-A VM goes by its name, its process id, its UUID, its opaque id, or the beginning of the last two; ``VM/ID`` is one of
-its vCPUs.
+A VM goes by its name, by what its managers call it, its process id, its UUID, its opaque id, or the beginning of the
+last two; ``VM/ID`` is one of its vCPUs.
 Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Names are chosen by the owners of
 VMs, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
 """
@@ -21,6 +21,7 @@ from ..errors import UsageError
 from ..host.text import printable
 from ..sample import Sample, VmId
 from ..scene import Scene
+from .known_names import selecting_names
 from .values import Moment, plain_name
 
 _MIN_ID_PREFIX = 4
@@ -166,10 +167,11 @@ def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
 
 
 def _is_called(scene: Scene, row: int, text: str) -> bool:
-    """Whether a name, process id, UUID or id is the text. A name may look like another VM's process id."""
+    """Whether a name, process id, UUID or id of it is the text. One VM's name may be another's process id."""
     name = scene.identities[row].name
     is_pid = _is_number(text) and scene.pid(row) == int(text)
-    return text in (name, printable(name)) or is_pid or text.lower() in _ids(scene, row)
+    is_known = text in selecting_names(scene.identities[row])
+    return text in (name, printable(name)) or is_pid or is_known or text.lower() in _ids(scene, row)
 
 
 def _is_one_of(scene: Scene, row: int, text: str) -> bool:

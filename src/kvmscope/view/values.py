@@ -26,6 +26,7 @@ from typing import Annotated, Final, Generic, Literal, TypedDict, TypeVar, overl
 
 from ..sample import Sample, VmId
 from ..scene import Scene
+from .known_names import known_names
 
 FORMAT: Final = "kvmscope/1"
 
@@ -120,6 +121,10 @@ class VmTitle:
     vmm: Annotated[str | None, "What program its VMM is."]
     uuid: Annotated[str | None, "Its UUID, where its VMM was given one."]
     managed_by: Annotated[str | None, "What manages it: libvirt, openstack, kubevirt, …"]
+    known_as: Annotated[
+        Mapping[str, str], "What its managers call it, by words such as libvirt.domain or proxmox.vmid."
+    ]
+    clue: Annotated[str | None, "Of a VM without a name, a disk, socket, kernel or place by which it differs."]
     created: Annotated[Moment | None, "When it was created."]
     silent_s: Annotated[float | None, "For how many seconds its VMM has not answered who it is; null if it has."]
 
@@ -150,6 +155,8 @@ class VmHead(TypedDict):
     vmm: str | None
     uuid: str | None
     managed_by: str | None
+    known_as: Mapping[str, str]
+    clue: str | None
     created: Moment | None
     silent_s: float | None
 
@@ -180,6 +187,8 @@ def vm_head(scene: Scene, row: int) -> VmHead:
         "vmm": scene.vmm(row),
         "uuid": identity.process.uuid if identity.process else None,
         "managed_by": identity.process.managed_by if identity.process else None,
+        "known_as": known_names(identity),
+        "clue": identity.process.clue if identity.process else None,
         "created": Moment(created_ns) if created_ns >= 0 else None,
         "silent_s": identity.silent_s,
     }

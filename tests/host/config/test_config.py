@@ -30,7 +30,8 @@ CASES = sorted((Path(__file__).parents[2] / "data" / "apicv").glob("*.toml"))
 
 
 def process(vmm: str, *argv: str, managed_by: str | None = None, name: str | None = None) -> VmmProcess:
-    return VmmProcess(7, vmm, name, None, managed_by, "command", argv, 1)
+    known_as = (("libvirt.domain", name),) if managed_by == "libvirt" and name else ()
+    return VmmProcess(7, vmm, name, None, managed_by, "command", argv, 1, known_as)
 
 
 def qemu(*options: str) -> InterruptConfig:
