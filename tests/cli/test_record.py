@@ -39,6 +39,7 @@ def test_what_is_seen_is_read_back(kvmscope: Any, crafted: Any, tmp_path: Path) 
     assert [scene.sample.taken_ns for scene in found] == [sample.taken_ns for sample in samples[: len(found)]]
 
 
+@pytest.mark.whole_host  # a simulated host is published to every reader of this machine
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.usefixtures("simulated")
 def test_a_signal_ends_it_with_a_whole_recording(tmp_path: Path, number: signal.Signals) -> None:

@@ -15,10 +15,10 @@ import pytest
 
 from kvmscope.errors import Unavailable, UsageError
 from kvmscope.scene import Scene
-from kvmscope.store.compactor import RingLimits
 from kvmscope.store.layout import segment_of
 from kvmscope.store.recorder import QUEUED_AT_MOST, Recorder, SceneSource
 from kvmscope.store.recording import Recording
+from kvmscope.store.ring import RingLimits
 from kvmscope.store.writer import RecordingWriter
 
 TICK_S = 0.002

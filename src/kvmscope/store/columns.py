@@ -35,6 +35,8 @@ from .layout import RecordingTable
 TIME: Final = pa.timestamp("ns", "UTC")
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
+DOCUMENTS_SCHEMA = pa.schema([("key", pa.string()), ("text", pa.string())])
+
 SCENES_SCHEMA = pa.schema(
     [
         ("time", TIME),
@@ -105,7 +107,7 @@ def tables_of(scenes: Sequence[Scene], epochs: EpochTracker) -> Mapping[Recordin
         **_subject_tables(scenes, epochs, documents),
         RecordingTable.DOCUMENTS: pa.table(
             {"key": list(documents.texts), "text": list(documents.texts.values())},
-            schema=pa.schema([("key", pa.string()), ("text", pa.string())]),
+            schema=DOCUMENTS_SCHEMA,
         ),
     }
 
@@ -294,6 +296,11 @@ class SegmentScenes:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def times(self) -> list[tuple[int, int]]:
+        """When each was taken: CLOCK_REALTIME, CLOCK_BOOTTIME."""
+        return [(row["time"], row["boottime_ns"]) for row in self._rows]
 
     def scene(self, place: int) -> Scene:
         """The scene at a place in their order."""

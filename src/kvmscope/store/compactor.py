@@ -1,13 +1,17 @@
-"""Makes segments of journals that are complete, and deletes the oldest parts of a ring.
+"""Makes segments of journals that are complete, thins those that grow old, and deletes the oldest parts of a ring.
 
-Rule: a journal is deleted only after its segment is on the disk. Journals become segments in their order; one that the
-disk does not take is tried again later, and is read as it is until then.
+Rule: what a segment was made of, a journal or finer segments, is deleted only after the segment is where it is kept.
+Journals become segments in their order; one that the disk or the object store does not take is tried again later, and
+is read as it is until then. One that is not a journal stays, for who looks into it, until a ring is beyond its limits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RecordingError
@@ -16,100 +20,228 @@ from .columns import tables_of
 from .epochs import EpochTracker
 from .journal import read_journal
 from .layout import RecordingTable, SegmentPlace
-from .segment import write_segment
+from .ring import DatedSegment, RingLimits, runs_to_thin, thinning_steps
+from .segment import read_tables, write_segment
 from .storage import Storage
-
-
-@dataclass(frozen=True, slots=True)
-class RingLimits:
-    """How much is kept: seconds before the newest scene, bytes of all files. None: all."""
-
-    keep_s: float | None = None
-    size_bytes: int | None = None
+from .thinning import FOLLOWED_COLUMNS, SegmentThinner
 
 
 class Compactor:
-    """For one thread at a time. ``trouble``: why the last journal could not become a segment; empty if it could."""
+    """For one thread at a time. ``trouble``: what the last run could not do; empty if it did all.
 
-    def __init__(self, storage: Storage, limits: RingLimits | None = None) -> None:
+    ``journals``: where a writer appends. ``segments``: where they go, the same place unless that is an object store.
+    """
+
+    def __init__(
+        self, journals: Storage, segments: Storage, limits: RingLimits | None = None, *, segment_bytes: int = 64 << 20
+    ) -> None:
         """Takes up the journals that an earlier writer left. Raises RecordingError, OSError."""
-        self._storage = storage
+        self._journals = journals
+        self._segments = segments
         self._limits = limits or RingLimits()
+        self._segment_bytes = segment_bytes
         self._epochs = EpochTracker()
         self._pending: list[int] = []
-        self._last_ns: dict[str, int] = {}
+        self._damaged: list[int] = []
+        self._unreadable: set[SegmentPlace] = set()
+        self._times: dict[SegmentPlace, DatedSegment] = {}
+        self._host: str | None = None
         self.trouble = ""
         self._take_up()
+
+    @property
+    def waiting(self) -> int:
+        """How many journals are complete and not yet segments."""
+        return len(self._pending)
 
     def add(self, number: int) -> None:
         """The journal of this number is complete."""
         self._pending.append(number)
 
     def run(self) -> None:
-        """Compact what is pending and trim the ring, as far as the disk allows; ``trouble`` says what it did not."""
-        self.trouble = ""
-        try:
-            while self._pending:
-                self._compact(self._pending[0])
-                self._pending.pop(0)
-            self._trim()
-        except OSError as error:
-            self.trouble = error.strerror or str(error)
+        """Compact what is pending, thin and trim, as far as the disk allows; ``trouble`` says what it did not."""
+        is_ring = self._limits != RingLimits()
+        steps = [self._compact_pending, *([self._thin, self._trim] if is_ring else [])]
+        troubles = [_attempt(step) for step in steps]  # all of them: a full disk is a reason to delete
+        self.trouble = next(filter(None, troubles), "")
+
+    def _compact_pending(self) -> None:
+        while self._pending:
+            self._compact(self._pending[0])
+            self._pending.pop(0)
 
     def _take_up(self) -> None:
         """Note the journals without a segment; delete the others, and what is left of segments half written."""
-        files = self._storage.files()
-        done = {place.number for path in files if (place := layout.segment_of(path))}
-        for path in sorted(files):
-            number, of_segment = layout.journal_number(path), layout.number_of_file(path)
-            if number is not None and number not in done:
-                self._pending.append(number)
-            elif number is not None or (of_segment is not None and of_segment not in done):
-                self._storage.delete(path)
+        files = self._segments.files()
+        current = layout.current_segments(files)
+        is_remote = self._segments.directory is None
+        for path in sorted(self._journals.files()):
+            number = layout.journal_number(path)
+            if number is None:
+                continue
+            if is_remote or not any(place.holds(number) for place in current):
+                self._pending.append(number)  # written again to an object store, which may have a part of it
+            else:
+                self._journals.delete(path)
+        if not is_remote:  # others may be writing to an object store
+            for path in sorted(files, key=lambda path: not path.startswith(RecordingTable.SCENES.value)):
+                place = layout.segment_of_file(path)
+                if place is not None and (place not in current or path.endswith(layout.NEW)):
+                    self._segments.delete(path)
 
     def _compact(self, number: int) -> None:
         path = layout.journal_path(number)
         try:
-            scenes = read_journal(self._storage.local(path)).scenes
+            scenes = read_journal(self._journals.local(path)).scenes
         except FileNotFoundError:
             return  # somebody has deleted it
         except RecordingError:
-            return  # it is not a journal: left as it is, for who looks into it
+            self._damaged.append(number)
+            return
         if scenes:
             first = scenes[0].sample
-            host = first.origin.host if first.origin else "unknown"
-            place = SegmentPlace.of(number, host, first.taken_ns)
-            write_segment(self._storage, place, tables_of(scenes, self._epochs))
-            self._last_ns[place.path(RecordingTable.SCENES)] = max(scene.sample.taken_ns for scene in scenes)
-        self._storage.delete(path)
+            place = SegmentPlace.of(number, first.origin.host if first.origin else "unknown", first.taken_ns)
+            write_segment(self._segments, place, tables_of(scenes, self._epochs))
+            times = [scene.sample.taken_ns for scene in scenes]
+            self._times[place] = DatedSegment(place, min(times), max(times))
+            self._host = place.host
+        self._journals.delete(path)
+
+    # --- thinning -----------------------------------------------------------------------------------------------------
+
+    def _thin(self) -> None:
+        for step in thinning_steps(self._limits):
+            places = [place for place in self._current(self._segments.files()) if place not in self._unreadable]
+            segments = [self._dated(place) for place in places]
+            newest_ns = max((segment.end_ns for segment in segments), default=0)
+            apart = [*self._damaged, *(place.number for place in self._unreadable)]
+            before: dict[SegmentPlace, SegmentPlace | None] = dict(zip(places, [None, *places], strict=False))
+            for run in list(runs_to_thin(segments, step, newest_ns, apart)):
+                merged = self._merge(run, step.resolution_s, before[run[0]])
+                before = {place: merged if its == run[-1] else its for place, its in before.items()}
+
+    def _merge(
+        self, run: Sequence[SegmentPlace], resolution_s: int, before: SegmentPlace | None
+    ) -> SegmentPlace | None:
+        """Make thinned segments of a run, each of as many of its segments as fill one; gives the last of them."""
+        thinner, taken = self._thinner(resolution_s, before), list[SegmentPlace]()
+        for place in run:
+            try:
+                thinner.add(read_tables(self._segments, place), self._name(place), is_last=place == run[-1])
+            except (RecordingError, FileNotFoundError):
+                self._unreadable.add(place)  # it stays as it is until its time is over
+                return self._merge(taken, resolution_s, before)
+            taken.append(place)
+            if thinner.nbytes >= self._segment_bytes or place == run[-1]:
+                before = self._replace(taken, thinner, resolution_s)
+                taken = []
+        return before
+
+    def _thinner(self, resolution_s: int, before: SegmentPlace | None) -> SegmentThinner:
+        """One that goes on after a segment, as far as that can be read."""
+        if before is not None:
+            thinner = SegmentThinner(resolution_s)
+            with suppress(RecordingError, FileNotFoundError):
+                tables = read_tables(self._segments, before, of_subjects=FOLLOWED_COLUMNS)
+                thinner.follow(tables, self._name(before))
+                return thinner
+        return SegmentThinner(resolution_s)
+
+    def _replace(self, taken: Sequence[SegmentPlace], thinner: SegmentThinner, resolution_s: int) -> SegmentPlace:
+        merged = SegmentPlace.merged(taken, resolution_s)
+        write_segment(self._segments, merged, thinner.take())
+        for place in taken:
+            self._delete(place)
+        return merged
+
+    def _name(self, place: SegmentPlace) -> str:
+        return self._segments.name(place.path(RecordingTable.SCENES))
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
 
     def _trim(self) -> None:
-        """Delete the oldest segments that are beyond the limits; the newest one stays."""
-        if self._limits == RingLimits():
+        """Delete the oldest parts that are beyond the limits; the newest segment stays."""
+        files = self._segments.files()
+        places = self._current(files)
+        if not places:
             return
-        files = self._storage.files()
-        places = sorted(place for path in files if (place := layout.segment_of(path)))
-        total = sum(files.values())
-        newest_ns = max((self._end_ns(place) for place in places[-1:]), default=0)
-        for place in places[:-1]:
-            if not self._is_beyond(place, total, newest_ns):
+        newest_ns = max(self._dated(place).end_ns for place in places)
+        left = sum(files.values())
+        for part in self._oldest_first(places):
+            is_journal = isinstance(part, int)
+            end_ns = self._journal_end_ns(part) if isinstance(part, int) else self._dated(part).end_ns
+            if part == places[-1] or not self._is_beyond(end_ns, left, newest_ns):
+                if is_journal:
+                    continue  # by the time of its file alone, which says nothing of the segments after it
                 return
-            for table in reversed(RecordingTable):  # SCENES first: a segment without it is not one
-                total -= files.get(place.path(table), 0)
-                self._storage.delete(place.path(table))
+            left -= self._delete_journal(part, files) if isinstance(part, int) else self._delete(part, files)
 
-    def _is_beyond(self, place: SegmentPlace, total: int, newest_ns: int) -> bool:
-        keep_s, size_bytes = self._limits.keep_s, self._limits.size_bytes
-        is_old = keep_s is not None and self._end_ns(place) < newest_ns - round(keep_s * 1e9)
+    def _oldest_first(self, places: Sequence[SegmentPlace]) -> list[SegmentPlace | int]:
+        """The segments, and the numbers of the journals that cannot become one."""
+        parts: list[SegmentPlace | int] = [*places, *self._damaged]
+        return sorted(parts, key=lambda part: part if isinstance(part, int) else part.number)
+
+    def _is_beyond(self, end_ns: int, total: int, newest_ns: int) -> bool:
+        after_s, size_bytes = self._limits.deleted_after_s, self._limits.size_bytes
+        is_old = after_s is not None and end_ns < newest_ns - round(after_s * 1e9)
         return is_old or (size_bytes is not None and total > size_bytes)
 
-    def _end_ns(self, place: SegmentPlace) -> int:
-        """Time of the last scene of a segment; 0 if it is damaged, which makes it the first to go."""
-        path = place.path(RecordingTable.SCENES)
-        if path not in self._last_ns:
-            try:
-                times = pq.ParquetFile(self._storage.open(path)).read(columns=["time"])["time"]
-                self._last_ns[path] = max((int(time.value) for time in times), default=0)
-            except (OSError, ValueError):
-                self._last_ns[path] = 0
-        return self._last_ns[path]
+    def _delete(self, place: SegmentPlace, files: Mapping[str, int] | None = None) -> int:
+        """Delete the files of a segment; how many bytes they had."""
+        self._times.pop(place, None)
+        for table in reversed(RecordingTable):  # SCENES first: a segment without it is not one
+            with suppress(FileNotFoundError):
+                self._segments.delete(place.path(table))
+        return sum((files or {}).get(place.path(table), 0) for table in RecordingTable)
+
+    def _delete_journal(self, number: int, files: Mapping[str, int]) -> int:
+        path = layout.journal_path(number)
+        self._damaged.remove(number)
+        with suppress(FileNotFoundError):
+            self._journals.delete(path)
+        return files.get(path, 0)
+
+    def _journal_end_ns(self, number: int) -> int:
+        try:
+            return self._journals.local(layout.journal_path(number)).stat().st_mtime_ns
+        except OSError:
+            return time.time_ns()
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    def _current(self, files: Mapping[str, int]) -> list[SegmentPlace]:
+        """The segments that this compactor looks after: in an object store those of this host."""
+        places = layout.current_segments(files)
+        if self._segments.directory is not None:
+            return places
+        return [place for place in places if place.host == self._host]
+
+    def _dated(self, place: SegmentPlace) -> DatedSegment:
+        """A segment with its times; they are 0 if it is damaged, which makes it the first to go."""
+        if place not in self._times:
+            times = [0]
+            with suppress(OSError, ValueError, pa.ArrowException, RecordingError):
+                times = list(self._scene_times(place)) or [0]
+            self._times[place] = DatedSegment(place, min(times), max(times))
+        return self._times[place]
+
+    def _scene_times(self, place: SegmentPlace) -> Iterator[int]:
+        with self._segments.open(place.path(RecordingTable.SCENES)) as file:
+            found = pq.ParquetFile(file).read(columns=["time"])["time"]
+        yield from found.cast(pa.int64()).to_pylist()
+
+
+def _attempt(step: Callable[[], None]) -> str:
+    """Do a step; why it could not be done, "" if it was."""
+    try:
+        step()
+    except (OSError, pa.ArrowException) as error:
+        return _first_line(error)
+    except RecordingError as error:
+        return str(error)
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason.partition("\n")[0][:200]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ..sample import Gap
 from ..scene import Scene
+from .schedule import CLOCK_EVENT
 
 
 @dataclass
@@ -28,12 +31,39 @@ class LossLog:
 
     def told_by(self, scene: Scene) -> Scene:
         """The scene with a gap for each entry."""
-        gaps = [Gap(event) for event in self.events]
-        gaps += [Gap(_lost_text(reason, count)) for reason, count in self.lost.items()]
-        if not gaps:
+        if self.is_empty:
             return scene
-        return replace(scene, sample=replace(scene.sample, gaps=(*scene.sample.gaps, *gaps)))
+        return replace(scene, sample=replace(scene.sample, gaps=(*scene.sample.gaps, *self.gaps())))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self.lost
+
+    def gaps(self) -> tuple[Gap, ...]:
+        """A gap for each entry."""
+        return (
+            *(Gap(event) for event in self.events),
+            *(Gap(_lost_text(reason, count)) for reason, count in self.lost.items()),
+        )
+
+    def take_up(self, gaps: Iterable[Gap]) -> None:
+        """What the gaps of another scene said that is not kept, in the form of ``gaps``."""
+        for gap in gaps:
+            found = _LOST.fullmatch(gap.reason)
+            if found:
+                self.lose(found[2], int(found[1]))
+            else:
+                self.events.append(gap.reason)
+
+
+def is_of_recording(gap: Gap) -> bool:
+    """Whether a gap says what happened to the recording or to the clocks, and not what its scene lacks."""
+    is_of_host = gap.vm is None and gap.vcpu is None and gap.provider is None and gap.stat is None
+    return is_of_host and bool(_LOST.fullmatch(gap.reason) or CLOCK_EVENT.fullmatch(gap.reason))
 
 
 def _lost_text(reason: str, count: int) -> str:
     return f"{count} {'scene was' if count == 1 else 'scenes were'} not recorded before this one: {reason}"
+
+
+_LOST = re.compile(r"(\d{1,15}) scenes? (?:was|were) not recorded before this one: (.*)", re.DOTALL)

@@ -16,9 +16,10 @@ from typing import Protocol
 
 from ..errors import SourceError
 from ..scene import Scene
-from .compactor import RingLimits
 from .losses import LossLog
+from .ring import RingLimits
 from .schedule import ClockReading, TickSchedule, clock_events, read_clocks
+from .storage import Storage
 from .writer import SEGMENT_S, RecordingWriter
 
 QUEUED_AT_MOST = 32
@@ -26,6 +27,8 @@ QUEUED_AT_MOST = 32
 
 _LATE = "the look before took longer than the interval, or the recorder had no CPU"
 _JOIN_S = 0.5
+_RETRY_S, _RETRY_AT_MOST_S = 5.0, 300.0
+"""After what time a journal that could not become a segment is tried again; twice as long each time."""
 
 
 class SceneSource(Protocol):
@@ -56,8 +59,8 @@ class QueuedScene:
 class RecorderState:
     """What a recorder has done so far; only for showing.
 
-    ``why_lost``: why the last scene that was lost was. ``trouble``: why journals cannot become segments; empty if they
-    can.
+    ``why_lost``: why the last scene that was lost was. ``trouble``: why ``waiting`` journals cannot become segments;
+    empty if they can.
     """
 
     scenes: int = 0
@@ -66,6 +69,7 @@ class RecorderState:
     vms: int = 0
     vcpus: int = 0
     trouble: str = ""
+    waiting: int = 0
 
 
 class Recorder:
@@ -82,6 +86,7 @@ class Recorder:
         interval_s: float,
         for_s: float | None = None,
         limits: RingLimits | None = None,
+        upload_to: Storage | None = None,
         segment_s: float = SEGMENT_S,
         reopen: Callable[[], SceneSource] | None = None,
         consumer: SceneConsumer | None = None,
@@ -92,7 +97,9 @@ class Recorder:
         is recorded; ``consumer`` has them all. Raises what ``RecordingWriter`` raises.
         """
         self._cut = threading.Event()
-        self._writer = RecordingWriter(directory, limits=limits, segment_s=segment_s, on_cut=self._cut.set)
+        self._writer = RecordingWriter(
+            directory, limits=limits, upload_to=upload_to, segment_s=segment_s, on_cut=self._cut.set
+        )
         self.state = RecorderState()
         self.done = threading.Event()
         """Set when there is nothing left to look at: the time is over, or a thread has failed."""
@@ -235,7 +242,6 @@ class Recorder:
             else:
                 pending = LossLog()
                 self.state.scenes += 1
-                self.state.trouble = self._writer.compactor.trouble
 
     def _next(self) -> QueuedScene | None:
         """The scene that has waited longest; None if there will be no more."""
@@ -249,10 +255,13 @@ class Recorder:
     # --- compacting ---------------------------------------------------------------------------------------------------
 
     def _compact_on(self) -> None:
+        compactor, retry_s = self._writer.compactor, _RETRY_S
         while True:
-            self._cut.wait()
+            self._cut.wait(retry_s if compactor.waiting and compactor.trouble else None)
             self._cut.clear()
             ends = self._has_ended
-            self._writer.compactor.run()
+            compactor.run()
+            retry_s = min(2 * retry_s, _RETRY_AT_MOST_S) if compactor.trouble else _RETRY_S
+            self.state.trouble, self.state.waiting = compactor.trouble, compactor.waiting
             if ends:
                 return

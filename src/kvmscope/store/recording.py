@@ -7,6 +7,7 @@ the part that it is in, is told, and hides no other part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +19,19 @@ from .columns import SegmentScenes
 from .journal import read_journal
 from .replay import SceneMoment, SceneSeries
 from .segment import read_heads, read_segment
-from .storage import Storage
+from .storage import Storage, local_directory
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Part:
-    """A segment, or the journal of its number."""
+    """A segment, or a journal. ``number``: of the first journal that is in it."""
 
     number: int
     path: str
     segment: layout.SegmentPlace | None
+
+    def holds(self, number: int) -> bool:
+        return self.number == number if self.segment is None else self.segment.holds(number)
 
 
 class Recording:
@@ -43,7 +47,7 @@ class Recording:
         about = self._storage.read(layout.ABOUT).decode("utf-8", "replace")
         layout.check_about(about, self._storage.name(layout.ABOUT))
         self.damage: list[RecordingError] = []
-        self._last_part: tuple[int, Sequence[Scene] | SegmentScenes] | None = None
+        self._last_part: tuple[str, Sequence[Scene] | SegmentScenes] | None = None
 
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
         """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
@@ -61,24 +65,44 @@ class Recording:
         return found
 
     def scene(self, moment: SceneMoment) -> Scene:
-        """The scene of a moment. Raises RecordingError if it is damaged, or has been deleted since."""
+        """The scene of a moment. Raises RecordingError if it is damaged, or has been deleted or thinned since."""
         if self._last_part is None or self._last_part[0] != moment.part:
-            part = next((there for there in self._parts() if there.number == moment.part), None)
-            if part is None:
-                raise RecordingError("the ring has deleted these scenes", path=self._storage.place)
-            self._last_part = (moment.part, self._open(part))
+            self._last_part = (moment.part, self._open_part_of(moment.part))
         scenes = self._last_part[1]
-        return scenes[moment.place] if isinstance(scenes, Sequence) else scenes.scene(moment.place)
+        place = _place_of(moment, scenes)
+        if place is None:
+            raise RecordingError("the ring has thinned these scenes", path=self._storage.place)
+        return scenes[place] if isinstance(scenes, Sequence) else scenes.scene(place)
+
+    def _open_part_of(self, path: str) -> Sequence[Scene] | SegmentScenes:
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # a writer has replaced it since it was listed
+                return self._open(self._part_of(path))
+        raise RecordingError("its files change all the time", path=self._storage.place)
+
+    def _part_of(self, path: str) -> _Part:
+        """The part of this path, or the one that it has become."""
+        place = layout.segment_of(path)
+        number = layout.journal_number(path) if place is None else place.number
+        parts = self._parts()
+        for part in parts:
+            if part.path == path:
+                return part
+        for part in parts:
+            is_its_host = place is None or part.segment is None or part.segment.host == place.host
+            if number is not None and part.holds(number) and is_its_host:
+                return part
+        raise RecordingError("the ring has deleted these scenes", path=self._storage.place)
 
     def _parts(self) -> list[_Part]:
         files = self._storage.files()
-        segments = [_Part(place.number, path, place) for path in files if (place := layout.segment_of(path))]
-        done = {part.number for part in segments}
-        journals = [(layout.journal_number(path), path) for path in files]
-        open_ones = [
-            _Part(number, path, None) for number, path in journals if number is not None and number not in done
-        ]
-        return sorted(segments + open_ones, key=lambda part: part.number)
+        places = layout.current_segments(files)
+        found = [_Part(place.number, place.path(layout.RecordingTable.SCENES), place) for place in places]
+        for path in files:
+            number = layout.journal_number(path)
+            if number is not None and not any(place.holds(number) for place in places):
+                found.append(_Part(number, path, None))
+        return sorted(found, key=lambda part: (part.number, part.path))
 
     def _open(self, part: _Part) -> Sequence[Scene] | SegmentScenes:
         if part.segment is not None:
@@ -91,10 +115,10 @@ class Recording:
     def _moments_of(self, part: _Part) -> list[SceneMoment]:
         try:
             if part.segment is None:
-                return [SceneMoment.of(s, part.number, n) for n, s in enumerate(self._scenes_of(part))]
+                return [SceneMoment.of(s, part.path, n) for n, s in enumerate(self._scenes_of(part))]
             return [
                 SceneMoment(
-                    row["time"], row["boottime_ns"], row["boot"], row["source"], row["simulated"], part.number, place
+                    row["time"], row["boottime_ns"], row["boot"], row["source"], row["simulated"], part.path, place
                 )
                 for place, row in enumerate(read_heads(self._storage, part.segment))
             ]
@@ -118,15 +142,34 @@ class Recording:
 
     def _moved(self, part: _Part) -> Iterator[Scene]:
         """The scenes of a part that a writer has changed since it was listed: a journal is a segment, or it is gone."""
-        now = next((there for there in self._parts() if there.number == part.number), None)
-        if now is not None and now != part:
+        try:
+            now = self._part_of(part.path)
+        except RecordingError:
+            return
+        if now != part:
             yield from self._scenes_of(now)
-        elif now is not None:
+        else:
             self._note(RecordingError("a table of this segment is missing", path=self._storage.name(part.path)))
 
     def _note(self, error: RecordingError) -> None:
         if str(error) not in map(str, self.damage):
             self.damage.append(error)
+
+
+_TRIES = 5
+"""How often a part is looked for that a writer replaces; it does so a few times in the life of a scene."""
+
+
+def _place_of(moment: SceneMoment, scenes: Sequence[Scene] | SegmentScenes) -> int | None:
+    """Where a scene stands in its part, which may have been thinned since; None if it is not there any more."""
+    if isinstance(scenes, SegmentScenes):
+        times = scenes.times
+    else:
+        times = [(scene.sample.taken_ns, scene.sample.monotonic_ns) for scene in scenes]
+    its = (moment.taken_ns, moment.boottime_ns)
+    if moment.place < len(times) and times[moment.place] == its:
+        return moment.place
+    return times.index(its) if its in times else None
 
 
 class SceneFile:
@@ -156,7 +199,8 @@ class SceneFile:
 def open_series(place: str) -> SceneSeries:
     """A recording, or a file with a scene. Raises RecordingError, UsageError."""
     try:
-        is_file = "://" not in place and Path(place).is_file()
+        directory = local_directory(place)
+        is_file = directory is not None and directory.is_file()
     except (OSError, ValueError) as error:  # too long, or with a zero byte
         raise RecordingError("it is not the name of a file", path=place[:80]) from error
-    return SceneFile(Path(place)) if is_file else Recording(place)
+    return SceneFile(directory) if directory is not None and is_file else Recording(place)

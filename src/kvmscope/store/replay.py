@@ -33,11 +33,11 @@ class SceneMoment:
     boot: str | None
     source: str
     simulated: bool
-    part: int = 0
+    part: str = ""
     place: int = 0
 
     @classmethod
-    def of(cls, scene: Scene, part: int = 0, place: int = 0) -> SceneMoment:
+    def of(cls, scene: Scene, part: str = "", place: int = 0) -> SceneMoment:
         sample = scene.sample
         boot = None if sample.origin is None else sample.origin.boot
         return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place)

@@ -6,9 +6,11 @@ Source: clock_gettime(2): CLOCK_BOOTTIME goes on in suspend, CLOCK_MONOTONIC doe
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from ..units import format_seconds
 
@@ -52,6 +54,12 @@ class TickSchedule:
         missed = current - self.due
         self.due = current + 1
         return missed
+
+
+CLOCK_EVENT: Final = re.compile(
+    r"the host was suspended for .*|the wall clock was set (?:forward|back) by .*", re.DOTALL
+)
+"""What ``clock_events`` says."""
 
 
 def clock_events(before: ClockReading, now: ClockReading) -> Iterator[str]:

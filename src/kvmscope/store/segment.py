@@ -7,7 +7,7 @@ Source: parquet-format, Encodings.md; what pyarrow, DuckDB and ClickHouse read i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,8 +57,15 @@ def _is_text(field: Any) -> bool:
 
 def read_segment(storage: Storage, place: SegmentPlace) -> SegmentScenes:
     """The scenes of a segment. Raises RecordingError; FileNotFoundError if a table is not there."""
-    tables = SegmentTables(**{table.value: _read(storage, place.path(table)) for table in RecordingTable})
-    return SegmentScenes(tables, place.path(RecordingTable.SCENES))
+    return SegmentScenes(read_tables(storage, place), storage.name(place.path(RecordingTable.SCENES)))
+
+
+def read_tables(storage: Storage, place: SegmentPlace, *, of_subjects: Sequence[str] | None = None) -> SegmentTables:
+    """The tables of a segment, of ``vms`` and ``vcpus`` these columns or all. Raises as ``read_segment`` does."""
+    columns = {RecordingTable.VMS: of_subjects, RecordingTable.VCPUS: of_subjects}
+    return SegmentTables(
+        **{table.value: _read(storage, place.path(table), columns=columns.get(table)) for table in RecordingTable}
+    )
 
 
 def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]:
@@ -72,9 +79,11 @@ def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]
     return heads
 
 
-def _read(storage: Storage, path: str, *, columns: list[str] | None = None) -> Any:
+def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) -> Any:
     try:
-        table = pq.ParquetFile(storage.open(path), page_checksum_verification=True).read(columns=columns)
+        table = pq.ParquetFile(storage.open(path), page_checksum_verification=True).read(
+            columns=columns and list(columns)
+        )
         table.validate(full=True)
     except FileNotFoundError:
         raise

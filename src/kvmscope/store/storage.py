@@ -1,27 +1,31 @@
-"""Where a recording lies: a directory, or a prefix of an object store that pyarrow knows (``s3://…``, ``gs://…``)."""
+"""Where a recording lies: a directory, or a prefix of an object store that pyarrow knows (``s3://…``, ``gs://…``).
+
+Rule: a file is there with all its bytes, or not at all.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ..errors import RecordingError, UsageError
-
-_NEW = ".new"
+from .layout import NEW
 
 
 class Storage:
-    """Files below one place, by their paths from there."""
+    """Files below one place, by their paths from there. ``directory``: None for an object store."""
 
     def __init__(self, place: str) -> None:
         """Raises UsageError for an address that pyarrow does not know."""
-        self.place = place
-        self.directory = None if "://" in place else Path(place)
+        self.place = re.sub(r"(?<=://)[^/@]*@", "", place).partition("?")[0] if "://" in place else place
+        self.directory = local_directory(place)
         self._system: Any
         self._root: str
         try:
@@ -30,8 +34,7 @@ class Storage:
             else:
                 self._system, self._root = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(f"{place!r} is not a directory or an object store: {reason}") from None
+            raise UsageError(f"{self.place!r} is not a directory or an object store: {_reason(error)}") from None
 
     def name(self, path: str) -> str:
         """What to call a file in a message."""
@@ -46,9 +49,8 @@ class Storage:
         """Whether there is such a file, or without a path such a place at all. Raises RecordingError."""
         try:
             [info] = self._system.get_file_info([f"{self._root}/{path}" if path else self._root])
-        except OSError as error:
-            reason = str(error).partition("\n")[0]
-            raise RecordingError(f"it cannot be read: {reason}", path=self.place) from None
+        except (OSError, pa.ArrowException) as error:
+            raise RecordingError(f"it cannot be read: {_reason(error)}", path=self.place) from None
         return bool(info.type != fs.FileType.NotFound)
 
     def files(self) -> dict[str, int]:
@@ -58,8 +60,8 @@ class Storage:
             found = self._system.get_file_info(selector)
         except FileNotFoundError:
             raise RecordingError("there is no such directory", path=self.place) from None
-        except (NotADirectoryError, OSError) as error:
-            raise RecordingError(f"it cannot be listed: {error.strerror or error}", path=self.place) from None
+        except (OSError, pa.ArrowException) as error:
+            raise RecordingError(f"it cannot be listed: {_reason(error)}", path=self.place) from None
         skip = len(self._root.rstrip("/")) + 1
         return {info.path[skip:]: info.size for info in found if info.type == fs.FileType.File}
 
@@ -68,30 +70,65 @@ class Storage:
         return self._system.open_input_file(f"{self._root}/{path}")
 
     def read(self, path: str) -> bytes:
-        """Raises OSError."""
-        with self.open(path) as file:
-            data: bytes = file.read()
+        """Raises RecordingError if it cannot be read."""
+        try:
+            with self.open(path) as file:
+                data: bytes = file.read()
+        except (OSError, pa.ArrowException) as error:
+            raise RecordingError(f"it cannot be read: {_reason(error)}", path=self.name(path)) from None
         return data
 
-    def write(self, path: str, write: Callable[[Any], None]) -> None:
-        """Write a file as a whole: it is there with all its bytes, or not at all. Raises OSError."""
-        if self.directory is None:
-            with self._system.open_output_stream(f"{self._root}/{path}") as sink:
-                write(sink)
-            return
-        target = self.directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(target.name + _NEW)
-        with new.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(target)
-        sync_directory(target.parent)
+    def write(self, path: str, write: Callable[[Any], object]) -> None:
+        """Write a file as a whole. Raises OSError."""
+        if self.directory is not None:
+            _write_local(self.directory / path, write)
+        else:
+            self._upload(path, write)
+
+    def _upload(self, path: str, write: Callable[[Any], object]) -> None:
+        """In one go, since a stream that ends by an error may leave an object with a part of its bytes."""
+        sink = pa.BufferOutputStream()
+        write(sink)
+        data = sink.getvalue()
+        target = f"{self._root}/{path}"
+        if self._system.type_name not in _FLAT:
+            self._system.create_dir(target.rpartition("/")[0], recursive=True)
+        with self._system.open_output_stream(target) as stream:
+            stream.write(data)
+        [info] = self._system.get_file_info([target])
+        if info.size != data.size:
+            raise OSError(f"{self.name(path)} has {info.size} bytes instead of {data.size}")
 
     def delete(self, path: str) -> None:
         """Raises OSError."""
         self._system.delete_file(f"{self._root}/{path}")
+
+
+_FLAT = ("s3", "gcs", "abfs")
+"""Object stores, whose directories need not be made."""
+
+
+def local_directory(place: str) -> Path | None:
+    """The directory that a place is, by its path or as ``file://…``; None for an object store."""
+    if place.startswith("file://"):
+        return Path(unquote(urlsplit(place).path))
+    return None if "://" in place else Path(place)
+
+
+def _write_local(target: Path, write: Callable[[Any], object]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(target.name + NEW)
+    with new.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(target)
+    sync_directory(target.parent)
+
+
+def _reason(error: BaseException) -> str:
+    found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return found.partition("\n")[0][:300] or type(error).__name__
 
 
 def sync_directory(path: Path) -> None:

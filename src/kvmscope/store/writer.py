@@ -15,8 +15,9 @@ from pathlib import Path
 from ..errors import RecordingError, UsageError
 from ..scene import Scene
 from . import layout
-from .compactor import Compactor, RingLimits
+from .compactor import Compactor
 from .journal import JournalWriter
+from .ring import RingLimits
 from .storage import Storage, sync_directory
 
 SEGMENT_BYTES = 64 << 20
@@ -31,6 +32,9 @@ _SEGMENTS_IN_A_RING = 8
 class RecordingWriter:
     """Appends scenes to the recording in a directory, which is made if it is not there. Close when done.
 
+    ``upload_to``: an object store to which segments go; then the directory is a spool that has what is not there yet,
+    and can be read as a recording of its own.
+
     ``on_cut`` is called when a journal is complete, by default to make a segment of it at once; who compacts in another
     thread passes what wakes it, and calls ``compactor.run`` there.
     """
@@ -40,6 +44,7 @@ class RecordingWriter:
         directory: Path,
         *,
         limits: RingLimits | None = None,
+        upload_to: Storage | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_s: float = SEGMENT_S,
         flush_s: float = FLUSH_S,
@@ -50,15 +55,20 @@ class RecordingWriter:
         limits = limits or RingLimits()
         if limits.size_bytes is not None:
             segment_bytes = min(segment_bytes, limits.size_bytes // _SEGMENTS_IN_A_RING)
-        if limits.keep_s is not None:
-            segment_s = min(segment_s, limits.keep_s / _SEGMENTS_IN_A_RING)
+        segment_s = min([segment_s, *(bound_s / _SEGMENTS_IN_A_RING for bound_s in limits.bounds_s)])
         self._segment_bytes, self._segment_ns, self._flush_ns = segment_bytes, segment_s * 1e9, flush_s * 1e9
         self._journal: JournalWriter | None = None
         self._began_ns = self._flushed_ns = 0
-        self._number = _prepare(directory)
+        spool = Storage(str(directory))
+        segments = spool if upload_to is None else upload_to
+        places = [spool] if upload_to is None else [spool, upload_to]
+        _check(*places)
         self._lock = _lock(directory)
         try:
-            self.compactor = Compactor(Storage(str(directory)), limits)
+            self._lock = _bring_up_to_date(self._lock, *places)
+            (directory / layout.JOURNAL).mkdir(exist_ok=True)
+            self._number = _largest_number(*places)
+            self.compactor = Compactor(spool, segments, limits, segment_bytes=segment_bytes)
             self._on_cut = on_cut or self.compactor.run
             self._on_cut()
         except BaseException:
@@ -129,22 +139,54 @@ class RecordingWriter:
                 (self.directory / layout.journal_path(self._number)).unlink()
 
 
-def _prepare(directory: Path) -> int:
-    """Make the directory a recording; the largest number that one of its parts has."""
-    about = directory / layout.ABOUT
-    if directory.exists() and not directory.is_dir():
-        raise RecordingError("it is not a directory", path=str(directory))
-    if about.exists():
-        layout.check_about(about.read_text(encoding="utf-8", errors="replace"), str(about))
-    elif directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty and not a recording; name a new directory")
-    else:
-        directory.mkdir(parents=True, exist_ok=True)
-        Storage(str(directory)).write(layout.ABOUT, lambda sink: sink.write(layout.about_text().encode()))
-    (directory / layout.JOURNAL).mkdir(exist_ok=True)
-    files = Storage(str(directory)).files()
-    segments = [place.number for path in files if (place := layout.segment_of(path))]
-    journals = [number for path in files if (number := layout.journal_number(path)) is not None]
+def _check(*places: Storage) -> None:
+    """Make these recordings; one that is something else stays as it is, and so does then the other. Raises
+    RecordingError, UsageError."""
+    for place in [place for place in places if _is_new(place)]:
+        _write_about(place)
+
+
+def _is_new(place: Storage) -> bool:
+    if place.directory is not None and place.directory.exists() and not place.directory.is_dir():
+        raise RecordingError("it is not a directory", path=place.place)
+    if not place.has():
+        return True
+    if place.has(layout.ABOUT):
+        _version(place)
+        return False
+    is_empty = not any(place.directory.iterdir()) if place.directory is not None else not place.files()
+    if not is_empty:
+        raise UsageError(f"{place.place} is not empty and not a recording; name a new directory")
+    return True
+
+
+def _version(place: Storage) -> int:
+    about = place.read(layout.ABOUT).decode("utf-8", "replace")
+    return layout.check_about(about, place.name(layout.ABOUT))
+
+
+def _write_about(place: Storage) -> None:
+    place.write(layout.ABOUT, lambda sink: sink.write(layout.about_text().encode()))
+
+
+def _bring_up_to_date(lock: int, *places: Storage) -> int:
+    """Note the layout that is written from now on in places of an older one; the lock that is held then."""
+    old = [place for place in places if _version(place) < layout.VERSION]
+    for place in old:
+        _write_about(place)
+    directory = places[0].directory
+    assert directory is not None
+    if places[0] not in old:
+        return lock
+    os.close(lock)  # it is on the file that was replaced
+    return _lock(directory)
+
+
+def _largest_number(*places: Storage) -> int:
+    """The largest number that a part of a recording has; 0 if there is none."""
+    paths = [path for place in places for path in place.files()]
+    segments = [place.last for path in paths if (place := layout.segment_of_file(path))]
+    journals = [number for path in paths if (number := layout.journal_number(path)) is not None]
     return max([*segments, *journals], default=0)
 
 

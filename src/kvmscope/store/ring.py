@@ -1,0 +1,122 @@
+"""How long a ring keeps scenes, and at what resolution. Pure.
+
+Rule: a part of a recording is thinned or deleted by the age of its last scene, counted from the newest scene that is
+there, so a ring that nobody writes to loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .layout import SegmentPlace
+
+HOUR_S: Final = 3600.0
+DAY_S: Final = 24 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Scenes that are younger than ``until_s`` are kept one every ``resolution_s``; 0: all of them."""
+
+    resolution_s: int
+    until_s: float
+
+
+DEFAULT_TIERS: Final = (Tier(0, HOUR_S), Tier(10, DAY_S), Tier(60, 30 * DAY_S))
+
+_MERGED_SCENES = 360
+_PARTS_IN_A_TIER = 8
+"""At least so many segments make a tier, or full resolution would be kept for much longer than was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingLimits:
+    """How much is kept: seconds before the newest scene, bytes of all files. None: all. ``tiers``: the finest first.
+
+    Scenes that are older than every tier are deleted, unless ``keep_s`` says until when the last tier goes on.
+    """
+
+    keep_s: float | None = None
+    size_bytes: int | None = None
+    tiers: tuple[Tier, ...] = ()
+
+    @property
+    def deleted_after_s(self) -> float | None:
+        """The age from which scenes are deleted; None: never."""
+        if self.keep_s is not None:
+            return self.keep_s
+        return self.tiers[-1].until_s if self.tiers else None
+
+    @property
+    def bounds_s(self) -> Iterator[float]:
+        """The ages at which something happens to scenes."""
+        if self.keep_s is not None:
+            yield self.keep_s
+        yield from (tier.until_s for tier in self.tiers)
+
+
+@dataclass(frozen=True, slots=True)
+class ThinningStep:
+    """Scenes that are older than ``from_s`` become one every ``resolution_s``; ``span_s``: of so much at a time."""
+
+    resolution_s: int
+    from_s: float
+    span_s: float
+
+
+def thinning_steps(limits: RingLimits) -> Sequence[ThinningStep]:
+    """What becomes of scenes as they grow old, the coarsest step first: what is old at once is thinned once."""
+    steps = []
+    from_s = 0.0
+    keep_s = limits.deleted_after_s or 0.0
+    for tier in limits.tiers:
+        until_s = min(tier.until_s, keep_s)
+        if tier.resolution_s and until_s > from_s:
+            span_s = min(_MERGED_SCENES * tier.resolution_s, (until_s - from_s) / _PARTS_IN_A_TIER)
+            steps.append(ThinningStep(tier.resolution_s, from_s, max(span_s, tier.resolution_s)))
+        from_s = tier.until_s
+    return steps[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class DatedSegment:
+    """A segment with the times of its first and last scene, CLOCK_REALTIME nanoseconds."""
+
+    place: SegmentPlace
+    begin_ns: int
+    end_ns: int
+
+
+def runs_to_thin(
+    segments: Sequence[DatedSegment], step: ThinningStep, newest_ns: int, apart: Sequence[int] = ()
+) -> Iterator[list[SegmentPlace]]:
+    """The segments that a step makes one of, run by run.
+
+    ``segments``: in their order. ``apart``: numbers of journals that lie between them and are none of theirs. A run is
+    of one host and day; the last one waits until it is as long as the step's span.
+    """
+    limit_ns = newest_ns - round(step.from_s * 1e9)
+    run: list[DatedSegment] = []
+    for segment in segments:
+        is_finer = segment.place.resolution_s < step.resolution_s
+        if run and not (is_finer and _continues(run, segment, step, apart)):
+            yield [each.place for each in run]
+            run = []
+        if is_finer and segment.end_ns < limit_ns:
+            run.append(segment)
+        elif run:
+            break  # it will go on with this one
+    if run and _span_s(run) >= step.span_s:
+        yield [each.place for each in run]
+
+
+def _continues(run: list[DatedSegment], segment: DatedSegment, step: ThinningStep, apart: Sequence[int]) -> bool:
+    last = run[-1].place
+    is_near = (last.host, last.date) == (segment.place.host, segment.place.date)
+    return is_near and _span_s(run) < step.span_s and not any(last.last < n < segment.place.number for n in apart)
+
+
+def _span_s(run: list[DatedSegment]) -> float:
+    return (run[-1].end_ns - run[0].begin_ns) / 1e9
