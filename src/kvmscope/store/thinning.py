@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import RecordingError
 from ..sample import Gap
@@ -135,15 +134,15 @@ def _moments(rows: Any) -> Any:
 
 def _sorted(rows: Any) -> Any:
     names = [name for name in ("vm", "vcpu", "time", "boottime_ns") if name in rows.column_names]
-    return rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in names]))
+    return rows.sort_by([(name, "ascending") for name in names])
 
 
 def _named(scenes: Any, subjects: Mapping[RecordingTable, Any]) -> set[str]:
     """The keys of all documents that the rows name."""
-    keys = {key for name in ("gaps", "machine", "why_not") for key in pc.unique(scenes[name]).to_pylist()}
+    keys = {key for name in ("gaps", "machine", "why_not") for key in scenes[name].unique().to_pylist()}
     keys |= {place.partition("~")[0] for blocks in scenes["blocks"].to_pylist() for place in blocks}
     for rows in subjects.values():
         for name in rows.column_names:
             if name == "identity" or name.endswith(".@schema"):
-                keys |= set(pc.unique(rows[name]).to_pylist())
+                keys |= set(rows[name].unique().to_pylist())
     return keys - {None}
