@@ -20,13 +20,13 @@ from kvmscope.schema import Kind, Scope
 from kvmscope.store import layout
 from kvmscope.store.losses import LossLog
 from kvmscope.store.recording import Recording
-from kvmscope.store.ring import RingLimits, Tier
+from kvmscope.store.ring import RingLimits, RingTier
 from kvmscope.store.schedule import ClockReading, clock_events
 from kvmscope.store.storage import Storage
 from kvmscope.store.writer import RecordingWriter
 
 SECOND = 10**9
-TIERS = (Tier(0, 60), Tier(10, 300), Tier(60, 3600))
+TIERS = (RingTier(0, 60), RingTier(10, 300), RingTier(60, 3600))
 
 
 def at(scene: Scene, second: int, *, added: int = 0, gaps: tuple[Gap, ...] = ()) -> Scene:
@@ -91,7 +91,7 @@ def test_older_scenes_are_thinned_and_the_oldest_deleted(tmp_path: Path, scene: 
 
 def test_tiers_without_a_limit_of_time_end_with_the_last_tier(tmp_path: Path, scene: Scene) -> None:
     directory = tmp_path / "ring"
-    limits = RingLimits(tiers=(Tier(0, 60), Tier(10, 300)))
+    limits = RingLimits(tiers=(RingTier(0, 60), RingTier(10, 300)))
     written(directory, (at(scene, n) for n in range(600)), limits)
     assert 600 - 300 - 40 <= seconds(directory)[0] <= 600 - 300 + 20
 
@@ -112,7 +112,7 @@ def test_losses_and_clock_events_of_dropped_scenes_are_said_by_the_next_that_is_
             yield losses.told_by(at(scene, n))
 
     directory = tmp_path / "ring"
-    written(directory, scenes(), RingLimits(tiers=(Tier(0, 60), Tier(10, 3600))))
+    written(directory, scenes(), RingLimits(tiers=(RingTier(0, 60), RingTier(10, 3600))))
     assert len(seconds(directory)) < 200
     said = [gap.reason for each in Recording(str(directory)).scenes() for gap in each.sample.gaps]
     assert said.count(suspended) == 1
@@ -125,7 +125,9 @@ def test_a_reset_between_two_kept_scenes_begins_an_epoch_and_is_seen(tmp_path: P
     directory = tmp_path / "ring"
     added = [100 + n if n < 123 else (0 if n == 123 else 10_000 + n) for n in range(600)]
     written(
-        directory, (at(scene, n, added=added[n]) for n in range(600)), RingLimits(tiers=(Tier(0, 60), Tier(60, 700)))
+        directory,
+        (at(scene, n, added=added[n]) for n in range(600)),
+        RingLimits(tiers=(RingTier(0, 60), RingTier(60, 700))),
     )
     times = seconds(directory)
     assert 123 in times
@@ -145,7 +147,7 @@ def test_what_could_not_be_read_for_a_while_is_not_thinned_away(tmp_path: Path, 
     vm = scene.sample.vms.vm_id(0)
     gap = Gap("its VMM does not answer", vm=vm)
     scenes = (at(scene, n, gaps=(gap,) if 143 <= n < 147 else ()) for n in range(600))
-    written(directory, scenes, RingLimits(tiers=(Tier(0, 60), Tier(60, 700))))
+    written(directory, scenes, RingLimits(tiers=(RingTier(0, 60), RingTier(60, 700))))
     with_gap = {
         each.sample.monotonic_ns // SECOND - 1000
         for each in Recording(str(directory)).scenes()
@@ -190,7 +192,7 @@ def test_thinning_that_is_interrupted_anywhere_reads_every_scene_once(
         with monkeypatch.context() as patch:
             calls = interrupted(patch, stop)
             with contextlib.suppress(StoppedError):
-                RecordingWriter(directory, limits=RingLimits(tiers=(Tier(0, 20), Tier(10, 300)))).close()
+                RecordingWriter(directory, limits=RingLimits(tiers=(RingTier(0, 20), RingTier(10, 300)))).close()
             is_over = calls() < stop
         times = seconds(directory)
         assert times == sorted(set(times))
@@ -217,7 +219,7 @@ def test_a_reader_goes_on_where_the_ring_has_thinned(tmp_path: Path, scene: Scen
     writer.close()
     recording = Recording(str(directory))
     moments = recording.moments()
-    RecordingWriter(directory, limits=RingLimits(tiers=(Tier(0, 20), Tier(10, 300)))).close()
+    RecordingWriter(directory, limits=RingLimits(tiers=(RingTier(0, 20), RingTier(10, 300)))).close()
     kept = set(seconds(directory))
     for n, moment in enumerate(moments):
         if n in kept:
@@ -238,7 +240,7 @@ def test_what_is_damaged_is_left_out_of_thinning_and_deleted_when_its_time_is_ov
     segments = sorted((directory / "vcpus").rglob("*.parquet"))
     segments[2].write_bytes(segments[2].read_bytes()[:-100])
     (directory / layout.journal_path(700)).write_bytes(b"not a journal " * 200)
-    writer = RecordingWriter(directory, limits=RingLimits(tiers=(Tier(0, 20), Tier(10, 3000))))
+    writer = RecordingWriter(directory, limits=RingLimits(tiers=(RingTier(0, 20), RingTier(10, 3000))))
     assert writer.compactor.trouble == ""
     assert segments[2].exists()
     assert set(seconds(directory)) & set(range(40, 60)) == set()
@@ -276,7 +278,7 @@ def test_blocks_keep_their_schemas_where_segments_of_several_are_merged(
     scenes = written(
         directory,
         (at(first if n < 200 else other, n) for n in range(400)),
-        RingLimits(tiers=(Tier(0, 30), Tier(10, 700))),
+        RingLimits(tiers=(RingTier(0, 30), RingTier(10, 700))),
     )
     by_time = {each.sample.taken_ns: each for each in scenes}
     found = list(Recording(str(directory)).scenes())

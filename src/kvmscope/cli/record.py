@@ -28,18 +28,18 @@ from .session import open_live_host
 if TYPE_CHECKING:
     from ..collect import Host
     from ..store.recorder import Recorder, RecorderState
-    from ..store.ring import RingLimits, Tier
+    from ..store.ring import RingLimits, RingTier
     from ..store.storage import Storage
 
 _SHOW_EVERY_S = 1.0
 _REALTIME_PRIORITY = 1
 
 
-def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Tier, ...] | None:
+def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[RingTier, ...] | None:
     """``all:1h,10s:24h``; none of them for ``none``, None if nothing was given."""
     if value is None or value == "none":
         return None if value is None else ()
-    from ..store.ring import Tier
+    from ..store.ring import RingTier
 
     tiers = []
     for part in value.split(","):
@@ -48,7 +48,7 @@ def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) 
         until_s = parse_duration(ctx, param, until) if colon else None
         if resolution_s is None or until_s is None or resolution_s % 1 or until_s <= resolution_s:
             raise click.BadParameter(f"{quoted(part)} is not a tier such as all:1h or 10s:24h, in whole seconds")
-        tiers.append(Tier(int(resolution_s), until_s))
+        tiers.append(RingTier(int(resolution_s), until_s))
     if any(a.resolution_s >= b.resolution_s or a.until_s >= b.until_s for a, b in pairwise(tiers)):
         raise click.BadParameter("each tier has to be coarser than the one before, and to last longer")
     return tuple(tiers)
@@ -84,7 +84,7 @@ def command(
     for_s: float | None,
     keep: float | None,
     max_size: int | None,
-    tiers: tuple[Tier, ...] | None,
+    tiers: tuple[RingTier, ...] | None,
     spool: Path | None,
     groups: tuple[str, ...],
     realtime: bool,
@@ -173,15 +173,15 @@ def _default_spool(place: str) -> Path:
 
 
 def _limits(
-    interval_s: float, keep_s: float | None, size_bytes: int | None, tiers: tuple[Tier, ...] | None
+    interval_s: float, keep_s: float | None, size_bytes: int | None, tiers: tuple[RingTier, ...] | None
 ) -> RingLimits:
     """A ring if something makes it one; with a tier at least as fine as the interval all scenes are kept."""
-    from ..store.ring import DEFAULT_TIERS, RingLimits, Tier
+    from ..store.ring import DEFAULT_TIERS, RingLimits, RingTier
 
     if keep_s is None and size_bytes is None and not tiers:
         return RingLimits()
     asked = DEFAULT_TIERS if tiers is None else tiers
-    kept = (Tier(tier.resolution_s if tier.resolution_s > interval_s else 0, tier.until_s) for tier in asked)
+    kept = (RingTier(tier.resolution_s if tier.resolution_s > interval_s else 0, tier.until_s) for tier in asked)
     return RingLimits(keep_s, size_bytes, tuple(kept))
 
 

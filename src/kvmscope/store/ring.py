@@ -17,14 +17,14 @@ DAY_S: Final = 24 * HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
+class RingTier:
     """Scenes that are younger than ``until_s`` are kept one every ``resolution_s``; 0: all of them."""
 
     resolution_s: int
     until_s: float
 
 
-DEFAULT_TIERS: Final = (Tier(0, HOUR_S), Tier(10, DAY_S), Tier(60, 30 * DAY_S))
+DEFAULT_TIERS: Final = (RingTier(0, HOUR_S), RingTier(10, DAY_S), RingTier(60, 30 * DAY_S))
 
 _MERGED_SCENES = 360
 _PARTS_IN_A_TIER = 8
@@ -40,7 +40,7 @@ class RingLimits:
 
     keep_s: float | None = None
     size_bytes: int | None = None
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[RingTier, ...] = ()
 
     @property
     def deleted_after_s(self) -> float | None:
