@@ -94,8 +94,8 @@ def test_while_paused_the_screen_stays_and_history_and_events_go_on(screen: Hand
     screen.second(vm("a", 900), vm("b", 1))
     assert screen.draw() == before
     assert "PAUSED" in before
-    assert screen.board.history.of_vm(vm_id("a"), "exits_per_s") == [100.0, 800.0]
     assert [event.kind for event in screen.board.events] == [EventKind.VM_CAME]
     screen.keys("p")
     assert "PAUSED" not in screen.draw()
     assert " 800 " in screen.draw()
+    assert screen.board.history.of_vm(vm_id("a"), "exits_per_s") == [100.0, 800.0]

@@ -18,7 +18,7 @@ from .options import json_option, source_option
 
 if TYPE_CHECKING:
     from ..collect import RecordedHost
-    from ..store.replay import LookPlan, SceneMoment
+    from ..store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,23 +80,33 @@ def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
     from ..store.replay import choose
-    from ..store.times import choose_times
 
+    series, moments, times = open_moments(source)
+    asked = _asked()
+    assert asked.place is not None
+    chosen = choose(moments, plan, times)
+    if not asked.is_noted:
+        echo_notes(dict.fromkeys([*(f"damaged: {damage}" for damage in series.damage), _about(asked.place, chosen)]))
+        asked.is_noted = True
+    return RecordedHost(series, chosen, is_span=times.is_span and plan.is_one_window)
+
+
+def open_moments(source: str) -> tuple[SceneSeries, Sequence[SceneMoment], TimeChoice]:
+    """The recording of this command line, when its scenes were taken, and which of these times were asked for.
+
+    Raises UsageError, RecordingError, Unavailable without pyarrow.
+    """
     asked = _asked()
     assert asked.place is not None
     if source != "auto":
         raise UsageError("--source is for reading this host, and --from reads a recording")
     require_pyarrow()
     from ..store.recording import open_series
+    from ..store.times import choose_times
 
     series = open_series(asked.place)
     moments = series.moments()
-    times = choose_times(moments, asked.at, asked.between)
-    chosen = choose(moments, plan, times)
-    if not asked.is_noted:
-        echo_notes(dict.fromkeys([*(f"damaged: {damage}" for damage in series.damage), _about(asked.place, chosen)]))
-        asked.is_noted = True
-    return RecordedHost(series, chosen, is_span=times.is_span and plan.is_one_window)
+    return series, moments, choose_times(moments, asked.at, asked.between)
 
 
 def require_pyarrow() -> None:

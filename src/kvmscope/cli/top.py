@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Unavailable, UsageError
+from .history import history_options, is_recorded, open_moments
 from .options import parse_duration, source_option
 from .session import open_live_host
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="Time between two reads.",
 )
+@history_options
 @source_option
 def command(*, interval: float, source: str) -> None:
     """Show the VMs of this host on a screen that stays open, those with the costliest findings first. Enter opens a VM,
@@ -34,8 +36,27 @@ def command(*, interval: float, source: str) -> None:
     \b
     kvmscope top
     kvmscope top --interval 5s
+    kvmscope top --from /var/lib/kvmscope --at -10m
     """
     _require_terminal()
+    if is_recorded():
+        _show_recording(interval, source)
+    else:
+        _show_host(interval, source)
+
+
+def _show_recording(interval_s: float, source: str) -> None:
+    from ..store.replay import within
+    from ..tui.player import Player
+
+    series, moments, times = open_moments(source)
+    asked = within(moments, times)
+    shown = asked if times.is_span else moments
+    player = Player(series, shown, shown.index(asked[-1]), interval_s)
+    _load_screen()(player, interval_s, player=player)
+
+
+def _show_host(interval_s: float, source: str) -> None:
     from ..tui.sampler import Sampler
 
     context = click.get_current_context()
@@ -48,11 +69,11 @@ def command(*, interval: float, source: str) -> None:
         with context.scope(cleanup=False):
             return open_live_host(source)
 
-    sampler = Sampler(open_with, interval)
+    sampler = Sampler(open_with, interval_s)
     sampler.begin()
     show = _load_screen()  # while the first window is being read
     sampler.wait_until_open()
-    show(sampler, interval, count_groups=sampler.count_groups)
+    show(sampler, interval_s, count_groups=sampler.count_groups)
 
 
 def _require_terminal() -> None:

@@ -93,7 +93,7 @@ def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) ->
     """The moments that a command can look at, in their order. Raises UsageError if there are too few."""
     if not moments:
         raise UsageError("the recording has no scenes")
-    chosen = _one_origin(_within(moments, plan, times))
+    chosen = _one_origin(within(moments, times, goes_on=plan.goes_on))
     if times.is_span:
         chosen = _of_span(chosen, plan)
     elif not plan.goes_on:
@@ -103,10 +103,11 @@ def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) ->
     return chosen
 
 
-def _within(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[SceneMoment]:
+def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
+    """The moments of a time; ``goes_on``: from ``at`` on, and not until then. Raises UsageError if there are none."""
     since_ns, until_ns = times.since_ns, times.until_ns
     if times.at_ns is not None:
-        since_ns, until_ns = (times.at_ns, None) if plan.goes_on else (None, times.at_ns)
+        since_ns, until_ns = (times.at_ns, None) if goes_on else (None, times.at_ns)
     found = [
         moment
         for moment in moments

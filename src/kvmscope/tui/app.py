@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from textual import events
@@ -38,7 +39,7 @@ class TopApp(App[None]):
     class Came(Message):
         """The thread that reads has handed something over."""
 
-        def __init__(self, news: News) -> None:
+        def __init__(self, news: Sequence[News]) -> None:
             super().__init__()
             self.news = news
 
@@ -56,12 +57,13 @@ class TopApp(App[None]):
         self._canvas.focus()
         self._desk.feed.start(self._pass_on)
 
-    def _pass_on(self, news: News) -> None:
+    def _pass_on(self, news: Sequence[News]) -> None:
         """Called on the thread that reads."""
         self.post_message(self.Came(news))
 
     def on_top_app_came(self, message: Came) -> None:
-        self.shell.take(message.news)
+        for news in message.news:
+            self.shell.take(news)
         self._paint()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -54,6 +54,7 @@ class Board:
     filter: str = ""
     history: History = field(default_factory=lambda: History((HISTORY_METRIC,)))
     events: deque[HostEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
+    shown_events: Sequence[HostEvent] = ()
     troubles: Mapping[VmId, VmTrouble] = field(default_factory=dict)
     marked: set[VmId] = field(default_factory=set)
     selected: VmId | None = None
@@ -89,6 +90,8 @@ class Board:
     def show(self) -> None:
         """Put the last view on the screen."""
         self.shown = self.view
+        self.shown_events = list(self.events)
+        self.history.show()
         if self.shown is None:
             return
         self.troubles = troubles_of(self.shown.judgement.findings)
@@ -109,6 +112,9 @@ class Board:
             self.events.append(HostEvent(loss.time, EventKind.SOURCE_LOST, loss.reason))
         self.history.add_unknown(loss.time)
         self.loss = loss
+        if not self.is_paused:
+            self.shown_events = list(self.events)
+            self.history.show()
 
     def _keep(self, view: HostView) -> None:
         """Keep the last views, for charts of whatever is opened, as far as memory allows."""

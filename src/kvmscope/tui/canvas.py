@@ -34,6 +34,9 @@ STYLES: Final = {
     Style.PROBLEM: TerminalStyle(color="red", bold=True),
 }
 _SELECTED: Final = TerminalStyle(reverse=True)
+_SELECTED_STYLES: Final = {style: _SELECTED + TerminalStyle(bold=style is Style.PROBLEM) for style in Style}
+"""A line with the cursor is of one colour, so that it stays legible in every theme."""
+
 _STALE: Final = TerminalStyle(dim=True)
 
 
@@ -79,9 +82,8 @@ class Canvas(Widget, can_focus=True):
         base = self.rich_style
         if line.is_stale:
             base += _STALE
-        if line.is_selected:
-            base += _SELECTED
-        segments = [Segment(span.text, base + STYLES[span.style]) for span in _merged(line.spans)]
+        styles = _SELECTED_STYLES if line.is_selected else STYLES
+        segments = [Segment(span.text, base + styles[span.style]) for span in _merged(line.spans)]
         return Strip(segments, self.size.width)
 
     def on_click(self, event: events.Click) -> None:

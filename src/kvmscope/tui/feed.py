@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -53,7 +54,8 @@ class Position:
 
 
 News: TypeAlias = Arrival | Loss | Failure
-Deliver: TypeAlias = Callable[[News], None]
+Deliver: TypeAlias = Callable[[Sequence[News]], None]
+"""Takes what was read, in order; what comes together is drawn once."""
 
 
 class Feed(Protocol):
@@ -69,6 +71,22 @@ class Feed(Protocol):
     @property
     def position(self) -> Position | None:
         """Where in a recording the last view is; None for a host that is read now."""
+
+
+class Controls(ABC):
+    """What keys do with a recording."""
+
+    @abstractmethod
+    def step(self, intervals: int) -> None:
+        """Move by so many intervals."""
+
+    @abstractmethod
+    def go_to(self, share: float) -> None:
+        """Move to a part of the time from the first scene to the last, from 0 to 1."""
+
+    @abstractmethod
+    def toggle(self) -> None:
+        """Play on, or stop playing."""
 
 
 def prepare(view: HostView, metrics: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from .app import TopApp
 from .board import Board
 from .charset import charset_of_locale
-from .feed import Feed
-from .pages.base import Desk, PlayerControls
+from .feed import Controls, Feed
+from .pages.base import Desk
 from .settings import SettingsFile, settings_path
 
 
@@ -17,7 +17,7 @@ def show(
     interval_s: float,
     *,
     count_groups: Callable[[Sequence[str]], None] | None = None,
-    player: PlayerControls | None = None,
+    player: Controls | None = None,
 ) -> None:
     """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
     file = SettingsFile.read(settings_path())

@@ -43,7 +43,7 @@ class Sampler:
         self._is_stopped = False
         self._is_lost = False
         self._wake = threading.Event()
-        self._kept: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._kept: queue.SimpleQueue[Sequence[News]] = queue.SimpleQueue()
         self._deliver: Deliver = self._kept.put
         self._opened = threading.Event()
         self._error: KvmscopeError | None = None
@@ -93,7 +93,7 @@ class Sampler:
         try:
             self._read_until_stopped()
         except BaseException as error:  # whatever it is: the screen must not go on as if it were live
-            self._deliver(Failure(error))
+            self._deliver([Failure(error)])
             self._opened.set()
 
     def _read_until_stopped(self) -> None:
@@ -111,7 +111,7 @@ class Sampler:
                     self._opened.set()
                     return
                 self._is_lost = True
-                self._deliver(_loss(error))
+                self._deliver([_loss(error)])
                 self._pause(max(self.interval_s, _RETRY_S))
 
     def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch) -> None:
@@ -123,7 +123,7 @@ class Sampler:
             view = watch.add(host.look())
             if view is not None:
                 prepare(view, self._wanted)
-                self._deliver(Arrival(view, events.add(view), is_back=self._is_lost))
+                self._deliver([Arrival(view, events.add(view), is_back=self._is_lost)])
                 self._is_lost = False
             due_s = max(due_s + self.interval_s, time.monotonic())
 

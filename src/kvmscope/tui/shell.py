@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from .feed import News
 from .lines import PageSize, ScreenLine
 from .pages.base import Desk, Page
+from .pages.lists import ColumnsPage, EventsPage, FindingsPage, SortPage
+from .pages.texts import ApicvPage, HelpPage
 from .pages.vms import VmsPage
 from .settings import THEMES
 
@@ -59,11 +62,26 @@ class Shell:
                 "less_than_sign": lambda: player.step(-10),
                 "greater_than_sign": lambda: player.step(10),
             }
-        return keys | {key: lambda page=page: self.desk.open(page(self.desk)) for key, page in self._pages.items()}
+        return keys | {key: partial(self._open, page) for key, page in self._pages.items()}
 
     @property
     def _pages(self) -> Mapping[str, Callable[[Desk], Page]]:
-        return {}
+        return {
+            "question_mark": HelpPage,
+            "h": HelpPage,
+            "f1": HelpPage,
+            "s": SortPage,
+            "f": ColumnsPage,
+            "d": FindingsPage,
+            "a": ApicvPage,
+            "e": EventsPage,
+        }
+
+    def _open(self, make: Callable[[Desk], Page]) -> None:
+        """Open a page, unless one of its kind is open."""
+        page = make(self.desk)
+        if type(self.desk.page) is not type(page):
+            self.desk.open(page)
 
     def _pause(self) -> None:
         board = self.desk.board

@@ -161,7 +161,7 @@ def histogram_list_lines(view: HistogramListView) -> list[str]:
     rows = [("HISTOGRAM", "OF A", "PROVIDER", "VALUES", "P50", "P99")]
     for each in view.histograms:
         number = "–" if each.count is None else str(each.count)
-        p50, p99 = ("–" if value is None else _amount(each.stat.unit, value) for value in (each.p50, each.p99))
+        p50, p99 = ("–" if value is None else amount_text(each.stat.unit, value) for value in (each.p50, each.p99))
         rows.append((each.stat.name, _SCOPES[each.scope], each.provider, number, p50, p99))
     table = columns(rows, right=(3, 4, 5))
     return [*lines, *table, "", f"`kvmscope hist {subject} HISTOGRAM` shows one"]
@@ -188,7 +188,7 @@ def _bucket_lines(view: HistogramView) -> list[str]:
     rows = [("from", "to below", "count", "")]
     for bucket in view.buckets[filled[0] : filled[-1] + 1]:
         count = bucket.count or 0
-        low, high = _amount(view.stat.unit, bucket.low), _amount(view.stat.unit, bucket.high)
+        low, high = amount_text(view.stat.unit, bucket.low), amount_text(view.stat.unit, bucket.high)
         rows.append((low, high, str(count), _bar(count / most)))
     return columns(rows, right=(0, 1, 2))
 
@@ -196,13 +196,13 @@ def _bucket_lines(view: HistogramView) -> list[str]:
 def _quantile_lines(view: HistogramView) -> list[str]:
     rows = []
     for found in view.quantiles:
-        low, high, estimate = (_amount(view.stat.unit, edge) for edge in (found.low, found.high, found.estimate))
+        low, high, estimate = (amount_text(view.stat.unit, edge) for edge in (found.low, found.high, found.estimate))
         certain = f"at least {low}" if found.high is None else f"from {low} to below {high}"
         rows.append((f"p{found.q * 100:g}", estimate, certain))
     return columns(rows, right=(1,))
 
 
-def _amount(unit: str | None, value: float | None) -> str:
+def amount_text(unit: str | None, value: float | None) -> str:
     """A bound in its unit; None: there is none."""
     if value is None or math.isinf(value):
         return "∞"

@@ -23,7 +23,7 @@ ASCII_BLOCKS: Final = "_.,-=+*#"
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
+class _KeptWindow:
     """One window: the metrics of each VM and of the host."""
 
     time: Moment
@@ -38,13 +38,16 @@ class History:
     def __init__(self, metrics: Sequence[str], *, length: int = LENGTH) -> None:
         self.metrics = tuple(metrics)
         self.length = length
-        self._moments: deque[_Moment] = deque(maxlen=length)
+        self._moments: deque[_KeptWindow] = deque(maxlen=length)
         self._added = 0
+        self._shown = 0
 
-    @property
-    def added(self) -> int:
-        """How many windows were added in all."""
-        return self._added
+    def show(self) -> None:
+        """From now on what is asked for ends with the last window, until this is called again."""
+        self._shown = self._added
+
+    def _until_shown(self) -> list[_KeptWindow]:
+        return list(self._moments)[: max(0, len(self._moments) - (self._added - self._shown))]
 
     def add(self, overview: Overview) -> None:
         """One more window."""
@@ -53,51 +56,57 @@ class History:
         places = last if list(last) == list(ids) else {vm: place for place, vm in enumerate(ids)}
         columns = {metric: overview.vms.column(metric) for metric in self.metrics}
         total = {metric: overview.total.metrics.get(metric) for metric in self.metrics}
-        self._append(_Moment(overview.time, places, columns, total))
+        self._append(_KeptWindow(overview.time, places, columns, total))
 
     def add_unknown(self, time: Moment) -> None:
         """A window of which nothing is known, because the source was away."""
-        self._append(_Moment(time))
+        self._append(_KeptWindow(time))
 
     def of_vm(self, vm: VmId, metric: str) -> list[float | None]:
         """One metric of a VM. Raises KeyError for a metric that is not kept."""
         found: list[float | None] = []
-        for moment in self._moments:
+        for moment in self._until_shown():
             place = moment.places.get(vm)
             found.append(None if place is None else moment.columns[metric][place])
         return found
 
     def of_host(self, metric: str) -> list[float | None]:
         """One metric of all VMs together."""
-        return [moment.total.get(metric) for moment in self._moments]
+        return [moment.total.get(metric) for moment in self._until_shown()]
 
-    def _append(self, moment: _Moment) -> None:
+    def _append(self, moment: _KeptWindow) -> None:
         self._moments.append(moment)
         self._added += 1
 
     def sparkline(self, values: Sequence[float | None], width: int, *, levels: str = BLOCKS) -> str:
-        """``values`` of the last windows in ``width`` cells; each cell is the largest of as many windows.
-
-        A cell always has the same windows, so that only the last cell changes with a new one.
-        """
-        return sparkline(values, width, first=self._added - len(values), length=self.length, levels=levels)
+        """``values`` of the last windows in ``width`` cells."""
+        return sparkline(values, width, first=self._shown - len(values), levels=levels)
 
 
-def sparkline(
-    values: Sequence[float | None], width: int, *, first: int = 0, length: int = LENGTH, levels: str = BLOCKS
-) -> str:
-    """The values from 0 to their largest. ``first``: the number of the first one, of all that ever were."""
+def sparkline(values: Sequence[float | None], width: int, *, first: int = 0, levels: str = BLOCKS) -> str:
+    """The values from 0 to their largest; a cell is the largest of 1, 2, 4, … windows, as all must have room.
+
+    ``first``: the number of the first value, of all that ever were. A cell always has the same windows, so a new value
+    changes the last cell alone.
+    """
     if width < 1:
         return ""
-    each = max(1, -(-length // width))
+    each = 1
+    while _cells_of(first, len(values), each) > width:
+        each *= 2
     cells: dict[int, list[float]] = {}
     for number, value in enumerate(values, start=first):
         known = cells.setdefault(number // each, [])
         if value is not None:
             known.append(value)
-    tops = [max(known) if known else None for known in list(cells.values())[-width:]]
+    tops = [max(known) if known else None for known in cells.values()]
     largest = max((top for top in tops if top is not None), default=0.0)
     return "".join(_level(top, largest, levels) for top in tops).rjust(width)
+
+
+def _cells_of(first: int, count: int, each: int) -> int:
+    """How many cells values have if a cell has ``each`` of them."""
+    return (first + count - 1) // each - first // each + 1 if count else 0
 
 
 def _level(value: float | None, largest: float, levels: str) -> str:

@@ -64,6 +64,9 @@ _WIDTHS: Final = {
     MetricUnit.RATIO: 6,
 }
 _WIDE_APICV: Final = 12
+WIDE: Final = 100
+"""Columns of a screen that has room for whole names."""
+
 _NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
 
 
@@ -71,7 +74,8 @@ _NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
 class VmColumn:
     """A column. ``key``: its name in settings; a metric's column has the metric's name.
 
-    ``most``: the width that it can grow to. ``sorts_by``: what a click on its head sorts by, if anything.
+    ``roomy``: its width on a wide screen. ``most``: the width that it can grow to. ``sorts_by``: what a click on its
+    head sorts by, if anything.
     """
 
     key: str
@@ -79,6 +83,7 @@ class VmColumn:
     width: int
     help: str
     is_text: bool = False
+    roomy: int = 0
     most: int = 0
     sorts_by: str = ""
     is_metric: bool = False
@@ -89,19 +94,27 @@ def vm_columns() -> Mapping[str, VmColumn]:
     """Every column that there is, by its key."""
     own = (
         VmColumn("mark", "", 1, "Whether the VM is marked.", is_text=True),
-        VmColumn("name", "VM", 15, "Name of the VM.", is_text=True, most=32, sorts_by=NAME),
+        VmColumn("name", "VM", 13, "Name of the VM.", is_text=True, roomy=20, most=32, sorts_by=NAME),
         VmColumn("cost", "costs", 9, "CPUs that its findings cost together, about.", sorts_by=HURTS),
         VmColumn(
             "finding",
             "finding",
-            16,
+            18,
             "Its most urgent finding, and how many rules found more. !! problem, ! warning, i info.",
             is_text=True,
+            roomy=26,
             most=28,
             sorts_by=HURTS,
         ),
-        VmColumn("apicv", "APICv", 7, "Whether interrupts are accelerated, or the reason.", is_text=True, most=20),
-        VmColumn("history", "exits/s, 3 min", 10, "Exits per second in the last windows.", is_text=True, most=60),
+        VmColumn("apicv", "APICv", 7, "Interrupt acceleration: yes, or the reason.", is_text=True, roomy=12, most=24),
+        VmColumn(
+            "history",
+            "history",
+            8,
+            "Exits per second in the last intervals.",
+            is_text=True,
+            most=60,
+        ),
         VmColumn("vcpus", "vCPUs", 5, "Number of vCPUs."),
         VmColumn("vmm", "VMM", 12, "What program its VMM is.", is_text=True, most=16),
         VmColumn("pid", "PID", 7, "Process id of its VMM."),
@@ -122,24 +135,34 @@ def vm_columns() -> Mapping[str, VmColumn]:
 
 def fitting_columns(wanted: Sequence[str], width: int, *, gap: int) -> tuple[VmColumn, ...]:
     """The columns of a table of this width: those of ``wanted`` that have room, with the room that is left."""
-    there = vm_columns()
+    there = vm_columns() if width < WIDE else _roomy_columns()
     left, chosen = width + gap, []
-    for key in (*ALWAYS, *wanted):
+    for key in dict.fromkeys((*ALWAYS, *wanted)):
         column = there.get(key)
-        if column is not None and column.width + gap <= left and column not in chosen:
+        if column is not None and column.width + gap <= left:
             left -= column.width + gap
             chosen.append(column)
     return _grown(chosen, left)
 
 
+@cache
+def _roomy_columns() -> Mapping[str, VmColumn]:
+    return {key: replace(each, width=max(each.width, each.roomy)) for key, each in vm_columns().items()}
+
+
+_GROWING: Final = ("finding", "name", "apicv", "history")
+
+
 def _grown(columns: Sequence[VmColumn], left: int) -> tuple[VmColumn, ...]:
-    """The columns with ``left`` cells more: names first, then the other texts."""
-    grown = []
-    for column in columns:
-        more = min(left, max(0, column.most - column.width))
-        left -= more
-        grown.append(replace(column, width=column.width + more) if more else column)
-    return tuple(grown)
+    """The columns with ``left`` cells more, first for what is cut most often."""
+    grown = {column.key: column for column in columns}
+    for key in _GROWING:
+        column = grown.get(key)
+        if column is not None:
+            more = min(left, column.most - column.width)
+            left -= more
+            grown[key] = replace(column, width=column.width + more)
+    return tuple(grown.values())
 
 
 @cache

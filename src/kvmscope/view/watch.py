@@ -172,6 +172,11 @@ class Watch:
         self._log: WatchLog | None = None
         self._known: frozenset[Key] = frozenset()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no scene was added yet."""
+        return self._log is None
+
     def add(self, scene: Scene) -> HostView | None:
         """The window from the scene before to this one; None for the first. Raises UsageError as ``Window`` does."""
         if self._log is None:

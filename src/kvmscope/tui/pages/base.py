@@ -19,7 +19,7 @@ from ...view.values import Moment
 from ...view.watch import HostView
 from ..board import Board
 from ..charset import Charset
-from ..feed import Feed, Position
+from ..feed import Controls, Feed, Position
 from ..lines import PageSize, ScreenLine, laid_out, text_line, two_sided
 from ..settings import Settings, SettingsFile
 
@@ -40,7 +40,8 @@ class KeyHint:
 class Desk:
     """What pages work on: the board, the settings, where views come from, and which page is open.
 
-    ``pages``: the open one is the last. ``seek``: moves in a recording, None for a host that is read now.
+    ``pages``: the open one is the last. ``player``: moves in a recording; None for a host that is read now.
+    ``count_groups``: has the host opened with opt-in groups; None where that cannot be.
     """
 
     board: Board
@@ -49,7 +50,7 @@ class Desk:
     charset: Charset
     interval_s: float
     count_groups: Callable[[Sequence[str]], None] | None = None
-    player: PlayerControls | None = None
+    player: Controls | None = None
     pages: list[Page] = field(default_factory=list)
     notice: str = ""
     has_left: bool = False
@@ -78,22 +79,6 @@ class Desk:
         """Back to the page before; the first one is never closed."""
         if len(self.pages) > 1:
             self.pages.pop().on_close()
-
-
-class PlayerControls(ABC):
-    """What keys do with a recording."""
-
-    @abstractmethod
-    def step(self, scenes: int) -> None:
-        """Move by so many scenes."""
-
-    @abstractmethod
-    def go_to(self, share: float) -> None:
-        """Move to a place of the whole, from 0 to 1."""
-
-    @abstractmethod
-    def toggle(self) -> None:
-        """Play on, or stop playing."""
 
 
 class Page(ABC):

@@ -14,11 +14,14 @@ from ...view.findings import ReportedFinding
 from ...view.findings_text import summary
 from ...view.overview import VcpuOverview, VmOverview
 from ...view.overview_text import apicv_text
+from ...view.subjects import FollowedVm
 from ...view.text import Span, Style
 from ...view.vm_columns import DEFAULT_COLUMNS, metric_span, severity_style, vm_columns
 from ...view.watch import HostView
 from ..lines import ScreenLine, cell_line, text_line
 from .base import Desk, KeyHint, ListPage, clock
+from .subject import SubjectPage
+from .texts import ApicvPage, VmFindingsPage
 
 _FINDINGS_SHOWN: Final = 4
 _GAP: Final = 2
@@ -45,6 +48,21 @@ class VmPage(ListPage):
 
     def on_close(self) -> None:
         self.board.opened = None
+
+    def enter(self, place: int) -> None:
+        found = self._overview
+        if found is not None:
+            vcpu = None if place == 0 else found.vcpus[place - 1].id
+            self.desk.open(SubjectPage(self.desk, FollowedVm(self.vm, found.name, vcpu)))
+
+    def key(self, key: str, char: str | None) -> bool:
+        if key == "d":
+            self.desk.open(VmFindingsPage(self.desk, self.vm))
+        elif key == "a":
+            self.desk.open(ApicvPage(self.desk, self.vm))
+        else:
+            return super().key(key, char)
+        return True
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ...view.overview import VmOverview
 from ...view.text import Line, Span, Style, counted, no_vm_line
 from ...view.vm_columns import (
     HISTORY_METRIC,
+    WIDE,
     VmCells,
     VmColumn,
     fitting_columns,
@@ -25,7 +26,6 @@ from ...view.vm_columns import (
 from ..lines import PageSize, ScreenLine, cell_line, text_line
 from .base import Desk, KeyHint, ListPage, host_title
 
-_WIDE: Final = 100
 _HOST_METRICS: Final = ("exits_per_s", "vmm_returns_per_s", "halts_per_s", "halt_poll_cpus", "page_faults_per_s")
 _ENDED: Final = "ENDED"
 
@@ -97,7 +97,9 @@ class VmsPage(ListPage):
         total = shown.overview.total
         for name in _HOST_METRICS:
             value = metric_span(name, total.metrics.get(name), is_partial=name in total.partial)
-            spans += [Span(f"  {vm_columns()[name].title} "), Span(value.text, Style.HEAD)]
+            more = [Span(f"  {vm_columns()[name].title} "), Span(value.text, Style.HEAD)]
+            if sum(len(span.text) for span in (*spans, *more)) <= width:
+                spans += more
         values = self.board.history.of_host(HISTORY_METRIC)
         used = sum(len(span.text) for span in spans)
         room = min(60, width - used - 2)
@@ -154,7 +156,7 @@ class VmsPage(ListPage):
 
     @staticmethod
     def _gap(width: int) -> int:
-        return 2 if width >= _WIDE else 1
+        return 2 if width >= WIDE else 1
 
     def empty(self, width: int) -> list[ScreenLine]:
         shown = self.board.shown

@@ -4,7 +4,7 @@ Rule: the meaning is always shown; values that could not be read have a reason.
 """
 
 from .lookup import Explanation, ExplanationView, check_name, explain, explanation_view
-from .text import catalogue_lines, here_lines, host_lines, meaning_lines, title_of
+from .text import catalogue_lines, caveat_lines, here_lines, host_lines, meaning_lines, title_of
 from .values import ExplainContext, HostWindow
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ExplanationView",
     "HostWindow",
     "catalogue_lines",
+    "caveat_lines",
     "check_name",
     "explain",
     "explanation_view",

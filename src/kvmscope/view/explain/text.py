@@ -53,12 +53,12 @@ def host_lines(found: Explanation, *, width: int) -> Iterator[str]:
     """What of it applies on this host, and its values here."""
     match found:
         case StatExplanation() | MetricExplanation():
-            yield from _caveat_lines(found.caveats, width)
+            yield from caveat_lines(found.caveats, width)
             yield from _value_lines(found.here, width)
         case UncataloguedStat() | InhibitExplanation():
             yield from _value_lines(found.here, width)
         case RuleExplanation():
-            yield from _caveat_lines(found.caveats, width)
+            yield from caveat_lines(found.caveats, width)
         case CaveatExplanation():
             yield ""
             yield from _field("here", _verdict(found), width)
@@ -174,7 +174,7 @@ def _group_lines(group: GroupExplanation, width: int) -> Iterator[str]:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _caveat_lines(caveats: Sequence[CaveatView], width: int) -> Iterator[str]:
+def caveat_lines(caveats: Sequence[CaveatView], width: int) -> Iterator[str]:
     """Those that apply, and those of which that is unknown; of general ones only the names."""
     headings = {TruthValue.HOLDS: "Caveats that apply here", TruthValue.CANNOT_TELL: "Caveats that may apply here"}
     for verdict, heading in headings.items():

@@ -83,7 +83,7 @@ def stat_values(context: ExplainContext, provider: str, scope: Scope, name: str)
     column = find_column(context.live.window.current, provider, scope, name)
     if column is None:
         return NoValues(why_not=_why_no_stat(provider, context.live))
-    return formula_values(context, _formulas(provider, scope, column.descriptor))
+    return formula_values(context, stat_formulas(provider, scope, column.descriptor))
 
 
 def formula_values(context: ExplainContext, quantities: Mapping[str, Formula]) -> HostValues:
@@ -101,7 +101,7 @@ def formula_values(context: ExplainContext, quantities: Mapping[str, Formula]) -
     return LiveValues(interval_s=context.live.window.interval_s, host=of_host, vms=vms)
 
 
-def _formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:
+def stat_formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:
     """What to show of a stat of this kind, by key of the JSON."""
     name = StatName(provider, descriptor.name)
     found: dict[str, Expression] = {}

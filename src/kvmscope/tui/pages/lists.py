@@ -1,0 +1,248 @@
+"""Pages that are lists: what each rule found, what happened, the columns, and what to sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Final
+
+from ...catalog.findings import load_findings
+from ...units import NOT_KNOWN_SIGN, format_seconds
+from ...view.events import HostEvent
+from ...view.findings import RuleTotal
+from ...view.findings_text import cost_text
+from ...view.text import Span, Style, counted
+from ...view.trouble import HURTS, NAME
+from ...view.vm_columns import ALWAYS, VmColumn, severity_sign, severity_style, vm_columns
+from ..lines import ScreenLine, cell_line, text_line
+from ..settings import sort_keys
+from .base import Desk, KeyHint, ListPage, clock
+from .texts import RulePage
+
+_GAP: Final = 2
+
+
+class TablePage(ListPage):
+    """A list with columns; one of them takes the room that the others leave."""
+
+    heads: Sequence[str] = ()
+    widths: Sequence[int] = ()
+    is_text: Sequence[bool] = ()
+    grows: int = 0
+    hints: Sequence[KeyHint] = (
+        KeyHint("Enter", "open", "Open the line."),
+        KeyHint("p", "pause", "Stop the screen; reading goes on."),
+        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("?", "help", "All keys."),
+    )
+
+    def above(self, width: int) -> list[ScreenLine]:
+        return [self.cells([Span(head, Style.HEAD) for head in self.heads], width)]
+
+    def cells(self, spans: Sequence[Span], width: int) -> ScreenLine:
+        """A line of the table."""
+        widths = list(self.widths)
+        others = sum(widths) - widths[self.grows] + _GAP * (len(widths) - 1)
+        widths[self.grows] = max(widths[self.grows], width - others)
+        return ScreenLine(cell_line(spans, widths, self.is_text, self.desk.charset, gap=_GAP))
+
+
+class FindingsPage(TablePage):
+    """What each rule of the doctor found in all, the most urgent first."""
+
+    name = "findings by rule"
+    heads = ("", "rule", "what it says", "VMs", "vCPUs", "costs", "for")
+    widths = (2, 20, 10, 5, 5, 9, 7)
+    is_text = (True, True, True, False, False, False, False)
+    grows = 2
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._made: tuple[int, Sequence[RuleTotal]] | None = None
+
+    @property
+    def _totals(self) -> Sequence[RuleTotal]:
+        return () if self.board.shown is None else self._of(id(self.board.shown))
+
+    def _of(self, view: int) -> Sequence[RuleTotal]:
+        """The totals of the view on the screen, made once."""
+        if self._made is None or self._made[0] != view:
+            assert self.board.shown is not None
+            self._made = view, self.board.shown.report().by_rule
+        return self._made[1]
+
+    @property
+    def count(self) -> int:
+        return len(self._totals)
+
+    def row(self, place: int, width: int) -> ScreenLine:
+        total = self._totals[place]
+        spans = (
+            Span(severity_sign(total.severity), severity_style(total.severity)),
+            Span(total.rule, severity_style(total.severity)),
+            Span(total.title),
+            Span(f"{total.vms:,}"),
+            Span(NOT_KNOWN_SIGN if total.vcpus is None else f"{total.vcpus:,}"),
+            Span(cost_text(total).removeprefix("about ").removesuffix(" of wall time")),
+            Span(format_seconds(total.since_s)),
+        )
+        return self.cells(spans, width)
+
+    def empty(self, width: int) -> list[ScreenLine]:
+        return [text_line(f"nothing found by {counted(len(load_findings()), 'rule')}", Style.DIM)]
+
+    def enter(self, place: int) -> None:
+        slug = self._totals[place].rule
+        self.desk.open(RulePage(self.desk, next(rule for rule in load_findings() if rule.slug == slug)))
+
+
+class EventsPage(TablePage):
+    """What happened since the start, the newest first."""
+
+    name = "events"
+    heads = ("time", "event", "VM", "")
+    widths = (8, 14, 20, 20)
+    is_text = (True, True, True, True)
+    grows = 3
+    hints = (
+        KeyHint("Enter", "open", "Open the VM of the event, if it is there."),
+        *TablePage.hints[1:],
+    )
+
+    @property
+    def _events(self) -> Sequence[HostEvent]:
+        return self.board.shown_events
+
+    @property
+    def count(self) -> int:
+        return len(self._events)
+
+    def heading(self) -> str:
+        return f"{self.name}: {self.count:,}"
+
+    def _event(self, place: int) -> HostEvent:
+        return self._events[self.count - 1 - place]
+
+    def row(self, place: int, width: int) -> ScreenLine:
+        event = self._event(place)
+        style = Style.PLAIN if event.severity is None else severity_style(event.severity)
+        spans = (Span(clock(event.time)), Span(event.kind.value, style), Span(event.name), Span(event.text))
+        return self.cells(spans, width)
+
+    def empty(self, width: int) -> list[ScreenLine]:
+        return [text_line("nothing has happened yet", Style.DIM)]
+
+    def enter(self, place: int) -> None:
+        from .vm import VmPage
+
+        vm = self._event(place).vm
+        if vm is not None and self.board.vm(vm) is not None:
+            self.desk.open(VmPage(self.desk, vm))
+        else:
+            self.desk.notice = "nothing is kept of this VM"
+
+
+class ColumnsPage(TablePage):
+    """The columns of the first page: which are shown, and which come first where there is no room for all."""
+
+    name = "columns"
+    heads = ("", "column", "what it is")
+    widths = (3, 16, 20)
+    is_text = (True, True, True)
+    grows = 2
+    hints = (
+        KeyHint("space", "show or hide", "Show the column, or leave it out."),
+        KeyHint("+ -", "move", "More or less important: the first columns are shown where there is no room for all."),
+        KeyHint("Esc", "back", "Back to the page before; the choice is kept."),
+        KeyHint("?", "help", "All keys."),
+    )
+
+    @property
+    def _shown(self) -> list[str]:
+        return list(self.desk.settings.columns)
+
+    @cached_property
+    def _order(self) -> list[str]:
+        """Those that are shown first, then the others; they stay where they are while the page is open."""
+        return list(dict.fromkeys((*self._shown, *(key for key in vm_columns() if key not in ALWAYS))))
+
+    @property
+    def count(self) -> int:
+        return len(self._order)
+
+    def _column(self, place: int) -> VmColumn:
+        return vm_columns()[self._order[place]]
+
+    def row(self, place: int, width: int) -> ScreenLine:
+        column = self._column(place)
+        sign = "[x]" if column.key in self._shown else "[ ]"
+        return self.cells((Span(sign), Span(column.title, Style.HEAD), Span(column.help)), width)
+
+    def enter(self, place: int) -> None:
+        key = self._order[place]
+        chosen = set(self._shown) ^ {key}
+        self._keep(chosen)
+
+    def key(self, key: str, char: str | None) -> bool:
+        if key == "space":
+            self.enter(self.cursor or 0)
+            return True
+        if key in ("plus", "minus"):
+            self._shift(-1 if key == "plus" else 1)
+            return True
+        return super().key(key, char)
+
+    def _shift(self, by: int) -> None:
+        place = self.cursor or 0
+        to = max(0, min(place + by, self.count - 1))
+        self._order.insert(to, self._order.pop(place))
+        self.cursor = to
+        self._keep(set(self._shown))
+
+    def _keep(self, chosen: set[str]) -> None:
+        columns = tuple(key for key in self._order if key in chosen)
+        self.desk.change(replace(self.desk.settings, columns=columns))
+
+
+class SortPage(TablePage):
+    """What VMs can be sorted by."""
+
+    name = "sort by"
+    heads = ("", "sort by", "")
+    widths = (1, 16, 20)
+    is_text = (True, True, True)
+    grows = 2
+    hints = (
+        KeyHint("Enter", "sort", "Sort by this; the one that is used already turns the order around."),
+        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("?", "help", "All keys."),
+    )
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self.cursor = sort_keys().index(desk.settings.sort)
+
+    @property
+    def count(self) -> int:
+        return len(sort_keys())
+
+    def row(self, place: int, width: int) -> ScreenLine:
+        key = sort_keys()[place]
+        settings = self.desk.settings
+        mark = self.desk.charset.one_cell("▲" if settings.is_upside_down else "▼") if key == settings.sort else ""
+        title, text = _OWN_SORTS.get(key) or (vm_columns()[key].title, vm_columns()[key].help)
+        return self.cells((Span(mark), Span(title, Style.HEAD), Span(text)), width)
+
+    def enter(self, place: int) -> None:
+        settings, key = self.desk.settings, sort_keys()[place]
+        is_again = settings.sort == key
+        self.desk.change(replace(settings, sort=key, is_upside_down=is_again and not settings.is_upside_down))
+        self.board.sort(is_asked=True)
+        self.desk.close()
+
+
+_OWN_SORTS: Final = {
+    HURTS: ("what hurts", "CPU time that its findings cost, then wall time that its vCPUs lose, then exits."),
+    NAME: ("name", "Name of the VM."),
+}

@@ -1,0 +1,179 @@
+"""A recording, read on a thread of its own: at the place that was asked for, or on and on while it plays.
+
+A place is shown with what was before it: as many intervals as a history has, as far as they are of the same boot and
+source. So findings, events and sparklines are those that the live host would have shown then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from ..errors import KvmscopeError, UsageError
+from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
+from ..view.events import EventWatch
+from ..view.values import Moment
+from ..view.watch import Watch
+from .feed import Arrival, Controls, Deliver, Failure, Loss, News, Position, prepare
+
+_BEFORE: Final = 60
+"""Intervals that are read before the place that was asked for."""
+
+_LEAVE_S: Final = 2.0
+
+
+class Player(Controls):
+    """Shows ``series`` from the moment ``at`` on; a step is ``interval_s``. While it plays, an interval takes as long
+    as it took, at most ``interval_s``.
+    """
+
+    def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment], at: int, interval_s: float) -> None:
+        self._series = series
+        self._moments = moments
+        self._interval_s = interval_s
+        self._wanted: tuple[str, ...] = ()
+        self._lock = threading.Condition()
+        # All below is read and written with the lock held.
+        self._target: int | None = at
+        self._place = at
+        self._is_playing = False
+        self._is_stopped = False
+        # These belong to the thread.
+        self._watch, self._events = Watch(), EventWatch()
+        self._deliver: Deliver = _nowhere
+        self._thread = threading.Thread(target=self._run, name="player", daemon=True)
+
+    def start(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            self._lock.notify()
+        if self._thread.is_alive():
+            self._thread.join(_LEAVE_S)
+
+    def want(self, metrics: Sequence[str]) -> None:
+        self._wanted = tuple(metrics)
+
+    @property
+    def position(self) -> Position:
+        with self._lock:
+            place, is_playing = self._place, self._is_playing
+        first, now, last = (Moment(self._moments[each].taken_ns) for each in (0, place, -1))
+        return Position(place, len(self._moments), first, now, last, is_playing)
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def step(self, intervals: int) -> None:
+        with self._lock:
+            place = self._place if self._target is None else self._target
+        for _ in range(abs(intervals)):
+            place = self._after(place) if intervals > 0 else self._before(place)
+        self._seek(place)
+
+    def go_to(self, share: float) -> None:
+        begin, end = self._moments[0].taken_ns, self._moments[-1].taken_ns
+        time_ns = begin + share * (end - begin)
+        place = sum(1 for moment in self._moments if moment.taken_ns <= time_ns) - 1
+        self._seek(max(0, place))
+
+    def toggle(self) -> None:
+        with self._lock:
+            self._is_playing = not self._is_playing
+            self._lock.notify()
+
+    def _seek(self, place: int) -> None:
+        with self._lock:
+            self._target = place
+            self._is_playing = False
+            self._lock.notify()
+
+    def _after(self, place: int) -> int:
+        """The moment that is an interval after another, or the last."""
+        due_ns = self._moments[place].taken_ns + self._interval_s * (1 - EARLY) * 1e9
+        found = place + 1
+        while found < len(self._moments) and self._moments[found].taken_ns < due_ns:
+            found += 1
+        return min(found, len(self._moments) - 1)
+
+    def _before(self, place: int) -> int:
+        """The moment that is an interval before another, or the first."""
+        due_ns = self._moments[place].taken_ns - self._interval_s * (1 - EARLY) * 1e9
+        found = place - 1
+        while found > 0 and self._moments[found].taken_ns > due_ns:
+            found -= 1
+        return max(found, 0)
+
+    # --- on the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while (target := self._next()) is not None:
+                self._show(target)
+        except BaseException as error:  # whatever it is: the screen must not go on as if nothing had happened
+            self._deliver([Failure(error)])
+
+    def _next(self) -> int | None:
+        """The place to show next, once it is time for it; None at the end."""
+        with self._lock:
+            while not self._is_stopped:
+                if self._target is not None:
+                    target, self._target = self._target, None
+                    return target
+                if self._is_playing and not self._lock.wait(self._interval_s):
+                    if self._place == len(self._moments) - 1:
+                        self._is_playing = False
+                        self._deliver([])
+                    else:
+                        return self._after(self._place)
+                elif not self._is_playing:
+                    self._lock.wait()
+            return None
+
+    def _show(self, target: int) -> None:
+        try:
+            news = self._step_to(target) if target == self._after(self._place) else None
+            news = news or self._read_before(target)
+        except KvmscopeError as error:
+            self._watch = Watch()
+            news = [Loss(Moment(self._moments[target].taken_ns), str(error))]
+        with self._lock:
+            self._place = target
+        self._deliver(news)
+
+    def _step_to(self, target: int) -> list[News]:
+        """One interval more than was shown; nothing if it does not follow what was shown."""
+        moment = self._moments[target]
+        if self._watch.is_new or not moment.follows(self._moments[self._place]):
+            return []
+        return self._arrivals([moment], begins=False)
+
+    def _read_before(self, target: int) -> list[News]:
+        """The intervals that end at the target."""
+        self._watch, self._events = Watch(), EventWatch()
+        plan = LookPlan((self._interval_s,) * _BEFORE, is_one_window=False)
+        try:
+            path = choose(self._moments[: target + 1], plan, TimeChoice())
+        except UsageError:  # there is nothing before it: it is shown with the interval after it
+            after = self._after(target)
+            if after == target or not self._moments[after].follows(self._moments[target]):
+                raise
+            path = [self._moments[target], self._moments[after]]
+        return self._arrivals(path, begins=True)
+
+    def _arrivals(self, path: Sequence[SceneMoment], *, begins: bool) -> list[News]:
+        news: list[News] = []
+        for moment in path:
+            view = self._watch.add(self._series.scene(moment))
+            if view is not None:
+                news.append(Arrival(view, self._events.add(view), begins=begins and not news))
+        if news and isinstance(news[-1], Arrival):
+            prepare(news[-1].view, self._wanted)
+        return news
+
+
+def _nowhere(news: Sequence[News]) -> None:
+    del news

@@ -1,0 +1,169 @@
+"""What can be looked at of one VM or vCPU: every metric of the catalogue, and every statistic that its providers have.
+
+Each is a formula or two, so it has a value now and in each window that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..analysis.window import Window
+from ..catalog.metrics import Metric, MetricUnit, load_metrics
+from ..catalog.stats import load_stats
+from ..formula.check import Formula
+from ..host.text import printable
+from ..scene import Scene
+from ..schema import Descriptor, Scope, Unit
+from ..units import NOT_KNOWN_SIGN, format_bytes, format_count, format_seconds
+from .explain import ExplainContext, Explanation, HostWindow, explain
+from .explain.stats import StatExplanation, UncataloguedStat
+from .explain.values import stat_formulas
+from .histogram import HistogramView, histogram_view
+from .subjects import FollowedVm
+from .text import format_metric, kind_text
+from .watch import HostView
+
+_SECONDS_A_SECOND: Final = "s_per_s"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurand:
+    """A metric, or a statistic as it is described here. ``readings``: formulas by what they are, the main one last.
+
+    ``descriptor``: None for a metric. ``stability``: the tier of the catalogue, empty if it has none.
+    """
+
+    name: str
+    title: str
+    provider: str
+    scope: Scope
+    kind: str
+    stability: str
+    readings: Mapping[str, Formula]
+    unit: MetricUnit | None = None
+    descriptor: Descriptor | None = None
+
+    @property
+    def is_metric(self) -> bool:
+        return self.descriptor is None
+
+    @property
+    def main(self) -> str:
+        """The reading that a chart shows."""
+        return next(iter(self.readings))
+
+    @property
+    def full_name(self) -> str:
+        """The name by which ``explain`` finds it."""
+        return self.name if self.provider in ("", "kvm") else f"{self.provider}.{self.name}"
+
+
+def measurands_of(scene: Scene, *, is_vcpu: bool) -> tuple[Measurand, ...]:
+    """Those of a VM or of a vCPU in a scene: metrics first, then the statistics in the order of their provider."""
+    return (*_metrics(is_vcpu), *_stats(scene, is_vcpu))
+
+
+def _metrics(is_vcpu: bool) -> Iterator[Measurand]:
+    for metric in load_metrics():
+        if metric.scope is Scope.VCPU or not is_vcpu:
+            yield _of_metric(metric)
+
+
+def _of_metric(metric: Metric) -> Measurand:
+    kind = metric.unit.value.replace("-", " ")
+    return Measurand(metric.name, metric.title, "", metric.scope, kind, "", {"value": metric.formula}, metric.unit)
+
+
+def _stats(scene: Scene, is_vcpu: bool) -> Iterator[Measurand]:
+    catalogue = load_stats()
+    seen = set()
+    for block in scene.sample.blocks:
+        schema = block.schema
+        for stat in schema.descriptors:
+            key = (schema.provider, schema.scope, stat.name)
+            if key in seen or (is_vcpu and schema.scope is Scope.VM):
+                continue
+            seen.add(key)
+            entry = catalogue.find(*key)
+            yield Measurand(
+                name=stat.name,
+                title=printable(stat.name),
+                provider=schema.provider,
+                scope=schema.scope,
+                kind=kind_text(stat),
+                stability="" if entry is None else entry.tier.value,
+                readings=stat_formulas(schema.provider, schema.scope, stat),
+                descriptor=stat,
+            )
+
+
+def value_of(view: HostView, measure: Measurand, subject: FollowedVm, reading: str) -> float | None:
+    """One reading of a VM or vCPU in a window; None if it is not known."""
+    place = subject.locate(view.scene)
+    if place is None:
+        return None
+    at, row = (Scope.VM, place.vm) if place.vcpu is None else (Scope.VCPU, place.vcpu)
+    value = float(view.evaluator.of(measure.readings[reading], at)[row])
+    return None if math.isnan(value) else value
+
+
+def values_of(views: Sequence[HostView], measure: Measurand, subject: FollowedVm) -> list[float | None]:
+    """The main reading in each of some windows."""
+    return [value_of(view, measure, subject, measure.main) for view in views]
+
+
+def reading_text(measure: Measurand, reading: str, value: float | None) -> str:
+    """A value of a reading, with its unit."""
+    if measure.unit is not None:
+        return format_metric(measure.unit, value)
+    if value is None:
+        return NOT_KNOWN_SIGN
+    assert measure.descriptor is not None
+    if reading == _SECONDS_A_SECOND:
+        return f"{format_seconds(value)}/s"
+    text = _amount(measure.descriptor.unit, value)
+    if reading == "per_s":
+        return f"{text}/s"
+    return text if reading == "value" else f"{reading} {text}"
+
+
+def _amount(unit: object, value: float) -> str:
+    if unit in (Unit.BOOLEAN, Unit.BIT):
+        return {0.0: "no", 1.0: "yes"}.get(value, format_count(value))
+    if unit is Unit.SECONDS:
+        return format_seconds(value)
+    return format_bytes(value) if unit is Unit.BYTES else format_count(value)
+
+
+def now_text(view: HostView, measure: Measurand, subject: FollowedVm) -> str:
+    """All readings of a window, in a few words."""
+    texts = [reading_text(measure, key, value_of(view, measure, subject, key)) for key in measure.readings]
+    return ", ".join(dict.fromkeys(texts))
+
+
+def explanation_of(view: HostView, measure: Measurand) -> Explanation | None:
+    """What it means, and which caveats hold on this host."""
+    context = ExplainContext(view.scene.machine, HostWindow(view.scene, view.window))
+    for found in explain(context, measure.full_name):
+        if isinstance(found, StatExplanation | UncataloguedStat):
+            if (found.provider, found.scope) == (measure.provider, measure.scope):
+                return found
+        elif measure.is_metric:
+            return found
+    return None
+
+
+def recent_histogram(views: Sequence[HostView], measure: Measurand, subject: FollowedVm) -> HistogramView | None:
+    """The values that the windows which are kept have added; None if the subject was not in all of them."""
+    if measure.descriptor is None or not measure.descriptor.is_histogram or not views:
+        return None
+    last = views[-1]
+    place = subject.locate(last.scene)
+    first = next((view for view in views if subject.locate(view.scene) is not None), None)
+    if place is None or first is None:
+        return None
+    window = Window(first.window.previous, last.scene)
+    return histogram_view(last.scene, place, measure.name, measure.provider, window=window)
