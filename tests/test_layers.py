@@ -21,7 +21,7 @@ ROOMS = [room for row in ROWS for room in row]
 
 FACES = {"click", "rich"}
 SERVER = {"starlette", "uvicorn", "bcrypt"}
-BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "web": SERVER, "store": {"pyarrow"}}
+BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "web": SERVER, "store": {"pyarrow"}, "capture": {"pyarrow"}}
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 

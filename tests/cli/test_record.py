@@ -18,6 +18,8 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: make setup")
 
 from kvmscope.store.recording import Recording
 
+pytestmark = pytest.mark.whole_host  # it waits for the VMs of its simulated host, and no others
+
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 
 

@@ -26,7 +26,7 @@ class GroupHome(Enum):
 class GroupEntry:
     """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None for what counts no events.
 
-    ``home``: where it is counted.
+    ``home``: where it is counted. ``rate``: a metric of about as many events a second, or "".
     """
 
     name: str
@@ -35,6 +35,7 @@ class GroupEntry:
     needs: str
     ns_per_event: int | None
     home: GroupHome
+    rate: str = ""
 
     @property
     def can_be_pinned(self) -> bool:
@@ -63,8 +64,8 @@ def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:
 
 
 def _parse(entry: TomlEntry) -> GroupEntry:
-    entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event", "home"))
+    entry.check_keys(("name", "title", "meaning", "needs"), ("ns_per_event", "home", "rate"))
     cost = entry.integer("ns_per_event") if "ns_per_event" in entry else None
     name, title, meaning, needs = (entry.string(key) for key in ("name", "title", "meaning", "needs"))
     home = entry.choice("home", GroupHome) if "home" in entry else GroupHome.OBJECT
-    return GroupEntry(name, title, meaning, needs, cost, home)
+    return GroupEntry(name, title, meaning, needs, cost, home, entry.string("rate", ""))

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "diff": CommandPlace("diff", "command", "What changed between two recordings or times, beyond noise."),
     "serve": CommandPlace("serve", "command", "Metrics for Prometheus, over HTTP."),
     "dump": CommandPlace("dump", "command", "Stats and metrics over time as CSV, JSON lines or OpenMetrics."),
+    "episodes": CommandPlace("episodes", "command", "What was recorded around findings."),
     "check": CommandPlace("check", "command", "What can be read here, by which source, and why not the rest."),
     "schema": CommandPlace("schema", "schema", "Compare the stats of kernels."),
     "groups": CommandPlace("groups", "command", "Statistics that are off until asked for, and what they cost."),

@@ -79,11 +79,14 @@ def refuse_counting() -> None:
 def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
-    from ..store.replay import choose
+    from ..store.episodes import focus_of
+    from ..store.replay import TimeChoice, choose
 
     series, moments, times = open_moments(source)
     asked = _asked()
     assert asked.place is not None
+    if times == TimeChoice() and not plan.goes_on:
+        times = TimeChoice(at_ns=focus_of(asked.place))
     chosen = choose(moments, plan, times)
     if not asked.is_noted:
         echo_notes(dict.fromkeys([*(f"damaged: {damage}" for damage in series.damage), _about(asked.place, chosen)]))

@@ -20,12 +20,14 @@ from ..console.interrupts import until_ended
 from ..errors import OutputError, PermissionNeeded, UsageError
 from ..units import quoted
 from .echo import echo_notes
+from .episode_options import EpisodeOptions, episode_notes, episode_options
 from .history import require_pyarrow
 from .options import count_option, interval_option, parse_duration, parse_size, source_option, time_option
 from .progress import progress, progress_line
 from .session import open_live_host
 
 if TYPE_CHECKING:
+    from ..capture.consumer import EpisodeCapture
     from ..collect import Host
     from ..store.recorder import Recorder, RecorderState
     from ..store.ring import RingLimits, RingTier
@@ -76,6 +78,7 @@ def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--realtime", is_flag=True, help="Lock the memory and look with real-time priority, for hosts without idle CPUs."
 )
+@episode_options
 @source_option
 def command(
     *,
@@ -88,6 +91,7 @@ def command(
     spool: Path | None,
     groups: tuple[str, ...],
     realtime: bool,
+    episodes: EpisodeOptions,
     source: str,
 ) -> None:
     """Record all that can be read of this host to DIR, a new directory or an earlier recording, or to an object store.
@@ -96,18 +100,24 @@ def command(
     --tiers the recording is a ring: what grows old is thinned, then deleted. docs/recordings.md describes the files,
     which other programs can read too.
 
+    Around each finding that begins, DIR/episodes keeps every look, and counts with the groups of --count-during;
+    `kvmscope episodes DIR` lists them.
+
     \b
     kvmscope record /var/lib/kvmscope --keep 24h --max-size 20G
     kvmscope record incident --interval 200ms --for 10m
+    kvmscope record /var/lib/kvmscope --keep 24h --count-during mmu_lock
     kvmscope record s3://bucket/hosts/web-7 --spool /var/spool/kvmscope
     """
     require_pyarrow()
+    episodes.check(source)
     target = _Target.of(place, spool)
     limits = _limits(interval, keep, max_size, tiers)
     from ..store.recorder import Recorder
 
     open_it = _opener(source, groups)
     host = open_it()
+    capture = episodes.capture(target.directory, interval_s=interval, source=source, counted=groups)
     try:
         with _disk_errors():
             recorder = Recorder(
@@ -118,17 +128,21 @@ def command(
                 limits=limits,
                 upload_to=target.upload_to,
                 reopen=open_it,
+                consumer=capture,
+                looks_per_scene=episodes.looks_per_scene(interval),
             )
     except BaseException:
         host.close()
         raise
-    _run(recorder, target, realtime=realtime)
-    echo_notes(_summary(recorder.state, target))
+    _run(recorder, capture, target, realtime=realtime)
+    echo_notes([*_summary(recorder.state, target), *episode_notes(capture, target.directory)])
 
 
-def _run(recorder: Recorder, target: _Target, *, realtime: bool) -> None:
+def _run(recorder: Recorder, capture: EpisodeCapture | None, target: _Target, *, realtime: bool) -> None:
     try:
         with until_ended():
+            if capture is not None:
+                capture.start()
             recorder.start()
             if realtime:
                 _be_realtime(recorder)
@@ -139,7 +153,11 @@ def _run(recorder: Recorder, target: _Target, *, realtime: bool) -> None:
                     told = _tell_trouble(recorder.state, told)
     finally:
         with progress("writing what is left"), _disk_errors():
-            recorder.stop()
+            try:
+                recorder.stop()
+            finally:
+                if capture is not None:
+                    capture.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class Compactor:
         if not places:
             return
         newest_ns = max(self._dated(place).end_ns for place in places)
-        left = sum(files.values())
+        left = sum(size for path, size in files.items() if not path.startswith(f"{layout.EPISODES}/"))
         for part in self._oldest_first(places):
             is_journal = isinstance(part, int)
             end_ns = self._journal_end_ns(part) if isinstance(part, int) else self._dated(part).end_ns

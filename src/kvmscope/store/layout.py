@@ -7,6 +7,7 @@
                                         segment 6 of one of the tables ``scenes``, ``documents``, ``vms``, ``vcpus``
         TABLE/host=HOST/date=DATE/00000002-00000005-10s.parquet
                                         segments 2 to 5, thinned to a scene every 10 s
+        episodes/0007/                  a recording of its own (``episodes``)
 
 Rule: a segment is there once its file of table ``scenes`` is there, which is moved in place last. A journal whose
 segment is there is passed over, and so is a segment of which a thinned one is there. So nothing is read twice, whenever
@@ -30,6 +31,7 @@ ABOUT: Final = "kvmscope-recording.json"
 JOURNAL: Final = "journal"
 NEW: Final = ".new"
 """Ends the name of a file that is being written."""
+EPISODES: Final = "episodes"
 _FORMAT: Final = "kvmscope-recording"
 
 

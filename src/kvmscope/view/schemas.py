@@ -20,6 +20,7 @@ from .contract import ContractView
 from .diff import DiffView
 from .doctor import DoctorReport
 from .dump import DumpRow
+from .episodes import EpisodeListView
 from .explain import ExplanationView
 from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
@@ -43,6 +44,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "doctor": DoctorReport,
     "doctor-rules": RuleList,
     "dump": DumpRow,
+    "episodes": EpisodeListView,
     "explain": ExplanationView,
     "groups": GroupListView,
     "groups-try": GroupTrialView,

@@ -1,0 +1,39 @@
+"""What counting events costs: how many there were in a window, by a group or by what stands for its number, times
+what one costs. CPUs: seconds of CPU time a second.
+
+Rule: what is unknown is None; NaN ends here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..formula.check import Formula, Type
+from ..formula.tree import Reduction, StatName, StatTerm
+from ..schema import Scope
+from .evaluate import Evaluator
+from .events import kinds_of
+from .window import Window
+
+
+def counted_cost(window: Window, provider: str, ns_per_event: int) -> float | None:
+    """What the events cost that a group counted in the window, on the whole host; None if it counted nothing yet."""
+    schemas = {block.schema for block in window.current.blocks if block.schema.provider == provider}
+    previous = {block.schema for block in window.previous.blocks if block.schema.provider == provider}
+    if not schemas & previous:
+        return None
+    evaluator = Evaluator(window, {})
+    per_s = 0.0
+    for schema in schemas:
+        for kind in kinds_of(schema):
+            term = StatTerm(Reduction.RATE, StatName(provider, kind.count))
+            per_s += float(np.nansum(evaluator.of(Formula(term, schema.scope, Type()), schema.scope)))
+    return per_s * ns_per_event / 1e9
+
+
+def expected_cost(evaluator: Evaluator, metric: str, ns_per_event: int) -> float | None:
+    """What counting would cost if there were as many events as ``metric`` says for all VMs; None if no VM has it."""
+    per_s = evaluator.of(metric, Scope.VM)
+    if not len(per_s) or bool(np.isnan(per_s).all()):
+        return None
+    return float(np.nansum(per_s)) * ns_per_event / 1e9

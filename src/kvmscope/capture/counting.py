@@ -1,0 +1,105 @@
+"""Looks at the host with groups switched on, as long as they are wanted, in a thread of its own.
+
+Rule: nobody waits for it. Opening a host with groups takes the time of loading programs; who wants other groups says so
+and goes on, and scenes come when they come.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from ..errors import KvmscopeError, SourceError
+from ..scene import Scene
+
+_JOIN_S = 0.5
+
+
+class CountingHost(Protocol):
+    """An opened host that counts groups."""
+
+    def look(self) -> Scene:
+        """Raises SourceError."""
+
+    def close(self) -> None: ...
+
+
+GroupOpener: TypeAlias = Callable[[Sequence[str]], CountingHost]
+"""Opens a host that counts these groups; raises KvmscopeError."""
+
+
+class GroupSink(Protocol):
+    """Where scenes with groups go."""
+
+    def take_counted(self, groups: tuple[str, ...], scene: Scene) -> None: ...
+
+    def take_failure(self, groups: tuple[str, ...], error: KvmscopeError) -> None: ...
+
+
+class GroupCounter:
+    """Counts the groups that were wanted last, and looks every ``interval_s``, the first time at once."""
+
+    def __init__(self, open_host: GroupOpener, sink: GroupSink, interval_s: float) -> None:
+        self._open_host = open_host
+        self._sink = sink
+        self._interval_s = interval_s
+        self._wanted: tuple[str, ...] = ()
+        self._has_changed = threading.Condition()
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._run, name="kvmscope-count", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def want(self, groups: tuple[str, ...]) -> None:
+        """Count these groups from now on, none if it is empty. Does not wait for it."""
+        if groups != self._wanted:
+            with self._has_changed:
+                self._wanted = groups
+                self._has_changed.notify_all()
+
+    def stop(self) -> None:
+        """Stop counting; on return nothing is attached any more."""
+        with self._has_changed:
+            self._is_ending = True
+            self._wanted = ()
+            self._has_changed.notify_all()
+        while self._thread.is_alive():  # in steps, since a signal is taken between two of them alone
+            self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._has_changed:
+                while not self._wanted and not self._is_ending:
+                    self._has_changed.wait()
+                if self._is_ending:
+                    return
+                groups = self._wanted
+            self._count(groups)
+
+    def _count(self, groups: tuple[str, ...]) -> None:
+        """Look as long as these groups are wanted."""
+        try:
+            host = self._open_host(groups)
+        except KvmscopeError as error:
+            self._fail(groups, error)
+            return
+        try:
+            while groups == self._wanted:
+                self._sink.take_counted(groups, host.look())
+                self._wait(groups)
+        except SourceError as error:
+            self._fail(groups, error)
+        finally:
+            host.close()
+
+    def _wait(self, groups: tuple[str, ...]) -> None:
+        with self._has_changed:
+            self._has_changed.wait_for(lambda: groups != self._wanted, self._interval_s)
+
+    def _fail(self, groups: tuple[str, ...], error: KvmscopeError) -> None:
+        """Say so once: the same groups are not tried again before others, or none, were wanted."""
+        self._sink.take_failure(groups, error)
+        with self._has_changed:
+            self._has_changed.wait_for(lambda: groups != self._wanted)

@@ -1,0 +1,39 @@
+"""``kvmscope episodes``: lists what a recorder kept around findings."""
+
+from __future__ import annotations
+
+import click
+
+from .echo import echo_lines, echo_notes
+from .history import require_pyarrow
+from .options import json_option
+
+
+@click.command("episodes", short_help="What was recorded around findings.")
+@click.argument("place", metavar="DIR")
+@click.option("--all", "-a", "shows_all", is_flag=True, help="Every finding of an episode, not only the first ones.")
+@json_option
+def command(*, place: str, shows_all: bool, as_json: bool) -> None:
+    """List the episodes of a recording: when they were, what was found, and which groups counted.
+
+    An episode is a recording of its own, at full rate. Every command looks at it by --from, at the time at which its
+    findings show best; --at names another.
+
+    \b
+    kvmscope episodes /var/lib/kvmscope
+    kvmscope doctor --from /var/lib/kvmscope/episodes/0007
+    """
+    require_pyarrow()
+    from ..store.episodes import list_episodes
+    from ..view.episodes import EpisodeListView, episode_lines, episode_view
+    from ..view.jsonout import dump, to_value
+
+    found = list_episodes(place)
+    echo_notes(f"damaged: {damage}" for damage in found.damage)
+    view = EpisodeListView(
+        episodes=tuple(episode_view(each.number, each.place, each.size_bytes, each.note) for each in found.episodes)
+    )
+    if as_json:
+        click.echo(dump(to_value(view)))
+    else:
+        echo_lines(episode_lines(view, shows_all=shows_all))

@@ -1,0 +1,106 @@
+"""The note of an episode: why it was recorded, what began and ended in it, and which groups counted. Text and back.
+
+Rule: the scenes are the record, and the note says what to look for in them. It is written again at each change, so
+that an episode whose recorder was killed has a note without an end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from ..analysis.findings import EndCause
+from ..catalog.findings import Severity
+from ..codec import plain
+from ..errors import FormatError, RecordingError
+
+VERSION: Final = 1
+_FORMAT: Final = "kvmscope-episode"
+
+
+class EpisodeEnd(Enum):
+    """Why an episode ended: its findings had, a limit of time or size was reached, or the recorder was stopped."""
+
+    CLEARED = "cleared"
+    LONGEST = "longest"
+    LARGEST = "largest"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class NotedFinding:
+    """A finding of an episode. ``evidence`` and ``cost_cpus`` are those of its costliest window.
+
+    ``began_ns``: beginning of the first window in which its rule held. ``ended_ns``, ``end``: None while it stands.
+    All times are CLOCK_REALTIME.
+    """
+
+    rule: str
+    severity: Severity
+    title: str
+    vm: str
+    name: str
+    vcpu: int | None
+    began_ns: int
+    cost_cpus: float | None
+    evidence: Mapping[str, float | None]
+    ended_ns: int | None = None
+    end: EndCause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotedGroup:
+    """A group that was to be counted. ``cpus``: the largest cost that was measured or expected, None if unknown.
+
+    ``on_ns``: time of the first scene with it, None if it never counted. ``off_ns``: when it was stopped before the
+    end. ``why_not``: why it did not count, or not to the end; else empty.
+    """
+
+    name: str
+    on_ns: int | None = None
+    off_ns: int | None = None
+    cpus: float | None = None
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeNote:
+    """``since_ns``: time of the first scene. ``began_ns``: when the first finding was seen.
+
+    ``focus_ns``: last time at which a finding was seen, by what shows most. ``more_findings``: those beyond the
+    largest number that a note has. ``ended_ns``, ``why_ended``: None as long
+    as it is being recorded, and for ever if the recorder was killed.
+    """
+
+    since_ns: int
+    began_ns: int
+    findings: tuple[NotedFinding, ...] = ()
+    more_findings: int = 0
+    groups: tuple[NotedGroup, ...] = ()
+    focus_ns: int | None = None
+    ended_ns: int | None = None
+    why_ended: EpisodeEnd | None = None
+
+
+def note_text(note: EpisodeNote) -> str:
+    """The note as JSON."""
+    head = {"format": _FORMAT, "version": VERSION}
+    return json.dumps(head | plain.dump(EpisodeNote, note), allow_nan=False) + "\n"
+
+
+def parse_note(text: str, path: str) -> EpisodeNote:
+    """The note of ``note_text``. Raises RecordingError, which names ``path``."""
+    try:
+        found: Any = json.loads(text)
+        if not isinstance(found, dict) or found.get("format") != _FORMAT:
+            raise RecordingError("it is not the note of an episode", path=path)
+        if found.get("version") != VERSION:
+            reason = f"the episode has version {found.get('version')!r:.20}; this kvmscope reads {VERSION}"
+            raise RecordingError(f"{reason}: use a newer one", path=path)
+        note: EpisodeNote = plain.load(EpisodeNote, found, what="note")
+    except (ValueError, RecursionError, FormatError) as error:
+        raise RecordingError(f"the note of the episode is damaged: {error!s:.120}", path=path) from None
+    return note
