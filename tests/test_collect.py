@@ -221,6 +221,17 @@ def test_there_is_an_identity_a_vm_and_a_process_where_it_is_known() -> None:
 
 
 @pytest.mark.needs("kvm", "bpf")
+def test_identities_are_made_again_only_when_a_vm_or_an_answer_has_changed() -> None:
+    source = Fixed([os.getpid()])
+    with Host(source, {}) as host:
+        first = host.identify(host.read())
+        assert host.identify(host.read()) is first
+        source.sample = Fixed([os.getpid(), NO_SUCH_PID]).sample
+        second = host.identify(host.read())
+        assert [who.name for who in second] == [first[0].name, f"pid-{NO_SUCH_PID}"]
+        assert host.identify(host.read()) is second
+
+
 def test_what_the_kernel_calls_every_vm_is_the_last_name_to_take() -> None:
     me = os.getpid()
     own = names([me])

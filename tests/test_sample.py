@@ -49,6 +49,14 @@ def test_a_column_is_a_view_of_the_bytes_as_read() -> None:
     assert np.shares_memory(block.column("waits"), values)
 
 
+def test_a_compact_column_is_the_column_in_one_piece_copied_once() -> None:
+    block = Block(SCHEMA, np.arange(24, dtype=np.uint64).reshape(2, 12)[:, ::2], np.arange(2))
+    for name in ("halts", "exits", "waits"):
+        assert np.array_equal(block.compact_column(name), block.column(name))
+    assert block.compact_column("exits").flags.c_contiguous
+    assert block.compact_column("exits") is block.compact_column("exits")
+
+
 def test_stats_of_one_word_are_had_in_one_piece() -> None:
     bit = Descriptor("second", Kind.INSTANT, Unit.BIT, bucket_size=1, offset=40)
     schema = Schema("kvm", Scope.VCPU, (*SCHEMA.descriptors, bit), SCHEMA.data_size)

@@ -8,7 +8,7 @@ subjects says so by leaving rows out and adding a ``Gap``, never by a zero. Rate
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -95,7 +95,11 @@ class Vms:
         return len(self.id)
 
     def vm_id(self, row: int) -> VmId:
-        return VmId(int(self.id[row]))
+        return self.ids[row]
+
+    @cached_property
+    def ids(self) -> tuple[VmId, ...]:
+        return tuple(map(VmId, self.id.tolist()))
 
     def given_label(self, row: int) -> str:
         """The label, or "" if it is what the kernel calls every VM: ``kvm-PID``."""
@@ -148,8 +152,28 @@ class Block:
         return self.values[:, first : first + descriptor.size]
 
     @cached_property
+    def everybody(self) -> npt.NDArray[np.bool_]:
+        """True for each row."""
+        everybody = np.ones(len(self.values), dtype=np.bool_)
+        everybody.flags.writeable = False
+        return everybody
+
+    def compact_column(self, name: str) -> U64Array:
+        """The same as ``column``; that of a stat of one word is copied once, to lie in one piece."""
+        if self.schema[name].size != 1:
+            return self.column(name)
+        found = self._compact.get(name)
+        if found is None:
+            found = self._compact[name] = np.ascontiguousarray(self.column(name))
+        return found
+
+    @cached_property
+    def _compact(self) -> dict[str, U64Array]:
+        return {}
+
+    @cached_property
     def single_words(self) -> Mapping[str, U64Array]:
-        """The columns of all stats of one word, copied once: each in one piece, while in ``values`` they lie apart."""
+        """Every ``compact_column`` of one word, for whoever takes all: one walk over the values copies them."""
         stats = [stat for stat in self.schema.descriptors if stat.size == 1]
         copied = np.ascontiguousarray(self.values[:, [stat.offset // 8 for stat in stats]].T)
         return {
@@ -193,10 +217,18 @@ class Sample:
 
     def block(self, provider: str, scope: Scope) -> Block | None:
         """The block of one schema, or None if this sample has none."""
+        return next(iter(self.blocks_from(provider, scope)), None)
+
+    def blocks_from(self, provider: str, scope: Scope) -> Sequence[Block]:
+        """The blocks of one provider and scope: several if its subjects are described differently."""
+        return self._by_provider.get((provider, scope), ())
+
+    @cached_property
+    def _by_provider(self) -> Mapping[tuple[str, Scope], Sequence[Block]]:
+        found: dict[tuple[str, Scope], list[Block]] = {}
         for block in self.blocks:
-            if block.schema.provider == provider and block.schema.scope is scope:
-                return block
-        return None
+            found.setdefault((block.schema.provider, block.schema.scope), []).append(block)
+        return found
 
     def blocks_of(self, scope: Scope) -> Iterator[Block]:
         return (block for block in self.blocks if block.schema.scope is scope)

@@ -35,12 +35,14 @@ class Runs:
 
     def __init__(self, edges: I64Array) -> None:
         self._size = len(edges) - 1
+        self.lengths: F64Array = np.diff(edges).astype(np.float64)
+        """Of each run: how many subjects."""
         # reduceat takes a run without members for one with its first.
-        self._rows = np.flatnonzero(np.diff(edges) > 0)
+        self._rows = np.flatnonzero(self.lengths)
         self._starts = edges[self._rows]
 
     def sum(self, values: Any) -> Any:
-        return self._reduce(np.add, values)
+        return self._reduce(np.add, values) if values.ndim == 1 else self._sum_rows(values)
 
     def max(self, values: F64Array) -> F64Array:
         found: F64Array = self._reduce(np.maximum, values)
@@ -49,6 +51,19 @@ class Runs:
     def count(self, members: BoolArray) -> I64Array:
         found: I64Array = self._reduce(np.add, members.astype(np.int64))
         return found
+
+    def _sum_rows(self, values: Any) -> Any:
+        """Counts of histograms: whole rows at a time, since reduceat takes six times as long over rows of several."""
+        summed = np.zeros((self._size, *values.shape[1:]), dtype=values.dtype)
+        lengths = self.lengths.astype(np.int64)[self._rows]
+        if len(lengths) < lengths.max(initial=0):
+            for row, first, length in zip(self._rows, self._starts, lengths, strict=True):
+                summed[row] = values[first : first + length].sum(axis=0)
+            return summed
+        for place in range(lengths.max(initial=0)):
+            has_more = lengths > place
+            summed[self._rows[has_more]] += values[self._starts[has_more] + place]
+        return summed
 
     def _reduce(self, function: np.ufunc, values: Any) -> Any:
         if len(self._rows) == self._size:
@@ -108,7 +123,7 @@ class Columns:
         """Sums or maxima of the known values of vCPUs, NaN where there are none; and how many are known."""
         known = ~np.isnan(values)
         runs = self.runs(Scope.VCPU, level)
-        members: F64Array = runs.sum(known.astype(np.float64))
+        members = _count_members(Membership.of(known), runs)
         folded = runs.max(np.where(known, values, -np.inf)) if is_max else runs.sum(np.where(known, values, 0.0))
         return np.where(members > 0, folded, np.nan), members
 
@@ -145,8 +160,8 @@ class Columns:
         """How many of the cohort belong to each."""
         key = (node.cohort, node.level)
         if key not in self._members:
-            known = self.membership(node.cohort).known
-            self._members[key] = self.runs(_scope_of(node.cohort), node.level).sum(known.astype(np.float64))
+            runs = self.runs(_scope_of(node.cohort), node.level)
+            self._members[key] = _count_members(self.membership(node.cohort), runs)
         return self._members[key]
 
     def _presence(self, presence: Presence) -> Membership:
@@ -197,6 +212,13 @@ class _LeafColumn:
     descriptor: Descriptor
     values: F64Array | U64Array
     membership: Membership
+
+
+def _count_members(membership: Membership, runs: Runs) -> F64Array:
+    if membership.is_everybody:
+        return runs.lengths
+    members: F64Array = runs.sum(membership.known.astype(np.float64))
+    return members
 
 
 def _scope_of(cohort: Cohort) -> Scope:

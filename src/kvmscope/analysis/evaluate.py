@@ -117,9 +117,16 @@ class Evaluator:
             case Relation():
                 return _relation(node.comparison, self._value(node.left), self._value(node.right))
             case Connective():
-                return _connective(node.junction, self._value(node.left), self._value(node.right))
+                return self._connective(node)
             case Complement():
                 return 1.0 - self._value(node.operand)
+
+    def _connective(self, node: Connective) -> Values:
+        """What the left side decides for every subject is not asked of the right one."""
+        left = self._value(node.left)
+        if np.all(left == _DECIDES[node.junction]):
+            return left
+        return _connective(node.junction, left, self._value(node.right))
 
     def _fold(self, node: VcpuFold) -> F64Array:
         folded, members = self._columns.fold(self._of_vcpus(node), node.level, is_max=node.fold is Fold.MAX)
@@ -192,6 +199,7 @@ def _connective(junction: Junction, left: Values, right: Values) -> Values:
 
 
 _UNKNOWN: Final = np.float64(np.nan)
+_DECIDES: Final[Mapping[Junction, float]] = {Junction.AND: 0.0, Junction.OR: 1.0}
 _OPERATIONS: Final[Mapping[Operator, np.ufunc]] = {
     Operator.ADD: np.add,
     Operator.SUBTRACT: np.subtract,

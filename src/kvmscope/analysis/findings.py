@@ -170,7 +170,7 @@ class Watcher:
                 continue
             truth = _Truth.of(rule, look)
             before = self._aligned(rule, look)
-            after = before.without(look.is_new(rule.scope)).moved(rule, truth, window.previous.monotonic_ns)
+            after = before.without(look.new(rule.scope)).moved(rule, truth, window.previous.monotonic_ns)
             self._states[rule.slug] = after
             found.update((finding.key, finding) for finding in look.findings(rule, after))
             why.update(look.endings(rule, truth, before.fires & ~after.fires))
@@ -184,7 +184,7 @@ class Watcher:
         before = self._states.get(rule.slug)
         if before is None:
             return _State.fresh(look.count(rule.scope))
-        return before.aligned(look.window.previous_rows(rule.scope))
+        return before if look.window.is_unchanged(rule.scope) else before.aligned(look.window.previous_rows(rule.scope))
 
     def _ended(self, found: Mapping[Key, Finding], why: Mapping[Key, EndCause], at_ns: int) -> tuple[Ended, ...]:
         over = (finding for key, finding in self._findings.items() if key not in found)
@@ -201,8 +201,11 @@ class _Truth:
 
     @classmethod
     def of(cls, rule: Rule, look: _Look) -> _Truth:
+        active = None if rule.activity is None else look.of(rule.activity, rule.scope)
+        if active is not None and not active.any():
+            return cls(active, active, active)  # nothing else matters where nobody is active
         when = look.of(rule.when, rule.scope)
-        active = np.ones(len(when)) if rule.activity is None else look.of(rule.activity, rule.scope)
+        active = np.ones(len(when)) if active is None else active
         clears = 1.0 - when if rule.clears is None else look.of(rule.clears, rule.scope)
         return cls(active, when, clears)
 
@@ -245,8 +248,10 @@ class _State:
         parts = (self.row[previous_rows], self.fires[previous_rows], self.began_ns[previous_rows])
         return _State(*parts).without(previous_rows < 0)
 
-    def without(self, where: BoolArray) -> _State:
+    def without(self, where: BoolArray | None) -> _State:
         """The same, with these subjects starting anew."""
+        if where is None:
+            return self
         return _State(np.where(where, 0, self.row), self.fires & ~where, self.began_ns)
 
     def moved(self, rule: Rule, truth: _Truth, began_ns: int) -> _State:
@@ -267,6 +272,8 @@ class _Look:
         reset = reset_vms(window)
         self._came = {scope: np.asarray(window.previous_rows(scope) < 0) for scope in Scope}
         self._is_reset = {Scope.VM: reset, Scope.VCPU: reset[window.current.vcpus.vm]}
+        new = {scope: np.asarray(self._came[scope] | self._is_reset[scope]) for scope in Scope}
+        self._new = {scope: is_new if is_new.any() else None for scope, is_new in new.items()}
 
     def of(self, what: str | Formula, at: Scope) -> F64Array:
         return self._evaluator.of(what, at)
@@ -274,9 +281,9 @@ class _Look:
     def count(self, scope: Scope) -> int:
         return len(self._came[scope])
 
-    def is_new(self, scope: Scope) -> BoolArray:
-        """Subjects that start anew."""
-        return np.asarray(self._came[scope] | self._is_reset[scope])
+    def new(self, scope: Scope) -> BoolArray | None:
+        """Subjects that start anew, None if there are none."""
+        return self._new[scope]
 
     def endings(self, rule: Rule, truth: _Truth, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:
         """Why the rule fires no more where it did, on subjects that are still there."""
@@ -303,7 +310,7 @@ class _Look:
         vcpus = [None] * len(rows) if rule.scope is Scope.VM else sample.vcpus.id[rows].tolist()
         worst = self._worst(rule, vm_rows) if rule.scope is Scope.VM else [((), 0)] * len(rows)
         for vm, vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, (shown, count) in zip(
-            sample.vms.id[vm_rows].tolist(),
+            map(sample.vms.ids.__getitem__, vm_rows.tolist()),
             vm_rows.tolist(),
             vcpus,
             ((sample.monotonic_ns - state.began_ns[rows]) / 1e9).tolist(),
@@ -313,7 +320,7 @@ class _Look:
             worst,
             strict=True,
         ):
-            yield Finding(rule, VmId(vm), vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, shown, count)
+            yield Finding(rule, vm, vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, shown, count)
 
     def _evidence(self, rule: Rule, rows: _Rows) -> list[dict[str, float | None]]:
         """What there is to show for some subjects."""

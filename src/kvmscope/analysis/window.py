@@ -83,7 +83,7 @@ def find_column(
     the first: the numbers of the others are of something else.
     """
     found: Column | None = None
-    blocks = [b for b in sample.blocks_of(scope) if b.schema.provider == provider and name in b.schema]
+    blocks = [block for block in sample.blocks_from(provider, scope) if name in block.schema]
     if len(blocks) == 1 and len(blocks[0].rows) == _count(sample, scope):
         return _whole_column(blocks[0], name) if like is None or _agree(blocks[0].schema[name], like) else None
     for block in blocks:
@@ -103,9 +103,7 @@ def find_column(
 
 def _whole_column(block: Block, name: str) -> Column:
     """The column of a block that has every subject: as it is there."""
-    descriptor = block.schema[name]
-    words = block.single_words[name] if descriptor.size == 1 else block.column(name)
-    return Column(descriptor, words, np.ones(len(words), dtype=np.bool_))
+    return Column(block.schema[name], block.compact_column(name), block.everybody)
 
 
 class Window:
@@ -147,7 +145,7 @@ class Window:
 
     def has(self, provider: str, scope: Scope, name: str) -> bool:
         """Whether some subject of the current sample has this stat."""
-        return any(b.schema.provider == provider and name in b.schema for b in self.current.blocks_of(scope))
+        return any(name in block.schema for block in self.current.blocks_from(provider, scope))
 
     def value(self, provider: str, scope: Scope, name: str) -> F64Array:
         """The stat now: shape (n,) or (n, size), raw. Exact up to 2**53."""
@@ -206,7 +204,7 @@ class Window:
         if not runs:
             return False
         like = [before for before in self.previous.blocks if before.schema == block.schema]
-        if len(like) != 1 or not self._is_unchanged(block.schema.scope):
+        if len(like) != 1 or not self.is_unchanged(block.schema.scope):
             return True
         if not np.array_equal(like[0].rows, block.rows):
             return True
@@ -220,22 +218,26 @@ class Window:
     def _align(self, before: Column, scope: Scope) -> tuple[U64Array, BoolArray]:
         """A column of the previous sample in the order of the current one, and where it is known."""
         rows = self.previous_rows(scope)
-        if self._is_unchanged(scope):
+        if self.is_unchanged(scope):
             return before.words, before.known
         if len(before.words) == 0:
             return np.zeros((len(rows), *before.words.shape[1:]), dtype=np.uint64), np.zeros(len(rows), dtype=np.bool_)
         return before.words[rows], before.known[rows] & (rows != _NOT_THERE)
 
-    def _is_unchanged(self, scope: Scope) -> bool:
+    def is_unchanged(self, scope: Scope) -> bool:
         """Whether both samples have the same subjects in the same order."""
         return self._same_vms if scope is Scope.VM else self._same_vcpus
 
     @cached_property
     def _same_vms(self) -> bool:
+        if self.current.vms is self.previous.vms:  # as sources share what has not changed
+            return True
         return _is_counting(self._previous_vms, len(self.previous.vms))
 
     @cached_property
     def _same_vcpus(self) -> bool:
+        if self._same_vms and self.current.vcpus is self.previous.vcpus:
+            return True
         return _is_counting(self._previous_vcpus, len(self.previous.vcpus))
 
     @cached_property
@@ -245,6 +247,8 @@ class Window:
     @cached_property
     def _previous_vcpus(self) -> I64Array:
         now, before = self.current.vcpus, self.previous.vcpus
+        if self._same_vms and now is before:
+            return np.arange(len(now), dtype=np.int64)
         # A vCPU of a VM that came has a negative key, which none had before.
         return _match(*_vcpu_keys(now, self._previous_vms, before))
 

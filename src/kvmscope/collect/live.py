@@ -6,8 +6,8 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 from ..errors import Busy, SourceError, UsageError
@@ -16,7 +16,7 @@ from ..host.machine import read_machine
 from ..host.naming import Naming, VmmAnswer
 from ..host.origin import read_origin
 from ..host.process import VmmProcess
-from ..sample import NOT_KNOWN, Gap, Sample
+from ..sample import NOT_KNOWN, Gap, Sample, Vms
 from ..scene import Scene, VmIdentity
 from ..schema import Schema
 from ..sources.base import Source
@@ -45,6 +45,7 @@ class Host(SceneHost):
         self._instead = instead
         self._detour: tuple[Gap, ...] = ()
         self._naming = Naming()
+        self._identified: _Identified | None = None
         self._machine = machine
         self._origin = read_origin()
         self.why_not = why_not
@@ -94,16 +95,11 @@ class Host(SceneHost):
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
-        pids = [int(pid) for pid in sample.vms.pid]
+        pids = sample.vms.pid.tolist()
         answers = self._naming.of({pid for pid in pids if pid != NOT_KNOWN})
-        processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
-        names = _distinct(_names(sample, processes))
-        nothing = VmmAnswer(None, None, None)
-        of_vms = (answers.get(pid, nothing) for pid in pids)
-        return tuple(
-            VmIdentity(name, answer.process, answer.domain_xml, answer.silent_s)
-            for name, answer in zip(names, of_vms, strict=True)
-        )
+        if self._identified is None or self._identified.vms is not sample.vms or self._identified.answers != answers:
+            self._identified = _Identified(sample.vms, answers, _identities(sample, pids, answers))
+        return self._identified.identities
 
     def close(self) -> None:
         """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
@@ -139,6 +135,26 @@ class Host(SceneHost):
     def __enter__(self) -> Self:
         _ = self._source
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Identified:
+    """Who the VMs of the last look were, and of what that was made; most looks find nothing changed."""
+
+    vms: Vms
+    answers: Mapping[int, VmmAnswer]
+    identities: tuple[VmIdentity, ...]
+
+
+def _identities(sample: Sample, pids: Sequence[int], answers: Mapping[int, VmmAnswer]) -> tuple[VmIdentity, ...]:
+    processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
+    names = _distinct(_names(sample, processes))
+    nothing = VmmAnswer(None, None, None)
+    of_vms = (answers.get(pid, nothing) for pid in pids)
+    return tuple(
+        VmIdentity(name, answer.process, answer.domain_xml, answer.silent_s)
+        for name, answer in zip(names, of_vms, strict=True)
+    )
 
 
 def _end_unclosed(source: Source, process: int) -> None:

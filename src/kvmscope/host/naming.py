@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from ..linux import procfs
@@ -171,18 +171,21 @@ class _Found:
     domain_xml: bytes | None
 
 
+_NO_ANSWER: Final = VmmAnswer(None, None, None)
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     """One process. ``is_open``: its identity is still to be found out."""
 
     pid: int
     seen: _Seen | None = None
-    process: VmmProcess | None = None
-    domain_xml: bytes | None = None
     answered_at: float = 0.0
     running_since: float | None = None
     is_pending: bool = False
     is_awaited: bool = False
+    known: VmmAnswer = _NO_ANSWER
+    """What is answered while it is not late."""
 
     @property
     def is_open(self) -> bool:
@@ -192,10 +195,12 @@ class _Entry:
         """An answer has come; None: all is as it was."""
         self.is_pending, self.running_since, self.answered_at = False, None, now
         if found is not None:
-            self.seen, self.process, self.domain_xml = found.seen, found.process, found.domain_xml
+            self.seen, self.known = found.seen, VmmAnswer(found.process, found.domain_xml, None)
 
     def answer(self, now: float) -> VmmAnswer:
-        waited_s = 0.0 if self.running_since is None else now - self.running_since
+        if self.running_since is None:
+            return self.known
+        waited_s = now - self.running_since
         # One that has never answered is shown without a name, so it is said at once that it is late.
         is_late = waited_s >= (PATIENCE_S if self.seen is None else SILENT_S)
-        return VmmAnswer(self.process, self.domain_xml, waited_s if is_late else None)
+        return replace(self.known, silent_s=waited_s) if is_late else self.known

@@ -52,6 +52,8 @@ def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
     """
     if max_length < 1:
         raise ValueError("max_length must be 1 or more")
+    if len(text) <= max_length and text.isascii() and text.isprintable():
+        return text
     # No result of this length needs more than as many characters of input, and names can be megabytes long.
     pieces: list[str] = []
     length = 0

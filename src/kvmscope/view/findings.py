@@ -160,6 +160,7 @@ class FindingViews:
 
     def __init__(self, names: Mapping[VmId, str], verdicts: Verdicts | None) -> None:
         self._names = names
+        self._remedies: dict[str, tuple[FindingRemedy, ...]] = {}
         self._reasons = {} if verdicts is None else {vm.id: vm.reasons for vm in verdicts.vms}
 
     def reported(self, finding: Finding) -> ReportedFinding:
@@ -230,8 +231,17 @@ class FindingViews:
             "worst_count": finding.worst_count,
             "causes": tuple(FindingCause(reason.name, reason.meaning, reason.cause) for reason in reasons),
             "explanation": rule.explanation,
-            "remedies": tuple(FindingRemedy(remedy.do, remedy.price) for remedy in _remedies(rule, reasons)),
+            "remedies": self._remedies_of(rule, reasons),
         }
+
+    def _remedies_of(self, rule: Rule, reasons: Sequence[Reason]) -> tuple[FindingRemedy, ...]:
+        """What a rule itself says is the same for all of its findings."""
+        if reasons or rule.slug not in self._remedies:
+            made = tuple(FindingRemedy(remedy.do, remedy.price) for remedy in _remedies(rule, reasons))
+            if reasons:
+                return made
+            self._remedies[rule.slug] = made
+        return self._remedies[rule.slug]
 
     def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()

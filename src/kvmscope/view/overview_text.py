@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from ..analysis.apicv import State
@@ -128,7 +129,7 @@ def _vm_title(overview: Overview, vm: VmOverview) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TextColumn:
     """One column: its head, a cell for each row, and one for the total."""
 
@@ -137,7 +138,7 @@ class TextColumn:
     total: str = ""
     is_text: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(map(cells, (self.title, *self.cells, self.total)))
 
@@ -271,7 +272,8 @@ def _finding_lines(overview: Overview, width: int) -> Iterator[Line]:
 def _rule_text(found: Sequence[ReportedFinding], width: int) -> str:
     """What one rule found, in one line: of one VM or vCPU, or of how many and what they cost together."""
     first = found[0]
-    names = list(dict.fromkeys(printable(each.name or str(each.vm), max_length=_NAME_MAX_NARROW) for each in found))
+    names = list(dict.fromkeys(each.name or str(each.vm) for each in found))
+    names[0] = printable(names[0], max_length=_NAME_MAX_NARROW)  # no other one is shown
     if len(found) == 1:
         return cut(summary(first, names[0]), width)
     vms = len({each.vm for each in found})

@@ -57,7 +57,7 @@ class WatchLog:
     def names(self) -> Mapping[VmId, str]:
         """Of the VMs of the scene, and of those that are ``gone``; untrusted text."""
         vms = self.scene.sample.vms
-        there = {vms.vm_id(row): identity.name for row, identity in enumerate(self.scene.identities)}
+        there = {vm: identity.name for vm, identity in zip(vms.ids, self.scene.identities, strict=True)}
         return {**{vm: gone.name for vm, gone in self.gone.items()}, **there}
 
 

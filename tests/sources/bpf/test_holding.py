@@ -142,9 +142,10 @@ def test_what_is_held_at_a_fork_is_never_filled_again() -> None:
         assert running.busy()[:2] == [1, 0]
 
 
-def test_what_is_held_outlives_the_program() -> None:
+def test_what_is_held_outlives_the_program_that_is_closed_twice() -> None:
     with program(slots=2) as running:
         vms, vcpus = running.read()
+        running.close()
     assert set(vms.ravel().tolist()) == set(vcpus.ravel().tolist()) == {1}
 
 

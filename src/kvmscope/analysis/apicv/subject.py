@@ -67,7 +67,15 @@ def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[Interrup
     """Those of each VM; equal ones are one object."""
     if not configs:
         configs = [InterruptConfig.unknown("other", "the VM's configuration was not looked at")] * len(sample.vms)
-    return map(_circumstances, hosts_of(sample, host), configs)
+    found: dict[tuple[int, int], Circumstances] = {}
+    for of_vm, config in zip(hosts_of(sample, host), configs, strict=True):
+        key = (
+            id(of_vm),
+            id(config),
+        )  # both are held by the caller; hashing them for every VM would cost more than judging
+        if key not in found:
+            found[key] = _circumstances(of_vm, config)
+        yield found[key]
 
 
 @lru_cache(maxsize=1024)

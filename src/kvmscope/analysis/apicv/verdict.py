@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import InterruptConfig, Irqchip, Pit
-from ...sample import Sample, VmId
+from ...sample import Sample
 from ..window import Window
 from .cases import CASES_KEPT, Case, facts_of, read_cases
 from .expectations import counts
@@ -63,7 +63,7 @@ def judge(
     bodies = list(map(judge_case, cases, circumstances_of(sample, host, configs)))
     if times is not None:
         bodies = [with_times(body, facts_of(case), its) for body, case, its in zip(bodies, cases, times, strict=True)]
-    ids, firsts = map(VmId, sample.vms.id.tolist()), (rows.start for rows in sample.vcpus_of_vm)
+    ids, firsts = sample.vms.ids, (rows.start for rows in sample.vcpus_of_vm)
     return Verdicts(
         host=HostApicv.unknown("simulated: each VM says on what host it runs") if sample.simulated else host,
         vms=tuple(map(VmVerdict, range(len(bodies)), ids, firsts, bodies)),

@@ -78,7 +78,7 @@ class SharedRecords:
 
     def __init__(self, layout: Layout, vms: mmap.mmap, vcpus: mmap.mmap, control: mmap.mmap) -> None:
         """``control``: mapped for writing."""
-        self._copied: HeldRecords = CopiedRecords(layout, vms, vcpus)
+        self._copied: HeldRecords | None = CopiedRecords(layout, vms, vcpus)
         self._busy = snapshot.busy_words(memoryview(control))
         self._slots = [_Slot(layout, slot, vms, vcpus) for slot in range(layout.slots)]
         _SHARED.add(self)
@@ -91,6 +91,7 @@ class SharedRecords:
 
     def take(self, header: SnapshotHeader) -> tuple[U64Array, U64Array]:
         if all(slot.is_given for number, slot in enumerate(self._slots) if number != header.slot):
+            assert self._copied is not None, "the arrays are closed"
             return self._copied.take(header)
         slot = self._slots[header.slot]
         self._busy[header.slot] = 1
@@ -102,6 +103,7 @@ class SharedRecords:
         _SHARED.discard(self)
         self._busy.release()
         self._slots.clear()
+        self._copied = None
 
     def retire_held(self) -> None:
         """Never again have a run fill a slot that is in a sample now."""
