@@ -8,11 +8,10 @@ is read as it is until then. One that is not a journal stays, for who looks into
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import RecordingError
 from . import layout
@@ -21,7 +20,7 @@ from .epochs import EpochTracker
 from .journal import read_journal
 from .layout import RecordingTable, SegmentPlace
 from .ring import DatedSegment, RingLimits, runs_to_thin, thinning_steps
-from .segment import read_tables, write_segment
+from .segment import read_heads, read_tables, write_segment
 from .storage import Storage
 from .thinning import FOLLOWED_COLUMNS, SegmentThinner
 
@@ -220,15 +219,10 @@ class Compactor:
         """A segment with its times; they are 0 if it is damaged, which makes it the first to go."""
         if place not in self._times:
             times = [0]
-            with suppress(OSError, ValueError, pa.ArrowException, RecordingError):
-                times = list(self._scene_times(place)) or [0]
+            with suppress(FileNotFoundError, RecordingError):
+                times = [row["time"] for row in read_heads(self._segments, place)] or [0]
             self._times[place] = DatedSegment(place, min(times), max(times))
         return self._times[place]
-
-    def _scene_times(self, place: SegmentPlace) -> Iterator[int]:
-        with self._segments.open(place.path(RecordingTable.SCENES)) as file:
-            found = pq.ParquetFile(file).read(columns=["time"])["time"]
-        yield from found.cast(pa.int64()).to_pylist()
 
 
 def _attempt(step: Callable[[], None]) -> str:

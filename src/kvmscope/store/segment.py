@@ -2,11 +2,16 @@
 
 Encodings are part of the format, since every reader has to know them: numbers are DELTA_BINARY_PACKED, texts
 dictionaries, all compressed by zstd. Times of scenes recur for each subject, so they are dictionaries too.
-Source: parquet-format, Encodings.md; what pyarrow, DuckDB and ClickHouse read is held by tests/store.
+Before the footer of each file stand 8 bytes that no reader of Parquet looks at: ``KVMC`` and the CRC-32 of all other
+bytes, so that no damage is taken for numbers. A file without them is read too: version 1 of the layout had none.
+Source: parquet-format, Encodings.md and README.md, File format: a reader finds the footer from the end of the file.
+What pyarrow, DuckDB and ClickHouse read is held by tests/store.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +23,10 @@ from ..errors import RecordingError
 from .columns import SegmentScenes, SegmentTables
 from .layout import RecordingTable, SegmentPlace
 from .storage import Storage
+
+_SEAL = struct.Struct("<4sI")
+_SEAL_MAGIC = b"KVMC"
+_END = struct.Struct("<I4s")
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
@@ -37,18 +46,43 @@ def _write(table: Any, sink: Any) -> None:
     texts = [field.name for field in table.schema if _is_text(field)]
     numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     packed = {name: "DELTA_BINARY_PACKED" for name in numbers if name not in _AS_DICTIONARY}
+    whole = pa.BufferOutputStream()
     pq.write_table(
         table,
-        sink,
+        whole,
         row_group_size=_ROWS_PER_GROUP,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
         use_dictionary=[*texts, *(name for name in _AS_DICTIONARY if name in table.column_names)],
         column_encoding=packed,
         write_statistics=[name for name in _WITH_STATISTICS if name in table.column_names],
-        write_page_checksum=True,
         store_schema=False,  # names of Arrow's types; they would be a fifth of a small file
     )
+    data = memoryview(whole.getvalue())
+    footer = _footer_start(data)
+    sink.write(data[:footer])
+    sink.write(_SEAL.pack(_SEAL_MAGIC, zlib.crc32(data)))
+    sink.write(data[footer:])
+
+
+def _footer_start(data: memoryview) -> int:
+    """Where the footer of a file begins. Raises ValueError if it cannot be there."""
+    length, magic = _END.unpack_from(data, max(0, len(data) - _END.size))
+    start = len(data) - _END.size - int(length)
+    if magic != b"PAR1" or start < len(magic):
+        raise ValueError("it does not end as a Parquet file does")
+    return start
+
+
+def _check_seal(data: memoryview) -> None:
+    """Raises ValueError if a byte is not as it was written, as far as the file says."""
+    if len(data) < _END.size:
+        raise ValueError("it is shorter than any Parquet file")
+    footer = _footer_start(data)
+    start = footer - _SEAL.size
+    magic, crc = _SEAL.unpack_from(data, start) if start > 0 else (b"", 0)
+    if magic == _SEAL_MAGIC and crc != zlib.crc32(data[footer:], zlib.crc32(data[:start])):
+        raise ValueError("its checksum is not that of its bytes")
 
 
 def _is_text(field: Any) -> bool:
@@ -81,9 +115,11 @@ def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]
 
 def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) -> Any:
     try:
-        table = pq.ParquetFile(storage.open(path), page_checksum_verification=True).read(
-            columns=columns and list(columns)
-        )
+        with storage.open(path) as source:
+            data = source.read_buffer()
+        _check_seal(memoryview(data))
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
     except FileNotFoundError:
         raise
