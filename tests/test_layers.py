@@ -61,7 +61,7 @@ def rooms_in(loaded: list[str]) -> set[str]:
 
 def third_party_in(loaded: list[str]) -> set[str]:
     tops = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names - {"kvmscope"}
-    return {top for top in tops if _is_installed(top)}
+    return {top for top in tops if _is_installed(top) and not top.startswith("_sysconfigdata")}  # Python's own
 
 
 def _is_installed(top: str) -> bool:

@@ -26,11 +26,12 @@ _MOST_CHARACTERS: Final = 128
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelSets:
     """The label sets of some subjects, in order. ``names``: of the labels; ``rows``: their values, one row a subject.
 
-    The forms that the formats need are made once and kept, as a host has the same VMs from scrape to scrape.
+    The forms that the formats need are made once and kept, as a host has the same VMs from scrape to scrape. Two sets
+    are equal only if they are the same object.
     """
 
     names: tuple[str, ...]

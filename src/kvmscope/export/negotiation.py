@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from .protobuf import CONTENT_TYPE, write_protobuf
 from .series import Series
 from .text import TextFormat, write_text
 
@@ -36,8 +37,14 @@ OPENMETRICS: Final = MetricsFormat(
     TextFormat.OPENMETRICS.value,
     partial(write_text, form=TextFormat.OPENMETRICS),
 )
+PROTOBUF: Final = MetricsFormat(
+    "application/vnd.google.protobuf",
+    (("proto", ("io.prometheus.client.MetricFamily",)), ("encoding", ("delimited",))),
+    CONTENT_TYPE,
+    write_protobuf,
+)
 
-FORMATS: Final = (OPENMETRICS, PROMETHEUS)
+FORMATS: Final = (PROTOBUF, OPENMETRICS, PROMETHEUS)
 """Those that are written, the richest first: it is taken where a client likes two equally."""
 
 

@@ -38,7 +38,7 @@ def write_text(series: Iterable[Series], form: TextFormat = TextFormat.PROMETHEU
         yield b"# EOF\n"
 
 
-def row_texts(series: Series, form: TextFormat) -> Iterator[str]:
+def row_texts(series: Series, form: TextFormat) -> Iterable[str]:
     """The lines of each row, in the order of ``series.rows``."""
     every = slice(0, len(series.rows))
     return _histogram_lines(series, every, form) if isinstance(series, HistogramSeries) else _value_lines(series, every)
@@ -64,10 +64,16 @@ def _lines(series: Series, form: TextFormat) -> Iterator[str]:
             yield "".join(_value_lines(series, chosen))
 
 
-def _value_lines(series: StatSeries | NumberSeries, chosen: slice) -> Iterator[str]:
+def _value_lines(series: StatSeries | NumberSeries, chosen: slice) -> list[str]:
     name = series.family.sample_name
-    for labels, value in zip(_labels(series, chosen), _values(series, chosen), strict=True):
-        yield f"{name}{{{labels}}} {value}\n" if labels else f"{name} {value}\n"
+    if not series.subjects.names:
+        return [f"{name} {value}\n" for value in _values(series, chosen)]
+    # One expression a line: a full scrape of a large host has two million of them.
+    start = f"{name}{{"
+    return [
+        f"{start}{labels}}} {value}\n"
+        for labels, value in zip(_labels(series, chosen), _values(series, chosen), strict=True)
+    ]
 
 
 def _values(series: StatSeries | NumberSeries, chosen: slice) -> Sequence[int | str]:
