@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..collect import SceneHost
+    from ..scene import Scene
+    from ..view.groups import GroupListView
 
 
 @click.command("top", short_help="The host on a screen that stays open.")
@@ -69,11 +71,17 @@ def _show_host(interval_s: float, source: str) -> None:
         with context.scope(cleanup=False):
             return open_live_host(source)
 
-    sampler = Sampler(open_with, interval_s)
+    sampler = Sampler(open_with, interval_s, _list_groups)
     sampler.begin()
     show = _load_screen()  # while the first window is being read
     sampler.wait_until_open()
-    show(sampler, interval_s, count_groups=sampler.count_groups)
+    show(sampler, interval_s, groups=sampler)
+
+
+def _list_groups(scene: Scene) -> GroupListView:
+    from ..tasks.groups import list_groups  # it loads libbpf's bindings
+
+    return list_groups(scene)
 
 
 def _require_terminal() -> None:

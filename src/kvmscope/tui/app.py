@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
@@ -44,7 +45,8 @@ class TopApp(App[None]):
             self.news = news
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__()
+        # Textual decides here whether NO_COLOR leaves greys or nothing; the terminal's own colours are what is wanted.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.shell = Shell(desk)
         self._desk = desk
         self._canvas = Canvas()

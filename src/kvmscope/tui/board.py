@@ -17,13 +17,14 @@ from typing import Final
 
 from ..sample import VmId
 from ..view.events import EventKind, HostEvent
+from ..view.groups import GroupListView
 from ..view.history import History
 from ..view.overview import VmOverview
 from ..view.trouble import VmTrouble, order_of, troubles_of
 from ..view.values import Moment
 from ..view.vm_columns import HISTORY_METRIC
 from ..view.watch import HostView
-from .feed import Failure, Loss, News
+from .feed import Arrival, Failure, Loss, News, OfferedGroups, Refusal
 from .settings import Settings
 
 KEPT_S: Final = 10.0
@@ -51,6 +52,8 @@ class Board:
     shown: HostView | None = None
     loss: Loss | None = None
     is_paused: bool = False
+    offered: GroupListView | None = None
+    refusal: Refusal | None = None
     filter: str = ""
     history: History = field(default_factory=lambda: History((HISTORY_METRIC,)))
     events: deque[HostEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
@@ -70,9 +73,17 @@ class Board:
         """One more view, or the loss of the source. Raises what ended the thread that reads."""
         if isinstance(news, Failure):
             raise news.error
-        if isinstance(news, Loss):
-            self._lose(news)
-            return
+        match news:
+            case Loss():
+                self._lose(news)
+            case OfferedGroups():
+                self.offered = news.view
+            case Refusal():
+                self.refusal = news
+            case Arrival():
+                self._arrive(news)
+
+    def _arrive(self, news: Arrival) -> None:
         if news.begins:
             self._begin()
         time = Moment(news.view.scene.sample.taken_ns)

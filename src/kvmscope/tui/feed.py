@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from ..view.events import HostEvent
+from ..view.groups import GroupListView
 from ..view.values import Moment
 from ..view.watch import HostView
 
@@ -16,13 +17,12 @@ from ..view.watch import HostView
 class Arrival:
     """A finished view of one more window, and what happened in it.
 
-    ``begins``: what was shown before is not the past of this one. ``is_back``: the source was away until now.
+    ``begins``: what was shown before is not the past of this one.
     """
 
     view: HostView
     events: tuple[HostEvent, ...] = ()
     begins: bool = False
-    is_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,21 @@ class Loss:
     """The source is gone, for a reason; it is asked again and again. ``time``: when that showed."""
 
     time: Moment
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedGroups:
+    """The opt-in groups that this host can count, and their cost."""
+
+    view: GroupListView
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Opt-in groups cannot be counted, for a reason; reading goes on without them."""
+
     reason: str
     remedy: str = ""
 
@@ -53,7 +68,7 @@ class Position:
     is_playing: bool
 
 
-News: TypeAlias = Arrival | Loss | Failure
+News: TypeAlias = Arrival | Loss | OfferedGroups | Refusal | Failure
 Deliver: TypeAlias = Callable[[Sequence[News]], None]
 """Takes what was read, in order; what comes together is drawn once."""
 
@@ -87,6 +102,18 @@ class Controls(ABC):
     @abstractmethod
     def toggle(self) -> None:
         """Play on, or stop playing."""
+
+
+class GroupControls(ABC):
+    """What keys do with opt-in groups."""
+
+    @abstractmethod
+    def ask(self) -> None:
+        """Have OfferedGroups handed over."""
+
+    @abstractmethod
+    def count(self, groups: Sequence[str]) -> None:
+        """Count by these groups from now on, and by no others."""
 
 
 def prepare(view: HostView, metrics: Sequence[str]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from .app import TopApp
 from .board import Board
 from .charset import charset_of_locale
-from .feed import Controls, Feed
+from .feed import Controls, Feed, GroupControls
 from .pages.base import Desk
 from .settings import SettingsFile, settings_path
 
@@ -16,12 +14,12 @@ def show(
     feed: Feed,
     interval_s: float,
     *,
-    count_groups: Callable[[Sequence[str]], None] | None = None,
+    groups: GroupControls | None = None,
     player: Controls | None = None,
 ) -> None:
     """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
     file = SettingsFile.read(settings_path())
-    desk = Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, count_groups, player)
+    desk = Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, groups, player)
     app = TopApp(desk)
     try:
         app.run()

@@ -16,9 +16,10 @@ from ..collect import SceneHost
 from ..errors import KvmscopeError, SourceError
 from ..scene import Scene
 from ..view.events import EventWatch
+from ..view.groups import GroupListView, group_list_view
 from ..view.values import Moment
 from ..view.watch import Watch
-from .feed import Arrival, Deliver, Failure, Loss, News, Position, prepare
+from .feed import Arrival, Deliver, Failure, GroupControls, Loss, News, OfferedGroups, Position, Refusal, prepare
 
 FIRST_WINDOW_S = 0.2
 """Length of the first window, so that values show soon."""
@@ -30,18 +31,27 @@ Open: TypeAlias = Callable[[Sequence[str]], SceneHost]
 """Opens the host with these opt-in groups. Raises SourceError."""
 
 
-class Sampler:
+ListGroups: TypeAlias = Callable[[Scene], GroupListView]
+"""Lists what the host of a scene can count."""
+
+
+def _no_groups(scene: Scene) -> GroupListView:
+    return group_list_view(scene, ())
+
+
+class Sampler(GroupControls):
     """Reads the host that ``open_host`` opens every ``interval_s`` seconds. ``begin`` starts it, before there is a
     screen; what it reads until ``start`` is kept.
     """
 
-    def __init__(self, open_host: Open, interval_s: float) -> None:
+    def __init__(self, open_host: Open, interval_s: float, list_groups: ListGroups = _no_groups) -> None:
         self.interval_s = interval_s
         self._open = open_host
+        self._list_groups = list_groups
         self._wanted: tuple[str, ...] = ()
         self._groups: tuple[str, ...] = ()
         self._is_stopped = False
-        self._is_lost = False
+        self._is_asked = False
         self._wake = threading.Event()
         self._kept: queue.SimpleQueue[Sequence[News]] = queue.SimpleQueue()
         self._deliver: Deliver = self._kept.put
@@ -78,10 +88,15 @@ class Sampler:
     def want(self, metrics: Sequence[str]) -> None:
         self._wanted = tuple(metrics)
 
-    def count_groups(self, groups: Sequence[str]) -> None:
-        """Have the host opened again, with these groups counted."""
-        self._groups = tuple(groups)
+    def ask(self) -> None:
+        self._is_asked = True
         self._wake.set()
+
+    def count(self, groups: Sequence[str]) -> None:
+        """The host is opened again, with these groups."""
+        if tuple(groups) != self._groups:
+            self._groups = tuple(groups)
+            self._wake.set()
 
     @property
     def position(self) -> Position | None:
@@ -110,26 +125,41 @@ class Sampler:
                     self._error = error
                     self._opened.set()
                     return
-                self._is_lost = True
-                self._deliver([_loss(error)])
-                self._pause(max(self.interval_s, _RETRY_S))
+                self._lose(error, groups)
+
+    def _lose(self, error: KvmscopeError, groups: Sequence[str]) -> None:
+        """The host is gone, or it cannot be had with these groups: then it is opened without them."""
+        loss = _loss(error)
+        if groups and self._groups == groups:
+            self._groups = ()
+            self._deliver([Refusal(loss.reason, loss.remedy)])
+            return
+        self._deliver([loss])
+        self._pause(max(self.interval_s, _RETRY_S))
 
     def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch) -> None:
         """Read until the source is lost, other groups are wanted, or the end."""
-        watch = Watch()
+        watch, last = Watch(), first
         watch.add(first)
         due_s = time.monotonic() + min(FIRST_WINDOW_S, self.interval_s)
-        while self._waits(due_s, groups):
-            view = watch.add(host.look())
+        while self._waits(due_s, groups, last):
+            last = host.look()
+            view = watch.add(last)
             if view is not None:
                 prepare(view, self._wanted)
-                self._deliver([Arrival(view, events.add(view), is_back=self._is_lost)])
-                self._is_lost = False
+                self._deliver([Arrival(view, events.add(view))])
             due_s = max(due_s + self.interval_s, time.monotonic())
 
-    def _waits(self, due_s: float, groups: Sequence[str]) -> bool:
+    def _answer(self, scene: Scene) -> None:
+        """List the groups if that was asked for."""
+        if self._is_asked:
+            self._is_asked = False
+            self._deliver([OfferedGroups(self._list_groups(scene))])
+
+    def _waits(self, due_s: float, groups: Sequence[str], last: Scene) -> bool:
         """Wait until it is time for the next read; false if there is to be none of this host."""
         while not self._is_stopped and groups == self._groups:
+            self._answer(last)
             left_s = due_s - time.monotonic()
             if left_s <= 0:
                 return True

@@ -9,6 +9,7 @@ from functools import partial
 from .feed import News
 from .lines import PageSize, ScreenLine
 from .pages.base import Desk, Page
+from .pages.groups import GroupsPage
 from .pages.lists import ColumnsPage, EventsPage, FindingsPage, SortPage
 from .pages.texts import ApicvPage, HelpPage
 from .pages.vms import VmsPage
@@ -75,13 +76,13 @@ class Shell:
             "d": FindingsPage,
             "a": ApicvPage,
             "e": EventsPage,
+            "g": GroupsPage,
         }
 
     def _open(self, make: Callable[[Desk], Page]) -> None:
         """Open a page, unless one of its kind is open."""
-        page = make(self.desk)
-        if type(self.desk.page) is not type(page):
-            self.desk.open(page)
+        if not any(type(page) is make for page in self.desk.pages):
+            self.desk.open(make(self.desk))
 
     def _pause(self) -> None:
         board = self.desk.board

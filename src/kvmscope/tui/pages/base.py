@@ -7,7 +7,7 @@ and is given keys and clicks. It opens other pages through the desk.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +19,7 @@ from ...view.values import Moment
 from ...view.watch import HostView
 from ..board import Board
 from ..charset import Charset
-from ..feed import Controls, Feed, Position
+from ..feed import Controls, Feed, GroupControls, Position
 from ..lines import PageSize, ScreenLine, laid_out, text_line, two_sided
 from ..settings import Settings, SettingsFile
 
@@ -41,7 +41,7 @@ class Desk:
     """What pages work on: the board, the settings, where views come from, and which page is open.
 
     ``pages``: the open one is the last. ``player``: moves in a recording; None for a host that is read now.
-    ``count_groups``: has the host opened with opt-in groups; None where that cannot be.
+    ``groups``: switches opt-in groups on; None where there are none.
     """
 
     board: Board
@@ -49,7 +49,7 @@ class Desk:
     feed: Feed
     charset: Charset
     interval_s: float
-    count_groups: Callable[[Sequence[str]], None] | None = None
+    groups: GroupControls | None = None
     player: Controls | None = None
     pages: list[Page] = field(default_factory=list)
     notice: str = ""
