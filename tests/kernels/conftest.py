@@ -23,6 +23,8 @@ from kvmscope.lab.kernel_catalog import find_kernel
 INSIDE = Path(__file__).with_name("inside")
 RULES_KERNEL = "6.1"
 """The one on which rules are shown: what they make of its statistics does not depend on which kernel has them."""
+PREEMPTIBLE_KERNEL = "6.12"
+"""One that can be told at boot to be preemptible in kernel code."""
 _CALL = re.compile(r'\binside\(\s*\w+,\s*"(\w+)"')
 
 
@@ -32,6 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("kernel", _chosen()),
         ("x86_kernel", _x86()),
         ("rules_kernel", of_rules),
+        ("preemptible_kernel", tuple(name for name in _x86() if name == PREEMPTIBLE_KERNEL)),
         ("any_kernel", _chosen()[:1]),
     ):
         if fixture in metafunc.fixturenames:
@@ -63,6 +66,12 @@ def x86_kernel(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def rules_kernel(request: pytest.FixtureRequest) -> str:
     """The one on which rules are shown."""
+    return _ready(request.param)
+
+
+@pytest.fixture(scope="session")
+def preemptible_kernel(request: pytest.FixtureRequest) -> str:
+    """The one on which readers are descheduled in the middle of a run."""
     return _ready(request.param)
 
 
