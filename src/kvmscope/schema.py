@@ -159,18 +159,27 @@ class Descriptor:
             return math.inf
 
 
+@dataclass(frozen=True, slots=True)
+class StatNote:
+    """What the author of a published stat says of it: ``meaning`` in one sentence, untrusted text, and its ``tier``."""
+
+    meaning: str = ""
+    tier: Tier | None = None
+
+
 @dataclass(frozen=True)
 class Schema:
     """The descriptors of one (provider, scope) and the size of the data block that they describe.
 
     ``data_size`` is in bytes and a multiple of 8; it may exceed what the descriptors cover, since a kernel may hold
-    words that it does not describe.
+    words that it does not describe. ``notes`` are of the descriptors, one by one, or empty: the kernel has none.
     """
 
     provider: str
     scope: Scope
     descriptors: tuple[Descriptor, ...]
     data_size: int
+    notes: tuple[StatNote, ...] = ()
     _index: dict[str, Descriptor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -182,6 +191,14 @@ class Schema:
     def __getitem__(self, name: str) -> Descriptor:
         """The descriptor called ``name``; KeyError if this schema has none."""
         return self._index[name]
+
+    def note(self, name: str) -> StatNote:
+        """What its author says of a stat; empty if nothing."""
+        return self._notes.get(name, _NO_NOTE)
+
+    @cached_property
+    def _notes(self) -> Mapping[str, StatNote]:
+        return dict(zip(self.names, self.notes, strict=False))
 
     @cached_property
     def words(self) -> int:
@@ -198,6 +215,9 @@ class Schema:
         """This schema without the places of its stats."""
         stats = {stat.name: stat.shape for stat in self.descriptors}
         return Table(self.provider, self.scope, MappingProxyType(stats), self.data_size)
+
+
+_NO_NOTE = StatNote()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def fd() -> Iterator[int]:
 
 def test_a_mapping_reads_copies_within_its_bounds_and_holds_no_fd(fd: int) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    mapping = Mapping(fd, len(CONTENT))
+    mapping = Mapping(fd, len(CONTENT), uid=0)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert mapping.read(10, 20) == CONTENT[10:30]
     os.pwrite(fd, b"\xff", 10)
@@ -66,6 +66,6 @@ def test_a_process_that_is_gone_is_an_os_error() -> None:
 def test_a_file_that_cannot_be_mapped_is_an_os_error() -> None:
     reader, writer = os.pipe()
     with pytest.raises(OSError, match="mmap"):
-        Mapping(reader, 4096)
+        Mapping(reader, 4096, uid=0)
     os.close(reader)
     os.close(writer)

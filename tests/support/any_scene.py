@@ -13,7 +13,7 @@ from kvmscope.host.process import VmmProcess
 from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.sample import NOT_KNOWN, Block, Gap, Origin, Sample, Vcpus, VmId, Vms
 from kvmscope.scene import Scene, VmIdentity
-from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
+from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, StatNote, Tier, Unit, Unknown
 
 TEXT = st.text(max_size=12)  # any characters: names are other people's
 WORDS = st.integers(0, 2**64 - 1)
@@ -74,7 +74,10 @@ def schemas(draw: st.DrawFn) -> Schema:
             )
         )
         offset += 8 * size
-    return Schema(draw(TEXT), draw(st.sampled_from(Scope)), tuple(stats), offset + 8 * draw(st.integers(0, 2)))
+    note = st.builds(StatNote, TEXT, st.none() | st.sampled_from(Tier))
+    notes = draw(st.just([]) | st.lists(note, min_size=len(stats), max_size=len(stats)))
+    size = offset + 8 * draw(st.integers(0, 2))
+    return Schema(draw(TEXT), draw(st.sampled_from(Scope)), tuple(stats), size, tuple(notes))
 
 
 @st.composite

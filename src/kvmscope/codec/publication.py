@@ -10,10 +10,14 @@ Layout, native byte order, offsets from the start of the file; ``live`` is the o
 
     24  8 s  magic "kvmscope"          64  i64  created_ns of the VM, CLOCK_REALTIME; -1 not known
     32  u32  version, 1                72  i64  vCPU id; -1 in the file of a VM
-    36  u32  size of this block        80  u32  flags: bit 0 simulated, the rest 0
+    36  u32  size of this block        80  u32  flags: bit 0 simulated, 1 notes
     40  u64  live: 1, or 0 when over   84  u16  bytes of the provider's name
     48  u64  key of the VM             86  u16  bytes of the VM's name
-    56  u64  owner_start               88       provider's name, VM's name (UTF-8), zeroes up to ``size``
+    56  u64  owner_start               88       provider's name, VM's name (UTF-8), notes, zeroes up to ``size``
+
+Notes are there if bit 1 of the flags is set, from the next multiple of 8 on: for each descriptor in order a u8 with the
+tier (0 not known, 1 abi-like, 2 stable, 3 volatile), a u8 that is 0, a u16 with the bytes of its meaning, and the
+meaning (UTF-8). Readers that do not know notes skip them, since ``size`` covers them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from types import MappingProxyType
 
 from ..errors import FormatError
 from ..sample import NOT_KNOWN
-from ..schema import Scope
+from ..schema import Scope, StatNote, Tier
 
 LINK_PREFIXES: Mapping[Scope, str] = MappingProxyType(
     {Scope.VM: "kvmscope-vm-stats:", Scope.VCPU: "kvmscope-vcpu-stats:"}
@@ -44,6 +48,9 @@ PASSED = b"kvmscope-stats"
 NAME_LIMIT = 1024
 """Bytes that the name of a provider or VM may have."""
 
+MEANING_LIMIT = 512
+"""Bytes that the meaning of a stat may have; a longer one is cut."""
+
 FILE_LIMIT = 2**20
 DATA_LIMIT = 2**18
 DESCRIPTOR_LIMIT = 1024
@@ -54,7 +61,10 @@ _MAGIC = b"kvmscope"
 _VERSION = 1
 _FIXED = struct.Struct("=8sIIQQQqqIHH")
 _HEADER = struct.Struct("=6I")
-_SIMULATED = 1
+_NOTE = struct.Struct("=BBH")
+_SIMULATED, _HAS_NOTES = 1, 2
+_TIERS = {1: Tier.ABI_LIKE, 2: Tier.STABLE, 3: Tier.VOLATILE}
+_TIER_NUMBERS = {tier: number for number, tier in _TIERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class PublicationBlock:
 
     ``key`` names the VM within the process that publishes it. ``owner_start`` is when that process started, in clock
     ticks after boot (field 22 of /proc/PID/stat), 0 if not known: it tells the owner from those who merely hold the fd.
-    ``vcpu`` is None in the file of a VM. ``provider`` and ``vm`` are untrusted text.
+    ``vcpu`` is None in the file of a VM. ``notes`` are of the descriptors of the file, one by one, or empty.
+    ``provider``, ``vm`` and the meanings of notes are untrusted text.
     """
 
     provider: str
@@ -74,6 +85,7 @@ class PublicationBlock:
     created_ns: int = NOT_KNOWN
     simulated: bool = False
     live: bool = True
+    notes: tuple[StatNote, ...] = ()
 
     @property
     def scope(self) -> Scope:
@@ -102,6 +114,7 @@ def parse(data: bytes) -> PublicationBlock:
     if vcpu < NOT_KNOWN:
         raise _broken(_AT + 48, "a vCPU id or -1", f"{vcpu}")
     vm_at = text_at + provider_size
+    notes_at = text_at + _aligned(provider_size + vm_size)
     return PublicationBlock(
         provider=_text(data[text_at:vm_at]),
         vm=_text(data[vm_at : vm_at + vm_size]),
@@ -111,6 +124,7 @@ def parse(data: bytes) -> PublicationBlock:
         created_ns=created_ns if created_ns >= 0 else NOT_KNOWN,
         simulated=bool(flags & _SIMULATED),
         live=bool(live),
+        notes=_parse_notes(data, notes_at, _AT + size) if flags & _HAS_NOTES else (),
     )
 
 
@@ -118,10 +132,12 @@ def encode(publication: PublicationBlock, stats_file: bytes, *, file_id: str) ->
     """The bytes of a published file: an encoded stats file with the block put in behind its header and an id put in it.
 
     The rest is moved as it is, so that one encoded file serves for all subjects of the same stats.
-    ValueError if a name is longer than NAME_LIMIT bytes or the id does not fit.
+    ValueError if a name is longer than NAME_LIMIT bytes, the id does not fit, or there are not as many notes as stats.
     """
     block = _block(publication)
     flags, name_size, count, id_offset, desc_offset, data_offset = _HEADER.unpack_from(stats_file)
+    if publication.notes and len(publication.notes) != count:
+        raise ValueError(f"{len(publication.notes)} notes for {count} stats")
     raw_id = file_id.encode("utf-8", "surrogateescape")
     if len(raw_id) >= name_size:
         raise ValueError(f"an id of {len(raw_id)} bytes where {name_size - 1} fit")
@@ -137,7 +153,8 @@ def _block(publication: PublicationBlock) -> bytes:
     if max(len(provider), len(vm)) > NAME_LIMIT:
         raise ValueError(f"a name of more than {NAME_LIMIT} bytes")
     used = _FIXED.size + len(provider) + len(vm)
-    size = -(-used // 8) * 8
+    notes = b"".join(map(_note, publication.notes))
+    size = _aligned(_aligned(used) + len(notes))
     fixed = _FIXED.pack(
         _MAGIC,
         _VERSION,
@@ -147,11 +164,35 @@ def _block(publication: PublicationBlock) -> bytes:
         publication.owner_start,
         publication.created_ns,
         NOT_KNOWN if publication.vcpu is None else publication.vcpu,
-        _SIMULATED if publication.simulated else 0,
+        (_SIMULATED if publication.simulated else 0) | (_HAS_NOTES if notes else 0),
         len(provider),
         len(vm),
     )
-    return fixed + provider + vm + bytes(size - used)
+    return (fixed + provider + vm).ljust(_aligned(used), b"\0") + notes + bytes(size - _aligned(used) - len(notes))
+
+
+def _note(note: StatNote) -> bytes:
+    meaning = note.meaning.encode("utf-8", "replace")[:MEANING_LIMIT].decode("utf-8", "ignore").encode()
+    return _NOTE.pack(0 if note.tier is None else _TIER_NUMBERS[note.tier], 0, len(meaning)) + meaning
+
+
+def _parse_notes(data: bytes, at: int, end: int) -> tuple[StatNote, ...]:
+    """A note for each descriptor. A tier that a later version has is not known here."""
+    notes: list[StatNote] = []
+    for _ in range(_HEADER.unpack_from(data)[2]):
+        if at + _NOTE.size > end:
+            raise _broken(at, "a note for each stat within the block", f"{len(notes)}")
+        tier, _zero, length = _NOTE.unpack_from(data, at)
+        at += _NOTE.size
+        if length > min(MEANING_LIMIT, end - at):
+            raise _broken(at, f"a meaning of at most {MEANING_LIMIT} bytes within the block", f"{length}")
+        notes.append(StatNote(data[at : at + length].decode("utf-8", "replace"), _TIERS.get(tier)))
+        at += length
+    return tuple(notes)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
 
 
 def _text(raw: bytes) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -20,7 +20,12 @@ from ..sample import NOT_KNOWN, Gap, Sample, Vms
 from ..scene import Scene, VmIdentity
 from ..schema import Schema
 from ..sources.base import Source
+from ..sources.vm_publications import VmPublications
 from .host import SceneHost
+from .joining import join, published_names
+
+_OF_PUBLISHED = ("published", "passed")
+"""Sources of what is published; nothing is joined to it."""
 
 
 class Host(SceneHost):
@@ -41,6 +46,7 @@ class Host(SceneHost):
         """``instead`` opens what is read from then on if other readers keep ``source`` busy."""
         self._process = os.getpid()
         self._opened = source
+        self._publications = VmPublications()
         self._end = self._ends_with(source)
         self._instead = instead
         self._detour: tuple[Gap, ...] = ()
@@ -66,8 +72,8 @@ class Host(SceneHost):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas that samples can have blocks of."""
-        return self._source.schemas
+        """The schemas that samples can have blocks of; after a look also of what VMMs publish."""
+        return (*self._source.schemas, *self._publications.schemas)
 
     def read(self) -> Sample:
         """One sample of the whole host. Raises SourceError if the source is gone."""
@@ -82,8 +88,13 @@ class Host(SceneHost):
     def look(self) -> Scene:
         """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
         sample = self.read()
+        answers = self._ask(sample)
+        names: Mapping[int, str] = {}
+        published = self._read_published(sample, answers)
+        if published is not None:
+            sample, names = join(sample, published), published_names(sample, published)
         why_not = {name: error.reason for name, error in self.why_not.items()}
-        return Scene(sample, self.identify(sample), self._read_machine(), why_not)
+        return Scene(sample, self._identities(sample, answers, names), self._read_machine(), why_not)
 
     @property
     def now_s(self) -> float:
@@ -95,15 +106,31 @@ class Host(SceneHost):
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
         """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
-        pids = sample.vms.pid.tolist()
-        answers = self._naming.of({pid for pid in pids if pid != NOT_KNOWN})
-        if self._identified is None or self._identified.vms is not sample.vms or self._identified.answers != answers:
-            self._identified = _Identified(sample.vms, answers, _identities(sample, pids, answers))
-        return self._identified.identities
+        return self._identities(sample, self._ask(sample), {})
+
+    def _ask(self, sample: Sample) -> Mapping[int, VmmAnswer]:
+        return self._naming.of({pid for pid in sample.vms.pid.tolist() if pid != NOT_KNOWN})
+
+    def _identities(
+        self, sample: Sample, answers: Mapping[int, VmmAnswer], published: Mapping[int, str]
+    ) -> tuple[VmIdentity, ...]:
+        """``published``: names that VMMs publish, by process id."""
+        known = self._identified
+        if known is None or known.vms is not sample.vms or (known.answers, known.published) != (answers, published):
+            identities = _identities(sample, answers, published)
+            known = self._identified = _Identified(sample.vms, answers, published, identities)
+        return known.identities
+
+    def _read_published(self, sample: Sample, answers: Mapping[int, VmmAnswer]) -> Sample | None:
+        """What the VMMs of a sample publish; None if nothing, or if the sample is of published stats itself."""
+        if sample.source in _OF_PUBLISHED:
+            return None
+        return self._publications.read({pid: answer.published for pid, answer in answers.items() if answer.published})
 
     def close(self) -> None:
         """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
         if self._end.detach() is not None and os.getpid() == self._process:
+            self._publications.close()
             self._opened.close()
 
     def _go_on_instead(self, busy: Busy) -> Source:
@@ -122,8 +149,8 @@ class Host(SceneHost):
         self._end = self._ends_with(source)
         return source
 
-    def _ends_with(self, source: Source) -> weakref.finalize[[Source, int], Host]:
-        end = weakref.finalize(self, _end_unclosed, source, self._process)
+    def _ends_with(self, source: Source) -> weakref.finalize[[Source, VmPublications, int], Host]:
+        end = weakref.finalize(self, _end_unclosed, source, self._publications, self._process)
         end.atexit = False  # the kernel takes back what a process leaves
         return end
 
@@ -143,29 +170,35 @@ class _Identified:
 
     vms: Vms
     answers: Mapping[int, VmmAnswer]
+    published: Mapping[int, str]
     identities: tuple[VmIdentity, ...]
 
 
-def _identities(sample: Sample, pids: Sequence[int], answers: Mapping[int, VmmAnswer]) -> tuple[VmIdentity, ...]:
+def _end_unclosed(source: Source, publications: VmPublications, process: int) -> None:
+    """A host was collected without having been closed."""
+    if os.getpid() == process:
+        publications.close()
+        warnings.warn(f"a host that reads by {source.name} was not closed", ResourceWarning, stacklevel=2)
+        source.close()
+
+
+def _identities(
+    sample: Sample, answers: Mapping[int, VmmAnswer], published: Mapping[int, str]
+) -> tuple[VmIdentity, ...]:
+    """For each row of ``sample.vms`` who it is. ``published``: names that VMMs publish, by process id."""
     processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
-    names = _distinct(_names(sample, processes))
+    names = _distinct(_names(sample, processes, published))
     nothing = VmmAnswer(None, None, None)
-    of_vms = (answers.get(pid, nothing) for pid in pids)
+    of_vms = (answers.get(pid, nothing) for pid in sample.vms.pid.tolist())
     return tuple(
         VmIdentity(name, answer.process, answer.domain_xml, answer.silent_s)
         for name, answer in zip(names, of_vms, strict=True)
     )
 
 
-def _end_unclosed(source: Source, process: int) -> None:
-    """A host was collected without having been closed."""
-    if os.getpid() == process:
-        warnings.warn(f"a host that reads by {source.name} was not closed", ResourceWarning, stacklevel=2)
-        source.close()
-
-
-def _names(sample: Sample, processes: Mapping[int, VmmProcess]) -> list[str]:
-    """A name a VM: the publisher's, else its VMM's, else by the process id, else the kernel's, else the opaque id."""
+def _names(sample: Sample, processes: Mapping[int, VmmProcess], published: Mapping[int, str]) -> list[str]:
+    """A name a VM: the source's, else its VMM's, else what that publishes, else by the process id, else the kernel's,
+    else the opaque id."""
 
     def name(row: int) -> str:
         pid = int(sample.vms.pid[row])
@@ -175,6 +208,8 @@ def _names(sample: Sample, processes: Mapping[int, VmmProcess]) -> list[str]:
             return given
         if process is not None and process.name:
             return process.name
+        if pid in published:
+            return published[pid]
         if pid != NOT_KNOWN:
             return f"{process.command}-{pid}" if process is not None else f"pid-{pid}"
         return sample.vms.label[row] or f"vm-{sample.vms.vm_id(row)}"

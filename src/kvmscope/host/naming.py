@@ -14,11 +14,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from ..linux import procfs
+from ..codec.publication import LINK_PREFIXES
+from ..errors import Unavailable
+from ..linux import memfd, procfs
 from ..linux.files import PROC
 from .libvirt_files import domain_xml
 from .process import VmmProcess
@@ -37,6 +39,11 @@ _NO_PROGRESS_S = 0.02
 _MOST_THREADS = 64
 """Each VMM that does not answer holds a thread. Beyond this many, further VMMs are not asked."""
 
+_SEARCH_EVERY_S = 0.05
+"""How often some VMM is searched for published files, which takes some 100 µs: each of n VMMs every n times this."""
+
+_PREFIXES: Final = tuple(LINK_PREFIXES.values())
+
 Clock: TypeAlias = Callable[[], float]
 
 
@@ -45,12 +52,14 @@ class VmmAnswer:
     """What is known of one VMM now.
 
     ``process``: None if the process is gone, may not be looked at, or has never answered. ``domain_xml``: libvirt's
-    XML of its VM where that is needed. ``silent_s``: for how long it has not answered; None if it has.
+    XML of its VM where that is needed. ``silent_s``: for how long it has not answered; None if it has. ``published``:
+    its files that are called like published stats: the number of the fd by inode.
     """
 
     process: VmmProcess | None
     domain_xml: bytes | None
     silent_s: float | None
+    published: Mapping[int, int] = field(default_factory=dict)
 
 
 class Naming:
@@ -67,6 +76,7 @@ class Naming:
         self._awaited = 0
         self._answered = 0
         self._threads = 0
+        self._mount: str | None = None
 
     def of(self, pids: Iterable[int], *, patience_s: float = PATIENCE_S) -> dict[int, VmmAnswer]:
         """What is known of each of ``pids``; forgets every process that is not among them."""
@@ -119,6 +129,7 @@ class Naming:
                 found = self._look_at(entry.pid, entry.seen)
             except OSError:
                 found = None  # out of file descriptors or memory: says nothing of the process
+            self._search(entry)
             with self._changed:
                 entry.take(found, self._clock())
                 self._answered += 1
@@ -135,6 +146,21 @@ class Naming:
                     return entry
             self._threads -= 1
             return None
+
+    def _search(self, entry: _Entry) -> None:
+        """Look for published files where that is due. It waits for nobody: the links of fds take no ``mmap_lock``."""
+        now = self._clock()
+        every_s = _ASK_AGAIN_S if entry.known.published else max(_ASK_AGAIN_S, _SEARCH_EVERY_S * len(self._entries))
+        if entry.searched_at is not None and now - entry.searched_at < every_s:
+            return
+        entry.searched_at = now
+        try:
+            self._mount = self._mount or memfd.own_mount(proc_root=self._proc_root)
+            found = memfd.find(entry.pid, _PREFIXES, mount=self._mount, proc_root=self._proc_root)
+        except (OSError, Unavailable):
+            found = {}  # gone, of another user, or a kernel that cannot tell memfds apart
+        if found or entry.known.published:
+            entry.known = replace(entry.known, published=found)
 
     def _look_at(self, pid: int, before: _Seen | None) -> _Found | None:
         """None if nothing changed since ``before``."""
@@ -186,6 +212,7 @@ class _Entry:
     is_awaited: bool = False
     known: VmmAnswer = _NO_ANSWER
     """What is answered while it is not late."""
+    searched_at: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -195,7 +222,7 @@ class _Entry:
         """An answer has come; None: all is as it was."""
         self.is_pending, self.running_since, self.answered_at = False, None, now
         if found is not None:
-            self.seen, self.known = found.seen, VmmAnswer(found.process, found.domain_xml, None)
+            self.seen, self.known = found.seen, VmmAnswer(found.process, found.domain_xml, None, self.known.published)
 
     def answer(self, now: float) -> VmmAnswer:
         if self.running_since is None:

@@ -28,11 +28,13 @@ class NotShared(Exception):
 class Mapping:
     """A read-only mapping that holds no fd, unlike those of ``mmap.mmap``: a host has thousands of such files."""
 
-    __slots__ = ("_address", "size")
+    __slots__ = ("_address", "size", "uid")
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, *, uid: int) -> None:
+        """``uid``: the user who made the file; only root can change it thereafter."""
         self._address: int | None = None  # for __del__, should the next line fail
         self.size = size
+        self.uid = uid
         self._address = libc.map_for_reading(fd, size)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -132,10 +134,11 @@ def let_go(fd: int, *, mount: str, proc_root: str = PROC) -> None:
 def _map(fd: int, limit: int) -> Mapping:
     if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
         raise NotShared("not sealed against shrinking")
-    size = os.fstat(fd).st_size
+    about = os.fstat(fd)
+    size = about.st_size
     if not 0 < size <= limit:
         raise NotShared(f"{size} bytes, where 1 to {limit} are accepted")
-    return Mapping(fd, size)
+    return Mapping(fd, size, uid=about.st_uid)
 
 
 def _identity(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> tuple[str, int]:

@@ -176,6 +176,7 @@ def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.PublicationB
         owner_start=_start_of(os.getpid()),
         created_ns=vm.created_ns,
         simulated=vm.simulated,
+        notes=stat_set.notes,
     )
 
 

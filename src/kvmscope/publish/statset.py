@@ -14,7 +14,7 @@ from functools import cached_property
 
 from ..codec import statsfile
 from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT
-from ..schema import Descriptor, Kind, Scope, Tier, Unit
+from ..schema import Descriptor, Kind, Scope, StatNote, Tier, Unit
 
 _STAT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LOWER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
@@ -94,6 +94,15 @@ class StatSet:
     def encoded(self) -> bytes:
         """A stats file of these, without an id and all zero."""
         return statsfile.encode(statsfile.build("", self.descriptors))
+
+    @cached_property
+    def notes(self) -> tuple[StatNote, ...]:
+        """Meaning and tier of each stat, for the file; empty if nothing is known of any."""
+        notes = tuple(StatNote(about.meaning, about.tier) for about in map(self._about, self.descriptors))
+        return notes if any(note != StatNote() for note in notes) else ()
+
+    def _about(self, descriptor: Descriptor) -> About:
+        return self.about.get(descriptor.name, About())
 
     @cached_property
     def groups(self) -> tuple[str, ...]:

@@ -18,14 +18,13 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ..codec.publication import FILE_LIMIT, LINK_PREFIXES
-from ..errors import FormatError
+from ..codec.publication import LINK_PREFIXES
 from ..linux.files import PROC
-from ..linux.memfd import NotShared, find, open_shared
+from ..linux.memfd import find
 from ..linux.namespaces import why_processes_are_hidden
 from ..sample import Gap, Sample
 from ..schema import Schema
-from .publishers import BAD_LIMIT, PublishedFile, Publisher, Publishers
+from .publishers import PublishedFile, Publisher, Publishers
 
 WALK_SHARE: Final = 0.05
 
@@ -119,45 +118,9 @@ class PublishedSource:
         if process is None and found:
             process = self._publishers.meet(pid)
         if process is not None:
-            self._compare(process, found)
+            self._publishers.compare(process, found, self._concerns_us)
 
-    def _compare(self, process: Publisher, found: dict[int, int]) -> None:
-        """Brings what is known of a process in line with the memfds that it has: fd number by inode."""
-        for inode in process.files.keys() - found.keys():
-            process.drop(inode)
-        process.ignored &= found.keys()
-        process.bad.clear()
-        process.descriptions = len({id(file.schema) for file in process.files.values()})
-        for inode in sorted(found.keys() - process.files.keys() - process.ignored, key=found.__getitem__):
-            if len(process.bad) == BAD_LIMIT:
-                process.bad[-1] = Gap(f"process {process.pid}: no more of its files were tried, so many are bad")
-                break
-            self._take(process, inode, found[inode])
-        if not process.files and not process.bad and not process.ignored:
-            self._publishers.forget(process)
-
-    def _take(self, process: Publisher, inode: int, number: int) -> None:
-        try:
-            mapping = open_shared(
-                process.pid, number, mount=self._publishers.mount, limit=FILE_LIMIT, proc_root=str(self._proc)
-            )
-            file = self._publishers.understand(process, mapping)
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        except (FormatError, NotShared, OSError) as error:
-            process.bad[inode] = Gap(f"process {process.pid}, fd {number}: {error}")
-            return
-        if self._concerns_us(file, process, inode):
-            process.keep(inode, file)
-        else:
-            process.ignore(inode, file)
-
-    def _concerns_us(self, file: PublishedFile, process: Publisher, inode: int) -> bool:
-        """False for what is over, what is not asked for, and what another process publishes and this one only holds."""
+    def _concerns_us(self, file: PublishedFile, process: Publisher) -> bool:
+        """False for what is not asked for, and what another process publishes and this one only holds."""
         about = file.about
-        return (
-            about.live
-            and self._simulated in (None, about.simulated)
-            and about.owner_start in (0, process.started)
-            and not any(inode in other.files for other in self._publishers.by_pid.values())
-        )
+        return self._simulated in (None, about.simulated) and about.owner_start in (0, process.started)

@@ -11,19 +11,19 @@ import os
 import re
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from ..catalog.groups import kernel_providers
 from ..codec import publication, statsfile
-from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, LIVE_AT, SIZE_AT, PublicationBlock
-from ..errors import Unavailable
-from ..linux.memfd import Mapping, NotShared, own_mount
+from ..codec.publication import DATA_LIMIT, DESCRIPTOR_LIMIT, FILE_LIMIT, LIVE_AT, SIZE_AT, PublicationBlock
+from ..errors import FormatError, Unavailable
+from ..linux.memfd import Mapping, NotShared, open_shared, own_mount
 from ..linux.pidfd import ExitWatch, open_pidfd
-from ..linux.procfs import start_ticks
+from ..linux.procfs import read_status, start_ticks
 from ..sample import Gap, Sample, VmId
 from ..schema import Schema
 from .files import StatsOf, VcpuStats, VmStats, assemble
@@ -31,6 +31,8 @@ from .vm_ids import vm_id_in_process
 
 BAD_LIMIT: Final = 32
 """Bad files of one process that are told one by one."""
+
+_ROOT: Final = 0
 
 # One process can make a reader do this much and no more.
 _SIZE_LIMIT: Final = 2**26
@@ -178,6 +180,53 @@ class Publishers:
             self._watch.remove(process.pidfd)
             os.close(process.pidfd)
 
+    def compare(
+        self, process: Publisher, found: dict[int, int], concerns: Callable[[PublishedFile, Publisher], bool]
+    ) -> None:
+        """Bring what is known of a process in line with the memfds that it has, fd number by inode.
+
+        ``concerns``: whether a file is to be read; others are only remembered.
+        """
+        for inode in process.files.keys() - found.keys():
+            process.drop(inode)
+        process.ignored &= found.keys()
+        process.bad.clear()
+        process.descriptions = len({id(file.schema) for file in process.files.values()})
+        for inode in sorted(found.keys() - process.files.keys() - process.ignored, key=found.__getitem__):
+            if len(process.bad) == BAD_LIMIT:
+                process.bad[-1] = Gap(f"process {process.pid}: no more of its files were tried, so many are bad")
+                break
+            self._take(process, inode, found[inode], concerns)
+        if not process.files and not process.bad and not process.ignored:
+            self.forget(process)
+
+    def _take(
+        self, process: Publisher, inode: int, number: int, concerns: Callable[[PublishedFile, Publisher], bool]
+    ) -> None:
+        try:
+            mapping = open_shared(process.pid, number, mount=self.mount, limit=FILE_LIMIT, proc_root=str(self._proc))
+            self._check_owner(process, mapping)
+            file = self.understand(process, mapping)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except (FormatError, NotShared, OSError) as error:
+            process.bad[inode] = Gap(f"process {process.pid}, fd {number}: {error}")
+            return
+        if file.about.live and concerns(file, process) and not self._is_of_another(inode):
+            process.keep(inode, file)
+        else:
+            process.ignore(inode, file)
+
+    def _is_of_another(self, inode: int) -> bool:
+        """Whether a file was found at another process before, and this one only holds it."""
+        return any(inode in other.files for other in self.by_pid.values())
+
+    def _check_owner(self, process: Publisher, mapping: Mapping) -> None:
+        """NotShared for a file that another user made: a process may have been handed it, over a socket for example."""
+        status = read_status(process.pid, proc_root=str(self._proc))
+        if status is None or mapping.uid not in (_ROOT, status.effective_uid):
+            raise NotShared(f"user {mapping.uid} made it, who is not the user of this process")
+
     def understand(self, process: Publisher, mapping: Mapping) -> PublishedFile:
         """The file, not yet kept. FormatError if its bytes break the format, NotShared if it cannot be taken."""
         raw = mapping.read(0, mapping.size)
@@ -187,7 +236,7 @@ class Publishers:
         if about.provider in kernel_providers() and not about.simulated:
             raise NotShared(f"it claims to be the kernel's provider {about.provider}")
         schema, data_offset = self._schema(process, about, raw)
-        file = PublishedFile(about, schema, data_offset, mapping)
+        file = PublishedFile(replace(about, notes=()), schema, data_offset, mapping)  # the schema has them, once
         if process.memory_bytes + file.memory_bytes > _SIZE_LIMIT:
             raise NotShared(f"more than {_SIZE_LIMIT} bytes in one process")
         if sum(len(one.files) for one in self.by_pid.values()) >= _MAPPING_LIMIT:
@@ -235,7 +284,7 @@ class Publishers:
         (shift,) = _SIZE.unpack_from(raw, SIZE_AT)
         layout = tuple(offset - shift for offset in (*offsets, len(raw)))
         description = raw[offsets[1] : offsets[1] + count * (16 + name_size)]
-        key = (about.provider, about.scope, name_size, layout, description)
+        key = (about.provider, about.scope, name_size, layout, description, about.notes)
         if key not in self._schemas:
             if process.descriptions == _DESCRIPTION_LIMIT:
                 raise NotShared(f"more than {_DESCRIPTION_LIMIT} different descriptions in one process")
@@ -253,7 +302,7 @@ def _parse_schema(about: PublicationBlock, raw: bytes) -> Schema:
     odd = next((d.name for d in parsed.description.descriptors if not d.name.isprintable()), None)
     if odd is not None:
         raise NotShared(f"a stat is called {odd!r}, which cannot be printed")
-    return parsed.schema(about.provider, about.scope)
+    return replace(parsed.schema(about.provider, about.scope), notes=about.notes)
 
 
 def _vms_of(process: Publisher) -> list[_Vm]:

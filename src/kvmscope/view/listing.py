@@ -26,8 +26,8 @@ class ListedStat(StatDescriptor):
 
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
-    tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
-    meaning: Annotated[str | None, "What it counts; null if the catalogue lacks it."]
+    tier: Annotated[Tier | None, "How stable it is: by the catalogue, else by its publisher; null if neither says."]
+    meaning: Annotated[str | None, "What it counts: by the catalogue, else by its publisher (untrusted text); or null."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +74,13 @@ def vm_list_view(scene: Scene) -> VmListView:
 
 
 def _listed(schema: Schema, stat: Descriptor) -> ListedStat:
-    entry = _entry(schema, stat.name)
+    entry, note = _entry(schema, stat.name), schema.note(stat.name)
     return ListedStat(
         **descriptor_fields(stat),
         provider=schema.provider,
         scope=schema.scope,
-        tier=entry.tier if entry else None,
-        meaning=entry.meaning if entry else None,
+        tier=entry.tier if entry else note.tier,
+        meaning=entry.meaning if entry else note.meaning or None,
     )
 
 
@@ -104,7 +104,8 @@ def stat_list_lines(schemas: Iterable[Schema], *, is_simulated: bool) -> list[st
 
 def _stability(schema: Schema, stat: Descriptor) -> str:
     entry = _entry(schema, stat.name)
-    return entry.tier.value if entry else "uncatalogued"
+    tier = entry.tier if entry else schema.note(stat.name).tier
+    return tier.value if tier else "uncatalogued"
 
 
 def vm_list_lines(view: VmListView) -> list[str]:

@@ -113,14 +113,14 @@ def reading_lines(scene: Scene, query: StatQuery) -> list[str]:
     rows = list(_rows(scene, query))
     if not rows:
         return []
-    subjects = max(cells(subject) for subject, _, _ in rows)
-    stats = max(len(stat.name) for _, stat, _ in rows)
-    scalars = max((len(_value_text(value)) for _, _, value in rows if not isinstance(value, list)), default=0)
+    subjects = max(cells(subject) for subject, _, _, _ in rows)
+    stats = max(len(name) for _, name, _, _ in rows)
+    scalars = max((len(_value_text(value)) for _, _, _, value in rows if not isinstance(value, list)), default=0)
     lines = [SIMULATED] if scene.sample.simulated else []
-    for subject, stat, value in rows:
+    for subject, name, stat, value in rows:
         blank = " " * (subjects - cells(subject))
         text = _value_text(value)
-        line = f"{subject}{blank}  {stat.name:<{stats}}  {text:>{scalars}}"
+        line = f"{subject}{blank}  {name:<{stats}}  {text:>{scalars}}"
         unit = "" if stat.is_boolean or stat.is_histogram else unit_text(stat)
         lines.append(f"{line}  {unit}".rstrip())
     return lines
@@ -157,8 +157,9 @@ class _Tables:
                 values[key] = _value(stat, words)
 
 
-def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, Descriptor, RawValue]]:
-    """Every value that is asked for: those of a VM, then those of its vCPUs, in the providers' order."""
+def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, str, Descriptor, RawValue]]:
+    """Every value that is asked for, with its subject and name: those of a VM, then those of its vCPUs, in the
+    providers' order. A second provider's stat of the same name has the provider before it, as in JSON."""
     sample = scene.sample
     places = {scope: _places(scene, scope) for scope in Scope}
     for vm in filter(query.has_vm, range(len(sample.vms))):
@@ -171,11 +172,14 @@ def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, Descriptor, Raw
             if query.has_vcpu(vcpu)
         ]
         for subject, scope, row in itertools.chain(of_vm, of_vcpus):
+            seen: set[str] = set()
             for block, place in places[scope].get(row, ()):
-                words = block.values[place].tolist()
+                words, provider = block.values[place].tolist(), block.schema.provider
                 for stat in block.schema.descriptors:
-                    if query.has_stat(block.schema.provider, stat.name):
-                        yield subject, stat, _value(stat, words)
+                    if query.has_stat(provider, stat.name):
+                        name = stat.name if stat.name not in seen else f"{provider}:{stat.name}"
+                        seen.add(stat.name)
+                        yield subject, name, stat, _value(stat, words)
 
 
 def _places(scene: Scene, scope: Scope) -> dict[int, list[tuple[Block, int]]]:

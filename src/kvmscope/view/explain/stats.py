@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ...catalog.stats import ChangedPart, StatEntry, load_stats
-from ...schema import Descriptor, Scope, Tier
+from ...schema import Descriptor, Schema, Scope, Tier
 from ..text import kind_text, unit_text
 from .caveats import CaveatView, caveat_views
 from .reads import metrics_that_read, rules_that_read
@@ -65,6 +65,8 @@ class UncataloguedStat:
     catalogued: Annotated[Literal[False], "Whether the catalogue has it."] = False
     kind: Annotated[str, "Kind of the stat."]
     unit: Annotated[str, "Unit of its raw values; empty for a bare count."]
+    tier: Annotated[Tier | None, "How stable its publisher says that it is; null if it says nothing."]
+    meaning: Annotated[str | None, "What its publisher says that it counts; untrusted text, null if it says nothing."]
     here: HostValues
 
 
@@ -75,19 +77,20 @@ def explain_stat(context: ExplainContext, name: str) -> Iterator[StatExplanation
     known = {(entry.provider, entry.scope, entry.name) for entry in catalogued}
     for entry in catalogued:
         yield _explain(context, entry)
-    for owner, scope, descriptor in described(context):
-        if descriptor.name == bare and provider in ("", owner) and (owner, scope, bare) not in known:
-            known.add((owner, scope, bare))
-            yield _as_described(context, owner, scope, descriptor)
+    for schema, descriptor in described(context):
+        key = schema.provider, schema.scope, descriptor.name
+        if descriptor.name == bare and provider in ("", schema.provider) and key not in known:
+            known.add(key)
+            yield _as_described(context, schema, descriptor)
 
 
-def described(context: ExplainContext) -> Iterator[tuple[str, Scope, Descriptor]]:
-    """Every stat that this host has: provider, scope and descriptor."""
+def described(context: ExplainContext) -> Iterator[tuple[Schema, Descriptor]]:
+    """Every stat that this host has, with its schema."""
     if context.live is None:
         return
     for block in context.live.window.current.blocks:
         for descriptor in block.schema.descriptors:
-            yield block.schema.provider, block.schema.scope, descriptor
+            yield block.schema, descriptor
 
 
 def _explain(context: ExplainContext, entry: StatEntry) -> StatExplanation:
@@ -113,14 +116,17 @@ def _explain(context: ExplainContext, entry: StatEntry) -> StatExplanation:
     )
 
 
-def _as_described(context: ExplainContext, provider: str, scope: Scope, descriptor: Descriptor) -> UncataloguedStat:
+def _as_described(context: ExplainContext, schema: Schema, descriptor: Descriptor) -> UncataloguedStat:
+    note = schema.note(descriptor.name)
     return UncataloguedStat(
-        provider=provider,
-        scope=scope,
+        provider=schema.provider,
+        scope=schema.scope,
         name=descriptor.name,
         kind=kind_text(descriptor),
         unit=unit_text(descriptor),
-        here=stat_values(context, provider, scope, descriptor.name),
+        tier=note.tier,
+        meaning=note.meaning or None,
+        here=stat_values(context, schema.provider, schema.scope, descriptor.name),
     )
 
 

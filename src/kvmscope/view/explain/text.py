@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ...analysis.caveats import TruthValue
 from ...catalog.findings import load_findings
 from ...catalog.metrics import MetricUnit
+from ...host.text import printable
 from ...schema import Scope
 from ...units import format_count, format_seconds
 from ..doctor_text import rule_lines
@@ -24,6 +25,7 @@ from .stats import StatExplanation, UncataloguedStat
 from .values import HostValues, LiveValues, NoValues
 
 _VMS_SHOWN = 5
+_LONGEST_MEANING = 500
 _KEY_WIDTH = 11
 _SUBJECTS = {Scope.VM: "VM", Scope.VCPU: "vCPU"}
 _VERDICTS = {TruthValue.HOLDS: "applies", TruthValue.DOES_NOT_HOLD: "does not apply", TruthValue.CANNOT_TELL: "unknown"}
@@ -125,8 +127,11 @@ def _stat_lines(stat: StatExplanation, width: int) -> Iterator[str]:
 def _uncatalogued_lines(stat: UncataloguedStat, width: int) -> Iterator[str]:
     yield title_of(stat)
     yield from fill("Not in kvmscope's catalogue. Shown as described by its provider:", width=width)
+    if stat.meaning:
+        yield from fill(printable(stat.meaning, max_length=_LONGEST_MEANING), hang="", width=width)
     yield ""
     yield from _field("kind", ", ".join(filter(None, (stat.kind, stat.unit))), width)
+    yield from _field("stability", stat.tier.value if stat.tier else "", width)
 
 
 def _metric_lines(metric: MetricExplanation, width: int) -> Iterator[str]:
