@@ -18,7 +18,7 @@ from kvmscope.cli import main
 from kvmscope.collect import Host, open_recording
 from kvmscope.errors import Unavailable, UsageError
 from kvmscope.sample import Origin, Sample
-from kvmscope.scene import Scene, encode
+from kvmscope.scene import Scene, VmIdentity, encode
 from kvmscope.store.times import parse_time
 from kvmscope.store.writer import RecordingWriter
 
@@ -180,3 +180,19 @@ def test_a_program_reads_a_recording_as_it_reads_a_host(recording: str) -> None:
         views = list(host.watch(1.0))
     assert len(views) == len(BUSY) - 1
     assert [vm.name for vm in views[-1].overview.vms] == ["web-1", "db"]
+
+
+def test_a_time_across_a_restart_says_what_is_shown_and_why(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "recording")
+    for second in range(8):
+        boot = Origin("0" * 32, "12"[second >= 4] * 32)
+        sample = replace(busy(second), origin=boot)
+        if second >= 4:
+            sample = replace(sample, monotonic_ns=(second - 3) * 10**9)
+        names = tuple(VmIdentity(name, None) for name in ("web-1", "db"))
+        writer.append(Scene(sample, names, MACHINE, {}))
+    writer.close()
+    result = run("status", "--from", str(tmp_path / "recording"), "--between", "-8s", "-1ms")
+    assert result.exit_code == 0, result.output
+    assert "only the time from 2023-11-14T22:13:24Z on is shown: the host was restarted after" in result.stderr
+    assert "2 s by test" in result.stdout

@@ -80,7 +80,7 @@ def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
     from ..store.episodes import focus_of
-    from ..store.replay import TimeChoice, choose
+    from ..store.replay import TimeChoice, choose, omissions
 
     series, moments, times = open_moments(source)
     asked = _asked()
@@ -89,7 +89,8 @@ def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
         times = TimeChoice(at_ns=focus_of(asked.place))
     chosen = choose(moments, plan, times)
     if not asked.is_noted:
-        echo_notes(dict.fromkeys([*(f"damaged: {damage}" for damage in series.damage), _about(asked.place, chosen)]))
+        damaged = (f"damaged: {damage}" for damage in series.damage)
+        echo_notes(dict.fromkeys([*damaged, _about(asked.place, chosen), *omissions(moments, plan, times)]))
         asked.is_noted = True
     return RecordedHost(series, chosen, is_span=times.is_span and plan.is_one_window)
 

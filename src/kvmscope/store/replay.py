@@ -11,6 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
+from statistics import median
 from typing import Protocol
 
 from ..errors import RecordingError, UsageError
@@ -20,6 +22,7 @@ EARLY = 0.05
 """Part of an interval by which a scene may come before the interval is over, and still ends it."""
 
 _MS_NS = 10**6
+_HOLE_STEPS, _HOLE_NS = 10, 60 * 10**9
 _MOST_BETWEEN = 256
 """Scenes that are read between two times where a VM is followed."""
 
@@ -131,6 +134,39 @@ def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
     while first and moments[first].follows(moments[first - 1]):
         first -= 1
     return list(moments[first:])
+
+
+def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[str]:
+    """What a command does not show of the time that was asked for, and why; for times of which ``choose`` gave some."""
+    if not (times.is_span or plan.goes_on):
+        return []
+    asked = within(moments, times, goes_on=plan.goes_on)
+    shown = _one_origin(asked)
+    found = [f"nothing was recorded from {_date(a)} to {_date(b)}" for a, b in _holes(shown)]
+    if len(shown) < len(asked):
+        last = asked[len(asked) - len(shown) - 1]
+        found.insert(0, f"only the time from {_date(shown[0])} on is shown: {_parting(last, shown[0])}")
+    return found
+
+
+def _parting(last: SceneMoment, first: SceneMoment) -> str:
+    """Why two scenes that follow one another cannot make an interval."""
+    if last.boot != first.boot:
+        return f"the host was restarted after {_date(last)}, and counts began again at 0"
+    if (last.source, last.simulated) != (first.source, first.simulated):
+        sources = f"{last.source} until {_date(last)}, and by {first.source} then"
+        return f"the host was read by {sources}; counts of two sources cannot be compared"
+    return f"the scene before it has a later time since boot ({_date(last)})"
+
+
+def _holes(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
+    """The scenes around each stretch that is much longer than the time between two scenes, and than a minute."""
+    pairs = list(pairwise(moments))
+    if not pairs:
+        return []
+    usual_ns = median(b.boottime_ns - a.boottime_ns for a, b in pairs)
+    least_ns = max(_HOLE_STEPS * usual_ns, _HOLE_NS)
+    return [(a, b) for a, b in pairs if b.boottime_ns - a.boottime_ns > least_ns]
 
 
 def _of_span(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:

@@ -34,7 +34,8 @@ class Storage:
             else:
                 self._system, self._root = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UsageError(f"{self.place!r} is not a directory or an object store: {_reason(error)}") from None
+            reason = _reason(error).replace(place, self.place)  # which may have a key in it
+            raise UsageError(f"{self.place!r} is not a directory or an object store: {reason}") from None
 
     def name(self, path: str) -> str:
         """What to call a file in a message."""
