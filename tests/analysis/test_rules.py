@@ -105,6 +105,7 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
     "irq-windows": CraftedTrouble({"irq_window_exits": 900}),
     "mmio-storm": CraftedTrouble({"mmio_exits": 5000, "fpu_reload": 5000}),
     "port-io-storm": CraftedTrouble({"io_exits": 5000, "fpu_reload": 5000}),
+    "userspace-exits": CraftedTrouble({"fpu_reload": 5000}),
     "vmm-kicks": CraftedTrouble({"signal_exits": 1000, "fpu_reload": 1000}),
     "tlb-shootdowns": CraftedTrouble({"remote_tlb_flush": 900}),
     "failing-yields": CraftedTrouble({"directed_yield_attempted": 900, "directed_yield_successful": 3}),
@@ -577,3 +578,18 @@ def test_ept_and_npt_are_advised_only_where_the_cpu_has_them_and_they_are_off(
     rule = next(rule for rule in rules_here(load_findings(), Facts(on)) if rule.slug == slug)
     assert any("ept=1" in remedy.do for remedy in rule.remedies) is advised
     assert rule.remedies, "something can always be done"
+
+
+def test_a_nested_guests_interrupts_are_not_blamed_on_the_pic(make_host: Callable[..., Any]) -> None:
+    trouble = CraftedTrouble({"irq_injections": 250, "nested_run": 20_000}, active=True)
+    case = RuleCase(make_host, trouble)
+    for _ in range(3):
+        assert found(case.see()) == set()
+
+
+def test_vmm_time_that_is_spread_over_many_vcpus_is_told(make_host: Callable[..., Any]) -> None:
+    rates = {"mmio_exits": 400, "fpu_reload": 420, "userspace.userspace_exits": 400, "userspace.userspace_ns": 70 * MS}
+    case = RuleCase(make_host, CraftedTrouble(rates, vcpus=4))
+    for _ in range(3):
+        judgement = case.see()
+    assert found(judgement) == {"vmm-time"}

@@ -77,6 +77,7 @@ TROUBLES = {
     "rewritten tables": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED),
     "dropped memory": trouble("tlb-shootdowns", spec=LabSpec(workload="drop", vcpus=2)),
     "device registers": trouble("mmio-storm", spec=LabSpec(workload="mmio")),
+    "ports that are not counted": trouble("userspace-exits", spec=LabSpec(workload="pio"), engines=SHADOWED),
     "kicks": trouble("vmm-kicks", spec=LabSpec(workload="kicked", period_us=100)),
     "a slow VMM": trouble("vmm-time", "mmio-storm", spec=LabSpec(workload="mmio"), groups=("userspace",)),
     "a lock that is held": trouble(
