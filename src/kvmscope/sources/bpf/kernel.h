@@ -33,7 +33,7 @@ struct hlist_head { struct hlist_node *first; };
 /* -- processes ------------------------------------------------------------------------------------------------- */
 struct pid_namespace;
 struct upid { int nr; struct pid_namespace *ns; };
-struct pid { unsigned int level; struct upid numbers[1]; };
+struct pid { unsigned int level; struct hlist_head tasks[1]; struct upid numbers[1]; };
 
 struct mmu_notifier_subscriptions { struct hlist_head list; };
 struct mmu_notifier { struct hlist_node hlist; };

@@ -425,14 +425,33 @@ static bool has_auto_eoi(u64 hyperv)
 	return words[0] | words[1] | words[2] | words[3];
 }
 
+/* What is read of a pid in the first namespace by one read: from its threads to its number there. */
+#define pid_span                                                                                                       \
+	(bpf_core_field_offset(struct pid, numbers) + bpf_core_field_offset(struct upid, nr) + sizeof(s32) -           \
+	 bpf_core_field_offset(struct pid, tasks))
+#define pid_is_near                                                                                                    \
+	(bpf_core_field_offset(struct pid, tasks) < bpf_core_field_offset(struct pid, numbers) &&                      \
+	 pid_span <= sizeof(((struct walk *)0)->near))
+
 /* The thread that last ran the vCPU. KVM lets go of the pid of the one before at once since 6.13 (KVM: Protect vCPU's
- * "last run PID" with rwlock, not RCU), so there the number counts only if the vCPU has the same pid after it was read. */
+ * "last run PID" with rwlock, not RCU), so there the number counts only if the vCPU has the same pid after it was read.
+ * A vCPU keeps the pid of a thread that has ended, as after it was unplugged, and its number may be another thread's by
+ * now; but no thread is at that pid any more. */
 static s32 follow_pid(struct walk *walk, u64 vcpu, u32 i)
 {
-	s32 tid = pid_number(walk, walk->pids[i]);
+	u64 pid = walk->pids[i];
+	s32 tid;
 
+	if (!pid)
+		return 0;
+	if (!walk->ns_level && pid_is_near) {
+		bpf_probe_read_kernel(walk->near, pid_span, (void *)(pid + bpf_core_field_offset(struct pid, tasks)));
+		tid = *(u64 *)walk->near ? *(s32 *)(walk->near + pid_span - sizeof(tid)) : 0;
+	} else {
+		tid = read_member(struct pid, pid, tasks[0].first) ? pid_number(walk, pid) : 0;
+	}
 	if (bpf_core_field_exists(struct kvm_vcpu, pid_lock) &&
-	    (u64)read_member(struct kvm_vcpu, vcpu, pid) != walk->pids[i])
+	    (u64)read_member(struct kvm_vcpu, vcpu, pid) != pid)
 		return 0;
 	return tid;
 }

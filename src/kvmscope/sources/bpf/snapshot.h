@@ -106,7 +106,7 @@ enum vcpu_apicv {
 struct vcpu_record {
 	u32 vm;		/* record in `vms`, counted from the slot's first */
 	u32 vcpu_id;
-	s32 tid;	/* thread that last ran it, numbered as `pid` above; 0: never ran, or not visible */
+	s32 tid;	/* thread that last ran it, numbered as `pid` above; 0: never ran, has ended, or not visible */
 	u32 flags;
 	u64 apicv[VCPU_APICV_WORDS];
 	u64 more[];	/* with group apicv the words of `enum vcpu_events`; then struct kvm_vcpu_stat */
