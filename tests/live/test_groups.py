@@ -152,9 +152,9 @@ def test_the_schemas_of_groups_are_among_those_of_the_host() -> None:
 
 
 def test_every_group_says_what_it_costs() -> None:
-    source = BpfSource(groups=tuple(bpf_groups.PLANS))
+    source = BpfSource(groups=tuple(bpf_groups.plans_by_name()))
     try:
-        assert [group.name for group in source.groups] == list(bpf_groups.PLANS)
+        assert [group.name for group in source.groups] == list(bpf_groups.plans_by_name())
         for group in source.groups:
             if group.cost is not None:
                 assert group.cost.memory_bytes == group.cost.room * (
@@ -170,7 +170,7 @@ def test_every_group_says_what_it_costs() -> None:
 
 def test_nothing_of_a_group_is_left_after_close() -> None:
     before = own_ids()
-    source = BpfSource(groups=tuple(bpf_groups.PLANS))
+    source = BpfSource(groups=tuple(bpf_groups.plans_by_name()))
     held = {kind: ids - before[kind] for kind, ids in own_ids().items()}
     assert all(held.values())
     source.close()
@@ -182,7 +182,7 @@ def test_without_groups_none_is_loaded() -> None:
     source = BpfSource()
     try:
         assert source.groups == ()
-        assert not any(schema.provider in bpf_groups.PLANS for schema in source.schemas)
+        assert not any(schema.provider in bpf_groups.plans_by_name() for schema in source.schemas)
     finally:
         source.close()
 

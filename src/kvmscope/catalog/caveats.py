@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import TypeAlias
 
 from ..schema import Kind, Scope
+from .data import read_data
 from .tomlfile import TomlEntry, read_tables, shown, unique
 from .words import KINDS
 
@@ -192,7 +192,7 @@ class Caveat:
 @cache
 def load_caveats() -> Mapping[str, Caveat]:
     """Every caveat by its slug, in the order of the file."""
-    return parse_caveats(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
+    return parse_caveats(read_data(FILE))
 
 
 def parse_caveats(text: str, file: str = FILE) -> Mapping[str, Caveat]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
+from .data import read_data
 from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "groups.toml"
@@ -46,7 +46,7 @@ class GroupEntry:
 @cache
 def load_groups() -> Mapping[str, GroupEntry]:
     """Every group by name, in the order of the file."""
-    return parse_groups(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
+    return parse_groups(read_data(_FILE), _FILE)
 
 
 @cache

@@ -15,12 +15,12 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import CatalogError, UsageError
 from ..schema import Base, KernelTables, Kind, Scope, Shape, Table, Unit
+from .data import FOLDER
 
 PROVIDER = "kvm"
 
@@ -35,7 +35,7 @@ _STAT = re.compile(
 @cache
 def known_kernels() -> tuple[KernelTables, ...]:
     """Every known kernel, by architecture and then from the oldest to the newest."""
-    folder = files(__package__) / "kernels"
+    folder = FOLDER / "kernels"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
     return tuple(kernel for name in names for kernel in read_kernels((folder / name).read_text("utf-8"), name))
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from ..errors import UsageError
@@ -19,6 +18,7 @@ from ..formula.check import Context, Dimension, Formula, Lookup, Type, check
 from ..formula.parse import Blame, parse
 from ..formula.tree import Expression, Reference, walk
 from ..schema import Scope
+from .data import read_data
 from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "metrics.toml"
@@ -81,7 +81,7 @@ def load_metrics() -> tuple[Metric, ...]:
     """Every metric: those of the status screen first, the most useful first."""
     from .stats import load_stats
 
-    text = files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
+    text = read_data(_FILE)
     return parse_metrics(text, _FILE, load_stats().find)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
 
+from .data import read_data
 from .tomlfile import TomlEntry, read_root, shown
 
 
@@ -72,7 +72,7 @@ class ReviewKnowledge:
 @cache
 def load_review() -> ReviewKnowledge:
     """The reviewer's knowledge in the package. Raises CatalogError."""
-    text = files(__package__).joinpath("review.toml").read_text(encoding="utf-8")
+    text = read_data("review.toml")
     return parse_review(text, "review.toml")
 
 

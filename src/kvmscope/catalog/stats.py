@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import TypeVar
 
 from ..schema import Descriptor, Kind, Scope, Shape, Tier, Unit
 from .caveats import Caveat, load_caveats
+from .data import read_data
 from .tomlfile import TomlEntry, read_root, read_tables, shown
 from .words import KINDS, UNITS, Measure
 
@@ -157,7 +157,7 @@ def release(kernel: str) -> tuple[int, int]:
 @cache
 def load_stats() -> StatCatalog:
     """Every stat of the catalogue."""
-    return parse_stats(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
+    return parse_stats(read_data(FILE))
 
 
 def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | None = None) -> StatCatalog:

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..scene import Scene
 from ..schema import Scope
 from ..sources.bpf import libbpf
-from ..sources.bpf.groups import PLANS
+from ..sources.bpf.groups import plans_by_name
 from ..sources.bpf.groups.loaded import LoadedGroup
 from ..sources.bpf.offers import Offer, offers
 from ..sources.bpf.source import BpfSource
@@ -75,6 +75,8 @@ def check_pinnable(names: Sequence[str]) -> None:
     """Raises UsageError for a group that there is not, or that cannot be pinned."""
     check_groups(names)
     for name in names:
-        if name not in PLANS:
+        if name not in plans_by_name():
             what = "counts while a command runs" if name == "apicv" else "is always read by what is attached"
-            raise UsageError(f"group {name} cannot be pinned: it {what}; those that can are {', '.join(PLANS)}")
+            raise UsageError(
+                f"group {name} cannot be pinned: it {what}; those that can are {', '.join(plans_by_name())}"
+            )

@@ -14,7 +14,7 @@ from ...errors import PermissionNeeded, UsageError
 from ..kvm_schema import read_kvm_schemas
 from . import pins
 from .arena import Arena
-from .groups import PLANS, pinned
+from .groups import pinned, plans_by_name
 from .layout import Layout
 from .source import load_program, object_data, read_reasons, runs_on_svm
 
@@ -49,9 +49,9 @@ def attach(
     What is not given stays as it is; where nothing is attached it is group 0, DEFAULT_MODE, DEFAULT_VMS and so on.
     ``slots`` is how many readers read at the same moment; root has one more to itself. Idempotent: what is already
     attached is kept if it is the same program, belongs to the kvm that is loaded, has room enough, and nobody loses
-    access; access is set in any case. ``groups`` are groups of statistics (see ``groups.PLANS``) that are to count from
-    now on, besides those that do. One attach or detach runs at a time, and others wait for it. Raises UsageError,
-    PermissionNeeded, Unavailable or SourceError.
+    access; access is set in any case. ``groups`` are groups of statistics (see ``groups.plans_by_name``) that are to
+    count from now on, besides those that do. One attach or detach runs at a time, and others wait for it. Raises
+    UsageError, PermissionNeeded, Unavailable or SourceError.
     """
     _need_root()
     if slots is not None and not 1 <= slots <= _MOST_SLOTS:
@@ -100,7 +100,7 @@ def _attach(
     groups: Sequence[str],
 ) -> Attached:
     gid, mode = access.gid, access.mode
-    pinned_before = filter(PLANS.__contains__, pinned.pinned_names(root))
+    pinned_before = filter(plans_by_name().__contains__, pinned.pinned_names(root))
     plans = pinned.plans_of(tuple(dict.fromkeys((*pinned_before, *groups))))
     schemas = read_kvm_schemas()
     sizes = schemas.vm.data_size, schemas.vcpu.data_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 from dataclasses import dataclass, replace
 
@@ -67,7 +67,7 @@ class Layout:
         """The program's ``config``."""
         return boot_key() + struct.pack(
             "=8sIIIIII",
-            secrets.token_bytes(8),
+            os.urandom(8),
             self.slots,
             self.vm_room,
             self.vcpu_room,

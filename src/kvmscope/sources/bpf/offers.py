@@ -15,7 +15,7 @@ from ...codec.snapshot import VCPU_EVENT_WORDS, VM_EVENT_WORDS, Feature
 from ...errors import SourceError
 from ...schema import Schema, Scope
 from . import pins
-from .groups import PLANS, pinned
+from .groups import pinned, plans_by_name
 from .groups.kernel import KernelFacts
 from .source import GROUP_ROOM, read_reasons
 
@@ -41,7 +41,7 @@ class Offer:
 def offers(*, vms: int, vcpus: int, root: Path = pins.ROOT) -> tuple[Offer, ...]:
     """Every group that there is, in the order of the catalogue, for a host with so many VMs and vCPUs."""
     attached, subjects = pinned.pinned_names(root), _by_scope(vms, vcpus)
-    return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in PLANS))
+    return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in plans_by_name()))
 
 
 def _of_iterator() -> tuple[Offer, Offer]:
@@ -73,7 +73,7 @@ def _reasons() -> apicv.Reasons:
 
 def _of_plan(name: str, subjects: Mapping[Scope, int], *, is_pinned: bool) -> Offer:
     try:
-        plan = PLANS[name](KernelFacts())
+        plan = plans_by_name()[name](KernelFacts())
     except SourceError as error:
         return Offer(name, {}, {}, why_not=error.reason)
     cost = plan.shape(subjects[plan.schema.scope]).cost

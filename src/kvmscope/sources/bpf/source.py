@@ -24,7 +24,7 @@ from ..kvm_schema import read_kvm_schemas
 from . import libbpf, pins
 from .arena import Arena, Overflow, Replaced
 from .group import Hooks, choose_hooks, programs
-from .groups import PLANS, loaded
+from .groups import loaded, plans_by_name
 from .groups import pinned as pinned_groups
 from .groups.base import AbsentGroup, Group
 from .layout import Layout
@@ -43,7 +43,7 @@ GROUP_ROOM = 4096, 16384
 
 def object_data() -> bytes:
     """The object file of the iterator and of group apicv."""
-    return Path(__file__).with_name("kvmscope.bpf.o").read_bytes()  # importlib.resources takes 10 ms to load
+    return Path(__file__).with_name("kvmscope.bpf.o").read_bytes()
 
 
 def load_program(layout: Layout, hooks: Hooks | None = None) -> libbpf.BpfObject:
@@ -96,7 +96,7 @@ class BpfSource:
 
     ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open. With either
     "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC. Every other group (see
-    ``groups.PLANS``) is an object of its own, loaded as long as this is open.
+    ``groups.plans_by_name``) is an object of its own, loaded as long as this is open.
     """
 
     name = "bpf"
@@ -142,7 +142,7 @@ class BpfSource:
         self._program.close()
 
     def _open_groups(self, names: Sequence[str]) -> None:
-        wanted = [name for name in dict.fromkeys(names) if name in PLANS]
+        wanted = [name for name in dict.fromkeys(names) if name in plans_by_name()]
         if not wanted:
             return
         here = self._program.arena.header()

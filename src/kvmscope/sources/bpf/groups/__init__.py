@@ -11,7 +11,7 @@ Group ``apicv`` is not one of these: it counts inside of the iterator's own obje
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 
 from ....catalog.groups import GroupHome, load_groups
@@ -24,7 +24,7 @@ def _plan(name: str, kernel: KernelFacts) -> Plan:
     return plan
 
 
-PLANS: Mapping[str, Callable[[KernelFacts], Plan]] = {
-    name: partial(_plan, name) for name, group in load_groups().items() if group.home is GroupHome.OBJECT
-}
-"""Every group by name, and what makes its plan for a kernel; raises Unavailable if that has nothing to be counted."""
+@cache
+def plans_by_name() -> Mapping[str, Callable[[KernelFacts], Plan]]:
+    """Every group, with what makes its plan for a kernel; that raises Unavailable where there is nothing to count."""
+    return {name: partial(_plan, name) for name, group in load_groups().items() if group.home is GroupHome.OBJECT}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from importlib.resources import files
+from pathlib import Path
 
 from ....errors import PermissionNeeded, SourceError
 from ....sample import Sample
 from ....schema import Schema, Scope
 from ...vm_ids import boot_key
 from .. import libbpf
-from . import PLANS
+from . import plans_by_name
 from .base import AbsentGroup, Cost, Group, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
@@ -20,7 +20,7 @@ _CONSTANTS = struct.Struct("=16sII")
 
 def object_data(name: str) -> bytes:
     """The object file of a group."""
-    return files(__package__).joinpath(f"{name}.bpf.o").read_bytes()
+    return Path(__file__).with_name(f"{name}.bpf.o").read_bytes()
 
 
 def load(plan: Plan, shape: GroupShape) -> libbpf.BpfObject:
@@ -80,7 +80,7 @@ def open_group(name: str, *, vms: int, vcpus: int, kernel: KernelFacts | None = 
     What this kernel cannot count is a group of gaps. Raises PermissionNeeded, KeyError if there is no such group.
     """
     try:
-        plan = PLANS[name](kernel or KernelFacts())
+        plan = plans_by_name()[name](kernel or KernelFacts())
         return LoadedGroup(plan, plan.shape(vms if plan.schema.scope is Scope.VM else vcpus))
     except PermissionNeeded:
         raise

@@ -27,7 +27,7 @@ from ....sample import Gap, Sample
 from ....schema import Schema, Scope
 from .. import libbpf, pins
 from ..arena import Replaced
-from . import PLANS, loaded
+from . import loaded, plans_by_name
 from .base import Cost, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
@@ -190,10 +190,10 @@ def _remedy(name: str) -> str:
 def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
     """Raises UsageError if there is no such group, Unavailable if this kernel cannot count it."""
     for name in names:
-        if name not in PLANS:
-            raise UsageError(f"there is no group {name!r} to pin; there are {', '.join(PLANS)}")
+        if name not in plans_by_name():
+            raise UsageError(f"there is no group {name!r} to pin; there are {', '.join(plans_by_name())}")
     kernel = KernelFacts()
-    return tuple(PLANS[name](kernel) for name in names)
+    return tuple(plans_by_name()[name](kernel) for name in names)
 
 
 def pin_group(root: Path, plan: Plan, *, vms: int, vcpus: int, gid: int, mode: int) -> None:
