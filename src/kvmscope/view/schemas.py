@@ -28,6 +28,7 @@ from .jsonout import JsonValue
 from .listing import StatListView, VmListView
 from .overview import Overview
 from .reading import ReadingView
+from .report import ReportView
 from .review import ReviewView
 from .rules import RuleList
 from .schema_diff import SchemaDiffView
@@ -51,6 +52,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "hist": HistogramView | HistogramListView,
     "list": StatListView | VmListView,
     "read": ReadingView,
+    "report": ReportView,
     "schema-check": ContractView,
     "schema-diff": SchemaDiffView,
     "schema-review": ReviewView,

@@ -1,5 +1,5 @@
-"""The server of ``kvmscope serve``: metrics, API and page over HTTP, read-only.
+"""What a browser shows: the server of ``kvmscope serve``, and the page of ``kvmscope report``.
 
-``server`` has connections, security and routes; ``page`` what a browser loads. What is answered comes from ``view`` and
-``export``.
+``server`` has connections, security and routes; ``page`` what a browser loads from it; ``report`` a file without a
+server. What is shown comes from ``view`` and ``export``.
 """

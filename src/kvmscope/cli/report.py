@@ -1,0 +1,81 @@
+"""``kvmscope report``: a stretch of a recording as one HTML file, as Markdown, or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import OutputError, UsageError
+from .echo import echo_notes
+from .history import require_pyarrow
+
+if TYPE_CHECKING:
+    from ..view.report import ReportView
+
+_FORMATS = ("html", "md", "json")
+
+
+@click.command("report", short_help="A recording as one HTML file, as Markdown or as JSON.")
+@click.argument("place", metavar="PATH")
+@click.option("--between", nargs=2, metavar="TIME TIME", help="What the recording has between these times.")
+@click.option("--host", metavar="HOST", help="The host, if the recording has several.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="By default by FILE's ending, else html.")
+@click.option("--output", "-o", "file", default="-", metavar="FILE", help="Write to FILE; - is stdout, the default.")
+def command(*, place: str, between: tuple[str, str] | None, host: str | None, form: str | None, file: str) -> None:
+    """Report on the recording PATH: VMs, findings and events over time, interrupt acceleration, histograms.
+
+    The HTML file needs no network and no JavaScript. Markdown is a summary to paste.
+
+    \b
+    kvmscope report /var/lib/kvmscope --between 03:00 04:00 -o night.html
+    kvmscope report incident/ --format md
+    """
+    require_pyarrow()
+    form = form or _format_of(file)
+    view = _view(place, between, host)
+    text = _text(view, form)
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(f"{file}: {error.strerror}", error.errno or 0) from error
+
+
+def _format_of(file: str) -> str:
+    ending = Path(file).suffix
+    return {".md": "md", ".json": "json"}.get(ending, "html")
+
+
+def _view(place: str, between: tuple[str, str] | None, host: str | None) -> ReportView:
+    from ..store.recording import open_series
+    from ..store.spans import open_spans
+    from ..store.times import choose_times
+    from ..view.report_build import MOST_SCENES, report_view
+
+    series = open_series(place)
+    found = open_spans(series, choose_times(series.moments(), None, between), [host] if host else [])
+    if len(found.spans) > 1:
+        raise UsageError(f"{place} has {len(found.spans)} hosts; name one by --host")
+    if found.left_out:
+        echo_notes([f"{found.left_out} scenes of other boots or sources are left out"])
+    view = report_view(place, found.spans[0].spread(MOST_SCENES))
+    echo_notes(dict.fromkeys(f"damaged: {damage}" for damage in series.damage))
+    return view
+
+
+def _text(view: ReportView, form: str) -> str:
+    if form == "html":
+        from ..web.report.page import render
+
+        return render(view)
+    if form == "md":
+        from ..view.report_text import markdown_lines
+
+        return "\n".join(markdown_lines(view)) + "\n"
+    from ..view.jsonout import dump, to_value
+
+    return dump(to_value(view)) + "\n"
