@@ -14,7 +14,13 @@ from crafted import Crafted, ListSource
 from kvmscope.collect import Host
 from kvmscope.export.exposition import ExportOptions
 from kvmscope.sample import Sample
+from kvmscope.view.jsonout import dump, to_value
+from kvmscope.view.summary import host_summary
+from kvmscope.view.watch import HostView
 from kvmscope.web.server.app import make_app
+from kvmscope.web.server.connections import ConnectionBounds
+from kvmscope.web.server.events import EventHub
+from kvmscope.web.server.history import MetricHistory
 from kvmscope.web.server.listen import ListenAddress, open_sockets
 from kvmscope.web.server.monitor import HostMonitor
 from kvmscope.web.server.server import HttpServer
@@ -63,12 +69,20 @@ def serve(crafted: Crafted) -> Iterator[Serve]:
             source: Any = None,
             options: ExportOptions | None = None,
             interval_s: float = 3600.0,
-            **app_options: Any,
+            bounds: ConnectionBounds | None = None,
         ) -> ServedHost:
             source = source or ListSource(samples)
-            monitor = HostMonitor(Host(source, {}, machine=crafted.machine), interval_s=interval_s)
+            history, hub = MetricHistory(), EventHub()
+
+            def publish(view: HostView) -> None:
+                history.add(view)
+                hub.publish(dump(to_value(host_summary(view)), one_line=True))
+
+            host = Host(source, {}, machine=crafted.machine)
+            monitor = HostMonitor(host, interval_s=interval_s, on_view=publish)
             (socket,) = sockets = open_sockets([ListenAddress("127.0.0.1", 0)])
-            server = HttpServer(make_app(monitor, options or ExportOptions(), **app_options), sockets)
+            app = make_app(monitor, options or ExportOptions(), history=history, hub=hub)
+            server = HttpServer(app, sockets, bounds=bounds)
             monitor.start()
             ends.callback(monitor.close)
             server.start()

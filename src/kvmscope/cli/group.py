@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "list": CommandPlace("list", "command", "The stats that there are, or the VMs."),
     "record": CommandPlace("record", "command", "Record the host, to look back with the same commands."),
     "diff": CommandPlace("diff", "command", "What changed between two recordings or times, beyond noise."),
-    "serve": CommandPlace("serve", "command", "Metrics for Prometheus, over HTTP."),
+    "serve": CommandPlace("serve", "command", "Metrics, API and page over HTTP."),
     "report": CommandPlace("report", "command", "A recording as one HTML file, as Markdown or as JSON."),
     "dump": CommandPlace("dump", "command", "Stats and metrics over time as CSV, JSON lines or OpenMetrics."),
     "episodes": CommandPlace("episodes", "command", "What was recorded around findings."),

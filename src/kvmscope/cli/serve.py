@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,18 +11,19 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import Unavailable, UsageError
 from .echo import echo_notes
-from .options import interval_option, source_option
+from .options import count_option, interval_option, source_option
 from .session import open_live_host
 
 if TYPE_CHECKING:
+    from ..collect import SceneHost
     from ..export.exposition import ExportOptions
-    from ..web.server.listen import ListenAddress
+    from ..web.server.run import ServerPlan
 
 _WAIT_S = 3600.0
 _SERIES_OF_VMS = 8000
 
 
-@click.command("serve", short_help="Metrics for Prometheus, over HTTP.")
+@click.command("serve", short_help="Metrics, API and page over HTTP.")
 @click.option(
     "--web.listen-address",
     "addresses",
@@ -44,11 +47,25 @@ _SERIES_OF_VMS = 8000
     help=f"At most so many series; 0 for no limit. Default: {_SERIES_OF_VMS} with --detail vm, else no limit.",
 )
 @interval_option("5s", help="How often findings and metrics are judged.")
+@click.option(
+    "--web.config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TLS, client certificates and users, as Prometheus' exporters read them.",
+)
+@click.option("--web.systemd-socket", "from_systemd", is_flag=True, help="Listen at the sockets that systemd passes.")
+@click.option("--user", metavar="NAME", help="Run as this user if started by root. Default: kvmscope, else nobody.")
+@count_option("Count with this group too; may be given several times.")
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
 @source_option
 def command(
     *,
     addresses: tuple[str, ...],
+    config_file: Path | None,
+    from_systemd: bool,
+    user: str | None,
+    groups: tuple[str, ...],
     insecure: bool,
     detail: str,
     include: tuple[str, ...],
@@ -57,50 +74,54 @@ def command(
     interval: float,
     source: str,
 ) -> None:
-    """Serve what kvmscope knows of this host over HTTP: /metrics for Prometheus. Nothing can be changed through it.
+    """Serve what kvmscope knows of this host over HTTP: a page at /, metrics for Prometheus at /metrics, JSON at
+    /api/v1. Nothing can be changed through it.
 
-    The host is read once for each scrape. docs/serve.md explains the series.
+    The host is read once for each scrape. docs/serve.md explains the series and the page.
 
     \b
     kvmscope serve
     kvmscope serve --detail vcpu --exclude 'kvm_vm_metric_*'
+    kvmscope serve --web.listen-address :9796 --web.config.file web.yml
     """
     _require_packages()
     from ..web.server.listen import DEFAULT_ADDRESS, parse_address
+    from ..web.server.run import ServerPlan
 
-    where = [parse_address(text) for text in addresses or (DEFAULT_ADDRESS,)]
-    if not insecure:
-        _refuse_unprotected(where)
-    _serve(source, interval, where, _options(detail, include, exclude, max_series))
+    if from_systemd and addresses:
+        raise UsageError("--web.systemd-socket cannot be combined with --web.listen-address")
+    plan = ServerPlan(
+        addresses=() if from_systemd else tuple(map(parse_address, addresses or (DEFAULT_ADDRESS,))),
+        interval_s=interval,
+        options=_options(detail, include, exclude, max_series),
+        config_file=config_file,
+        from_systemd=from_systemd,
+        is_insecure=insecure,
+        user=user,
+    )
+    _serve(plan, lambda: _open_host(source, groups))
 
 
-def _serve(source: str, interval_s: float, addresses: list[ListenAddress], options: ExportOptions) -> None:
-    from ..web.server.app import make_app
-    from ..web.server.listen import open_sockets
-    from ..web.server.monitor import HostMonitor
-    from ..web.server.server import HttpServer
+def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost]) -> None:
+    from ..web.server.run import MonitorServer
 
-    sockets = open_sockets(addresses)
-    monitor = HostMonitor(open_live_host(source), interval_s=interval_s)
-    server = HttpServer(make_app(monitor, options), sockets)
+    server = MonitorServer(plan, on_error=lambda error: echo_notes([str(error)]))
     try:
         with until_ended():
-            monitor.start()
-            server.start()
-            echo_notes([f"serving at http://{address}/" for address in addresses])
+            server.open(open_host)
+            echo_notes(server.notes)
             while not server.done.wait(_WAIT_S):
                 pass
     finally:
         server.close()
-        monitor.close()
 
 
-def _refuse_unprotected(addresses: list[ListenAddress]) -> None:
-    for address in addresses:
-        if not address.is_loopback:
-            raise UsageError(
-                f"{address} can be reached from other hosts; listen at a loopback address, or use --insecure"
-            )
+def _open_host(source: str, groups: tuple[str, ...]) -> SceneHost:
+    if not groups:
+        return open_live_host(source)
+    from .. import collect
+
+    return collect.open_host(source, groups=groups)
 
 
 def _options(detail: str, include: tuple[str, ...], exclude: tuple[str, ...], limit: int | None) -> ExportOptions:
@@ -117,7 +138,11 @@ def _options(detail: str, include: tuple[str, ...], exclude: tuple[str, ...], li
 def _require_packages() -> None:
     """Raises Unavailable if the extra for the server is not installed."""
     try:
+        import bcrypt  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError:
-        raise Unavailable("serve needs starlette and uvicorn", remedy="pip install 'kvmscope[serve]'") from None
+        import yaml  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            f"serve needs {error.name}, which is not installed", remedy="pip install 'kvmscope[serve]'"
+        ) from None

@@ -17,7 +17,7 @@ _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 15, 23, 24, 38
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
@@ -73,6 +73,21 @@ def set_thread_name(name: str) -> None:
 def signal_at_parents_end(signal: int) -> None:
     """Have the kernel send this process a signal when the thread that started it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0)
+
+
+def drop_bounding_set() -> None:
+    """Take every capability from what the calling thread and its children can ever get."""
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
+            _fail("prctl")
+        capability += 1
+
+
+def forbid_new_privileges() -> None:
+    """Have no program that the calling thread or its children start get privileges from its file."""
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        _fail("prctl")
 
 
 def _fail(what: str) -> NoReturn:

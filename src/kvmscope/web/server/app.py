@@ -2,43 +2,109 @@
 
 from __future__ import annotations
 
-import html
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...errors import SourceError
 from ...export.exposition import ExportOptions
+from ...view.summary import HostSummary, host_summary
+from ..page.assets import load_assets
+from ..page.render import SECURITY_HEADERS, render_page
+from .answers import ApiHost
+from .api import api_routes
+from .auth import AccessGuard
+from .events import EventHub
+from .history import MetricHistory
 from .limits import RequestSlots
 from .metrics import MetricsEndpoint
 from .monitor import HostMonitor
+from .web_config import ConfigSource
 
 _SCRAPES_AT_ONCE: Final = 4
 _READ_ONLY: Final = ["GET", "HEAD"]
 
 
-def make_app(monitor: HostMonitor, options: ExportOptions) -> Starlette:
-    """Everything that the server answers."""
+def make_app(
+    monitor: HostMonitor,
+    options: ExportOptions,
+    *,
+    history: MetricHistory | None = None,
+    hub: EventHub | None = None,
+    config: ConfigSource | None = None,
+) -> Starlette:
+    """Everything that the server answers. ``config``: who may ask; without it anybody."""
     metrics = MetricsEndpoint(monitor, options, RequestSlots(_SCRAPES_AT_ONCE))
+    page = PageEndpoint(monitor)
+    guards = [Middleware(SecurityHeaders)]
+    if config is not None:
+        guards.append(Middleware(AccessGuard, config=config))
     return Starlette(
         routes=[
-            Route("/", _landing_page, methods=_READ_ONLY),
+            Route("/", page.__call__, methods=_READ_ONLY),
+            Route("/assets/{name}", _asset, methods=_READ_ONLY),
             Route("/metrics", metrics.__call__, methods=_READ_ONLY),
             Route("/-/healthy", _healthy, methods=_READ_ONLY),
-        ]
+            *api_routes(ApiHost(monitor, history or MetricHistory()), hub or EventHub()),
+        ],
+        middleware=guards,
     )
+
+
+class PageEndpoint:
+    """The page with the last interval in it. It is made once for each interval, however many open it."""
+
+    def __init__(self, monitor: HostMonitor) -> None:
+        self._monitor = monitor
+        self._made: tuple[object, str] | None = None
+
+    async def __call__(self, _request: Request) -> Response:
+        last = self._monitor.last
+        if self._made is None or self._made[0] is not last:
+            self._made = (last, await run_in_threadpool(lambda: render_page(self._summary())))
+        return HTMLResponse(self._made[1], headers={"Cache-Control": "no-store"})
+
+    def _summary(self) -> HostSummary | None:
+        try:
+            return host_summary(self._monitor.last_view)
+        except SourceError:
+            return None
+
+
+class SecurityHeaders:
+    """Gives every answer the headers of ``page.render``, where the web configuration has not set others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message.get("headers", ())}
+                added = [pair for pair in self._headers if pair[0] not in there]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _asset(request: Request) -> Response:
+    asset = load_assets().get(request.path_params["name"])
+    if asset is None:
+        return PlainTextResponse("Not Found", 404)
+    headers = {"ETag": asset.tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == asset.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(asset.content, headers={**headers, "Content-Type": asset.media_type})
 
 
 async def _healthy(_request: Request) -> Response:
     """Whether the server answers; whether the host can be read is in ``kvmscope_up``."""
     return PlainTextResponse("kvmscope is healthy.\n")
-
-
-async def _landing_page(request: Request) -> Response:
-    title = html.escape("kvmscope")
-    links = '<li><a href="metrics">Metrics</a></li><li><a href="-/healthy">Health</a></li>'
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{links}</ul></html>\n'
-    )

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from ...errors import Unavailable, UsageError
 DEFAULT_ADDRESS: Final = "127.0.0.1:9796"
 
 _BACKLOG: Final = 256
+_FIRST_PASSED_FD: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,28 @@ def parse_address(text: str) -> ListenAddress:
     return ListenAddress(match[1] or match[2] or "", int(match[3]))
 
 
-def open_sockets(addresses: list[ListenAddress]) -> list[socket.socket]:
+def open_sockets(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
     """A listening socket for each address. Raises Unavailable for one that cannot be had."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(_open(address)) for address in addresses]
         opened.pop_all()
     return sockets
+
+
+def systemd_sockets() -> list[socket.socket]:
+    """The sockets that systemd has opened for this process. Raises UsageError if it has not.
+
+    Source: sd_listen_fds(3).
+    """
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not re.fullmatch(r"[1-9][0-9]{0,3}", count):
+        raise UsageError("--web.systemd-socket: systemd has passed no sockets to this process")
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    opened = [socket.socket(fileno=fd) for fd in range(_FIRST_PASSED_FD, _FIRST_PASSED_FD + int(count))]
+    for each in opened:
+        each.set_inheritable(False)
+    return opened
 
 
 def _open(address: ListenAddress) -> socket.socket:

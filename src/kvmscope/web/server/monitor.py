@@ -23,6 +23,7 @@ from ...scene import Scene
 from ...view.watch import HostView, Watch
 
 PATIENCE_S: Final = 10.0
+_FIRST_INTERVAL_S: Final = 0.5
 
 ViewListener = Callable[[HostView], None]
 
@@ -57,8 +58,11 @@ class HostMonitor:
         """Why the last look failed; None if it did not."""
 
     @property
-    def interval_s(self) -> float:
-        return self._interval_s
+    def last_view(self) -> HostView:
+        """What there is to be said of the last interval. Raises SourceError if none has passed."""
+        if self.last is None:
+            raise self.error or Unavailable("no interval has passed yet", remedy="try again in a moment")
+        return self.last.view
 
     def start(self) -> None:
         """Look once, so that what cannot be read is an error here, and then at every interval. Raises SourceError."""
@@ -114,7 +118,8 @@ class HostMonitor:
             self._lock.release()
 
     def _watch_all(self) -> None:
-        due_s = time.monotonic()
+        # The first interval is short, as all that is judged needs one.
+        due_s = time.monotonic() + min(_FIRST_INTERVAL_S, self._interval_s) - self._interval_s
         while True:
             due_s = max(due_s + self._interval_s, time.monotonic())
             if self._ending.wait(due_s - time.monotonic()):

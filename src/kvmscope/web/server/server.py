@@ -6,6 +6,7 @@ uvicorn leaves signals alone in a thread, so that ``console.interrupts`` decides
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -13,18 +14,31 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from .connections import ConnectionBounds
+
 _SHUTDOWN_S: Final = 2
 _KEEP_ALIVE_S: Final = 75
 _LARGEST_HEAD_BYTES: Final = 16 * 1024
 
 
 class HttpServer:
-    """Serves an application from ``start`` to ``close``. ``done``: set when it has ended, for whatever reason."""
+    """Serves an application from ``start`` to ``close``. ``done``: set when it has ended, for whatever reason.
 
-    def __init__(self, app: Starlette, sockets: Sequence[socket.socket]) -> None:
+    ``tls``: the context for connections; None for plain HTTP.
+    """
+
+    def __init__(
+        self,
+        app: Starlette,
+        sockets: Sequence[socket.socket],
+        *,
+        tls: ssl.SSLContext | None = None,
+        bounds: ConnectionBounds | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=(bounds or ConnectionBounds()).protocol,  # type: ignore[arg-type] # it only calls it
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -1,0 +1,92 @@
+"""``/api/v1`` over HTTP: the answers as JSON, their OpenAPI description, and the summary of each interval as events.
+
+Read-only. An error is an object with the kind of error and the message that the command line would print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from ...errors import KvmscopeError, SourceError, UsageError
+from ...view.jsonout import dump, to_value
+from .answers import ANSWERS, PREFIX, ApiAnswer, ApiHost, ProblemView
+from .events import EventHub
+from .limits import RequestSlots
+from .openapi import openapi
+
+_AT_ONCE: Final = 8
+_JSON: Final = "application/json"
+
+
+def api_routes(host: ApiHost, hub: EventHub) -> list[BaseRoute]:
+    """The paths below ``/api/v1``."""
+    slots = RequestSlots(_AT_ONCE)
+    description = dump(openapi())
+
+    async def describe(_request: Request) -> Response:
+        return Response(description, media_type=_JSON)
+
+    async def stream(request: Request) -> Response:
+        if not hub.has_room:
+            return _problem(503, "too-many-clients", "as many pages are open as this server serves")
+        return StreamingResponse(hub.messages(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    return [
+        *(Route(PREFIX + each.path, _endpoint(each, host, slots), methods=["GET", "HEAD"]) for each in ANSWERS),
+        Route(f"{PREFIX}/openapi.json", describe, methods=["GET", "HEAD"]),
+        Route(f"{PREFIX}/events", stream, methods=["GET"]),
+    ]
+
+
+def _endpoint(path: ApiAnswer, host: ApiHost, slots: RequestSlots) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            query = _query(path, request)
+        except UsageError as error:
+            return _problem(400, error.slug, str(error))
+        if not slots.take():
+            return _problem(503, "too-many-requests", "too many requests at once")
+        try:
+            return await run_in_threadpool(_answer, path, host, query)
+        finally:
+            slots.give_back()
+
+    return endpoint
+
+
+def _answer(path: ApiAnswer, host: ApiHost, query: Mapping[str, str]) -> Response:
+    try:
+        body = dump(to_value(path.answer(host, query)), one_line=True)
+    except UsageError as error:
+        return _problem(404, error.slug, str(error))
+    except SourceError as error:
+        return _problem(503, error.slug, str(error))
+    except KvmscopeError as error:
+        return _problem(500, error.slug, str(error))
+    return Response(body, media_type=_JSON, headers={"Cache-Control": "no-store"})
+
+
+def _query(path: ApiAnswer, request: Request) -> dict[str, str]:
+    """The parameters of a request, each once. Raises UsageError for any other, which may be a misspelt one."""
+    known = {parameter.name for parameter in path.parameters}
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known or name in found:
+            raise UsageError(f"parameter {name!r} is {'given twice' if name in found else 'not known'}")
+        if value:
+            found[name] = value
+    missing = [parameter.name for parameter in path.parameters if parameter.is_required and parameter.name not in found]
+    if missing:
+        raise UsageError(f"parameter {missing[0]!r} is missing")
+    return found
+
+
+def _problem(status: int, error: str, message: str) -> Response:
+    body = dump(to_value(ProblemView(error=error, message=message)), one_line=True)
+    return Response(body, status, media_type=_JSON)

@@ -1,0 +1,134 @@
+"""The whole server: its sockets, the watched host, what it keeps, and who may ask.
+
+The order matters: sockets and the host are opened with the rights that the process was started with, then all rights
+are given up, and only then threads are started and requests answered.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...collect.host import SceneHost
+from ...errors import UsageError
+from ...export.exposition import ExportOptions
+from ...view.jsonout import dump, to_value
+from ...view.summary import host_summary
+from ...view.watch import HostView
+from .app import make_app
+from .connections import ConnectionBounds
+from .events import EventHub
+from .history import MetricHistory
+from .listen import ListenAddress, open_sockets, systemd_sockets
+from .monitor import HostMonitor
+from .privileges import drop_privileges
+from .server import HttpServer
+from .tls import RotatingContext
+from .web_config import WatchedConfig, WebConfig
+
+_READS_WITHOUT_RIGHTS: Final = ("pinned", "bpf", "recording")
+"""Sources that need no rights once they are open; others look into processes at every read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What to serve, where and to whom. ``addresses``: unused with ``from_systemd``. ``user``: None for the default."""
+
+    addresses: tuple[ListenAddress, ...]
+    interval_s: float
+    options: ExportOptions
+    config_file: Path | None = None
+    from_systemd: bool = False
+    is_insecure: bool = False
+    user: str | None = None
+
+
+class MonitorServer:
+    """A server from ``open`` to ``close``. ``notes``: what whoever starts it should read."""
+
+    def __init__(self, plan: ServerPlan, on_error: Callable[[UsageError], None]) -> None:
+        """Raises UsageError for a plan that cannot be, or that lets in anybody from other hosts."""
+        self._plan = plan
+        self._config = None if plan.config_file is None else WatchedConfig(plan.config_file, on_error=on_error)
+        self._tls = None
+        if self._config is not None and self._config.current.tls is not None:
+            self._tls = RotatingContext.of(lambda: self._current.tls)
+        _refuse_open_doors(plan, self._current)
+        self._history = MetricHistory()
+        self._hub = EventHub()
+        self._monitor: HostMonitor | None = None
+        self._server: HttpServer | None = None
+        self._sockets: list[socket.socket] = []
+        self.notes: list[str] = []
+
+    @property
+    def done(self) -> threading.Event:
+        """Set when the server has ended."""
+        assert self._server is not None
+        return self._server.done
+
+    def open(self, open_host: Callable[[], SceneHost]) -> None:
+        """Open sockets and host, give up all rights, and begin. Raises SourceError, UsageError."""
+        self._sockets = systemd_sockets() if self._plan.from_systemd else open_sockets(self._plan.addresses)
+        host = open_host()
+        self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._on_view)
+        if host.source not in _READS_WITHOUT_RIGHTS:
+            self.notes.append(f"source {host.source} needs its rights for every read, so none are dropped")
+        elif (user := drop_privileges(self._plan.user)) is not None:
+            self.notes.append(f"running as user {user} without capabilities")
+        app = make_app(
+            self._monitor,
+            self._plan.options,
+            history=self._history,
+            hub=self._hub,
+            config=None if self._config is None else lambda: self._current,
+        )
+        bounds = ConnectionBounds(allowed_names=self._allowed_names)
+        self._server = HttpServer(app, self._sockets, tls=self._tls, bounds=bounds)
+        self._monitor.start()
+        self._server.start()
+        scheme = "http" if self._tls is None else "https"
+        self.notes += [f"serving at {scheme}://{_name_of(each)}/" for each in self._sockets]
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for each in self._sockets:
+            each.close()
+        if self._monitor is not None:
+            self._monitor.close()
+
+    @property
+    def _current(self) -> WebConfig:
+        return WebConfig() if self._config is None else self._config.current
+
+    def _allowed_names(self) -> frozenset[str]:
+        tls = self._current.tls
+        return frozenset() if tls is None else tls.client_allowed_sans
+
+    def _on_view(self, view: HostView) -> None:
+        self._history.add(view)
+        self._hub.publish(dump(to_value(host_summary(view)), one_line=True))
+
+
+def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:
+    """Raises UsageError if other hosts could read without a password or a certificate."""
+    if plan.is_insecure or plan.from_systemd or config.knows_clients:
+        return
+    for address in plan.addresses:
+        if not address.is_loopback:
+            raise UsageError(
+                f"other hosts can reach {address}: use --web.config.file with basic_auth_users or client certificates, "
+                "--web.systemd-socket, or --insecure"
+            )
+
+
+def _name_of(opened: socket.socket) -> str:
+    name = opened.getsockname()
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"

@@ -1,0 +1,70 @@
+"""TLS for the server. Certificates that were replaced on disk hold for the next connection."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import UsageError
+from .web_config import TlsSettings, file_stamp
+
+
+def make_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Raises UsageError if the files are missing or do not fit each other."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+        if settings.client_ca_file is not None:
+            context.load_verify_locations(settings.client_ca_file)
+        context.minimum_version, context.maximum_version = settings.min_version, settings.max_version
+        if settings.ciphers:
+            context.set_ciphers(":".join(settings.ciphers))
+        if settings.curve:
+            context.set_ecdh_curve(settings.curve)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise UsageError(f"TLS with {settings.cert_file} and {settings.key_file}: {error}") from error
+    context.verify_mode = settings.client_auth
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+class RotatingContext(ssl.SSLContext):
+    """A context whose connections are made by the newest one. asyncio makes each connection through ``wrap_bio``.
+
+    ``settings``: asked for each connection; None, or files that cannot be used, leave the last context in force.
+    """
+
+    _settings: Callable[[], TlsSettings | None]
+    _made: tuple[object, ssl.SSLContext]
+
+    @classmethod
+    def of(cls, settings: Callable[[], TlsSettings | None]) -> RotatingContext:
+        """Raises UsageError if the present settings cannot be used."""
+        context = cls(ssl.PROTOCOL_TLS_SERVER)
+        context._settings = settings
+        first = settings()
+        if first is None:
+            raise UsageError("TLS needs tls_server_config in the web configuration")
+        context._made = (_stamp(first), make_context(first))
+        return context
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self._newest().wrap_bio(*arguments, **options)
+
+    def _newest(self) -> ssl.SSLContext:
+        settings = self._settings()
+        if settings is not None and _stamp(settings) != self._made[0]:
+            with contextlib.suppress(UsageError):  # a key is often replaced a moment after its certificate
+                self._made = (_stamp(settings), make_context(settings))
+        return self._made[1]
+
+
+def _stamp(settings: TlsSettings) -> object:
+    return settings, file_stamp(settings.files)
+
+
+def alternative_names(certificate: Any) -> frozenset[str]:
+    """The DNS names, addresses, URIs and mail addresses that a peer's certificate is for."""
+    return frozenset(name for _, name in (certificate or {}).get("subjectAltName", ()))
