@@ -67,18 +67,18 @@ Judge = Callable[[Examiner, Scene, Sample], int]
 def bench() -> Sequence[Row]:
     examiner = Examiner()
     rules, metrics = f"{len(examiner.rules)} rules", f"{len(examiner.metrics)} metrics"
-    usual = _LargeHost(ONE_IN)
+    usual = LargeHost(ONE_IN)
     return [
         _row(f"a window by {rules} (`doctor`)", usual, _by_rules),
         _row(f"the same with {metrics}, each of all its subjects", usual, _by_metrics_too),
         _row("the same with those of vCPUs also summed for each VM and for the host", usual, _summed, has_limit=False),
         _verdict_row(usual),
         _look_row(usual),
-        _row(f"a window by {rules} if every VM is in trouble", _LargeHost(1), _by_rules, has_limit=False),
+        _row(f"a window by {rules} if every VM is in trouble", LargeHost(1), _by_rules, has_limit=False),
     ]
 
 
-def _verdict_row(host: _LargeHost) -> Row:
+def _verdict_row(host: LargeHost) -> Row:
     """Alone, this includes copying columns out of the records, which in a whole look the rules have done before."""
     taken = []
     for previous, current in pairwise(host.samples(WARM_UP + WINDOWS + 1)):
@@ -92,7 +92,7 @@ def _verdict_row(host: _LargeHost) -> Row:
     return Row("the verdicts alone (`apicv`)", measured, f"≤ {duration(_VERDICT_NS)}", ns <= _VERDICT_NS)
 
 
-def _look_row(host: _LargeHost) -> Row:
+def _look_row(host: LargeHost) -> Row:
     """All that a screen needs of a window: verdicts, findings, the overview and the lines of its busiest VMs."""
     watch, taken = Watch(), []
     for sample in host.samples(WARM_UP + WINDOWS + 1):
@@ -110,7 +110,7 @@ def _look_row(host: _LargeHost) -> Row:
     return Row(what, measured, f"≤ {duration(_LOOK_NS)}", ns <= _LOOK_NS)
 
 
-def _row(what: str, host: _LargeHost, judge: Judge, *, has_limit: bool = True) -> Row:
+def _row(what: str, host: LargeHost, judge: Judge, *, has_limit: bool = True) -> Row:
     examiner, taken, findings = Examiner(), [], 0
     for previous, current in pairwise(host.samples(WARM_UP + WINDOWS + 1)):
         scene = Scene(current, host.identities, read_machine(), {})
@@ -142,7 +142,7 @@ _FEATURES = Feature.APICV | Feature.SYNIC | Feature.SEV | Feature.HLT_EXITS | Fe
 _summed = partial(_by_metrics_too, is_summed=True)
 
 
-class _LargeHost:
+class LargeHost:
     """Samples of a host of which one VM in so many is in trouble, as source bpf would make them."""
 
     def __init__(self, one_in: int) -> None:

@@ -31,6 +31,7 @@ BENCHES: Mapping[str, str] = {
     "other_sources": "Other sources",
     "publishing": "Publishing",
     "findings": "Findings",
+    "serving": "Serving metrics",
     "startup": "Start",
 }
 """Heading by module, each with a ``bench`` and a docstring that says how it measures."""

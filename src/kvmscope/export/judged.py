@@ -10,11 +10,10 @@ from typing import Final
 
 from ..analysis.apicv import Verdicts
 from ..catalog.metrics import load_metrics
-from ..sample import VmId
+from ..sample import NOT_KNOWN, VmId
 from ..scene import Scene
 from ..schema import Scope
 from ..view.host import host_facts
-from ..view.values import vm_head
 from ..view.watch import HostView
 from .budget import ClassedSeries, SeriesClass
 from .held import HeldFinding
@@ -63,10 +62,13 @@ _HOST_FACTS: Final = ("supported", "switched_on", "x2avic", "ipi", "device_posti
 def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]:
     """Who the VMs are, and on which host."""
     vms = subjects.vms
-    heads = [vm_head(scene, row) for row in range(len(vms))]
     slices = scene.sample.vcpus_of_vm
-    created = [None if head["created"] is None else head["created"].ns / 1e9 for head in heads]
-    silent = [None if head["pid"] is None else head["silent_s"] or 0.0 for head in heads]
+    created = [None if ns < 0 else ns / 1e9 for ns in scene.sample.vms.created_ns.tolist()]
+    pids = scene.sample.vms.pid.tolist()
+    silent = [
+        None if pid == NOT_KNOWN else identity.silent_s or 0.0
+        for pid, identity in zip(pids, scene.identities, strict=True)
+    ]
     facts = host_facts(scene.machine)
     names = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
     host = LabelSets(names, (tuple(shown_text(getattr(facts, name)) for name in names),))
@@ -82,9 +84,10 @@ def metric_series(subjects: Subjects, view: HostView) -> Iterator[ClassedSeries]
     rows = view.overview.vms
     places = {vm: place for place, vm in enumerate(rows.ids)}
     order = [places.get(vm) for vm in subjects.rows]
+    is_same = order == list(range(len(places)))
     for metric in load_metrics():
         column = rows.column(metric.name)
-        values = [None if place is None else column[place] for place in order]
+        values = column if is_same else [None if place is None else column[place] for place in order]
         of = SeriesClass.METRIC if metric.column else SeriesClass.FURTHER_METRIC
         yield ClassedSeries(numbers(metric_family(metric, Scope.VM), subjects.vms, values), of)
 

@@ -72,6 +72,8 @@ Series: TypeAlias = StatSeries | HistogramSeries | NumberSeries
 
 def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | None]) -> NumberSeries:
     """One number a subject; None where it is not known, which gives no series."""
+    if None not in values:
+        return NumberSeries(family, subjects, np.arange(len(values)), [value for value in values if value is not None])
     rows = [row for row, value in enumerate(values) if value is not None]
     return NumberSeries(
         family, subjects, np.array(rows, dtype=np.int64), [value for value in values if value is not None]
