@@ -25,8 +25,8 @@ class EpisodeCapture:
     """
 
     def __init__(self, directory: Path, limits: EpisodeLimits, *, open_host: GroupOpener, interval_s: float) -> None:
-        self._keeper = EpisodeKeeper(directory, limits)
         self._counter = GroupCounter(open_host, self, interval_s)
+        self._keeper = EpisodeKeeper(directory, limits, on_groups=self._counter.want)
         self._work: deque[Callable[[], None]] = deque()
         self._has_work = threading.Condition()
         self._is_ending = False

@@ -30,8 +30,12 @@ class EpisodeKeeper:
     ``trouble``: why the last episode could not be written; empty if it could. ``begun``: how many episodes began.
     """
 
-    def __init__(self, directory: Path, limits: EpisodeLimits) -> None:
+    def __init__(
+        self, directory: Path, limits: EpisodeLimits, *, on_groups: Callable[[tuple[str, ...]], None] | None = None
+    ) -> None:
+        """``on_groups`` is told the groups to count as soon as an episode begins, before anything of it is written."""
         self.trouble = ""
+        self._on_groups = on_groups
         self.begun = 0
         self._directory = directory
         self._limits = limits
@@ -85,8 +89,12 @@ class EpisodeKeeper:
         if not any(self._pauses.may_begin((finding.rule.slug, finding.vm), now_ns) for finding in begun):
             return
         self._pauses.note_episode(now_ns)
+        budget = GroupBudget(self._limits.groups, self._limits.budget_cpus)
+        budget.choose(view)
+        if self._on_groups is not None:
+            self._on_groups(budget.counted)
         try:
-            self._open = OpenEpisode(self._directory, self._limits, self._pauses, view)
+            self._open = OpenEpisode(self._directory, self._limits, self._pauses, budget, view)
             self.begun += 1
         except OSError as error:
             self._fail(error)
@@ -126,14 +134,15 @@ def _ready_watch() -> Watch:
 class OpenEpisode:
     """One episode while it is written. What writes raises OSError if the disk does not take it."""
 
-    def __init__(self, directory: Path, limits: EpisodeLimits, pauses: EpisodePauses, view: HostView) -> None:
+    def __init__(
+        self, directory: Path, limits: EpisodeLimits, pauses: EpisodePauses, budget: GroupBudget, view: HostView
+    ) -> None:
         """``view``: that in which its first finding began."""
         sample = view.scene.sample
         self._limits = limits
         self._pauses = pauses
         self._findings = FindingLog(limits.level)
-        self.budget = GroupBudget(limits.groups, limits.budget_cpus)
-        self.budget.choose(view)
+        self.budget = budget
         self._writer = EpisodeWriter(directory, EpisodeNote(sample.taken_ns, sample.taken_ns))
         self._began_ns = self._stood_ns = sample.monotonic_ns
         self._first: Scene | None = None
