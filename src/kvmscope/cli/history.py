@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -79,14 +80,13 @@ def refuse_counting() -> None:
 def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
-    from ..store.episodes import focus_of
     from ..store.replay import TimeChoice, choose, omissions
 
     series, moments, times = open_moments(source)
     asked = _asked()
     assert asked.place is not None
     if times == TimeChoice() and not plan.goes_on:
-        times = TimeChoice(at_ns=focus_of(asked.place))
+        times = TimeChoice(at_ns=_focus_ns(series, asked.place))
     chosen = choose(moments, plan, times)
     if not asked.is_noted:
         damaged = (f"damaged: {damage}" for damage in series.damage)
@@ -104,13 +104,34 @@ def open_moments(source: str) -> tuple[SceneSeries, Sequence[SceneMoment], TimeC
     assert asked.place is not None
     if source != "auto":
         raise UsageError("--source is for reading this host, and --from reads a recording")
-    require_pyarrow()
-    from ..store.recording import open_series
     from ..store.times import choose_times
 
-    series = open_series(asked.place)
+    series = _open_series(asked.place)
     moments = series.moments()
     return series, moments, choose_times(moments, asked.at, asked.between)
+
+
+def _open_series(place: str) -> SceneSeries:
+    """A snapshot needs no pyarrow."""
+    from ..store.snapshot import SnapshotFile, is_snapshot
+
+    if is_snapshot(place):
+        return SnapshotFile(Path(place))
+    require_pyarrow()
+    from ..store.recording import open_series
+
+    return open_series(place)
+
+
+def _focus_ns(series: SceneSeries, place: str) -> int | None:
+    """The time of an episode that is shown if none was typed; None for what is not one."""
+    from ..store.snapshot import SnapshotFile
+
+    if isinstance(series, SnapshotFile):
+        return series.focus_ns
+    from ..store.episodes import focus_of
+
+    return focus_of(place)
 
 
 def require_pyarrow() -> None:

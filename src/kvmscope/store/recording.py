@@ -19,6 +19,7 @@ from .columns import SegmentScenes
 from .journal import read_journal
 from .replay import SceneMoment, SceneSeries
 from .segment import read_heads, read_segment
+from .snapshot import SnapshotFile, is_snapshot
 from .storage import Storage, local_directory
 
 
@@ -197,10 +198,12 @@ class SceneFile:
 
 
 def open_series(place: str) -> SceneSeries:
-    """A recording, or a file with a scene. Raises RecordingError, UsageError."""
+    """A recording, a snapshot, or a file with a scene. Raises RecordingError, UsageError."""
     try:
         directory = local_directory(place)
         is_file = directory is not None and directory.is_file()
     except (OSError, ValueError) as error:  # too long, or with a zero byte
         raise RecordingError("it is not the name of a file", path=place[:80]) from error
-    return SceneFile(directory) if directory is not None and is_file else Recording(place)
+    if directory is None or not is_file:
+        return Recording(place)
+    return SnapshotFile(directory) if is_snapshot(str(directory)) else SceneFile(directory)

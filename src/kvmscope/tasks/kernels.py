@@ -10,6 +10,7 @@ from ..codec.schema_json import parse
 from ..collect import Host
 from ..errors import CatalogError, UsageError
 from ..host.machine import read_machine
+from ..scene import Scene
 from ..schema import KernelTables, Table
 from ..sources.kvm_schema import read_kvm_schemas
 
@@ -41,6 +42,20 @@ def read_from(host: Host) -> KernelTables:
     sample = host.read()
     tables = {(schema.provider, schema.scope): schema.table for schema in host.schemas}
     return _describe_here(tables.values(), f"by the source {host.source}" + (", simulated" if sample.simulated else ""))
+
+
+def kernel_of(scene: Scene) -> KernelTables:
+    """The stats that a scene has, of the kernel that it says."""
+    tables = {(block.schema.provider, block.schema.scope): block.schema.table for block in scene.sample.blocks}
+    architecture = scene.machine.architecture.value
+    return KernelTables(
+        "recorded",
+        scene.machine.kernel_release.value,
+        None if architecture is None else architecture_of(architecture),
+        True,
+        f"by the source {scene.sample.source}" + (", simulated" if scene.sample.simulated else ""),
+        tuple(tables.values()),
+    )
 
 
 def read_text(file: str) -> str:

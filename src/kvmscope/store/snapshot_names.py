@@ -1,0 +1,112 @@
+"""Pseudonyms for what identifies: names, uuids, paths, numbers, and the words of free text.
+
+Rule: the same value has the same pseudonym within one ``Pseudonyms``, whose key is random and kept nowhere. What is
+not known to be harmless is replaced: of free text, words stay if they are plain words or terms of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+_NAME_DIGITS = 10
+_FIRST_NUMBER = 100_001
+_SMALL_NUMBER = 1000
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+_PLAIN_WORD = re.compile(r"[a-z]+(?:['’-][a-z]+)*")
+_SMALL = re.compile(r"\d{1,3}(?:\.\d{1,3})?")
+_EDGES = re.compile(r"^([^\w/]*)(.*?)([^\w/]*)$", re.DOTALL)
+_SYSTEM_PATH = re.compile(
+    r"/dev/kvm|/etc/machine-id|/run/kvmscope|/proc/(?:cpuinfo|kallsyms|sys/kernel/\w+)"
+    r"|/sys/(?:kernel/(?:btf|debug|security|tracing)|fs/bpf|module)(?:/(?:kvm\w*|vmlinux|lockdown|parameters))*"
+)
+_TERMS: Final = frozenset(
+    """
+    A An APIC APICv AVIC BIOS BPF BTF CAP_BPF CAP_DAC_READ_SEARCH CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE CPU CPUs
+    EACCES EBUSY EIO ENOENT EOI EPERM IRQ KVM LAPIC Linux MMIO MSR PIT QEMU SEV SVM SynIC TDX TSC VM VMM VMM's VMMs
+    VMs VMX arm64 apicv exits fd fds kvm_amd kvm_arm kvm_hv kvm_intel kvm_pvm mmu_lock statsfd userspace vCPU vCPUs
+    vmlinux wakeups x86
+    """.split()
+)
+
+
+class Pseudonyms:
+    """Gives pseudonyms. ``terms``: words of free text that stay beside those of ours, such as names of statistics."""
+
+    def __init__(self, terms: Iterable[str] = ()) -> None:
+        self._key = secrets.token_bytes(32)
+        self._terms = _TERMS | set(terms)
+        self._names: dict[str, str] = {}
+        self._numbers: dict[int, int] = {}
+
+    def name(self, value: str) -> str:
+        """Of a name or any other text as a whole; nothing stays nothing."""
+        if not value:
+            return value
+        if value not in self._names:
+            self._names[value] = "x" + self._digest(value)[:_NAME_DIGITS]
+        return self._names[value]
+
+    def identifier(self, value: str) -> str:
+        """Of a name, or of a uuid or a path in a form like its own."""
+        if _UUID.fullmatch(value):
+            return self.uuid(value)
+        return self.path(value) if "/" in value else self.name(value)
+
+    def uuid(self, value: str) -> str:
+        """Of a uuid, as a uuid; upper and lower case are the same."""
+        return str(uuid.UUID(hex=self._digest(value.lower().replace("-", ""))[:32]))
+
+    def path(self, value: str) -> str:
+        """Of a path, whole."""
+        return f"/{self.name(value)}"
+
+    def number(self, value: int) -> int:
+        """Of a number such as a pid; each has another one."""
+        return self._numbers.setdefault(value, _FIRST_NUMBER + len(self._numbers))
+
+    def word64(self, value: int) -> int:
+        """Of an opaque id of 64 bits."""
+        return int(self._digest(f"{value:016x}")[:16], 16)
+
+    def hex_id(self, value: str) -> str:
+        """Of an opaque id of 32 hexadecimal digits."""
+        return self._digest(value)[:32]
+
+    def text(self, value: str) -> str:
+        """Of free text: known names are replaced wherever they stand, and each word that is not plain."""
+        for known in sorted(self._names, key=len, reverse=True):
+            if known in value:
+                pattern = rf"(?<!\w){re.escape(known)}(?!\w)"
+                value = re.sub(pattern, lambda _, name=self._names[known]: name, value)  # type: ignore[misc]
+        given = set(self._names.values())
+        return re.sub(r"\S+", lambda match: self._word(match[0], given), value)
+
+    def _word(self, word: str, given: set[str]) -> str:
+        found = _EDGES.match(word)
+        assert found is not None
+        before, core, after = found.groups()
+        if not core or core in given or core in self._terms or _PLAIN_WORD.fullmatch(core):
+            return word
+        return before + self._replaced(core) + after
+
+    def _replaced(self, core: str) -> str:
+        if _SYSTEM_PATH.fullmatch(core) or (_SMALL.fullmatch(core) and float(core) < _SMALL_NUMBER):
+            return core
+        if core.isascii() and core.isdecimal() and len(core) < 20:
+            return str(self.number(int(core)))
+        if core[:1].isupper() and _PLAIN_WORD.fullmatch(core.lower()) and core.istitle():
+            return core if core.lower() in _STARTS else self.name(core)
+        return self.identifier(core)
+
+    def _digest(self, value: str) -> str:
+        return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+_STARTS: Final = frozenset("its no not nothing operation permission invalid no such the this there input".split())
+"""Words with which our reasons and those of strerror(3) begin."""

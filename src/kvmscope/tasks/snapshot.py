@@ -1,0 +1,78 @@
+"""What a snapshot has beside its scenes: what the commands say of them, for people who have no kvmscope."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+
+from ..codec.schema_json import encode
+from ..scene import Scene
+from ..store.episode_note import EpisodeNote
+from ..store.snapshot import Snapshot, SnapshotAbout
+from ..store.snapshot_scenes import SceneRedaction
+from ..view.check import CheckView, check_lines
+from ..view.doctor_text import report_lines
+from ..view.jsonout import dump, to_value
+from ..view.screen import StatusScreen
+from ..view.text import plain
+from ..view.watch import Watch
+from .kernels import kernel_of
+
+_WIDTH = 120
+
+
+def make_snapshot(
+    scenes: Sequence[Scene], note: EpisodeNote | None, check: CheckView | None, *, anonymise: bool
+) -> Snapshot:
+    """A snapshot of scenes that follow one another. ``note``: of the episode that they are. ``check``: what can be read
+    on this host, None if the scenes are of another time. ``anonymise``: redact all of it with one new key."""
+    if anonymise:
+        redaction = SceneRedaction(scenes)
+        check = None if check is None else _redacted_check(check, redaction)
+        note = None if note is None else redaction.note(note)
+        scenes = [redaction.scene(scene) for scene in scenes]
+    about = SnapshotAbout(version("kvmscope"), time.time_ns(), anonymise)
+    return Snapshot(about, scenes, note, dict(_texts(scenes, check)))
+
+
+def _redacted_check(check: CheckView, redaction: SceneRedaction) -> CheckView:
+    names = redaction.names
+    host = replace(
+        check.host,
+        name=None if check.host.name is None else names.name(check.host.name),
+        kernel=None if check.host.kernel is None else redaction.release(check.host.kernel),
+        user="root" if check.host.is_root else names.name(check.host.user),
+        unknown={fact: names.text(reason) for fact, reason in check.host.unknown.items()},
+    )
+    sources = [
+        replace(
+            each,
+            reason=None if each.reason is None else names.text(each.reason),
+            remedy=None if each.remedy is None else names.text(each.remedy),
+            gaps=tuple(map(names.text, each.gaps)),
+        )
+        for each in check.sources
+    ]
+    return replace(check, host=host, sources=tuple(sources))
+
+
+def _texts(scenes: Sequence[Scene], check: CheckView | None) -> Iterator[tuple[str, str]]:
+    """What the commands say of the scenes, for people who have no kvmscope, and what ``check`` found."""
+    watch = Watch(keeps_ended=True)
+    views = [view for scene in scenes if (view := watch.add(scene)) is not None]
+    if views:
+        report = views[-1].report()
+        screen = StatusScreen(limit=sys.maxsize)
+        yield (
+            "status.txt",
+            "\n".join(plain(screen.lines(screen.overview(views[-1].since(views[0])), width=_WIDTH))) + "\n",
+        )
+        yield "doctor.txt", "\n".join(report_lines(report, width=_WIDTH, lists_unchecked=True)) + "\n"
+        yield "apicv.json", dump(to_value(views[-1].apicv)) + "\n"
+    yield "schema.json", encode(kernel_of(scenes[-1]))
+    if check is not None:
+        yield "check.txt", "\n".join(check_lines(check)) + "\n"
+        yield "check.json", dump(to_value(check)) + "\n"
