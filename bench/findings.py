@@ -145,21 +145,22 @@ _summed = partial(_by_metrics_too, is_summed=True)
 class LargeHost:
     """Samples of a host of which one VM in so many is in trouble, as source bpf would make them."""
 
-    def __init__(self, one_in: int) -> None:
-        vms = _population(one_in)
-        is_troubled = np.arange(VMS) % one_in == 0
-        self._values = SimulatedKvm(vms, 0)
+    def __init__(self, one_in: int, *, vms: int = VMS, vcpus_each: int = VCPUS_EACH) -> None:
+        self._counts = vms, vms * vcpus_each
+        is_troubled = np.arange(vms) % one_in == 0
+        plans = _population(one_in, vms, vcpus_each)
+        self._values = SimulatedKvm(plans, 0)
         self._kvm = read_kvm_schemas()
         self._samples = Samples("bpf", self._kvm, read_reasons(), _FEATURES)
-        self._vm_heads = _vm_heads(vms, self._schema(Scope.VM), is_troubled)
-        self._vcpu_heads = _vcpu_heads(self._schema(Scope.VCPU), is_troubled)
-        self.identities = tuple(_identity(row, vm) for row, vm in enumerate(vms))
+        self._vm_heads = _vm_heads(plans, self._schema(Scope.VM), is_troubled)
+        self._vcpu_heads = _vcpu_heads(plans, self._schema(Scope.VCPU), is_troubled)
+        self.identities = tuple(_identity(row, vm) for row, vm in enumerate(plans))
 
     def samples(self, count: int) -> Iterator[Sample]:
         """One each second."""
         for second in range(count):
             after_ns = second * 1_000_000_000
-            header = SnapshotHeader(SnapshotFlag(0), second, after_ns, 0, VMS, VMS * VCPUS_EACH, 0, Feature.APICV, 0)
+            header = SnapshotHeader(SnapshotFlag(0), second, after_ns, 0, *self._counts, 0, Feature.APICV, 0)
             vms = self._records(self._vm_heads, Scope.VM, second)
             vcpus = self._records(self._vcpu_heads, Scope.VCPU, second)
             run = Run(
@@ -185,41 +186,41 @@ class LargeHost:
         return np.concatenate([heads, stats], axis=1)
 
 
-def _population(one_in: int) -> list[VmPlan]:
+def _population(one_in: int, count: int, vcpus_each: int) -> list[VmPlan]:
     """VMs of every behaviour, and between them others with which nothing is wrong."""
-    troubled = plan(vms=VMS, vcpus=VCPUS_EACH, seed=0)
-    healthy = cycle(vm for vm in plan(vms=VMS, vcpus=VCPUS_EACH, seed=1) if vm.behaviour.name in _HEALTHY)
-    return [troubled[row // one_in] if row % one_in == 0 else next(healthy) for row in range(VMS)]
+    troubled = plan(vms=count, vcpus=vcpus_each, seed=0)
+    healthy = cycle(vm for vm in plan(vms=count, vcpus=vcpus_each, seed=1) if vm.behaviour.name in _HEALTHY)
+    return [troubled[row // one_in] if row % one_in == 0 else next(healthy) for row in range(count)]
 
 
 def _vm_heads(vms: Sequence[VmPlan], schema: Schema, is_troubled: BoolArray) -> U64Array:
     """The start of ``struct vm_record``. APICv is off, but for VMs in trouble: half of those have it inhibited."""
-    words = np.zeros((VMS, VM_HEAD_SIZE // 8), np.uint64)
+    words = np.zeros((len(vms), VM_HEAD_SIZE // 8), np.uint64)
     identity, state = words[:, : -schema.words], words[:, -schema.words :]
-    identity[:, 0] = np.random.default_rng(0).permutation(VMS) + 2**40
+    identity[:, 0] = np.random.default_rng(0).permutation(len(vms)) + 2**40
     identity[:, 1] = [_STARTED_NS - int(vm.age_s * 1e9) for vm in vms]
-    identity[:, 2] = 10_000 + np.arange(VMS)
-    identity[:, 3] = VCPUS_EACH | HAS_CREATED << 32
+    identity[:, 2] = 10_000 + np.arange(len(vms))
+    identity[:, 3] = vms[0].vcpus | HAS_CREATED << 32
     state[:, schema["irqchip_kernel"].offset // 8] = 1
     state[:, schema["apicv_inhibit_disabled"].offset // 8] = ~is_troubled
-    state[:, schema["apicv_inhibit_pit_reinj"].offset // 8] = is_troubled & _is_inhibited()
+    state[:, schema["apicv_inhibit_pit_reinj"].offset // 8] = is_troubled & _is_inhibited(len(vms))
     return words
 
 
-def _vcpu_heads(schema: Schema, is_troubled: BoolArray) -> U64Array:
+def _vcpu_heads(vms: Sequence[VmPlan], schema: Schema, is_troubled: BoolArray) -> U64Array:
     """The start of ``struct vcpu_record``."""
-    vm, number = np.divmod(np.arange(VMS * VCPUS_EACH), VCPUS_EACH)
+    vm, number = np.divmod(np.arange(len(vms) * vms[0].vcpus), vms[0].vcpus)
     words = np.zeros((len(vm), VCPU_HEAD_SIZE // 8), np.uint64)
     identity, state = words[:, : -schema.words], words[:, -schema.words :]
     identity[:, 0] = vm | number << 32
-    identity[:, 1] = 100_000 + vm * VCPUS_EACH + number | HAS_APIC << 32
+    identity[:, 1] = 100_000 + vm * vms[0].vcpus + number | HAS_APIC << 32
     state[:, schema["apic_enabled"].offset // 8] = 1
-    state[:, schema["apicv_active"].offset // 8] = (is_troubled & ~_is_inhibited())[vm]
+    state[:, schema["apicv_active"].offset // 8] = (is_troubled & ~_is_inhibited(len(vms)))[vm]
     return words
 
 
-def _is_inhibited() -> BoolArray:
-    return np.asarray(np.arange(VMS) // ONE_IN % 2 == 0)
+def _is_inhibited(count: int) -> BoolArray:
+    return np.asarray(np.arange(count) // ONE_IN % 2 == 0)
 
 
 def _identity(row: int, vm: VmPlan) -> VmIdentity:

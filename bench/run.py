@@ -33,6 +33,7 @@ BENCHES: Mapping[str, str] = {
     "findings": "Findings",
     "serving": "Serving metrics",
     "startup": "Start",
+    "top": "The screen of top",
 }
 """Heading by module, each with a ``bench`` and a docstring that says how it measures."""
 

@@ -17,6 +17,7 @@ from kvmscope.store.replay import SceneMoment
 from kvmscope.tui.feed import Arrival, Failure, Loss, News, OfferedGroups, Refusal
 from kvmscope.tui.sampler import Sampler
 from kvmscope.view.events import EventKind
+from kvmscope.view.groups import group_list_view
 
 from .scenario import guests
 
@@ -67,7 +68,7 @@ class Reader:
 
     def __init__(self, *hosts: Seconds | Exception, interval_s: float = 0.01) -> None:
         self.openings = Openings(list(hosts))
-        self.sampler = Sampler(self.openings, interval_s)
+        self.sampler = Sampler(self.openings, interval_s, lambda scene: group_list_view(scene, ()))
         self.news: queue.SimpleQueue[Sequence[News]] = queue.SimpleQueue()
 
     def start(self) -> Reader:

@@ -66,6 +66,7 @@ class Board:
     views: deque[HostView] = field(default_factory=deque)
     order: list[VmId] = field(default_factory=list)
     places: Mapping[VmId, int] = field(default_factory=dict)
+    _ids: Sequence[VmId] = ()
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
@@ -106,7 +107,9 @@ class Board:
         if self.shown is None:
             return
         self.troubles = troubles_of(self.shown.judgement.findings)
-        self.places = {vm: place for place, vm in enumerate(self.shown.overview.vms.ids)}
+        ids = self.shown.overview.vms.ids
+        if ids != self._ids:
+            self._ids, self.places = ids, {vm: place for place, vm in enumerate(ids)}
         self._forget_ended(self.shown)
         self.sort(is_asked=False)
 
@@ -137,12 +140,14 @@ class Board:
     # --- VMs that ended -----------------------------------------------------------------------------------------------
 
     def _note_ended(self, before: HostView | None, now: HostView) -> None:
-        there = set(now.overview.vms.ids)
-        for vm in there & self.ended.keys():
-            del self.ended[vm]
         if before is None:
             return
-        vms = before.overview.vms
+        vms, ids = before.overview.vms, now.overview.vms.ids
+        if vms.ids == ids:
+            return
+        there = set(ids)
+        for vm in there & self.ended.keys():
+            del self.ended[vm]
         for place, vm in enumerate(vms.ids):
             if vm not in there:
                 self.ended[vm] = EndedVm(vms[place], before, Moment(now.scene.sample.taken_ns))
@@ -193,7 +198,11 @@ class Board:
         overview = self.shown.overview
         by, is_upside_down = self.settings.sort, self.settings.is_upside_down
         ids = overview.vms.ids
-        sorted_ids = [ids[place] for place in order_of(overview.vms, by, self.troubles, is_upside_down=is_upside_down)]
+        before = {vm: place for place, vm in enumerate(self.order)}
+        sorted_ids = [
+            ids[place]
+            for place in order_of(overview.vms, by, self.troubles, is_upside_down=is_upside_down, before=before)
+        ]
         self.order = [*sorted_ids, *(vm for vm in self.ended if vm not in self.places)]
 
     def visible(self) -> Sequence[VmId]:

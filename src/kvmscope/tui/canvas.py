@@ -19,9 +19,6 @@ from textual.widget import Widget
 from ..view.text import Line, Style, cells
 from .lines import ScreenLine
 
-_NEAR: Final = 6
-"""Changes with fewer cells between them are written as one: moving the cursor costs as much."""
-
 _WHEEL: Final = 3
 
 STYLES: Final = {
@@ -72,14 +69,14 @@ class Canvas(Widget, can_focus=True):
             if y >= len(before) or y >= len(lines):
                 self.refresh(Region(0, y, self.size.width, 1))
             elif before[y] != lines[y]:
-                for x, width in _changes(before[y], lines[y]):
-                    self.refresh(Region(x, y, width, 1))
+                self.refresh(Region(0, y, _changed_until(before[y], lines[y]), 1))
 
     def render_line(self, y: int) -> Strip:
         if y >= len(self._lines):
             return Strip.blank(self.size.width, self.rich_style)
         line = self._lines[y]
-        base = self.rich_style
+        # The terminal's own two colours need not be written.
+        base = TerminalStyle() if self.app.native_ansi_color else self.rich_style
         if line.is_stale:
             base += _STALE
         styles = _SELECTED_STYLES if line.is_selected else STYLES
@@ -99,13 +96,14 @@ class Canvas(Widget, can_focus=True):
 
 
 def _merged(spans: Line) -> Iterator[_Piece]:
-    """Neighbours of one style as one, which takes fewer bytes."""
+    """Neighbours of one style as one, which takes fewer bytes; blanks have the style of what is before them."""
     text, style = "", Style.PLAIN
     for span in spans:
-        if span.style is not style and text:
+        own = style if span.text.isspace() and Style.ALERT not in (style, span.style) else span.style
+        if own is not style and text:
             yield _Piece(text, style)
             text = ""
-        style = span.style
+        style = own
         text += span.text
     if text:
         yield _Piece(text, style)
@@ -121,34 +119,19 @@ class _Piece:
         self.style = style
 
 
-def _changes(before: ScreenLine, now: ScreenLine) -> list[tuple[int, int]]:
-    """Where two lines differ: first cell and number of cells."""
+def _changed_until(before: ScreenLine, now: ScreenLine) -> int:
+    """How many cells of a line must be written for it to become another: Textual writes a line from its start."""
+    longest = max(_width(before), _width(now))
     if (before.is_selected, before.is_stale) != (now.is_selected, now.is_stale):
-        return [(0, max(_width(before), _width(now)))]
-    found: list[tuple[int, int]] = []
-    x = 0
-    for old, new in zip(before.spans, now.spans, strict=False):
-        width = cells(new.text)
-        if cells(old.text) != width:
-            break
+        return longest
+    if [cells(span.text) for span in before.spans] != [cells(span.text) for span in now.spans]:
+        return longest
+    x = last = 0
+    for old, new in zip(before.spans, now.spans, strict=True):
+        x += cells(new.text)
         if old != new:
-            _add(found, x, width)
-        x += width
-    else:
-        if len(before.spans) == len(now.spans):
-            return found
-    _add(found, x, max(_width(before), _width(now)) - x)
-    return found
-
-
-def _add(found: list[tuple[int, int]], x: int, width: int) -> None:
-    if width <= 0:
-        return
-    if found and x - (found[-1][0] + found[-1][1]) < _NEAR:
-        first = found.pop()[0]
-        found.append((first, x + width - first))
-    else:
-        found.append((x, width))
+            last = x
+    return last
 
 
 def _width(line: ScreenLine) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from ..view.events import HostEvent
-from ..view.groups import GroupListView
-from ..view.values import Moment
-from ..view.watch import HostView
+if TYPE_CHECKING:  # the thread that reads begins before these are loaded
+    from ..view.events import HostEvent
+    from ..view.groups import GroupListView
+    from ..view.values import Moment
+    from ..view.watch import HostView
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class GroupControls(ABC):
 def prepare(view: HostView, metrics: Sequence[str]) -> None:
     """Work out what a screen is going to ask for, on the thread that reads."""
     vms = view.overview.vms
+    _ = vms.ids
     for metric in metrics:
         vms.column(metric)
     _ = view.verdicts

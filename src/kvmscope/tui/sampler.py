@@ -10,15 +10,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..collect import SceneHost
 from ..errors import KvmscopeError, SourceError
 from ..scene import Scene
-from ..view.events import EventWatch
-from ..view.groups import GroupListView, group_list_view
 from ..view.values import Moment
-from ..view.watch import Watch
 from .feed import Arrival, Deliver, Failure, GroupControls, Loss, News, OfferedGroups, Position, Refusal, prepare
 
 FIRST_WINDOW_S = 0.2
@@ -27,16 +24,16 @@ FIRST_WINDOW_S = 0.2
 _RETRY_S = 1.0
 _LEAVE_S = 2.0
 
+if TYPE_CHECKING:
+    from ..view.events import EventWatch
+    from ..view.groups import GroupListView
+
 Open: TypeAlias = Callable[[Sequence[str]], SceneHost]
 """Opens the host with these opt-in groups. Raises SourceError."""
 
 
-ListGroups: TypeAlias = Callable[[Scene], GroupListView]
+ListGroups: TypeAlias = "Callable[[Scene], GroupListView]"
 """Lists what the host of a scene can count."""
-
-
-def _no_groups(scene: Scene) -> GroupListView:
-    return group_list_view(scene, ())
 
 
 class Sampler(GroupControls):
@@ -44,7 +41,7 @@ class Sampler(GroupControls):
     screen; what it reads until ``start`` is kept.
     """
 
-    def __init__(self, open_host: Open, interval_s: float, list_groups: ListGroups = _no_groups) -> None:
+    def __init__(self, open_host: Open, interval_s: float, list_groups: ListGroups) -> None:
         self.interval_s = interval_s
         self._open = open_host
         self._list_groups = list_groups
@@ -112,14 +109,18 @@ class Sampler(GroupControls):
             self._opened.set()
 
     def _read_until_stopped(self) -> None:
-        events = EventWatch()
+        events: EventWatch | None = None
         while not self._is_stopped:
             groups = self._groups
             try:
                 with self._open(groups) as host:
                     first = host.look()
+                    due_s = time.monotonic() + min(FIRST_WINDOW_S, self.interval_s)
                     self._opened.set()
-                    self._read_on(host, first, groups, events)
+                    from ..view.events import EventWatch  # all that judges is loaded while the first window passes
+
+                    events = events or EventWatch()
+                    self._read_on(host, first, groups, events, due_s)
             except KvmscopeError as error:
                 if not self._opened.is_set():
                     self._error = error
@@ -137,11 +138,13 @@ class Sampler(GroupControls):
         self._deliver([loss])
         self._pause(max(self.interval_s, _RETRY_S))
 
-    def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch) -> None:
+    def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch, due_s: float) -> None:
         """Read until the source is lost, other groups are wanted, or the end."""
+        from ..view.watch import Watch
+
         watch, last = Watch(), first
         watch.add(first)
-        due_s = time.monotonic() + min(FIRST_WINDOW_S, self.interval_s)
+        _ = watch.examiner.rules, watch.examiner.metrics  # read from their files while the first window passes
         while self._waits(due_s, groups, last):
             last = host.look()
             view = watch.add(last)

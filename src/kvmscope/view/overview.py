@@ -66,7 +66,7 @@ class HostTotal:
 class VmRows(Rows[VmOverview]):
     """VMs of a window, each made when it is asked for. ``rows``: theirs in the scene's sample, all if None."""
 
-    __slots__ = ("_rows", "_scene", "_status", "_verdicts")
+    __slots__ = ("_ids", "_rows", "_scene", "_status", "_verdicts")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class VmRows(Rows[VmOverview]):
         self._scene = scene
         self._status = status
         self._verdicts = verdicts
+        self._ids: tuple[VmId, ...] | None = None
 
     @property
     def names(self) -> Sequence[str]:
@@ -89,7 +90,9 @@ class VmRows(Rows[VmOverview]):
     @property
     def ids(self) -> Sequence[VmId]:
         """The id of each VM."""
-        return [self._scene.sample.vms.vm_id(row) for row in self._rows]
+        if self._ids is None:
+            self._ids = tuple(self._scene.sample.vms.vm_id(row) for row in self._rows)
+        return self._ids
 
     @property
     def silent(self) -> Sequence[int]:
