@@ -45,6 +45,7 @@ from kvmscope.tui.pages.base import Desk
 from kvmscope.tui.settings import SettingsFile
 from kvmscope.units import format_bytes
 from kvmscope.view.events import EventWatch
+from kvmscope.view.trouble import troubles_of
 from kvmscope.view.watch import Watch
 
 WINDOWS, WARM_UP = 12, 3
@@ -109,7 +110,7 @@ async def _measure(vms: int) -> tuple[list[int], list[int]]:
             if view is None:
                 continue
             prepare(view, feed.wanted)
-            arrival = Arrival(view, events.add(view))
+            arrival = Arrival(view, events.add(view), troubles_of(view.judgement.findings))
             ready = time.process_time_ns()
             feed.deliver([arrival])
             await pilot.pause()

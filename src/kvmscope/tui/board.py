@@ -67,6 +67,7 @@ class Board:
     order: list[VmId] = field(default_factory=list)
     places: Mapping[VmId, int] = field(default_factory=dict)
     _ids: Sequence[VmId] = ()
+    _troubles: Mapping[VmId, VmTrouble] | None = None
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ class Board:
         self.events.extend(news.events)
         self._keep(news.view)
         self.history.add(news.view.overview)
-        before, self.view = self.view, news.view
+        before, self.view, self._troubles = self.view, news.view, news.troubles
         self._note_ended(before, news.view)
         if not self.is_paused:
             self.show()
@@ -106,7 +107,9 @@ class Board:
         self.history.show()
         if self.shown is None:
             return
-        self.troubles = troubles_of(self.shown.judgement.findings)
+        if self._troubles is None:
+            self._troubles = troubles_of(self.shown.judgement.findings)
+        self.troubles = self._troubles
         ids = self.shown.overview.vms.ids
         if ids != self._ids:
             self._ids, self.places = ids, {vm: place for place, vm in enumerate(ids)}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # the thread that reads begins before these are loaded
+    from ..sample import VmId
     from ..view.events import HostEvent
     from ..view.groups import GroupListView
+    from ..view.trouble import VmTrouble
     from ..view.values import Moment
     from ..view.watch import HostView
 
@@ -18,11 +20,13 @@ if TYPE_CHECKING:  # the thread that reads begins before these are loaded
 class Arrival:
     """A finished view of one more window, and what happened in it.
 
-    ``begins``: what was shown before is not the past of this one.
+    ``troubles``: of the view, where they were worked out beside the screen. ``begins``: what was shown before is not
+    the past of this one.
     """
 
     view: HostView
     events: tuple[HostEvent, ...] = ()
+    troubles: Mapping[VmId, VmTrouble] | None = None
     begins: bool = False
 
 

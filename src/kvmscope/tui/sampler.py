@@ -140,6 +140,7 @@ class Sampler(GroupControls):
 
     def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch, due_s: float) -> None:
         """Read until the source is lost, other groups are wanted, or the end."""
+        from ..view.trouble import troubles_of
         from ..view.watch import Watch
 
         watch, last = Watch(), first
@@ -150,7 +151,7 @@ class Sampler(GroupControls):
             view = watch.add(last)
             if view is not None:
                 prepare(view, self._wanted)
-                self._deliver([Arrival(view, events.add(view))])
+                self._deliver([Arrival(view, events.add(view), troubles_of(view.judgement.findings))])
             due_s = max(due_s + self.interval_s, time.monotonic())
 
     def _answer(self, scene: Scene) -> None:
