@@ -39,8 +39,18 @@ def test_one_vm_can_be_asked_for(kvmscope: Any, crafted: Any) -> None:
     assert kvmscope.run("status", "web-7", "--interval", "1ms", on=samples).exit_code == 2
 
 
+def test_a_vm_that_ends_in_the_second_half_is_shown_as_it_was_in_the_first(kvmscope: Any, crafted: Any) -> None:
+    samples = [crafted.before, crafted.middle, crafted.after]
+    result = kvmscope.run("status", "gone", "--interval", "1ms", on=samples)
+    assert result.stderr.splitlines()[0] == "gone ended: this is what was seen until then"
+    assert result.stdout.startswith("gone · ")
+    answer = json.loads(kvmscope.run("status", "gone", "--json", "--interval", "1ms", on=samples).stdout)
+    assert ([vm["name"] for vm in answer["vms"]], answer["interval_s"]) == (["gone"], 1.0)
+
+
 def test_a_vm_that_ends_meanwhile_is_said_to_have_ended(kvmscope: Any, crafted: Any) -> None:
-    result = kvmscope.run("status", "gone", "--interval", "1ms", on=[crafted.before, crafted.middle, crafted.after])
+    others = [crafted.make_sample([crafted.vm("web-1", [])], at_s=second) for second in (1, 2)]
+    result = kvmscope.run("status", "gone", "--interval", "1ms", on=[crafted.before, *others])
     assert (result.exit_code, result.stdout) == (0, "gone has ended\n")
     watched = kvmscope.run("status", "gone", "--watch", "--interval", "1ms", on=[crafted.before, crafted.after])
     assert watched.stdout == "gone has ended\n\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmscope.host.text import printable
+from kvmscope.host.text import printable, without_surrogates
 
 ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates included
 NASTY = st.text(st.sampled_from("a ,\\x1b\x00\x1b\x07\x9b\x9d\x7f\n\r\t\u202e\u2066\u200b\ufeff\ud800\u0301\u2028é漢🖥"))
@@ -73,3 +73,9 @@ def test_what_was_made_printable_stays_as_it_is(text: str, max_length: int) -> N
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), max_size=64))
 def test_printable_ascii_is_unchanged(text: str) -> None:
     assert printable(text) == text
+
+
+def test_bytes_that_are_not_text_are_shown_as_bytes_and_json_gets_no_lone_surrogate() -> None:
+    assert printable("web-\udcff") == without_surrogates("web-\udcff") == r"web-\xff"
+    assert without_surrogates("数据\ud800") == "数据\\ud800"
+    without_surrogates("数据\udc80\x1b").encode()

@@ -112,7 +112,7 @@ def make_sample(
 
 
 def vm_id(name: str) -> VmId:
-    return VmId(int.from_bytes(name.encode()[:8].ljust(8, b"\x11"), "big"))
+    return VmId(int.from_bytes(name.encode("utf-8", "surrogateescape")[:8].ljust(8, b"\x11"), "big"))
 
 
 def _vm(vm: VmSpec) -> VmStats:

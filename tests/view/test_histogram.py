@@ -110,3 +110,17 @@ def test_the_command_takes_a_window(kvmscope: Any, crafted: Any) -> None:
 def test_a_simulated_one_says_so(crafted: Any, scene: Scene) -> None:
     simulated = replace(scene, sample=replace(crafted.after, simulated=True))
     assert histogram_lines(make(simulated, "web-1/0", "halt_wait_hist"))[0].startswith("SIMULATED")
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80])
+def test_no_line_is_longer_than_the_terminal(kvmscope: Any, crafted: Any, width: int) -> None:
+    from kvmscope.view.text import cells
+
+    scene = Scene(crafted.after, crafted.identities, crafted.machine, {})
+    subject = find_subject(scene, "web-1")
+    lines = [
+        *histogram_lines(histogram_view(scene, subject, "halt_wait_hist"), width=width),
+        *histogram_list_lines(histogram_list_view(scene, subject), width=width),
+    ]
+    assert max(map(cells, lines)) <= width
+    assert any("█" in line for line in lines)

@@ -51,6 +51,23 @@ def test_a_terminal_of_few_lines_shows_the_busiest(crafted: Any) -> None:
     assert names_on(StatusScreen(limit=1), view) == [CALM]
 
 
+def test_what_was_last_seen_stays_on_a_terminal_when_the_vm_has_ended(crafted: Any) -> None:
+    samples = samples_of(crafted, (0, 0), (70, 1))
+    ended = crafted.make_sample([crafted.vm(CALM, [crafted.vcpu(0)])], at_s=2)
+    first, *others = views_of(crafted, [*samples, ended])
+    screen = StatusScreen(vm=follow(first.scene, BUSY))
+    *_, before, after = (
+        list(plain(screen.lines(each, width=100, height=30))) for each in screen.overviews([first, *others])
+    )
+    assert after == [*before, f"{BUSY} has ended"]
+
+
+def test_of_many_vms_only_those_of_some_processes_are_shown(crafted: Any) -> None:
+    vms = [crafted.vm(name, [crafted.vcpu(0)], pid=pid) for name, pid in ((BUSY, 1), (CALM, 2))]
+    (view,) = views_of(crafted, [crafted.make_sample(vms, at_s=second) for second in (0, 1)])
+    assert names_on(StatusScreen(only=frozenset({2})), view) == [CALM]
+
+
 def test_overviews_end_with_the_vm_that_was_asked_for(crafted: Any) -> None:
     samples = samples_of(crafted, (0, 0), (1, 1), (2, 2), (3, 3))
     ended = [crafted.make_sample([crafted.vm(CALM, [crafted.vcpu(0)])], at_s=second) for second in (4, 5)]

@@ -108,6 +108,42 @@ def managed(scene: Scene, row: int, *known_as: tuple[str, str]) -> Scene:
     return replace(scene, identities=tuple(identities))
 
 
+def named(crafted: Any, *names: str) -> Scene:
+    """A host with VMs called so by their VMMs, numbered where several have one name."""
+    from kvmscope.collect.live import _distinct
+
+    vms = [crafted.vm(f"{place}", [crafted.vcpu(0)], pid=100 + place) for place in range(len(names))]
+    sample = crafted.make_sample(vms)
+    sample = replace(sample, vms=replace(sample.vms, label=("",) * len(names)))
+    processes = [crafted.process(name, None) for name in names]
+    shown = _distinct(list(names))
+    identities = tuple(map(VmIdentity, shown, processes))
+    return Scene(sample, identities, crafted.machine, {})
+
+
+@pytest.mark.parametrize("text", ["twin#1", "twin#2", "twin#3"])
+def test_a_number_that_moved_since_a_vm_is_really_called_so_is_refused(crafted: Any, text: str) -> None:
+    assert find_subject(named(crafted, "twin", "twin"), "twin#1") == Selection(0, None)
+    with pytest.raises(UsageError, match=f"'{text}' may be any of 3 VMs: .*; choose by id: "):
+        find_subject(named(crafted, "twin", "twin", "twin#1"), text)
+    assert find_subject(named(crafted, "twin", "twin#1"), "twin#1") == Selection(1, None)
+
+
+def test_a_name_as_a_screen_cuts_it_selects_the_one_vm_that_begins_so(crafted: Any) -> None:
+    scene = named(crafted, "web-production-a-1", "web-production-b-1", "db")
+    assert find_subject(scene, "web-production-a…") == Selection(0, None)
+    assert find_subject(scene, "web-production-b…/0") == Selection(1, 1)
+    with pytest.raises(UsageError, match="may be any of 2 VMs: web-production-a-1, web-production-b-1"):
+        find_subject(scene, "web-prod…")
+    with pytest.raises(UsageError, match="there is no VM"):
+        find_subject(scene, "…")
+
+
+def test_a_name_with_bytes_that_are_not_text_is_found_as_it_is_and_as_it_is_shown(crafted: Any) -> None:
+    scene = named(crafted, "web-\udcff", "db")
+    assert find_subject(scene, "web-\udcff") == find_subject(scene, r"web-\xff") == Selection(0, None)
+
+
 def test_a_vm_goes_by_what_its_manager_calls_it(scene: Scene) -> None:
     found = find_subject(managed(scene, 1, ("openstack.name", "db"), ("openstack.flavor", "m1.large")), "db/5")
     assert found == Selection(1, 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -44,10 +45,10 @@ _NEXT_SIMULATED = (
 def command() -> None:
     """Start a few small guests, show what kvmscope sees of them, and end them again. Takes some seconds."""
     with contextlib.ExitStack() as stack:
-        names, source = _start(stack)
+        guests, source = _start(stack)
         time.sleep(_WARM_UP_S)
         with _open(source) as host:
-            _show(host, names)
+            _show(host, guests)
     click.echo("\nThe guests have ended. To try next:\n")
     from ..view.text import columns
     from .echo import echo_lines
@@ -55,20 +56,28 @@ def command() -> None:
     echo_lines(f"  {line}" for line in columns(_NEXT_SIMULATED if source == "published" else _NEXT))
 
 
-def _start(stack: contextlib.ExitStack) -> tuple[tuple[str, ...], str]:
-    """Start guests that end with ``stack``; gives what selects one that sleeps, and the source that sees them."""
+@dataclass(frozen=True, slots=True)
+class DemoGuests:
+    """What was started. ``sleeper``: what selects a VM that sleeps, its name and else its process id, since a second
+    demo on this host has the same names. ``pids``: of all, empty for a simulated host."""
+
+    sleeper: tuple[str, ...]
+    pids: frozenset[int] = frozenset()
+
+
+def _start(stack: contextlib.ExitStack) -> tuple[DemoGuests, str]:
+    """Start guests that end with ``stack``; gives them, and the source that sees them."""
     try:
-        with contextlib.ExitStack() as guests:
-            names = _start_guests(guests)
-            stack.enter_context(guests.pop_all())
+        with contextlib.ExitStack() as running:
+            guests = _start_guests(running)
+            stack.enter_context(running.pop_all())
     except SourceError as error:
         _say(f"no guests can run here: {error.reason}; the host below is simulated instead")
-        return (_start_simulation(stack),), "published"
-    return names, "auto"
+        return DemoGuests((_start_simulation(stack),)), "published"
+    return guests, "auto"
 
 
-def _start_guests(stack: contextlib.ExitStack) -> tuple[str, ...]:
-    """Starts them, and gives name and pid of the one that sleeps: a second demo on this host has the same names."""
+def _start_guests(stack: contextlib.ExitStack) -> DemoGuests:
     from ..lab import process
 
     first, *others = _specs()
@@ -80,7 +89,8 @@ def _start_guests(stack: contextlib.ExitStack) -> tuple[str, ...]:
     for guests in running:
         guests.go()
     (sleeper,) = (guests for guests in running if guests.spec.workload == "halt")
-    return sleeper.spec.vm_name(0), str(sleeper.pid)
+    pids = frozenset(guests.pid for guests in running)
+    return DemoGuests((sleeper.spec.vm_name(0), str(sleeper.pid)), pids)
 
 
 def _specs() -> list[LabSpec]:
@@ -105,25 +115,25 @@ def _open(source: str) -> Host:
     return open_live_host(source)
 
 
-def _show(host: Host, names: tuple[str, ...]) -> None:
+def _show(host: Host, guests: DemoGuests) -> None:
     from ..view.histogram import histogram_lines, histogram_view
     from ..view.screen import StatusScreen
     from ..view.subjects import find_subject
-    from .echo import echo_lines
+    from .echo import echo_lines, terminal_width
     from .status import glance, status_display
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
-    screen = StatusScreen()
+    screen = StatusScreen(only=guests.pids)
     status_display(screen, as_json=False).echo(screen.overview(glance(host, _WINDOW_S)))
     scene = host.look()
-    *others, vm = names
+    *others, vm = guests.sleeper
     for name in others:
         with contextlib.suppress(UsageError):
             find_subject(scene, name)
             vm = name
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
-    echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM)))
+    echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM), width=terminal_width()))
 
 
 def _say(line: str) -> None:

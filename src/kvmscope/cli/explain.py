@@ -5,6 +5,7 @@ The meaning is shown before any VM is read; then what applies here, and the valu
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ..store.replay import LookPlan
 from .echo import echo_answer, echo_lines, page_width
 from .history import is_recorded, reading_options
 from .options import interval_option
-from .progress import reading_progress
+from .progress import progress, reading_progress
 from .session import open_host
 
 if TYPE_CHECKING:
@@ -63,14 +64,17 @@ def _machine(source: str) -> Machine:
 def _read(machine: Machine, source: str, interval_s: float | None, name: str) -> ExplainContext:
     """With an interval of this host; without one if none is wanted or the host cannot be read."""
     from ..analysis.window import Window
+    from ..host.text import printable
     from ..tasks.following import read_interval
     from ..view.explain import ExplainContext, HostWindow, check_name
 
     if interval_s is None:
         return ExplainContext(machine, why_not="not asked for")
     try:
-        with open_host(source, LookPlan((interval_s,))) as host:
-            scene = host.look()
+        with contextlib.ExitStack() as stack:
+            with progress(f"looking for {printable(name)} on this host"):
+                host = stack.enter_context(open_host(source, LookPlan((interval_s,))))
+                scene = host.look()
             check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
             length_s = host.interval_s(interval_s)
             with reading_progress(length_s):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..store.replay import LookPlan
-from .echo import echo_answer, echo_notes
+from .echo import echo_answer, echo_notes, terminal_width
 from .history import is_span, reading_options
 from .options import interval_option
 from .progress import reading_progress
@@ -43,7 +43,11 @@ def command(
 
     with open_host(source, _plan(stat, interval)) as host:
         view = _list(host, vm, provider) if stat is None else _read(host, vm, stat, provider, interval)
-    lines = histogram_lines(view) if isinstance(view, HistogramView) else histogram_list_lines(view)
+    width = terminal_width()
+    if isinstance(view, HistogramView):
+        lines = histogram_lines(view, width=width)
+    else:
+        lines = histogram_list_lines(view, width=width)
     echo_answer(view, lines, as_json=as_json)
     if as_json:
         return

@@ -10,6 +10,7 @@ import click
 from ..console.interrupts import until_ended
 from ..store.replay import LookPlan
 from .display import Display
+from .echo import echo_notes
 from .history import reading_options
 from .options import interval_option, watch_option
 from .session import open_host, read_views
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
     from ..view.overview import Overview
     from ..view.screen import StatusScreen
+    from ..view.subjects import FollowedVm
     from ..view.watch import HostView
 
 _BUSIEST = "exits_per_s"
@@ -73,16 +75,24 @@ def command(
         screen = StatusScreen(by, sys.maxsize if show_all else _VMS_SHOWN, followed)
         display = status_display(screen, as_json=as_json)
         if not watch:
-            display.echo(screen.overview(glance(host, interval, first)))
+            display.echo(screen.overview(glance(host, interval, first, followed)))
             return
         with until_ended():
             display.watch(screen.overviews(read_views(host, interval, first=first)))
 
 
-def glance(host: SceneHost, interval_s: float, first: Scene | None = None) -> HostView:
-    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have one."""
+def glance(host: SceneHost, interval_s: float, first: Scene | None = None, vm: FollowedVm | None = None) -> HostView:
+    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have one.
+
+    If the VM that is followed ended in the second half, the first one is what was seen of it.
+    """
     *before, last = read_views(host, interval_s / 2, first=first or host.look(), count=2)
-    return last.since(before[0]) if before else last
+    if not before:
+        return last
+    if vm is not None and vm.locate(last.scene) is None and vm.locate(before[0].scene) is not None:
+        echo_notes([f"{vm.title} ended: this is what was seen until then"])
+        return before[0]
+    return last.since(before[0])
 
 
 def status_display(screen: StatusScreen, *, as_json: bool) -> Display[Overview]:

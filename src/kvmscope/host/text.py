@@ -2,17 +2,18 @@
 
 A VM's name is chosen by the user who started the VM. Printed raw, it can move the cursor, colour the screen, set the
 window title, hide itself or reorder its line. All such text goes to a terminal through ``printable``. Not for JSON or
-files (those carry the text as it is), and not a reversible escaping.
+files (those carry the text as it is, as far as it is Unicode: ``without_surrogates``), and not a reversible escaping.
 
-Rule: everything that a terminal acts on, or that a reader cannot see, is written
-out as ``\\x1b`` or ``\\u202e``. Markup of a terminal library (``[red]``) is ordinary text here: give the result to such
-a library as plain text.
+Rule: everything that a terminal acts on, or that a reader cannot see, is written out as ``\\x1b`` or ``\\u202e``, and a
+byte that is not UTF-8 as ``\\xff``. Markup of a terminal library (``[red]``) is ordinary text here: give the result to
+such a library as plain text.
 
 Source: Unicode general categories and Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 15.0).
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -23,6 +24,11 @@ DEFAULT_MAX_LENGTH = 64
 
 _MAX_COMBINING = 2
 """Marks on one letter: two are in daily use (Vietnamese, Hebrew); a heap of them paints over other lines."""
+
+_FIRST_BYTE = 0xDC80
+"""What "surrogateescape" makes of the byte 0x80."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Letters, marks and symbols that draw nothing, though their category says otherwise. The rest of
 # Default_Ignorable_Code_Point is in categories that str.isprintable() already refuses.
@@ -67,6 +73,11 @@ def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
     return "".join(pieces) + ELLIPSIS
 
 
+def without_surrogates(text: str) -> str:
+    """The text as JSON can carry it: a byte that is not UTF-8, which Python has as a lone surrogate, as ``\\xff``."""
+    return text if text.isascii() else _SURROGATE.sub(lambda found: _escaped(found[0]), text)
+
+
 def _pieces(text: str) -> Iterator[str]:
     """Each character as it may be shown: itself, or the name of its code."""
     marks = _MAX_COMBINING  # a mark with no letter before it would sit on whatever stands left of the name
@@ -86,6 +97,8 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _escaped(char: str) -> str:
     code = ord(char)
+    if _FIRST_BYTE <= code < _FIRST_BYTE + 0x80:
+        code -= 0xDC00
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

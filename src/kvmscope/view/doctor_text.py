@@ -86,11 +86,17 @@ def head_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
         yield SIMULATED
     parts = (
         printable(report.host.name or "this host"),
-        f"{counted(report.vm_count, 'VM')}, {counted(report.vcpu_count, 'vCPU')}",
+        _subject(report),
         f"watched for {format_seconds(report.watched_s)} in {counted(report.windows, 'interval')}",
         f"source {report.source.name}",
     )
     yield from fill(" · ".join(parts), width=width)
+
+
+def _subject(report: DoctorReport) -> str:
+    if report.vm is not None:
+        return report.vm.title
+    return f"{counted(report.vm_count, 'VM')}, {counted(report.vcpu_count, 'vCPU')}"
 
 
 def event_lines(report: DoctorReport) -> Iterator[str]:

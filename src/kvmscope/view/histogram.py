@@ -21,10 +21,11 @@ from ..schema import Descriptor, Scope, Unit
 from ..units import format_bytes, format_seconds
 from .descriptor import StatDescriptor, descriptor_fields
 from .subjects import Selection, vcpu_rows
-from .text import SIMULATED, columns, counted
+from .text import SIMULATED, cells, columns, counted, wrapped
 from .values import SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
+_QUANTILE_INDENT = 7
 _BAR_CELLS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -136,15 +137,22 @@ def histogram_list_view(scene: Scene, subject: Selection, provider: str | None =
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def histogram_lines(view: HistogramView) -> list[str]:
-    """Title, a line for each bucket between the first and the last that are not empty, and the quantiles."""
+def histogram_lines(view: HistogramView, *, width: int | None = None) -> list[str]:
+    """Title, a line for each bucket between the first and the last that are not empty, and the quantiles.
+
+    Bars take what ``width`` has room for; longer lines are broken.
+    """
+    return wrapped(_histogram_lines(view, width), indent=_QUANTILE_INDENT, width=width)
+
+
+def _histogram_lines(view: HistogramView, width: int | None) -> list[str]:
     lines = [SIMULATED] if view.simulated else []
     lines += [_title(view), ""]
     if view.count is None:
         return [*lines, "unknown: it could not be read, or its vCPUs appeared in this interval"]
     if not view.count:
         return [*lines, "no value was counted" + (" in this interval" if view.interval_s else " since creation")]
-    lines += [*_bucket_lines(view), ""]
+    lines += [*_bucket_lines(view, width), ""]
     lines.append(f"{counted(view.count, 'value')}; all other buckets are empty")
     lines += _quantile_lines(view)
     if view.vcpus_missing:
@@ -152,8 +160,8 @@ def histogram_lines(view: HistogramView) -> list[str]:
     return lines
 
 
-def histogram_list_lines(view: HistogramListView) -> list[str]:
-    """A line a histogram."""
+def histogram_list_lines(view: HistogramListView, *, width: int | None = None) -> list[str]:
+    """A line a histogram, without the columns for which ``width`` has no room."""
     lines = [SIMULATED] if view.simulated else []
     subject = _subject_text(view.vm, view.vcpu)
     if not view.histograms:
@@ -163,8 +171,23 @@ def histogram_list_lines(view: HistogramListView) -> list[str]:
         number = "–" if each.count is None else str(each.count)
         p50, p99 = ("–" if value is None else amount_text(each.stat.unit, value) for value in (each.p50, each.p99))
         rows.append((each.stat.name, _SCOPES[each.scope], each.provider, number, p50, p99))
-    table = columns(rows, right=(3, 4, 5))
-    return [*lines, *table, "", f"`kvmscope hist {subject} HISTOGRAM` shows one"]
+    last = wrapped([f"`kvmscope hist {subject} HISTOGRAM` shows one"], indent=2, width=width)
+    return [*lines, *_fitting_table(rows, width), "", *last]
+
+
+def _fitting_table(rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
+    for kept in _COLUMNS_KEPT:
+        right = tuple(place for place, column in enumerate(kept) if column in _NUMBERS)
+        table = columns([tuple(row[column] for column in kept) for row in rows], right=right)
+        if width is None or max(map(cells, table)) <= width:
+            break
+    return table
+
+
+_COLUMNS_KEPT = ((0, 1, 2, 3, 4, 5), (0, 1, 3, 4, 5), (0, 3, 4, 5), (0, 3, 5), (0, 3), (0,))
+"""Of the list: all columns, then those that are left where there is less and less room."""
+
+_NUMBERS = (3, 4, 5)
 
 
 _SCOPES = {Scope.VM: "VM", Scope.VCPU: "vCPU"}
@@ -181,16 +204,19 @@ def _subject_text(vm: VmTitle, vcpu: VcpuTitle | None) -> str:
     return name if vcpu is None else f"{name}/{vcpu.id}"
 
 
-def _bucket_lines(view: HistogramView) -> list[str]:
+def _bucket_lines(view: HistogramView, width: int | None) -> list[str]:
     counts = [bucket.count or 0 for bucket in view.buckets]
     filled = [place for place, count in enumerate(counts) if count]
     most = max(counts)
-    rows = [("from", "to below", "count", "")]
-    for bucket in view.buckets[filled[0] : filled[-1] + 1]:
-        count = bucket.count or 0
+    rows = [("from", "to below", "count")]
+    shown = view.buckets[filled[0] : filled[-1] + 1]
+    for bucket in shown:
         low, high = amount_text(view.stat.unit, bucket.low), amount_text(view.stat.unit, bucket.high)
-        rows.append((low, high, str(count), _bar(count / most)))
-    return columns(rows, right=(0, 1, 2))
+        rows.append((low, high, str(bucket.count or 0)))
+    table = columns(rows, right=(0, 1, 2))
+    room = _BAR_CELLS if width is None else max(0, min(_BAR_CELLS, width - cells(table[0]) - 2))
+    bars = ["", *(_bar((bucket.count or 0) / most, room) for bucket in shown)]
+    return [f"{line}  {bar}".rstrip() for line, bar in zip(table, bars, strict=True)]
 
 
 def _quantile_lines(view: HistogramView) -> list[str]:
@@ -211,11 +237,11 @@ def amount_text(unit: str | None, value: float | None) -> str:
     return format_bytes(value) if unit == Unit.BYTES.name.lower() else f"{value:g}"
 
 
-def _bar(share: float) -> str:
-    """A bar of at most ``_BAR_CELLS`` cells; anything above 0 shows."""
-    if share <= 0:
+def _bar(share: float, most_cells: int) -> str:
+    """A bar of at most so many cells; anything above 0 shows if there is room for any."""
+    if share <= 0 or most_cells == 0:
         return ""
-    eighths = max(1, round(share * _BAR_CELLS * 8))
+    eighths = max(1, round(share * most_cells * 8))
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 

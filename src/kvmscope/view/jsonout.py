@@ -1,7 +1,8 @@
 """The one writer of JSON: any view as a JSON value, by the rules that ``values`` states.
 
-Rule: what is not known is null. NaN and infinity are not JSON and raise ValueError; a type that views do not
-have, such as numpy's numbers, raises TypeError. ``schemas`` describes what is written here and follows the same types.
+Rule: what is not known is null. A byte of a name that is not UTF-8 is written as on a screen. NaN and infinity are not
+JSON and raise ValueError; a type that views do not have, such as numpy's numbers, raises TypeError. ``schemas``
+describes what is written here and follows the same types.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
+from ..host.text import without_surrogates
 from ..sample import VmId
 from . import values
 from .values import ABSENT_IF_NONE, INLINE, Moment, key_of
@@ -30,7 +32,7 @@ _NUMBERS = re.compile(r"\[\n\s*((?:\d+,\s+)*\d+)\n\s*\]")
 def to_value(view: object) -> JsonValue:
     """A view, or a part of one, as a JSON value."""
     if isinstance(view, _PLAIN) and not isinstance(view, Enum):
-        return view
+        return without_surrogates(view) if isinstance(view, str) else view
     for kind, write in _WRITERS:
         if isinstance(view, kind) and not isinstance(view, bytes | bytearray):
             return write(view)

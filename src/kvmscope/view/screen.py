@@ -10,7 +10,7 @@ from .findings_text import title_of
 from .overview import Overview, of_one_vm
 from .overview_text import BUSIEST, VMS_SHOWN, kept_in_place, overview_lines, rows_shown, vm_lines
 from .subjects import FollowedVm
-from .text import Line, styled
+from .text import Line, Style, styled
 from .watch import HostView
 
 _LINES_BESIDE_VMS = 8
@@ -18,12 +18,17 @@ _LINES_BESIDE_VMS = 8
 
 @dataclass
 class StatusScreen:
-    """The ``limit`` VMs with the most of the metric ``by``, or one VM. VMs that stay on it stay in their places."""
+    """The ``limit`` VMs with the most of the metric ``by``, or one VM. VMs that stay on it stay in their places.
+
+    ``only``: the VMs that are shown of many, by process id; empty for all.
+    """
 
     by: str = BUSIEST
     limit: int = VMS_SHOWN
     vm: FollowedVm | None = None
+    only: frozenset[int] = frozenset()
     _places: list[VmId] = field(default_factory=list)
+    _last: Overview | None = None
 
     def overviews(self, views: Iterable[HostView]) -> Iterator[Overview]:
         """What is shown of each view, until the VM that was asked for has ended."""
@@ -42,14 +47,22 @@ class StatusScreen:
         if self.vm is None:
             yield from overview_lines(overview, self._rows(overview, height), width=width, by=self.by)
         elif overview.vms:
+            self._last = overview
             yield from vm_lines(overview, width=width, vcpu=self.vm.vcpu)
         else:
-            yield styled(f"{title_of(self.vm.name, self.vm.id)} has ended")
+            yield from self._end_lines(self.vm, width, is_in_place=height is not None)
+
+    def _end_lines(self, vm: FollowedVm, width: int, *, is_in_place: bool) -> Iterator[Line]:
+        """That the VM has ended; below what was last seen of it if that is on the screen no more."""
+        if is_in_place and self._last is not None:
+            yield from vm_lines(self._last, width=width, vcpu=vm.vcpu)
+        yield styled(f"{title_of(vm.name, vm.id)} has ended", Style.ALERT)
 
     def _rows(self, overview: Overview, height: int | None) -> list[int]:
         room = self.limit if height is None else min(self.limit, max(1, height - _LINES_BESIDE_VMS))
         ids = overview.vms.ids
-        wanted = [ids[row] for row in rows_shown(overview, by=self.by, limit=room)]
+        shown = rows_shown(overview, by=self.by, limit=len(ids) if self.only else room)
+        wanted = [ids[row] for row in shown if not self.only or overview.vms[row].pid in self.only][:room]
         self._places = kept_in_place(self._places, wanted)
         rows = {vm: row for row, vm in enumerate(ids)}
         return [rows[vm] for vm in self._places]

@@ -1,7 +1,7 @@
 """Which VM, vCPU and stats a person means by what they typed.
 
 A VM goes by its name, by what its managers call it, its process id, its UUID, its opaque id, or the beginning of the
-last two; ``VM/ID`` is one of its vCPUs.
+last two; also by a name as a screen cuts it (``NAM…``). ``VM/ID`` is one of its vCPUs.
 Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Names are chosen by the owners of
 VMs, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
 """
@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 
 from ..errors import UsageError
-from ..host.text import printable
+from ..host.text import ELLIPSIS, printable
 from ..sample import Sample, VmId
 from ..scene import Scene
 from .known_names import selecting_names
@@ -26,6 +26,7 @@ from .values import Moment, plain_name
 
 _MIN_ID_PREFIX = 4
 _SHOWN = 4
+_LONGEST_TITLE = 10_000
 _MAX_DIGITS = 20
 """Of a vCPU's or process's id, at most 2^64."""
 
@@ -159,11 +160,30 @@ def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
     """The VMs that ``text`` may mean: the one with that id, else those it names in full, else in part."""
     rows = range(len(scene.sample.vms))
     yield [row for row in rows if text.lower() == str(scene.sample.vms.vm_id(row))]
+    yield _of_moved_number(scene, text)
     yield [row for row in rows if _is_called(scene, row, text)]
     yield [row for row in rows if _is_one_of(scene, row, text)]
     if len(text) >= _MIN_ID_PREFIX:
         begins = text.lower()
         yield [row for row in rows if any(word.startswith(begins) for word in _ids(scene, row))]
+    if text.endswith(ELLIPSIS) and text != ELLIPSIS:
+        yield [row for row in rows if _whole_title(scene, row).startswith(text.removesuffix(ELLIPSIS))]
+
+
+def _of_moved_number(scene: Scene, text: str) -> list[int]:
+    """The VMs that ``NAME#N`` may mean where a VM is really called so: those of that name have other numbers then."""
+    base = re.fullmatch(r"(.+)#\d+", text)
+    if base is None:
+        return []
+    rows = range(len(scene.sample.vms))
+    twins = [row for row in rows if plain_name(scene, row) == base[1]]
+    called_so = [row for row in rows if re.fullmatch(re.escape(base[1]) + r"#\d+", plain_name(scene, row))]
+    return sorted({*twins, *called_so}) if len(twins) > 1 and called_so else []
+
+
+def _whole_title(scene: Scene, row: int) -> str:
+    """A VM's name as a screen has it that is wide enough; others cut it, and end it in ``…``."""
+    return printable(scene.identities[row].name, max_length=_LONGEST_TITLE)
 
 
 def _is_called(scene: Scene, row: int, text: str) -> bool:
