@@ -67,6 +67,23 @@ def test_ipi_virtualization_is_part_of_avic_where_amd_has_no_parameter() -> None
     assert amd("avic", avic="Y", enable_ipiv="N").ipi.value is False
 
 
+@pytest.mark.parametrize(
+    ("flags", "parameters", "has_it"),
+    [
+        (("apicv", "vtpr", "ipi_virt"), {"enable_ipiv": "N"}, True),
+        (("apicv", "vtpr"), {"enable_ipiv": "N"}, False),
+        (("apicv", "vtpr"), {"enable_ipiv": "Y"}, True),
+        (("apicv",), {"enable_ipiv": "N"}, None),
+    ],
+)
+def test_whether_an_intel_cpu_has_ipi_virtualization_is_told_from_whether_it_is_on(
+    flags: tuple[str, ...], parameters: dict[str, str], has_it: bool | None
+) -> None:
+    host = intel(*flags, enable_apicv="Y", **parameters)
+    assert host.cpu_ipi.value is has_it
+    assert host.ipi.value is (parameters.get("enable_ipiv") == "Y")
+
+
 def test_intel_without_the_parameter_has_no_ipi_virtualization() -> None:
     assert intel("apicv", enable_apicv="Y").ipi.value is False
     assert intel("apicv", enable_apicv="Y", enable_ipiv="Y").ipi.value is True

@@ -41,7 +41,7 @@ class HostApicv:
     ``supported``: the CPU has it and KVM can use it. ``switched_on``: the module's parameter, as the module settled it
     when it was loaded. ``x2avic``: AMD alone; whether AVIC serves guests in x2APIC mode. ``ipi``, ``device_posting``:
     whether IPIs, and interrupts of assigned devices, reach a guest without KVM. ``nested``: whether guests may have
-    guests.
+    guests. ``cpu_ipi``: whether the CPU can do what ``ipi`` says of KVM; that it cannot makes ``ipi`` false as well.
     """
 
     is_x86: bool | None
@@ -53,12 +53,15 @@ class HostApicv:
     ipi: HostFlag
     device_posting: HostFlag
     nested: HostFlag
+    cpu_ipi: HostFlag = HostFlag(None, "whether the CPU has IPI virtualization is not known")
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         """Computed once: every VM is judged by its host in every window."""
         if self._hash is None:
-            object.__setattr__(self, "_hash", hash((self.is_x86, self.hardware, self.module, *_host_flags(self))))
+            object.__setattr__(
+                self, "_hash", hash((self.is_x86, self.hardware, self.module, *_host_flags(self), self.cpu_ipi))
+            )
         return self._hash or 0
 
     @classmethod
@@ -98,7 +101,7 @@ def _intel(
     on = _parameter(module, "enable_apicv")
     ipi = _parameter(module, "enable_ipiv")
     if ipi is None:
-        ipi = HostFlag(False, "kvm_intel has no parameter enable_ipiv (before Linux 5.19), so no IPI virtualization")
+        ipi = HostFlag(False, "kvm_intel has no parameter enable_ipiv, which is there from Linux 5.19 on")
     return HostApicv(
         is_x86=is_x86,
         hardware=Hardware.INTEL,
@@ -109,7 +112,21 @@ def _intel(
         ipi=ipi,
         device_posting=_device_posting(module, kvm),
         nested=_parameter(module, "nested") or HostFlag(None, "kvm_intel has no parameter nested"),
+        cpu_ipi=_intel_cpu_ipi(flags, ipi),
     )
+
+
+def _intel_cpu_ipi(flags: frozenset[str] | None, ipi: HostFlag) -> HostFlag:
+    """By the name that VMX_FEATURE_IPI_VIRT has among the vmx flags since Linux 5.19."""
+    if ipi.value:
+        return HostFlag(True, f"{ipi.evidence}, which the module clears where the CPU lacks it")
+    if flags is None:
+        return HostFlag(None, "/proc/cpuinfo cannot be read")
+    if "ipi_virt" in flags:
+        return HostFlag(True, "/proc/cpuinfo, vmx flags: ipi_virt")
+    if flags & _VMX_LINE:
+        return HostFlag(False, "/proc/cpuinfo, vmx flags: without ipi_virt")
+    return HostFlag(None, "/proc/cpuinfo has no vmx flags")
 
 
 def _intel_cpu(flags: frozenset[str] | None) -> HostFlag:

@@ -167,6 +167,7 @@ def host(
     x2avic: bool | None = True,
     ipi: bool | None = True,
     posting: bool | None = None,
+    cpu_ipi: bool | None = None,
 ) -> HostApicv:
     """A host; by default one with AVIC on, for which nothing of AVIC is missing."""
     module = {Hardware.AMD: "kvm_amd", Hardware.INTEL: "kvm_intel", Hardware.OTHER: "kvm_pvm", None: None}[hardware]
@@ -180,6 +181,7 @@ def host(
         ipi=HostFlag(ipi, "the parameter enable_ipiv"),
         device_posting=HostFlag(posting, "the parameter enable_device_posted_irqs"),
         nested=HostFlag(True, "the parameter nested"),
+        cpu_ipi=HostFlag(cpu_ipi, "the vmx flags"),
     )
 
 

@@ -81,6 +81,25 @@ def test_what_goes_with_it_and_is_off_is_a_limit(craft: Any, what: str, name: st
     assert verdict.vcpus[0].branch is Branch.PARTLY
 
 
+@pytest.mark.parametrize(
+    ("cpu_has_it", "text", "remedy"),
+    [
+        (False, "this CPU has no IPI virtualization", "nothing on this host"),
+        (True, "switched off, though this CPU has it", "load kvm_intel with enable_ipiv=1"),
+        (None, "IPI virtualization is off", "it stays off where the CPU lacks it"),
+    ],
+)
+def test_a_cpu_that_lacks_ipi_virtualization_is_told_from_one_where_it_is_off(
+    craft: Any, cpu_has_it: bool | None, text: str, remedy: str
+) -> None:
+    host = craft.host(Hardware.INTEL, ipi=False, cpu_ipi=cpu_has_it)
+    (limit,) = one(craft, craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1)]), host).limits
+    assert text in limit.text
+    assert "VM exit of the sender" in limit.cost
+    assert remedy in limit.remedy
+    assert ("enable_ipiv=1" in limit.remedy) is (cpu_has_it is not False), "what cannot help is not advised"
+
+
 @pytest.mark.parametrize("hardware", [Hardware.INTEL, Hardware.AMD])
 def test_a_guest_of_one_vcpu_lacks_nothing_without_ipi_virtualization(craft: Any, hardware: Hardware) -> None:
     assert one(craft, craft.VerdictVm(), craft.host(hardware, ipi=False)).branch is Branch.ACTIVE

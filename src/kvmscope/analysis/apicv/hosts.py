@@ -45,4 +45,5 @@ def _simulated_host(*flags: bool | None) -> HostApicv:
         ipi=told("ipi_virtualization"),
         device_posting=told("device_posting"),
         nested=told("nested"),
+        cpu_ipi=told("ipi_virtualization"),
     )

@@ -213,13 +213,7 @@ def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
         )
     # A guest of one vCPU has nobody to send an IPI to.
     if host.ipi.value is False and len(subject.vm.vcpus) > 1:
-        yield Limit(
-            name="ipi-virtualization-off",
-            text="IPI virtualization is off: KVM sends the guest's IPIs",
-            cost="each IPI between vCPUs is a VM exit of the sender",
-            remedy=f"{_parameter_remedy(host, 'enable_ipiv')}; only some CPUs have IPI virtualization",
-            evidence=Evidence(From.HOST, host.ipi.evidence),
-        )
+        yield _no_ipi_virtualization(host)
     if host.device_posting.value is False:
         yield Limit(
             name="device-posting-off",
@@ -228,6 +222,32 @@ def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
             remedy=_parameter_remedy(host, "enable_device_posted_irqs"),
             evidence=Evidence(From.HOST, host.device_posting.evidence),
         )
+
+
+def _no_ipi_virtualization(host: HostApicv) -> Limit:
+    """Whether the CPU lacks it or it was switched off, since only one of them can be changed on this host."""
+    text, remedy, evidence = _why_no_ipi_virtualization(host)
+    return Limit(
+        name="ipi-virtualization-off",
+        text=f"{text}: KVM sends the guest's IPIs",
+        cost="each IPI between vCPUs, such as a wakeup or a TLB flush, is a VM exit of the sender",
+        remedy=remedy,
+        evidence=Evidence(From.HOST, evidence),
+    )
+
+
+def _why_no_ipi_virtualization(host: HostApicv) -> tuple[str, str, str]:
+    reload = _parameter_remedy(host, "enable_ipiv")
+    both = f"{host.ipi.evidence}; {host.cpu_ipi.evidence}"
+    if host.cpu_ipi.value is False:
+        return (
+            "this CPU has no IPI virtualization",
+            "nothing on this host; Intel has it from Sapphire Rapids on. Fewer vCPUs send fewer IPIs",
+            host.cpu_ipi.evidence,
+        )
+    if host.cpu_ipi.value is None:
+        return "IPI virtualization is off", f"{reload}; it stays off where the CPU lacks it", both
+    return "IPI virtualization is switched off, though this CPU has it", reload, both
 
 
 def _parameter_remedy(host: HostApicv, parameter: str) -> str:
