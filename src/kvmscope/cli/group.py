@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "report": CommandPlace("report", "command", "A recording as one HTML file, as Markdown or as JSON."),
     "dump": CommandPlace("dump", "command", "Stats and metrics over time as CSV, JSON lines or OpenMetrics."),
     "snapshot": CommandPlace("snapshot", "command", "One file with what the commands show now, to attach to a report."),
+    "replay": CommandPlace("replay", "command", "Step through a recording on the screen of status."),
     "episodes": CommandPlace("episodes", "command", "What was recorded around findings."),
     "check": CommandPlace("check", "command", "What can be read here, by which source, and why not the rest."),
     "schema": CommandPlace("schema", "schema", "Compare the stats of kernels."),

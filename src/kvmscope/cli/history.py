@@ -58,6 +58,11 @@ def reading_options(function: F) -> F:
     return history_options(source_option(json_option(function)))
 
 
+def choose_place(place: str) -> None:
+    """Look at this recording, as --from would have it."""
+    click.get_current_context().meta[_META] = HistoryOptions(place)
+
+
 def is_recorded() -> bool:
     """Whether the command line names a recording. Raises UsageError for times without one."""
     asked = _asked()

@@ -1,0 +1,115 @@
+"""Where a replay is in its recording, and what each key does. Pure: who shows it reads keys and waits.
+
+A key is one character, or ``left``, ``right``, ``up``, ``down``, ``home``, ``end``, ``enter``, ``escape`` or
+``backspace``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..store.replay import EARLY, SceneMoment
+
+_LEAP = 10
+_SLOWEST, _FASTEST = 1 / 8, 64.0
+
+
+@dataclass
+class ReplayCursor:
+    """``place``: of the moment that is shown. ``typed``: the time that is being typed, None if none is.
+
+    ``parse_time``: the time of a text, CLOCK_REALTIME nanoseconds; raises UsageError. ``note``: why a time was refused.
+    """
+
+    moments: Sequence[SceneMoment]
+    interval_s: float
+    parse_time: Callable[[str], int]
+    place: int = 0
+    speed: float = 1.0
+    is_playing: bool = True
+    has_ended: bool = False
+    typed: str | None = None
+    note: str = ""
+
+    def press(self, key: str) -> None:
+        """Do what a key is for; others do nothing."""
+        self.note = ""
+        if self.typed is not None:
+            self._type(key)
+            return
+        steps = {"right": 1, "left": -1, "up": _LEAP, "down": -_LEAP}
+        if key in steps:
+            self.is_playing = False
+            self.step(steps[key])
+        elif key in ("home", "end"):
+            self.is_playing, self.place = False, 0 if key == "home" else len(self.moments) - 1
+        elif key == " ":
+            self.is_playing = not self.is_playing
+        elif key in "+-" and key:
+            self.speed = min(_FASTEST, max(_SLOWEST, self.speed * (2 if key == "+" else 0.5)))
+        elif key == "g":
+            self.typed = ""
+        elif key in ("q", "escape"):
+            self.has_ended = True
+
+    def step(self, intervals: int) -> None:
+        """Go on or back by whole intervals."""
+        for _ in range(abs(intervals)):
+            self.place = self.neighbour(self.place, 1 if intervals > 0 else -1)
+
+    def play(self) -> None:
+        """Go on by an interval; at the end playing stops."""
+        before = self.place
+        self.step(1)
+        self.is_playing = self.place != before
+
+    @property
+    def wait_s(self) -> float:
+        """How long a moment is shown while it plays."""
+        return self.interval_s / self.speed
+
+    def neighbour(self, place: int, direction: int) -> int:
+        """The moment an interval after another (1) or before it (-1), or the last or first one."""
+        wanted_ns = self.interval_s * (1 - EARLY) * 1e9
+        found = place + direction
+        while 0 <= found < len(self.moments) and abs(self._distance_ns(place, found)) < wanted_ns:
+            found += direction
+        return min(max(found, 0), len(self.moments) - 1)
+
+    def before(self, intervals: int) -> list[int]:
+        """Up to so many moments before the place, an interval apart and of its boot and source; then the place."""
+        places = [self.place]
+        while len(places) <= intervals and places[0] > 0:
+            earlier = self.neighbour(places[0], -1)
+            if not self.moments[places[0]].follows(self.moments[earlier]):
+                break
+            places.insert(0, earlier)
+        return places
+
+    def _distance_ns(self, place: int, other: int) -> int:
+        return self.moments[other].taken_ns - self.moments[place].taken_ns
+
+    def _type(self, key: str) -> None:
+        assert self.typed is not None
+        if key == "enter":
+            text, self.typed = self.typed, None
+            self._go_to(text)
+        elif key == "escape":
+            self.typed = None
+        elif key == "backspace":
+            self.typed = self.typed[:-1]
+        elif len(key) == 1 and key.isprintable():
+            self.typed += key
+
+    def _go_to(self, text: str) -> None:
+        if not text:
+            return
+        try:
+            time_ns = self.parse_time(text)
+        except UsageError as error:
+            self.note = str(error)
+            return
+        self.is_playing = False
+        self.place = max(0, sum(1 for moment in self.moments if moment.taken_ns <= time_ns) - 1)
