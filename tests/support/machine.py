@@ -74,6 +74,7 @@ THINGS: dict[str, Callable[[], str | None]] = {
     "binutils": _program("objcopy"),
     "gcc": _program("gcc"),
     "setpriv": _program("setpriv"),
+    "tmux": _program("tmux"),
     "unshare": _program("unshare"),
     "nobody": _nobody,
     "atheris": _module("atheris"),

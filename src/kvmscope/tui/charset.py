@@ -11,7 +11,7 @@ from ..host.text import ELLIPSIS
 from ..view.history import ASCII_BLOCKS, BLOCKS
 from ..view.text import cells, cut
 
-_SPELT: Final = str.maketrans({"≥": ">=", "≤": "<=", "→": "->", "∞": "inf", "…": "...", "µ": "u"})
+_SPELT: Final = str.maketrans({"≥": ">=", "≤": "<=", "→": "->", "∞": "inf", "…": "~", "µ": "u"})
 _ONE_CELL: Final[Mapping[str, str]] = {
     "–": "-",
     "·": "|",

@@ -141,16 +141,19 @@ class Page(ABC):
 
     def _state(self) -> str:
         """Whether what is shown is live, and if not, what it is."""
+        shown = self.board.shown
+        simulated = " SIMULATED" if shown is not None and shown.scene.sample.simulated else ""
+        return f"{simulated} {self._state_word()} "
+
+    def _state_word(self) -> str:
         board = self.board
         if board.loss is not None:
-            return " STALE "
+            return "STALE"
         if board.is_paused:
-            return " PAUSED "
+            return "PAUSED"
         if self.desk.feed.position is not None:
-            return " RECORDED "
-        if board.shown is None:
-            return " reading "
-        return f" every {format_seconds(self.desk.interval_s)} "
+            return "RECORDED"
+        return "reading" if board.shown is None else f"every {format_seconds(self.desk.interval_s)}"
 
     def _state_style(self) -> Style:
         return Style.ALERT if self.board.loss is not None or self.board.is_paused else Style.PLAIN
