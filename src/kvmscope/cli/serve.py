@@ -57,6 +57,7 @@ _SERIES_OF_VMS = 8000
 @click.option("--web.systemd-socket", "from_systemd", is_flag=True, help="Listen at the sockets that systemd passes.")
 @click.option("--user", metavar="NAME", help="Run as this user if started by root. Default: kvmscope, else nobody.")
 @count_option("Count with this group too; may be given several times.")
+@click.option("--otlp", metavar="URL", help="Push metrics to this collector too, by OTLP over HTTP, every 15 s.")
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
 @source_option
 def command(
@@ -65,6 +66,7 @@ def command(
     config_file: Path | None,
     from_systemd: bool,
     user: str | None,
+    otlp: str | None,
     groups: tuple[str, ...],
     insecure: bool,
     detail: str,
@@ -98,6 +100,7 @@ def command(
         from_systemd=from_systemd,
         is_insecure=insecure,
         user=user,
+        otlp=None if otlp is None else _collector(otlp),
     )
     _serve(plan, lambda: _open_host(source, groups))
 
@@ -114,6 +117,17 @@ def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost]) -> None:
                 pass
     finally:
         server.close()
+
+
+def _collector(url: str) -> str:
+    """The URL with the path of metrics, if it has none. Raises UsageError, or Unavailable without the extra."""
+    try:
+        import opentelemetry.proto  # noqa: F401
+    except ImportError:
+        raise Unavailable("--otlp needs opentelemetry-proto", remedy="pip install 'kvmscope[otlp]'") from None
+    from ..web.server.otlp_push import collector_url
+
+    return collector_url(url)
 
 
 def _open_host(source: str, groups: tuple[str, ...]) -> SceneHost:

@@ -56,10 +56,10 @@ def write_protobuf(series: Iterable[Series]) -> Iterator[bytes]:
 
 
 def _family(series: Series) -> Family:
-    return native_family(series.family) if _is_native(series) else series.family
+    return native_family(series.family) if is_native(series) else series.family
 
 
-def _is_native(series: Series) -> bool:
+def is_native(series: Series) -> bool:
     """Whether its buckets are those of powers of two of nanoseconds or of a unit itself."""
     if not isinstance(series, HistogramSeries):
         return False
@@ -83,7 +83,7 @@ def _metrics(series: Series) -> Iterator[bytes]:
     if isinstance(series, HistogramSeries):
         for first in range(0, len(series.rows), _ROWS_A_PIECE):
             chosen = slice(first, first + _ROWS_A_PIECE)
-            yield _native_metrics(series, chosen) if _is_native(series) else _classic_metrics(series, chosen)
+            yield _native_metrics(series, chosen) if is_native(series) else _classic_metrics(series, chosen)
     else:
         yield _value_metrics(series)
 

@@ -25,6 +25,7 @@ from .events import EventHub
 from .history import MetricHistory
 from .listen import ListenAddress, open_sockets, systemd_sockets
 from .monitor import HostMonitor
+from .otlp_push import OtlpPusher
 from .privileges import drop_privileges
 from .server import HttpServer
 from .tls import RotatingContext
@@ -36,7 +37,10 @@ _READS_WITHOUT_RIGHTS: Final = ("pinned", "bpf", "recording")
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """What to serve, where and to whom. ``addresses``: unused with ``from_systemd``. ``user``: None for the default."""
+    """What to serve, where and to whom. ``addresses``: unused with ``from_systemd``. ``user``: None for the default.
+
+    ``otlp``: URL of a collector that metrics are pushed to.
+    """
 
     addresses: tuple[ListenAddress, ...]
     interval_s: float
@@ -45,6 +49,7 @@ class ServerPlan:
     from_systemd: bool = False
     is_insecure: bool = False
     user: str | None = None
+    otlp: str | None = None
 
 
 class MonitorServer:
@@ -62,6 +67,7 @@ class MonitorServer:
         self._hub = EventHub()
         self._monitor: HostMonitor | None = None
         self._server: HttpServer | None = None
+        self._pusher: OtlpPusher | None = None
         self._sockets: list[socket.socket] = []
         self.notes: list[str] = []
 
@@ -91,10 +97,15 @@ class MonitorServer:
         self._server = HttpServer(app, self._sockets, tls=self._tls, bounds=bounds)
         self._monitor.start()
         self._server.start()
+        if self._plan.otlp is not None:
+            self._pusher = OtlpPusher(self._monitor, self._plan.options, self._plan.otlp)
+            self._pusher.start()
         scheme = "http" if self._tls is None else "https"
         self.notes += [f"serving at {scheme}://{_name_of(each)}/" for each in self._sockets]
 
     def close(self) -> None:
+        if self._pusher is not None:
+            self._pusher.close()
         if self._server is not None:
             self._server.close()
         for each in self._sockets:
