@@ -188,7 +188,7 @@ def test_a_fact_of_the_host_is_shown_once_for_all_vms(crafted: Any) -> None:
     assert lines[0] == "host host-7: kvm_pvm"
     assert "not supported here: 4 VMs" in lines
     assert sum("kvm_pvm" in line for line in lines[1:]) == 1
-    assert len([line for line in lines if not line.startswith("not seen")]) == 4
+    assert len([line for line in lines if not line.startswith("missing data")]) == 4
 
 
 def test_what_if_on_a_kvm_that_cannot_have_it_says_so_once(crafted: Any) -> None:

@@ -50,8 +50,8 @@ def test_json_has_every_reason_of_a_gap_and_a_screen_the_most_frequent(crafted: 
     source = opened_source("bpf", crafted.make_sample([crafted.vm("a", [crafted.vcpu(0)])], gaps=gaps))
     assert source.gaps == ("reason 5 (2 times)", *(f"reason {number}" for number in range(5)))
     lines = check_lines(view(crafted, source))
-    assert sum("not seen" in line for line in lines) == 4
-    assert lines[-3].strip() == "not seen: 3 more; --json has them all"
+    assert sum("missing data" in line for line in lines) == 4
+    assert lines[-3].strip() == "missing data: 3 more; --json has them all"
 
 
 def test_an_error_has_its_reason_and_remedy(crafted: Any) -> None:

@@ -100,7 +100,7 @@ def test_a_wrong_word_is_told_with_what_is_near(
 
 def test_gaps_and_emptiness_go_to_stderr(kvmscope: Any, crafted: Any) -> None:
     result = kvmscope.run("read", "exits", on=[crafted.after])
-    assert "not seen: its stats fd is not open" in result.stderr
+    assert "missing data: its stats fd is not open" in result.stderr
     empty = kvmscope.run("read", on=[crafted.make_sample([])])
     assert (empty.exit_code, empty.stdout) == (0, "")
     assert "kvmscope demo" in empty.stderr

@@ -45,7 +45,7 @@ def test_a_lesser_source_is_named_with_the_reason_why_bpf_failed() -> None:
 def test_where_processes_could_not_be_inspected_it_is_not_said_that_there_is_no_vm(provider: str | None) -> None:
     gaps = [Gap("8 processes could not be inspected", provider=provider)]
     assert no_vm_line("statsfd", gaps) == "no VMs found, but source statsfd does not see all of this host"
-    assert note_lines("statsfd", {}, gaps) == ["not seen: 8 processes could not be inspected"]
+    assert note_lines("statsfd", {}, gaps) == ["missing data: 8 processes could not be inspected"]
 
 
 def test_gaps_of_a_group_or_a_stat_leave_no_doubt_that_there_is_no_vm() -> None:

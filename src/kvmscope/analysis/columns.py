@@ -199,7 +199,7 @@ class Columns:
         return _LeafColumn(moved.descriptor, counts.astype(np.float64) * factor, membership)
 
     def _absent(self, node: StatColumn) -> _LeafColumn:
-        """A stat that the formula was resolved with and this sample has not got."""
+        """A stat that the formula was resolved with and this sample lacks."""
         count, size = self.count(node.stat.scope), node.descriptor.size
         words = np.zeros((count, size) if node.quantity is Quantity.BUCKETS else count, dtype=np.uint64)
         return _LeafColumn(node.descriptor, words, Membership.of(self._nobody(node.stat.scope)))

@@ -3,12 +3,12 @@
 Pure: windows and facts in, findings out; the moments are those of the samples. Not here: what a rule says (the
 catalogue), what the facts are (``observations``), and what the verdict on interrupt acceleration adds.
 
-Rules, for each rule and subject by itself:
+Rules, for each rule and subject separately:
 - It fires after ``when`` and ``activity`` held in as many consecutive windows as the rule asks for, and then stays
   until ``clears`` holds or ``activity`` does not.
 - Unknown never fires: it breaks a row of windows like false. A finding whose condition is no longer known ends as
   UNKNOWN, not as CLEARED, and its rule stands among those that are not judged.
-- A subject that came in the window, or whose counts were cleared in it, starts anew; so does everything if windows do
+- A subject that came in the window, or whose counts were cleared in it, starts again; so does everything if windows do
   not follow one another, as a row of windows would then have a hole.
 """
 
@@ -242,14 +242,14 @@ class _State:
         return cls(np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(count, np.int64))
 
     def aligned(self, previous_rows: I64Array) -> _State:
-        """The same for the subjects of the next sample; those that came start anew."""
+        """The same for the subjects of the next sample; those that came start again."""
         if not len(self.row):
             return _State.fresh(len(previous_rows))
         parts = (self.row[previous_rows], self.fires[previous_rows], self.began_ns[previous_rows])
         return _State(*parts).without(previous_rows < 0)
 
     def without(self, where: BoolArray | None) -> _State:
-        """The same, with these subjects starting anew."""
+        """The same, with these subjects starting again."""
         if where is None:
             return self
         return _State(np.where(where, 0, self.row), self.fires & ~where, self.began_ns)
@@ -282,7 +282,7 @@ class _Look:
         return len(self._came[scope])
 
     def new(self, scope: Scope) -> BoolArray | None:
-        """Subjects that start anew, None if there are none."""
+        """Subjects that start again, None if there are none."""
         return self._new[scope]
 
     def endings(self, rule: Rule, truth: _Truth, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:

@@ -3,7 +3,7 @@
 Not here: what the numbers mean (``metrics``), and bucket bounds (``histogram``). All words are raw, as in the samples;
 ``Descriptor.scale`` converts them.
 Rule: every array stands beside the *current* sample's subjects, one row a subject, and says NaN where there is no
-answer: the subject came in this window, one of the samples has not got the stat, or a count went down. A count that
+answer: the subject came in this window, one of the samples lacks the stat, or a count went down. A count that
 went down was cleared (root can, through debugfs), so what happened since is not known; ``resets`` lists them.
 Source: Documentation/virt/kvm/api.rst, 4.133 for the kinds; virt/kvm/kvm_main.c for how they can be cleared.
 """
@@ -43,7 +43,7 @@ class Reset:
 class Column:
     """One stat of every subject of a sample: ``words`` of shape (n,), or (n, size) for a stat of several words.
 
-    Where ``known`` is false the sample has not got the stat of that subject, and the words are 0.
+    Where ``known`` is false the sample lacks the stat of that subject, and the words are 0.
     """
 
     descriptor: Descriptor
@@ -129,7 +129,7 @@ class Window:
         self._movements: dict[tuple[str, Scope, str], Movement | None] = {}
 
     def came(self, scope: Scope) -> I64Array:
-        """Rows of the current sample's subjects that the previous sample has not got."""
+        """Rows of the current sample's subjects that the previous sample lacks."""
         return np.flatnonzero(self.previous_rows(scope) == _NOT_THERE)
 
     def previous_rows(self, scope: Scope) -> I64Array:
@@ -137,7 +137,7 @@ class Window:
         return self._previous_vms if scope is Scope.VM else self._previous_vcpus
 
     def gone(self, scope: Scope) -> I64Array:
-        """Rows of the previous sample's subjects that the current sample has not got."""
+        """Rows of the previous sample's subjects that the current sample lacks."""
         is_there = np.zeros(_count(self.previous, scope), dtype=np.bool_)
         rows = self.previous_rows(scope)
         is_there[rows[rows != _NOT_THERE]] = True

@@ -60,7 +60,7 @@ class Dimension(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A condition, or a number of a dimension; ``dimension`` None: one that cannot be told."""
+    """A condition, or a number of a dimension; ``dimension`` None: one that is unknown."""
 
     is_condition: bool = False
     dimension: Dimension | None = None

@@ -58,7 +58,7 @@ class DocumentWriter:
     def identity(self, identity: VmIdentity) -> str:
         """The key of an identity. For how long its VMM has been silent changes all the time and is kept elsewhere.
 
-        Whoever makes scenes hands out the same process and XML until they change, and hashing them costs more than all
+        The maker of scenes hands out the same process and XML until they change, and hashing them costs more than all
         else of a scene.
         """
         last = self._identities.get(identity.name)

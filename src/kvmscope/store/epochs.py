@@ -1,4 +1,4 @@
-"""Epochs: stretches in which a subject's counts only went up, so that a delta within one is its last less its first.
+"""Epochs: stretches in which a subject's counts only went up, so a delta within one is its last value less its first.
 
 An epoch is named by when it began, in nanoseconds since 1970, so names grow and no recorder has to remember them.
 Rule: a subject begins a new epoch when it is new, was not there in the last scene, is described by another schema, or

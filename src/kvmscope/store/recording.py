@@ -1,7 +1,7 @@
 """Reads a recording: its scenes in the order in which they were taken, all of them or those of a time.
 
-Rule: reading changes nothing on the disk, and what a writer appends meanwhile is seen by the next call. Damage ends
-the part that it is in, is told, and hides no other part.
+Rule: reading changes nothing on the disk, and what a writer appends during a call is seen by the next one. Damage ends
+the part that it is in, is reported, and hides no other part.
 """
 
 from __future__ import annotations

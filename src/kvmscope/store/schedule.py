@@ -1,6 +1,6 @@
 """When a recorder looks, and what the clocks say of the time between two looks. Pure: clocks are passed in.
 
-Rule: ticks lie at whole intervals after the first, on CLOCK_MONOTONIC, so that a late look delays no other one.
+Rule: ticks lie at whole intervals after the first, on CLOCK_MONOTONIC: a late look delays no other one.
 Source: clock_gettime(2): CLOCK_BOOTTIME goes on in suspend, CLOCK_MONOTONIC does not, CLOCK_REALTIME can be set.
 """
 

@@ -1,6 +1,6 @@
 """Scenes without what identifies: names, uuids, paths, ids, the host, command lines, libvirt's XML.
 
-Rule: numbers of statistics, settings, the CPU and the modules stay, so whoever judges the scene says the same of it but
+Rule: numbers of statistics, settings, the CPU and the modules stay, so the scene is judged as before, but
 for the names. Times stay: a report is of a time.
 """
 
@@ -218,7 +218,7 @@ class SceneRedaction:
         return None if name is None else self.names.name(name)
 
     def _schema(self, schema: Schema) -> Schema:
-        """The stats of the kernel keep their names; those that programs publish are named by whoever wrote them."""
+        """The stats of the kernel keep their names; those that programs publish are named by their authors."""
         if _is_kernels(schema):
             return schema
         if schema not in self._schemas:

@@ -208,7 +208,7 @@ def _details(source: CheckedSource) -> Iterator[str]:
         yield f"sees {counted(source.vms or 0, 'VM')} with {counted(source.vcpus or 0, 'vCPU')}"
     else:
         yield f"reads {source.readable_vms} of {counted(source.vms or 0, 'VM')}"
-    yield from (f"not seen: {printable(text, max_length=_MAX_REASON)}" for text in source.gaps[:_GAPS_SHOWN])
+    yield from (f"missing data: {printable(text, max_length=_MAX_REASON)}" for text in source.gaps[:_GAPS_SHOWN])
     more = len(source.gaps) - _GAPS_SHOWN
     if more > 0:
-        yield f"not seen: {more} more; --json has them all"
+        yield f"missing data: {more} more; --json has them all"

@@ -102,9 +102,9 @@ def gap_lines(gaps: Sequence[Gap]) -> list[str]:
         count[gap.reason] = count.get(gap.reason, 0) + 1
     ordered = sorted(count, key=lambda reason: -count[reason])
     times = {reason: f" ({count[reason]} times)" if count[reason] > 1 else "" for reason in ordered}
-    lines = [f"not seen: {printable(reason, max_length=200)}{times[reason]}" for reason in ordered[:_GAPS_SHOWN]]
+    lines = [f"missing data: {printable(reason, max_length=200)}{times[reason]}" for reason in ordered[:_GAPS_SHOWN]]
     more = len(ordered) - _GAPS_SHOWN
-    return lines + ([f"not seen: {more} more; --json has them all"] if more > 0 else [])
+    return lines + ([f"missing data: {more} more; --json has them all"] if more > 0 else [])
 
 
 def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:

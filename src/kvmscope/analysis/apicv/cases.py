@@ -1,6 +1,6 @@
 """The facts of each VM as a case: numbers in a fixed order, by which VMs that are alike are judged once.
 
-Rule: a verdict depends on nothing of a sample but its case, so a case is all that may be known to whoever judges.
+Rule: a verdict depends on nothing of a sample but its case, so a case is all that the judging code may know.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ _VCPU_SIZE: Final = 1 + len(_VCPU_FLAGS) + len(_VCPU_NUMBERS) + 1
 
 
 def flags_of(sample: Sample, scope: Scope, provider: str, name: str) -> I64Array:
-    """For each subject 1 where the stat is not 0, 0 where it is, negative where the sample has not got it."""
+    """For each subject 1 where the stat is not 0, 0 where it is, negative where the sample lacks it."""
     numbers = _numbers(sample, scope, provider, name)
     return np.where(numbers == _NOT_SAID, _NOT_SAID, numbers != 0).astype(np.int64)
 

@@ -23,7 +23,7 @@ AVIC_MOST = 254
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether what brings a reason about is there; None if it cannot be told. ``certainty``: how surely one follows
+    """Whether what brings a reason about is there; None if it is unknown. ``certainty``: how surely one follows
     from the other."""
 
     holds: bool | None

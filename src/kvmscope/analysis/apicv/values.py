@@ -24,7 +24,7 @@ class State(Enum):
 class Branch(Enum):
     """Where in the tree of verdicts one ends.
 
-    OFF: KVM runs without it, and whether by parameter or for lack of hardware cannot be told. PARTLY: active, but
+    OFF: KVM runs without it, and it is unknown whether by parameter or for lack of hardware. PARTLY: active, but
     something that goes with it is not. PENDING: off, with nothing that inhibits it: KVM switches it on at each vCPU's
     next KVM_RUN.
     """
@@ -45,7 +45,7 @@ class Certainty(Enum):
 
     CERTAIN = "certain"
     LIKELY = "likely"
-    POSSIBLE = "cannot be told"
+    POSSIBLE = "possible"
 
 
 class From(Enum):

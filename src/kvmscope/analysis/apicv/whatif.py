@@ -36,12 +36,12 @@ class Outcome(Enum):
     ACCELERATED = "accelerated"
     INHIBITED = "inhibited"
     REFUSED = "cannot be started"
-    UNKNOWN = "cannot be told"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One reason. ``holds``: whether it would; None if that cannot be told. ``cause``: untrusted text."""
+    """One reason. ``holds``: whether it would; None if that is unknown. ``cause``: untrusted text."""
 
     reason: str
     cls: InhibitClass
@@ -170,7 +170,7 @@ def _notes(predictions: Sequence[Prediction]) -> Iterator[str]:
         if prediction.cls is InhibitClass.PASSING and prediction.holds:
             yield f"{prediction.reason} would hold at this moment, and pass: {prediction.cause}"
         elif prediction.holds is None:
-            yield f"{prediction.reason} cannot be told: {prediction.cause}"
+            yield f"{prediction.reason} is unknown: {prediction.cause}"
         elif (
             prediction.holds is False
             and prediction.certainty is Certainty.LIKELY
