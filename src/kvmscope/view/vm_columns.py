@@ -56,8 +56,8 @@ _STYLES: Final = {Severity.PROBLEM: Style.PROBLEM, Severity.WARNING: Style.WARNI
 _WIDTHS: Final = {
     MetricUnit.PER_SECOND: 6,
     MetricUnit.COUNT: 6,
-    MetricUnit.CPUS: 9,
-    MetricUnit.VCPUS: 10,
+    MetricUnit.CPUS: 10,
+    MetricUnit.VCPUS: 11,
     MetricUnit.SHARE: 7,
     MetricUnit.SECONDS: 8,
     MetricUnit.BYTES: 9,

@@ -53,7 +53,7 @@ class FindingsPage(TablePage):
 
     name = "findings by rule"
     heads = ("", "rule", "what it says", "VMs", "vCPUs", "costs", "for")
-    widths = (2, 20, 10, 5, 5, 9, 7)
+    widths = (2, 22, 10, 5, 5, 9, 7)
     is_text = (True, True, True, False, False, False, False)
     grows = 2
 
