@@ -66,6 +66,7 @@ def test_each_answer_fits_the_schema_of_its_view(watched: Any, answer: ApiAnswer
         ("/hist?vm=web-1&stat=nothing", 404),
         ("/history?metric=pf_taken", 404),
         ("/status?vmm=web-1", 400),
+        ("/status?vm=", 400),
         ("/status?vm=web-1&vm=web-1", 400),
         ("/status?vm=%00%1b%ff", 404),
         ("/read?stat=%F0%9F%92%A9", 404),

@@ -79,8 +79,9 @@ def _query(path: ApiAnswer, request: Request) -> dict[str, str]:
     for name, value in request.query_params.multi_items():
         if name not in known or name in found:
             raise UsageError(f"parameter {name!r} is {'given twice' if name in found else 'not known'}")
-        if value:
-            found[name] = value
+        if not value:
+            raise UsageError(f"parameter {name!r} is empty")
+        found[name] = value
     missing = [parameter.name for parameter in path.parameters if parameter.is_required and parameter.name not in found]
     if missing:
         raise UsageError(f"parameter {missing[0]!r} is missing")
