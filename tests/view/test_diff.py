@@ -68,9 +68,9 @@ def test_at_most_five_of_a_hundred_diffs_of_one_load_report_a_change(load: str) 
     alarms = 0
     for number in range(100):
         a, b = (
-            noisy_scenes(61, chance, load=CALM)
+            noisy_scenes(41, chance, load=CALM)
             if load == "noisy"
-            else simulated_scenes(61, begin_s=chance.uniform(0, 1e5), seed=number, load=CALM)
+            else simulated_scenes(41, begin_s=chance.uniform(0, 1e5), seed=number, load=CALM)
             for _ in range(2)
         )
         alarms += bool(changed(compared(a, b)))

@@ -124,6 +124,8 @@ def bounds_text(metric: MetricDifference) -> str:
 
 def _signed(share: float) -> str:
     percent = share * 100
+    if abs(percent) < 0.005:
+        return "0 %"
     return f"{percent:+.3g} %" if abs(percent) < 999.5 else f"{percent:+,.0f} %"
 
 
