@@ -164,4 +164,5 @@ def _scripts(kernel: str, avic: bool, even_clock: bool) -> list[str]:
         return rules
     by_avic = ["group", *rules] if avic else ["exits", "counts"]
     by_machine = ["inhibits", *by_avic] if has_apicv else ["counts"] * avic
-    return ["numbers", "schemas"] * avic + by_machine
+    moments = ["moments"] * (avic and has_apicv)
+    return ["numbers", "schemas"] * avic + moments + by_machine
