@@ -65,7 +65,7 @@ class SceneHost(ABC):
         findings that ended since the first scene, and not in the last interval alone. Raises UsageError for an interval
         that is no time from 0 on, SourceError if the source is gone.
         """
-        if not 0 <= interval_s <= _LONGEST_S:
+        if not isinstance(interval_s, int | float) or not 0 <= interval_s <= _LONGEST_S:
             raise UsageError(f"interval_s: expected a number of seconds from 0 to {_LONGEST_S:g}, found {interval_s!r}")
         return self._watch(interval_s, first, keeps_ended)
 

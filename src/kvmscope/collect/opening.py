@@ -129,6 +129,6 @@ def _open_best() -> Host:
             if error.errno in _NO_MORE_FILES:
                 raise  # the next source would see less, for want of files
             why_not[name] = error
-    reasons = "; ".join(f"{name}: {error.reason}" for name, error in why_not.items())
+    reasons = ";\n  ".join(f"{name}: {error.reason}" for name, error in why_not.items())
     remedies = dict.fromkeys(error.remedy for error in why_not.values() if error.remedy)
-    raise Unavailable(f"no source works here ({reasons})", remedy="; ".join(remedies))
+    raise Unavailable(f"no source works here:\n  {reasons}", remedy="\n       ".join(remedies))

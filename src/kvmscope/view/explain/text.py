@@ -211,7 +211,7 @@ def _of_vms(caveat: CaveatView) -> str:
 def _value_lines(here: HostValues, width: int) -> Iterator[str]:
     yield ""
     if isinstance(here, NoValues):
-        yield from fill(f"Values here: unknown ({here.why_not})", hang="", width=width)
+        yield from fill(f"Values here: unknown ({' '.join(here.why_not.split())})", hang="", width=width)
     elif not here.vms:
         yield "Values here: no VM is running, or none that this source can see"
     else:
