@@ -17,7 +17,7 @@ from ..view.watch import HostView
 from .budget import ClassedSeries, KeptSeries, SeriesChoice, choose
 from .held import HeldFinding
 from .judged import apicv_series, finding_series, identity_series, metric_series
-from .labels import LabelSets, shown_text
+from .labels import LabelSets, label_sets, shown_text
 from .names import OWN_PREFIX, Family, FamilyType
 from .series import NumberSeries, Series, numbers
 from .stats import Detail, stat_series
@@ -97,7 +97,7 @@ def _found(reading: Reading, detail: Detail) -> Iterator[ClassedSeries]:
 def _own_series(reading: Reading, kept: KeptSeries) -> Iterator[NumberSeries]:
     sample, view = reading.scene.sample, reading.view
     yield own_number(_SIMULATED, int(sample.simulated))
-    yield numbers(_SOURCE, LabelSets(("source",), ((sample.source,),)), [1])
+    yield numbers(_SOURCE, label_sets(("source",), ((sample.source,),)), [1])
     reasons = Counter(shown_text(gap.reason) for gap in sample.gaps).most_common(_MOST_REASONS)
     yield numbers(_GAPS, _one_label("reason", [reason for reason, _ in reasons]), [count for _, count in reasons])
     yield own_number(_SERIES, sum(series.count for series in kept.series))
@@ -110,4 +110,4 @@ def _own_series(reading: Reading, kept: KeptSeries) -> Iterator[NumberSeries]:
 
 
 def _one_label(name: str, values: Sequence[str]) -> LabelSets:
-    return LabelSets((name,), tuple((value,) for value in values))
+    return label_sets((name,), tuple((value,) for value in values))

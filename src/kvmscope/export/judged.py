@@ -17,7 +17,7 @@ from ..view.host import host_facts
 from ..view.watch import HostView
 from .budget import ClassedSeries, SeriesClass
 from .held import HeldFinding
-from .labels import LabelSets, shown_text
+from .labels import label_sets, shown_text
 from .names import PREFIX, Family, FamilyType, metric_family
 from .series import numbers
 from .subjects import Subjects
@@ -71,7 +71,7 @@ def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]
     ]
     facts = host_facts(scene.machine)
     names = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
-    host = LabelSets(names, (tuple(shown_text(getattr(facts, name)) for name in names),))
+    host = label_sets(names, (tuple(shown_text(getattr(facts, name)) for name in names),))
     yield ClassedSeries(numbers(_HOST, host, [1]), SeriesClass.CORE)
     yield ClassedSeries(numbers(_INFO, subjects.facts, [1] * len(vms)), SeriesClass.CORE)
     yield ClassedSeries(numbers(_CREATED, vms, created), SeriesClass.IMPORTANT_STAT)
@@ -96,17 +96,17 @@ def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[
     """What the rules have found."""
     there = [each for each in held if each.vm in subjects.rows]
     labels = tuple((_key(subjects, each.vm), each.rule, each.severity) for each in there)
-    sets = LabelSets(("vm", "rule", "severity"), labels)
+    sets = label_sets(("vm", "rule", "severity"), labels)
     yield ClassedSeries(numbers(_FINDING, sets, [int(each.holds) for each in there]), SeriesClass.CORE)
 
 
 def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeries]:
     """The verdict on each VM, and what the host has."""
     vms = [vm for vm in verdicts.vms if vm.id in subjects.rows]
-    states = LabelSets(("vm", "state"), tuple((_key(subjects, vm.id), vm.state.value) for vm in vms))
+    states = label_sets(("vm", "state"), tuple((_key(subjects, vm.id), vm.state.value) for vm in vms))
     reasons = {(_key(subjects, vm.id), reason.name): reason.certainty.value for vm in vms for reason in vm.reasons}
-    sets = LabelSets(("vm", "reason", "certainty"), tuple((*key, certainty) for key, certainty in reasons.items()))
-    facts = LabelSets(("fact",), tuple((name,) for name in _HOST_FACTS))
+    sets = label_sets(("vm", "reason", "certainty"), tuple((*key, certainty) for key, certainty in reasons.items()))
+    facts = label_sets(("fact",), tuple((name,) for name in _HOST_FACTS))
     flags = [getattr(verdicts.host, name).value for name in _HOST_FACTS]
     for series in (
         numbers(_STATE, states, [1] * len(states)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import repeat
 from typing import Final
 
@@ -44,6 +44,12 @@ class LabelSets:
     def texts(self) -> tuple[str, ...]:
         """As they stand between braces: ``vm="…",vcpu="0"``."""
         return tuple(label_text(dict(zip(self.names, row, strict=True))) for row in self.rows)
+
+
+@lru_cache(maxsize=32)
+def label_sets(names: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> LabelSets:
+    """The label sets with these values: those of the last scrape where they are the same, with all that they keep."""
+    return LabelSets(names, rows)
 
 
 def label_text(labels: Mapping[str, str]) -> str:
