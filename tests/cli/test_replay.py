@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: make setup")
 
-from kvmscope.cli.replay_cursor import ReplayCursor
 from kvmscope.errors import UsageError
+from kvmscope.store.cursor import ReplayCursor
 from kvmscope.store.replay import SceneMoment
 
 SECOND = 10**9

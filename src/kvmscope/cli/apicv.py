@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.interrupts import until_ended
+from ..console.progress import reading_progress
 from ..store.replay import LookPlan
 from ..units import quoted
 from .display import Display
 from .echo import echo_notes
 from .history import is_recorded, is_span, reading_options, refuse_counting
 from .options import interval_option, watch_option
-from .progress import reading_progress
 from .session import check_source, open_host
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress, reading_progress
 from ..errors import SourceError
 from ..store.replay import LookPlan
 from .echo import echo_answer, echo_lines, page_width
 from .history import is_recorded, reading_options
 from .options import interval_option
-from .progress import progress, reading_progress
 from .session import open_host
 
 if TYPE_CHECKING:

@@ -61,9 +61,9 @@ def try_command(*, words: tuple[str, ...], look_s: float, vm: str | None, show_a
     kvmscope groups try exits
     kvmscope groups try exits userspace web-1/0 --for 5s
     """
+    from ..console.progress import reading_progress
     from ..tasks.groups import try_groups
     from ..view.groups import check_groups, group_trial_lines, split_words
-    from .progress import reading_progress
 
     names, named_vm = split_words(words)
     check_groups(names)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import reading_progress
 from ..store.replay import LookPlan
 from .echo import echo_answer, echo_notes, terminal_width
 from .history import is_span, reading_options
 from .options import interval_option
-from .progress import reading_progress
 from .session import open_host
 
 if TYPE_CHECKING:

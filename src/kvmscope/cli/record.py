@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.interrupts import until_ended
+from ..console.progress import progress, progress_line
 from ..errors import OutputError, PermissionNeeded, UsageError
 from ..units import quoted
 from .echo import echo_notes
 from .episode_options import EpisodeOptions, episode_notes, episode_options
 from .history import require_pyarrow
 from .options import count_option, interval_option, parse_duration, parse_size, source_option, time_option
-from .progress import progress, progress_line
 from .session import open_live_host
 
 if TYPE_CHECKING:

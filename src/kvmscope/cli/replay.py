@@ -15,9 +15,9 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
+from ..store.cursor import ReplayCursor
 from .history import choose_place, open_moments
 from .options import interval_option, json_option
-from .replay_cursor import ReplayCursor
 from .status import status_display
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from ..console.progress import reading_progress
 from ..errors import UsageError
 from ..store.replay import LookPlan
 from .history import is_recorded, open_recorded
-from .progress import reading_progress
 
 if TYPE_CHECKING:
     from ..collect import Host, SceneHost

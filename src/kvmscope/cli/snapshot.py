@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..errors import OutputError, UsageError
 from ..store.replay import LookPlan
 from .echo import echo_notes
 from .history import history_options, is_recorded, is_span, require_pyarrow
 from .options import interval_option, source_option
-from .progress import progress
 from .session import check_source, open_host, open_live_host
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..store.replay import EARLY, SceneMoment
+from .replay import EARLY, SceneMoment
 
 _LEAP = 10
 _SLOWEST, _FASTEST = 1 / 8, 64.0
