@@ -182,7 +182,7 @@ class Block:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Sample:
     """One read of a host.
 
@@ -200,6 +200,23 @@ class Sample:
     blocks: tuple[Block, ...]
     gaps: tuple[Gap, ...] = ()
     origin: Origin | None = None
+
+    def __init__(
+        self,
+        taken_ns: int,
+        monotonic_ns: int,
+        source: str,
+        simulated: bool,
+        vms: Vms,
+        vcpus: Vcpus,
+        blocks: tuple[Block, ...],
+        gaps: tuple[Gap, ...] = (),
+        origin: Origin | None = None,
+    ) -> None:
+        own = self.__dict__  # as in a block: two are made in each read
+        own["taken_ns"], own["monotonic_ns"] = taken_ns, monotonic_ns
+        own["source"], own["simulated"], own["origin"] = source, simulated, origin
+        own["vms"], own["vcpus"], own["blocks"], own["gaps"] = vms, vcpus, blocks, gaps
 
     def of_origin(self, origin: Origin | None) -> Sample:
         """The same sample, taken there; in a read, dataclasses.replace() would take as long as all the columns."""
