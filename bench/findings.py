@@ -1,6 +1,6 @@
 """What judging a window of a large host costs: 1,280 VMs with 8 vCPUs each, by every rule and metric of the catalogue.
 
-CPU time of the process from two samples to the findings, all that `doctor` does in a window besides scene and looking
+CPU time of the process from two samples to the findings, all that `doctor` does in a window besides reading and looking
 up processes: aligning the samples, the facts that no statistic tells, each rule for each VM, the evidence. The values
 are invented (lab.behaviours) and differ from window to window; they stand in records as the iterator leaves them, of
 this kernel's schemas. One VM in eight has something wrong with it, most of those several things; in the last row every
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle, pairwise
@@ -47,15 +46,11 @@ from kvmscope.sources.bpf.samples import Samples
 from kvmscope.sources.bpf.source import read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 from kvmscope.view.judging import Examiner, judge_scene
-from kvmscope.view.overview_text import overview_lines, rows_shown
-from kvmscope.view.text import plain
-from kvmscope.view.watch import Watch
 
 VMS, VCPUS_EACH = 1_280, 8
 WINDOWS, WARM_UP = 15, 3
 ONE_IN = 8
 _LIMIT_NS: Final = 50e6
-_LOOK_NS: Final = 60e6
 _VERDICT_NS: Final = 15e6
 _STARTED_NS: Final = 1_700_000_000_000_000_000
 _HEALTHY: Final = ("web", "idle", "spin")
@@ -73,7 +68,6 @@ def bench() -> Sequence[Row]:
         _row(f"the same with {metrics}, each of all its subjects", usual, _by_metrics_too),
         _row("the same with those of vCPUs also summed for each VM and for the host", usual, _summed, has_limit=False),
         _verdict_row(usual),
-        _look_row(usual),
         _row(f"a window by {rules} if every VM is in trouble", LargeHost(1), _by_rules, has_limit=False),
     ]
 
@@ -90,24 +84,6 @@ def _verdict_row(host: LargeHost) -> Row:
     ns = median(taken[WARM_UP:])
     measured = f"{duration(ns)} of CPU time (fastest {duration(min(taken))})"
     return Row("the verdicts alone (`apicv`)", measured, f"≤ {duration(_VERDICT_NS)}", ns <= _VERDICT_NS)
-
-
-def _look_row(host: LargeHost) -> Row:
-    """All that a screen needs of a window: verdicts, findings, the overview and the lines of its busiest VMs."""
-    watch, taken = Watch(), []
-    for sample in host.samples(WARM_UP + WINDOWS + 1):
-        scene = Scene(sample, host.identities, read_machine(), {})
-        gc.collect()
-        began = time.process_time_ns()
-        view = watch.add(scene)
-        if view is not None:
-            overview = view.overview
-            deque(plain(overview_lines(overview, rows_shown(overview), width=120)), maxlen=0)
-            taken.append(time.process_time_ns() - began)
-    ns = median(taken[WARM_UP:])
-    measured = f"{duration(ns)} of CPU time (fastest {duration(min(taken))})"
-    what = "a whole look beside reading: verdicts, findings, overview and its screen (`status --watch`)"
-    return Row(what, measured, f"≤ {duration(_LOOK_NS)}", ns <= _LOOK_NS)
 
 
 def _row(what: str, host: LargeHost, judge: Judge, *, has_limit: bool = True) -> Row:

@@ -1,5 +1,7 @@
 """Runs the benchmarks and writes RESULTS.md: ``python bench/run.py [NAME…]``; with names, prints only those.
 
+``--write NAME…`` also replaces their sections of RESULTS.md and leaves the others as they are.
+
 Nothing here fails by the clock: a target that is missed stands in the table as missed.
 """
 
@@ -32,6 +34,7 @@ BENCHES: Mapping[str, str] = {
     "publishing": "Publishing",
     "findings": "Findings",
     "serving": "Serving metrics",
+    "looks": "Whole looks",
     "startup": "Start",
     "top": "The screen of top",
 }
@@ -41,7 +44,9 @@ BENCHES: Mapping[str, str] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
-    names = parser.parse_args().names
+    parser.add_argument("--write", action="store_true", help="with names: replace their sections of RESULTS.md")
+    options = parser.parse_args()
+    names = options.names
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"there is no {unknown[0]}")
     with suppress(PermissionError):
@@ -50,19 +55,40 @@ def main() -> None:
     sections = [_section(name) for name in names or BENCHES]
     if not names:
         RESULTS.write_text(_page(about, sections), encoding="utf-8")
+    elif options.write:
+        RESULTS.write_text(_updated(RESULTS.read_text(encoding="utf-8"), about, sections), encoding="utf-8")
 
 
 def _section(name: str) -> str:
     module = import_module(f"bench.{name}")
     bench: Bench = module.bench
-    text = f"## {BENCHES[name]}\n\n{cleandoc(module.__doc__ or '')}\n\n{table(bench())}\n"
+    load = f"Load average when it began: {os.getloadavg()[0]:.1f}."
+    text = f"## {BENCHES[name]}\n\n{cleandoc(module.__doc__ or '')}\n{load}\n\n{table(bench())}\n"
     print(text, flush=True)
     return text
 
 
 def _page(about: Iterable[str], sections: Iterable[str]) -> str:
-    head = "# Results of `make bench`\n\nWritten by the benchmarks, in one run at the highest priority. The machine:\n"
-    return "\n".join((head, *about, "", *sections))
+    return "\n".join((_HEAD, *about, "", *sections))
+
+
+def _updated(page: str, about: Iterable[str], sections: Iterable[str]) -> str:
+    """The page with these sections in the place of those of the same heading, in the order of ``BENCHES``."""
+    found = {section.partition("\n")[0]: section.strip() + "\n" for section in _split(page)}
+    found |= {section.partition("\n")[0]: section for section in sections}
+    headings = [f"## {heading}" for heading in BENCHES.values()]
+    return _page(about, [found[heading] for heading in headings if heading in found])
+
+
+def _split(page: str) -> Iterable[str]:
+    return [f"## {part}" for part in page.split("\n## ")[1:]]
+
+
+_HEAD = """\
+# Results of `make bench`
+
+Written by the benchmarks at the highest priority; sections can be of several runs. The machine at the last one:
+"""
 
 
 if __name__ == "__main__":

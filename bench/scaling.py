@@ -1,9 +1,9 @@
 """What one vCPU costs as hosts grow, and what the rest of the host adds.
 
 Cost per vCPU is the time of a whole read divided by the vCPUs in it: on a small host mostly what a read costs however
-little there is, on a large one mostly the way to memory that is in no cache any more, which the C loop of preads beside
-it has to go as well. The 50,000 files are open in five other processes that have nothing to do with KVM; reads with and
-without them alternate.
+little there is, on a large one mostly the way to memory that is in no cache any more. The C loop of preads beside it
+has to go that way as well, so it is the cost beside that of the loop which must stay flat. The 50,000 files are open
+in five other processes that have nothing to do with KVM; reads with and without them alternate.
 """
 
 from __future__ import annotations
@@ -44,19 +44,22 @@ def bench() -> Sequence[Row]:
 
 
 def _per_vcpu() -> list[Row]:
-    rows, costs = [], {}
+    rows, costs, loops = [], {}, {}
     for vcpus in SIZES:
         with vms_with_vcpus(vcpus) as fds, open_host("bpf") as host:
             loop, _ = c_loop(fds)
             taken = pairs(timed(host.read), loop, rounds=max(10, 50_000 // vcpus))
         costs[vcpus] = median(taken.first) / vcpus
-        of_loop = duration(median(taken.second) / vcpus)
+        loops[vcpus] = median(taken.second) / vcpus
+        of_loop = duration(loops[vcpus])
         rows.append(
             Row(f"read ÷ vCPUs at {vcpus:,} vCPUs", f"{duration(costs[vcpus])} (C loop {of_loop}, {taken.ratio:.2f})")
         )
     growth = costs[SIZES[-1]] / costs[SIZES[0]]
+    beside = growth / (loops[SIZES[-1]] / loops[SIZES[0]])
     what = f"cost of a vCPU at {SIZES[-1]:,} vCPUs ÷ at {SIZES[0]}"
-    return [*rows, Row(what, f"{growth:.2f}", target=f"flat: ≤ {FLAT}", holds=growth <= FLAT)]
+    flat = Row(f"{what}, beside the C loop", f"{beside:.2f}", target=f"flat: ≤ {FLAT}", holds=beside <= FLAT)
+    return [*rows, Row(what, f"{growth:.2f}"), flat]
 
 
 def _unrelated_files() -> Row:

@@ -201,7 +201,7 @@ class Sample:
     gaps: tuple[Gap, ...] = ()
     origin: Origin | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the fields, in their order
         self,
         taken_ns: int,
         monotonic_ns: int,

@@ -145,14 +145,18 @@ class Evaluator:
     def _find_missing(self, node: ResolvedNode, level: Level) -> I64Array | int:
         match node:
             case StatTotal():
-                return self._columns.missing(node.cohort, level)
+                is_complete = self._columns.membership(node.cohort).is_everybody
+                return 0 if is_complete else self._columns.missing(node.cohort, level)
             case Unresolved(scope=Scope() as scope) if scope is not level:
                 return self._columns.runs(scope, level).count(np.ones(self._columns.count(scope), dtype=np.bool_))
             case VcpuFold():
-                return self._columns.runs(Scope.VCPU, level).count(np.isnan(self._of_vcpus(node)))
+                unknown = np.isnan(self._of_vcpus(node))
+                return self._columns.runs(Scope.VCPU, level).count(unknown) if unknown.any() else 0
         missing: I64Array | int = 0
         for part in parts(node):
-            missing = np.maximum(missing, self._missing_in(part, level))
+            of_part = self._missing_in(part, level)
+            if not isinstance(of_part, int):
+                missing = np.maximum(missing, of_part)
         return missing
 
 

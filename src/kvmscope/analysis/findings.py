@@ -37,7 +37,7 @@ from ..formula.tree import (
     children,
 )
 from ..sample import I64Array, VmId
-from ..schema import Scope
+from ..schema import Schema, Scope
 from .evaluate import Evaluator
 from .observations import reset_vms
 from .window import BoolArray, F64Array, Window
@@ -153,6 +153,9 @@ class Watcher:
         self._states: dict[str, _State] = {}
         self._findings: dict[Key, Finding] = {}
         self._last_ns: int | None = None
+        self._schemas: tuple[Schema, ...] = ()
+        self._missing: dict[str, tuple[str, str]] = {}
+        """By rule what these schemas lack for it: see ``_Look._why_unknown``."""
 
     def update(self, evaluator: Evaluator) -> Judgement:
         """What is to be said after a window; ``evaluator`` has that, the metrics, and the facts of ``observe``."""
@@ -160,7 +163,10 @@ class Watcher:
         if window.previous.monotonic_ns != self._last_ns:
             self._states, self._findings = {}, {}
         self._last_ns = window.current.monotonic_ns
-        look = _Look(window, evaluator, self._metrics)
+        schemas = tuple(block.schema for block in window.current.blocks)
+        if schemas != self._schemas:
+            self._schemas, self._missing = schemas, {}
+        look = _Look(window, evaluator, self._metrics, self._missing)
         found: dict[Key, Finding] = {}
         why: dict[Key, EndCause] = {}
         not_judged: list[NotJudged] = []
@@ -265,10 +271,18 @@ class _State:
 class _Look:
     """A window with what the rules need to know of it."""
 
-    def __init__(self, window: Window, evaluator: Evaluator, metrics: Mapping[str, Formula]) -> None:
+    def __init__(
+        self,
+        window: Window,
+        evaluator: Evaluator,
+        metrics: Mapping[str, Formula],
+        missing: dict[str, tuple[str, str]],
+    ) -> None:
+        """``missing``: what ``_why_unknown`` has found of samples with the same schemas; more is added."""
         self.window = window
         self._evaluator = evaluator
         self._metrics = metrics
+        self._missing = missing
         reset = reset_vms(window)
         self._came = {scope: np.asarray(window.previous_rows(scope) < 0) for scope in Scope}
         self._is_reset = {Scope.VM: reset, Scope.VCPU: reset[window.current.vcpus.vm]}
@@ -360,7 +374,9 @@ class _Look:
         if not len(unknown):
             return
         came, reset = self._came[rule.scope][unknown], self._is_reset[rule.scope][unknown]
-        reason, group = self._why_unknown(rule)
+        if rule.slug not in self._missing:
+            self._missing[rule.slug] = self._why_unknown(rule)
+        reason, group = self._missing[rule.slug]
         if group:
             yield NotJudged(rule.slug, reason, self._vms(rule.scope, unknown), group)
             return

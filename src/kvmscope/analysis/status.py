@@ -7,8 +7,9 @@ few of the metrics and of the VMs of a large host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -40,9 +41,26 @@ class MetricTable:
             self._columns[name] = _known(self._array(name))
         return self._columns[name]
 
+    def row(self, row: int) -> dict[str, float | None]:
+        """Every metric of one subject, when all are wanted."""
+        return {name: column[row] for name, column in self._all.items()}
+
+    @cached_property
+    def _all(self) -> dict[str, list[float | None]]:
+        return {name: self.column(name) for name in self._metrics}
+
     def is_partial(self, name: str, row: int) -> bool:
         """Whether a metric of a subject is known but lacks some of its vCPUs."""
-        return self.column(name)[row] is not None and self._missing_of(name)[row] > 0
+        return name in self._incomplete and self.column(name)[row] is not None and self._missing_of(name)[row] > 0
+
+    @cached_property
+    def _incomplete(self) -> frozenset[str]:
+        """Metrics that lack some vCPUs of some subject: none of them in most windows."""
+        return frozenset(name for name in self._metrics if any(self._missing_of(name)))
+
+    def partial_names(self, row: int) -> list[str]:
+        """The metrics of a subject that are known but lack some of its vCPUs, sorted."""
+        return sorted(name for name in self._incomplete if self.is_partial(name, row))
 
     def largest_first(self, name: str) -> list[int]:
         """Rows by one metric, those for which it is not known last; the order of equals is kept."""
@@ -70,6 +88,9 @@ class MetricRow(Mapping[str, float | None]):
     def __getitem__(self, name: str) -> float | None:
         return self._table.column(name)[self._row]
 
+    def items(self) -> ItemsView[str, float | None]:
+        return self._table.row(self._row).items()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._table.names)
 
@@ -90,7 +111,7 @@ class PartialMetrics(Sequence[str]):
         return isinstance(name, str) and self._table.is_partial(name, self._row)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(name for name in self._table.names if name in self))
+        return iter(self._table.partial_names(self._row))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -31,14 +31,28 @@ _NUMBERS = re.compile(r"\[\n\s*((?:\d+,\s+)*\d+)\n\s*\]")
 
 def to_value(view: object) -> JsonValue:
     """A view, or a part of one, as a JSON value."""
-    if isinstance(view, _PLAIN) and not isinstance(view, Enum):
-        return without_surrogates(view) if isinstance(view, str) else view
-    for kind, write in _WRITERS:
-        if isinstance(view, kind) and not isinstance(view, bytes | bytearray):
-            return write(view)
-    if dataclasses.is_dataclass(view) and not isinstance(view, type):
-        return to_object(view)
-    raise TypeError(f"{type(view).__name__} is not a type of which views are made")
+    kind = type(view)
+    write = _KNOWN_WRITERS.get(kind)
+    if write is None:
+        write = _KNOWN_WRITERS[kind] = _find_writer(kind)
+    return write(view)
+
+
+def _find_writer(kind: type) -> Callable[[Any], JsonValue]:
+    """What writes values of a type. Raises TypeError if views have none of it."""
+    if issubclass(kind, _PLAIN) and not issubclass(kind, Enum):
+        return without_surrogates if issubclass(kind, str) else _as_it_is
+    for written, write in _WRITERS:
+        if issubclass(kind, written) and not issubclass(kind, bytes | bytearray):
+            return write
+    if dataclasses.is_dataclass(kind):
+        return to_object
+    raise TypeError(f"{kind.__name__} is not a type of which views are made")
+
+
+def _as_it_is(value: Any) -> JsonValue:
+    found: JsonValue = value
+    return found
 
 
 def to_object(view: Any) -> dict[str, JsonValue]:
@@ -47,7 +61,7 @@ def to_object(view: Any) -> dict[str, JsonValue]:
     for field in _fields(view.__class__):
         value = getattr(view, field.name)
         if field.is_inline:
-            found |= {_key(key): to_value(each) for key, each in value.items()}
+            found |= _items(value)
         elif value is not None or not field.may_be_absent:
             found[field.key] = to_value(value)
     return found
@@ -76,6 +90,10 @@ def _finite(number: float) -> float:
     return number
 
 
+def _items(mapping: Mapping[Any, Any]) -> dict[str, JsonValue]:
+    return {_key(key): to_value(value) for key, value in mapping.items()}
+
+
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"keys of JSON are text, not {type(key).__name__}")
@@ -84,10 +102,11 @@ def _key(key: object) -> str:
 
 _PLAIN = (bool, int, str, type(None))
 
+_KNOWN_WRITERS: dict[type, Callable[[Any], JsonValue]] = {}
 _WRITERS: tuple[tuple[type, Callable[[Any], JsonValue]], ...] = (
     (float, _finite),
     (Enum, lambda member: to_value(member.value)),
-    (Mapping, lambda mapping: {_key(key): to_value(value) for key, value in mapping.items()}),
+    (Mapping, _items),
     (Sequence, lambda sequence: [to_value(value) for value in sequence]),
     (VmId, str),
     (Moment, lambda moment: rfc3339(moment.ns)),
