@@ -94,6 +94,15 @@ def test_a_snapshot_of_an_episode_shows_its_finding(kvmscope: Any, grown: Any, t
     assert not (tmp_path / "no.zip").exists()
 
 
+def test_its_schema_is_dumped_and_compared(kvmscope: Any, snapshot: Path, tmp_path: Path) -> None:
+    dumped = tmp_path / "schema.json"
+    assert kvmscope.run("schema", "dump", "--from", str(snapshot), "--json", str(dumped)).exit_code == 0
+    with zipfile.ZipFile(snapshot) as archive:
+        assert dumped.read_text() == archive.read("schema.json").decode()
+    assert kvmscope.run("schema", "diff", str(snapshot), str(dumped)).exit_code == 0
+    assert kvmscope.run("schema", "diff", str(snapshot), "6.1").exit_code == 1
+
+
 WITHOUT_PYARROW = """
 import sys
 sys.modules["pyarrow"] = None

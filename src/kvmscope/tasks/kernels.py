@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ..catalog.kernels import architecture_of, find_kernel
@@ -13,21 +14,32 @@ from ..host.machine import read_machine
 from ..scene import Scene
 from ..schema import KernelTables, Table
 from ..sources.kvm_schema import read_kvm_schemas
+from ..store.snapshot import SnapshotFile, is_snapshot
 
 HERE = "here"
 
 
 def read_kernel(name: str) -> KernelTables:
-    """The kernel called ``here``, in the file ``name``, or known as ``name``.
+    """The kernel called ``here``, in the file ``name`` (a schema file or a snapshot), or known as ``name``.
 
-    Raises SourceError if this kernel cannot be asked, CatalogError if the file is not a schema file, UsageError if
-    there is no such kernel.
+    Raises SourceError if this kernel cannot be asked, CatalogError if the file is not a schema file, RecordingError if
+    it is a damaged snapshot, UsageError if there is no such kernel.
     """
     if name == HERE:
         return read_here()
+    if is_snapshot(name):
+        return _of_snapshot(name)
     if "/" in name or name.endswith(".json") or Path(name).is_file():
         return parse(read_text(name), file=name)
     return find_kernel(name, _architecture() or "x86")
+
+
+def _of_snapshot(name: str) -> KernelTables:
+    snapshot = SnapshotFile(Path(name))
+    moments = snapshot.moments()
+    if not moments:
+        raise UsageError(f"the snapshot {name} has no scenes")
+    return replace(kernel_of(snapshot.scene(moments[-1])), name=name)
 
 
 def read_here() -> KernelTables:
