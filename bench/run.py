@@ -35,6 +35,7 @@ BENCHES: Mapping[str, str] = {
     "findings": "Findings",
     "serving": "Serving metrics",
     "looks": "Whole looks",
+    "recording": "Recordings",
     "startup": "Start",
     "top": "The screen of top",
 }
