@@ -233,6 +233,8 @@ def _attempt(step: Callable[[], None]) -> str:
         return _first_line(error)
     except RecordingError as error:
         return str(error)
+    except MemoryError:
+        return "no memory"
     return ""
 
 

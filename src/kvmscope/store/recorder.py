@@ -26,6 +26,7 @@ QUEUED_AT_MOST = 32
 """Scenes that wait for the disk; more are lost, since memory has to stay bounded."""
 
 _LATE = "the look before took longer than the interval, or the recorder had no CPU"
+_NO_MEMORY = "no memory"
 _JOIN_S = 0.5
 _RETRY_S, _RETRY_AT_MOST_S = 5.0, 300.0
 """After what time a journal that could not become a segment is tried again; twice as long each time."""
@@ -198,6 +199,9 @@ class Recorder:
             self._close_source()
             self._lose(losses, error.reason, int(is_recorded))
             return losses
+        except MemoryError:
+            self._lose(losses, _NO_MEMORY, int(is_recorded))
+            return losses
         self.state.vms, self.state.vcpus = len(scene.sample.vms), len(scene.sample.vcpus)
         if self._consumer is not None:
             self._consumer.offer(scene)
@@ -239,6 +243,8 @@ class Recorder:
                 self._writer.append(pending.told_by(item.scene))
             except OSError as error:
                 self._lose(pending, f"writing failed: {error.strerror or os.strerror(error.errno or 0)}")
+            except MemoryError:
+                self._lose(pending, _NO_MEMORY)
             else:
                 pending = LossLog()
                 self.state.scenes += 1

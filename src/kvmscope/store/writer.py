@@ -76,7 +76,7 @@ class RecordingWriter:
             raise
 
     def append(self, scene: Scene) -> None:
-        """Write one scene. Raises OSError if the disk does not take it: the next one goes to a new journal."""
+        """Write one scene. Raises OSError if the disk does not take it, MemoryError: the next goes to a new journal."""
         now_ns = scene.sample.monotonic_ns
         try:
             if self._journal is not None and self._is_full(now_ns):
@@ -90,7 +90,7 @@ class RecordingWriter:
             if now_ns - self._flushed_ns >= self._flush_ns:
                 self.flush()
                 self._flushed_ns = now_ns
-        except OSError:
+        except (OSError, MemoryError):
             self._abandon()
             raise
 
