@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SHOW_EVERY_S = 1.0
 _REALTIME_PRIORITY = 1
+_NICE = -20
 
 
 def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[RingTier, ...] | None:
@@ -141,11 +142,13 @@ def command(
 def _run(recorder: Recorder, capture: EpisodeCapture | None, target: _Target, *, realtime: bool) -> None:
     try:
         with until_ended():
+            if realtime:
+                _be_favoured()
             if capture is not None:
                 capture.start()
             recorder.start()
             if realtime:
-                _be_realtime(recorder)
+                _look_in_real_time(recorder)
             told = ""
             with progress_line() as show:
                 while not recorder.done.wait(_SHOW_EVERY_S):
@@ -218,15 +221,30 @@ def _opener(source: str, groups: tuple[str, ...]) -> Callable[[], Host]:
     return open_it
 
 
-def _be_realtime(recorder: Recorder) -> None:
-    """Raises PermissionNeeded."""
+def _be_favoured() -> None:
+    """Lock the memory, and favour every thread that is started from now on. Raises PermissionNeeded.
+
+    Python runs one thread at a time: while another thread of it is preempted, the thread that looks cannot run either,
+    whatever its own priority is.
+    """
     from ..linux import libc
 
-    try:
+    with _priority_errors():
         libc.lock_memory()
-        thread = recorder.looking_thread
-        if thread is not None:
-            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(_REALTIME_PRIORITY))
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
+def _look_in_real_time(recorder: Recorder) -> None:
+    """Raises PermissionNeeded."""
+    with _priority_errors(), suppress(ProcessLookupError):  # it has ended already
+        if recorder.looking_thread is not None:
+            os.sched_setscheduler(recorder.looking_thread, os.SCHED_RR, os.sched_param(_REALTIME_PRIORITY))
+
+
+@contextmanager
+def _priority_errors() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise PermissionNeeded(
             f"memory cannot be locked or priority raised: {error.strerror}",
