@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         libc.unmount(str(disk), _DETACH)
 
 
-class CountingHost:
+class HostOnDisk:
     """A host that gives the same scene, a second later each time."""
 
     def __init__(self, scene: Scene) -> None:
@@ -72,7 +72,7 @@ def test_a_full_disk_is_a_gap_and_recording_goes_on_when_there_is_room(
     small_disk: Path, host_scenes: list[Scene]
 ) -> None:
     directory = small_disk / "recording"
-    recorder = Recorder(CountingHost(host_scenes[0]), directory, interval_s=TICK_S)
+    recorder = Recorder(HostOnDisk(host_scenes[0]), directory, interval_s=TICK_S)
     recorder.start()
     wait_for(lambda: recorder.state.scenes > 0)
     filler = small_disk / "filler"
@@ -94,7 +94,7 @@ def test_a_full_disk_is_a_gap_and_recording_goes_on_when_there_is_room(
 
 def test_a_full_disk_makes_compaction_wait_and_loses_nothing(small_disk: Path, host_scenes: list[Scene]) -> None:
     directory = small_disk / "recording"
-    source = CountingHost(host_scenes[0])
+    source = HostOnDisk(host_scenes[0])
     writer = RecordingWriter(directory, on_cut=lambda: None)
     for _ in range(20):
         writer.append(source.look())
@@ -117,7 +117,7 @@ def test_a_disk_that_turns_read_only_keeps_what_is_there_and_is_reported(
     small_disk: Path, host_scenes: list[Scene]
 ) -> None:
     directory = small_disk / "recording"
-    source = CountingHost(host_scenes[0])
+    source = HostOnDisk(host_scenes[0])
     writer = RecordingWriter(directory, on_cut=lambda: None, segment_s=1)
     writer.append(source.look())
     writer.close()
@@ -147,7 +147,7 @@ def test_a_suspend_and_a_step_of_the_wall_clock_are_gaps_of_the_next_scene(
         return ClockReading(now.monotonic_ns, now.boottime_ns + slept_ns, now.realtime_ns + slept_ns + step_ns)
 
     directory = tmp_path / "recording"
-    recorder = Recorder(CountingHost(host_scenes[0]), directory, interval_s=TICK_S, for_s=40 * TICK_S, clocks=clocks)
+    recorder = Recorder(HostOnDisk(host_scenes[0]), directory, interval_s=TICK_S, for_s=40 * TICK_S, clocks=clocks)
     recorder.start()
     assert recorder.done.wait(60)
     recorder.stop()
@@ -158,7 +158,7 @@ def test_a_suspend_and_a_step_of_the_wall_clock_are_gaps_of_the_next_scene(
 
 def test_a_look_without_memory_is_a_gap(tmp_path: Path, host_scenes: list[Scene]) -> None:
     directory = tmp_path / "recording"
-    source = CountingHost(host_scenes[0])
+    source = HostOnDisk(host_scenes[0])
     source.fails_at = 3
     recorder = Recorder(source, directory, interval_s=TICK_S, for_s=10 * TICK_S)
     recorder.start()
