@@ -41,7 +41,7 @@ def seen_on_terminal(*arguments: str) -> str:
         (["status", "--interval", "600ms"], "reading for 600 ms …"),
         (["doctor", "--for", "400ms", "--interval", "200ms"], "reading for 400 ms …"),
         (["apicv", "--interval", "300ms"], "reading for 300 ms …"),
-        (["explain", "exits", "--interval", "300ms"], "reading for 300 ms …"),
+        (["explain", "exits", "--interval", "300ms"], "looking for exits on this host …"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -49,6 +49,12 @@ def test_a_terminal_shows_what_is_waited_for_and_then_nothing_of_it(arguments: l
     text = seen_on_terminal(*arguments, *FROM)
     assert text.startswith(first)
     assert "\x1b[K" in text.rpartition("…")[2]
+
+
+@pytest.mark.live
+@pytest.mark.needs("kvm")
+def test_a_terminal_shows_that_guests_run() -> None:
+    assert seen_on_terminal("lab", "run", "-w", "spin", "--for", "300ms").startswith("VMs run spin until 300 ms are")
 
 
 def test_a_file_gets_no_progress() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.interrupts import until_ended
+from ..console.progress import progress
 from ..errors import SourceError
 from ..lab.spec import MAX_VCPUS, MAX_VMS
 from ..units import format_count, format_seconds, quoted
@@ -110,7 +111,8 @@ def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Re
 
     with process.start(spec) as running:
         ended_by = RunEnd.INTERRUPT
-        with until_ended():
+        until = "Ctrl-C" if for_s is None else f"{format_seconds(for_s)} are over"
+        with until_ended(), progress(f"VMs run {spec.workload} until {until}"):
             running.wait_for_ready()
             running.go()
             ended_by = RunEnd.COUNT if running.wait_for_end(_NEVER_S if for_s is None else for_s) else RunEnd.TIME

@@ -151,6 +151,7 @@ def _run(recorder: Recorder, capture: EpisodeCapture | None, target: _Target, *,
                 _look_in_real_time(recorder)
             told = ""
             with progress_line() as show:
+                show(_progress_text(recorder.state, target))
                 while not recorder.done.wait(_SHOW_EVERY_S):
                     show(_progress_text(recorder.state, target))
                     told = _tell_trouble(recorder.state, told)
