@@ -71,6 +71,7 @@ def watching(text: str, **facts: Any) -> CommandLine:
     return CommandLine(text, longest_s=0.9, ends_normally=True, **facts)
 
 
+RECORD = "record {scratch}/a --for 300ms --interval 50ms --source published"
 COMMAND_LINES = [
     CommandLine("--help"),
     CommandLine("status --interval 1s --source published", longest_s=0.8),
@@ -83,8 +84,13 @@ COMMAND_LINES = [
     CommandLine(
         "diff {scratch}/a {scratch}/a",
         longest_s=0.6,
-        before="record {scratch}/a --for 300ms --interval 50ms --source published",
+        before=RECORD,
     ),
+    CommandLine("report {scratch}/a", longest_s=0.6, before=RECORD),
+    CommandLine("episodes {scratch}/a", before=RECORD),
+    CommandLine("dump --from {scratch}/a", before=RECORD),
+    CommandLine("replay {scratch}/a", longest_s=0.6, ends_normally=True, on_terminal=True, before=RECORD),
+    CommandLine("snapshot - --source published", longest_s=0.8),
     CommandLine("check"),
     CommandLine("schema dump", needs=KVM),
     CommandLine("schema diff 6.1 6.12", exit_codes=(1,)),
