@@ -152,6 +152,8 @@ def test_a_host_that_is_collected_unclosed_leaves_no_file_open_and_warns(source:
         guests.wait_for_ready()
         host = open_host(source)
         host.close()  # what is loaded once for all hosts is loaded
+        del host
+        gc.collect()  # hosts and samples of other tests keep their mappings until they are collected
         before = sorted(Path("/proc/self/fd").iterdir())
         host = open_host(source)
         host.read()
