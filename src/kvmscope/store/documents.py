@@ -73,8 +73,7 @@ class DocumentWriter:
         last = self._schemas.get(id(schema))
         if last is not None:
             return last[1]
-        parts = (schema.provider, schema.scope, schema.descriptors, schema.data_size)
-        key = self.key(Schema, schema, cached_by=(Schema, parts))
+        key = self.key(Schema, schema, cached_by=schema)
         if len(self._schemas) >= _SCHEMAS_AT_MOST:
             self._schemas.clear()
         self._schemas[id(schema)] = (schema, key)  # holds it, so that no other schema gets its id
