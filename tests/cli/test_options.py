@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from kvmscope.cli import main
-from kvmscope.cli.options import WholeNumber, parse_duration
+from kvmscope.cli.options import FilePath, WholeNumber, parse_duration
 from kvmscope.errors import UsageError
 
 NONSENSE = (
@@ -77,6 +77,8 @@ def _is_plausible(option: click.Option, got: Any) -> bool:
         return True  # click takes the value of an option whose value may be left out
     if isinstance(option.type, click.Choice):
         return bool(got in option.type.choices)
+    if isinstance(option.type, FilePath):
+        return bool(got.name) and "\0" not in str(got)
     if isinstance(got, tuple):
         return got == (0,)
     return isinstance(option.type, WholeNumber) and bool(option.type.least <= int(got) <= option.type.most)

@@ -81,11 +81,7 @@ COMMAND_LINES = [
     CommandLine("doctor --for 2s --interval 1s --source published", longest_s=0.8),
     CommandLine("explain exits --source published", longest_s=0.8),
     CommandLine("list --source published"),
-    CommandLine(
-        "diff {scratch}/a {scratch}/a",
-        longest_s=0.6,
-        before=RECORD,
-    ),
+    CommandLine("diff {scratch}/a {scratch}/a/../a", longest_s=0.6, before=RECORD),
     CommandLine("report {scratch}/a", longest_s=0.6, before=RECORD),
     CommandLine("episodes {scratch}/a", before=RECORD),
     CommandLine("dump --from {scratch}/a", before=RECORD),

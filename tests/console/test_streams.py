@@ -15,7 +15,7 @@ from kvmscope.cli.group import COMMANDS
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 FROM = ("--source", "published")
 NO_OUTPUT, FOUND = 5, 1
-VM = "the first VM"
+VM, RECORDING, SAME_RECORDING = "the first VM", "a recording", "the recording by another path"
 WRITING: dict[str, list[str]] = {
     "status": ["--interval", "50ms", *FROM],
     "read": [*FROM],
@@ -28,6 +28,12 @@ WRITING: dict[str, list[str]] = {
     "schema": ["diff", "6.1", "6.12"],
     "groups": [*FROM],
     "lab": ["run", "--list"],
+    "diff": [RECORDING, SAME_RECORDING],
+    "dump": ["--from", RECORDING],
+    "report": [RECORDING],
+    "replay": [RECORDING],
+    "episodes": [RECORDING],
+    "snapshot": ["-", *FROM],
 }
 """Arguments with which each command writes something, without root and without KVM."""
 
@@ -39,22 +45,26 @@ OTHERS = [
     ["schema", "diff", "6.1", "6.12", "--json"],
 ]
 EVERY = [*([name, *arguments] for name, arguments in WRITING.items()), *OTHERS]
-LEFT_OUT = {"attach", "detach", "demo", "record"}
-"""They change this host, take long, or write to files; what writes for them is the same."""
+LEFT_OUT = {"attach", "detach", "demo", "record", "serve", "top"}
+"""They change this host, take long, need a terminal, or write elsewhere; what writes for them is the same."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def simulated() -> Iterator[None]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from kvmscope.lab import simulate
 
+    recording = tmp_path_factory.mktemp("streams") / "recording"
+    words[RECORDING] = str(recording)
+    words[SAME_RECORDING] = f"{recording}/../{recording.name}"
     with simulate.start(vms=3) as host:
+        run(["record", RECORDING, "--for", "400ms", "--interval", "100ms", *FROM])
         answer = json.loads(run(["read", "exits", "--json", *FROM]).stdout)
-        ids[VM] = next(vm["id"] for vm in answer["vms"] if vm["pid"] == host.pid)
+        words[VM] = next(vm["id"] for vm in answer["vms"] if vm["pid"] == host.pid)
         yield
 
 
-ids: dict[str, str] = {}
-"""The id of the VM that ``VM`` stands for: other simulated hosts may run here, with VMs of the same names."""
+words: dict[str, str] = {}
+"""What the words above stand for. A VM goes by its id, since other simulated hosts may have VMs of the same names."""
 
 
 def test_every_command_is_tried() -> None:
@@ -66,8 +76,10 @@ def run(arguments: list[str], *, redirection: str = "", completes: bool = False)
     if completes:
         environment |= {"_KVMSCOPE_COMPLETE": "bash_complete", "COMP_WORDS": "kvmscope ", "COMP_CWORD": "1"}
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *KVMSCOPE, *arguments]
-    command = [ids.get(word, word) for word in command]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    command = [words.get(word, word) for word in command]
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, check=False, timeout=60
+    )
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
@@ -97,7 +109,7 @@ def with_reader_gone(arguments: list[str]) -> subprocess.CompletedProcess[bytes]
     os.close(reading)
     try:
         return subprocess.run(
-            [*KVMSCOPE, *(ids.get(word, word) for word in arguments)],
+            [*KVMSCOPE, *(words.get(word, word) for word in arguments)],
             stdout=writing,
             stderr=subprocess.PIPE,
             check=False,

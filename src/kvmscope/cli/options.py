@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -57,6 +58,18 @@ class WholeNumber(click.IntRange):
         if match is None or not self.least <= int(value) <= self.most:
             self.fail(f"{quoted(value)} is not a whole number from {self.least} to {self.most}", param, ctx)
         return int(value)
+
+
+class FilePath(click.Path):
+    """The path of a file or directory, which need not exist."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value or "\0" in str(value):
+            self.fail(f"{quoted(str(value))} is not a path", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def time_option(*names: str, default: str | None = None, help: str) -> Callable[[F], F]:  # noqa: A002 - click's word

@@ -23,7 +23,7 @@ from ..units import quoted
 from .echo import echo_notes
 from .episode_options import EpisodeOptions, episode_notes, episode_options
 from .history import require_pyarrow
-from .options import count_option, interval_option, parse_duration, parse_size, source_option, time_option
+from .options import FilePath, count_option, interval_option, parse_duration, parse_size, source_option, time_option
 from .session import open_live_host
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _parse_tiers(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--spool",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="With a URI: where scenes are until they are uploaded.",
 )
 @count_option("Count with this group too; may be given several times.")

@@ -11,7 +11,7 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import Unavailable, UsageError
 from .echo import echo_notes
-from .options import count_option, interval_option, source_option
+from .options import FilePath, WholeNumber, count_option, interval_option, source_option
 from .session import open_live_host
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _SERIES_OF_VMS = 8000
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No series of such names.")
 @click.option(
     "--max-series",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0, 1_000_000_000),
     metavar="N",
     help=f"At most so many series; 0 for no limit. Default: {_SERIES_OF_VMS} with --detail vm, else no limit.",
 )
@@ -50,7 +50,7 @@ _SERIES_OF_VMS = 8000
 @click.option(
     "--web.config.file",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="FILE",
     help="TLS, client certificates and users, as Prometheus' exporters read them.",
 )
