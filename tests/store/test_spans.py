@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from loads import NOON_NS, Load, record, simulated_scenes
 
 from kvmscope.errors import UsageError
 from kvmscope.store.recording import open_series
-from kvmscope.store.replay import SceneMoment, TimeChoice
+from kvmscope.store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice, choose, omissions
 from kvmscope.store.spans import open_spans, runs, spread
 
 BOOT_1, BOOT_2 = Load(vms=1, boot="1" * 32), Load(vms=1, boot="2" * 32)
@@ -52,3 +53,33 @@ def test_hosts_are_chosen_by_name_or_id(tmp_path: Path) -> None:
         open_spans(series, TimeChoice(), ["other"])
     with pytest.raises(UsageError, match="no scene at this time"):
         open_spans(series, TimeChoice(since_ns=NOON_NS + 10**12, until_ns=NOON_NS + 10**13))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> SceneSeries:
+    """Recordings of two hosts at one time, copied into one directory: their segments have the same numbers."""
+    for host in ("a", "b"):
+        load = Load(vms=1, boot=host * 32, host=host * 32)
+        for begin_s in (0, 20):
+            record(simulated_scenes(5, begin_s=begin_s, load=load), tmp_path / host)
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    return open_series(str(tmp_path / "a"))
+
+
+def test_hosts_whose_recordings_were_put_together_are_read_one_after_the_other(fleet: SceneSeries) -> None:
+    moments = fleet.moments()
+    assert [moment.host for moment in moments] == ["a" * 32] * 10 + ["b" * 32] * 10
+    for moment in moments:
+        origin = fleet.scene(moment).origin
+        assert origin is not None
+        assert origin.host == moment.host
+    assert [len(span) for span in open_spans(fleet, TimeChoice()).spans] == [10, 10]
+    assert [len(span) for span in open_spans(fleet, TimeChoice(), ["b" * 32]).spans] == [10]
+
+
+def test_a_screen_shows_one_of_several_hosts_and_says_so(fleet: SceneSeries) -> None:
+    moments = fleet.moments()
+    plan, times = LookPlan((1.0,)), TimeChoice(since_ns=NOON_NS, until_ns=NOON_NS + 10**11)
+    assert {moment.host for moment in choose(moments, plan, times)} == {"b" * 32}
+    assert "another host" in omissions(moments, plan, times)[0]
+    assert omissions(moments, plan, TimeChoice()) == ["the recording has 2 hosts, and one of them is shown"]

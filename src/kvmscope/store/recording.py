@@ -103,7 +103,10 @@ class Recording:
             number = layout.journal_number(path)
             if number is not None and not any(place.holds(number) for place in places):
                 found.append(_Part(number, path, None))
-        return sorted(found, key=lambda part: (part.number, part.path))
+        if len({place.host for place in places}) < 2:
+            return sorted(found, key=lambda part: (part.number, part.path))
+        # Each host has numbers of its own. A journal does not say whose it is.
+        return sorted(found, key=lambda part: (part.segment is None, part.segment and part.segment.host, part.number))
 
     def _open(self, part: _Part) -> Sequence[Scene] | SegmentScenes:
         if part.segment is not None:
@@ -119,7 +122,14 @@ class Recording:
                 return [SceneMoment.of(s, part.path, n) for n, s in enumerate(self._scenes_of(part))]
             return [
                 SceneMoment(
-                    row["time"], row["boottime_ns"], row["boot"], row["source"], row["simulated"], part.path, place
+                    row["time"],
+                    row["boottime_ns"],
+                    row["boot"],
+                    row["source"],
+                    row["simulated"],
+                    part.path,
+                    place,
+                    row["origin_host"],
                 )
                 for place, row in enumerate(read_heads(self._storage, part.segment))
             ]

@@ -29,7 +29,7 @@ _MOST_BETWEEN = 256
 
 @dataclass(frozen=True, slots=True)
 class SceneMoment:
-    """When a scene was taken, of which boot and by which source, and where it is in its recording."""
+    """When a scene was taken, of which host and boot and by which source, and where it is in its recording."""
 
     taken_ns: int
     boottime_ns: int
@@ -38,16 +38,18 @@ class SceneMoment:
     simulated: bool
     part: str = ""
     place: int = 0
+    host: str | None = None
 
     @classmethod
     def of(cls, scene: Scene, part: str = "", place: int = 0) -> SceneMoment:
         sample = scene.sample
-        boot = None if sample.origin is None else sample.origin.boot
-        return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place)
+        host, boot = (sample.origin.host, sample.origin.boot) if sample.origin else (None, None)
+        return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place, host)
 
     def follows(self, other: SceneMoment) -> bool:
         """Whether the two scenes can make a window."""
-        mine, its = (self.boot, self.source, self.simulated), (other.boot, other.source, other.simulated)
+        mine = (self.host, self.boot, self.source, self.simulated)
+        its = (other.host, other.boot, other.source, other.simulated)
         return mine == its and self.boottime_ns > other.boottime_ns
 
 
@@ -139,7 +141,7 @@ def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
 def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[str]:
     """What a command does not show of the time that was asked for, and why; for times of which ``choose`` gave some."""
     if not (times.is_span or plan.goes_on):
-        return []
+        return _other_hosts(moments)
     asked = within(moments, times, goes_on=plan.goes_on)
     shown = _one_origin(asked)
     found = [f"nothing was recorded from {_date(a)} to {_date(b)}" for a, b in _holes(shown)]
@@ -149,8 +151,15 @@ def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice)
     return found
 
 
+def _other_hosts(moments: Sequence[SceneMoment]) -> list[str]:
+    hosts = len({moment.host for moment in moments})
+    return [f"the recording has {hosts} hosts, and one of them is shown"] if hosts > 1 else []
+
+
 def _parting(last: SceneMoment, first: SceneMoment) -> str:
     """Why two scenes that follow one another cannot make an interval."""
+    if last.host != first.host:
+        return "the scenes before it are of another host; the recording has several"
     if last.boot != first.boot:
         return f"the host was restarted after {_date(last)}, and counts began again at 0"
     if (last.source, last.simulated) != (first.source, first.simulated):

@@ -33,7 +33,7 @@ _END = struct.Struct("<I4s")
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
-_HEADS = ["time", "boottime_ns", "boot", "source", "simulated"]
+_HEADS = ["time", "boottime_ns", "origin_host", "boot", "source", "simulated"]
 _AS_DICTIONARY = ("time", "boottime_ns")
 _WITH_STATISTICS = ("time", "vm", "name")
 """What readers choose rows by. Statistics of each counter would be a tenth of a small file."""
