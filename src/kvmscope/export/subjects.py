@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +11,13 @@ import numpy as np
 
 from ..sample import VmId
 from ..scene import Scene
-from ..view.values import vm_head
+from ..view.values import VmHead, vm_head
 from .labels import LabelSets, shown_text, vcpu_label_sets, vm_keys, vm_label_sets
+
+_WORD = re.compile(r"[a-z]+\.[a-z_]+")
+"""A manager's word as ``VmmProcess`` has it, such as ``openstack.name``; those of a recording are not trusted."""
+
+_FACTS = ("vm", "id", "name", "uuid", "vmm", "managed_by", "pid")
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,12 @@ class Subjects:
 
     @cached_property
     def facts(self) -> LabelSets:
-        """Of the info series: all that is known of who a VM is."""
-        rows = (self._facts_of(row) for row in range(len(self.keys)))
-        return LabelSets(("vm", "id", "name", "uuid", "vmm", "managed_by", "pid"), tuple(rows))
+        """Of the info series: all that is known of who a VM is, and by which words its managers know it."""
+        heads = [vm_head(self.scene, row) for row in range(len(self.keys))]
+        words = sorted({word for head in heads for word in head["known_as"] if _WORD.fullmatch(word)})
+        names = (*_FACTS, *(word.replace(".", "_") for word in words))
+        rows = (self._facts_of(key, head, words) for key, head in zip(self.keys, heads, strict=True))
+        return LabelSets(names, tuple(rows))
 
     def is_of(self, scene: Scene) -> bool:
         """Whether the scene has the same VMs and vCPUs, with the same names."""
@@ -53,14 +62,15 @@ class Subjects:
         if not all(np.array_equal(*pair) for pair in tables) or now.vms.label != then.vms.label:
             return False
         pairs = zip(scene.identities, self.scene.identities, strict=True)
-        return all(a.name == b.name and a.process == b.process for a, b in pairs)
+        return all(a.name == b.name and a.process == b.process and a.domain_xml == b.domain_xml for a, b in pairs)
 
     def at(self, scene: Scene) -> Subjects:
         """Those of a later scene: these, if nothing changed."""
         return self if self.is_of(scene) else Subjects(scene)
 
-    def _facts_of(self, row: int) -> tuple[str, ...]:
-        head = vm_head(self.scene, row)
+    @staticmethod
+    def _facts_of(key: str, head: VmHead, words: Sequence[str]) -> tuple[str, ...]:
         texts = (head["plain_name"], head["uuid"], head["vmm"], head["managed_by"])
         pid = "" if head["pid"] is None else str(head["pid"])
-        return (self.keys[row], str(head["id"]), *map(shown_text, texts), pid)
+        known_as = (shown_text(head["known_as"].get(word)) for word in words)
+        return (key, str(head["id"]), *map(shown_text, texts), pid, *known_as)
