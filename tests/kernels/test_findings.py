@@ -30,12 +30,12 @@ WITHOUT_AVIC = {
     "MMIO": {"mmio": {"mmio-storm"}},
     "windows": {"ipi": {"irq-windows"}},
     "yields": {"yield": {"failing-yields"}},
-    "undecodable": {"undecodable": {"emulation-failure"}},
+    "undecodable": {"undecodable": {"emulation-failure", "userspace-exits"}},
     "watched": {"dirty": {"pf-write-protect"}},
     "watched beside another": {"dirty": {"pf-write-protect", "preempted", "preempted-in-kvm"}, "halt": set()},
     "spinning beside another": {"spin": {"preempted"}, "halt": set()},
     "small pages": {"spread": {"small-pages"}},
-    "split pages": {"split pages": {"nx-splits"}},
+    "split pages": {"split pages": {"nx-splits", "userspace-exits"}},  # without a local APIC, HLT exits to the VMM
     "cleared": {"idle": {"stats-reset"}},
 }
 """Trouble: VM: the rules that fire, and no other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -196,6 +197,7 @@ def test_keys_in_any_order_raise_nothing(tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.slow
-def test_ten_thousand_keys_raise_nothing(tmp_path: Path) -> None:
+def test_thousands_of_keys_raise_nothing(tmp_path: Path) -> None:
+    """``KVMSCOPE_KEYS=10000`` presses as many; some 3 minutes."""
     chance = random.Random(11)
-    press_at_random(Screening(tmp_path), chance.choices(KEYS, k=10_000))
+    press_at_random(Screening(tmp_path), chance.choices(KEYS, k=int(os.environ.get("KVMSCOPE_KEYS", "1000"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -61,12 +62,16 @@ def test_two_times_of_a_host_whose_loads_swing_are_the_same() -> None:
         assert changed(view) == []
 
 
+TRIES = int(os.environ.get("KVMSCOPE_DIFFS", "20"))
+"""How many pairs of recordings of one load are compared; 100 for the figure in docs/diff.md, a second each."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("load", ["noisy", "swinging"])
 def test_at_most_five_of_a_hundred_diffs_of_one_load_report_a_change(load: str) -> None:
     chance = np.random.default_rng(4)
     alarms = 0
-    for number in range(100):
+    for number in range(TRIES):
         a, b = (
             noisy_scenes(41, chance, load=CALM)
             if load == "noisy"
@@ -74,7 +79,7 @@ def test_at_most_five_of_a_hundred_diffs_of_one_load_report_a_change(load: str) 
             for _ in range(2)
         )
         alarms += bool(changed(compared(a, b)))
-    assert alarms <= 5
+    assert alarms <= max(1, TRIES // 20)
 
 
 @pytest.mark.slow
@@ -87,9 +92,9 @@ def test_a_planted_change_is_found_in_nearly_all_tries() -> None:
                 noisy_scenes(121, chance, load=CALM), noisy_scenes(121, chance, load=CALM, factors={"exits": 1.03})
             )
         )
-        for _ in range(20)
+        for _ in range(TRIES // 5)
     ]
-    assert sum(found) >= 19
+    assert sum(found) >= 0.9 * len(found)
 
 
 def test_a_stat_that_means_something_else_is_not_compared() -> None:
