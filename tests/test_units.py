@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,8 @@ from kvmscope.units import (
     format_seconds,
     format_share,
     format_vcpus,
+    rfc3339,
+    time_of_day,
 )
 
 FORMATS = [format_count, format_seconds, format_bytes, format_share, format_cpus, format_vcpus, format_estimate]
@@ -141,3 +144,11 @@ def test_cpu_time_is_a_number_of_cpus_and_never_percent(value: float | None, tex
 )
 def test_an_estimate_has_one_digit_or_two(value: float | None, text: str) -> None:
     assert format_estimate(value) == text
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_times_are_those_of_the_c_library(ns: int) -> None:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ns // 10**9))
+    assert rfc3339(ns) == f"{seconds}.{ns // 10**6 % 1000:03}Z"
+    assert rfc3339(ns, has_ms=False) == f"{seconds}Z"
+    assert time_of_day(ns) == seconds[-8:]

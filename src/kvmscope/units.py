@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 
 NOT_KNOWN_SIGN = "–"
 
@@ -87,6 +88,17 @@ def format_estimate(value: float | None) -> str:
         return "below 0.001"
     rounded = float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}")
     return f"{rounded:.3f}".rstrip("0").rstrip(".")
+
+
+def rfc3339(ns: int, *, has_ms: bool = True) -> str:
+    """CLOCK_REALTIME nanoseconds as text, in UTC, to the millisecond or the second."""
+    moment = datetime.fromtimestamp(ns // 10**9, UTC).replace(microsecond=ns % 10**9 // 1000)
+    return moment.isoformat(timespec="milliseconds" if has_ms else "seconds").replace("+00:00", "Z")
+
+
+def time_of_day(ns: int) -> str:
+    """CLOCK_REALTIME nanoseconds as a time of day, UTC."""
+    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%H:%M:%S}"
 
 
 def parse_seconds(text: str) -> float:

@@ -19,8 +19,8 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.scene import Scene
 from kvmscope.sources.bpf.source import BpfSource
 from kvmscope.store.recording import Recording
-from kvmscope.store.times import date_text
 from kvmscope.store.writer import RecordingWriter
+from kvmscope.units import rfc3339
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
 
@@ -74,6 +74,6 @@ def test_a_recording_of_a_live_host_shows_what_it_showed(command: tuple[str, ...
     assert live.exit_code == 0, live.output
     assert "storm" in live.stdout
     last = Recording(str(place)).moments()[-1]
-    recorded = run(*command, "--from", str(place), "--at", date_text(last.taken_ns))
+    recorded = run(*command, "--from", str(place), "--at", rfc3339(last.taken_ns))
     assert (recorded.exit_code, recorded.stdout) == (0, live.stdout)
     assert recorded.stderr.startswith(f"from {place}, ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from .echo import echo_lines, echo_notes, page_width
+from .echo import echo_answer, echo_damage, echo_notes, page_width
 from .history import require_pyarrow
 from .options import json_option
 
@@ -59,17 +59,13 @@ def command(
     """
     from ..view.diff import diff_view
     from ..view.diff_text import diff_lines
-    from ..view.jsonout import dump, to_value
 
     sides = SideOptions(a, between_a, host_a), SideOptions(b or a, between_b, host_b)
     if sides[0] == sides[1]:
         raise UsageError("both sides are the same; name a second recording, times or hosts")
     require_pyarrow()
     view = diff_view(_open(sides[0]), _open(sides[1]), vm=vm, pairs=not no_pairs)
-    if as_json:
-        click.echo(dump(to_value(view)))
-    else:
-        echo_lines(diff_lines(view, width=page_width()))
+    echo_answer(view, diff_lines(view, width=page_width()), as_json=as_json)
 
 
 def _open(side: SideOptions) -> DiffSource:
@@ -82,7 +78,7 @@ def _open(side: SideOptions) -> DiffSource:
     series = open_series(side.place)
     times = choose_times(series.moments(), None, side.between)
     found = open_spans(series, times, side.hosts)
-    echo_notes(dict.fromkeys(f"damaged: {damage}" for damage in series.damage))
+    echo_damage(series.damage)
     if found.left_out:
         echo_notes([f"{side.place}: {found.left_out} scenes of other boots or sources are left out"])
     return DiffSource(side.place, [span.spread(MOST_SCENES) for span in found.spans])

@@ -17,7 +17,7 @@ from ..store.replay import LookPlan
 from .echo import echo_answer, echo_notes, page_width
 from .history import is_span, reading_options, refuse_counting
 from .options import count_option, interval_option, time_option, watch_option
-from .session import open_host, read_views
+from .session import open_host, open_live_host, read_views
 
 if TYPE_CHECKING:
     from ..collect import SceneHost
@@ -107,9 +107,7 @@ def _open(source: str, groups: Sequence[str], plan: LookPlan) -> SceneHost:
     if not groups:
         return open_host(source, plan)
     refuse_counting()
-    from .. import collect
-
-    return collect.open_host(source, groups=groups)
+    return open_live_host(source, groups)
 
 
 def _check_usage(look_s: float, interval_s: float, *, watch: bool, fail_on: str | None) -> None:

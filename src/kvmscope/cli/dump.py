@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from .echo import echo_notes
+from .echo import echo_damage, echo_notes
 from .history import require_pyarrow
 from .options import WholeNumber, parse_duration, source_option
 from .session import open_live_host
@@ -102,7 +102,7 @@ def _recorded(
     for span in spans:
         for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
             yield scene, number == 0
-    echo_notes(dict.fromkeys(f"damaged: {damage}" for damage in series.damage))
+    echo_damage(series.damage)
 
 
 def _labels(typed: Sequence[str]) -> dict[str, str]:

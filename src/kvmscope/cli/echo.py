@@ -50,6 +50,11 @@ def echo_lines(lines: Iterable[str]) -> None:
         click.echo(whole)
 
 
+def echo_damage(damage: Iterable[Exception]) -> None:
+    """Say once on stderr, of each part of a recording that could not be read, where and why."""
+    echo_notes(dict.fromkeys(f"damaged: {error}" for error in damage))
+
+
 def echo_notes(lines: Iterable[str]) -> None:
     """Write lines that are about the data and not the data: to stderr."""
     for line in lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_lines, echo_notes
+from .echo import echo_answer, echo_damage
 from .history import require_pyarrow
 from .options import json_option
 
@@ -26,14 +26,10 @@ def command(*, place: str, shows_all: bool, as_json: bool) -> None:
     require_pyarrow()
     from ..store.episodes import list_episodes
     from ..view.episodes import EpisodeListView, episode_lines, episode_view
-    from ..view.jsonout import dump, to_value
 
     found = list_episodes(place)
-    echo_notes(f"damaged: {damage}" for damage in found.damage)
+    echo_damage(found.damage)
     view = EpisodeListView(
         episodes=tuple(episode_view(each.number, each.place, each.size_bytes, each.note) for each in found.episodes)
     )
-    if as_json:
-        click.echo(dump(to_value(view)))
-    else:
-        echo_lines(episode_lines(view, shows_all=shows_all))
+    echo_answer(view, episode_lines(view, shows_all=shows_all), as_json=as_json)

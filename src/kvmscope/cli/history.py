@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from ..errors import Unavailable, UsageError
+from ..units import rfc3339
 from .echo import echo_notes
 from .options import json_option, source_option
 
@@ -152,7 +153,5 @@ def _asked() -> HistoryOptions:
 
 
 def _about(place: str, chosen: Sequence[SceneMoment]) -> str:
-    from ..store.times import date_text
-
-    first, last = date_text(chosen[0].taken_ns), date_text(chosen[-1].taken_ns)
+    first, last = rfc3339(chosen[0].taken_ns), rfc3339(chosen[-1].taken_ns)
     return f"from {place}, {first}" if first == last else f"from {place}, {first} to {last}"

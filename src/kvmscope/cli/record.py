@@ -7,9 +7,10 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,10 @@ from .echo import echo_notes
 from .episode_options import EpisodeOptions, episode_notes, episode_options
 from .history import require_pyarrow
 from .options import FilePath, count_option, interval_option, parse_duration, parse_size, source_option, time_option
-from .session import open_live_host
+from .session import live_opener
 
 if TYPE_CHECKING:
     from ..capture.consumer import EpisodeCapture
-    from ..collect import Host
     from ..store.recorder import Recorder, RecorderState
     from ..store.ring import RingLimits, RingTier
     from ..store.storage import Storage
@@ -116,7 +116,7 @@ def command(
     limits = _limits(interval, keep, max_size, tiers)
     from ..store.recorder import Recorder
 
-    open_it = _opener(source, groups)
+    open_it = partial(live_opener(source), groups)
     host = open_it()
     capture = episodes.capture(target.directory, interval_s=interval, source=source, counted=groups)
     try:
@@ -205,21 +205,6 @@ def _limits(
     asked = DEFAULT_TIERS if tiers is None else tiers
     kept = (RingTier(tier.resolution_s if tier.resolution_s > interval_s else 0, tier.until_s) for tier in asked)
     return RingLimits(keep_s, size_bytes, tuple(kept))
-
-
-def _opener(source: str, groups: tuple[str, ...]) -> Callable[[], Host]:
-    """Opens the host as this command line says, in any thread."""
-    context = click.get_current_context()
-
-    def open_it() -> Host:
-        if groups:
-            from .. import collect
-
-            return collect.open_host(source, groups=groups)
-        with context.scope(cleanup=False):
-            return open_live_host(source)
-
-    return open_it
 
 
 def _be_favoured() -> None:

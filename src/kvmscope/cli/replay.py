@@ -15,7 +15,8 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
-from ..store.cursor import ReplayCursor
+from ..store.cursor import ReplayCursor, place_at
+from ..units import rfc3339
 from .history import choose_place, open_moments
 from .options import interval_option, json_option
 from .status import status_display
@@ -71,8 +72,7 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
         raise UsageError("a replay needs two scenes, and the recording has fewer")
     cursor = ReplayCursor(moments, interval, lambda text: parse_time(text, moments[-1].taken_ns))
     if at is not None:
-        time_ns = cursor.parse_time(at)
-        cursor.place = max(0, sum(1 for moment in moments if moment.taken_ns <= time_ns) - 1)
+        cursor.place = place_at(moments, cursor.parse_time(at))
     screen = StatusScreen()
     if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         display = status_display(screen, as_json=as_json)
@@ -136,12 +136,10 @@ def _shown(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen, cons
 
 
 def _state(cursor: ReplayCursor) -> str:
-    from ..store.times import date_text
-
     if cursor.typed is not None:
         return f"go to (14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m): {cursor.typed}█"
     mode = f"playing × {cursor.speed:g}" if cursor.is_playing else "stopped"
-    at = date_text(cursor.moments[cursor.place].taken_ns)
+    at = rfc3339(cursor.moments[cursor.place].taken_ns)
     return f"{at}  {cursor.place + 1}/{len(cursor.moments)}  {mode}  {cursor.note or _KEYS}"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import OutputError, UsageError
-from .echo import echo_notes
+from .echo import echo_damage, echo_notes
 from .history import require_pyarrow
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _view(place: str, between: tuple[str, str] | None, host: str | None) -> Repo
     if found.left_out:
         echo_notes([f"{found.left_out} scenes of other boots or sources are left out"])
     view = report_view(place, found.spans[0].spread(MOST_SCENES))
-    echo_notes(dict.fromkeys(f"damaged: {damage}" for damage in series.damage))
+    echo_damage(series.damage)
     return view
 
 

@@ -102,7 +102,7 @@ def command(
         user=user,
         otlp=None if otlp is None else _collector(otlp),
     )
-    _serve(plan, lambda: _open_host(source, groups))
+    _serve(plan, lambda: open_live_host(source, groups))
 
 
 def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost]) -> None:
@@ -128,14 +128,6 @@ def _collector(url: str) -> str:
     from ..web.server.otlp_push import collector_url
 
     return collector_url(url)
-
-
-def _open_host(source: str, groups: tuple[str, ...]) -> SceneHost:
-    if not groups:
-        return open_live_host(source)
-    from .. import collect
-
-    return collect.open_host(source, groups=groups)
 
 
 def _options(detail: str, include: tuple[str, ...], exclude: tuple[str, ...], limit: int | None) -> ExportOptions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -37,8 +37,12 @@ def open_host(source: str, plan: LookPlan = _ONE_LOOK) -> SceneHost:
     return open_recorded(source, plan) if is_recorded() else open_live_host(source)
 
 
-def open_live_host(source: str) -> Host:
-    """This host by ``source``. Raises UsageError if there is no such source, SourceError."""
+def open_live_host(source: str, groups: Sequence[str] = ()) -> Host:
+    """This host by ``source``, with these opt-in groups. Raises UsageError if there is no such source, SourceError."""
+    if groups:
+        from .. import collect
+
+        return collect.open_host(source, groups=groups)
     opener: Opener | None = click.get_current_context().obj
     if opener is not None:
         return opener(source)
@@ -46,6 +50,17 @@ def open_live_host(source: str) -> Host:
 
     check_source(source)
     return collect.open_host(source)
+
+
+def live_opener(source: str) -> Callable[[Sequence[str]], Host]:
+    """Opens this host as the command line says, with the groups that it is called with, in any thread."""
+    context = click.get_current_context()
+
+    def open_it(groups: Sequence[str]) -> Host:
+        with context.scope(cleanup=False):
+            return open_live_host(source, groups)
+
+    return open_it
 
 
 def check_source(source: str) -> None:

@@ -10,12 +10,11 @@ import click
 from ..errors import Unavailable, UsageError
 from .history import history_options, is_recorded, open_moments
 from .options import parse_duration, source_option
-from .session import open_live_host
+from .session import live_opener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from ..collect import SceneHost
     from ..scene import Scene
     from ..view.groups import GroupListView
 
@@ -61,17 +60,7 @@ def _show_recording(interval_s: float, source: str) -> None:
 def _show_host(interval_s: float, source: str) -> None:
     from ..tui.sampler import Sampler
 
-    context = click.get_current_context()
-
-    def open_with(groups: Sequence[str]) -> SceneHost:
-        if groups:
-            from .. import collect
-
-            return collect.open_host(source, groups=groups)
-        with context.scope(cleanup=False):
-            return open_live_host(source)
-
-    sampler = Sampler(open_with, interval_s, _list_groups)
+    sampler = Sampler(live_opener(source), interval_s, _list_groups)
     sampler.begin()
     show = _load_screen()  # while the first window is being read
     sampler.wait_until_open()

@@ -19,7 +19,7 @@ from typing import Final
 from ..host.text import printable
 from ..sample import Sample
 from ..scene import Scene
-from ..view.jsonout import rfc3339
+from ..units import rfc3339
 from ..view.values import plain_name
 
 _MOST_CHARACTERS: Final = 128

@@ -27,9 +27,6 @@ PREFIX: Final = "kvm"
 OWN_PREFIX: Final = "kvmscope"
 """Of what kvmscope says of itself."""
 
-VM_LABEL: Final = "vm"
-VCPU_LABEL: Final = "vcpu"
-
 
 class FamilyType(Enum):
     """What a family is, by OpenMetrics' word."""

@@ -16,6 +16,20 @@ _LEAP = 10
 _SLOWEST, _FASTEST = 1 / 8, 64.0
 
 
+def place_at(moments: Sequence[SceneMoment], time_ns: float) -> int:
+    """The last moment until a time, or the first of all."""
+    return max(0, sum(1 for moment in moments if moment.taken_ns <= time_ns) - 1)
+
+
+def place_beside(moments: Sequence[SceneMoment], place: int, interval_s: float, direction: int) -> int:
+    """The moment an interval after another (1) or before it (-1), or the last or first one."""
+    wanted_ns = interval_s * (1 - EARLY) * 1e9
+    found = place + direction
+    while 0 <= found < len(moments) and abs(moments[found].taken_ns - moments[place].taken_ns) < wanted_ns:
+        found += direction
+    return min(max(found, 0), len(moments) - 1)
+
+
 @dataclass
 class ReplayCursor:
     """``place``: of the moment that is shown. ``typed``: the time that is being typed, None if none is.
@@ -72,11 +86,7 @@ class ReplayCursor:
 
     def neighbour(self, place: int, direction: int) -> int:
         """The moment an interval after another (1) or before it (-1), or the last or first one."""
-        wanted_ns = self.interval_s * (1 - EARLY) * 1e9
-        found = place + direction
-        while 0 <= found < len(self.moments) and abs(self._distance_ns(place, found)) < wanted_ns:
-            found += direction
-        return min(max(found, 0), len(self.moments) - 1)
+        return place_beside(self.moments, place, self.interval_s, direction)
 
     def before(self, intervals: int) -> list[int]:
         """Up to so many moments before the place, an interval apart and of its boot and source; then the place."""
@@ -87,9 +97,6 @@ class ReplayCursor:
                 break
             places.insert(0, earlier)
         return places
-
-    def _distance_ns(self, place: int, other: int) -> int:
-        return self.moments[other].taken_ns - self.moments[place].taken_ns
 
     def _type(self, key: str) -> None:
         assert self.typed is not None
@@ -112,4 +119,4 @@ class ReplayCursor:
             self.note = str(error)
             return
         self.is_playing = False
-        self.place = max(0, sum(1 for moment in self.moments if moment.taken_ns <= time_ns) - 1)
+        self.place = place_at(self.moments, time_ns)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 from typing import Protocol
 
 from ..errors import RecordingError, UsageError
 from ..scene import Scene
+from ..units import rfc3339
 
 EARLY = 0.05
 """Part of an interval by which a scene may come before the interval is over, and still ends it."""
@@ -108,17 +108,22 @@ def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) ->
     return chosen
 
 
-def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
-    """The moments of a time; ``goes_on``: from ``at`` on, and not until then. Raises UsageError if there are none."""
+def moments_of(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
+    """The moments of a time; ``goes_on``: from ``at`` on, and not until then."""
     since_ns, until_ns = times.since_ns, times.until_ns
     if times.at_ns is not None:
         since_ns, until_ns = (times.at_ns, None) if goes_on else (None, times.at_ns)
-    found = [
+    return [
         moment
         for moment in moments
         if (since_ns is None or moment.taken_ns >= since_ns)
         and (until_ns is None or moment.taken_ns // _MS_NS <= until_ns // _MS_NS)
     ]
+
+
+def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
+    """The moments of a time, as ``moments_of`` gives them. Raises UsageError if there are none."""
+    found = moments_of(moments, times, goes_on=goes_on)
     if not found:
         raise UsageError(
             f"the recording has no scene at this time; it begins {_date(moments[0])}, ends {_date(moments[-1])}"
@@ -127,7 +132,7 @@ def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool =
 
 
 def _date(moment: SceneMoment) -> str:
-    return f"{datetime.fromtimestamp(moment.taken_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return rfc3339(moment.taken_ns, has_ms=False)
 
 
 def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:

@@ -13,9 +13,7 @@ from typing import overload
 
 from ..errors import UsageError
 from ..scene import Scene
-from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice
-
-_MS_NS = 10**6
+from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice, moments_of
 
 
 class SceneSpan(Sequence[Scene]):
@@ -85,7 +83,7 @@ def open_spans(series: SceneSeries, times: TimeChoice, hosts: Sequence[str] = ()
 
 def all_spans(series: SceneSeries, times: TimeChoice) -> list[SceneSpan]:
     """Every span within these times. Raises UsageError if there is none."""
-    moments = [moment for moment in series.moments() if _is_within(moment, times)]
+    moments = moments_of(series.moments(), times)
     if not moments:
         raise UsageError("the recording has no scene at this time")
     return [SceneSpan(series, run) for run in runs(moments)]
@@ -110,12 +108,6 @@ def spread(moments: Sequence[SceneMoment], most: int) -> Sequence[SceneMoment]:
     begin, end = times_ns[0], times_ns[-1]
     wanted = (begin + (end - begin) * step // (most - 1) for step in range(most))
     return [moments[place] for place in sorted({bisect_left(times_ns, time_ns) for time_ns in wanted})]
-
-
-def _is_within(moment: SceneMoment, times: TimeChoice) -> bool:
-    until_ns = times.until_ns if times.at_ns is None else times.at_ns
-    is_after_begin = times.since_ns is None or moment.taken_ns >= times.since_ns
-    return is_after_begin and (until_ns is None or moment.taken_ns // _MS_NS <= until_ns // _MS_NS)
 
 
 def _is_called(scene: Scene, name: str) -> bool:

@@ -44,12 +44,6 @@ def parse_time(text: str, end_ns: int) -> int:
     return _ns(_datetime(text))
 
 
-def date_text(time_ns: int) -> str:
-    """CLOCK_REALTIME nanoseconds as RFC 3339 in UTC, to the millisecond."""
-    text = datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat()
-    return f"{text.removesuffix('+00:00')}.{time_ns // 10**6 % 1000:03}Z"
-
-
 def _seconds(text: str) -> float:
     try:
         return parse_seconds(text)

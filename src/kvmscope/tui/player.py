@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import KvmscopeError, UsageError
-from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
+from ..store.cursor import place_at, place_beside
+from ..store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
 from ..view.events import EventWatch
 from ..view.values import Moment
 from ..view.watch import Watch
@@ -71,14 +72,13 @@ class Player(Controls):
         with self._lock:
             place = self._place if self._target is None else self._target
         for _ in range(abs(intervals)):
-            place = self._after(place) if intervals > 0 else self._before(place)
+            place = self._beside(place, 1 if intervals > 0 else -1)
         self._seek(place)
 
     def go_to(self, share: float) -> None:
         begin, end = self._moments[0].taken_ns, self._moments[-1].taken_ns
         time_ns = begin + share * (end - begin)
-        place = sum(1 for moment in self._moments if moment.taken_ns <= time_ns) - 1
-        self._seek(max(0, place))
+        self._seek(place_at(self._moments, time_ns))
 
     def toggle(self) -> None:
         with self._lock:
@@ -91,21 +91,8 @@ class Player(Controls):
             self._is_playing = False
             self._lock.notify()
 
-    def _after(self, place: int) -> int:
-        """The moment that is an interval after another, or the last."""
-        due_ns = self._moments[place].taken_ns + self._interval_s * (1 - EARLY) * 1e9
-        found = place + 1
-        while found < len(self._moments) and self._moments[found].taken_ns < due_ns:
-            found += 1
-        return min(found, len(self._moments) - 1)
-
-    def _before(self, place: int) -> int:
-        """The moment that is an interval before another, or the first."""
-        due_ns = self._moments[place].taken_ns - self._interval_s * (1 - EARLY) * 1e9
-        found = place - 1
-        while found > 0 and self._moments[found].taken_ns > due_ns:
-            found -= 1
-        return max(found, 0)
+    def _beside(self, place: int, direction: int) -> int:
+        return place_beside(self._moments, place, self._interval_s, direction)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
 
@@ -128,14 +115,14 @@ class Player(Controls):
                         self._is_playing = False
                         self._deliver([])
                     else:
-                        return self._after(self._place)
+                        return self._beside(self._place, 1)
                 elif not self._is_playing:
                     self._lock.wait()
             return None
 
     def _show(self, target: int) -> None:
         try:
-            news = self._step_to(target) if target == self._after(self._place) else None
+            news = self._step_to(target) if target == self._beside(self._place, 1) else None
             news = news or self._read_before(target)
         except KvmscopeError as error:
             self._watch = Watch()
@@ -158,7 +145,7 @@ class Player(Controls):
         try:
             path = choose(self._moments[: target + 1], plan, TimeChoice())
         except UsageError:  # there is nothing before it: it is shown with the interval after it
-            after = self._after(target)
+            after = self._beside(target, 1)
             if after == target or not self._moments[after].follows(self._moments[target]):
                 raise
             path = [self._moments[target], self._moments[after]]

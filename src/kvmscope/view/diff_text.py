@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from ..analysis.difference import DifferenceVerdict
 from ..host.text import printable
-from ..units import format_seconds
+from ..units import format_seconds, rfc3339
 from .diff import DiffView, MetricDifference
 from .diff_sides import DiffSideView
 from .schema_diff import section_lines
@@ -42,7 +41,7 @@ def _side_cells(name: str, side: DiffSideView) -> tuple[str, ...]:
 
 
 def _time(ns: int) -> str:
-    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return rfc3339(ns, has_ms=False)
 
 
 def _pairing_text(view: DiffView) -> str:

@@ -14,7 +14,7 @@ from ..analysis.findings import EndCause
 from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule
 from ..host.text import printable
-from ..units import format_seconds
+from ..units import format_seconds, rfc3339
 from .doctor import DoctorReport
 from .findings import EndedFinding, RuleTotal
 from .findings_text import (
@@ -26,7 +26,6 @@ from .findings_text import (
     total_lines,
     unchecked_lines,
 )
-from .jsonout import rfc3339
 from .text import SIMULATED, columns, counted, fill, no_vm_line, note_lines
 
 HEIGHT: Final = 60

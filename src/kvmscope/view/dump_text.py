@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..units import rfc3339
 from .dump import DumpedScene, DumpRow, StatColumnKey
-from .jsonout import dump, rfc3339, to_value
+from .jsonout import dump, to_value
 
 _HEAD = ("time", "host", "id", "name", "uuid", "vcpu")
 

@@ -10,8 +10,7 @@ from ..analysis.findings import EndCause
 from ..catalog.findings import Severity
 from ..host.text import printable
 from ..store.episode_note import EpisodeEnd, EpisodeNote, NotedFinding, NotedGroup
-from ..units import format_bytes, format_seconds
-from .jsonout import rfc3339
+from ..units import format_bytes, format_seconds, rfc3339
 from .text import counted
 from .values import Answer, Moment
 

@@ -338,12 +338,6 @@ def group_trial_lines(view: GroupTrialView, *, limit: int | None) -> Iterator[st
     yield from note_lines(view.source.name, view.source.why_not, view.gaps)
 
 
-def _cost_text(group: GroupTrial) -> str:
-    if group.ns_per_run is None:
-        return ""
-    return f"; its programs ran {format_count(group.runs)} times, {group.ns_per_run:.0f} ns each"
-
-
 def _event_table(events: Sequence[EventView]) -> list[str]:
     rows: list[tuple[str, ...]] = [("VM", "EVENT", "PER SECOND", "TIME/s", "MEAN", "P50", "P99")]
     for event in events:

@@ -12,13 +12,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 from ..host.text import without_surrogates
 from ..sample import VmId
+from ..units import rfc3339
 from . import values
 from .values import ABSENT_IF_NONE, INLINE, Moment, key_of
 
@@ -120,9 +120,3 @@ def dump(value: Any, *, one_line: bool = False) -> str:
     # Line ends are escaped in strings, so that no string can look like such a list.
     text = json.dumps(value, indent=2, allow_nan=False)
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
-
-
-def rfc3339(ns: int) -> str:
-    """CLOCK_REALTIME nanoseconds as text, in UTC and milliseconds."""
-    moment = datetime.fromtimestamp(ns // 10**9, UTC).replace(microsecond=ns % 10**9 // 1000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

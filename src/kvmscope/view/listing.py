@@ -11,13 +11,10 @@ from ..host.text import printable
 from ..sample import Gap
 from ..scene import Scene
 from ..schema import Descriptor, Schema, Scope, Tier
-from ..units import NOT_KNOWN_SIGN
+from ..units import NOT_KNOWN_SIGN, rfc3339
 from .descriptor import StatDescriptor, descriptor_fields
-from .jsonout import rfc3339
 from .text import SIMULATED, columns, kind_text, no_vm_line, unit_text
 from .values import SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
-
-_SECONDS_END = len("2026-01-01T00:00:00")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +117,7 @@ def vm_list_lines(view: VmListView) -> list[str]:
 
 
 def _vm_row(vm: ListedVm) -> tuple[str, ...]:
-    created = NOT_KNOWN_SIGN if vm.created is None else rfc3339(vm.created.ns)[:_SECONDS_END] + "Z"
+    created = NOT_KNOWN_SIGN if vm.created is None else rfc3339(vm.created.ns, has_ms=False)
     vmm = printable(vm.vmm or NOT_KNOWN_SIGN, max_length=20)
     pid = NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)
     return printable(vm.name), str(vm.id), vmm, pid, str(len(vm.vcpus)), created, _known_as(vm)

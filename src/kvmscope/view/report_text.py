@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..host.text import printable
-from ..units import format_seconds
+from ..units import format_seconds, rfc3339
 from .history import BLOCKS
-from .jsonout import rfc3339
 from .report import ReportMetric, ReportSeries, ReportView, ReportVm
 from .text import SIMULATED, counted, format_metric
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from ...host.text import printable
-from ...units import format_seconds
-from ...view.text import SIMULATED, Line, Span, Style, counted
+from ...units import format_seconds, time_of_day
+from ...view.text import SIMULATED, Span, Style, counted
 from ...view.values import Moment
 from ...view.watch import HostView
 from ..board import Board
@@ -207,7 +206,7 @@ def clock(time: Moment | None) -> str:
     """The time of day, UTC."""
     if time is None:
         return "?"
-    return f"{datetime.fromtimestamp(time.ns // 10**9, UTC):%H:%M:%S}"
+    return time_of_day(time.ns)
 
 
 def _time_of(view: HostView | None) -> Moment | None:
@@ -329,8 +328,3 @@ class ListPage(Page):
             self.set_cursor(place)
             if is_double:
                 self.enter(place)
-
-
-def as_line(line: Line, *, is_stale: bool = False) -> ScreenLine:
-    """A line of a view as one of a page."""
-    return ScreenLine(line, is_stale=is_stale)

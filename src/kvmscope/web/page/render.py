@@ -11,8 +11,7 @@ from typing import Final
 
 from ...catalog.metrics import Metric, MetricUnit
 from ...host.text import printable
-from ...units import format_count, format_cpus, format_estimate, format_seconds, format_share
-from ...view.jsonout import rfc3339
+from ...units import format_count, format_cpus, format_estimate, format_seconds, format_share, time_of_day
 from ...view.summary import HostSummary, SummaryMetrics, SummaryRule, SummaryVm, shown_metrics
 
 _UNKNOWN: Final = "–"
@@ -158,7 +157,7 @@ def _counts(summary: HostSummary | None) -> str:
 
 
 def _time(summary: HostSummary | None) -> str:
-    return _UNKNOWN if summary is None else escape(rfc3339(summary.time.ns)[11:19])
+    return _UNKNOWN if summary is None else escape(time_of_day(summary.time.ns))
 
 
 def _shown(text: str | None) -> str:

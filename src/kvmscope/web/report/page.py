@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 from ...errors import Unavailable
 from ...host.text import printable
-from ...units import format_bytes, format_count, format_seconds
+from ...units import format_bytes, format_count, format_seconds, rfc3339, time_of_day
 from ...view.report import ReportHeat, ReportMetric, ReportSeries, ReportView
 from ...view.text import format_metric
 from ...view.values import Moment
@@ -95,20 +94,16 @@ def _printable(text: str | None) -> str:
     return "" if text is None else printable(text, max_length=_LONGEST)
 
 
-def _time(moment: Moment) -> datetime:
-    return datetime.fromtimestamp(moment.ns // 10**9, UTC)
-
-
 def _clock(moment: Moment) -> str:
-    return f"{_time(moment):%H:%M:%S}"
+    return time_of_day(moment.ns)
 
 
 def _date(moment: Moment) -> str:
-    return f"{_time(moment):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{rfc3339(moment.ns, has_ms=False)[:-1].replace('T', ' ')} UTC"
 
 
 def _iso(moment: Moment) -> str:
-    return f"{_time(moment):%Y-%m-%dT%H:%M:%SZ}"
+    return rfc3339(moment.ns, has_ms=False)
 
 
 def _metric_text(metric: ReportMetric, value: float | None) -> str:
