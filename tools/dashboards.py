@@ -1,6 +1,6 @@
 """Writes the Grafana dashboards of contrib/grafana from the catalogue: ``python tools/dashboards.py [--check]``.
 
-Plain JSON: a panel is a title, a unit and queries, whose names are those of ``kvmscope.export.names``.
+Plain JSON: a panel is a title, a unit and queries, whose names are those of ``kvmscope.catalog.series_names``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvmscope.catalog.metrics import Metric, MetricUnit, load_metrics
-from kvmscope.export.names import metric_family
+from kvmscope.catalog.series_names import metric_family
 from kvmscope.schema import Scope
 
 FOLDER: Final = Path(__file__).parent.parent / "contrib/grafana"

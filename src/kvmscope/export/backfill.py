@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from ..catalog.series_names import Family, metric_family
 from ..schema import Scope
 from ..view.dump import DumpedScene
 from .budget import SeriesChoice, SeriesClass, choose
 from .judged import identity_series
 from .labels import LabelSets
-from .names import Family, metric_family
 from .series import HistogramSeries, Series, StatSeries, numbers
 from .stats import Detail, stat_series
 from .subjects import Subjects

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from .names import Family, FamilyType
+from ..catalog.series_names import Family, FamilyType
 from .series import Series
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..analysis.totals import VmSum
+from ..catalog.series_names import OWN_PREFIX, Family, FamilyType
 from ..scene import Scene
 from ..view.watch import HostView
 from .budget import ClassedSeries, KeptSeries, SeriesChoice, choose
 from .held import HeldFinding
 from .judged import apicv_series, finding_series, identity_series, metric_series
 from .labels import LabelSets, label_sets, shown_text
-from .names import OWN_PREFIX, Family, FamilyType
 from .series import NumberSeries, Series, numbers
 from .stats import Detail, stat_series
 from .subjects import Subjects

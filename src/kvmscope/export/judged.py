@@ -10,6 +10,19 @@ from typing import Final
 
 from ..analysis.apicv import Verdicts
 from ..catalog.metrics import load_metrics
+from ..catalog.series_names import (
+    HOST_APICV,
+    HOST_INFO,
+    HOST_LABELS,
+    VM_APICV_REASON,
+    VM_APICV_STATE,
+    VM_CREATED,
+    VM_FINDING,
+    VM_INFO,
+    VM_VCPUS,
+    VM_VMM_SILENT,
+    metric_family,
+)
 from ..sample import NOT_KNOWN, VmId
 from ..scene import Scene
 from ..schema import Scope
@@ -18,44 +31,9 @@ from ..view.watch import HostView
 from .budget import ClassedSeries, SeriesClass
 from .held import HeldFinding
 from .labels import label_sets, shown_text
-from .names import PREFIX, Family, FamilyType, metric_family
 from .series import numbers
 from .subjects import Subjects
 
-_INFO: Final = Family(
-    f"{PREFIX}_vm_info",
-    FamilyType.GAUGE,
-    "Who a VM is; the value is 1. Label vm is its UUID, else its name and the time of its creation.",
-)
-_CREATED: Final = Family(
-    f"{PREFIX}_vm_created_timestamp_seconds", FamilyType.GAUGE, "When a VM was created, as Unix time.", "seconds"
-)
-_VCPUS: Final = Family(f"{PREFIX}_vm_vcpus", FamilyType.GAUGE, "Number of vCPUs of a VM.")
-_SILENT: Final = Family(
-    f"{PREFIX}_vm_vmm_silent_seconds",
-    FamilyType.GAUGE,
-    "For how long the VMM of a VM has not answered who it is; 0 if it answers.",
-    "seconds",
-)
-_FINDING: Final = Family(
-    f"{PREFIX}_vm_finding",
-    FamilyType.GAUGE,
-    "1 while a rule of kvmscope doctor fires for a VM or one of its vCPUs, and 0 for 15 minutes after that.",
-)
-_STATE: Final = Family(
-    f"{PREFIX}_vm_apicv_state",
-    FamilyType.GAUGE,
-    "Whether the interrupts of a VM are accelerated by APICv or AVIC, as label state; the value is 1.",
-)
-_REASON: Final = Family(
-    f"{PREFIX}_vm_apicv_reason",
-    FamilyType.GAUGE,
-    "Why the interrupts of a VM are not accelerated; the value is 1. Label certainty says how certain that is.",
-)
-_HOST: Final = Family(f"{PREFIX}_host_info", FamilyType.GAUGE, "The host and its KVM; the value is 1.")
-_HOST_APICV: Final = Family(
-    f"{PREFIX}_host_apicv", FamilyType.GAUGE, "What this host has of APICv or AVIC, by label fact: 1 for yes, 0 for no."
-)
 _HOST_FACTS: Final = ("supported", "switched_on", "x2avic", "ipi", "device_posting", "nested")
 
 
@@ -70,13 +48,12 @@ def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]
         for pid, identity in zip(pids, scene.identities, strict=True)
     ]
     facts = host_facts(scene.machine)
-    names = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
-    host = label_sets(names, (tuple(shown_text(getattr(facts, name)) for name in names),))
-    yield ClassedSeries(numbers(_HOST, host, [1]), SeriesClass.CORE)
-    yield ClassedSeries(numbers(_INFO, subjects.facts, [1] * len(vms)), SeriesClass.CORE)
-    yield ClassedSeries(numbers(_CREATED, vms, created), SeriesClass.IMPORTANT_STAT)
-    yield ClassedSeries(numbers(_VCPUS, vms, [rows.stop - rows.start for rows in slices]), SeriesClass.IMPORTANT_STAT)
-    yield ClassedSeries(numbers(_SILENT, vms, silent), SeriesClass.IMPORTANT_STAT)
+    host = label_sets(HOST_LABELS, (tuple(shown_text(getattr(facts, name)) for name in HOST_LABELS),))
+    yield ClassedSeries(numbers(HOST_INFO, host, [1]), SeriesClass.CORE)
+    yield ClassedSeries(numbers(VM_INFO, subjects.facts, [1] * len(vms)), SeriesClass.CORE)
+    yield ClassedSeries(numbers(VM_CREATED, vms, created), SeriesClass.IMPORTANT_STAT)
+    yield ClassedSeries(numbers(VM_VCPUS, vms, [rows.stop - rows.start for rows in slices]), SeriesClass.IMPORTANT_STAT)
+    yield ClassedSeries(numbers(VM_VMM_SILENT, vms, silent), SeriesClass.IMPORTANT_STAT)
 
 
 def metric_series(subjects: Subjects, view: HostView) -> Iterator[ClassedSeries]:
@@ -97,7 +74,7 @@ def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[
     there = [each for each in held if each.vm in subjects.rows]
     labels = tuple((_key(subjects, each.vm), each.rule, each.severity) for each in there)
     sets = label_sets(("vm", "rule", "severity"), labels)
-    yield ClassedSeries(numbers(_FINDING, sets, [int(each.holds) for each in there]), SeriesClass.CORE)
+    yield ClassedSeries(numbers(VM_FINDING, sets, [int(each.holds) for each in there]), SeriesClass.CORE)
 
 
 def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeries]:
@@ -109,9 +86,9 @@ def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeri
     facts = label_sets(("fact",), tuple((name,) for name in _HOST_FACTS))
     flags = [getattr(verdicts.host, name).value for name in _HOST_FACTS]
     for series in (
-        numbers(_STATE, states, [1] * len(states)),
-        numbers(_REASON, sets, [1] * len(sets)),
-        numbers(_HOST_APICV, facts, [None if flag is None else int(flag) for flag in flags]),
+        numbers(VM_APICV_STATE, states, [1] * len(states)),
+        numbers(VM_APICV_REASON, sets, [1] * len(sets)),
+        numbers(HOST_APICV, facts, [None if flag is None else int(flag) for flag in flags]),
     ):
         yield ClassedSeries(series, SeriesClass.CORE)
 

@@ -1,26 +1,18 @@
-"""Values and bucket bounds as text, exact: whole numbers of the kernel with their decimal point moved, never a float.
+"""Values as text, exact: whole numbers of the kernel with their decimal point moved, never a float.
 
-Rule: the text of a counter is what the kernel counted, to its last digit. Bounds of classic histograms are inclusive,
-as Prometheus has them: KVM counts whole numbers below 2**k in a bucket, so its bound is 2**k - 1.
+Rule: the text of a counter is what the kernel counted, to its last digit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import cache
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ..analysis.histogram import buckets
+from ..analysis.bucket_bounds import LARGEST_SHIFT, float_text
 from ..sample import U64Array
 from ..schema import Base, Descriptor, Kind
-
-_LARGEST_SHIFT: Final = 64
-"""Beyond this power of ten or two the text is that of a float: digits would go on for pages."""
 
 
 def value_texts(descriptor: Descriptor, words: U64Array) -> Sequence[int | str]:
@@ -29,7 +21,7 @@ def value_texts(descriptor: Descriptor, words: U64Array) -> Sequence[int | str]:
     exponent = descriptor.exponent if descriptor.is_understood else 0
     if exponent == 0:
         return numbers
-    if abs(exponent) > _LARGEST_SHIFT or (descriptor.base is Base.POW2 and exponent < 0):
+    if abs(exponent) > LARGEST_SHIFT or (descriptor.base is Base.POW2 and exponent < 0):
         return [float_text(number * descriptor.scale if number else 0.0) for number in numbers]
     if exponent > 0:
         factor = 10**exponent if descriptor.base is Base.POW10 else 2**exponent
@@ -47,29 +39,6 @@ def value_floats(descriptor: Descriptor, words: U64Array) -> npt.NDArray[np.floa
     if descriptor.base is Base.POW10 and -22 <= descriptor.exponent < 0:
         return numbers.astype(np.float64) / 10.0**-descriptor.exponent
     return numbers.astype(np.float64) * descriptor.scale
-
-
-def float_text(number: float) -> str:
-    """A float as Prometheus and OpenMetrics read it: the shortest text that gives it back."""
-    if math.isinf(number):
-        return "+Inf" if number > 0 else "-Inf"
-    return repr(float(number))
-
-
-@cache
-def bucket_bounds(descriptor: Descriptor) -> tuple[str, ...]:
-    """The label ``le`` of each bucket of a histogram, the last of them ``+Inf``."""
-    return tuple(_bound(descriptor, bucket.high) for bucket in buckets(descriptor))
-
-
-def _bound(descriptor: Descriptor, high: int | None) -> str:
-    """The largest raw value below ``high`` in base units: rounded once, from the exact fraction to the float."""
-    if high is None:
-        return "+Inf"
-    if abs(descriptor.exponent) > _LARGEST_SHIFT or isinstance(descriptor.base, Base) is False:
-        return float_text((high - 1) * descriptor.scale)
-    base = Fraction(10 if descriptor.base is Base.POW10 else 2)
-    return float_text(float((high - 1) * base**descriptor.exponent))
 
 
 def _with_point(numbers: list[int], digits: int) -> list[str]:

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from ..analysis.bucket_bounds import bucket_bounds
+from ..catalog.series_names import Family, FamilyType, native_family
 from ..host.facts import Machine
 from ..sample import Origin
 from .labels import LabelSets, encodable
-from .names import Family, FamilyType, native_family
-from .numbers import bucket_bounds, value_floats
+from .numbers import value_floats
 from .protobuf import is_native
 from .series import HistogramSeries, NumberSeries, Series, StatSeries
 

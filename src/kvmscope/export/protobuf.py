@@ -21,11 +21,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..analysis.bucket_bounds import bucket_bounds
+from ..catalog.series_names import Family, FamilyType, native_family
 from ..sample import I64Array
 from ..schema import Base, Kind, Unit
 from .labels import LabelSets, encodable
-from .names import Family, FamilyType, native_family
-from .numbers import bucket_bounds, value_floats
+from .numbers import value_floats
 from .series import HistogramSeries, NumberSeries, Series, StatSeries
 
 CONTENT_TYPE: Final = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..catalog.series_names import Family
 from ..sample import I64Array, U64Array
 from ..schema import Descriptor
 from .labels import LabelSets
-from .names import Family
 
 
 @dataclass(frozen=True, slots=True)

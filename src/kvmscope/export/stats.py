@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 
 from ..analysis.totals import VmSum
+from ..catalog.series_names import stat_family, sum_of
 from ..catalog.stats import load_stats
 from ..sample import Block, I64Array
 from ..scene import Scene
 from ..schema import Descriptor, Schema, Scope, Tier
 from .budget import ClassedSeries, SeriesClass
 from .labels import LabelSets
-from .names import stat_family, sum_of
 from .series import HistogramSeries, StatSeries
 from .subjects import Subjects
 

@@ -13,8 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from .names import Family, FamilyType
-from .numbers import bucket_bounds, float_text, value_texts
+from ..analysis.bucket_bounds import bucket_bounds, float_text
+from ..catalog.series_names import Family, FamilyType
+from .numbers import value_texts
 from .series import HistogramSeries, NumberSeries, Series, StatSeries
 
 _ROWS_A_PIECE: Final = 512

@@ -1,4 +1,4 @@
-"""Names, types, units and help of everything that is exported: one rule for every format.
+"""Names, types, units and help of the series that ``serve`` exports: one rule for every format and every query.
 
 The stem of a name is the kernel's word: the stat ``halt_wait_ns`` of a vCPU is ``kvm_vcpu_halt_wait_seconds_total``.
 A count of vCPUs has another name where it is summed for a VM (``kvm_vm_…``), so that no sum over a name counts twice.
@@ -17,9 +17,9 @@ from enum import Enum
 from functools import cache
 from typing import Final
 
-from ..catalog.metrics import Metric, MetricUnit
-from ..catalog.stats import load_stats
 from ..schema import Descriptor, Kind, Scope, Unit
+from .metrics import Metric, MetricUnit
+from .stats import load_stats
 
 PREFIX: Final = "kvm"
 """Of everything that is about KVM."""
@@ -50,6 +50,44 @@ class Family:
     def sample_name(self) -> str:
         """The name of its series in Prometheus; those of a histogram have a further ending."""
         return f"{self.name}_total" if self.type is FamilyType.COUNTER else self.name
+
+
+VM_INFO: Final = Family(
+    f"{PREFIX}_vm_info",
+    FamilyType.GAUGE,
+    "Who a VM is; the value is 1. Label vm is its UUID, else its name and the time of its creation.",
+)
+VM_CREATED: Final = Family(
+    f"{PREFIX}_vm_created_timestamp_seconds", FamilyType.GAUGE, "When a VM was created, as Unix time.", "seconds"
+)
+VM_VCPUS: Final = Family(f"{PREFIX}_vm_vcpus", FamilyType.GAUGE, "Number of vCPUs of a VM.")
+VM_VMM_SILENT: Final = Family(
+    f"{PREFIX}_vm_vmm_silent_seconds",
+    FamilyType.GAUGE,
+    "For how long the VMM of a VM has not answered who it is; 0 if it answers.",
+    "seconds",
+)
+VM_FINDING: Final = Family(
+    f"{PREFIX}_vm_finding",
+    FamilyType.GAUGE,
+    "1 while a rule of kvmscope doctor fires for a VM or one of its vCPUs, and 0 for 15 minutes after that.",
+)
+VM_APICV_STATE: Final = Family(
+    f"{PREFIX}_vm_apicv_state",
+    FamilyType.GAUGE,
+    "Whether the interrupts of a VM are accelerated by APICv or AVIC, as label state; the value is 1.",
+)
+VM_APICV_REASON: Final = Family(
+    f"{PREFIX}_vm_apicv_reason",
+    FamilyType.GAUGE,
+    "Why the interrupts of a VM are not accelerated; the value is 1. Label certainty says how certain that is.",
+)
+HOST_INFO: Final = Family(f"{PREFIX}_host_info", FamilyType.GAUGE, "The host and its KVM; the value is 1.")
+HOST_APICV: Final = Family(
+    f"{PREFIX}_host_apicv", FamilyType.GAUGE, "What this host has of APICv or AVIC, by label fact: 1 for yes, 0 for no."
+)
+HOST_LABELS: Final = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
+"""Of ``HOST_INFO``."""
 
 
 def stat_family(provider: str, descriptor: Descriptor, scope: Scope, *, level: Scope | None = None) -> Family:

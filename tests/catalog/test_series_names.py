@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.catalog.metrics import load_metrics
+from kvmscope.catalog.series_names import FamilyType, metric_family, native_family, stat_family, sum_of
 from kvmscope.catalog.stats import load_stats
-from kvmscope.export.names import FamilyType, metric_family, native_family, stat_family, sum_of
 from kvmscope.schema import Descriptor, Kind, Scope, Unit
 
 WAIT = Descriptor("halt_wait_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9)
