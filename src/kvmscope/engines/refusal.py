@@ -1,0 +1,26 @@
+"""What an engine cannot say: a value with the reason, in place of a query that would say something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class QueryEngine(Enum):
+    """Where formulas run beside numpy, by the name that people know it by."""
+
+    DUCKDB = "DuckDB"
+    CLICKHOUSE = "ClickHouse"
+    PROMETHEUS = "Prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRefusal:
+    """A formula that an engine cannot say. ``subject``: the name of a metric, the slug of a rule, or a formula."""
+
+    engine: QueryEngine
+    subject: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.engine.value} cannot say {self.subject}: {self.reason}"
