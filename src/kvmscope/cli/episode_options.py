@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,10 +14,11 @@ import click
 from ..errors import UsageError
 from ..units import quoted
 from ..view.text import counted
-from .options import number_option, parse_size, time_option
+from .options import number_option, parse_size, parse_with, time_option
 
 if TYPE_CHECKING:
     from ..capture.consumer import EpisodeCapture
+    from ..capture.limits import EpisodeLimits
     from ..collect import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,12 +27,12 @@ _MOST_PERCENT = 10_000.0
 _COUNTING_SOURCES = ("auto", "bpf", "pinned")
 
 
-def parse_budget(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """A part of a CPU such as ``5%``, in CPUs; for an option's ``callback``."""
-    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)%", value)
+def _budget(text: str) -> float:
+    """A part of a CPU such as ``5%``, in CPUs."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)%", text)
     percent = float(match[1]) if match else 0.0
     if not 0 < percent <= _MOST_PERCENT:
-        raise click.BadParameter(f"{quoted(value)} is not a part of a CPU such as 5%")
+        raise ValueError(f"{quoted(text)} is not a part of a CPU such as 5%")
     return percent / 100
 
 
@@ -40,15 +41,8 @@ class EpisodeOptions:
     """What was typed."""
 
     is_on: bool
-    before_s: float
-    after_s: float
-    longest_s: float
-    groups: tuple[str, ...]
-    budget_cpus: float
-    level: str
     rate_s: float
-    most_episodes: int
-    size_bytes: int
+    limits: EpisodeLimits
 
     def looks_per_scene(self, interval_s: float) -> int:
         """Into how many looks an interval of the recording is divided."""
@@ -58,10 +52,10 @@ class EpisodeOptions:
         """Raises UsageError for groups that there are not, or that ``source`` does not count."""
         from ..view.groups import check_groups
 
-        check_groups(self.groups)
-        if self.groups and not self.is_on:
+        check_groups(self.limits.groups)
+        if self.limits.groups and not self.is_on:
             raise UsageError("--count-during counts in episodes, which --no-episodes switches off")
-        if self.groups and source not in _COUNTING_SOURCES:
+        if self.limits.groups and source not in _COUNTING_SOURCES:
             raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
 
     def capture(
@@ -70,28 +64,15 @@ class EpisodeOptions:
         """What keeps episodes of a recording; None if there are to be none. ``counted``: groups of the recording."""
         if not self.is_on:
             return None
+        from .. import collect
         from ..capture.consumer import EpisodeCapture
-        from ..capture.limits import EpisodeLimits
-        from ..catalog.findings import Severity
-
-        limits = EpisodeLimits(
-            before_s=self.before_s,
-            after_s=self.after_s,
-            longest_s=self.longest_s,
-            most=self.most_episodes,
-            size_bytes=self.size_bytes,
-            level=Severity(self.level),
-            groups=tuple(name for name in dict.fromkeys(self.groups) if name not in counted),
-            budget_cpus=self.budget_cpus,
-        )
 
         def open_host(groups: Sequence[str]) -> Host:
-            from .. import collect
-
             return collect.open_host(source, groups=[*counted, *groups])
 
+        groups = tuple(name for name in dict.fromkeys(self.limits.groups) if name not in counted)
         rate_s = interval_s / self.looks_per_scene(interval_s)
-        return EpisodeCapture(directory, limits, open_host=open_host, interval_s=rate_s)
+        return EpisodeCapture(directory, replace(self.limits, groups=groups), open_host=open_host, interval_s=rate_s)
 
 
 def episode_notes(capture: EpisodeCapture | None, directory: Path) -> Iterator[str]:
@@ -122,7 +103,7 @@ _OPTIONS = (
     click.option(
         "--budget",
         "budget_cpus",
-        callback=parse_budget,
+        callback=parse_with(_budget),
         default="5%",
         show_default=True,
         metavar="PERCENT",
@@ -142,14 +123,7 @@ _OPTIONS = (
     time_option(
         "--longest-episode", "longest_s", default="10m", help="How long an episode is at most after its first finding."
     ),
-    number_option(
-        "--most-episodes",
-        1,
-        100_000,
-        default=100,
-        metavar="NUMBER",
-        help="How many to keep; the oldest are deleted.",
-    ),
+    number_option("--most-episodes", 1, 100_000, default=100, help="How many to keep; the oldest are deleted."),
     click.option(
         "--episodes-size",
         "size_bytes",
@@ -166,10 +140,15 @@ def episode_options(function: F) -> F:
     """The options; the command has them as ``episodes``."""
 
     @functools.wraps(function)
-    def command(*args: Any, during: tuple[str, ...], **options: Any) -> Any:
-        names = set(EpisodeOptions.__slots__) - {"groups"}
-        typed = {name: options.pop(name) for name in names if name in options}
-        return function(*args, episodes=EpisodeOptions(groups=during, **typed), **options)
+    def command(
+        *args: Any, is_on: bool, rate_s: float, level: str, during: tuple[str, ...], most_episodes: int, **options: Any
+    ) -> Any:
+        from ..capture.limits import EpisodeLimits
+        from ..catalog.findings import Severity
+
+        typed = {name: options.pop(name) for name in ("before_s", "after_s", "longest_s", "size_bytes", "budget_cpus")}
+        limits = EpisodeLimits(level=Severity(level), groups=during, most=most_episodes, **typed)
+        return function(*args, episodes=EpisodeOptions(is_on, rate_s, limits), **options)
 
     for option in reversed(_OPTIONS):
         command = option(command)

@@ -12,35 +12,36 @@ import click
 from ..units import parse_bytes, parse_seconds, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def parse_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """A time such as ``500ms``, ``1s`` or ``2m`` in seconds, of 1 ms to 10,000 hours; for an option's ``callback``."""
-    return None if value is None else _parsed(parse_seconds, value)
-
-
-def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB; for an option's ``callback``."""
-    return None if value is None else _parsed(parse_bytes, value)
-
-
-def parse_mode(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """The number of a file mode such as 0440; for an option's ``callback``."""
-    if value is None:
-        return None
-    if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise click.BadParameter(f"{quoted(value)} is not a mode such as 0440")
-    return int(value, 8)
-
-
 T = TypeVar("T")
 
 
-def _parsed(parse: Callable[[str], T], value: str) -> T:
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+def parse_with(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """An option's ``callback``, by a function that raises ValueError for what it does not take."""
+
+    def callback(_ctx: click.Context, _param: click.Parameter, value: str | None) -> T | None:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+parse_duration = parse_with(parse_seconds)
+"""A time such as ``500ms``, ``1s`` or ``2m`` in seconds, of 1 ms to 10,000 hours."""
+
+parse_size = parse_with(parse_bytes)
+"""A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB."""
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"{quoted(text)} is not a mode such as 0440")
+    return int(text, 8)
+
+
+parse_mode = parse_with(_mode)
+"""The number of a file mode such as 0440."""
 
 
 class WholeNumber(click.IntRange):

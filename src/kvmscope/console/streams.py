@@ -110,6 +110,17 @@ def _text(raw: OutputFile, before: object, *, line_buffering: bool = False) -> i
     )
 
 
+@contextlib.contextmanager
+def writing_errors() -> Iterator[None]:
+    """Raises OutputError for an OSError of the block, which writes files."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+        raise OutputError(f"{reason}{where}", error.errno or errno.EIO) from None
+
+
 def drop() -> None:
     """Write nothing more to stdout, not even what stands in its buffer."""
     raw = _raw_stdout()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
+from ..units import parse_seconds, quoted
 from .layout import SegmentPlace
 
 HOUR_S: Final = 3600.0
@@ -25,6 +27,9 @@ class RingTier:
 
 
 DEFAULT_TIERS: Final = (RingTier(0, HOUR_S), RingTier(10, DAY_S), RingTier(60, 30 * DAY_S))
+
+_FULL_RATE = "all"
+_NO_TIERS = "none"
 
 _MERGED_SCENES = 360
 _PARTS_IN_A_TIER = 8
@@ -55,6 +60,34 @@ class RingLimits:
         if self.keep_s is not None:
             yield self.keep_s
         yield from (tier.until_s for tier in self.tiers)
+
+
+def parse_tiers(text: str) -> tuple[RingTier, ...]:
+    """Tiers such as ``all:1h,10s:24h``; none of them for ``none``. Raises ValueError."""
+    tiers = () if text == _NO_TIERS else tuple(_parse_tier(part.strip()) for part in text.split(","))
+    if any(a.resolution_s >= b.resolution_s or a.until_s >= b.until_s for a, b in pairwise(tiers)):
+        raise ValueError("each tier has to be coarser than the one before, and to last longer")
+    return tiers
+
+
+def _parse_tier(text: str) -> RingTier:
+    resolution, colon, until = text.partition(":")
+    resolution_s = 0.0 if resolution == _FULL_RATE else parse_seconds(resolution)
+    until_s = parse_seconds(until) if colon else 0.0
+    if resolution_s % 1 or until_s <= resolution_s:
+        raise ValueError(f"{quoted(text)} is not a tier such as all:1h or 10s:24h, in whole seconds")
+    return RingTier(int(resolution_s), until_s)
+
+
+def ring_limits(
+    interval_s: float, keep_s: float | None, size_bytes: int | None, tiers: Sequence[RingTier] | None
+) -> RingLimits:
+    """A ring if something makes it one. A tier that is at least as fine as the interval keeps all scenes."""
+    if keep_s is None and size_bytes is None and not tiers:
+        return RingLimits()
+    asked = DEFAULT_TIERS if tiers is None else tiers
+    kept = (RingTier(tier.resolution_s if tier.resolution_s > interval_s else 0, tier.until_s) for tier in asked)
+    return RingLimits(keep_s, size_bytes, tuple(kept))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""What a recorder says while it records, and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # loading them loads pyarrow
+    from ..store.recorder import RecorderState
+    from ..store.target import RecordingTarget
+
+
+def recording_progress(state: RecorderState, target: RecordingTarget) -> str:
+    """What has been recorded so far, in a line."""
+    lost = f", {state.lost} lost ({state.why_lost})" if state.lost else ""
+    trouble = f" · {state.waiting} files wait: {state.trouble}" if state.trouble else ""
+    return f"recording to {target.name}: {state.vms} VMs, {state.scenes} scenes{lost}{trouble} …"
+
+
+def trouble_note(trouble: str) -> str:
+    """That something cannot be stored for now; with an empty ``trouble``, that it could be."""
+    return f"not stored yet, tried again: {trouble}" if trouble else "stored again what had waited"
+
+
+def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator[str]:
+    """How much was recorded, and what was not stored."""
+    lost = f"; lost: {state.lost} ({state.why_lost})" if state.lost else ""
+    yield f"{state.scenes} scenes are in {target.name}{lost}"
+    if state.trouble and state.waiting:
+        what = "file is" if state.waiting == 1 else "files are"
+        yield f"{state.waiting} {what} still in {target.directory}, for the next recorder there: {state.trouble}"
+    elif state.trouble:
+        yield f"the ring could not be trimmed: {state.trouble}"
