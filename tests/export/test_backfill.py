@@ -19,10 +19,9 @@ LOAD = Load(vms=2, vcpus=2, names=('<b>"\\', "db"))
 
 def dumped_text(choice: DumpChoice, *, count: int = 5, in_memory_bytes: int = 1 << 20, **labels: str) -> str:
     reader = DumpReader(choice)
+    scenes = enumerate(simulated_scenes(count, step_s=15, load=LOAD))
     with TimedText(labels, in_memory_bytes=in_memory_bytes) as text:
-        for number, scene in enumerate(simulated_scenes(count, step_s=15, load=LOAD)):
-            text.add(reader.read(scene, is_first=not number))
-        return b"".join(text.pieces()).decode()
+        return "".join(text.text_of(reader.read(scene, is_first=not number) for number, scene in scenes))
 
 
 def families(text: str) -> dict[str, Any]:

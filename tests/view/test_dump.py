@@ -82,8 +82,7 @@ def test_a_metric_that_does_not_exist_is_refused() -> None:
 def test_csv_has_a_cell_a_word_and_nothing_where_it_is_unknown() -> None:
     scenes = simulated_scenes(1, load=Load(vms=1, vcpus=1, names=('a "b",\nc',)))
     [scene] = dumped(scenes, DumpChoice(("exits", "halt_wait_hist"), metrics_called(["exits_per_s"])))
-    text = CsvText(scene.columns, ["exits_per_s"])
-    [row] = csv.DictReader(io.StringIO("\n".join([text.head(), *text.lines(scene)])))
+    [row] = csv.DictReader(io.StringIO("\n".join(CsvText(["exits_per_s"]).lines([scene]))))
     assert row["name"] == 'a "b", c'
     assert (row["exits_per_s"], row["uuid"]) == ("", "")
     [dumped_row] = scene.rows()
@@ -96,12 +95,12 @@ def test_a_stat_that_a_later_scene_lacks_is_an_empty_cell_and_one_that_it_adds_i
     lacking = without_stats(whole[1], "exits")
     choice = DumpChoice(("exits", "io_exits"))
     full, less = dumped([whole[0], lacking], choice)
-    text = CsvText(full.columns, [])
-    rows = list(csv.DictReader(io.StringIO("\n".join([text.head(), *text.lines(full), *text.lines(less)]))))
+    text = CsvText([])
+    rows = list(csv.DictReader(io.StringIO("\n".join(text.lines([full, less])))))
     assert [bool(row["exits"]) for row in rows] == [True] * 4 + [False] * 4
     assert not text.missing
-    other = CsvText(less.columns, [])
-    list(other.lines(full))
+    other = CsvText([])
+    list(other.lines([less, full]))
     assert list(other.missing) == ["exits"]
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
-from .echo import echo_damage, echo_notes
+from .echo import echo_damage, echo_each, echo_notes
 from .history import require_pyarrow
 from .options import WholeNumber, parse_duration, source_option
 from .session import open_live_host
 
 if TYPE_CHECKING:
     from ..scene import Scene
-    from ..view.dump import DumpChoice, DumpedScene
 
 _FORMATS = ("csv", "jsonl", "openmetrics")
-_LABEL = r"([a-zA-Z_][a-zA-Z0-9_]*)=(.*)"
 _MOST_LOOKS = 10**9
 
 
@@ -60,12 +57,13 @@ def command(
     kvmscope dump --per vm --metric exits_per_s --interval 1s --count 60 --format jsonl
     kvmscope dump --from DIR --format openmetrics --label instance=node-1 > backfill.txt
     """
+    from ..export.backfill import TimedText, constant_labels
     from ..schema import Scope
     from ..view.dump import DumpChoice, DumpReader, metrics_called
+    from ..view.dump_text import CsvText, jsonl_lines
 
     if labels and form != "openmetrics":
         raise UsageError("--label is of the series of --format openmetrics")
-    constant = _labels(labels)
     choice = DumpChoice(stats, metrics_called(metrics), Scope(per), vm)
     if place is None:
         if between is not None:
@@ -75,7 +73,16 @@ def command(
         scenes = _recorded(place, source, between, interval, count)
     reader = DumpReader(choice)
     dumped = (reader.read(scene, is_first=is_first) for scene, is_first in scenes)
-    _WRITERS[form](dumped, choice, constant)
+    if form == "openmetrics":
+        with TimedText(constant_labels(labels)) as openmetrics:
+            sys.stdout.writelines(openmetrics.text_of(dumped))
+    elif form == "jsonl":
+        echo_each(jsonl_lines(dumped))
+    else:
+        csv = CsvText([metric.name for metric in choice.metrics])
+        echo_each(csv.lines(dumped))
+        if csv.missing:
+            echo_notes([f"the first scene has no {', '.join(csv.missing)}, so CSV has no columns for it"])
 
 
 def _live(source: str, interval_s: float, count: int) -> Iterator[tuple[Scene, bool]]:
@@ -98,67 +105,7 @@ def _recorded(
     if source != "auto" or count is not None:
         raise UsageError("--source and --count are for reading this host, and --from reads a recording")
     series = open_series(place)
-    spans = all_spans(series, choose_times(series.moments(), None, between))
-    for span in spans:
+    for span in all_spans(series, choose_times(series.moments(), None, between)):
         for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
             yield scene, number == 0
     echo_damage(series.damage)
-
-
-def _labels(typed: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for text in typed:
-        match = re.fullmatch(_LABEL, text, re.DOTALL)
-        if match is None or match[1] in ("vm", "vcpu", "le") or match[1].startswith("__"):
-            raise UsageError(f"--label {text!r}: expected NAME=VALUE, where NAME is a label that kvmscope does not set")
-        found[match[1]] = match[2]
-    return found
-
-
-def _write_csv(scenes: Iterable[DumpedScene], choice: DumpChoice, labels: dict[str, str]) -> None:
-    from ..view.dump_text import CsvText
-
-    del labels
-    text: CsvText | None = None
-    for scene in scenes:
-        if text is None:
-            _refuse_nothing(scene)
-            text = CsvText(scene.columns, [metric.name for metric in choice.metrics])
-            click.echo(text.head())
-        for line in text.lines(scene):
-            click.echo(line)
-    if text is not None and text.missing:
-        echo_notes([f"the first scene has no {', '.join(text.missing)}, so CSV has no columns for it"])
-
-
-def _write_jsonl(scenes: Iterable[DumpedScene], choice: DumpChoice, labels: dict[str, str]) -> None:
-    from ..view.dump_text import jsonl_lines
-
-    del choice, labels
-    for number, scene in enumerate(scenes):
-        if not number:
-            _refuse_nothing(scene)
-        for line in jsonl_lines([scene]):
-            click.echo(line)
-
-
-def _write_openmetrics(scenes: Iterable[DumpedScene], choice: DumpChoice, labels: dict[str, str]) -> None:
-    from ..export.backfill import TimedText
-
-    del choice
-    with TimedText(labels) as text:
-        for number, scene in enumerate(scenes):
-            if not number:
-                _refuse_nothing(scene)
-            text.add(scene)
-        for piece in text.pieces():
-            sys.stdout.write(piece.decode())
-
-
-def _refuse_nothing(scene: DumpedScene) -> None:
-    """UsageError if the named stats are none of the first scene's, though it has VMs."""
-    if scene.choice.stats and len(scene.scene.sample.vms) and not scene.columns:
-        raise UsageError(f"there is no stat {', '.join(scene.choice.stats)} of a {scene.choice.level.value} here")
-
-
-_WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "openmetrics": _write_openmetrics}

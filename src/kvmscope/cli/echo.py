@@ -50,6 +50,12 @@ def echo_lines(lines: Iterable[str]) -> None:
         click.echo(whole)
 
 
+def echo_each(lines: Iterable[str]) -> None:
+    """Write each line as it comes."""
+    for line in lines:
+        click.echo(line)
+
+
 def echo_damage(damage: Iterable[Exception]) -> None:
     """Say once on stderr, of each part of a recording that could not be read, where and why."""
     echo_notes(dict.fromkeys(f"damaged: {error}" for error in damage))

@@ -7,6 +7,7 @@ Source: OpenMetrics 1.0, "Interleaving" and "Timestamps".
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ..catalog.series_names import Family, metric_family
+from ..errors import UsageError
 from ..schema import Scope
 from ..view.dump import DumpedScene
 from .budget import SeriesChoice, SeriesClass, choose
@@ -28,10 +30,22 @@ from .text import TextFormat, head_text, row_texts
 
 _IN_MEMORY_BYTES: Final = 32 << 20
 _EVERYTHING: Final = SeriesChoice()
+_OWN_LABELS: Final = frozenset({"vm", "vcpu", "le"})
+
+
+def constant_labels(typed: Iterable[str]) -> dict[str, str]:
+    """Labels that are written NAME=VALUE. Raises UsageError."""
+    found = {}
+    for text in typed:
+        match = re.fullmatch(r"([a-zA-Z_][a-zA-Z0-9_]*)=(.*)", text, re.DOTALL)
+        if match is None or match[1] in _OWN_LABELS or match[1].startswith("__"):
+            raise UsageError(f"--label {text!r}: expected NAME=VALUE, where NAME is a label that kvmscope does not set")
+        found[match[1]] = match[2]
+    return found
 
 
 class TimedText:
-    """Takes dumped scenes in their order, and then writes all lines. A context manager; ``labels``: of every series."""
+    """Takes dumped scenes, and then writes all lines. A context manager; ``labels``: of every series."""
 
     def __init__(self, labels: Mapping[str, str], *, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
         self._labels = dict(labels)
@@ -46,16 +60,20 @@ class TimedText:
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("CREATE TABLE lines (family INTEGER, labels TEXT, place INTEGER PRIMARY KEY, text TEXT)")
 
-    def add(self, dumped: DumpedScene) -> None:
-        """One more scene, taken after those before."""
+    def text_of(self, scenes: Iterable[DumpedScene]) -> Iterator[str]:
+        """The whole text of these scenes, which are in the order of their times: a family after another, in pieces."""
+        for scene in scenes:
+            self._add_scene(scene)
+        return self._pieces()
+
+    def _add_scene(self, dumped: DumpedScene) -> None:
         scene = dumped.scene
         self._subjects = Subjects(scene) if self._subjects is None else self._subjects.at(scene)
         stamp = _stamp(scene.sample.taken_ns)
         for series in _series_of(dumped, self._subjects):
             self._add(series, stamp)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The whole text, a family after another."""
+    def _pieces(self) -> Iterator[str]:
         self._spill()
         self._database.execute("CREATE INDEX by_series ON lines (family, labels, place)")
         rows = self._database.execute("SELECT family, text FROM lines ORDER BY family, labels, place")
@@ -63,10 +81,10 @@ class TimedText:
         last = -1
         for place, text in rows:
             if place != last:
-                yield head_text(families[place], TextFormat.OPENMETRICS).encode()
+                yield head_text(families[place], TextFormat.OPENMETRICS)
                 last = place
-            yield text.encode()
-        yield b"# EOF\n"
+            yield text
+        yield "# EOF\n"
 
     def close(self) -> None:
         self._database.close()

@@ -152,7 +152,7 @@ class DumpReader:
 
     def read(self, scene: Scene, *, is_first: bool) -> DumpedScene:
         """The scene as it is dumped. ``is_first``: there is no interval before it. Raises UsageError if the chosen VM
-        was never there.
+        was never there, or if the first of all scenes has VMs and none of the chosen stats.
         """
         scene = self._of_chosen(scene)
         if is_first:
@@ -161,8 +161,11 @@ class DumpReader:
         evaluator = None
         if self._formulas and not is_first and self._last is not None:
             evaluator = Evaluator(Window(self._last, scene), self._formulas)
+        dumped = DumpedScene(scene, sums, self._choice, evaluator)
+        if self._last is None and self._choice.stats and len(scene.sample.vms) and not dumped.columns:
+            raise UsageError(f"there is no stat {', '.join(self._choice.stats)} of a {self._choice.level.value} here")
         self._last = scene
-        return DumpedScene(scene, sums, self._choice, evaluator)
+        return dumped
 
     def _of_chosen(self, scene: Scene) -> Scene:
         if self._choice.vm is None:

@@ -7,10 +7,10 @@ Rule: what is not known is an empty cell, or null.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..units import rfc3339
-from .dump import DumpedScene, DumpRow, StatColumnKey
+from .dump import DumpedScene, DumpRow
 from .jsonout import dump, to_value
 
 _HEAD = ("time", "host", "id", "name", "uuid", "vcpu")
@@ -24,35 +24,41 @@ def jsonl_lines(scenes: Iterable[DumpedScene]) -> Iterator[str]:
 
 
 class CsvText:
-    """Writes rows of CSV (RFC 4180) under a head that is fixed by ``columns`` and the metrics.
+    """Writes rows of CSV (RFC 4180) under a head that is fixed by the stats of the first scene and the metrics.
 
     ``missing``: stats that later scenes have and the head does not.
     """
 
-    def __init__(self, columns: Sequence[StatColumnKey], metrics: Sequence[str]) -> None:
-        self._columns = {column.key: column.descriptor.size for column in columns}
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._columns: dict[str, int] | None = None
         self._metrics = tuple(metrics)
         self.missing: dict[str, None] = {}
 
-    def head(self) -> str:
-        names = [name for key, size in self._columns.items() for name in _cell_names(key, size)]
-        return _line([*_HEAD, *names, *self._metrics])
+    def lines(self, scenes: Iterable[DumpedScene]) -> Iterator[str]:
+        """The head, and a line for each row of each scene."""
+        for scene in scenes:
+            if self._columns is None:
+                self._columns = {column.key: column.descriptor.size for column in scene.columns}
+                yield _line([*_HEAD, *_column_names(self._columns), *self._metrics])
+            yield from self._rows(scene, self._columns)
 
-    def lines(self, scene: DumpedScene) -> Iterator[str]:
-        """A line for each row of a scene."""
-        self.missing |= {column.key: None for column in scene.columns if column.key not in self._columns}
+    def _rows(self, scene: DumpedScene, columns: Mapping[str, int]) -> Iterator[str]:
+        self.missing |= {column.key: None for column in scene.columns if column.key not in columns}
         for row in scene.rows():
-            yield _line([*_head_cells(row), *self._stat_cells(row), *(row.metrics[name] for name in self._metrics)])
-
-    def _stat_cells(self, row: DumpRow) -> Iterator[object]:
-        for key, size in self._columns.items():
-            value = row.stats.get(key)
-            words = value if isinstance(value, list) else [value]
-            yield from words if len(words) == size else [None] * size
+            metrics = (row.metrics[name] for name in self._metrics)
+            yield _line([*_head_cells(row), *_stat_cells(row, columns), *metrics])
 
 
-def _cell_names(key: str, size: int) -> list[str]:
-    return [key] if size == 1 else [f"{key}.{word}" for word in range(size)]
+def _stat_cells(row: DumpRow, columns: Mapping[str, int]) -> Iterator[object]:
+    for key, size in columns.items():
+        value = row.stats.get(key)
+        words = value if isinstance(value, list) else [value]
+        yield from words if len(words) == size else [None] * size
+
+
+def _column_names(columns: Mapping[str, int]) -> Iterator[str]:
+    for key, size in columns.items():
+        yield from [key] if size == 1 else (f"{key}.{word}" for word in range(size))
 
 
 def _head_cells(row: DumpRow) -> tuple[object, ...]:
