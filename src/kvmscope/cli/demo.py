@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import SourceError, UsageError
+from ..errors import UsageError
+from .echo import echo_lines, echo_notes, terminal_width
 
 if TYPE_CHECKING:
     from ..collect import Host
-    from ..lab.spec import LabSpec
+    from ..lab.demo import DemoGuests
 
 _WARM_UP_S = 1.0
 _WINDOW_S = 1.0
@@ -44,82 +44,23 @@ _NEXT_SIMULATED = (
 @click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
 def command() -> None:
     """Start a few small guests, show what kvmscope sees of them, and end them again. Takes some seconds."""
-    with contextlib.ExitStack() as stack:
-        guests, source = _start(stack)
-        time.sleep(_WARM_UP_S)
-        with _open(source) as host:
-            _show(host, guests)
-    click.echo("\nThe guests have ended. To try next:\n")
+    from ..lab.demo import start_demo
     from ..view.text import columns
-    from .echo import echo_lines
-
-    echo_lines(f"  {line}" for line in columns(_NEXT_SIMULATED if source == "published" else _NEXT))
-
-
-@dataclass(frozen=True, slots=True)
-class DemoGuests:
-    """What was started. ``sleeper``: what selects a VM that sleeps, its name and else its process id, since a second
-    demo on this host has the same names. ``pids``: of all, empty for a simulated host."""
-
-    sleeper: tuple[str, ...]
-    pids: frozenset[int] = frozenset()
-
-
-def _start(stack: contextlib.ExitStack) -> tuple[DemoGuests, str]:
-    """Start guests that end with ``stack``; gives them, and the source that sees them."""
-    try:
-        with contextlib.ExitStack() as running:
-            guests = _start_guests(running)
-            stack.enter_context(running.pop_all())
-    except SourceError as error:
-        _say(f"no guests can run here: {error.reason}; the host below is simulated instead")
-        return DemoGuests((_start_simulation(stack),)), "published"
-    return guests, "auto"
-
-
-def _start_guests(stack: contextlib.ExitStack) -> DemoGuests:
-    from ..lab import process
-
-    first, *others = _specs()
-    _say(f"starting {1 + len(others)} guests: {', '.join(spec.workload for spec in (first, *others))}")
-    # The first alone: where no guest can run, one says why and the others need not try.
-    running = [stack.enter_context(process.start(first))]
-    running[0].wait_for_ready()
-    running += [stack.enter_context(process.start(spec)) for spec in others]
-    for guests in running:
-        guests.go()
-    (sleeper,) = (guests for guests in running if guests.spec.workload == "halt")
-    pids = frozenset(guests.pid for guests in running)
-    return DemoGuests((sleeper.spec.vm_name(0), str(sleeper.pid)), pids)
-
-
-def _specs() -> list[LabSpec]:
-    from ..lab.spec import LabSpec
-
-    # Stats fds are held so that a user without BPF can read these guests too.
-    return [
-        LabSpec(workload=workload, vcpus=vcpus, name=f"demo-{workload}", hold_stats_fds=True)
-        for workload, vcpus in (("pio", 1), ("fault", 1), ("halt", 2), ("spin", 1), ("idle", 2))
-    ]
-
-
-def _start_simulation(stack: contextlib.ExitStack) -> str:
-    from ..lab import simulate
-
-    return stack.enter_context(simulate.start()).about.vms[0]
-
-
-def _open(source: str) -> Host:
     from .session import open_live_host
 
-    return open_live_host(source)
+    with contextlib.ExitStack() as stack:
+        guests = start_demo(stack, lambda line: echo_notes([line]))
+        time.sleep(_WARM_UP_S)
+        with open_live_host(guests.source) as host:
+            _show(host, guests)
+    click.echo("\nThe guests have ended. To try next:\n")
+    echo_lines(f"  {line}" for line in columns(_NEXT if guests.pids else _NEXT_SIMULATED))
 
 
 def _show(host: Host, guests: DemoGuests) -> None:
     from ..view.histogram import histogram_lines, histogram_view
     from ..view.screen import StatusScreen
     from ..view.subjects import find_subject
-    from .echo import echo_lines, terminal_width
     from .status import glance, status_display
 
     option = " --source published" if host.source == "published" else ""
@@ -134,7 +75,3 @@ def _show(host: Host, guests: DemoGuests) -> None:
             vm = name
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM), width=terminal_width()))
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

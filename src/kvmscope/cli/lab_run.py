@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,9 @@ from ..console.interrupts import until_ended
 from ..console.progress import progress
 from ..errors import SourceError
 from ..lab.spec import MAX_VCPUS, MAX_VMS
-from ..units import format_count, format_seconds, quoted
-from .options import number_option, time_option
+from ..units import format_seconds, quoted
+from .echo import echo_lines, echo_notes
+from .options import number_option, parse_with, time_option
 
 if TYPE_CHECKING:
     from ..lab.spec import LabSpec, Report
@@ -27,12 +28,10 @@ _NEVER_S = 10.0 * 365 * 86400
 _STOP_TIMEOUT_S = 30.0
 
 
-def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", value):
-        raise click.BadParameter(f"{quoted(value)} is not a list of numbers such as 0,1,5")
-    return tuple(int(part) for part in value.split(","))
+def _ids(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise ValueError(f"{quoted(text)} is not a list of numbers such as 0,1,5")
+    return tuple(int(part) for part in text.split(","))
 
 
 @click.command("run")
@@ -42,36 +41,27 @@ def _parse_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 @number_option("--count", 1, 10**18 - 1, help="End when each vCPU has done its thing N times.")
 @time_option("--for", "for_s", help="End after this time, such as 10s.")
 @click.option("--name", default="", help="Name of the VMs, before their number.")
-@click.option("--vcpu-ids", callback=_parse_ids, metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
+@click.option("--vcpu-ids", callback=parse_with(_ids), metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
 @click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")
 @click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The timer chip in the kernel.")
 @number_option("--halt-poll-ns", 0, 2**32 - 1, metavar="NS", help="The longest that KVM polls before a halt sleeps.")
 @number_option("--period-us", 1, 50_000, default=1000, metavar="US", help="Time between timer interrupts.")
 @click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
 @click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
-@click.option("--publish", is_flag=True, help="Publish what the VMM itself sees, for --source published.")
+@click.option("--publish", "publishes", is_flag=True, help="Publish what the VMM itself sees, for --source published.")
 @click.option("--stay", is_flag=True, help="Keep the VMs, still, until Ctrl-C, so that their stats can be read.")
 @click.option("--list", "wants_list", is_flag=True, help="List the workloads and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def run(
     *,
-    workload: str,
-    vms: int,
-    vcpus: int,
-    count: int | None,
     for_s: float | None,
-    name: str,
-    vcpu_ids: tuple[int, ...],
+    vcpu_ids: tuple[int, ...] | None,
     irqchip: str | None,
     pit: str | None,
-    halt_poll_ns: int | None,
-    period_us: int,
-    one_process: bool,
-    hold_stats_fds: bool,
-    publish: bool,
     stay: bool,
     wants_list: bool,
     as_json: bool,
+    **fields: Any,
 ) -> None:
     """Run real guests and report what each of them did.
 
@@ -79,26 +69,18 @@ def run(
     kvmscope lab run --vms 2 --vcpus 2 --workload halt --for 10s
     kvmscope lab run --workload msi --count 1000 --json
     """
+    from ..lab.report_text import workload_lines
     from ..lab.spec import LabSpec
     from ..lab.workloads import GuestIrqchip, GuestPit
 
     if wants_list:
-        _echo_workloads()
+        echo_lines(workload_lines())
         return
     spec = LabSpec(
-        workload=workload,
-        vms=vms,
-        vcpus=vcpus,
-        count=count,
-        name=name,
-        vcpu_ids=vcpu_ids,
+        vcpu_ids=vcpu_ids or (),
         irqchip=GuestIrqchip(irqchip) if irqchip else None,
         pit=GuestPit(pit) if pit else None,
-        halt_poll_ns=halt_poll_ns,
-        period_us=period_us,
-        one_process=one_process,
-        hold_stats_fds=hold_stats_fds,
-        publishes=publish,
+        **fields,
     )
     report = _run(spec, for_s=for_s, stay=stay, as_json=as_json)
     if report is not None and report.errors:
@@ -107,6 +89,7 @@ def run(
 
 def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Report | None:
     from ..lab import process
+    from ..lab.report_text import report_lines
     from ..lab.spec import RunEnd
 
     with process.start(spec) as running:
@@ -119,44 +102,11 @@ def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Re
         running.stop()
         report = running.wait_for_done(_STOP_TIMEOUT_S)
         report = replace(report, ended_by=RunEnd.FAILURE if report.errors else ended_by)
-        _echo(report, as_json=as_json)
+        echo_lines([json.dumps(report.to_json(), indent=2)] if as_json else report_lines(report))
         if for_s is not None and report.ended_by is RunEnd.COUNT:
-            click.echo(f"ended before {format_seconds(for_s)}: every vCPU reached the count", err=True)
+            echo_notes([f"ended before {format_seconds(for_s)}: every vCPU reached the count"])
         if stay and not report.errors:
             with until_ended():
-                click.echo("the VMs are still and stay until Ctrl-C", err=True)
+                echo_notes(["the VMs are still and stay until Ctrl-C"])
                 threading.Event().wait()
     return report
-
-
-def _echo_workloads() -> None:
-    from ..lab.workloads import WORKLOADS
-
-    for workload in WORKLOADS.values():
-        click.echo(f"{workload.name:11} {workload.does}")
-    click.echo("bare        (no guest: VMs that are made and never run)")
-    click.echo("churn       (no guest: VMs are made and unmade without pause, N times)")
-
-
-def _echo(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("VM", "PID", "vCPU", "TID", "state", "did", "IRQs", "time", "exits"):
-        is_text = title in ("VM", "state", "exits")
-        table.add_column(title, justify="left" if is_text else "right", overflow="fold")
-    for vm in report.vms:
-        if vm.churned is not None:
-            table.add_row(Text(vm.name), str(vm.pid), "", "", "churned", str(vm.churned))
-        elif not vm.vcpus:
-            table.add_row(Text(vm.name), str(vm.pid), "", "", "bare")
-        for vcpu in vm.vcpus:
-            exits = " ".join(f"{reason}:{format_count(count)}" for reason, count in vcpu.exits.items())
-            cells = (vm.pid, vcpu.id, vcpu.tid, vcpu.state.value, vcpu.did, vcpu.interrupts)
-            table.add_row(Text(vm.name), *map(str, cells), format_seconds(vcpu.elapsed_s), exits)
-    Console().print(table)

@@ -1,0 +1,56 @@
+"""The guests of ``kvmscope demo``: small real ones that behave differently, or a simulated host where none can run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import SourceError
+from . import process, simulate
+from .spec import LabSpec
+
+_WORKLOADS: Final = (("pio", 1), ("fault", 1), ("halt", 2), ("spin", 1), ("idle", 2))
+_SLEEPER: Final = "halt"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoGuests:
+    """What was started. ``source``: what sees it. ``sleeper``: what selects a VM that sleeps, its name and else its
+    process id, since a second demo on this host has the same names. ``pids``: of all, empty for a simulated host.
+    """
+
+    source: str
+    sleeper: tuple[str, ...]
+    pids: frozenset[int] = frozenset()
+
+
+def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
+    """Start guests that end with ``stack``; ``note`` is told what is being done."""
+    try:
+        with contextlib.ExitStack() as running:
+            guests = _start_guests(running, note)
+            stack.enter_context(running.pop_all())
+    except SourceError as error:
+        note(f"no guests can run here: {error.reason}; the host below is simulated instead")
+        return DemoGuests("published", (stack.enter_context(simulate.start()).about.vms[0],))
+    return guests
+
+
+def _start_guests(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
+    # Stats fds are held for a user without BPF, who can read these guests too.
+    first, *others = (
+        LabSpec(workload=workload, vcpus=vcpus, name=f"demo-{workload}", hold_stats_fds=True)
+        for workload, vcpus in _WORKLOADS
+    )
+    note(f"starting {len(_WORKLOADS)} guests: {', '.join(workload for workload, _ in _WORKLOADS)}")
+    # The first alone: where no guest can run, one says why and the others need not try.
+    running = [stack.enter_context(process.start(first))]
+    running[0].wait_for_ready()
+    running += [stack.enter_context(process.start(spec)) for spec in others]
+    for guests in running:
+        guests.go()
+    (sleeper,) = (guests for guests in running if guests.spec.workload == _SLEEPER)
+    names = sleeper.spec.vm_name(0), str(sleeper.pid)
+    return DemoGuests("auto", names, frozenset(guests.pid for guests in running))
