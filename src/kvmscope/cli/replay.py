@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import sys
-import termios
-import tty
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -22,30 +16,12 @@ from .options import interval_option, json_option
 from .status import status_display
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
     from ..store.replay import SceneSeries
     from ..view.screen import StatusScreen
-    from ..view.watch import HostView
 
-_BEFORE = 10
-"""Intervals that are judged before the one that is shown, so that its findings are those of the time."""
 _KEYS = "←→ step  ↑↓ ten  space play  +- speed  g time  q quit"
-_SEQUENCES = {
-    "\x1b[C": "right",
-    "\x1b[D": "left",
-    "\x1b[A": "up",
-    "\x1b[B": "down",
-    "\x1b[H": "home",
-    "\x1b[F": "end",
-    "\x1b[1~": "home",
-    "\x1b[4~": "end",
-    "\r": "enter",
-    "\n": "enter",
-    "\x7f": "backspace",
-    "\x1b": "escape",
-}
 
 
 @click.command("replay", short_help="Step through a recording on the screen of status.")
@@ -64,6 +40,7 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     q             quit
     """
     from ..store.times import parse_time
+    from ..tasks.replaying import views_from
     from ..view.screen import StatusScreen
 
     choose_place(path)
@@ -77,60 +54,42 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         display = status_display(screen, as_json=as_json)
         with until_ended():
-            display.watch(screen.overviews(_walk(series, cursor)))
+            display.watch(screen.overviews(views_from(series, cursor)))
         return
     with until_ended():
         _play(series, cursor, screen)
-
-
-def _walk(series: SceneSeries, cursor: ReplayCursor) -> Iterator[HostView]:
-    """The view of every interval from the place on."""
-    from ..view.watch import Watch
-
-    watch, last = Watch(), None
-    while True:
-        moment = cursor.moments[cursor.place]
-        if last is not None and not moment.follows(last):
-            watch = Watch()  # of another boot or source
-        view, last = watch.add(series.scene(moment)), moment
-        if view is not None:
-            yield view
-        before = cursor.place
-        cursor.step(1)
-        if cursor.place == before:
-            return
 
 
 def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from ..console.keys import keys_one_by_one, read_key
+
     console = Console()
     with (
-        _keys_one_by_one(),
+        keys_one_by_one(),
         Live(redirect_stderr=False, console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live,
     ):
         while not cursor.has_ended:
-            live.update(_shown(series, cursor, screen, console), refresh=True)
-            key = _key(cursor.wait_s if cursor.is_playing and cursor.typed is None else None)
+            live.update(_shown(series, cursor, screen, console.width, console.height), refresh=True)
+            key = read_key(cursor.wait_s if cursor.is_playing and cursor.typed is None else None)
             if key is None:
                 cursor.play()
             else:
                 cursor.press(key)
 
 
-def _shown(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen, console: Console) -> Text:
+def _shown(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen, width: int, height: int) -> Text:
+    from ..tasks.replaying import view_at
     from ..view.text import Style, styled
-    from ..view.watch import Watch
     from .screen import rich_text
 
-    watch, view = Watch(), None
-    for place in cursor.before(_BEFORE):
-        view = watch.add(series.scene(cursor.moments[place]))
-    room = console.height - 2
+    room = height - 2
     lines = [styled("no interval ends here: it is the first scene of its boot or source")]
+    view = view_at(series, cursor)
     if view is not None:
-        lines = list(screen.lines(screen.overview(view), width=console.width, height=room))[:room]
+        lines = list(screen.lines(screen.overview(view), width=width, height=room))[:room]
     lines += [styled("")] * (room - len(lines))
     return rich_text([*lines, styled(_state(cursor), Style.HEAD)])
 
@@ -141,26 +100,3 @@ def _state(cursor: ReplayCursor) -> str:
     mode = f"playing × {cursor.speed:g}" if cursor.is_playing else "stopped"
     at = rfc3339(cursor.moments[cursor.place].taken_ns)
     return f"{at}  {cursor.place + 1}/{len(cursor.moments)}  {mode}  {cursor.note or _KEYS}"
-
-
-@contextlib.contextmanager
-def _keys_one_by_one() -> Iterator[None]:
-    """Keys are read as they are pressed, and not shown; Ctrl-C stays what it is."""
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setcbreak(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-def _key(wait_s: float | None) -> str | None:
-    """The next key; None if there was none for so long. A terminal that has gone is ``q``."""
-    fd = sys.stdin.fileno()
-    if not select.select([fd], [], [], wait_s)[0]:
-        return None
-    text = os.read(fd, 16).decode("utf-8", "replace")
-    if not text:
-        return "q"
-    return _SEQUENCES.get(text) or (text[0] if text[0] != "\x1b" else "")

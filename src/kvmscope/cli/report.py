@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutputError, UsageError
+from ..console.streams import writing_errors
+from ..errors import UsageError
 from .echo import echo_damage, echo_notes
 from .history import require_pyarrow
 
@@ -39,10 +40,8 @@ def command(*, place: str, between: tuple[str, str] | None, host: str | None, fo
     if file == "-":
         click.echo(text, nl=False)
         return
-    try:
+    with writing_errors():
         Path(file).write_text(text, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise OutputError(f"{file}: {error.strerror}", error.errno or 0) from error
 
 
 def _format_of(file: str) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.progress import progress
-from ..errors import OutputError, UsageError
+from ..console.streams import writing_errors
+from ..errors import UsageError
 from ..store.replay import LookPlan
 from .echo import echo_notes
 from .history import history_options, is_recorded, is_span, require_pyarrow
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..collect import SceneHost
     from ..scene import Scene
     from ..store.episode_note import EpisodeNote
-    from ..view.check import CheckView
 
 _WINDOWS = 2
 
@@ -51,16 +51,20 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
     """
     from ..store.snapshot import encode_snapshot
     from ..tasks.snapshot import make_snapshot
+    from ..tasks.sources import check_host
 
     target = _target(file)
     note: EpisodeNote | None = None
     if episode is not None:
         if is_recorded():
             raise UsageError("--episode names what to look at, and so does --from")
-        scenes, note = _of_episode(episode)
+        require_pyarrow()
+        from ..store.episodes import open_episode
+
+        scenes, note = open_episode(episode)
     else:
         scenes = list(_looks(source, interval))
-    check = None if episode is not None or is_recorded() else _check()
+    check = None if episode is not None or is_recorded() else check_host(open_live_host)
     data = encode_snapshot(make_snapshot(scenes, note, check, anonymise=anonymise))
     _write(target, data)
     echo_notes([f"{target} has {len(data) / 1024:.0f} KiB; kvmscope doctor --from {target}"] if target != "-" else [])
@@ -101,36 +105,9 @@ def _open(source: str, plan: LookPlan) -> SceneHost:
     return open_with_registers(source)
 
 
-def _of_episode(place: str) -> tuple[list[Scene], EpisodeNote]:
-    require_pyarrow()
-    from ..store.episodes import list_episodes
-    from ..store.recording import Recording
-
-    found = list_episodes(place)
-    if found.damage:
-        raise found.damage[0]
-    if len(found.episodes) != 1 or found.episodes[0].place.rstrip("/") != place.rstrip("/"):
-        raise UsageError(f"{place} is not an episode; `kvmscope episodes {place}` lists those of a recording")
-    scenes = list(Recording(place).scenes())
-    if not scenes:
-        raise UsageError(f"the episode {place} has no scenes")
-    return scenes, found.episodes[0].note
-
-
-def _check() -> CheckView:
-    from ..tasks.sources import check_host
-
-    return check_host(open_live_host)
-
-
 def _write(target: str, data: bytes) -> None:
     if target == "-":
         sys.stdout.buffer.write(data)
         return
-    try:
-        with Path(target).open("xb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise UsageError(f"{target} exists, and is not written over") from None
-    except OSError as error:
-        raise OutputError(f"{error.strerror} ({target})", error.errno or 0) from None
+    with writing_errors(), Path(target).open("xb") as file:
+        file.write(data)

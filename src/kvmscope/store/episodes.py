@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import RecordingError
+from ..errors import RecordingError, UsageError
 from ..scene import Scene
 from . import layout
 from .episode_note import EpisodeNote, note_text, parse_note
+from .recording import Recording
 from .storage import Storage
 from .writer import RecordingWriter
 
@@ -104,6 +105,19 @@ def list_episodes(place: str) -> EpisodeListing:
             number = int(match[1])
             found[number] = f"{layout.EPISODES}/{match[1]}/", found.get(number, ("", 0))[1] + size
     return _listed([(number, *found[number]) for number in sorted(found)], storage)
+
+
+def open_episode(place: str) -> tuple[list[Scene], EpisodeNote]:
+    """All scenes of an episode, and its note. Raises RecordingError, UsageError if ``place`` is not an episode."""
+    found = list_episodes(place)
+    if found.damage:
+        raise found.damage[0]
+    if len(found.episodes) != 1 or found.episodes[0].place.rstrip("/") != place.rstrip("/"):
+        raise UsageError(f"{place} is not an episode; `kvmscope episodes {place}` lists those of a recording")
+    scenes = list(Recording(place).scenes())
+    if not scenes:
+        raise UsageError(f"the episode {place} has no scenes")
+    return scenes, found.episodes[0].note
 
 
 def focus_of(place: str) -> int | None:
