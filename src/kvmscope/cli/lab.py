@@ -7,6 +7,6 @@ import click
 from .lazy import lazy_group
 
 
-@click.command("lab", cls=lazy_group("run", "simulate", "kernel"))
+@click.command("lab", cls=lazy_group("run", "simulate", "fleet", "kernel"))
 def lab() -> None:
     """Small guests that do a known number of things, to try kvmscope on."""

@@ -58,7 +58,11 @@ _ADDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "halt_missed": (
             *("halt_exits", "halt_attempted_poll", "halt_wakeup", "host_state_reload", "irq_injections", "req_event"),
         ),
+        "halt_cut": (
+            *("halt_exits", "halt_attempted_poll", "halt_wakeup", "host_state_reload", "irq_injections", "req_event"),
+        ),
         "halt_slept": ("halt_exits", "halt_wakeup", "host_state_reload", "irq_injections", "req_event"),
+        "emulated_by_vmm": ("fpu_reload", "host_state_reload"),
     }
 )
 """What an exit of each cause adds to, besides ``exits``; halts also add times."""
@@ -282,6 +286,8 @@ def _halt_times(cause: str, behaviour: Behaviour, chance: random.Random) -> list
     slept = round(chance.lognormvariate(np.log(1e6), behaviour.sleep_spread))
     if cause == "halt_polled":
         return [("halt_poll_success", polled)]
+    if cause == "halt_cut":
+        return [("halt_poll_fail", chance.choice((1_000, 2_000, 3_000))), ("halt_wait", slept)]
     if cause == "halt_missed":
         return [("halt_poll_fail", chance.choice((10_000, 20_000, 40_000))), ("halt_wait", slept)]
     return [("halt_wait", slept)] if cause == "halt_slept" else []

@@ -27,10 +27,10 @@ _VM_FLAGS: Final = (
     "irqchip_kernel irqchip_split pit_in_kernel pit_reinject_mode x2apic_32bit_ids synic_auto_eoi_used sev_active"
 ).split()
 _VCPU_FLAGS: Final = "apicv_active apic_enabled apic_x2apic apic_base_moved guest_debug_blockirq".split()
-_HOST_FLAGS: Final = "is_amd cpu_has_apicv switched_on x2avic ipi_virtualization device_posting nested".split()
+HOST_FLAGS: Final = "is_amd cpu_has_apicv switched_on x2avic ipi_virtualization device_posting nested".split()
 
 _FULL: Final = ("irqchip_kernel", "pit_in_kernel")
-_AMD: Final = tuple(_HOST_FLAGS)
+_AMD: Final = tuple(HOST_FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class SimulatedApicv:
 
     def __init__(self, vms: Sequence[VmPlan], seed: int) -> None:
         del seed
-        self.stat_sets: Mapping[Scope, StatSet] = _STAT_SETS
+        self.stat_sets: Mapping[Scope, StatSet] = APICV_STATS
         self._vms = vms
         self._scenarios = [SCENARIOS[number % len(SCENARIOS)] for number in range(len(vms))]
         self._owner = np.array([number for number, vm in enumerate(vms) for _ in range(vm.vcpus)])
@@ -140,7 +140,7 @@ class SimulatedHosts:
 
     def __init__(self, vms: Sequence[VmPlan], seed: int) -> None:
         del seed
-        self.stat_sets: Mapping[Scope, StatSet] = {Scope.VM: _HOST_STATS}
+        self.stat_sets: Mapping[Scope, StatSet] = {Scope.VM: HOST_STATS}
         self._hosts = [SCENARIOS[number % len(SCENARIOS)].host for number in range(len(vms))]
 
     def covers(self, scope: Scope, row: int) -> bool:
@@ -151,7 +151,7 @@ class SimulatedHosts:
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
         """Shape (subjects, words), in the order of the plan; the same at all times."""
         del scope, elapsed_s
-        return np.array([[name in host for name in _HOST_FLAGS] for host in self._hosts], dtype=np.uint64)
+        return np.array([[name in host for name in HOST_FLAGS] for host in self._hosts], dtype=np.uint64)
 
 
 def _ns(seconds: float) -> int:
@@ -176,7 +176,7 @@ def _times() -> list[tuple[str, Kind, Unit]]:
     return [*counted, *unchanged, ("apicv_observed_ns", Kind.CUMULATIVE, Unit.SECONDS)]
 
 
-_STAT_SETS: Final = {
+APICV_STATS: Final = {
     Scope.VM: _stat_set("apicv", Scope.VM, [*_flags(REASONS, "apicv_inhibit_"), *_flags(_VM_FLAGS), *_times()]),
     Scope.VCPU: _stat_set(
         "apicv",
@@ -184,4 +184,4 @@ _STAT_SETS: Final = {
         [*_flags(_VCPU_FLAGS), *((name, Kind.INSTANT, Unit.NONE) for name in ("apic_id", "apic_ldr", "apic_dfr"))],
     ),
 }
-_HOST_STATS: Final = _stat_set("simulated_host", Scope.VM, _flags(_HOST_FLAGS))
+HOST_STATS: Final = _stat_set("simulated_host", Scope.VM, _flags(HOST_FLAGS))

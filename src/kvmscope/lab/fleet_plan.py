@@ -1,0 +1,153 @@
+"""Which hosts a simulated fleet has, which VMs they run, and which of those are in trouble.
+
+Rule: a plan is a pure function of its arguments. Troubles are dealt out in turn, each to the next VM that can have it,
+so a fleet with some VMs of each kind of host has them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from ..catalog.kernels import find_kernel
+from ..errors import UsageError
+from ..schema import KernelTables, Scope
+from .behaviours import Behaviour
+from .fleet_hosts import HOST_KINDS, QEMU, VMMS, Acceleration, HostKind, SimulatedVmm
+from .fleet_troubles import HEALTHY, TROUBLES, Trouble
+
+_SICK_HOSTS: Final = 0.6
+"""Share of the hosts that have VMs in trouble."""
+_SICK_VMS: Final = 0.3
+"""Share of the VMs of such a host that are, in the mean."""
+_MOST: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSize:
+    """How large a fleet is, and how long it is recorded."""
+
+    hosts: int = 1000
+    vms: int = 20
+    vcpus: int = 8
+    samples: int = 60
+    interval_s: float = 10.0
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises UsageError for a fleet that cannot be."""
+        if min(self.hosts, self.vms, self.vcpus) < 1 or max(self.hosts, self.vms, self.vcpus) > _MOST:
+            raise UsageError("a fleet has at least one host, a host one VM, and a VM one vCPU")
+        if self.samples < 4:
+            raise UsageError("most rules need two intervals in a row, and a fleet at least four samples")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetVm:
+    """One VM of a fleet. ``id``: as sources name it. ``paces``, ``phases``: one a vCPU."""
+
+    id: int
+    name: str
+    uuid: str
+    behaviour: Behaviour
+    trouble: Trouble | None
+    vmm: SimulatedVmm
+    age_s: float
+    paces: tuple[float, ...]
+    phases: tuple[float, ...]
+
+    @property
+    def vcpus(self) -> int:
+        return len(self.paces)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetHost:
+    """One host of a fleet; ``id`` and ``boot`` as in ``Origin``."""
+
+    number: int
+    id: str
+    boot: str
+    name: str
+    kind: HostKind
+    vms: tuple[FleetVm, ...]
+
+    @property
+    def is_accelerated(self) -> bool:
+        return self.kind.acceleration is Acceleration.ON
+
+
+def plan_fleet(size: FleetSize) -> Iterator[FleetHost]:
+    """The hosts of a fleet, one after the other. Raises UsageError."""
+    size.check()
+    waiting = deque(TROUBLES)
+    for number in range(size.hosts):
+        yield _plan_host(number, size, waiting)
+
+
+def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> FleetHost:
+    chance = random.Random(f"{size.seed} host {number}")
+    kind = HOST_KINDS[number % len(HOST_KINDS)]
+    sick = _SICK_VMS if chance.random() < _SICK_HOSTS else 0.0
+    vms = []
+    for row in range(size.vms):
+        trouble = _deal(waiting, kind, size.vcpus) if chance.random() < sick else None
+        vms.append(_plan_vm(f"{size.seed} {number} {row}", row, kind, trouble, size.vcpus))
+    return FleetHost(
+        number=number,
+        id=_digits(f"{size.seed} host {number}", 16),
+        boot=_digits(f"{size.seed} boot {number}", 16),
+        name=f"node-{number + 1:04}",
+        kind=kind,
+        vms=tuple(vms),
+    )
+
+
+def _deal(waiting: deque[Trouble], kind: HostKind, vcpus: int) -> Trouble | None:
+    """The trouble that has waited longest of those that a VM of this host can have; it waits again at the end."""
+    stats = _stats_of(kind.kernel)
+    found = next((trouble for trouble in waiting if trouble.fits(kind, stats, vcpus)), None)
+    if found is not None:
+        waiting.remove(found)
+        waiting.append(found)
+    return found
+
+
+def _plan_vm(key: str, row: int, kind: HostKind, trouble: Trouble | None, vcpus: int) -> FleetVm:
+    chance = random.Random(f"{key} vm")
+    behaviour = chance.choice(HEALTHY) if trouble is None else trouble.behaviour
+    digits = _digits(f"{key} uuid", 16)
+    # The state of a VM's interrupts is explained by QEMU's options alone.
+    vmm = QEMU if trouble is not None and trouble.flags else chance.choice(VMMS if kind.is_x86 else VMMS[1:])
+    return FleetVm(
+        id=int(_digits(f"{key} id", 8), 16) >> 1,
+        name=f"{behaviour.name}-{row + 1}",
+        uuid="-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])),
+        behaviour=behaviour,
+        trouble=trouble,
+        vmm=vmm,
+        age_s=chance.uniform(7200.0, 30 * 86400.0),
+        paces=tuple(chance.uniform(behaviour.slowest, 1.0) for _ in range(vcpus)),
+        phases=tuple(chance.uniform(0.0, 2 * math.pi) for _ in range(vcpus)),
+    )
+
+
+@cache
+def kernel_of(name: str) -> KernelTables:
+    """A kernel of the catalogue."""
+    return find_kernel(name)
+
+
+@cache
+def _stats_of(kernel: str) -> frozenset[str]:
+    return frozenset(name for table in kernel_of(kernel).tables if table.scope in Scope for name in table.stats)
+
+
+def _digits(text: str, size: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
