@@ -1,4 +1,4 @@
-"""A server over samples made by hand, on a port of loopback."""
+"""A server over samples made by hand or over a recording, on a port of loopback."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from crafted import Crafted, ListSource
 from kvmscope.collect import Host
 from kvmscope.export.exposition import ExportOptions
 from kvmscope.sample import Sample
-from kvmscope.view.jsonout import dump, to_value
-from kvmscope.view.summary import host_summary
-from kvmscope.view.watch import HostView
+from kvmscope.store.recording import open_series
+from kvmscope.web.server.api_host import ApiHost
 from kvmscope.web.server.app import make_app
+from kvmscope.web.server.archive import SceneArchive
 from kvmscope.web.server.connections import ConnectionBounds
-from kvmscope.web.server.events import EventHub
-from kvmscope.web.server.history import MetricHistory
+from kvmscope.web.server.intervals import IntervalLog
 from kvmscope.web.server.listen import ListenAddress, open_sockets
 from kvmscope.web.server.monitor import HostMonitor
 from kvmscope.web.server.server import HttpServer
@@ -39,10 +38,10 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class ServedHost:
-    """``source``: what the host is read by."""
+    """``source``: what the host is read by; of a recording neither this nor ``monitor``."""
 
     port: int
-    monitor: HostMonitor
+    monitor: Any
     source: Any
 
     def get(self, path: str, method: str = "GET", **headers: str) -> HttpAnswer:
@@ -72,21 +71,34 @@ def serve(crafted: Crafted) -> Iterator[Serve]:
             bounds: ConnectionBounds | None = None,
         ) -> ServedHost:
             source = source or ListSource(samples)
-            history, hub = MetricHistory(), EventHub()
-
-            def publish(view: HostView) -> None:
-                history.add(view)
-                hub.publish(dump(to_value(host_summary(view)), one_line=True))
-
+            log = IntervalLog()
             host = Host(source, {}, machine=crafted.machine)
-            monitor = HostMonitor(host, interval_s=interval_s, on_view=publish)
+            monitor = HostMonitor(host, interval_s=interval_s, on_view=log.add)
             (socket,) = sockets = open_sockets([ListenAddress("127.0.0.1", 0)])
-            app = make_app(monitor, options or ExportOptions(), history=history, hub=hub)
+            archive = SceneArchive(log.ring, 1.0)
+            api = ApiHost(archive, monitor=monitor, history=log.history)
+            app = make_app(api, options or ExportOptions(), hub=log.hub)
             server = HttpServer(app, sockets, bounds=bounds)
             monitor.start()
             ends.callback(monitor.close)
             server.start()
             ends.callback(server.close)
             return ServedHost(socket.getsockname()[1], monitor, source)
+
+        yield start
+
+
+@pytest.fixture
+def serve_recording() -> Iterator[Callable[[str], ServedHost]]:
+    """Serves a recording alone."""
+    with ExitStack() as ends:
+
+        def start(place: str) -> ServedHost:
+            (socket,) = sockets = open_sockets([ListenAddress("127.0.0.1", 0)])
+            api = ApiHost(SceneArchive(open_series(place), 1.0), recording=place)
+            server = HttpServer(make_app(api, ExportOptions()), sockets)
+            server.start()
+            ends.callback(server.close)
+            return ServedHost(socket.getsockname()[1], None, None)
 
         yield start

@@ -14,12 +14,14 @@ from crafted import Crafted
 from json_schemas import closed
 
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.heat import HeatListView
+from kvmscope.view.histories import HistoryView, MeasurandListView
 from kvmscope.view.jsonout import dump, to_value
 from kvmscope.view.schemas import json_schema, undescribed
 from kvmscope.view.summary import HostSummary, host_summary
+from kvmscope.view.timeline import TimelineView
 from kvmscope.view.watch import Watch
 from kvmscope.web.server.answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
-from kvmscope.web.server.history import MetricHistoryView
 
 DEADLINE_S = 20.0
 QUERIES = {
@@ -27,6 +29,9 @@ QUERIES = {
     "/history": "?metric=exits_per_s",
     "/doctor": "?vm=web-1",
     "/apicv": "?what_if=true",
+    "/stats": "?vm=web-1/0",
+    "/explain": "?name=halt_wait_hist",
+    "/heat": "?vm=web-1",
 }
 
 
@@ -115,7 +120,7 @@ def test_history_grows_by_an_interval_and_ends_with_the_vm(watched: Any) -> None
     assert len(points("&vm=web-1")) <= len(points(""))
 
 
-@pytest.mark.parametrize("view", [HostSummary, MetricHistoryView, ProblemView])
+@pytest.mark.parametrize("view", [HostSummary, HistoryView, HeatListView, MeasurandListView, TimelineView, ProblemView])
 def test_every_field_of_a_view_says_what_it_is(view: Any) -> None:
     assert list(undescribed(view)) == []
 

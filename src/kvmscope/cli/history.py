@@ -112,13 +112,18 @@ def open_moments(source: str) -> tuple[SceneSeries, Sequence[SceneMoment], TimeC
         raise UsageError("--source is for reading this host, and --from reads a recording")
     from ..store.times import choose_times
 
-    series = _open_series(asked.place)
+    series = open_place(asked.place)
     moments = series.moments()
     return series, moments, choose_times(moments, asked.at, asked.between)
 
 
-def _open_series(place: str) -> SceneSeries:
-    """A snapshot needs no pyarrow."""
+def asked_place() -> str | None:
+    """The recording that the command line names by --from."""
+    return _asked().place
+
+
+def open_place(place: str) -> SceneSeries:
+    """The recording or snapshot of this place; a snapshot needs no pyarrow. Raises as ``open_moments`` does."""
     from ..store.snapshot import SnapshotFile, is_snapshot
 
     if is_snapshot(place):

@@ -10,14 +10,15 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import Unavailable, UsageError
-from .echo import echo_notes
+from .echo import echo_damage, echo_notes
+from .history import asked_place, history_options, is_recorded, open_moments, open_place
 from .options import FilePath, WholeNumber, count_option, interval_option, source_option
 from .session import open_live_host
 
 if TYPE_CHECKING:
     from ..collect import SceneHost
     from ..export.exposition import ExportOptions
-    from ..web.server.run import ServerPlan
+    from ..web.server.run import ServedRecording, ServerPlan
 
 _WAIT_S = 3600.0
 _SERIES_OF_VMS = 8000
@@ -58,7 +59,11 @@ _SERIES_OF_VMS = 8000
 @click.option("--user", metavar="NAME", help="Run as this user if started by root. Default: kvmscope, else nobody.")
 @count_option("Count with this group too; may be given several times.")
 @click.option("--otlp", metavar="URL", help="Push metrics to this collector too, by OTLP over HTTP, every 15 s.")
+@click.option(
+    "--recording", metavar="PATH", help="Show what this recording has, too, before the last hour; it may still grow."
+)
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
+@history_options
 @source_option
 def command(
     *,
@@ -68,6 +73,7 @@ def command(
     user: str | None,
     otlp: str | None,
     groups: tuple[str, ...],
+    recording: str | None,
     insecure: bool,
     detail: str,
     include: tuple[str, ...],
@@ -79,12 +85,15 @@ def command(
     """Serve what kvmscope knows of this host over HTTP: a page at /, metrics for Prometheus at /metrics, JSON at
     /api/v1. Nothing can be changed through it.
 
-    The host is read once for each scrape. docs/serve.md explains the series and the page.
+    The host is read once for each scrape. With --from the page and the API show a recording alone, and there are no
+    metrics. docs/serve.md explains the series and the page.
 
     \b
     kvmscope serve
     kvmscope serve --detail vcpu --exclude 'kvm_vm_metric_*'
     kvmscope serve --web.listen-address :9796 --web.config.file web.yml
+    kvmscope serve --recording /var/lib/kvmscope
+    kvmscope serve --from incident/ --at 03:10
     """
     _require_packages()
     from ..web.server.listen import DEFAULT_ADDRESS, parse_address
@@ -102,13 +111,18 @@ def command(
         user=user,
         otlp=None if otlp is None else _collector(otlp),
     )
-    _serve(plan, lambda: open_live_host(source, groups))
+    if not is_recorded():
+        kept = None if recording is None else _whole(recording)
+        _serve(plan, lambda: open_live_host(source, groups), kept)
+        return
+    _refuse_with_recording(recording=recording, otlp=otlp, count=groups, include=include, exclude=exclude)
+    _serve(plan, None, _chosen(source))
 
 
-def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost]) -> None:
+def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost] | None, recording: ServedRecording | None) -> None:
     from ..web.server.run import MonitorServer
 
-    server = MonitorServer(plan, on_error=lambda error: echo_notes([str(error)]))
+    server = MonitorServer(plan, on_error=lambda error: echo_notes([str(error)]), recording=recording)
     try:
         with until_ended():
             server.open(open_host)
@@ -117,6 +131,33 @@ def _serve(plan: ServerPlan, open_host: Callable[[], SceneHost]) -> None:
                 pass
     finally:
         server.close()
+
+
+def _whole(place: str) -> ServedRecording:
+    from ..store.replay import TimeChoice
+    from ..web.server.run import ServedRecording
+
+    return ServedRecording(place, open_place(place), TimeChoice())
+
+
+def _chosen(source: str) -> ServedRecording:
+    """The recording of --from. Raises UsageError if it has no scenes at the time that was asked for."""
+    from ..store.replay import within
+    from ..web.server.run import ServedRecording
+
+    series, moments, times = open_moments(source)
+    if not moments:
+        raise UsageError("the recording has no scenes")
+    within(moments, times)
+    echo_damage(series.damage)
+    return ServedRecording(asked_place() or "", series, times)
+
+
+def _refuse_with_recording(**options: object) -> None:
+    """Raises UsageError for options of the live host: a recording has no metrics of now."""
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name} is for serving this host, and --from serves a recording")
 
 
 def _collector(url: str) -> str:

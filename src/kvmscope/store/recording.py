@@ -49,6 +49,7 @@ class Recording:
         layout.check_about(about, self._storage.name(layout.ABOUT))
         self.damage: list[RecordingError] = []
         self._last_part: tuple[str, Sequence[Scene] | SegmentScenes] | None = None
+        self._moments: dict[str, list[SceneMoment]] = {}
 
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
         """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
@@ -59,21 +60,35 @@ class Recording:
                     yield scene
 
     def moments(self) -> Sequence[SceneMoment]:
-        """When each scene was taken, in their order. Reads no statistics of segments."""
+        """When each scene was taken, in their order. Reads no statistics of segments, and each segment once."""
+        parts = self._parts()
+        known, self._moments = self._moments, {}
         found: list[SceneMoment] = []
-        for part in self._parts():
-            found += self._moments_of(part)
+        for part in parts:
+            moments = known.get(part.path) or self._moments_of(part)
+            if part.segment is not None:  # its bytes never change: one that is thinned has another name
+                self._moments[part.path] = moments
+            found += moments
         return found
 
     def scene(self, moment: SceneMoment) -> Scene:
         """The scene of a moment. Raises RecordingError if it is damaged, or has been deleted or thinned since."""
-        if self._last_part is None or self._last_part[0] != moment.part:
-            self._last_part = (moment.part, self._open_part_of(moment.part))
-        scenes = self._last_part[1]
+        is_kept = self._last_part is not None and self._last_part[0] == moment.part
+        scenes = self._part(moment.part)
         place = _place_of(moment, scenes)
+        if place is None and is_kept:  # a journal has grown since it was read
+            self._last_part = None
+            scenes = self._part(moment.part)
+            place = _place_of(moment, scenes)
         if place is None:
             raise RecordingError("the ring has thinned these scenes", path=self._storage.place)
         return scenes[place] if isinstance(scenes, Sequence) else scenes.scene(place)
+
+    def _part(self, path: str) -> Sequence[Scene] | SegmentScenes:
+        """The scenes of a part; those of the last one are kept."""
+        if self._last_part is None or self._last_part[0] != path:
+            self._last_part = (path, self._open_part_of(path))
+        return self._last_part[1]
 
     def _open_part_of(self, path: str) -> Sequence[Scene] | SegmentScenes:
         for _ in range(_TRIES):

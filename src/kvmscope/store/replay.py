@@ -149,7 +149,7 @@ def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice)
         return _other_hosts(moments)
     asked = within(moments, times, goes_on=plan.goes_on)
     shown = _one_origin(asked)
-    found = [f"nothing was recorded from {_date(a)} to {_date(b)}" for a, b in _holes(shown)]
+    found = [f"nothing was recorded from {_date(a)} to {_date(b)}" for a, b in holes(shown)]
     if len(shown) < len(asked):
         last = asked[len(asked) - len(shown) - 1]
         found.insert(0, f"only the time from {_date(shown[0])} on is shown: {_parting(last, shown[0])}")
@@ -173,8 +173,11 @@ def _parting(last: SceneMoment, first: SceneMoment) -> str:
     return f"the scene before it has a later time since boot ({_date(last)})"
 
 
-def _holes(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
-    """The scenes around each stretch that is much longer than the time between two scenes, and than a minute."""
+def holes(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
+    """The scenes around each time without one that is much longer than the time between two scenes, and than a minute.
+
+    ``moments``: of one boot and source.
+    """
     pairs = list(pairwise(moments))
     if not pairs:
         return []

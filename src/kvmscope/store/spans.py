@@ -13,7 +13,7 @@ from typing import overload
 
 from ..errors import UsageError
 from ..scene import Scene
-from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice, moments_of
+from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice, holes, moments_of
 
 
 class SceneSpan(Sequence[Scene]):
@@ -98,6 +98,17 @@ def runs(moments: Sequence[SceneMoment]) -> list[Sequence[SceneMoment]]:
         else:
             found.append([moment])
     return list(found)
+
+
+def stretches(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
+    """The first and the last moment of each time in which there are scenes without a break."""
+    found: list[tuple[SceneMoment, SceneMoment]] = []
+    for run in runs(moments):
+        breaks = holes(run)
+        firsts = [run[0], *(after for _, after in breaks)]
+        lasts = [*(before for before, _ in breaks), run[-1]]
+        found += zip(firsts, lasts, strict=True)
+    return found
 
 
 def spread(moments: Sequence[SceneMoment], most: int) -> Sequence[SceneMoment]:

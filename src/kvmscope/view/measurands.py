@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
+from ..analysis.evaluate import Evaluator
 from ..analysis.window import Window
 from ..catalog.metrics import Metric, MetricUnit, load_metrics
 from ..catalog.stats import load_stats
 from ..formula.check import Formula
+from ..formula.tree import HOST
 from ..host.text import printable
 from ..scene import Scene
 from ..schema import Descriptor, Scope, Unit
@@ -100,17 +102,33 @@ def _stats(scene: Scene, is_vcpu: bool) -> Iterator[Measurand]:
             )
 
 
-def value_of(view: HostView, measure: Measurand, subject: FollowedVm, reading: str) -> float | None:
-    """One reading of a VM or vCPU in a window; None if it is not known."""
+class WindowValues(Protocol):
+    """A window that ends with ``scene``, and what formulas are in it."""
+
+    @property
+    def scene(self) -> Scene: ...
+
+    @property
+    def evaluator(self) -> Evaluator: ...
+
+
+def value_of(view: WindowValues, measure: Measurand, subject: FollowedVm | None, reading: str) -> float | None:
+    """One reading of a VM or vCPU in a window, or of all VMs together; None if it is not known."""
+    formula = measure.readings[reading]
+    if subject is None:
+        return _known(float(view.evaluator.of(formula, HOST)[0]))
     place = subject.locate(view.scene)
     if place is None:
         return None
     at, row = (Scope.VM, place.vm) if place.vcpu is None else (Scope.VCPU, place.vcpu)
-    value = float(view.evaluator.of(measure.readings[reading], at)[row])
+    return _known(float(view.evaluator.of(formula, at)[row]))
+
+
+def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def values_of(views: Sequence[HostView], measure: Measurand, subject: FollowedVm) -> list[float | None]:
+def values_of(views: Sequence[WindowValues], measure: Measurand, subject: FollowedVm) -> list[float | None]:
     """The main reading in each of some windows."""
     return [value_of(view, measure, subject, measure.main) for view in views]
 

@@ -13,6 +13,7 @@ from ..catalog.findings import Severity
 from ..catalog.metrics import MetricUnit
 from ..sample import VmId
 from .findings import FindingRemedy
+from .heat import HeatMap
 from .host import HostFacts
 from .values import Answer, Moment, VmTitle
 
@@ -37,29 +38,6 @@ class ReportSeries:
     values: Annotated[Sequence[float | None], "One value for each interval."]
     mean: Annotated[float | None, "Mean of the known values."]
     most: Annotated[float | None, "The largest."]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeatColumn:
-    """One interval of a heat map."""
-
-    counts: Annotated[Sequence[int] | None, "Number of values in each row; null if not known."]
-    p50: Annotated[float | None, "Estimate of the median, in base units."]
-    p99: Annotated[float | None, "Estimate of the 99th percentile, in base units."]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportHeat:
-    """A histogram over time. Rows are its buckets, without those at both ends that are always empty."""
-
-    stat: Annotated[str, "Name of the stat."]
-    meaning: Annotated[str, "What it is, or empty."]
-    unit: Annotated[str, "Base unit of the bounds: seconds, bytes, or empty."]
-    bounds: Annotated[
-        Sequence[float | None], "Lower bounds of the rows, and the upper bound of the last; null is none."
-    ]
-    times: Annotated[Sequence[Moment], "Ends of the columns' intervals."]
-    columns: Sequence[HeatColumn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +108,7 @@ class ReportVm(VmTitle):
     rules: Annotated[Sequence[str], "Slugs of the rules that fired for it."]
     times: Annotated[Sequence[Moment], "Ends of the intervals of its series: empty if it has a row in the table only."]
     series: Sequence[ReportSeries]
-    heats: Sequence[ReportHeat]
+    heats: Sequence[HeatMap]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +135,7 @@ class ReportView(Answer):
     metrics: Annotated[Sequence[ReportMetric], "Metrics of the table of VMs, and of all series."]
     times: Annotated[Sequence[Moment], "Ends of the intervals."]
     series: Annotated[Sequence[ReportSeries], "All VMs together."]
-    heats: Annotated[Sequence[ReportHeat], "All VMs together."]
+    heats: Annotated[Sequence[HeatMap], "All VMs together."]
     apicv: Annotated[Sequence[ApicvTrack], "Number of VMs by state and by reason."]
     rules: Annotated[Sequence[ReportRule], "What was found, the most urgent first."]
     events: Annotated[Sequence[ReportEvent], "What happened, in order."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kvmscope.view.report import HeatColumn
+from kvmscope.view.heat import HeatColumn
 from kvmscope.web.report.charts import LEFT, RIGHT, SHADES, WIDTH, bar, heat_chart, line_chart
 
 

@@ -29,7 +29,7 @@ SECURITY_HEADERS: Final = {
 """Of every answer: nothing from elsewhere is loaded, run or framed."""
 
 
-def render_page(summary: HostSummary | None) -> str:
+def render_page(summary: HostSummary | None, *, is_live: bool = True) -> str:
     """The whole page; ``summary``: None before the first interval has passed."""
     return "\n".join(_page(summary)) + "\n"
 

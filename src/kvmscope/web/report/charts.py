@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from ...view.report import HeatColumn
+from ...view.heat import HeatColumn
 
 WIDTH: Final = 720
 LEFT: Final = 84

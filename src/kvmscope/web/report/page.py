@@ -17,7 +17,8 @@ from typing import Any, Final
 from ...errors import Unavailable
 from ...host.text import printable
 from ...units import format_bytes, format_count, format_seconds, rfc3339, time_of_day
-from ...view.report import ReportHeat, ReportMetric, ReportSeries, ReportView
+from ...view.heat import HeatMap
+from ...view.report import ReportMetric, ReportSeries, ReportView
 from ...view.text import format_metric
 from ...view.values import Moment
 from .charts import LEFT, RIGHT, WIDTH, bar, heat_chart, line_chart
@@ -117,7 +118,7 @@ def _base_text(unit: str, value: float | None) -> str:
     return {"seconds": format_seconds, "bytes": format_bytes}.get(unit, format_count)(value)
 
 
-def _bucket_texts(heat: ReportHeat) -> Sequence[str]:
+def _bucket_texts(heat: HeatMap) -> Sequence[str]:
     """The range of each row, the lowest first."""
     texts = [_base_text(heat.unit, bound) for bound in heat.bounds]
     return [f"{low} to {high}" for low, high in pairwise(texts)]

@@ -1,6 +1,6 @@
 """What ``/api/v1`` answers: a table of paths, each with the view that its JSON is of and its parameters.
 
-What needs an interval is of the last one that was watched; raw values are read for the request.
+What needs an interval is of the last one that was watched, or of the time that was asked for.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from ...catalog.findings import load_findings
-from ...errors import UsageError
-from ...sample import VmId
-from ...scene import Scene
+from ...store.times import TIME_FORMS
 from ...view.apicv import ApicvView, apicv_view
 from ...view.doctor import DoctorReport
+from ...view.explain import ExplainContext, ExplanationView, HostWindow, explanation_view
+from ...view.heat import HeatListView
 from ...view.histogram import HistogramListView, HistogramView, histogram_list_view, histogram_view
+from ...view.histories import HistoryView, MeasurandListView, measurand_list_view
 from ...view.listing import VmListView, vm_list_view
 from ...view.overview import Overview, of_one_vm
 from ...view.reading import ReadingView, reading_view, stat_query
 from ...view.rules import RuleList, rule_list
-from ...view.subjects import find_subject, follow
+from ...view.subjects import find_subject
 from ...view.summary import HostSummary, MetricTitles, host_summary, metric_titles
+from ...view.timeline import TimelineView
 from ...view.values import Answer
-from ...view.watch import HostView
-from .history import MetricHistory, MetricHistoryView
-from .monitor import HostMonitor
+from .api_host import ApiHost
 
 PREFIX: Final = "/api/v1"
 
@@ -58,92 +58,96 @@ class ApiAnswer:
     parameters: tuple[QueryParameter, ...] = field(default=())
 
 
-class ApiHost:
-    """What answers are made of."""
-
-    def __init__(self, monitor: HostMonitor, history: MetricHistory) -> None:
-        self.monitor = monitor
-        self.history = history
-
-    @property
-    def view(self) -> HostView:
-        """The last interval. Raises SourceError if there is none yet."""
-        return self.monitor.last_view
-
-    @property
-    def scene(self) -> Scene:
-        return self.view.scene
-
-    def vm(self, text: str) -> VmId:
-        return follow(self.scene, text).id
-
-
 _VM: Final = QueryParameter("vm", "A VM, or VM/VCPU, by name, id, UUID or pid.")
 _NEEDS_VM: Final = QueryParameter("vm", _VM.text, is_required=True)
+_STAT: Final = QueryParameter("stat", "The histogram.")
 _PROVIDER: Final = QueryParameter("provider", "The provider of the stat, where several have one of this name.")
+_HOST: Final = QueryParameter("host", "The host, by its name or opaque id, of those in /timeline; else the newest.")
+_AT: Final = QueryParameter("at", f"What there was at this time, instead of now: {TIME_FORMS}.")
+_THEN: Final = (_AT, _HOST)
+_SPAN: Final = (
+    QueryParameter("since", f"From this time on: {TIME_FORMS}. Else an hour before the end."),
+    QueryParameter("until", "To this time; else now, or the time at which a recording is shown at first."),
+    _HOST,
+)
+
+Query = Mapping[str, str]
 
 
-def _overview(host: ApiHost, query: Mapping[str, str]) -> Overview:
-    overview = host.view.overview
-    return of_one_vm(overview, host.vm(query["vm"])) if "vm" in query else overview
+def _summary(host: ApiHost, query: Query) -> HostSummary:
+    return host_summary(host.view(query))
 
 
-def _apicv(host: ApiHost, query: Mapping[str, str]) -> ApicvView:
-    subject = find_subject(host.scene, query["vm"]) if "vm" in query else None
-    return apicv_view(host.scene, host.view.window, subject=subject, with_what_if=query.get("what_if") == "true")
+def _overview(host: ApiHost, query: Query) -> Overview:
+    overview, subject = host.view(query).overview, host.subject(query)
+    return overview if subject is None else of_one_vm(overview, subject.id)
 
 
-def _doctor(host: ApiHost, query: Mapping[str, str]) -> DoctorReport:
-    vm = follow(host.scene, query["vm"]) if "vm" in query else None
-    return host.view.report(vm, rule=query.get("rule"))
+def _apicv(host: ApiHost, query: Query) -> ApicvView:
+    view = host.view(query)
+    subject = find_subject(view.scene, query["vm"]) if "vm" in query else None
+    return apicv_view(view.scene, view.window, subject=subject, with_what_if=query.get("what_if") == "true")
 
 
-def _read(host: ApiHost, query: Mapping[str, str]) -> ReadingView:
-    scene = host.monitor.read().scene
+def _doctor(host: ApiHost, query: Query) -> DoctorReport:
+    return host.view(query).report(host.subject(query), rule=query.get("rule"))
+
+
+def _vms(host: ApiHost, query: Query) -> VmListView:
+    return vm_list_view(host.view(query).scene)
+
+
+def _read(host: ApiHost, query: Query) -> ReadingView:
+    scene = host.scene_now(query)
     stats = [query["stat"]] if "stat" in query else []
     return reading_view(scene, stat_query(scene, query.get("vm"), stats, query.get("provider")))
 
 
-def _hist(host: ApiHost, query: Mapping[str, str]) -> HistogramView | HistogramListView:
-    subject = find_subject(host.scene, query["vm"])
+def _hist(host: ApiHost, query: Query) -> HistogramView | HistogramListView:
+    view = host.view(query)
+    subject = find_subject(view.scene, query["vm"])
     if "stat" not in query:
-        return histogram_list_view(host.scene, subject, query.get("provider"))
-    window = host.view.window if query.get("interval") == "last" else None
-    return histogram_view(host.scene, subject, query["stat"], query.get("provider"), window=window)
+        return histogram_list_view(view.scene, subject, query.get("provider"))
+    window = view.window if query.get("interval") == "last" else None
+    return histogram_view(view.scene, subject, query["stat"], query.get("provider"), window=window)
 
 
-def _history(host: ApiHost, query: Mapping[str, str]) -> MetricHistoryView:
-    metric = query["metric"]
-    if metric not in host.history.metrics:
-        raise UsageError(f"no history is kept of {metric!r}; there are {', '.join(host.history.metrics)}")
-    return host.history.of(metric, host.vm(query["vm"]) if "vm" in query else None)
+def _stats(host: ApiHost, query: Query) -> MeasurandListView:
+    subject = host.subject(query)
+    assert subject is not None  # the parameter is required
+    return measurand_list_view(host.view(query), subject)
+
+
+def _explain(host: ApiHost, query: Query) -> ExplanationView:
+    view = host.view(query)
+    return explanation_view(ExplainContext(view.scene.machine, HostWindow(view.scene, view.window)), query["name"])
 
 
 ANSWERS: Final = (
-    ApiAnswer("/summary", "The host as the page shows it.", HostSummary, lambda host, _: host_summary(host.view)),
-    ApiAnswer("/status", "The host, or one VM, with every metric.", Overview, _overview, (_VM,)),
+    ApiAnswer("/summary", "The host as the page shows it.", HostSummary, _summary, _THEN),
+    ApiAnswer("/status", "The host, or one VM, with every metric.", Overview, _overview, (_VM, *_THEN)),
     ApiAnswer(
         "/apicv",
         "Whether interrupts are accelerated, and why not.",
         ApicvView,
         _apicv,
-        (_VM, QueryParameter("what_if", "true: also what would be with APICv or AVIC on.")),
+        (_VM, QueryParameter("what_if", "true: also what would be with APICv or AVIC on."), *_THEN),
     ),
     ApiAnswer(
         "/doctor",
         "What is wrong, with evidence and remedies.",
         DoctorReport,
         _doctor,
-        (_VM, QueryParameter("rule", "Only this rule.")),
+        (_VM, QueryParameter("rule", "Only this rule."), *_THEN),
     ),
     ApiAnswer("/rules", "The rules of doctor.", RuleList, lambda _host, _query: rule_list(load_findings())),
-    ApiAnswer("/vms", "The VMs.", VmListView, lambda host, _: vm_list_view(host.scene)),
+    ApiAnswer("/vms", "The VMs.", VmListView, _vms, _THEN),
     ApiAnswer(
         "/read",
         "Raw values, read for this request.",
         ReadingView,
         _read,
-        (_VM, QueryParameter("stat", "A stat, or a pattern such as pf_*."), _PROVIDER),
+        (_VM, QueryParameter("stat", "A stat, or a pattern such as pf_*."), _PROVIDER, *_THEN),
     ),
     ApiAnswer(
         "/hist",
@@ -152,17 +156,51 @@ ANSWERS: Final = (
         _hist,
         (
             _NEEDS_VM,
-            QueryParameter("stat", "The histogram."),
+            _STAT,
             _PROVIDER,
             QueryParameter("interval", "last: what was added in the last interval; else all since creation."),
+            *_THEN,
         ),
     ),
     ApiAnswer(
+        "/stats",
+        "Every metric and statistic of a VM or vCPU, with its values in the interval.",
+        MeasurandListView,
+        _stats,
+        (_NEEDS_VM, *_THEN),
+    ),
+    ApiAnswer(
+        "/explain",
+        "What a statistic, metric, rule, reason, caveat or group means on this host.",
+        ExplanationView,
+        _explain,
+        (QueryParameter("name", "Its name; PROVIDER.NAME for a statistic of one provider.", is_required=True), *_THEN),
+    ),
+    ApiAnswer(
         "/history",
-        "A metric over the last hour.",
-        MetricHistoryView,
-        _history,
-        (QueryParameter("metric", "The metric.", is_required=True), _VM),
+        "A metric or a statistic over time, by default the last hour.",
+        HistoryView,
+        lambda host, query: host.history(query),
+        (
+            QueryParameter("metric", "The metric."),
+            QueryParameter("stat", "The statistic; either this or metric is needed."),
+            _PROVIDER,
+            _VM,
+            *_SPAN,
+        ),
+    ),
+    ApiAnswer(
+        "/heat",
+        "Histograms over time, by default the last hour: values by interval and bucket.",
+        HeatListView,
+        lambda host, query: host.heat(query),
+        (_VM, _STAT, _PROVIDER, *_SPAN),
+    ),
+    ApiAnswer(
+        "/timeline",
+        "Of which time there is something to look at, by host.",
+        TimelineView,
+        lambda host, _query: host.timeline(),
     ),
     ApiAnswer("/metrics", "The metrics that are kept and shown.", MetricTitles, lambda _host, _query: metric_titles()),
 )

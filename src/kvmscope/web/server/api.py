@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from ...errors import KvmscopeError, SourceError, UsageError
+from ...errors import KvmscopeError, RecordingError, SourceError, UsageError
 from ...view.jsonout import dump, to_value
-from .answers import ANSWERS, PREFIX, ApiAnswer, ApiHost, ProblemView
+from .answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
+from .api_host import ApiHost
 from .events import EventHub
 from .limits import RequestSlots
 from .openapi import openapi
@@ -24,8 +25,8 @@ _AT_ONCE: Final = 8
 _JSON: Final = "application/json"
 
 
-def api_routes(host: ApiHost, hub: EventHub) -> list[BaseRoute]:
-    """The paths below ``/api/v1``."""
+def api_routes(host: ApiHost, hub: EventHub | None) -> list[BaseRoute]:
+    """The paths below ``/api/v1``. ``hub``: None if there are no events."""
     slots = RequestSlots(_AT_ONCE)
     description = dump(openapi())
 
@@ -33,6 +34,8 @@ def api_routes(host: ApiHost, hub: EventHub) -> list[BaseRoute]:
         return Response(description, media_type=_JSON)
 
     async def stream(request: Request) -> Response:
+        if hub is None:
+            return _problem(404, "usage", "this server shows a recording: there are no events of now")
         if not hub.has_room:
             return _problem(503, "too-many-clients", "as many pages are open as this server serves")
         return StreamingResponse(hub.messages(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -63,7 +66,7 @@ def _endpoint(path: ApiAnswer, host: ApiHost, slots: RequestSlots) -> Callable[[
 def _answer(path: ApiAnswer, host: ApiHost, query: Mapping[str, str]) -> Response:
     try:
         body = dump(to_value(path.answer(host, query)), one_line=True)
-    except UsageError as error:
+    except (UsageError, RecordingError) as error:
         return _problem(404, error.slug, str(error))
     except SourceError as error:
         return _problem(503, error.slug, str(error))

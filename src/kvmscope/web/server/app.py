@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.applications import Starlette
@@ -12,19 +13,18 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...errors import SourceError
+from ...errors import RecordingError, SourceError, UsageError
 from ...export.exposition import ExportOptions
-from ...view.summary import HostSummary, host_summary
+from ...view.summary import host_summary
+from ...view.watch import HostView
 from ..page.assets import load_assets
 from ..page.render import SECURITY_HEADERS, render_page
-from .answers import ApiHost
 from .api import api_routes
+from .api_host import ApiHost
 from .auth import AccessGuard
 from .events import EventHub
-from .history import MetricHistory
 from .limits import RequestSlots
 from .metrics import MetricsEndpoint
-from .monitor import HostMonitor
 from .web_config import ConfigSource
 
 _SCRAPES_AT_ONCE: Final = 4
@@ -32,49 +32,57 @@ _READ_ONLY: Final = ["GET", "HEAD"]
 
 
 def make_app(
-    monitor: HostMonitor,
-    options: ExportOptions,
-    *,
-    history: MetricHistory | None = None,
-    hub: EventHub | None = None,
-    config: ConfigSource | None = None,
+    host: ApiHost, options: ExportOptions, *, hub: EventHub | None = None, config: ConfigSource | None = None
 ) -> Starlette:
-    """Everything that the server answers. ``config``: who may ask; without it anybody."""
-    metrics = MetricsEndpoint(monitor, options, RequestSlots(_SCRAPES_AT_ONCE))
-    page = PageEndpoint(monitor)
+    """Everything that the server answers. ``hub``: None where no host is watched. ``config``: who may ask; without it
+    anybody."""
     guards = [Middleware(SecurityHeaders)]
     if config is not None:
         guards.append(Middleware(AccessGuard, config=config))
     return Starlette(
         routes=[
-            Route("/", page.__call__, methods=_READ_ONLY),
+            Route("/", PageEndpoint(host).__call__, methods=_READ_ONLY),
             Route("/assets/{name}", _asset, methods=_READ_ONLY),
-            Route("/metrics", metrics.__call__, methods=_READ_ONLY),
+            Route("/metrics", _metrics(host, options), methods=_READ_ONLY),
             Route("/-/healthy", _healthy, methods=_READ_ONLY),
-            *api_routes(ApiHost(monitor, history or MetricHistory()), hub or EventHub()),
+            *api_routes(host, hub),
         ],
         middleware=guards,
     )
 
 
-class PageEndpoint:
-    """The page with the last interval in it. It is made once for each interval, however many open it."""
+def _metrics(host: ApiHost, options: ExportOptions) -> Callable[[Request], Awaitable[Response]]:
+    if host.monitor is None:
+        return _no_metrics
+    return MetricsEndpoint(host.monitor, options, RequestSlots(_SCRAPES_AT_ONCE)).__call__
 
-    def __init__(self, monitor: HostMonitor) -> None:
-        self._monitor = monitor
+
+async def _no_metrics(_request: Request) -> Response:
+    return PlainTextResponse("This server shows a recording: there are no metrics of now.\n", 404)
+
+
+class PageEndpoint:
+    """The page with its first interval in it. It is made once for each interval, however many open it."""
+
+    def __init__(self, host: ApiHost) -> None:
+        self._host = host
         self._made: tuple[object, str] | None = None
 
     async def __call__(self, _request: Request) -> Response:
-        last = self._monitor.last
-        if self._made is None or self._made[0] is not last:
-            self._made = (last, await run_in_threadpool(lambda: render_page(self._summary())))
+        view = await run_in_threadpool(self._view)
+        if self._made is None or self._made[0] is not view:
+            self._made = (view, await run_in_threadpool(self._page, view))
         return HTMLResponse(self._made[1], headers={"Cache-Control": "no-store"})
 
-    def _summary(self) -> HostSummary | None:
+    def _view(self) -> HostView | None:
         try:
-            return host_summary(self._monitor.last_view)
-        except SourceError:
+            return self._host.view({})
+        except (SourceError, UsageError, RecordingError):
             return None
+
+    def _page(self, view: HostView | None) -> str:
+        summary = None if view is None else host_summary(view)
+        return render_page(summary, is_live=self._host.monitor is not None)
 
 
 class SecurityHeaders:

@@ -1,38 +1,28 @@
-"""The last hour in memory: the metrics that status shows, of the host and of each VM, one row an interval.
+"""Metrics over time: those that status shows, of the host and of each VM, one row an interval.
 
-Kept as 32-bit columns: a host of a thousand VMs takes some 35 MB. Older values are in a recording.
+Kept as 32-bit columns: an hour of a host of a thousand VMs takes some 35 MB.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ...catalog.metrics import Metric
 from ...sample import VmId
+from ...view.histories import HistoryView
 from ...view.summary import shown_metrics
-from ...view.values import Answer, Moment
+from ...view.values import Moment
 from ...view.watch import HostView
 
 KEPT_S: Final = 3600.0
 
 _Columns = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricHistoryView(Answer):
-    """One metric over time, of the host or of a VM."""
-
-    metric: Annotated[str, "Name of the metric."]
-    vm: Annotated[VmId | None, "The VM; null for the host."]
-    times: Annotated[Sequence[Moment], "The end of each interval."]
-    values: Annotated[Sequence[float | None], "The metric in each interval; null is not known."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +36,10 @@ class _HistoryRow:
 
 
 class MetricHistory:
-    """Remembers views for ``kept_s`` seconds; for any thread."""
+    """Remembers views for ``kept_s`` seconds, or all; for any thread."""
 
-    def __init__(self, kept_s: float = KEPT_S) -> None:
-        self._kept_ns = round(kept_s * 1e9)
+    def __init__(self, kept_s: float | None = KEPT_S) -> None:
+        self._kept_ns = None if kept_s is None else round(kept_s * 1e9)
         self._metrics: tuple[Metric, ...] = shown_metrics()
         self._rows: deque[_HistoryRow] = deque()
         self._lock = threading.Lock()
@@ -70,16 +60,24 @@ class MetricHistory:
             if self._rows and self._rows[-1].rows == rows:
                 rows = self._rows[-1].rows
             self._rows.append(_HistoryRow(taken_ns, rows, columns.T.copy(), total))
-            while taken_ns - self._rows[0].taken_ns > self._kept_ns:
+            while self._kept_ns is not None and taken_ns - self._rows[0].taken_ns > self._kept_ns:
                 self._rows.popleft()
 
-    def of(self, metric: str, vm: VmId | None) -> MetricHistoryView:
+    def of(self, metric: str, vm: VmId | None) -> HistoryView:
         """One metric of the host, or of a VM. Raises KeyError for one that is not kept."""
         column = {name: place for place, name in enumerate(self.metrics)}[metric]
         with self._lock:
             rows = tuple(self._rows)
-        values = [_value(row, column, vm) for row in rows]
-        return MetricHistoryView(metric=metric, vm=vm, times=[Moment(row.taken_ns) for row in rows], values=values)
+        return HistoryView(
+            metric=metric,
+            stat=None,
+            provider=None,
+            vm=vm,
+            vcpu=None,
+            unit=self._metrics[column].unit.value,
+            times=[Moment(row.taken_ns) for row in rows],
+            values=[_value(row, column, vm) for row in rows],
+        )
 
 
 def _value(row: _HistoryRow, column: int, vm: VmId | None) -> float | None:

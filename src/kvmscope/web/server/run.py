@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from ...collect.host import SceneHost
-from ...errors import UsageError
+from ...errors import RecordingError, UsageError
 from ...export.exposition import ExportOptions
-from ...view.jsonout import dump, to_value
-from ...view.summary import host_summary
-from ...view.watch import HostView
+from ...store.replay import SceneSeries, TimeChoice
+from .api_host import ApiHost
 from .app import make_app
+from .archive import MergedSeries, SceneArchive
 from .connections import ConnectionBounds
-from .events import EventHub
-from .history import MetricHistory
+from .intervals import IntervalLog
 from .listen import ListenAddress, open_sockets, systemd_sockets
 from .monitor import HostMonitor
 from .otlp_push import OtlpPusher
@@ -52,10 +51,21 @@ class ServerPlan:
     otlp: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServedRecording:
+    """A recording to serve, and of it these times."""
+
+    place: str
+    series: SceneSeries
+    times: TimeChoice
+
+
 class MonitorServer:
     """A server from ``open`` to ``close``. ``notes``: what whoever starts it should read."""
 
-    def __init__(self, plan: ServerPlan, on_error: Callable[[UsageError], None]) -> None:
+    def __init__(
+        self, plan: ServerPlan, on_error: Callable[[UsageError], None], *, recording: ServedRecording | None = None
+    ) -> None:
         """Raises UsageError for a plan that cannot be, or that lets in anybody from other hosts."""
         self._plan = plan
         self._config = None if plan.config_file is None else WatchedConfig(plan.config_file, on_error=on_error)
@@ -63,8 +73,8 @@ class MonitorServer:
         if self._config is not None and self._config.current.tls is not None:
             self._tls = RotatingContext.of(lambda: self._current.tls)
         _refuse_open_doors(plan, self._current)
-        self._history = MetricHistory()
-        self._hub = EventHub()
+        self._recording = recording
+        self._log = IntervalLog()
         self._monitor: HostMonitor | None = None
         self._server: HttpServer | None = None
         self._pusher: OtlpPusher | None = None
@@ -77,31 +87,57 @@ class MonitorServer:
         assert self._server is not None
         return self._server.done
 
-    def open(self, open_host: Callable[[], SceneHost]) -> None:
-        """Open sockets and host, give up all rights, and begin. Raises SourceError, UsageError."""
+    def open(self, open_host: Callable[[], SceneHost] | None) -> None:
+        """Open sockets and host, give up all rights, and begin. ``open_host``: None to serve the recording alone.
+
+        Raises SourceError, UsageError, RecordingError.
+        """
         self._sockets = systemd_sockets() if self._plan.from_systemd else open_sockets(self._plan.addresses)
-        host = open_host()
-        self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._on_view)
-        if host.source not in _READS_WITHOUT_RIGHTS:
-            self.notes.append(f"source {host.source} needs its rights for every read, so none are dropped")
-        elif (user := drop_privileges(self._plan.user)) is not None:
-            self.notes.append(f"running as user {user} without capabilities")
+        host = None if open_host is None else open_host()
+        if host is not None:
+            self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._log.add)
+        self._drop_rights(host)
+        archive = self._open_archive()
         app = make_app(
-            self._monitor,
+            ApiHost(
+                archive,
+                monitor=self._monitor,
+                history=self._log.history,
+                recording=None if self._recording is None else self._recording.place,
+            ),
             self._plan.options,
-            history=self._history,
-            hub=self._hub,
+            hub=None if self._monitor is None else self._log.hub,
             config=None if self._config is None else lambda: self._current,
         )
         bounds = ConnectionBounds(allowed_names=self._allowed_names)
         self._server = HttpServer(app, self._sockets, tls=self._tls, bounds=bounds)
-        self._monitor.start()
+        if self._monitor is not None:
+            self._monitor.start()
         self._server.start()
-        if self._plan.otlp is not None:
+        if self._plan.otlp is not None and self._monitor is not None:
             self._pusher = OtlpPusher(self._monitor, self._plan.options, self._plan.otlp)
             self._pusher.start()
         scheme = "http" if self._tls is None else "https"
         self.notes += [f"serving at {scheme}://{_name_of(each)}/" for each in self._sockets]
+
+    def _drop_rights(self, host: SceneHost | None) -> None:
+        if host is not None and host.source not in _READS_WITHOUT_RIGHTS:
+            self.notes.append(f"source {host.source} needs its rights for every read, so none are dropped")
+        elif (user := drop_privileges(self._plan.user)) is not None:
+            self.notes.append(f"running as user {user} without capabilities")
+
+    def _open_archive(self) -> SceneArchive:
+        """The past, once it is known that this user can read it. Raises RecordingError."""
+        kept = self._recording
+        if kept is None:
+            return SceneArchive(self._log.ring, self._plan.interval_s)
+        try:
+            kept.series.moments()
+        except OSError as error:
+            raise RecordingError(f"it cannot be read: {error.strerror}", path=kept.place) from error
+        if self._monitor is None:
+            return SceneArchive(kept.series, self._plan.interval_s, kept.times)
+        return SceneArchive(MergedSeries(self._log.ring, kept.series), self._plan.interval_s)
 
     def close(self) -> None:
         if self._pusher is not None:
@@ -120,10 +156,6 @@ class MonitorServer:
     def _allowed_names(self) -> frozenset[str]:
         tls = self._current.tls
         return frozenset() if tls is None else tls.client_allowed_sans
-
-    def _on_view(self, view: HostView) -> None:
-        self._history.add(view)
-        self._hub.publish(dump(to_value(host_summary(view)), one_line=True))
 
 
 def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:

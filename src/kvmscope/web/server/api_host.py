@@ -1,0 +1,110 @@
+"""What the API answers from: the host as it is watched, and its past or a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...errors import UsageError
+from ...scene import Scene
+from ...view.heat import HeatListView, heat_list_view
+from ...view.histories import HistoryView, find_measurand, history_view
+from ...view.subjects import FollowedVm, follow
+from ...view.timeline import TimelineView
+from ...view.values import Moment
+from ...view.watch import HostView
+from .archive import SceneArchive
+from .history import MetricHistory
+from .monitor import HostMonitor
+
+
+class ApiHost:
+    """``monitor`` and ``history``: of the host that is read; None where a recording is served alone.
+
+    ``recording``: its place, None without one.
+    """
+
+    def __init__(
+        self,
+        archive: SceneArchive,
+        *,
+        monitor: HostMonitor | None = None,
+        history: MetricHistory | None = None,
+        recording: str | None = None,
+    ) -> None:
+        self.archive = archive
+        self.monitor = monitor
+        self._history = history
+        self._recording = recording
+
+    def view(self, query: Mapping[str, str]) -> HostView:
+        """The last interval, or that of a time that was asked for. Raises SourceError, UsageError, RecordingError."""
+        if self.monitor is None or "at" in query or "host" in query:
+            return self.archive.view_at(query.get("host"), query.get("at"))
+        return self.monitor.last_view
+
+    def scene_now(self, query: Mapping[str, str]) -> Scene:
+        """A read for this request, or the scene of a time that was asked for."""
+        if self.monitor is None or "at" in query or "host" in query:
+            return self.view(query).scene
+        return self.monitor.read().scene
+
+    def subject(self, query: Mapping[str, str]) -> FollowedVm | None:
+        """The VM or vCPU that was asked for, by a word that fits it at the end of the time. Raises UsageError."""
+        return follow(self.view(_at_end(query)).scene, query["vm"]) if "vm" in query else None
+
+    def history(self, query: Mapping[str, str]) -> HistoryView:
+        """A metric or stat over time. Raises SourceError, UsageError, RecordingError."""
+        if ("metric" in query) is ("stat" in query):
+            raise UsageError("a history is of one metric or of one stat: give either of these parameters")
+        subject = self.subject(query)
+        is_of_vcpu = subject is not None and subject.vcpu is not None
+        metric, vm = query.get("metric"), None if subject is None else subject.id
+        if metric is not None and metric in MetricHistory().metrics and not is_of_vcpu:
+            return self._metrics(query).of(metric, vm)
+        measure = find_measurand(
+            self.view(_at_end(query)).scene,
+            subject,
+            metric=metric,
+            stat=query.get("stat"),
+            provider=query.get("provider"),
+        )
+        with self.archive.scenes(*_span(query)) as scenes:
+            return history_view(scenes, measure, subject)
+
+    def heat(self, query: Mapping[str, str]) -> HeatListView:
+        """Histograms over time. Raises SourceError, UsageError, RecordingError."""
+        subject = self.subject(query)
+        with self.archive.scenes(*_span(query)) as scenes:
+            return heat_list_view(scenes, subject, query.get("stat"), query.get("provider"))
+
+    def timeline(self) -> TimelineView:
+        """Of which time there is something to look at. Raises RecordingError."""
+        live = self._live_host
+        start_ns = self.archive.start_ns
+        return TimelineView(
+            live=self.monitor is not None,
+            recording=self._recording,
+            start=None if start_ns is None else Moment(start_ns),
+            hosts=[host.timeline(is_live=host.id == live) for host in self.archive.hosts()],
+            damage=[str(error) for error in self.archive.damage],
+        )
+
+    @property
+    def _live_host(self) -> str | None:
+        if self.monitor is None or self.monitor.last is None:
+            return None
+        origin = self.monitor.last_view.scene.sample.origin
+        return origin.host if origin else ""
+
+    def _metrics(self, query: Mapping[str, str]) -> MetricHistory:
+        if self._history is not None and not {"since", "until", "host", "at"} & set(query):
+            return self._history
+        return self.archive.metric_history(*_span(query))
+
+
+def _at_end(query: Mapping[str, str]) -> Mapping[str, str]:
+    return {**query, "at": query["until"]} if "until" in query else query
+
+
+def _span(query: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    return query.get("host"), query.get("since"), query.get("until")
