@@ -28,7 +28,7 @@ from ..store.epochs import EpochTracker
 from ..store.layout import ABOUT, SegmentPlace, about_text
 from ..store.segment import write_segment
 from ..store.storage import Storage
-from .fleet_plan import FleetHost, FleetSize, FleetVm, plan_fleet
+from .fleet_plan import FleetSize, PlannedHost, PlannedVm, plan_fleet
 from .fleet_words import HostWords
 
 ANSWERS: Final = "answers.json"
@@ -83,7 +83,7 @@ def write_fleet(directory: Path, size: FleetSize) -> FleetWritten:
     )
 
 
-def answer_key(hosts: list[FleetHost], size: FleetSize) -> dict[str, Any]:
+def answer_key(hosts: list[PlannedHost], size: FleetSize) -> dict[str, Any]:
     """What is planted, every finding and every reason that inhibits APICv or AVIC, and which hosts there are."""
     return {
         "format": "kvmscope-fleet-answers",
@@ -109,13 +109,13 @@ def answer_key(hosts: list[FleetHost], size: FleetSize) -> dict[str, Any]:
     }
 
 
-def _write_host(directory: Path, size: FleetSize, host: FleetHost) -> None:
+def _write_host(directory: Path, size: FleetSize, host: PlannedHost) -> None:
     scenes = list(host_scenes(host, size))
     place = SegmentPlace.of(0, host.id, BEGAN_NS)
     write_segment(Storage(str(directory)), place, tables_of(scenes, EpochTracker()))
 
 
-def host_scenes(host: FleetHost, size: FleetSize) -> Iterator[Scene]:
+def host_scenes(host: PlannedHost, size: FleetSize) -> Iterator[Scene]:
     """The scenes of one host, in their order."""
     steps_ns = np.round(np.arange(size.samples) * size.interval_s * 1e9).astype(np.int64)
     times_s = steps_ns / 1e9
@@ -149,7 +149,7 @@ def _pid(row: int) -> int:
     return 2000 + 10 * row
 
 
-def _identity(vm: FleetVm, row: int) -> VmIdentity:
+def _identity(vm: PlannedVm, row: int) -> VmIdentity:
     process = VmmProcess(
         pid=_pid(row),
         vmm=vm.vmm.name,
@@ -163,7 +163,7 @@ def _identity(vm: FleetVm, row: int) -> VmIdentity:
     return VmIdentity(vm.name, process)
 
 
-def _argv(vm: FleetVm) -> Iterator[str]:
+def _argv(vm: PlannedVm) -> Iterator[str]:
     """What the VMM was started with, as far as it bears on the VM's statistics."""
     flags = frozenset[str]() if vm.trouble is None else vm.trouble.flags
     yield vm.vmm.command
@@ -177,7 +177,7 @@ def _argv(vm: FleetVm) -> Iterator[str]:
         yield from ("-cpu", "host,hv-vpindex=on,hv-synic=on")
 
 
-def _silent(host: FleetHost, identities: tuple[VmIdentity, ...], elapsed_s: float) -> Iterator[VmIdentity]:
+def _silent(host: PlannedHost, identities: tuple[VmIdentity, ...], elapsed_s: float) -> Iterator[VmIdentity]:
     """The identities at a moment; a VMM that hangs has been silent for longer in each."""
     for vm, identity in zip(host.vms, identities, strict=True):
         hangs = vm.trouble is not None and vm.trouble.rule == "vmm-not-answering"

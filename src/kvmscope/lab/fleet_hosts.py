@@ -16,7 +16,7 @@ from ..host.facts import Machine
 from ..linux.facts import CpuInfo, Fact, KernelModule
 
 
-class Acceleration(Enum):
+class ApicvSupport(Enum):
     """What a host has of APICv or AVIC."""
 
     ON = "on"
@@ -49,12 +49,12 @@ class HostKind:
         return self.architecture == "x86_64"
 
     @property
-    def acceleration(self) -> Acceleration:
+    def acceleration(self) -> ApicvSupport:
         """By the same reading of module and CPU that judges real hosts."""
         found = host_apicv(self.machine("any"))
         if not found.supported.value:
-            return Acceleration.UNSUPPORTED
-        return Acceleration.ON if found.switched_on.value else Acceleration.OFF
+            return ApicvSupport.UNSUPPORTED
+        return ApicvSupport.ON if found.switched_on.value else ApicvSupport.OFF
 
     def machine(self, hostname: str) -> Machine:
         """The facts of one such host."""

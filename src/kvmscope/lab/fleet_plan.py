@@ -19,7 +19,7 @@ from ..catalog.kernels import find_kernel
 from ..errors import UsageError
 from ..schema import KernelTables, Scope
 from .behaviours import Behaviour
-from .fleet_hosts import HOST_KINDS, QEMU, VMMS, Acceleration, HostKind, SimulatedVmm
+from .fleet_hosts import HOST_KINDS, QEMU, VMMS, ApicvSupport, HostKind, SimulatedVmm
 from .fleet_troubles import HEALTHY, TROUBLES, Trouble
 
 _SICK_HOSTS: Final = 0.6
@@ -49,7 +49,7 @@ class FleetSize:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetVm:
+class PlannedVm:
     """One VM of a fleet. ``id``: as sources name it. ``paces``, ``phases``: one a vCPU."""
 
     id: int
@@ -68,7 +68,7 @@ class FleetVm:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetHost:
+class PlannedHost:
     """One host of a fleet; ``id`` and ``boot`` as in ``Origin``."""
 
     number: int
@@ -76,14 +76,14 @@ class FleetHost:
     boot: str
     name: str
     kind: HostKind
-    vms: tuple[FleetVm, ...]
+    vms: tuple[PlannedVm, ...]
 
     @property
     def is_accelerated(self) -> bool:
-        return self.kind.acceleration is Acceleration.ON
+        return self.kind.acceleration is ApicvSupport.ON
 
 
-def plan_fleet(size: FleetSize) -> Iterator[FleetHost]:
+def plan_fleet(size: FleetSize) -> Iterator[PlannedHost]:
     """The hosts of a fleet, one after the other. Raises UsageError."""
     size.check()
     waiting = deque(TROUBLES)
@@ -91,7 +91,7 @@ def plan_fleet(size: FleetSize) -> Iterator[FleetHost]:
         yield _plan_host(number, size, waiting)
 
 
-def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> FleetHost:
+def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> PlannedHost:
     chance = random.Random(f"{size.seed} host {number}")
     kind = HOST_KINDS[number % len(HOST_KINDS)]
     sick = _SICK_VMS if chance.random() < _SICK_HOSTS else 0.0
@@ -99,7 +99,7 @@ def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> FleetHo
     for row in range(size.vms):
         trouble = _deal(waiting, kind, size.vcpus) if chance.random() < sick else None
         vms.append(_plan_vm(f"{size.seed} {number} {row}", row, kind, trouble, size.vcpus))
-    return FleetHost(
+    return PlannedHost(
         number=number,
         id=_digits(f"{size.seed} host {number}", 16),
         boot=_digits(f"{size.seed} boot {number}", 16),
@@ -119,13 +119,13 @@ def _deal(waiting: deque[Trouble], kind: HostKind, vcpus: int) -> Trouble | None
     return found
 
 
-def _plan_vm(key: str, row: int, kind: HostKind, trouble: Trouble | None, vcpus: int) -> FleetVm:
+def _plan_vm(key: str, row: int, kind: HostKind, trouble: Trouble | None, vcpus: int) -> PlannedVm:
     chance = random.Random(f"{key} vm")
     behaviour = chance.choice(HEALTHY) if trouble is None else trouble.behaviour
     digits = _digits(f"{key} uuid", 16)
     # The state of a VM's interrupts is explained by QEMU's options alone.
     vmm = QEMU if trouble is not None and trouble.flags else chance.choice(VMMS if kind.is_x86 else VMMS[1:])
-    return FleetVm(
+    return PlannedVm(
         id=int(_digits(f"{key} id", 8), 16) >> 1,
         name=f"{behaviour.name}-{row + 1}",
         uuid="-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .behaviours import Behaviour
-from .fleet_hosts import Acceleration, HostKind
+from .fleet_hosts import ApicvSupport, HostKind
 
 _STEADY: Final[Mapping[str, float]] = {"pages_4k": 21_000, "pages_2m": 7_800, "nx_lpage_splits": 12}
 
@@ -51,7 +51,7 @@ class Trouble:
     name: str
     rule: str | None
     behaviour: Behaviour
-    where: frozenset[Acceleration] = frozenset(Acceleration)
+    where: frozenset[ApicvSupport] = frozenset(ApicvSupport)
     stats: frozenset[str] = frozenset({"irq_exits"})
     vm_rates: Mapping[str, float] = field(default_factory=dict)
     vcpu_rates: Mapping[str, float] = field(default_factory=dict)
@@ -68,8 +68,8 @@ class Trouble:
         return is_there and self.is_amd in (None, kind.is_amd) and (self.group is None or kind.counts_groups)
 
 
-_ON: Final = frozenset({Acceleration.ON})
-_OFF: Final = frozenset({Acceleration.OFF})
+_ON: Final = frozenset({ApicvSupport.ON})
+_OFF: Final = frozenset({ApicvSupport.OFF})
 _PF: Final = frozenset({"pf_taken"})
 _HALTS: Final = frozenset({"halt_wait_hist"})
 _ARM_TOO: Final = frozenset({"remote_tlb_flush"})
@@ -120,7 +120,7 @@ TROUBLES: Final = (
         "interrupt windows",
         "irq-windows",
         _lives("timer", 3000, {"window": 45, "msr": 35, "irq": 20}),
-        where=frozenset({Acceleration.UNSUPPORTED}),
+        where=frozenset({ApicvSupport.UNSUPPORTED}),
         keeps_injections=True,
     ),
     Trouble("wasted polls", "poll-waste", _lives("ping", 4500, {"halt_missed": 75, "msr": 18, "irq": 7}, 0.8, 0.2)),

@@ -18,8 +18,8 @@ from ..sample import I64Array, U64Array
 from ..schema import Descriptor, Schema, Scope, Table
 from .behaviours import FloatArray, events_until, sum_up, sums_of_events
 from .fleet_groups import COUNTED
-from .fleet_hosts import Acceleration
-from .fleet_plan import FleetHost, FleetVm, kernel_of
+from .fleet_hosts import ApicvSupport
+from .fleet_plan import PlannedHost, PlannedVm, kernel_of
 from .fleet_troubles import behaviour_of
 from .simulated_apicv import APICV_STATS, HOST_FLAGS, HOST_STATS
 from .simulated_kvm import stat_sets
@@ -38,7 +38,7 @@ class HostWords:
     ``times_s``: seconds since the recording began. Words have the shape (moments, subjects, words).
     """
 
-    def __init__(self, host: FleetHost, times_s: FloatArray, seed: int) -> None:
+    def __init__(self, host: PlannedHost, times_s: FloatArray, seed: int) -> None:
         self._host = host
         self._times_s = times_s
         self._seed = seed
@@ -61,7 +61,7 @@ class HostWords:
         parts = [self._of_vm(vm) for vm in self._host.vms]
         return _in_layout(schema, np.concatenate(parts, axis=1))
 
-    def _of_vm(self, vm: FleetVm) -> U64Array:
+    def _of_vm(self, vm: PlannedVm) -> U64Array:
         """Shape (moments, vCPUs, words), in the full layout."""
         full, sums = _full(), _sums(vm.behaviour.name, self._seed)
         pace, phase = np.array(vm.paces), np.array(vm.phases)
@@ -78,7 +78,7 @@ class HostWords:
             words[:, -1] = 0
         return words
 
-    def _inject(self, vm: FleetVm, words: U64Array, sums: U64Array) -> None:
+    def _inject(self, vm: PlannedVm, words: U64Array, sums: U64Array) -> None:
         """Takes away the interrupts that the hardware delivers, or that would be a trouble of another kind."""
         if vm.trouble is not None and vm.trouble.keeps_injections:
             return
@@ -101,7 +101,7 @@ class HostWords:
                     words[:, row, schema[name].offset // 8] = values.astype(np.uint64)
         return words
 
-    def _vm_values(self, vm: FleetVm) -> Mapping[str, FloatArray]:
+    def _vm_values(self, vm: PlannedVm) -> Mapping[str, FloatArray]:
         lived_s, trouble = vm.age_s + self._times_s, vm.trouble
         flushes = vm.behaviour.flushes * vm.vcpus
         rates = {"remote_tlb_flush": 0.7 * flushes, "remote_tlb_flush_requests": flushes}
@@ -135,7 +135,7 @@ class HostWords:
                     words[:, row, schema[name].offset // 8] = value
         return schema, words, rows
 
-    def _apicv_of(self, vm: FleetVm) -> Mapping[str, int | FloatArray]:
+    def _apicv_of(self, vm: PlannedVm) -> Mapping[str, int | FloatArray]:
         values: dict[str, int | FloatArray] = dict(_flags(vm)) | {"apicv_observed_ns": self._ns(_INHIBITED_S)}
         for name in self._inhibits(vm):
             values[f"apicv_inhibit_{name}"] = 1
@@ -143,11 +143,11 @@ class HostWords:
             values[f"apicv_inhibit_unchanged_{name}_ns"] = self._ns(_INHIBITED_S)
         return values
 
-    def _inhibits(self, vm: FleetVm) -> tuple[str, ...]:
+    def _inhibits(self, vm: PlannedVm) -> tuple[str, ...]:
         disabled = () if self._host.is_accelerated else ("disabled",)
         return disabled if vm.trouble is None or vm.trouble.inhibit is None else (*disabled, vm.trouble.inhibit)
 
-    def _apicv_of_vcpu(self, vm: FleetVm, vcpu: int) -> Mapping[str, int | FloatArray]:
+    def _apicv_of_vcpu(self, vm: PlannedVm, vcpu: int) -> Mapping[str, int | FloatArray]:
         is_moved = vm.trouble is not None and vm.trouble.inhibit == "apic_id_modified"
         return {
             "apicv_active": int(not self._inhibits(vm)),
@@ -163,11 +163,11 @@ class HostWords:
         is_new = "ipi_virt" in kind.cpu.flags or "x2avic" in kind.cpu.flags
         said = {
             "is_amd": kind.is_amd,
-            "cpu_has_apicv": kind.acceleration is not Acceleration.UNSUPPORTED,
-            "switched_on": kind.acceleration is Acceleration.ON,
+            "cpu_has_apicv": kind.acceleration is not ApicvSupport.UNSUPPORTED,
+            "switched_on": kind.acceleration is ApicvSupport.ON,
             "x2avic": not kind.is_amd or is_new,
-            "ipi_virtualization": kind.acceleration is Acceleration.ON and (kind.is_amd or is_new),
-            "device_posting": kind.acceleration is Acceleration.ON,
+            "ipi_virtualization": kind.acceleration is ApicvSupport.ON and (kind.is_amd or is_new),
+            "device_posting": kind.acceleration is ApicvSupport.ON,
             "nested": True,
         }
         return {name: int(said[name]) for name in HOST_FLAGS}
@@ -226,6 +226,6 @@ def _in_layout(schema: Schema, words: U64Array) -> U64Array:
     return found
 
 
-def _flags(vm: FleetVm) -> dict[str, int | FloatArray]:
+def _flags(vm: PlannedVm) -> dict[str, int | FloatArray]:
     flags = {"irqchip_split"} if vm.trouble is None or not vm.trouble.flags else vm.trouble.flags
     return dict.fromkeys(flags, 1)

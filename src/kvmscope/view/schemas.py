@@ -22,6 +22,11 @@ from .doctor import DoctorReport
 from .dump import DumpRow
 from .episodes import EpisodeListView
 from .explain import ExplanationView
+from .fleet.apicv import FleetApicvView
+from .fleet.diff import FleetDiffView
+from .fleet.doctor import FleetDoctorView
+from .fleet.schemas import FleetSchemasView
+from .fleet.status import FleetStatusView
 from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
 from .jsonout import JsonValue
@@ -47,6 +52,11 @@ VIEWS: Final[Mapping[str, Any]] = {
     "dump": DumpRow,
     "episodes": EpisodeListView,
     "explain": ExplanationView,
+    "fleet-apicv": FleetApicvView,
+    "fleet-diff": FleetDiffView,
+    "fleet-doctor": FleetDoctorView,
+    "fleet-schemas": FleetSchemasView,
+    "fleet-status": FleetStatusView,
     "groups": GroupListView,
     "groups-try": GroupTrialView,
     "hist": HistogramView | HistogramListView,
