@@ -32,7 +32,7 @@ F64Array: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = U64Array | I64Array | F64Array
 
 _VALUE_BITS = 64
-_Q_PARTS = 10**9  # q is this fine; its square fits 64 bits, which _ranks needs
+Q_PARTS = 10**9  # q is this fine; its square fits 64 bits, which _ranks needs
 _COUNT_LIMIT = 2.0**62  # more cannot have happened: it is a difference that went below zero
 
 
@@ -158,7 +158,7 @@ class Distributions:
         The values of the bucket that ``bound`` is in are taken to lie as for the estimate of a quantile. Where it is in
         the last bucket, which has no end, and there are values in that, the share is not known.
         """
-        weights = _weights_below(self._descriptor, bound)
+        weights = weights_below(self._descriptor, bound)
         with np.errstate(invalid="ignore", divide="ignore"):
             below = self._counts.astype(np.float64) @ np.nan_to_num(weights)
             share: F64Array = below / self._running[:, -1]
@@ -212,9 +212,9 @@ def _split_words(words: U64Array) -> tuple[npt.NDArray[np.bool_], U64Array]:
 
 def _ranks(count: U64Array, q: float) -> U64Array:
     """``max(1, ceil(q * count))``, without rounding and without overflow."""
-    parts = np.uint64(round(q * _Q_PARTS))
-    every, rest = np.divmod(count, np.uint64(_Q_PARTS))
-    rank = every * parts + (rest * parts + np.uint64(_Q_PARTS - 1)) // np.uint64(_Q_PARTS)
+    parts = np.uint64(round(q * Q_PARTS))
+    every, rest = np.divmod(count, np.uint64(Q_PARTS))
+    rank = every * parts + (rest * parts + np.uint64(Q_PARTS - 1)) // np.uint64(Q_PARTS)
     return np.maximum(rank, np.uint64(1))
 
 
@@ -230,7 +230,7 @@ def _locate(whole: U64Array, running: U64Array, q: float) -> tuple[I64Array, F64
     return bucket, (position - 0.5) / np.maximum(inside, np.uint64(1))
 
 
-def _weights_below(descriptor: Descriptor, bound: float) -> F64Array:
+def weights_below(descriptor: Descriptor, bound: float) -> F64Array:
     """For each bucket the share of its values that is below ``bound``; NaN for the last one if ``bound`` is in it."""
     low, high = edges(descriptor)[:-1], edges(descriptor)[1:]
     with np.errstate(invalid="ignore", divide="ignore"):
