@@ -2,6 +2,7 @@
 
     KvmscopeError
     ├── UsageError          the caller asked for something that does not exist
+    │   └── QueryError          a query that was typed cannot be run as it is
     ├── FormatError         bytes break their format (the producer's fault)
     ├── CatalogError        a file of the catalogue, or one of a user's, is not as it must be (its writer's fault)
     ├── OutputError         what a command has to say could not be written whole
@@ -35,6 +36,28 @@ class UsageError(KvmscopeError):
         self.nearest = tuple(dict.fromkeys(nearest))
         hint = f"; did you mean {', '.join(self.nearest)}?" if nearest else ""
         super().__init__(message + hint)
+
+
+class QueryError(UsageError):
+    """A query that was typed cannot be run: its text is wrong, it names what is not there, or it does not only read.
+
+    ``line`` and ``column`` count from 1, and are None if the engine does not say where; ``excerpt`` is the line of the
+    query with a mark under the place, or empty.
+    """
+
+    slug = "query"
+
+    def __init__(self, reason: str, *, query: str = "", offset: int | None = None) -> None:
+        self.reason = reason
+        self.line = self.column = None
+        self.excerpt = ""
+        if offset is not None and 0 <= offset <= len(query):
+            before = query[:offset]
+            self.line = before.count("\n") + 1
+            self.column = offset - (before.rfind("\n") + 1) + 1
+            self.excerpt = mark(query, offset)
+        place = f"line {self.line}, column {self.column}: " if self.line else ""
+        super().__init__(f"{place}{reason}")
 
 
 class FormatError(KvmscopeError):

@@ -72,6 +72,7 @@ def watching(text: str, **facts: Any) -> CommandLine:
 
 
 RECORD = "record {scratch}/a --for 300ms --interval 50ms --source published"
+LONG_QUERY = "SELECT/**/count(*)/**/FROM/**/range(99999999)a,range(99999999)b"
 COMMAND_LINES = [
     CommandLine("--help"),
     CommandLine("status --interval 1s --source published", longest_s=0.8),
@@ -85,6 +86,7 @@ COMMAND_LINES = [
     CommandLine("report {scratch}/a", longest_s=0.6, before=RECORD),
     CommandLine("episodes {scratch}/a", before=RECORD),
     CommandLine("dump --from {scratch}/a", before=RECORD),
+    CommandLine(f"sql --from {{scratch}}/a {LONG_QUERY}", longest_s=1.5, before=RECORD),
     CommandLine("replay {scratch}/a", longest_s=0.6, ends_normally=True, on_terminal=True, before=RECORD),
     CommandLine("snapshot - --source published", longest_s=0.8),
     CommandLine("check"),

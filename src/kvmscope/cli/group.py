@@ -25,6 +25,7 @@ from ..errors import (
     FormatError,
     KvmscopeError,
     OutputError,
+    QueryError,
     RecordingError,
     SourceError,
     Unavailable,
@@ -58,6 +59,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "serve": CommandPlace("serve", "command", "Metrics, API and page over HTTP."),
     "report": CommandPlace("report", "command", "A recording as one HTML file, as Markdown or as JSON."),
     "dump": CommandPlace("dump", "command", "Stats and metrics over time as CSV, JSON lines or OpenMetrics."),
+    "sql": CommandPlace("sql", "command", "Ask recordings, or a fleet in ClickHouse, by SQL."),
     "snapshot": CommandPlace("snapshot", "command", "One file with what the commands show now, to attach to a report."),
     "replay": CommandPlace("replay", "command", "Step through a recording on the screen of status."),
     "episodes": CommandPlace("episodes", "command", "What was recorded around findings."),
@@ -187,6 +189,8 @@ def main() -> None:
 
 def _end_with(error: KvmscopeError) -> int:
     reason = _one_line(str(error)) if isinstance(error, UsageError) else str(error)
+    if isinstance(error, QueryError) and error.excerpt:
+        reason += "\n" + "\n".join(_one_line_as_it_is(line) for line in error.excerpt.splitlines())
     _say(reason, error.remedy if isinstance(error, SourceError) else "")
     return _exit_code(error)
 
@@ -229,6 +233,13 @@ def _one_line(text: str) -> str:
     from ..host.text import printable  # its tables take a millisecond, for which --help has no use
 
     return printable(" ".join(text.split()), max_length=_MOST_SHOWN)
+
+
+def _one_line_as_it_is(text: str) -> str:
+    """A line whose blanks count, as those before a mark do."""
+    from ..host.text import printable
+
+    return printable(text.replace("\t", " "), max_length=_MOST_SHOWN)
 
 
 def _say(reason: str, remedy: str) -> None:

@@ -178,3 +178,15 @@ def until_ended() -> Iterator[None]:
     except (KeyboardInterrupt, ReaderGone):
         if _installed is not None:
             _installed.take()
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """For one step of what goes on: Ctrl-C is the step's normal end. SIGTERM ends the command as everywhere else."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if isinstance(error, Interruption) and error.exit_code != 128 + signal.SIGINT:
+            raise
+        if _installed is not None:
+            _installed.take()

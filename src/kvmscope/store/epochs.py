@@ -33,9 +33,15 @@ class EpochTracker:
         self._before: dict[Scope, _Before] = {}
         self._source: tuple[object, ...] = ()
 
+    def go_on(self, sample: Sample, epochs: tuple[I64Array, I64Array]) -> None:
+        """The last sample so far was this, whose VMs and vCPUs had these epochs."""
+        self._source = _source_of(sample)
+        for scope, its in zip((Scope.VM, Scope.VCPU), epochs, strict=True):
+            self._before[scope] = _Before(_keys(sample, scope), its.copy(), tuple(sample.blocks_of(scope)))
+
     def of(self, sample: Sample) -> tuple[I64Array, I64Array]:
         """The epochs of the sample's VMs, and of its vCPUs."""
-        source = (sample.origin, sample.source, sample.simulated)
+        source = _source_of(sample)
         if source != self._source:
             self._source, self._before = source, {}
         return self._of(sample, Scope.VM), self._of(sample, Scope.VCPU)
@@ -52,6 +58,10 @@ class EpochTracker:
             epochs[goes_on] = before.epochs[rows[goes_on]]
         self._before[scope] = _Before(keys, epochs, blocks)
         return epochs
+
+
+def _source_of(sample: Sample) -> tuple[object, ...]:
+    return sample.origin, sample.source, sample.simulated
 
 
 def _keys(sample: Sample, scope: Scope) -> tuple[U64Array, I64Array]:

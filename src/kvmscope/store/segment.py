@@ -10,16 +10,20 @@ What pyarrow, DuckDB and ClickHouse read is held by tests/store.
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RecordingError
+from ..sample import I64Array
 from .columns import SegmentScenes, SegmentTables
 from .layout import RecordingTable, SegmentPlace
 from .storage import Storage
@@ -117,6 +121,39 @@ def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]
     except (pa.ArrowException, KeyError) as error:
         raise RecordingError(f"its tables lack what a segment has: {error}", path=storage.name(path)) from None
     return heads
+
+
+def check_file(path: Path) -> None:
+    """Read a file of a segment whole, and nothing of what it says. Raises RecordingError if a byte is not as it was
+    written, FileNotFoundError."""
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            memoryview(data) as view,
+        ):
+            _check_seal(view)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, struct.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RecordingError(f"it cannot be read: {reason}", path=str(path)) from None
+
+
+def last_epochs(storage: Storage, place: SegmentPlace) -> tuple[I64Array, I64Array]:
+    """The epochs of the VMs and of the vCPUs of the last scene of a segment. Raises as ``read_segment`` does."""
+    last = max((row["time"], row["boottime_ns"]) for row in read_heads(storage, place))
+    tables = read_tables(storage, place, of_subjects=["time", "boottime_ns", "row", "epoch"])
+    return _epochs_at(tables.vms, last), _epochs_at(tables.vcpus, last)
+
+
+def _epochs_at(table: Any, at: tuple[int, int]) -> I64Array:
+    """In the order of the rows of the scene."""
+    time, boottime = table["time"].cast(pa.int64()).to_numpy(), table["boottime_ns"].to_numpy()
+    there = (time == at[0]) & (boottime == at[1])
+    rows: I64Array = table["row"].to_numpy()[there]
+    epochs: I64Array = table["epoch"].to_numpy()[there]
+    return epochs[np.argsort(rows)]
 
 
 def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -69,6 +69,21 @@ class Storage:
     def open(self, path: str) -> Any:
         """A file for reading at random. Raises OSError."""
         return self._system.open_input_file(f"{self._root}/{path}")
+
+    def dataset(self, paths: Sequence[str]) -> Any:
+        """Parquet files of one table as an Arrow dataset with the columns of all, read when it is asked for. Raises
+        RecordingError."""
+        from pyarrow import dataset  # loads pandas where that is installed
+
+        partitions = dataset.partitioning(pa.schema([("host", pa.string()), ("date", pa.string())]), flavor="hive")
+        options = dataset.FileSystemFactoryOptions(partition_base_dir=self._root, partitioning=partitions)
+        files = [f"{self._root}/{path}" for path in paths]
+        try:
+            factory = dataset.FileSystemDatasetFactory(self._system, files, dataset.ParquetFileFormat(), options)
+            schema = pa.unify_schemas(factory.inspect_schemas(), promote_options="permissive")
+            return factory.finish(schema)
+        except (OSError, pa.ArrowException) as error:
+            raise RecordingError(f"it cannot be read: {_reason(error)}", path=self.place) from None
 
     def read(self, path: str) -> bytes:
         """Raises RecordingError if it cannot be read."""

@@ -6,10 +6,10 @@ Rule: what is not known is an empty cell, or null.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..units import rfc3339
+from .csv_line import csv_line
 from .dump import DumpedScene, DumpRow
 from .jsonout import dump, to_value
 
@@ -39,14 +39,14 @@ class CsvText:
         for scene in scenes:
             if self._columns is None:
                 self._columns = {column.key: column.descriptor.size for column in scene.columns}
-                yield _line([*_HEAD, *_column_names(self._columns), *self._metrics])
+                yield csv_line([*_HEAD, *_column_names(self._columns), *self._metrics])
             yield from self._rows(scene, self._columns)
 
     def _rows(self, scene: DumpedScene, columns: Mapping[str, int]) -> Iterator[str]:
         self.missing |= {column.key: None for column in scene.columns if column.key not in columns}
         for row in scene.rows():
             metrics = (row.metrics[name] for name in self._metrics)
-            yield _line([*_head_cells(row), *_stat_cells(row, columns), *metrics])
+            yield csv_line([*_head_cells(row), *_stat_cells(row, columns), *metrics])
 
 
 def _stat_cells(row: DumpRow, columns: Mapping[str, int]) -> Iterator[object]:
@@ -63,22 +63,3 @@ def _column_names(columns: Mapping[str, int]) -> Iterator[str]:
 
 def _head_cells(row: DumpRow) -> tuple[object, ...]:
     return rfc3339(row.time.ns), row.host, str(row.id), row.name, row.uuid, row.vcpu
-
-
-def _line(cells: Sequence[object]) -> str:
-    line: str = csv.writer(_LineSink(), lineterminator="").writerow([_cell(cell) for cell in cells])
-    return line
-
-
-class _LineSink:
-    """What csv writes a row to; ``writerow`` gives back what ``write`` returns."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str):
-        # A bare line end would begin a row in readers that know no quotes, and a lone surrogate is not UTF-8.
-        return value.encode("utf-8", "replace").decode().replace("\r", " ").replace("\n", " ").replace("\0", " ")
-    return int(value) if isinstance(value, bool) else value

@@ -37,6 +37,7 @@ from .report import ReportView
 from .review import ReviewView
 from .rules import RuleList
 from .schema_diff import SchemaDiffView
+from .sql_result import QuestionList, SqlAnswer
 from .values import ABSENT_IF_NONE, INLINE, Moment, Rows, key_of
 
 Schema: TypeAlias = dict[str, JsonValue]
@@ -66,6 +67,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "schema-check": ContractView,
     "schema-diff": SchemaDiffView,
     "schema-review": ReviewView,
+    "sql": SqlAnswer | QuestionList,
     "status": Overview,
 }
 """What each command answers with ``--json``: a class, or a union of classes; by the command's words and a hyphen."""

@@ -1,0 +1,93 @@
+"""``kvmscope sql``: recordings, or a fleet in ClickHouse, asked by SQL."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+from .echo import echo_answer, echo_damage, echo_each, echo_lines
+from .history import require_pyarrow
+from .options import FilePath, json_option, parse_size
+
+if TYPE_CHECKING:
+    from ..engines.engine import SqlStore
+
+
+@click.command("sql", short_help="Ask recordings, or a fleet in ClickHouse, by SQL.")
+@click.argument("query", metavar="[QUERY]", required=False)
+@click.option("--from", "places", multiple=True, metavar="PATH", help="Ask this recording; may be given several times.")
+@click.option("--ready", metavar="NAME", help="Ask a ready question; `kvmscope sql | cat` lists them.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
+@click.option("--output", type=FilePath(), metavar="FILE", help="Write Parquet to this new file.")
+@click.option("--memory", callback=parse_size, default="2G", show_default=True, help="Memory that a query may take.")
+@json_option
+def command(
+    *,
+    query: str | None,
+    places: tuple[str, ...],
+    ready: str | None,
+    as_csv: bool,
+    output: Path | None,
+    memory: int,
+    as_json: bool,
+) -> None:
+    """Ask by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, apicv_spans and episodes. QUERY - is read from
+    stdin. docs/sql.md describes the views.
+
+    Without QUERY there is a prompt; without a terminal, a list of ready questions. A query reads the recording and
+    nothing else.
+
+    \b
+    kvmscope sql --from /var/lib/kvmscope 'SELECT name, sum(exits) FROM deltas GROUP BY name'
+    kvmscope sql --from DIR --ready apicv-lost
+    kvmscope sql --from DIR --output exits.parquet 'SELECT time, name, exits FROM deltas'
+    """
+    from ..catalog.questions import find_question, load_questions
+    from ..view.sql_result import question_lines, question_list
+
+    if as_csv + as_json + (output is not None) > 1 or (query is not None and ready is not None):
+        raise UsageError("--csv, --json and --output exclude one another, and so do QUERY and --ready")
+    asked = find_question(ready).sql if ready is not None else sys.stdin.read() if query == "-" else query
+    is_prompt = asked is None and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if asked is None and not is_prompt:
+        view = question_list(load_questions())
+        echo_answer(view, question_lines(view), as_json=as_json)
+        return
+    with _open(places, memory) as store:
+        echo_damage(store.damage)
+        if asked is None:
+            from .sql_prompt import run_prompt
+
+            run_prompt(store)
+        else:
+            _answer(store, asked, as_json=as_json, as_csv=as_csv, output=output)
+
+
+def _open(places: tuple[str, ...], memory: int) -> SqlStore:
+    if not places:
+        raise UsageError("name a recording: --from PATH; `kvmscope record DIR` makes one")
+    require_pyarrow()
+    from ..engines.recordings import open_recordings
+
+    return open_recordings(places, memory_bytes=memory)
+
+
+def _answer(store: SqlStore, asked: str, *, as_json: bool, as_csv: bool, output: Path | None) -> None:
+    from ..engines.results import csv_results, plain_result, write_parquet
+    from ..view.sql_result import answer_lines, csv_lines, sql_answer
+
+    batches = store.ask(asked)
+    if output is not None:
+        write_parquet(batches, output)
+    elif as_csv:
+        echo_each(csv_lines(csv_results(batches)))
+    else:
+        result = plain_result(batches)
+        if as_json:
+            echo_answer(sql_answer(result), (), as_json=True)
+        else:
+            echo_lines(answer_lines(result))

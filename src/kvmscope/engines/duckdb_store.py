@@ -1,0 +1,183 @@
+"""DuckDB with nothing but the relations that it was given: it reads no other file, and writes none.
+
+Queries run in a thread of their own, since DuckDB does not look for signals: Ctrl-C interrupts the query.
+Rules: after ``close_doors`` no file but the given ones can be read, nothing can be attached, installed, loaded or set,
+and what would change a table is refused by a transaction that only reads. Memory is limited; what does not fit goes to
+a directory that is removed.
+Source: https://duckdb.org/docs/operations_manual/securing_duckdb/overview
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from ..errors import QueryError, RecordingError, Unavailable
+
+T = TypeVar("T")
+
+DEFAULT_MEMORY_BYTES = 2 << 30
+_ROWS_PER_BATCH = 1 << 16
+_MOST_SAID = 400
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_unsigned_extensions": "false",
+    "python_enable_replacements": "false",  # a name in a query is never a variable of this program
+    "errors_as_json": "true",
+}
+
+
+class DuckDbConnection:
+    """An engine in this process, at first without any relation. Close when done."""
+
+    def __init__(self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+        """Raises Unavailable if DuckDB is not installed."""
+        try:
+            import duckdb
+        except ImportError:
+            raise Unavailable("SQL over recordings needs DuckDB", remedy="pip install 'kvmscope[sql]'") from None
+        self._duckdb = duckdb
+        self._temporary = tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
+        memory = {"memory_limit": f"{max(1, memory_bytes >> 20)}MiB", "temp_directory": self._temporary.name}
+        self._connection = duckdb.connect(":memory:", config={**_CONFIG, **memory})
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
+        self.do("SET TimeZone = 'UTC'")
+
+    def do(self, sql: str) -> None:
+        """Run a statement of kvmscope's own. Raises as ``stream`` does."""
+        self._call(lambda: self._connection.execute(sql).fetchall(), sql)
+
+    def add_table(self, name: str, table: Any) -> None:
+        """Keep an Arrow table under a name that stands in SQL as it is."""
+
+        def add() -> None:
+            self._connection.register("added", table)
+            self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM added").fetchall()
+            self._connection.unregister("added")
+
+        self._call(add, "")
+
+    def add_view(self, name: str, dataset: Any) -> None:
+        """Have a name for what Arrow reads when it is asked for."""
+        self._call(lambda: self._connection.register(name, dataset), "")
+
+    def close_doors(self, readable: Sequence[str]) -> None:
+        """From now on read these files and no other, and change no setting."""
+        if readable:
+            self.do(f"SET allowed_paths = {text_list(readable)}")
+        self.do("SET enable_external_access = false")
+        self.do("SET lock_configuration = true")
+
+    def check(self, sql: str) -> None:
+        """Raises QueryError if DuckDB's own parser does not find one SELECT."""
+        statements = self._call(lambda: self._connection.extract_statements(sql), sql)
+        if not statements:
+            raise QueryError("the query is empty")
+        if len(statements) > 1:
+            raise QueryError(f"one query at a time: this is {len(statements)}", query=sql)
+        if statements[0].type != self._duckdb.StatementType.SELECT:
+            kind = str(statements[0].type).rpartition(".")[2].replace("_", " ")
+            raise QueryError(f"recordings are only read: {kind} is not a SELECT", query=sql, offset=_start(sql))
+
+    def stream(self, sql: str) -> Iterator[Any]:
+        """The record batches of a SELECT, at least one. Raises QueryError, RecordingError, Unavailable."""
+        self.do("BEGIN TRANSACTION READ ONLY")
+        try:
+            reader = self._call(lambda: self._reader(sql), sql)
+            is_first = True
+            while (batch := self._call(lambda: next(reader, None), sql)) is not None:
+                yield batch
+                is_first = False
+            if is_first:
+                yield _empty(reader.schema)
+        finally:
+            with suppress(Exception):  # what went wrong before is what is raised
+                self.do("ROLLBACK")
+
+    def _reader(self, sql: str) -> Any:
+        try:
+            return self._connection.sql(sql).to_arrow_reader(_ROWS_PER_BATCH)
+        except (self._duckdb.BinderException, self._duckdb.CatalogException):
+            self._connection.execute(sql)  # fails too, and says where
+            raise
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True)
+        self._connection.close()
+        self._temporary.cleanup()
+
+    def _call(self, call: Callable[[], T], sql: str) -> T:
+        """Do it in the worker. An exception that comes here while it runs interrupts it."""
+        future = self._worker.submit(call)
+        try:
+            return future.result()
+        except (self._duckdb.Error, pa.ArrowException, OSError) as error:  # the last two of a result that is read
+            raise _translated(error, sql) from None
+        except BaseException:
+            self._connection.interrupt()
+            raise
+
+
+def _translated(error: Exception, sql: str) -> QueryError | RecordingError | Unavailable:
+    """DuckDB's error by whose fault it is; its text begins with the kind of it, also where Arrow passes it on."""
+    said = _Said.of(error)
+    kind = str(error).partition(" Error")[0].rpartition(": ")[2]
+    if kind in _OF_FILES:
+        return RecordingError(f"it cannot be read: {said.reason}", path="recording")
+    if kind == "Out of Memory":
+        return Unavailable(f"the query needs more memory than it may take: {said.reason}", remedy="--memory 4G")
+    return QueryError(said.reason, query=sql, offset=said.offset(sql))
+
+
+_OF_FILES = ("IO", "HTTP")
+
+
+class _Said:
+    """What DuckDB says of an error: JSON after the kind of it. ``position`` counts bytes."""
+
+    def __init__(self, reason: str, position: int | None) -> None:
+        self.reason = " ".join(reason.split())[:_MOST_SAID]
+        self._position = position
+
+    @classmethod
+    def of(cls, error: Exception) -> _Said:
+        text = str(error)
+        try:
+            found = json.loads(text[text.index("{") :])
+            position = found.get("position")
+            return cls(found["exception_message"], None if position is None else int(position))
+        except (ValueError, KeyError):
+            return cls(text.partition("\n\nLINE ")[0], None)
+
+    def offset(self, sql: str) -> int | None:
+        """The character that the position is."""
+        if self._position is None:
+            return None
+        return len(sql.encode()[: self._position].decode("utf-8", "ignore"))
+
+
+def _start(sql: str) -> int:
+    return len(sql) - len(sql.lstrip())
+
+
+def _empty(schema: Any) -> Any:
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def text(value: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def text_list(values: Sequence[str]) -> str:
+    """A list of texts as DuckDB writes it."""
+    return f"[{', '.join(map(text, values))}]"

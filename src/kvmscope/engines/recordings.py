@@ -1,0 +1,164 @@
+"""Recordings as relations of DuckDB: ``open_recordings``.
+
+Files of a directory are read by DuckDB, those of an object store by Arrow, and scenes that are in no segment yet are
+tables in memory. Rule: each scene of each recording is there once, and what is damaged is not there and is reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from ..errors import RecordingError
+from ..store.episodes import Episode
+from ..store.layout import RecordingTable
+from ..store.relations import RecordingParts, find_parts, find_recordings
+from .columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
+from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection, text, text_list
+from .engine import QueryResult
+from .guard import check_query
+from .refusal import QueryEngine
+from .results import plain_result
+from .tables import RAW, RawTable
+from .vocabulary import RELATIONS, Vocabulary, view_query, vocabulary_of
+
+TYPES: Mapping[ColumnType, str] = {
+    ColumnType.TIME: "TIMESTAMPTZ_NS",
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.WORD: "UBIGINT",
+    ColumnType.FLOAT: "DOUBLE",
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.TEXT: "VARCHAR",
+    ColumnType.TEXTS: "VARCHAR[]",
+}
+_ARROW_TYPES = {
+    ColumnType.TIME: pa.timestamp("ns", "UTC"),
+    ColumnType.INTEGER: pa.int64(),
+    ColumnType.TEXT: pa.string(),
+    ColumnType.TEXTS: pa.list_(pa.string()),
+}
+
+
+def open_recordings(places: Sequence[str], *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> RecordingStore:
+    """The recordings at these places, or in these directories, as one store.
+
+    ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. Raises RecordingError
+    if nothing can be read, UsageError, Unavailable without DuckDB.
+    """
+    parts = [find_parts(place) for place in find_recordings(places)]
+    damage = [error for part in parts for error in part.damage]
+    if damage and not any(part.segments or part.loose for part in parts):
+        raise damage[0]
+    connection = DuckDbConnection(memory_bytes=memory_bytes)
+    try:
+        return RecordingStore(connection, parts)
+    except BaseException:
+        connection.close()
+        raise
+
+
+class RecordingStore:
+    """Recordings behind DuckDB. A ``SqlStore``. Views are made when a query first reads them, since binding one with
+    hundreds of columns takes a tenth of a second."""
+
+    dialect = QueryEngine.DUCKDB
+
+    def __init__(self, connection: DuckDbConnection, parts: Sequence[RecordingParts]) -> None:
+        self.damage: Sequence[RecordingError] = [error for part in parts for error in part.damage]
+        self._connection = connection
+        self._vocabulary: Vocabulary | None = None
+        self._made: set[str] = set()
+        connection.do(f"CREATE SCHEMA {RAW}")
+        readable: list[str] = []
+        for table in RawTable:
+            _create_relation(connection, table, parts, readable)
+        connection.add_table(f"{RAW}.{EPISODES}", _episodes_table(parts))
+        connection.close_doors(readable)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The stats that the recordings have."""
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary_of(self)
+        return self._vocabulary
+
+    def query(self, sql: str) -> QueryResult:
+        """The result of a query of kvmscope's own. Raises QueryError, RecordingError, Unavailable."""
+        return plain_result(self._connection.stream(sql))
+
+    def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
+        self._connection.check(sql)
+        for view in sorted(check_query(sql, self.dialect, RELATIONS) - self._made):
+            self._connection.do(f"CREATE VIEW {view} AS {view_query(view, self.vocabulary, self.dialect)}")
+            self._made.add(view)
+        return self._connection.stream(sql)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _create_relation(
+    connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts], readable: list[str]
+) -> None:
+    """A view over all that the parts have of a table; notes which files DuckDB must be able to read for it."""
+    its = RecordingTable(table.value)
+    nothing = ", ".join(f'NULL::{TYPES[kind]} AS "{name}"' for name, kind in known_columns(table).items())
+    sources = [f"SELECT {nothing} WHERE false"]
+    files = [
+        os.path.realpath(part.storage.local(path)) for part in parts if _is_local(part) for path in part.files(its)
+    ]
+    if files:
+        readable += files
+        sources.append(
+            f"SELECT * EXCLUDE (date) FROM read_parquet({text_list(files)}, union_by_name = true, "
+            "hive_partitioning = true, hive_types = {'host': VARCHAR, 'date': VARCHAR})"
+        )
+    for number, part in enumerate(parts):
+        if not _is_local(part) and part.segments:
+            name = f"stored_{table.value}_{number}"
+            connection.add_view(name, part.storage.dataset(part.files(its)))
+            sources.append(f"SELECT * EXCLUDE (date) FROM {name}")
+        for place, loose in enumerate(part.loose):
+            name = f"loose_{table.value}_{number}_{place}"
+            connection.add_table(name, loose.tables[its])
+            sources.append(f"SELECT *, {text(loose.host)} AS host FROM {name}")
+    connection.do(f"CREATE VIEW {RAW}.{table.value} AS {' UNION ALL BY NAME '.join(sources)}")
+
+
+def _is_local(part: RecordingParts) -> bool:
+    return part.storage.directory is not None
+
+
+def _episodes_table(parts: Sequence[RecordingParts]) -> Any:
+    rows = [_episode_row(part, episode) for part in parts for episode in part.episodes]
+    return pa.Table.from_pylist(rows, pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in EPISODE_COLUMNS.items()]))
+
+
+def _episode_row(part: RecordingParts, episode: Episode) -> Mapping[str, object]:
+    note = episode.note
+    return {
+        "recording": part.storage.place,
+        "number": episode.number,
+        "place": episode.place,
+        "since": note.since_ns,
+        "began": note.began_ns,
+        "ended": note.ended_ns,
+        "why_ended": note.why_ended.value if note.why_ended else None,
+        "focus": note.focus_ns,
+        "rules": list(dict.fromkeys(finding.rule for finding in note.findings)),
+        "vms": list(dict.fromkeys(finding.name for finding in note.findings)),
+        "size_bytes": episode.size_bytes,
+    }

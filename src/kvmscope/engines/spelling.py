@@ -1,0 +1,74 @@
+"""What DuckDB and ClickHouse spell differently in the views of ``vocabulary``; all else they read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .refusal import QueryEngine
+
+
+def quote(name: str) -> str:
+    """A name as both read it, whatever it has in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text as both read it: ClickHouse takes a backslash for the start of an escape."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """``last``: an aggregate, the value at the greatest of another. ``any_of``: one value of a group."""
+
+    last: str
+    any_of: str
+
+    def vm_id(self, column: str) -> str:
+        """The id of a VM as every other command writes it: 16 hexadecimal digits."""
+        return f"format('{{:016x}}', {column})"
+
+    def bit(self, column: str, number: int) -> str:
+        """Whether a bit of a word is set."""
+        return f"(({column} >> {number}) & 1) = 1"
+
+    def field(self, text: str, *path: str) -> str:
+        """The text of a field of JSON, NULL if there is none."""
+        return f"json_extract_string({text}, '$.{'.'.join(path)}')"
+
+    def joined(self, parts: Sequence[tuple[str, str]]) -> str:
+        """The texts of which the condition holds, with commas between."""
+        if not parts:
+            return "''"
+        return f"concat_ws(', ', {', '.join(f'CASE WHEN {test} THEN {literal(word)} END' for test, word in parts)})"
+
+    def seconds(self, nanoseconds: str) -> str:
+        return f"({nanoseconds}) / 1e9"
+
+
+class _ClickHouseSpelling(Spelling):
+    __slots__ = ()
+
+    def vm_id(self, column: str) -> str:
+        return f"leftPad(lower(hex({column})), 16, '0')"
+
+    def bit(self, column: str, number: int) -> str:
+        return f"bitTest({column}, {number})"
+
+    def field(self, text: str, *path: str) -> str:
+        keys = ", ".join(map(literal, path))
+        return f"nullIf(JSONExtractString({text}, {keys}), '')"
+
+    def joined(self, parts: Sequence[tuple[str, str]]) -> str:
+        if not parts:
+            return "''"
+        texts = ", ".join(f"if(coalesce({test}, false), {literal(word)}, '')" for test, word in parts)
+        return f"arrayStringConcat(arrayFilter(part -> part != '', [{texts}]), ', ')"
+
+
+SPELLINGS: Final = {
+    QueryEngine.DUCKDB: Spelling(last="arg_max", any_of="any_value"),
+    QueryEngine.CLICKHOUSE: _ClickHouseSpelling(last="argMax", any_of="any"),
+}
