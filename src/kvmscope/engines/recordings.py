@@ -17,10 +17,10 @@ from ..errors import RecordingError
 from ..store.episodes import Episode
 from ..store.layout import RecordingTable
 from ..store.relations import RecordingParts, find_parts, find_recordings
-from .columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
 from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection, text, text_list
 from .engine import QueryResult
 from .guard import check_query
+from .raw_columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
 from .refusal import QueryEngine
 from .results import plain_result
 from .tables import RAW, RawTable

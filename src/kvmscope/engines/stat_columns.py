@@ -15,7 +15,7 @@ from typing import Final
 from ..catalog.stats import load_stats
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
 from ..store.names import column_names, schema_column
-from .columns import EPISODE_COLUMNS, FIXED
+from .raw_columns import EPISODE_COLUMNS, FIXED
 from .spelling import Spelling, quote
 
 _COUNTS: Final = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..schema import Schema, Scope
 from ..store.documents import DocumentReader
-from .columns import EPISODES
 from .guard import Relations
+from .raw_columns import EPISODES
 from .refusal import QueryEngine
 from .spelling import SPELLINGS, Spelling, quote
 from .stat_columns import RecordedSchema, ViewColumn, counts, stat_columns
