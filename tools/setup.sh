@@ -91,6 +91,7 @@ make_environment() {
 	fi
 	# As pip does for a package that is not editable; where PYTHONDONTWRITEBYTECODE is set, each start would compile.
 	.venv/bin/python -m compileall -q src
+	.venv/bin/python -c 'from kvmscope.catalog.data import keep_all; keep_all()'
 }
 
 check_python

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..schema import Kind, Scope
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_tables, shown, unique
 from .words import KINDS
 
@@ -192,7 +192,7 @@ class Caveat:
 @cache
 def load_caveats() -> Mapping[str, Caveat]:
     """Every caveat by its slug, in the order of the file."""
-    return parse_caveats(read_data(FILE))
+    return parse_caveats(read_toml(FILE))
 
 
 def parse_caveats(text: str, file: str = FILE) -> Mapping[str, Caveat]:

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cache
 from types import MappingProxyType
 
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_root, shown
 
 _FILE = "exit_reasons.toml"
@@ -42,7 +42,7 @@ def reasons(table: ReasonTable) -> Mapping[int, str]:
 @cache
 def load_reasons() -> Mapping[ReasonTable, Mapping[int, str]]:
     """Every table of the catalogue."""
-    return parse_reasons(read_data(_FILE), _FILE)
+    return parse_reasons(read_toml(_FILE), _FILE)
 
 
 def parse_reasons(text: str, file: str) -> Mapping[ReasonTable, Mapping[int, str]]:

@@ -20,7 +20,7 @@ from ..formula.check import Context, Dimension, Formula, Type, check
 from ..formula.parse import parse
 from ..schema import Scope
 from .caveats import Condition, load_caveats, parse_condition
-from .data import read_data
+from .data import read_toml
 from .metrics import metric_context
 from .tomlfile import TomlEntry, read_tables, shown, unique
 
@@ -123,7 +123,7 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
 @cache
 def load_findings() -> tuple[Rule, ...]:
     """Every rule, in the order of the file."""
-    text = read_data(_FILE)
+    text = read_toml(_FILE)
     return parse_findings(text, _FILE, replace(metric_context(), facts=FACTS), caveats=load_caveats())
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "groups.toml"
@@ -46,7 +46,7 @@ class GroupEntry:
 @cache
 def load_groups() -> Mapping[str, GroupEntry]:
     """Every group by name, in the order of the file."""
-    return parse_groups(read_data(_FILE), _FILE)
+    return parse_groups(read_toml(_FILE), _FILE)
 
 
 @cache

@@ -12,7 +12,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_tables, shown, unique
 
 _FILE: Final = "inhibits.toml"
@@ -55,7 +55,7 @@ class Inhibit:
 @cache
 def load_inhibits() -> Mapping[str, Inhibit]:
     """Every reason by its name as in stats (``pit_reinj``), in the order of the file."""
-    return parse_inhibits(read_data(_FILE), _FILE)
+    return parse_inhibits(read_toml(_FILE), _FILE)
 
 
 def parse_inhibits(text: str, file: str) -> Mapping[str, Inhibit]:

@@ -18,7 +18,7 @@ from ..formula.check import Context, Dimension, Formula, Lookup, Type, check
 from ..formula.parse import Blame, parse
 from ..formula.tree import Expression, Reference, walk
 from ..schema import Scope
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "metrics.toml"
@@ -81,7 +81,7 @@ def load_metrics() -> tuple[Metric, ...]:
     """Every metric: those of the status screen first, the most useful first."""
     from .stats import load_stats
 
-    text = read_data(_FILE)
+    text = read_toml(_FILE)
     return parse_metrics(text, _FILE, load_stats().find)
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Final
 
 from ..errors import UsageError
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_tables, unique
 
 _FILE: Final = "questions.toml"
@@ -29,7 +29,7 @@ class Question:
 @cache
 def load_questions() -> tuple[Question, ...]:
     """All of them, in the order of the file."""
-    entries = read_tables(read_data(_FILE), _FILE, "question")
+    entries = read_tables(read_toml(_FILE), _FILE, "question")
     unique(entries, "name")
     return tuple(map(_question, entries))
 

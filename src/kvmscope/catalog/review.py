@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
-from .data import read_data
+from .data import read_toml
 from .tomlfile import TomlEntry, read_root, shown
 
 
@@ -72,7 +72,7 @@ class ReviewKnowledge:
 @cache
 def load_review() -> ReviewKnowledge:
     """The reviewer's knowledge in the package. Raises CatalogError."""
-    text = read_data("review.toml")
+    text = read_toml("review.toml")
     return parse_review(text, "review.toml")
 
 

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from ..schema import Descriptor, Kind, Scope, Shape, Tier, Unit
 from .caveats import Caveat, load_caveats
-from .data import read_data
-from .tomlfile import TomlEntry, read_root, read_tables, shown
+from .data import read_toml
+from .tomlfile import TomlEntry, read_root, root_tables, shown
 from .words import KINDS, UNITS, Measure
 
 FILE = "stats.toml"
@@ -157,7 +157,7 @@ def release(kernel: str) -> tuple[int, int]:
 @cache
 def load_stats() -> StatCatalog:
     """Every stat of the catalogue."""
-    return parse_stats(read_data(FILE))
+    return parse_stats(read_toml(FILE))
 
 
 def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | None = None) -> StatCatalog:
@@ -165,8 +165,9 @@ def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | 
     it names a caveat, an architecture or a stat that is not there.
     """
     caveats = load_caveats() if caveats is None else caveats
-    entries = read_tables(text, file, "stat", beside=("architectures",))
-    firsts = _parse_architectures(read_root(text, file).table("architectures"))
+    root = read_root(text, file)
+    entries = root_tables(root, "stat", beside=("architectures",))
+    firsts = _parse_architectures(root.table("architectures"))
     found = [_parse_stat(entry, firsts, caveats) for entry in entries]
     _check_twice(entries, found)
     _check_names(entries, found)

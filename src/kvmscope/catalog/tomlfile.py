@@ -8,11 +8,10 @@ tomllib does not keep lines, so a text that tomllib accepted is scanned again fo
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from ..errors import CatalogError, mark
 
@@ -25,7 +24,11 @@ def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = (
 
     Raises CatalogError if the text is not TOML, or has anything else at its top than ``table`` and ``beside``.
     """
-    root = read_root(text, file)
+    return root_tables(read_root(text, file), table, beside=beside)
+
+
+def root_tables(root: TomlEntry, table: str, *, beside: Collection[str] = ()) -> list[TomlEntry]:
+    """As ``read_tables``, of a file that is read already."""
     for key in root:
         if key != table and key not in beside:
             raise root.error(key, f"[[{table}]]", shown(key))
@@ -37,8 +40,27 @@ def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = (
 
 def read_root(text: str, file: str) -> TomlEntry:
     """The whole file as one entry. Raises CatalogError if the text is not TOML."""
+    values = text.values if isinstance(text, ReadToml) else _loads(text, file)
+    return TomlEntry(values, Places(text, file), ())
+
+
+class ReadToml(str):
+    """A TOML text that was read before, with what it says."""
+
+    __slots__ = ("values",)
+    values: Mapping[str, Any]
+
+    def __new__(cls, text: str, values: Mapping[str, Any]) -> Self:
+        read = super().__new__(cls, text)
+        read.values = values
+        return read
+
+
+def _loads(text: str, file: str) -> Mapping[str, Any]:
+    import tomllib  # 6 ms of a start, which the texts of the catalogue spare (see ``data``)
+
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(text, file, str(error)) from None
     except RecursionError:
@@ -46,7 +68,6 @@ def read_root(text: str, file: str) -> TomlEntry:
     except ValueError as error:
         # An integer of more digits than Python converts (sys.set_int_max_str_digits); tomllib lets it through.
         raise CatalogError("", file=file, line=1, expected="TOML", found=str(error).partition(";")[0]) from None
-    return TomlEntry(values, Places(text, file), ())
 
 
 class Places:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable
 
@@ -15,7 +14,11 @@ _WIDTH_OF_A_PIPE = text.PAGE_WIDTH
 
 def terminal_width() -> int | None:
     """Columns of the terminal that stdout is; None if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    from shutil import get_terminal_size  # it loads every compression: 4 ms, which pipes are spared
+
+    return get_terminal_size().columns
 
 
 def page_width() -> int:

@@ -6,7 +6,6 @@ Rule: whatever a command raises ends here, as one line of why, one of what to tr
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -117,6 +116,8 @@ class KvmscopeGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
+            import difflib  # 3 ms of a start, in which words are as they should be
+
             near = difflib.get_close_matches(args[0], COMMANDS, n=2)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx=ctx)

@@ -11,7 +11,7 @@ from ..store.replay import LookPlan
 from .echo import echo_answer, echo_notes, terminal_width
 from .history import is_span, reading_options
 from .options import interval_option
-from .session import open_host
+from .session import begin_opening
 
 if TYPE_CHECKING:
     from ..collect import SceneHost
@@ -38,10 +38,11 @@ def command(
     kvmscope hist web-1/0 halt_wait_hist
     kvmscope hist web-1 halt_wait_hist --interval 5s
     """
+    opening = begin_opening(source, _plan(stat, interval))
     from ..view.histogram import HistogramView, histogram_lines, histogram_list_lines
     from ..view.text import note_lines
 
-    with open_host(source, _plan(stat, interval)) as host:
+    with opening() as host:
         view = _list(host, vm, provider) if stat is None else _read(host, vm, stat, provider, interval)
     width = terminal_width()
     if isinstance(view, HistogramView):

@@ -6,7 +6,7 @@ import click
 
 from .echo import echo_answer, echo_notes
 from .history import reading_options
-from .session import open_host
+from .session import begin_opening
 
 
 @click.command("list", short_help="The stats that there are, or the VMs.")
@@ -14,10 +14,11 @@ from .session import open_host
 @reading_options
 def command(*, lists_vms: bool, source: str, as_json: bool) -> None:
     """List the stats that this host has, as they describe themselves, or its VMs."""
+    opening = begin_opening(source)
     from ..view.listing import stat_list_lines, stat_list_view, vm_list_lines, vm_list_view
     from ..view.text import note_lines
 
-    with open_host(source) as host:
+    with opening() as host:
         # A source that opens files one by one knows their schemas only once it has read.
         scene = host.look()
         schemas = host.schemas

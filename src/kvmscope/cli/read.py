@@ -6,7 +6,7 @@ import click
 
 from .echo import echo_answer, echo_lines, echo_notes
 from .history import reading_options
-from .session import open_host
+from .session import begin_opening
 
 
 @click.command("read", short_help="Raw values as the kernel has them.")
@@ -24,10 +24,11 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
     kvmscope read web-1 exits 'halt_*'
     kvmscope read exits
     """
+    opening = begin_opening(source)
     from ..view.reading import reading_lines, reading_view, stat_query
     from ..view.text import no_vm_line, note_lines
 
-    with open_host(source) as host:
+    with opening() as host:
         scene = host.look()
     query = stat_query(scene, vm, stats, provider)
     if as_json:

@@ -6,10 +6,11 @@ The context object of the command line has the function that opens a host. Tests
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _SHORTEST_S = 0.001
 _ONE_LOOK = LookPlan()
+_SWITCH_S = 0.0001
+"""How long a thread waits before it asks for Python's lock, while a host is being opened. At Python's 5 ms the thread
+that opens it by a hundred short system calls would hardly get on beside one that imports."""
 
 Opener: TypeAlias = "Callable[[str], Host]"
 
@@ -34,29 +38,51 @@ def open_host(source: str, plan: LookPlan = _ONE_LOOK) -> SceneHost:
     """What this command line looks at: the recording of ``--from``, of which ``plan`` says what, or this host by
     ``source``. Raises UsageError if there is no such source or recorded time, SourceError, RecordingError.
     """
-    return open_recorded(source, plan) if is_recorded() else open_live_host(source)
+    return begin_opening(source, plan)()
+
+
+def begin_opening(source: str, plan: LookPlan = _ONE_LOOK) -> Callable[[], SceneHost]:
+    """The same for a command that loads something before it needs the host: what it is given waits for the host."""
+    return partial(open_recorded, source, plan) if is_recorded() else _begin_live(source)
 
 
 def open_live_host(source: str, groups: Sequence[str] = ()) -> Host:
     """This host by ``source``, with these opt-in groups. Raises UsageError if there is no such source, SourceError."""
-    if groups:
-        from .. import collect
+    return _begin_live(source, groups)()
 
-        return collect.open_host(source, groups=groups)
+
+def _begin_live(source: str, groups: Sequence[str] = ()) -> Callable[[], Host]:
     opener: Opener | None = click.get_current_context().obj
-    if opener is not None:
-        return opener(source)
+    if opener is not None and not groups:
+        return partial(opener, source)
     from .. import collect
 
-    check_source(source)
-    return collect.open_host(source)
+    if not groups:
+        check_source(source)
+    opening = collect.HostOpening(source, groups)
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+
+    def wait() -> Host:
+        try:
+            return opening.wait()
+        finally:
+            sys.setswitchinterval(before_s)
+
+    return wait
 
 
-def live_opener(source: str) -> Callable[[Sequence[str]], Host]:
-    """Opens this host as the command line says, with the groups that it is called with, in any thread."""
+def live_opener(source: str, *, begins: bool = False) -> Callable[[Sequence[str]], Host]:
+    """Opens this host as the command line says, with the groups that it is called with, in any thread.
+
+    With ``begins`` the host that the first call without groups gives is being opened from now on.
+    """
     context = click.get_current_context()
+    begun = [_begin_live(source)] if begins else []
 
     def open_it(groups: Sequence[str]) -> Host:
+        if begun and not groups:
+            return begun.pop()()
         with context.scope(cleanup=False):
             return open_live_host(source, groups)
 
@@ -68,6 +94,8 @@ def check_source(source: str) -> None:
     from .. import collect
 
     if source != "auto" and source not in collect.SOURCES:
+        import difflib  # 3 ms of a start, in which words are as they should be
+
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
         if source == "qmp":
             raise UsageError(

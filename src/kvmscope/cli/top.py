@@ -58,9 +58,10 @@ def _show_recording(interval_s: float, source: str) -> None:
 
 
 def _show_host(interval_s: float, source: str) -> None:
+    open_it = live_opener(source, begins=True)
     from ..tui.sampler import Sampler
 
-    sampler = Sampler(live_opener(source), interval_s, _list_groups)
+    sampler = Sampler(open_it, interval_s, _list_groups)
     sampler.begin()
     show = _load_screen()  # while the first window is being read
     sampler.wait_until_open()

@@ -1,8 +1,34 @@
-"""Opens a host or a recording and yields its scenes: the one way in for every command and library user."""
+"""Opens a host or a recording and yields its scenes: the one way in for every command and library user.
 
-from .host import SceneHost as SceneHost
-from .live import Host as Host
-from .opening import SOURCES as SOURCES
-from .opening import open_host as open_host
-from .recorded import RecordedHost as RecordedHost
-from .recorded import open_recording as open_recording
+Names are loaded when they are used: a source is being opened while what else a host needs is loaded (see ``opening``).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .host import SceneHost as SceneHost
+    from .live import Host as Host
+    from .opening import SOURCES as SOURCES
+    from .opening import HostOpening as HostOpening
+    from .opening import open_host as open_host
+    from .recorded import RecordedHost as RecordedHost
+    from .recorded import open_recording as open_recording
+
+_HOME = {
+    "SceneHost": "host",
+    "Host": "live",
+    "SOURCES": "opening",
+    "HostOpening": "opening",
+    "open_host": "opening",
+    "RecordedHost": "recorded",
+    "open_recording": "recorded",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

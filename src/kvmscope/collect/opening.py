@@ -1,17 +1,26 @@
-"""Chooses a source and opens it. ``auto`` tries the sources, best first, and keeps why each better one was not used."""
+"""Chooses a source and opens it. ``auto`` tries the sources, best first, and keeps why each better one was not used.
+
+Opening the iterator takes the kernel and libbpf some 70 ms, in which they do not need Python's lock. So a source is
+opened on a thread of its own, and the caller imports modules beside it.
+"""
 
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..catalog.groups import load_groups
 from ..errors import SourceError, Unavailable, UsageError
 from ..linux.kvm import is_kvm_there
 from ..linux.namespaces import is_sys_hidden
 from ..sources.base import Source
-from .live import Host
+
+if TYPE_CHECKING:
+    from .live import Host
 
 
 def _open_pinned(groups: Sequence[str] = ()) -> Source:
@@ -67,6 +76,8 @@ SOURCES: Mapping[str, Callable[[], Source]] = {
 }
 """Every source by name."""
 
+_BY_BPF = ("auto", "pinned", "bpf")
+
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
@@ -78,6 +89,66 @@ _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
 """In the order of ``auto``: ``pinned`` sees what ``bpf`` sees and costs no loading; simulated numbers come last."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A source, why better ones are not used, and what to open if other readers keep it busy."""
+
+    source: Source
+    why_not: Mapping[str, SourceError]
+    instead: Callable[[], Source] | None = None
+
+
+class HostOpening:
+    """A host that is being opened. Wait for it, or close it."""
+
+    def __init__(self, source: str = "auto", groups: Sequence[str] = ()) -> None:
+        """As for ``open_host``. Raises UsageError."""
+        if isinstance(groups, str):
+            raise UsageError(f"groups: expected a list of names, found the text {groups!r}")
+        self._open = _chosen(source, groups)
+        if source in _BY_BPF:
+            from ..sources.bpf import source as _  # noqa: F401 - here, since imports on two threads take turns
+        self._opened: OpenedSource | BaseException | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="opening", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> Host:
+        """The host, which must be closed. Raises what the opening raised."""
+        from .live import Host  # 30 ms, in which the source is being opened
+
+        try:
+            self._thread.join()
+        except BaseException:  # an interruption
+            self.close()
+            raise
+        opened = self._opened
+        if isinstance(opened, OpenedSource):
+            return Host(opened.source, opened.why_not, instead=opened.instead)
+        assert opened is not None
+        raise opened
+
+    def close(self) -> None:
+        """Nobody waits: what is open is closed, at once or as soon as it is."""
+        with self._lock:
+            self._is_closed = True
+            opened, self._opened = self._opened, None
+        if isinstance(opened, OpenedSource):
+            opened.source.close()
+
+    def _run(self) -> None:
+        opened: OpenedSource | BaseException
+        try:
+            opened = self._open()
+        except BaseException as error:  # raised again where it is waited for
+            opened = error
+        with self._lock:
+            self._opened = opened
+        if self._is_closed:
+            self.close()
+
+
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
@@ -86,18 +157,20 @@ def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     too. Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with
     ``auto`` every source) is not available.
     """
-    if isinstance(groups, str):
-        raise UsageError(f"groups: expected a list of names, found the text {groups!r}")
+    return HostOpening(source, groups).wait()
+
+
+def _chosen(source: str, groups: Sequence[str]) -> Callable[[], OpenedSource]:
     if groups:
-        return _open_with(groups, source)
+        return _with_groups(groups, source)
     if source == "auto":
-        return _open_best()
+        return _open_best
     if source not in SOURCES:
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(SOURCES)}")
-    return Host(SOURCES[source](), {})
+    return lambda: OpenedSource(SOURCES[source](), {})
 
 
-def _open_with(groups: Sequence[str], source: str) -> Host:
+def _with_groups(groups: Sequence[str], source: str) -> Callable[[], OpenedSource]:
     there = load_groups()
     for group in groups:
         if group not in there:
@@ -107,24 +180,27 @@ def _open_with(groups: Sequence[str], source: str) -> Host:
     unpinned = [group for group in groups if not there[group].can_be_pinned]
     if source == "pinned" and unpinned:
         raise UsageError(f"group {unpinned[0]} is counted by the source 'bpf' alone")
+    return partial(_open_with, groups, source, can_be_pinned=not unpinned)
+
+
+def _open_with(groups: Sequence[str], source: str, *, can_be_pinned: bool) -> OpenedSource:
     why_not: dict[str, SourceError] = {}
-    if source != "bpf" and not unpinned:
+    if source != "bpf" and can_be_pinned:
         try:
-            return Host(
-                _open_pinned(groups), why_not, instead=None if source == "pinned" else partial(_open_bpf, groups)
-            )
+            instead = None if source == "pinned" else partial(_open_bpf, groups)
+            return OpenedSource(_open_pinned(groups), why_not, instead)
         except SourceError as error:
             if source == "pinned":
                 raise
             why_not["pinned"] = error
-    return Host(_open_bpf(groups), why_not)
+    return OpenedSource(_open_bpf(groups), why_not)
 
 
-def _open_best() -> Host:
+def _open_best() -> OpenedSource:
     why_not: dict[str, SourceError] = {}
     for name, open_source in _BEST_FIRST.items():
         try:
-            return Host(open_source(), why_not, instead=_open_bpf if name == "pinned" else None)
+            return OpenedSource(open_source(), why_not, _open_bpf if name == "pinned" else None)
         except SourceError as error:
             if error.errno in _NO_MORE_FILES:
                 raise  # the next source would see less, for want of files

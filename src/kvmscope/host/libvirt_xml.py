@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from typing import TYPE_CHECKING, Final
 
 from ..errors import FormatError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_BYTES: Final = 4 << 20
 """A domain with hundreds of disks stays far below."""
@@ -204,6 +205,9 @@ def _parse_xml(data: bytes) -> Element:
     """An element tree by expat itself, since ElementTree's own parser cannot be told to refuse a document type."""
     if len(data) > MAX_BYTES:
         raise FormatError("libvirt XML", offset=MAX_BYTES, expected=f"at most {MAX_BYTES} bytes", got=str(len(data)))
+    from xml.etree.ElementTree import TreeBuilder  # 7 ms of a start, for hosts with libvirt alone
+    from xml.parsers import expat
+
     builder = TreeBuilder()
     depth = 0
 

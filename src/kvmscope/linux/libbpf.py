@@ -6,6 +6,8 @@ Its log is collected, never printed; what it said stands in the error. Needs Deb
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from ..errors import Unavailable
@@ -43,6 +45,19 @@ def library() -> ctypes.CDLL:
 
 log: list[str] = []
 """What libbpf warned of since a caller cleared it."""
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """What libbpf says while the block runs is dropped: for each of some 800 messages of a load it would wait until
+    another thread gives up Python's lock, which takes up to 5 ms.
+    """
+    lib = library()
+    lib.libbpf_set_print(None)
+    try:
+        yield
+    finally:
+        lib.libbpf_set_print(_COLLECT)
 
 
 def _collect(level: int, template: bytes, arguments: int) -> int:

@@ -11,12 +11,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import RecordingError, UsageError
-from ..scene import Scene
 from ..units import rfc3339
+
+if TYPE_CHECKING:
+    from ..scene import Scene  # numpy: who only parses a command line does without
 
 EARLY = 0.05
 """Part of an interval by which a scene may come before the interval is over, and still ends it."""
@@ -181,6 +182,8 @@ def holes(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment
     pairs = list(pairwise(moments))
     if not pairs:
         return []
+    from statistics import median  # 5 ms of a start, in which no recording is read
+
     usual_ns = median(b.boottime_ns - a.boottime_ns for a, b in pairs)
     least_ns = max(_HOLE_STEPS * usual_ns, _HOLE_NS)
     return [(a, b) for a, b in pairs if b.boottime_ns - a.boottime_ns > least_ns]

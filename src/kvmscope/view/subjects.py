@@ -8,7 +8,6 @@ VMs, so no name takes a word from another VM; a whole id is its VM's alone, as p
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
@@ -231,4 +230,6 @@ def _names(scene: Scene) -> list[str]:
 
 
 def _near(word: str, names: Sequence[str]) -> tuple[str, ...]:
+    import difflib  # 3 ms of a start, in which words are as they should be
+
     return tuple(difflib.get_close_matches(word, names, n=3, cutoff=0.5))

@@ -13,12 +13,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..host.text import ELLIPSIS, printable
-from ..sample import Gap
 from ..schema import Base, Descriptor, Kind, Unit
 from ..units import format_bytes, format_count, format_cpus, format_seconds, format_share, format_vcpus
 
 if TYPE_CHECKING:
     from ..catalog.metrics import MetricUnit
+    from ..sample import Gap  # numpy: who only parses a command line does without
 
 SIMULATED: Final = "SIMULATED: no kernel stands behind these numbers"
 NO_VM: Final = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"

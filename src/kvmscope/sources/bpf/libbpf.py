@@ -18,7 +18,7 @@ from ...errors import PermissionNeeded, SourceError, Unavailable
 from ...linux import btf, libc, procfs
 from ...linux.capabilities import Capability, effective_capabilities
 from ...linux.kernel import LOCKDOWN_FILE, read_lockdown
-from ...linux.libbpf import library, log
+from ...linux.libbpf import library, log, quietly
 from ...linux.namespaces import is_in_user_namespace, is_sys_hidden
 
 
@@ -252,10 +252,18 @@ def load_object(
     """Open, configure and load an object. Close what you get.
 
     ``maps`` gives (value_size or None, max_entries) by name; ``programs`` the optional programs that are wanted, as in
-    ``BpfObject.choose_program``.
+    ``BpfObject.choose_program``. What is refused is tried again for the log with the reason.
     """
-    with _types() as types:
+
+    def load() -> BpfObject:
         return _load(BpfObject(data, types=types), maps, constants, programs or {})
+
+    with _types() as types:
+        try:
+            with quietly():
+                return load()
+        except Unavailable:
+            return load()
 
 
 @contextmanager
