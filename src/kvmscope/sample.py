@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .schema import Schema, Scope
+from .schema import Descriptor, Schema, Scope
 
 U64Array: TypeAlias = npt.NDArray[np.uint64]
 I64Array: TypeAlias = npt.NDArray[np.int64]
@@ -122,6 +122,32 @@ class Vcpus:
         return len(self.id)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WordColumns:
+    """Where some stats of one word each stand in the rows of a block. Blocks keep what they copy by this object.
+
+    ``places``: of the words. ``shifts`` and ``masks``: of shape (stats, 1), what makes a bit of its word; None if none
+    of the stats is a bit.
+    """
+
+    places: npt.NDArray[np.intp]
+    shifts: U64Array | None
+    masks: U64Array | None
+
+    @classmethod
+    def of(cls, stats: Sequence[Descriptor]) -> WordColumns:
+        places = np.array([stat.offset // 8 for stat in stats], dtype=np.intp)
+        bits = [stat.bit for stat in stats]
+        if all(bit is None for bit in bits):
+            return cls(places, None, None)
+        shifts = np.array([[bit or 0] for bit in bits], dtype=np.uint64)
+        masks = np.array([[_ALL_BITS if bit is None else 1] for bit in bits], dtype=np.uint64)
+        return cls(places, shifts, masks)
+
+
+_ALL_BITS = 2**64 - 1
+
+
 @dataclass(frozen=True, init=False)
 class Block:
     """The raw words of one schema.
@@ -166,6 +192,20 @@ class Block:
         if found is None:
             found = self._compact[name] = np.ascontiguousarray(self.column(name))
         return found
+
+    def words_of(self, columns: WordColumns) -> U64Array:
+        """Several stats, each in one piece: shape (stats, subjects). They are copied once."""
+        found = self._copied.get(columns)
+        if found is None:
+            found = np.ascontiguousarray(self.values.T[columns.places])
+            if columns.shifts is not None and columns.masks is not None:
+                found = found >> columns.shifts & columns.masks
+            self._copied[columns] = found
+        return found
+
+    @cached_property
+    def _copied(self) -> dict[WordColumns, U64Array]:
+        return {}
 
     @cached_property
     def _compact(self) -> dict[str, U64Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmscope.analysis import histogram
+from kvmscope.analysis.difference_sides import only_vms
 from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import F64Array, Window
 from kvmscope.catalog.metrics import formulas, load_metrics
@@ -487,3 +489,50 @@ def test_a_kernel_that_lacks_a_stat_leaves_unknown_what_needs_it_and_nothing_els
             assert after == [None], metric.name
         elif name not in names:
             assert after == before, metric.name
+
+
+def test_a_vm_has_among_many_the_values_that_it_has_among_few() -> None:
+    """With some thousand vCPUs, steps take their rows one by one."""
+    random = np.random.default_rng(3)
+
+    def vms(numbers: range, more: int) -> dict[int, list[list[int] | None]]:
+        words = random.integers(0, 50, (len(numbers), 3, 9)) + more * (random.random((len(numbers), 3, 1)) < 0.9)
+        is_read = random.random((len(numbers), 3)) < 0.9
+        return {
+            vm: [row.tolist() if seen else None for row, seen in zip(of_vm, seen_of_vm, strict=True)][: vm % 30]
+            for vm, of_vm, seen_of_vm in zip(numbers, words, is_read, strict=True)
+        }
+
+    many = window(vms(range(800), 0), vms(range(20, 850), 60))
+    vcpus_of_vm = many.current.vcpus_of_vm
+    assert len(many.current.vcpus) > 2_048
+    formulas_ = [formula(text) for text in OF_VCPUS] + [formula(text, Scope.VM) for text in OF_VMS]
+    of_many = Evaluator(many, {})
+    for first in range(0, 780, 60):
+        rows = range(first, first + 60)
+        parts = only_vms(many.previous, [row + 20 for row in rows]), only_vms(many.current, rows)
+        of_few = Evaluator(Window(*parts), {})
+        places = {
+            Scope.VM: slice(rows.start, rows.stop),
+            Scope.VCPU: slice(vcpus_of_vm[rows.start].start, vcpus_of_vm[rows.stop - 1].stop),
+        }
+        for each, (level, place) in product(formulas_, places.items()):
+            if level is Scope.VM or each.scope is Scope.VCPU:
+                assert plain(of_many.of(each, level)[place]) == plain(of_few.of(each, level)), (str(each), level)
+                assert of_many.missing(each, level)[place].tolist() == of_few.missing(each, level).tolist()
+
+
+OF_VCPUS = (
+    "rate(exits)",
+    "ratio(rate(exits), rate(halts), 1)",
+    "ratio(rate(exits) - 3, delta(halts), unknown) * -2",
+    "seconds(poll_ns) >= 5e-9 and not rate(exits) > rate(halts)",
+    "rate(exits) < 10 or rate(halts) != 3",
+    "quantile(hist, 0.5)",
+    "share_above(hist, 3ns)",
+)
+OF_VMS = (
+    "max(rate(exits)) - min2(sum(rate(halts)), 40)",
+    "mean(ratio(rate(exits), rate(halts), unknown))",
+    "count(rate(exits) == rate(halts))",
+)

@@ -249,20 +249,23 @@ def test_the_state_machine_agrees_with_one_written_plainly() -> None:
 
     random = np.random.default_rng(7)
     values = np.array([0.0, 1.0, np.nan])
-    (rule,) = rules()
-    for _ in range(50):
-        state, plain = _State.fresh(40), [(0, False)] * 40
+    windows = [1, 2, 4]
+    for _ in range(20):
+        state, plain = _State.fresh(3, 40), [[(0, False)] * 40 for _ in windows]
         for _ in range(30):
-            active, when, clears = (random.choice(values, 40, p=[0.3, 0.6, 0.1]) for _ in range(3))
-            state = state.moved(rule, _Truth(active, when, clears), 0)
-            plain = [_plainly(*each) for each in zip(plain, active, when, clears, strict=True)]
-            assert [bool(fires) for fires in state.fires] == [fires for _, fires in plain]
+            active, when, clears = (random.choice(values, (3, 40), p=[0.3, 0.6, 0.1]) for _ in range(3))
+            state = state.moved(_Truth(active, when, clears), windows=np.array([windows]).T, began_ns=0)
+            plain = [
+                [_plainly(asked, *each) for each in zip(row, *of_rule, strict=True)]
+                for asked, row, *of_rule in zip(windows, plain, active, when, clears, strict=True)
+            ]
+            assert state.fires.tolist() == [[fires for _, fires in row] for row in plain]
 
 
-def _plainly(before: tuple[int, bool], active: float, when: float, clears: float) -> tuple[int, bool]:
+def _plainly(asked: int, before: tuple[int, bool], active: float, when: float, clears: float) -> tuple[int, bool]:
     row, fires = before
     if active == 1 and when == 1:
-        return row + 1, fires or row + 1 >= 2
+        return row + 1, fires or row + 1 >= asked
     if fires and active == 1 and clears == 0:
         return row + 1, True
     return 0, False

@@ -157,10 +157,10 @@ class _Collector:
         self._lengths_s.append(window.interval_s)
         sample = window.current
         self._vcpus = np.bincount(sample.vcpus.vm, minlength=len(sample.vms)).astype(np.float64)
-        for name, formula in self._formulas.items():
-            missing = int(evaluator.missing(formula, HOST)[0])
-            self._together[name].append((float(evaluator.of(formula, HOST)[0]), missing))
-            self._of_vms[name].add(evaluator.of(formula, Scope.VM), window.interval_s)
+        for name in self._formulas:
+            missing = int(evaluator.missing(name, HOST)[0])
+            self._together[name].append((float(evaluator.of(name, HOST)[0]), missing))
+            self._of_vms[name].add(evaluator.of(name, Scope.VM), window.interval_s)
             self._reads[name] |= _stats_of(evaluator, name)
 
     def values(self) -> SpanValues:

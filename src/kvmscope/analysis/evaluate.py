@@ -1,49 +1,54 @@
 """The values of formulas in a window, for all subjects at once.
 
-Formulas are resolved first (``formula.resolve``, where the semantics stand); here is the arithmetic over columns.
-NaN is unknown inside this room.
+Formulas are resolved first (``formula.resolve``, where the semantics stand) and compiled to steps (``plan``); here the
+steps run over the words of the window. NaN is unknown inside this room.
+
+A step takes the rows of its operands in one call of numpy. On hosts with many subjects calls do not matter and copies
+do, so there it takes them one by one, as they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from ..formula.check import Formula
 from ..formula.resolve import Resolver
-from ..formula.resolved import (
-    Complement,
-    Connective,
-    Constant,
-    FactColumn,
-    HistogramQuantile,
-    HistogramShare,
-    Operation,
-    Opposite,
-    Quotient,
-    Relation,
-    ResolvedFormula,
-    ResolvedNode,
-    StatColumn,
-    StatTotal,
-    Unresolved,
-    VcpuFold,
-    parts,
-)
+from ..formula.resolved import Quantity, ResolvedFormula
 from ..formula.tree import Comparison, Fold, Junction, Level, Operator
-from ..sample import I64Array, Sample
+from ..sample import I64Array, Sample, U64Array
 from ..schema import Descriptor, Schema, Scope
-from .columns import Columns
-from .window import F64Array, Window
+from .histogram import Distributions
+from .plan import (
+    BucketTotalStep,
+    CohortRows,
+    ConstantStep,
+    Division,
+    FactStep,
+    FoldStep,
+    HistogramStep,
+    PairStep,
+    Planner,
+    QuantileStep,
+    Questions,
+    Rows,
+    ShareStep,
+    StatStep,
+    Step,
+    TotalStep,
+    WordReading,
+)
+from .runs import Runs, count_of, runs_of
+from .window import BoolArray, F64Array, Window
+from .words import words_moved, words_now
 
 _NO_FACTS: Final[Mapping[tuple[Level, str], F64Array]] = MappingProxyType({})
-_RESOLVERS_KEPT: Final = 8
-Values: TypeAlias = F64Array | np.float64
-"""One number a subject, or one that all subjects share."""
+_PLANNERS_KEPT: Final = 8
+_MANY_SUBJECTS: Final = 2048
 
 
 class Evaluator:
@@ -57,115 +62,100 @@ class Evaluator:
     ) -> None:
         """``metrics``: by name, for formulas that refer to them. ``facts``: columns that ``fact(…)`` may ask for."""
         self.window = window
-        self._facts = facts
-        self._columns = Columns(window)
-        self._resolver = _resolver(_schemas(window.current), tuple(metrics.items()), frozenset(facts))
-        self._values: dict[ResolvedNode, Values] = {}
-        self._missing: dict[tuple[ResolvedNode, Level], I64Array | int] = {}
+        self._formulas = _formulas(_schemas(window.current), tuple(metrics.items()), frozenset(facts))
+        self._plan = self._formulas.planner.start
+        self._tables = _ValueTables(window, facts, self._formulas.planner)
 
     def of(self, formula: str | Formula, at: Level) -> F64Array:
         """One number a subject, in the order of the current sample; NaN: unknown. Conditions: 1 holds, 0 does not.
 
         ``formula``: one of its own, or the name of a metric. UsageError if there is no such metric, or if a formula of
-        VMs is asked of vCPUs.
+        VMs is asked of vCPUs. Metrics of one level are worked out together when the first of them is asked for.
         """
-        resolved = self.resolve(formula, at)
-        with np.errstate(all="ignore"):
-            values = self._value(resolved.node)
-        return values if isinstance(values, np.ndarray) and values.ndim else np.full(self._columns.count(at), values)
+        questions, place = self._formulas.find(formula, at)
+        self.prepare(questions)
+        found: F64Array = self._tables[at].numbers[self._plan.answers[questions].rows[place]]
+        return found
 
     def missing(self, formula: str | Formula, at: Level) -> I64Array:
         """How many subjects lack in each number of ``of``: vCPUs, or of a formula of VMs for the host, VMs."""
-        resolved = self.resolve(formula, at)
-        with np.errstate(all="ignore"):
-            missing = self._missing_in(resolved.node, at)
-        return np.asarray(np.broadcast_to(missing, (self._columns.count(at),)))
+        questions, place = self._formulas.find(formula, at)
+        found: I64Array = self.all_missing(questions)[place]
+        return found
+
+    def prepare(self, *asked: Questions) -> None:
+        """Work out the answers to several questions together, which takes less time than one after another."""
+        new = tuple(questions for questions in asked if questions not in self._plan.answers)
+        if new:
+            self._plan = self._formulas.planner.after(self._plan, new)
+            self._tables.run(self._plan.steps, self._plan.sizes)
+
+    def all_of(self, questions: Questions) -> F64Array:
+        """``of`` each formula: shape (formulas, subjects)."""
+        self.prepare(questions)
+        found: F64Array = self._tables[questions.level].numbers[self._plan.answers[questions].rows]
+        return found
+
+    def all_missing(self, questions: Questions) -> I64Array:
+        """``missing`` of each formula: shape (formulas, subjects)."""
+        self.prepare(questions)
+        answers, table = self._plan.answers[questions], self._tables[questions.level]
+        if table.missing is None or not len(answers.rows):
+            missing = np.zeros((len(answers.rows), table.count), dtype=np.int64)
+        else:
+            missing = np.maximum.reduceat(table.missing[answers.sources], answers.starts, axis=0)
+        for number, scope in answers.unresolved:
+            missing[number] = np.maximum(missing[number], self._tables.runs(scope, questions.level).lengths)
+        return missing
+
+    def metrics(self, at: Level) -> Questions:
+        """All metrics that ``at`` has, in their order."""
+        return self._formulas.metrics_at(at)
 
     def resolve(self, formula: str | Formula, at: Level) -> ResolvedFormula:
         """What ``of`` evaluates. Errors as for ``of``."""
+        return self._formulas.resolve(formula, at)
+
+
+class _Formulas:
+    """The questions of one set of metrics, and their plans, for all windows whose samples have the same schemas."""
+
+    def __init__(self, resolver: Resolver, metrics: Mapping[str, Formula]) -> None:
+        self.planner = Planner(resolver)
+        self._resolver = resolver
+        self._metrics = metrics
+        self._of_level: dict[Level, Questions] = {}
+        self._found: dict[tuple[str | Formula, Level], tuple[Questions, int]] = {}
+
+    def resolve(self, formula: str | Formula, at: Level) -> ResolvedFormula:
         return self._resolver.resolve(self._resolver.metric(formula) if isinstance(formula, str) else formula, at)
 
-    def _value(self, node: ResolvedNode) -> Values:
-        found = self._values.get(node)
-        if found is None:
-            found = self._values[node] = self._calculate(node)
-        return found
+    def find(self, formula: str | Formula, at: Level) -> tuple[Questions, int]:
+        """The questions that a formula is asked with, and its place among them."""
+        key = (formula, at)
+        if key not in self._found:
+            self.resolve(formula, at)  # says what is wrong with it
+            if isinstance(formula, str):
+                together = self.metrics_at(at)
+                self._found[key] = together, together.formulas.index(self._metrics[formula])
+            else:
+                self._found[key] = Questions((formula,), at), 0
+        return self._found[key]
 
-    def _calculate(self, node: ResolvedNode) -> Values:
-        match node:
-            case Unresolved():
-                return _UNKNOWN
-            case Constant():
-                return np.float64(node.value)
-            case StatColumn() | StatTotal():
-                return self._columns.numbers(node)
-            case HistogramQuantile():
-                return _finite(self._columns.distributions(node.buckets).quantile(node.q))
-            case HistogramShare():
-                below = self._columns.distributions(node.buckets).share_below(node.bound)
-                return 1.0 - below if node.is_above else below
-            case FactColumn():
-                return _finite(self._facts[node.level, node.name])
-            case Opposite():
-                return -self._value(node.operand)
-            case Operation():
-                return _finite(_OPERATIONS[node.operator](self._value(node.left), self._value(node.right)))
-            case Quotient():
-                return _finite(_quotient(self._value(node.left), self._value(node.right), node.zero))
-            case VcpuFold():
-                return _finite(self._fold(node))
-            case Relation():
-                return _relation(node.comparison, self._value(node.left), self._value(node.right))
-            case Connective():
-                return self._connective(node)
-            case Complement():
-                return 1.0 - self._value(node.operand)
-
-    def _connective(self, node: Connective) -> Values:
-        """What the left side decides for every subject is not asked of the right one."""
-        left = self._value(node.left)
-        if np.all(left == _DECIDES[node.junction]):
-            return left
-        return _connective(node.junction, left, self._value(node.right))
-
-    def _fold(self, node: VcpuFold) -> F64Array:
-        folded, members = self._columns.fold(self._of_vcpus(node), node.level, is_max=node.fold is Fold.MAX)
-        return folded / members if node.fold is Fold.MEAN else folded
-
-    def _of_vcpus(self, node: VcpuFold) -> F64Array:
-        return np.broadcast_to(self._value(node.operand), (self._columns.count(Scope.VCPU),))
-
-    def _missing_in(self, node: ResolvedNode, level: Level) -> I64Array | int:
-        """``level``: that at which the node is asked."""
-        key = (node, level)
-        if key not in self._missing:
-            self._missing[key] = self._find_missing(node, level)
-        return self._missing[key]
-
-    def _find_missing(self, node: ResolvedNode, level: Level) -> I64Array | int:
-        match node:
-            case StatTotal():
-                is_complete = self._columns.membership(node.cohort).is_everybody
-                return 0 if is_complete else self._columns.missing(node.cohort, level)
-            case Unresolved(scope=Scope() as scope) if scope is not level:
-                return self._columns.runs(scope, level).count(np.ones(self._columns.count(scope), dtype=np.bool_))
-            case VcpuFold():
-                unknown = np.isnan(self._of_vcpus(node))
-                return self._columns.runs(Scope.VCPU, level).count(unknown) if unknown.any() else 0
-        missing: I64Array | int = 0
-        for part in parts(node):
-            of_part = self._missing_in(part, level)
-            if not isinstance(of_part, int):
-                missing = np.maximum(missing, of_part)
-        return missing
+    def metrics_at(self, at: Level) -> Questions:
+        """All metrics that this level has."""
+        if at not in self._of_level:
+            formulas = tuple(each for each in self._metrics.values() if at is not Scope.VCPU or each.scope is at)
+            self._of_level[at] = Questions(formulas, at)
+        return self._of_level[at]
 
 
-@lru_cache(maxsize=_RESOLVERS_KEPT)
-def _resolver(
+@lru_cache(maxsize=_PLANNERS_KEPT)
+def _formulas(
     schemas: tuple[Schema, ...], metrics: tuple[tuple[str, Formula], ...], facts: frozenset[tuple[Level, str]]
-) -> Resolver:
-    """Formulas are resolved once for all windows whose samples have the same schemas."""
-    return Resolver(_descriptors(schemas), dict(metrics), facts)
+) -> _Formulas:
+    by_name = dict(metrics)
+    return _Formulas(Resolver(_descriptors(schemas), by_name, facts), by_name)
 
 
 def _schemas(sample: Sample) -> tuple[Schema, ...]:
@@ -181,29 +171,240 @@ def _descriptors(schemas: tuple[Schema, ...]) -> dict[tuple[str, Scope, str], De
     return found
 
 
-def _finite(values: Values) -> Values:
+# --- running a plan ---------------------------------------------------------------------------------------------------
+
+
+class _ValueTable:
+    """The values of one level: a row a node, a column a subject.
+
+    ``known``: where a stat is known, None as long as everything is. ``missing``: how many subjects a total or a fold
+    leaves out, None as long as nobody is. ``buckets`` and ``distributions``: of histograms, by their row.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.numbers: F64Array = np.empty((0, count))
+        self.known: BoolArray | None = None
+        self.missing: I64Array | None = None
+        self.buckets: dict[int, U64Array] = {}
+        self.distributions: dict[int, Distributions] = {}
+
+    def reserve(self, size: int) -> None:
+        """Room for this many rows; what stands in them already stays."""
+        if size > len(self.numbers):
+            self.numbers = _extended(self.numbers, size, np.nan)
+            self.known = None if self.known is None else _extended(self.known, size, True)
+            self.missing = None if self.missing is None else _extended(self.missing, size, 0)
+
+    def set_known(self, rows: slice | int, known: BoolArray) -> None:
+        if self.known is None:
+            self.known = np.ones(self.numbers.shape, dtype=np.bool_)
+        self.known[rows] = known
+
+    def set_missing(self, rows: slice | int, missing: I64Array) -> None:
+        if self.missing is None:
+            self.missing = np.zeros(self.numbers.shape, dtype=np.int64)
+        self.missing[rows] = missing
+
+    def pieces(self, rows: slice, *operands: Rows) -> Iterator[tuple[Any, ...]]:
+        """A step's rows with those of its operands: all at once, or one by one on a host with many subjects."""
+        if self.count <= _MANY_SUBJECTS:
+            yield rows, *operands
+        else:
+            yield from zip(range(rows.start, rows.stop), *(each.tolist() for each in operands), strict=True)
+
+
+def _extended(rows: Any, size: int, value: float) -> Any:
+    larger = np.empty((size, rows.shape[1]), dtype=rows.dtype)
+    larger[: len(rows)] = rows
+    larger[len(rows) :] = value
+    return larger
+
+
+class _ValueTables:
+    """The tables of a window, which steps fill."""
+
+    def __init__(self, window: Window, facts: Mapping[tuple[Level, str], F64Array], planner: Planner) -> None:
+        self._window = window
+        self._facts = facts
+        self._planner = planner
+        self._levels: dict[Level, _ValueTable] = {}
+        self._runs: dict[tuple[Scope, Level], Runs] = {}
+
+    def __getitem__(self, level: Level) -> _ValueTable:
+        if level not in self._levels:
+            self._levels[level] = _ValueTable(count_of(self._window.current, level))
+        return self._levels[level]
+
+    def runs(self, scope: Scope, level: Level) -> Runs:
+        """The subjects of ``scope`` that belong to each of ``level``."""
+        if (scope, level) not in self._runs:
+            self._runs[scope, level] = runs_of(self._window.current, scope, level)
+        return self._runs[scope, level]
+
+    def run(self, steps: tuple[Step, ...], sizes: Mapping[Level, int]) -> None:
+        """``sizes``: how many rows each table then needs."""
+        for level in sizes:
+            self[level].reserve(self._planner.size(level))
+        with np.errstate(all="ignore"):
+            for step in steps:
+                self._run(step, self[step.level])
+
+    def _run(self, step: Step, table: _ValueTable) -> None:
+        match step:
+            case PairStep():
+                compute = _FUNCTIONS[type(step.function)]
+                for rows, left, right in table.pieces(step.rows, step.left, step.right):
+                    compute(step.function, table.numbers[left], table.numbers[right], table.numbers[rows, ...])
+            case TotalStep():
+                self._total(step, table)
+            case FoldStep():
+                self._fold(step, table)
+            case StatStep():
+                self._stats(step, table)
+            case ConstantStep():
+                table.numbers[step.rows] = step.values
+            case FactStep():
+                values = table.numbers[step.rows]
+                for row, name in enumerate(step.names):
+                    values[row] = self._facts[step.level, name]
+                _make_finite(values)
+            case HistogramStep():
+                self._histogram(step, table)
+            case BucketTotalStep():
+                self._bucket_total(step, table)
+            case QuantileStep():
+                found = self._distributions(step, table).quantiles(step.qs).estimate
+                table.numbers[step.rows] = found.T
+                _make_finite(table.numbers[step.rows])
+            case ShareStep():
+                below = self._distributions(step, table).share_below(step.bound)
+                table.numbers[step.row] = 1.0 - below if step.is_above else below
+
+    def _stats(self, step: StatStep, table: _ValueTable) -> None:
+        is_change = step.reading is WordReading.CHANGE
+        found = words_moved(self._window, step.selection) if is_change else words_now(self._window, step.selection)
+        words = found.words.view(np.int64) if step.reading is WordReading.SIGNED_NOW else found.words
+        factors = np.where(step.is_rate, step.factors / self._window.interval_s, step.factors)
+        values = table.numbers[step.rows]
+        np.multiply(words, factors, out=values)
+        if not np.isfinite(step.factors).all():
+            _make_finite(values)
+        if found.known is not None:
+            values[~found.known] = np.nan
+            table.set_known(step.rows, found.known)
+
+    def _histogram(self, step: HistogramStep, table: _ValueTable) -> None:
+        moved = self._window.movement(*step.column.stat)
+        if moved is None:
+            raise LookupError(f"{step.column.stat} is in the schemas and not in the sample")
+        table.buckets[step.row] = moved.words
+        if step.column.quantity is not Quantity.BUCKETS:
+            per = self._window.interval_s if step.column.quantity is Quantity.RATE else 1.0
+            table.numbers[step.row] = moved.words.sum(axis=1) * (1.0 / per)
+        if not moved.known.all():
+            table.numbers[step.row, ~moved.known] = np.nan
+            table.set_known(step.row, moved.known)
+
+    def _total(self, step: TotalStep, table: _ValueTable) -> None:
+        of, runs = self[step.scope], self.runs(step.scope, step.level)
+        members = self._members(step.cohorts, of)
+        reduce, nothing = (runs.max, -np.inf) if step.is_max else (runs.sum, 0.0)
+        if members is not None:
+            present = runs.count(members)
+            table.set_missing(step.rows, (runs.lengths - present)[step.cohorts.of])
+        for rows, columns, cohorts in table.pieces(step.rows, step.columns, step.cohorts.of):
+            values = of.numbers[columns]
+            if members is None:
+                table.numbers[rows] = reduce(values)
+                if runs.has_empty:
+                    table.numbers[rows, runs.lengths == 0] = np.nan
+            else:
+                folded = reduce(np.where(members[cohorts], values, nothing))
+                table.numbers[rows] = np.where(present[cohorts] > 0, folded, np.nan)
+
+    @staticmethod
+    def _members(cohorts: CohortRows, of: _ValueTable) -> BoolArray | None:
+        """Who belongs to each cohort; None if everybody does."""
+        if of.known is None:
+            return None
+        members: BoolArray = np.logical_and.reduceat(of.known[cohorts.presences], cohorts.starts, axis=0)
+        return None if members.all() else members
+
+    def _bucket_total(self, step: BucketTotalStep, table: _ValueTable) -> None:
+        of, runs = self[step.scope], self.runs(step.scope, step.level)
+        members = self._members(step.cohorts, of)
+        counts = of.buckets[step.column]
+        if members is not None:
+            counts = np.where(members[0][:, np.newaxis], counts, np.uint64(0))
+            table.set_missing(step.row, runs.lengths - runs.count(members[0]))
+        table.buckets[step.row] = runs.sum_buckets(counts)
+
+    def _distributions(self, step: QuantileStep | ShareStep, table: _ValueTable) -> Distributions:
+        # Where nobody is known all counts are 0, and of no values there is no quantile and no share.
+        if step.buckets not in table.distributions:
+            counts = table.buckets[step.buckets]
+            if table.known is not None:
+                counts = np.where(table.known[step.buckets][:, np.newaxis], counts, np.uint64(0))
+            table.distributions[step.buckets] = Distributions(step.descriptor, counts)
+        return table.distributions[step.buckets]
+
+    def _fold(self, step: FoldStep, table: _ValueTable) -> None:
+        of, runs = self[Scope.VCPU], self.runs(Scope.VCPU, step.level)
+        reduce, nothing = (runs.max, -np.inf) if step.fold is Fold.MAX else (runs.sum, 0.0)
+        for rows, operands in of.pieces(step.rows, step.operands):
+            values = of.numbers[operands]
+            unknown = np.isnan(values)
+            members = runs.lengths
+            if unknown.any():
+                missing = runs.count(unknown)
+                table.set_missing(rows, missing)
+                members = members - missing
+                values = np.where(unknown, nothing, values)
+            folded = reduce(values)
+            if step.fold is Fold.MEAN:
+                folded = folded / members
+            table.numbers[rows] = np.where(members > 0, folded, np.nan)
+            _make_finite(table.numbers[rows, ...])
+
+
+def _make_finite(values: F64Array) -> None:
+    """What is not finite is unknown."""
     is_finite = np.isfinite(values)
-    return values if is_finite.all() else np.where(is_finite, values, np.nan)
+    if not is_finite.all():
+        values[~is_finite] = np.nan
 
 
-def _quotient(above: Values, below: Values, zero: float | None) -> Values:
-    at_zero = np.nan if zero is None else zero
-    return np.where(below == 0, np.where(np.isnan(above), np.nan, at_zero), above / below)
+def _operate(operator: Operator, left: F64Array, right: F64Array, out: F64Array) -> None:
+    _OPERATIONS[operator](left, right, out=out)
+    _make_finite(out)
 
 
-def _relation(comparison: Comparison, left: Values, right: Values) -> Values:
-    holds = _COMPARISONS[comparison](left, right)
-    return np.where(np.isnan(left) | np.isnan(right), np.nan, holds)
+def _divide(division: Division, above: F64Array, below: F64Array, out: F64Array) -> None:
+    np.divide(above, below, out=out)
+    if division.zero is not None:
+        out[(below == 0) & ~np.isnan(above)] = division.zero
+    _make_finite(out)  # what is divided by 0 is not
 
 
-def _connective(junction: Junction, left: Values, right: Values) -> Values:
-    if junction is Junction.AND:
-        return np.where((left == 0) | (right == 0), 0.0, left * right)
-    return np.where((left == 1) | (right == 1), 1.0, left + right)
+def _compare(comparison: Comparison, left: F64Array, right: F64Array, out: F64Array) -> None:
+    out[...] = _COMPARISONS[comparison](left, right)
+    out[np.isnan(left) | np.isnan(right)] = np.nan
 
 
-_UNKNOWN: Final = np.float64(np.nan)
-_DECIDES: Final[Mapping[Junction, float]] = {Junction.AND: 0.0, Junction.OR: 1.0}
+def _connect(junction: Junction, left: F64Array, right: F64Array, out: F64Array) -> None:
+    decisive = 0.0 if junction is Junction.AND else 1.0
+    # Of 1 and 0 and NaN: the product is that of a conjunction, and the sum that of a disjunction, if none is decisive.
+    (np.multiply if junction is Junction.AND else np.add)(left, right, out=out)
+    out[(left == decisive) | (right == decisive)] = decisive
+
+
+_FUNCTIONS: Final[Mapping[type, Any]] = {
+    Operator: _operate,
+    Division: _divide,
+    Comparison: _compare,
+    Junction: _connect,
+}
 _OPERATIONS: Final[Mapping[Operator, np.ufunc]] = {
     Operator.ADD: np.add,
     Operator.SUBTRACT: np.subtract,
@@ -215,8 +416,6 @@ _OPERATIONS: Final[Mapping[Operator, np.ufunc]] = {
 _COMPARISONS: Final[Mapping[Comparison, np.ufunc]] = {
     Comparison.LESS: np.less,
     Comparison.LESS_OR_EQUAL: np.less_equal,
-    Comparison.MORE: np.greater,
-    Comparison.MORE_OR_EQUAL: np.greater_equal,
     Comparison.EQUAL: np.equal,
     Comparison.NOT_EQUAL: np.not_equal,
 }

@@ -15,10 +15,10 @@ Rules, for each rule and subject separately:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ from ..sample import I64Array, VmId
 from ..schema import Schema, Scope
 from .evaluate import Evaluator
 from .observations import reset_vms
+from .plan import Questions
 from .window import BoolArray, F64Array, Window
 
 _WORST_SHOWN: Final = 3
@@ -147,10 +148,13 @@ class Watcher:
     def __init__(
         self, rules: Sequence[Rule], metrics: Mapping[str, Formula], *, silent: Mapping[str, str] | None = None
     ) -> None:
-        self._rules = rules
         self._metrics = metrics
         self._silent = dict(silent or {})
-        self._states: dict[str, _State] = {}
+        self._places = {rule.slug: place for place, rule in enumerate(rules)}
+        judged = [rule for rule in rules if rule.slug not in self._silent]
+        of_scopes = {scope: tuple(rule for rule in judged if rule.scope is scope) for scope in Scope}
+        self._conditions = [_Conditions(rules, scope) for scope, rules in of_scopes.items() if rules]
+        self._states: dict[Scope, _State] = {}
         self._findings: dict[Key, Finding] = {}
         self._last_ns: int | None = None
         self._schemas: tuple[Schema, ...] = ()
@@ -167,52 +171,87 @@ class Watcher:
         if schemas != self._schemas:
             self._schemas, self._missing = schemas, {}
         look = _Look(window, evaluator, self._metrics, self._missing)
-        found: dict[Key, Finding] = {}
+        found: list[Finding] = []
         why: dict[Key, EndCause] = {}
-        not_judged: list[NotJudged] = []
-        for rule in self._rules:
-            if rule.slug in self._silent:
-                not_judged.append(NotJudged(rule.slug, self._silent[rule.slug]))
-                continue
-            truth = _Truth.of(rule, look)
-            before = self._aligned(rule, look)
-            after = before.without(look.new(rule.scope)).moved(rule, truth, window.previous.monotonic_ns)
-            self._states[rule.slug] = after
-            found.update((finding.key, finding) for finding in look.findings(rule, after))
-            why.update(look.endings(rule, truth, before.fires & ~after.fires))
-            not_judged += look.not_judged(rule, truth)
-        ended = self._ended(found, why, window.current.taken_ns)
-        self._findings = found
-        return Judgement(window.current.taken_ns, in_order(found.values()), ended, tuple(not_judged))
+        not_judged = [NotJudged(slug, reason) for slug, reason in self._silent.items() if slug in self._places]
+        evaluator.prepare(*(questions for conditions in self._conditions for questions in conditions.questions))
+        for conditions in self._conditions:
+            truth = _Truth.of(conditions, evaluator)
+            before = self._aligned(conditions, look)
+            after = before.without(look.new(conditions.scope)).moved(
+                truth, windows=conditions.windows, began_ns=window.previous.monotonic_ns
+            )
+            self._states[conditions.scope] = after
+            for rule, fires, began_ns in conditions.where(after.fires, after.began_ns):
+                found += look.findings(rule, np.flatnonzero(fires), began_ns)
+            for rule, ended, is_quiet in conditions.where(before.fires & ~after.fires, truth.is_quiet):
+                why.update(look.endings(rule, is_quiet, ended))
+            for rule, unknown in conditions.where(truth.is_unknown):
+                not_judged += look.not_judged(rule, np.flatnonzero(unknown))
+        found.sort(key=lambda finding: self._places[finding.rule.slug])
+        not_judged.sort(key=lambda each: self._places[each.rule])
+        ended = self._ended({finding.key for finding in found}, why, window.current.taken_ns)
+        self._findings = {finding.key: finding for finding in found}
+        return Judgement(window.current.taken_ns, in_order(found), ended, tuple(not_judged))
 
-    def _aligned(self, rule: Rule, look: _Look) -> _State:
-        """What was known of the rule after the window before, for this window's subjects."""
-        before = self._states.get(rule.slug)
+    def _aligned(self, conditions: _Conditions, look: _Look) -> _State:
+        """What was known of the rules after the window before, for this window's subjects."""
+        scope = conditions.scope
+        before = self._states.get(scope)
         if before is None:
-            return _State.fresh(look.count(rule.scope))
-        return before if look.window.is_unchanged(rule.scope) else before.aligned(look.window.previous_rows(rule.scope))
+            return _State.fresh(len(conditions.rules), look.count(scope))
+        return before if look.window.is_unchanged(scope) else before.aligned(look.window.previous_rows(scope))
 
-    def _ended(self, found: Mapping[Key, Finding], why: Mapping[Key, EndCause], at_ns: int) -> tuple[Ended, ...]:
+    def _ended(self, found: Set[Key], why: Mapping[Key, EndCause], at_ns: int) -> tuple[Ended, ...]:
         over = (finding for key, finding in self._findings.items() if key not in found)
         return tuple(Ended(finding, why.get(finding.key, EndCause.GONE), at_ns) for finding in over)
 
 
+class _Conditions:
+    """The rules of one scope, and what is asked for them in each window."""
+
+    def __init__(self, rules: tuple[Rule, ...], scope: Scope) -> None:
+        self.rules = rules
+        self.scope = scope
+        self.when = Questions(tuple(rule.when for rule in rules), scope)
+        self.with_activity, self.activity = self._some([rule.activity for rule in rules])
+        self.with_clears, self.clears = self._some([rule.clears for rule in rules])
+        quantities = dict.fromkeys(each for rule in rules for each in (rule.cost, rule.lost) if each is not None)
+        worst = dict.fromkeys(rule.worst for rule in rules if rule.worst is not None)
+        self.questions = (
+            self.when,
+            self.activity,
+            self.clears,
+            Questions(tuple(quantities), scope),
+            Questions(tuple(worst), Scope.VCPU),
+        )
+        self.windows = np.array([[rule.windows] for rule in rules])
+
+    def _some(self, formulas: Sequence[Formula | None]) -> tuple[list[int], Questions]:
+        """The numbers of the rules that have such a formula, and these formulas."""
+        numbers = [number for number, formula in enumerate(formulas) if formula is not None]
+        return numbers, Questions(tuple(filter(None, formulas)), self.scope)
+
+    def where(self, holds: BoolArray, *columns: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+        """The rules for which it holds for some subject, with for which, and with their rows of the columns."""
+        for number in np.flatnonzero(holds.any(axis=1)).tolist():
+            yield self.rules[number], holds[number], *(column[number] for column in columns)
+
+
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """A rule's conditions for each subject: 1, 0, or NaN for not known."""
+    """The conditions of rules, a row a rule and a column a subject: 1, 0, or NaN for not known."""
 
     active: F64Array
     when: F64Array
     clears: F64Array
 
     @classmethod
-    def of(cls, rule: Rule, look: _Look) -> _Truth:
-        active = None if rule.activity is None else look.of(rule.activity, rule.scope)
-        if active is not None and not active.any():
-            return cls(active, active, active)  # nothing else matters where nobody is active
-        when = look.of(rule.when, rule.scope)
-        active = np.ones(len(when)) if active is None else active
-        clears = 1.0 - when if rule.clears is None else look.of(rule.clears, rule.scope)
+    def of(cls, conditions: _Conditions, evaluator: Evaluator) -> _Truth:
+        when = evaluator.all_of(conditions.when)
+        active, clears = np.ones(when.shape), 1.0 - when
+        active[conditions.with_activity] = evaluator.all_of(conditions.activity)
+        clears[conditions.with_clears] = evaluator.all_of(conditions.clears)
         return cls(active, when, clears)
 
     @property
@@ -237,35 +276,40 @@ class _Truth:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """One rule, a row a subject: ``row`` is how many windows it has held in a row, ``began_ns`` when that began."""
+    """A row a rule, a column a subject.
 
-    row: I64Array
+    ``held``: in how many windows it has held in a row. ``began_ns``: when that began.
+    """
+
+    held: I64Array
     fires: BoolArray
     began_ns: I64Array
 
     @classmethod
-    def fresh(cls, count: int) -> _State:
-        return cls(np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(count, np.int64))
+    def fresh(cls, rules: int, subjects: int) -> _State:
+        shape = (rules, subjects)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.bool_), np.zeros(shape, np.int64))
 
     def aligned(self, previous_rows: I64Array) -> _State:
         """The same for the subjects of the next sample; those that came start again."""
-        if not len(self.row):
-            return _State.fresh(len(previous_rows))
-        parts = (self.row[previous_rows], self.fires[previous_rows], self.began_ns[previous_rows])
+        rules, subjects = self.held.shape
+        if not subjects:
+            return _State.fresh(rules, len(previous_rows))
+        parts = (self.held[:, previous_rows], self.fires[:, previous_rows], self.began_ns[:, previous_rows])
         return _State(*parts).without(previous_rows < 0)
 
     def without(self, where: BoolArray | None) -> _State:
         """The same, with these subjects starting again."""
         if where is None:
             return self
-        return _State(np.where(where, 0, self.row), self.fires & ~where, self.began_ns)
+        return _State(np.where(where, 0, self.held), self.fires & ~where, self.began_ns)
 
-    def moved(self, rule: Rule, truth: _Truth, began_ns: int) -> _State:
-        """After one more window, which began at ``began_ns``."""
+    def moved(self, truth: _Truth, *, windows: I64Array, began_ns: int) -> _State:
+        """After one more window, which began at ``began_ns``; ``windows``: how many a rule asks for."""
         goes_on = truth.holds | (self.fires & truth.stays)
-        row = np.where(goes_on, self.row + 1, 0)
-        fires = goes_on & (self.fires | (row >= rule.windows))
-        return _State(row, fires, np.where(self.row == 0, began_ns, self.began_ns))
+        held = np.where(goes_on, self.held + 1, 0)
+        fires = goes_on & (self.fires | (held >= windows))
+        return _State(held, fires, np.where(self.held == 0, began_ns, self.began_ns))
 
 
 class _Look:
@@ -299,9 +343,9 @@ class _Look:
         """Subjects that start again, None if there are none."""
         return self._new[scope]
 
-    def endings(self, rule: Rule, truth: _Truth, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:
+    def endings(self, rule: Rule, is_quiet: BoolArray, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:
         """Why the rule fires no more where it did, on subjects that are still there."""
-        is_reset, is_quiet = self._is_reset[rule.scope], truth.is_quiet
+        is_reset = self._is_reset[rule.scope]
         for row in np.flatnonzero(ended).tolist():
             vm_row, vcpu = self._subject(rule.scope, row)
             why = EndCause.RESET if is_reset[row] else EndCause.CLEARED if is_quiet[row] else EndCause.UNKNOWN
@@ -314,11 +358,8 @@ class _Look:
         vcpus = self.window.current.vcpus
         return int(vcpus.vm[row]), int(vcpus.id[row])
 
-    def findings(self, rule: Rule, state: _State) -> Iterator[Finding]:
-        """Those of one rule."""
-        rows = np.flatnonzero(state.fires)
-        if not len(rows):
-            return
+    def findings(self, rule: Rule, rows: _Rows, began_ns: I64Array) -> Iterator[Finding]:
+        """Those of one rule, which fires on these subjects. ``began_ns``: of every subject."""
         sample = self.window.current
         vm_rows = rows if rule.scope is Scope.VM else sample.vcpus.vm[rows]
         vcpus = [None] * len(rows) if rule.scope is Scope.VM else sample.vcpus.id[rows].tolist()
@@ -327,7 +368,7 @@ class _Look:
             map(sample.vms.ids.__getitem__, vm_rows.tolist()),
             vm_rows.tolist(),
             vcpus,
-            ((sample.monotonic_ns - state.began_ns[rows]) / 1e9).tolist(),
+            ((sample.monotonic_ns - began_ns[rows]) / 1e9).tolist(),
             self._known(rule.cost, rule.scope, rows),
             self._known(rule.lost, rule.scope, rows),
             self._evidence(rule, rows),
@@ -368,11 +409,8 @@ class _Look:
             for at, count in zip(first[vm_rows].tolist(), counts[vm_rows].tolist(), strict=True)
         ]
 
-    def not_judged(self, rule: Rule, truth: _Truth) -> Iterator[NotJudged]:
-        """For each reason the VMs of which it is not known whether the rule fires."""
-        unknown = np.flatnonzero(truth.is_unknown)
-        if not len(unknown):
-            return
+    def not_judged(self, rule: Rule, unknown: _Rows) -> Iterator[NotJudged]:
+        """For each reason the VMs of these subjects, of which it is not known whether the rule fires."""
         came, reset = self._came[rule.scope][unknown], self._is_reset[rule.scope][unknown]
         if rule.slug not in self._missing:
             self._missing[rule.slug] = self._why_unknown(rule)

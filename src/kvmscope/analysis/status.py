@@ -1,8 +1,8 @@
 """The values of a status screen: every metric of every VM and vCPU in a window, and of the host.
 
 Not here: names of VMs (``scene``), and how a value is written (the faces).
-Rule: what is not known is None; NaN ends here. A column is evaluated when it is first asked for, as a screen shows a
-few of the metrics and of the VMs of a large host.
+Rule: what is not known is None; NaN ends here. A column of these is made when it is first asked for, as a screen shows
+a few of the metrics.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class MetricTable:
     @cached_property
     def _incomplete(self) -> frozenset[str]:
         """Metrics that lack some vCPUs of some subject: none of them in most windows."""
-        return frozenset(name for name in self._metrics if any(self._missing_of(name)))
+        questions = self._evaluator.metrics(self._at)
+        rows = np.flatnonzero(np.any(self._evaluator.all_missing(questions), axis=1))
+        incomplete = {questions.formulas[row] for row in rows.tolist()}
+        return frozenset(name for name, metric in self._metrics.items() if metric.formula in incomplete)
 
     def partial_names(self, row: int) -> list[str]:
         """The metrics of a subject that are known but lack some of its vCPUs, sorted."""
@@ -68,11 +71,11 @@ class MetricTable:
         return order
 
     def _array(self, name: str) -> F64Array:
-        return self._evaluator.of(self._metrics[name].formula, self._at)
+        return self._evaluator.of(self._metrics[name].name, self._at)
 
     def _missing_of(self, name: str) -> list[int]:
         if name not in self._missing:
-            self._missing[name] = self._evaluator.missing(self._metrics[name].formula, self._at).tolist()
+            self._missing[name] = self._evaluator.missing(self._metrics[name].name, self._at).tolist()
         return self._missing[name]
 
 

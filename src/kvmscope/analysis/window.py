@@ -85,11 +85,11 @@ def find_column(
     found: Column | None = None
     blocks = [block for block in sample.blocks_from(provider, scope) if name in block.schema]
     if len(blocks) == 1 and len(blocks[0].rows) == _count(sample, scope):
-        return _whole_column(blocks[0], name) if like is None or _agree(blocks[0].schema[name], like) else None
+        return _whole_column(blocks[0], name) if like is None or agree(blocks[0].schema[name], like) else None
     for block in blocks:
         descriptor = block.schema[name]
         like = like or descriptor
-        if not _agree(descriptor, like):
+        if not agree(descriptor, like):
             continue
         column = block.column(name)
         if found is None:
@@ -304,7 +304,7 @@ def _with_nan(numbers: F64Array, where: BoolArray) -> F64Array:
     return numbers
 
 
-def _agree(a: Descriptor, b: Descriptor) -> bool:
+def agree(a: Descriptor, b: Descriptor) -> bool:
     """Whether numbers of the two say the same thing; where they stand in the data does not matter."""
     return (a.kind, a.unit, a.base, a.exponent, a.size, a.bucket_size) == (
         b.kind,

@@ -85,7 +85,7 @@ class DumpedScene:
         level = self.choice.level
         if self.evaluator is None or (metric.scope is Scope.VM and level is Scope.VCPU):
             return None
-        values = self.evaluator.of(metric.formula, level).tolist()
+        values = self.evaluator.of(metric.name, level).tolist()
         return [None if math.isnan(value) else value for value in values]
 
     def rows(self) -> Iterator[DumpRow]:
