@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from troubles import BUSY, MS, TROUBLES, CraftedTrouble, host_with_apicv
 
 from kvmscope.analysis.caveats import Facts, rules_here
 from kvmscope.analysis.evaluate import Evaluator
@@ -26,113 +26,6 @@ from kvmscope.linux.facts import CpuInfo, Fact, KernelModule
 from kvmscope.schema import Scope
 
 METRICS = {metric.name: metric.formula for metric in load_metrics()}
-UNKNOWN = HostApicv.unknown("not looked at")
-MS = 1e6
-
-
-def host_with_apicv(*, switched_on: bool) -> HostApicv:
-    yes, told = HostFlag(True, "so it is"), HostFlag(switched_on, "so it is")
-    return HostApicv(True, None, "kvm_amd", yes, told, yes, yes, yes, yes)
-
-
-@dataclass(frozen=True)
-class CraftedTrouble:
-    """What a VM does: ``rates`` a second on each vCPU or of the VM, ``values`` that its VM stats have."""
-
-    rates: Mapping[str, float]
-    values: Mapping[str, int] = field(default_factory=dict)
-    apicv: frozenset[str] | None = frozenset()
-    active: bool = False
-    host: HostApicv = UNKNOWN
-    hlt_exits_disabled: bool | None = False
-    vmm_silent_s: float = 0.0
-    halt_poll_ns: int | None = None
-    vcpus: int = 2
-
-
-BUSY: Mapping[str, float] = {
-    "exits": 3000,
-    "irq_exits": 1000,
-    "halt_exits": 800,
-    "halt_wakeup": 200,
-    "halt_attempted_poll": 800,
-    "halt_successful_poll": 700,
-    "halt_poll_success_ns": 40 * MS,
-    "halt_poll_fail_ns": 4 * MS,
-    "wait_us:900": 200,
-    "pf_taken": 400,
-    "pf_fixed": 390,
-    "pf_spurious": 8,
-    "pf_fast": 20,
-    "io_exits": 40,
-    "mmio_exits": 20,
-    "fpu_reload": 60,
-    "insn_emulation": 60,
-    "signal_exits": 5,
-    "irq_window_exits": 5,
-    "directed_yield_attempted": 10,
-    "directed_yield_successful": 8,
-    "preemption_reported": 4,
-    "preemption_other": 1,
-    "remote_tlb_flush": 30,
-}
-"""A guest that works, on a host that is well."""
-
-TROUBLES: Mapping[str, CraftedTrouble] = {
-    "poll-waste": CraftedTrouble({"halt_poll_fail_ns": 60 * MS, "halt_poll_success_ns": 20 * MS}),
-    "poll-heavy": CraftedTrouble({"halt_poll_success_ns": 600 * MS}),
-    "poll-too-short": CraftedTrouble({"halt_wakeup": 3000, "wait_us:50": 3000}),
-    "poll-cut-short": CraftedTrouble(
-        {
-            "halt_wakeup": 3000,
-            "wait_us:60": 3000,
-            "halt_attempted_poll": 3800,
-            "halt_successful_poll": 700,
-            "halt_poll_fail_ns": 0.5 * MS,
-        },
-        halt_poll_ns=200_000,
-    ),
-    "hlt-exits-disabled": CraftedTrouble({}, hlt_exits_disabled=True),
-    "pf-write-protect": CraftedTrouble({"pf_taken": 4000, "pf_fast": 3900, "pf_fixed": 3900}),
-    "pf-spurious": CraftedTrouble({"pf_taken": 4000, "pf_fixed": 2000, "pf_spurious": 2000}),
-    "pf-emulation": CraftedTrouble({"pf_taken": 4000, "pf_emulate": 2000, "pf_fixed": 2000}),
-    "shadow-paging-churn": CraftedTrouble({"mmu_pde_zapped": 2000}),
-    "injected-despite-apicv": CraftedTrouble({"irq_injections": 250}, active=True),
-    "apicv-inhibited": CraftedTrouble({"irq_injections": 200}, apicv=frozenset({"pit_reinj"})),
-    "apicv-off": CraftedTrouble(
-        {"irq_injections": 1000}, apicv=frozenset({"disabled"}), host=host_with_apicv(switched_on=False)
-    ),
-    "irq-windows": CraftedTrouble({"irq_window_exits": 900}),
-    "mmio-storm": CraftedTrouble({"mmio_exits": 5000, "fpu_reload": 5000}),
-    "port-io-storm": CraftedTrouble({"io_exits": 5000, "fpu_reload": 5000}),
-    "userspace-exits": CraftedTrouble({"fpu_reload": 5000}),
-    "vmm-kicks": CraftedTrouble({"signal_exits": 1000, "fpu_reload": 1000}),
-    "tlb-shootdowns": CraftedTrouble({"remote_tlb_flush": 900}),
-    "failing-yields": CraftedTrouble({"directed_yield_attempted": 900, "directed_yield_successful": 3}),
-    "nx-splits": CraftedTrouble({}, {"nx_lpage_splits": 400, "pages_2m": 600}),
-    "small-pages": CraftedTrouble({}, {"pages_4k": 200_000, "pages_2m": 100}),
-    "vcpu-never-ran": CraftedTrouble({}),
-    "preempted": CraftedTrouble({"preemption_reported": 400}),
-    "preempted-in-kvm": CraftedTrouble({"preemption_other": 100}),
-    "emulation-failure": CraftedTrouble({"insn_emulation_fail": 1}),
-    "vmm-not-answering": CraftedTrouble({}, vmm_silent_s=4.0),
-    "stats-reset": CraftedTrouble({}),
-    "wakeups-late": CraftedTrouble(
-        {"wakeups.wakeups": 100, "wakeups.wakeup_to_entry_ns": 400 * MS, "wakeups.wakeup_to_entry_hist": 100}
-    ),
-    "vmm-time": CraftedTrouble({"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS}),
-    "mmu-lock-contended": CraftedTrouble(
-        {
-            "mmu_lock.mmu_lock_read_contended": 900,
-            "mmu_lock.mmu_lock_write_contended": 100,
-            "mmu_lock.mmu_lock_read_wait_ns": 200 * MS,
-            "mmu_lock.mmu_lock_write_wait_ns": 20 * MS,
-        }
-    ),
-    "exits-costly": CraftedTrouble(
-        {"exits.exit_io_ns": 200 * MS, "exits.exit_msr_ns": 50 * MS, "exits.exit_npf_ns": 1 * MS}
-    ),
-}
 
 
 class RuleCase:

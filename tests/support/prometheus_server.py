@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from kvmscope.analysis.totals import VmTotals
+from kvmscope.catalog.series_names import Family
 from kvmscope.export.judged import identity_series
 from kvmscope.export.stats import Detail, stat_series
 from kvmscope.export.subjects import Subjects
@@ -27,27 +28,31 @@ from kvmscope.web.server.listen import ListenAddress, open_sockets
 DEADLINE_S = 60
 
 
-def open_metrics(hosts: dict[str, Sequence[Scene]]) -> str:
-    """Every series that ``serve --detail full`` has of these scenes, at their times; ``hosts``: by ``instance``."""
-    heads: dict[str, str] = {}
-    lines: dict[tuple[str, str], list[str]] = {}
+def exported_lines(
+    instance: str, scenes: Sequence[Scene], detail: Detail = Detail.FULL
+) -> Iterator[tuple[Family, str, str, float]]:
+    """Each sample that ``serve`` has of these scenes: family, series with labels, value, Unix time."""
+    totals = VmTotals()
+    for scene in scenes:
+        subjects, sums = Subjects(scene), totals.update(scene.sample)
+        found = [*identity_series(scene, subjects), *stat_series(scene, subjects, sums, detail, frozenset())]
+        for series in (each.series for each in found):
+            for line in "".join(row_texts(series, TextFormat.OPENMETRICS)).splitlines():
+                key, _, value = line.rpartition(" ")
+                name, brace, labels = key.partition("{")
+                full = f'{name}{{instance="{instance}",job="kvmscope"' + (f",{labels}" if brace else "}")
+                yield series.family, full, value, scene.sample.taken_ns / 1e9
+
+
+def open_metrics(hosts: Mapping[str, Sequence[Scene]]) -> str:
+    """The samples of hosts, by ``instance``, as OpenMetrics with times."""
+    lines: dict[Family, dict[str, list[str]]] = {}
     for instance, scenes in hosts.items():
-        totals = VmTotals()
-        for scene in scenes:
-            subjects, sums = Subjects(scene), totals.update(scene.sample)
-            found = [*identity_series(scene, subjects), *stat_series(scene, subjects, sums, Detail.FULL, frozenset())]
-            stamp = f"{scene.sample.taken_ns / 1e9:.3f}"
-            for series in (each.series for each in found):
-                heads.setdefault(series.family.name, head_text(series.family, TextFormat.OPENMETRICS))
-                for text in row_texts(series, TextFormat.OPENMETRICS):
-                    for line in text.splitlines():
-                        key, _, value = line.rpartition(" ")
-                        name, brace, labels = key.partition("{")
-                        full = f'{name}{{instance="{instance}"' + (f",{labels}" if brace else "}")
-                        lines.setdefault((series.family.name, full), []).append(f"{full} {value} {stamp}\n")
+        for family, series, value, time_s in exported_lines(instance, scenes):
+            lines.setdefault(family, {}).setdefault(series, []).append(f"{series} {value} {time_s:.3f}\n")
     parts = []
-    for family, head in heads.items():
-        parts += [head, *("".join(of) for (name, _), of in lines.items() if name == family)]
+    for family, of_family in lines.items():
+        parts += [head_text(family, TextFormat.OPENMETRICS), *("".join(of) for of in of_family.values())]
     return "".join(parts) + "# EOF\n"
 
 

@@ -35,7 +35,8 @@ from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit
 from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
 
 NOON_S: Final = 1_700_000_000
-STEP_S: Final = 15
+STEP_S: Final = 16
+"""A power of two, so rates are floats without an error: conditions for equality would show its last digit."""
 MOMENTS: Final = 6
 FORMULAS: Final = int(os.environ.get("KVMSCOPE_FORMULAS", "30"))
 LEVELS: Final[dict[Scope, tuple[Level, ...]]] = {
@@ -58,7 +59,7 @@ SCHEMAS: Final = {
         Scope.VCPU,
         Descriptor("exits", Kind.CUMULATIVE),
         Descriptor("halts", Kind.CUMULATIVE),
-        Descriptor("poll_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9),
+        Descriptor("poll_time", Kind.CUMULATIVE, Unit.SECONDS, Base.POW2, exponent=-10),
         Descriptor("depth", Kind.INSTANT),
         Descriptor("longest", Kind.PEAK),
         Descriptor("wait_hist", Kind.LOG_HISTOGRAM, Unit.SECONDS, exponent=-9, size=6),
@@ -115,7 +116,7 @@ class WanderingHost:
         is_cleared = self._happens(0.1)
         for stat in schema.descriptors:
             grows = self._random.random() < 0.8
-            scale = 10**9 if stat.name == "poll_ns" else 1  # whole seconds, which floats have exactly
+            scale = 1024 if stat.name == "poll_time" else 1
             for at in range(stat.offset // 8, stat.offset // 8 + stat.size):
                 if is_cleared:
                     words[at] = 0

@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 from ...analysis.bucket_bounds import float_text
 from ...catalog.series_names import HOST_INFO, HOST_LABELS, VM_VCPUS, VM_VMM_SILENT
 from ...formula.resolved import (
+    Cohort,
     Complement,
     Connective,
     Constant,
@@ -29,6 +30,8 @@ from ...formula.resolved import (
     HistogramShare,
     Operation,
     Opposite,
+    Presence,
+    Quantity,
     Quotient,
     Relation,
     ResolvedFormula,
@@ -183,12 +186,16 @@ class _Printer:
         return f"({known} or ({below} == 0) * 0 + {_text(node.zero)}{only})"
 
     def _fold(self, node: VcpuFold) -> _Number:
+        if node.fold is Fold.SUM and isinstance(node.operand, StatColumn) and node.operand.quantity is not Quantity.NOW:
+            return self._columns.number(_total_of(node.operand, node.level))
         operand = self._number(node.operand)
         if operand is None:
             return None
         if isinstance(operand, float):
             return _constant_fold(node, operand)
-        return f"({_FOLDS[node.fold]} without ({summed_away(Scope.VCPU, node.level)}) ({operand}))"
+        over = f"without ({summed_away(Scope.VCPU, node.level)}) ({operand})"
+        # avg adds up a mean step by step, whose last digits are not those of a sum that is divided.
+        return f"(sum {over} / count {over})" if node.fold is Fold.MEAN else f"({_FOLDS[node.fold]} {over})"
 
     def _buckets(self, node: StatColumn | StatTotal) -> BucketChanges:
         changes = self._columns.buckets(node)
@@ -236,6 +243,11 @@ class _Printer:
 
 def _descriptors(node: ResolvedNode) -> dict[ScopedStat, Descriptor]:
     return {each.stat: each.descriptor for each in walk_resolved(node) if isinstance(each, StatColumn)}
+
+
+def _total_of(column: StatColumn, level: Level) -> StatTotal:
+    """The sum of one stat over those of whom it is known."""
+    return StatTotal(column, level, Cohort((Presence(column.stat, column.quantity is not Quantity.NOW),)))
 
 
 def _fact(node: FactColumn) -> str:
@@ -337,9 +349,7 @@ _OVERFLOW: Final = 1e300
 _MOST: Final = 1e30
 """More than any stat, number of vCPUs, or reciprocal of a stat."""
 
-_FOLDS: Final[Mapping[Fold, str]] = MappingProxyType(
-    {Fold.SUM: "sum", Fold.MAX: "max", Fold.MEAN: "avg", Fold.COUNT: "sum"}
-)
+_FOLDS: Final[Mapping[Fold, str]] = MappingProxyType({Fold.SUM: "sum", Fold.MAX: "max", Fold.COUNT: "sum"})
 _OPPOSITES: Final[Mapping[Comparison, Comparison]] = MappingProxyType(
     {
         Comparison.LESS: Comparison.MORE_OR_EQUAL,

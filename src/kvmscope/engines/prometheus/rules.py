@@ -1,0 +1,275 @@
+"""Recording rules of metrics and alerts of findings, from the catalogue.
+
+- *Metrics*: one recording rule for each metric, for VMs, over the window of the group.
+- *Alerts*: one for each rule of the catalogue that PromQL can say, from the counters. ``for`` is how many windows in a
+  row its condition has to hold. Hysteresis has no word in an alert: where a rule has its own level to clear,
+  ``keep_firing_for`` keeps an alert that would flap around the threshold, and the alert ends that long after the
+  condition held last, whatever the level to clear is. Counts that alerts read are recorded by rules of the same group.
+- *Findings*: one alert for each rule, from ``kvm_vm_finding``, which is what the host itself found by numpy.
+
+A group is evaluated once a window, so windows adjoin and evaluations in a row are windows in a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Final
+
+from ...catalog.caveats import ModuleIs, load_caveats
+from ...catalog.findings import Rule, Severity, load_findings
+from ...catalog.metrics import formulas, load_metrics
+from ...catalog.series_names import HOST_INFO, VM_FINDING, VM_INFO, metric_family
+from ...formula.check import Formula
+from ...schema import Scope
+from ..refusal import EngineRefusal, QueryEngine
+from .columns import CountSource
+from .kinds import FleetQuery, Say, fleet_query
+from .leaves import ExportedCount, Leaves
+from .printer import print_holds, print_promql
+
+WINDOW: Final = "1m"
+_WINDOW_S: Final = 60
+KEEP_FIRING_S: Final = 300
+"""For how long an alert with hysteresis goes on after its condition held last."""
+
+_OF_VMS: Final = "kvm_vm_"
+_OF_VCPUS: Final = "kvm_vcpu_"
+_SEVERITIES: Final[Mapping[Severity, str]] = MappingProxyType(
+    {Severity.INFO: "info", Severity.WARNING: "warning", Severity.PROBLEM: "critical"}
+)
+"""By the words that routes of Alertmanager commonly go by."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRule:
+    """A series that a store works out."""
+
+    record: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """An alert of one rule of the catalogue."""
+
+    rule: Rule
+    query: str
+    for_s: int = 0
+    keep_firing_for_s: int = 0
+
+    @property
+    def name(self) -> str:
+        return "Kvm" + "".join(word.capitalize() for word in self.rule.slug.split("-"))
+
+    @property
+    def needs_vcpus(self) -> bool:
+        """Whether it reads series of vCPUs, which ``serve`` exports for every VM with ``--detail vcpu`` only."""
+        return _OF_VCPUS in self.query
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """One file with one group. ``refused``: what it lacks, and why."""
+
+    name: str
+    about: str
+    recordings: tuple[RecordingRule, ...] = ()
+    alerts: tuple[AlertRule, ...] = ()
+    refused: tuple[EngineRefusal, ...] = ()
+
+
+class RecordedCounts(Leaves):
+    """Leaves of VMs under the names of recording rules, which ``rules`` has."""
+
+    def __init__(self, window: str) -> None:
+        super().__init__(window)
+        self._rules: dict[str, str] = {}
+
+    @property
+    def rules(self) -> tuple[RecordingRule, ...]:
+        return tuple(RecordingRule(name, query) for name, query in self._rules.items())
+
+    def change(self, count: ExportedCount, matcher: str = "") -> str:
+        if not count.series.startswith(_OF_VMS):
+            return super().change(count, matcher)
+        name = self._recorded(count, "delta", super().change(count))
+        return f"{name}{{{matcher}}}" if matcher else name
+
+    def rate(self, count: ExportedCount, matcher: str = "") -> str:
+        if matcher or not count.series.startswith(_OF_VMS):
+            return super().rate(count, matcher)
+        return self._recorded(count, "rate", super().rate(count))
+
+    def _recorded(self, count: ExportedCount, operation: str, query: str) -> str:
+        stem = count.series.removeprefix(_OF_VMS).removesuffix("_total")
+        name = f"kvm_vm:{stem}:{operation}{self.window}"
+        self._rules[name] = query
+        return name
+
+
+@cache
+def rule_files() -> tuple[RuleFile, ...]:
+    """Every file, in the order of docs/engines.md."""
+    return metric_rules(), alert_rules(), finding_rules()
+
+
+def metric_rules() -> RuleFile:
+    """Metrics of VMs as recording rules."""
+    leaves, metrics = Leaves(WINDOW), formulas(load_metrics())
+    recordings, refused = [], []
+    for metric in load_metrics():
+        found = fleet_query(metric.formula, Scope.VM, metrics, _number(leaves), subject=metric.name)
+        if isinstance(found, EngineRefusal):
+            refused.append(found)
+        else:
+            stem = metric_family(metric, Scope.VM).name.removeprefix("kvm_vm_metric_")
+            recordings.append(RecordingRule(f"kvmscope_vm:{stem}:over{WINDOW}", found.text))
+    about = f"The metrics of the catalogue for each VM, over {WINDOW}."
+    return RuleFile("kvmscope-metrics", about, tuple(recordings), refused=tuple(refused))
+
+
+def alert_rules() -> RuleFile:
+    """Rules of the catalogue as alerts, judged by the store."""
+    leaves, metrics = RecordedCounts(WINDOW), formulas(load_metrics())
+    alerts, refused = [], []
+    for rule in load_findings():
+        found = _alert(rule, metrics, leaves)
+        if isinstance(found, EngineRefusal):
+            refused.append(found)
+        else:
+            alerts.append(found)
+    about = "Findings of kvmscope doctor, judged by Prometheus from counters. Load this or kvmscope-findings, not both."
+    recordings = _only_read(leaves.rules, alerts)
+    return RuleFile("kvmscope-alerts", about, recordings, tuple(alerts), tuple(refused))
+
+
+def finding_rules() -> RuleFile:
+    """Rules of the catalogue as alerts, judged by each host."""
+    alerts = (AlertRule(rule, f'{VM_FINDING.sample_name}{{rule="{rule.slug}"}} == 1') for rule in load_findings())
+    about = "Findings of kvmscope doctor as each host reports them. Load this or kvmscope-alerts, not both."
+    return RuleFile("kvmscope-findings", about, alerts=tuple(alerts))
+
+
+def _only_read(recordings: Iterable[RecordingRule], alerts: Sequence[AlertRule]) -> tuple[RecordingRule, ...]:
+    """Without those that only refused rules would have read."""
+    return tuple(each for each in recordings if any(each.record in alert.query for alert in alerts))
+
+
+def _number(leaves: Leaves) -> Say:
+    return lambda formula: print_promql(formula, leaves, CountSource.VM_SUMS)
+
+
+def _holds(leaves: Leaves) -> Say:
+    return lambda formula: print_holds(formula, leaves, CountSource.VM_SUMS)
+
+
+def _alert(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> AlertRule | EngineRefusal:
+    texts = []
+    for condition in rule.conditions:
+        found = fleet_query(condition, Scope.VM, metrics, _holds(leaves), subject=rule.slug)
+        if isinstance(found, EngineRefusal):
+            return found
+        texts.append(_in_parentheses(found))
+    query = "\nand\n".join(texts)
+    for slug in rule.silent_if:
+        guard = _silence(rule, slug)
+        if isinstance(guard, EngineRefusal):
+            return guard
+        query += f"\n{guard}"
+    keep_s = KEEP_FIRING_S if rule.clears is not None else 0
+    return AlertRule(rule, query, (rule.windows - 1) * _WINDOW_S, keep_s)
+
+
+def _in_parentheses(query: FleetQuery) -> str:
+    return f"({query.text})" if len(query.parts) > 1 else query.text
+
+
+def _silence(rule: Rule, slug: str) -> str | EngineRefusal:
+    """Leaves out hosts on which the rule's stats mean something else."""
+    condition = load_caveats()[slug].holds_if
+    if isinstance(condition, ModuleIs):
+        return f'unless on (job, instance) {HOST_INFO.sample_name}{{kvm_module="{condition.name}"}}'
+    return EngineRefusal(QueryEngine.PROMETHEUS, rule.slug, f"no series says where caveat {slug} holds")
+
+
+# --- as YAML ----------------------------------------------------------------------------------------------------------
+
+
+def write_rules(file: RuleFile) -> str:
+    """The file as Prometheus reads it."""
+    return "".join(f"{line}\n" for line in _lines(file))
+
+
+def _lines(file: RuleFile) -> Iterator[str]:
+    yield f"# {file.about}"
+    yield "# Generated by tools/prometheus_rules.py from the catalogue; docs/engines.md says what to load."
+    yield "groups:"
+    yield f"  - name: {file.name}"
+    yield f"    interval: {WINDOW}"
+    yield "    rules:"
+    for recording in file.recordings:
+        yield f"      - record: {recording.record}"
+        yield from _query(recording.query)
+    for alert in file.alerts:
+        yield from _alert_lines(alert)
+
+
+def _alert_lines(alert: AlertRule) -> Iterator[str]:
+    if alert.needs_vcpus:
+        yield "      # needs kvmscope serve --detail vcpu"
+    yield f"      - alert: {alert.name}"
+    yield from _query(alert.query)
+    if alert.for_s:
+        yield f"        for: {alert.for_s}s"
+    if alert.keep_firing_for_s:
+        yield f"        keep_firing_for: {alert.keep_firing_for_s}s"
+    for key, words in (("labels", alert_labels(alert)), ("annotations", alert_annotations(alert))):
+        yield f"        {key}:"
+        for name, text in words.items():
+            yield f"          {name}: {json.dumps(text, ensure_ascii=False)}"
+
+
+def _query(query: str) -> Iterator[str]:
+    yield "        expr: |-"
+    for line in query.splitlines():
+        yield f"          {line}"
+
+
+def alert_labels(alert: AlertRule) -> dict[str, str]:
+    """The labels that an alert adds."""
+    return {"rule": alert.rule.slug, "severity": _SEVERITIES[alert.rule.severity]}
+
+
+def alert_annotations(alert: AlertRule) -> dict[str, str]:
+    """What people are told, as templates of Prometheus."""
+    rule = alert.rule
+    # A remedy that helps on some hosts only needs facts of the host, which doctor has.
+    remedies = [remedy for remedy in rule.remedies if remedy.only_if is None]
+    return {
+        "summary": f"{_NAME_OF_VM} on {{{{ $labels.instance }}}}: {_plain(rule.title)}",
+        "description": _plain(rule.explanation),
+        "threshold": _plain(rule.threshold),
+        "remedy": _numbered(remedy.do for remedy in remedies),
+        "price": _numbered(remedy.price for remedy in remedies),
+        "runbook": f"kvmscope doctor, and docs/reference/findings.md#{rule.slug}",
+    }
+
+
+_NAME_OF_VM: Final = (
+    f'{{{{ with printf "{VM_INFO.sample_name}{{instance=%q,vm=%q}}" $labels.instance $labels.vm | query }}}}'
+    '{{ . | first | label "name" }}{{ else }}{{ $labels.vm }}{{ end }}'
+)
+
+
+def _numbered(texts: Iterable[str]) -> str:
+    found = list(map(_plain, texts))
+    return found[0] if len(found) == 1 else " ".join(f"{number}. {text}" for number, text in enumerate(found, 1))
+
+
+def _plain(text: str) -> str:
+    """Text without what a template would take for an action."""
+    return text.replace("{{", '{{ "{{" }}')
