@@ -165,7 +165,7 @@ def test_a_group_that_costs_more_than_the_budget_is_stopped_with_the_reason(
     scenes = host_with_storms(60, web=range(20, 30))
     episode = keep_counting(recording, scenes, counted, waits_per_s=1_000_000, limits=WITH_LOCK)
     [group] = episode.note.groups
-    assert group.why_not == "it cost 0.7 CPUs; the budget is 0.05 CPUs"
+    assert group.why_not == "it cost 0.7 CPU; the budget is 0.05 CPU"
     assert group.off_ns == (group.on_ns or 0) + 10**9
     assert seconds_of(episode) == list(range(16, 33))
 
@@ -183,7 +183,7 @@ def test_a_group_that_is_expected_to_cost_too_much_is_never_switched_on(
     keeper.close()
     assert wanted == {(), ("mmu_lock",)}
     exits, lock = episodes_of(recording)[0].note.groups
-    assert exits.why_not == "expected to cost 0.014 CPUs; the budget is 0.01 CPUs"
+    assert exits.why_not == "expected to cost 0.014 CPU; the budget is 0.01 CPU"
     assert (exits.on_ns, lock.why_not) == (None, "")
 
 

@@ -88,4 +88,4 @@ def _expected(entry: GroupEntry, view: HostView) -> float | None:
 
 
 def _cpus(value: float) -> str:
-    return f"{value:.2g} CPUs"
+    return f"{value:.2g} CPU"

@@ -10,7 +10,7 @@ from ..analysis.findings import EndCause
 from ..catalog.findings import Severity
 from ..host.text import printable
 from ..store.episode_note import EpisodeEnd, EpisodeNote, NotedFinding, NotedGroup
-from ..units import format_bytes, format_seconds, rfc3339
+from ..units import format_bytes, format_estimate, format_seconds, rfc3339
 from .text import counted
 from .values import Answer, Moment
 
@@ -149,14 +149,14 @@ def _head(episode: EpisodeView) -> str:
 def _finding_lines(finding: EpisodeFinding) -> Iterator[str]:
     name = printable(finding.name, max_length=_NAME_CELLS)
     subject = name if finding.vcpu is None else f"{name}/{finding.vcpu}"
-    cost = "" if finding.cost_cpus is None else f", {finding.cost_cpus:.2g} CPUs"
+    cost = "" if finding.cost_cpus is None else f", about {format_estimate(finding.cost_cpus)} CPU"
     end = "" if finding.ended is None else f" to {rfc3339(finding.ended.ns)}"
     since = f"from {rfc3339(finding.began.ns)}{end}"
     yield f"  {finding.severity.value}  {subject}: {finding.title} [{finding.rule}]{cost}, {since}"
 
 
 def _group_line(group: EpisodeGroup) -> str:
-    cost = "" if group.cpus is None else f", at most {group.cpus:.2g} CPUs"
+    cost = "" if group.cpus is None else f", at most {format_estimate(group.cpus)} CPU"
     if group.on is None:
         return f"  group {group.name} did not count: {group.why_not or 'the episode was over before it could'}"
     until = "" if group.off is None else f" to {rfc3339(group.off.ns)}: {group.why_not}"
