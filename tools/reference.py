@@ -17,6 +17,7 @@ from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import Rule, load_findings
 from kvmscope.catalog.inhibits import Inhibit, load_inhibits
 from kvmscope.catalog.metrics import Metric, load_metrics
+from kvmscope.catalog.settings import PARTIES, load_settings
 from kvmscope.catalog.stats import StatEntry, load_stats
 from kvmscope.schema import Scope, Unit
 
@@ -32,6 +33,7 @@ def pages() -> Mapping[str, str]:
         "findings.md": _page("Findings", _FINDINGS, _findings()),
         "reasons.md": _page("Inhibit reasons", _REASONS, _reasons()),
         "caveats.md": _page("Caveats", _CAVEATS, _caveats()),
+        "settings.md": _page("Settings", _SETTINGS, _settings()),
     }
 
 
@@ -167,7 +169,10 @@ def _rule(rule: Rule) -> Iterator[str]:
         )
     yield ""
     for remedy in rule.remedies:
-        yield f"- **{remedy.do}** Trade-off: {remedy.price}" + (" (Only on some hosts.)" if remedy.only_if else "")
+        settings = "".join(f" [{name}](settings.md#{name})" for name in remedy.settings)
+        yield f"- **{remedy.do}**{settings} Trade-off: {remedy.price}" + (
+            " (Only on some hosts.)" if remedy.only_if else ""
+        )
     yield ""
 
 
@@ -195,8 +200,8 @@ def _reason(inhibit: Inhibit) -> Iterator[str]:
     if inhibit.witness:
         yield f"- see also{_list(' ', inhibit.witness)}"
     yield ""
-    for vmm, remedy in inhibit.remedies.items():
-        yield f"- **{vmm}**: {remedy}"
+    settings = ", ".join(f"[{name}](settings.md#{name})" for name in inhibit.settings)
+    yield f"**{inhibit.change}**" + (f" Settings: {settings}." if settings else "")
     yield ""
 
 
@@ -219,6 +224,36 @@ def _caveats() -> Iterator[str]:
         if caveat.every is None and slug in of:
             yield "Applies to " + ", ".join(dict.fromkeys(of[slug])) + "."
             yield ""
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+_SETTINGS = """
+Settings of a VM that remedies name, and how each VMM and manager writes them. A finding shows those of the VM that it
+is about, the outermost manager first, since a manager overwrites what was changed below it. A setting holds from the
+next start of the VM on, unless its text says otherwise.
+"""
+
+
+def _settings() -> Iterator[str]:
+    for setting in load_settings().values():
+        yield f"## {setting.name}"
+        yield ""
+        yield setting.does
+        yield ""
+        yield "| by | how |"
+        yield "|---|---|"
+        for party, title in PARTIES.items():
+            if party in setting.by:
+                yield f"| {title} | {_cell(setting.by[party])} |"
+        for party, reason in setting.cannot.items():
+            yield f"| {PARTIES[party]} | no: {_cell(reason)} |"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    """Text in a table of Markdown, where angle brackets are no markup."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _list(before: str, names: Iterable[str]) -> str:

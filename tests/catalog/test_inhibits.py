@@ -16,9 +16,8 @@ meaning = "Encrypted."
 set_by = "SEV"
 cleared_by = "never"
 witness = ["apicv.vm.sev_active"]
-[reason.remedy]
-qemu = "Leave out the object."
-any = "None."
+remedy = "Leave it out."
+settings = ["pit-discard"]
 """
 
 ALL_OF_7_3 = (
@@ -38,10 +37,12 @@ def test_the_reasons_that_intel_heeds_are_those_that_vmx_requires() -> None:
     assert all(Vendor.AMD in inhibit.vendors for inhibit in load_inhibits().values())
 
 
-def test_a_remedy_is_in_the_words_of_the_first_vmm_that_has_some() -> None:
+def test_a_remedy_has_the_settings_in_the_words_of_who_runs_the_vm() -> None:
     inhibit = parse_inhibits(ENTRY, "inhibits.toml")["sev"]
-    assert inhibit.remedy("libvirt", "qemu") == "Leave out the object."
-    assert inhibit.remedy(None, "crosvm") == "None."
+    crosvm = inhibit.remedy(["crosvm"])
+    assert crosvm.startswith("Leave it out. crosvm: --irqchip=split") and crosvm.endswith(".")
+    assert inhibit.remedies["any"].startswith("Leave it out. In the VMM: KVM_REINJECT_CONTROL")
+    assert inhibit.remedies["crosvm"].startswith("--irqchip=split")
 
 
 def test_witnesses_are_named_by_provider_scope_and_stat() -> None:
@@ -54,10 +55,10 @@ def test_witnesses_are_named_by_provider_scope_and_stat() -> None:
     [
         (ENTRY.replace('set_by = "SEV"\n', ""), 2, "expected a key 'set_by', found none"),
         (ENTRY.replace("set_by", "set_bye"), 7, "found 'set_bye'"),
-        (ENTRY.replace('any = "None."\n', ""), 10, "expected a key 'any', found none"),
+        (ENTRY.replace("pit-discard", "pit"), 11, "expected names of settings, found 'pit'"),
         (ENTRY.replace('"configuration"', '"fate"'), 4, "expected one of host, configuration, guest, passing"),
         (ENTRY.replace('["amd"]', '["via"]'), 5, "expected some of intel, amd, found 'via'"),
-        (ENTRY + ENTRY, 15, "which line 2 has"),
+        (ENTRY + ENTRY, 14, "which line 2 has"),
     ],
 )
 def test_what_the_file_may_not_say_is_refused_with_its_place(spoiled: str, line: int, message: str) -> None:

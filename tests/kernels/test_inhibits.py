@@ -187,7 +187,7 @@ def test_the_verdict_names_the_reasons_with_cause_and_remedy(answers: Answers, s
     for name, reason in verdict["reasons"].items():
         known = load_inhibits()[name]
         assert reason["cause"]
-        assert reason["remedy"] == known.remedy()
+        assert reason["remedy"] == known.remedy(())
         # No condition that can be read stands behind an interrupt of the PIC, or behind the loss of another map.
         if (scenario, name) not in {("pic_interrupt", "irqwin"), ("same_id_twice", "logical_id_aliased")}:
             assert reason["witness"] == "agrees", name

@@ -187,7 +187,7 @@ def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding() 
                 break
         require_polling(report, guest.pid, wanted=fired)
         assert fired is not None
-        assert "KVM_CAP_HALT_POLL" in fired.rule.remedies[0].do
+        assert "halt-poll-limit" in fired.rule.remedies[0].settings
         guest.limit_halt_poll(0)
         for report in windows:
             if "poll-waste" not in found(report, guest.pid):

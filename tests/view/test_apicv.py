@@ -77,7 +77,7 @@ def test_a_vm_that_is_inhibited_has_reason_cause_remedy_and_evidence(samples: li
     text = result.stdout
     assert "db-2: inhibited by pit_reinj" in text
     assert "cause: the in-kernel PIT reinjects ticks" in text
-    assert "remedy: Call KVM_REINJECT_CONTROL" in text
+    assert "In the VMM: KVM_REINJECT_CONTROL" in text
     assert "apicv_inhibit_pit_reinj is set" in text
     assert "web-1" not in text
 

@@ -10,6 +10,7 @@ import pytest
 
 from kvmscope.catalog.findings import Severity, load_findings
 from kvmscope.host.machine import read_machine
+from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
 from kvmscope.sample import Gap, Sample
@@ -17,6 +18,7 @@ from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 from kvmscope.view.doctor_text import HEIGHT, event_lines, head_lines, report_lines, rule_report_lines
 from kvmscope.view.jsonout import dump, to_object
+from kvmscope.view.remedies import remedy_views
 from kvmscope.view.subjects import follow
 from kvmscope.view.watch import HostView, Watch
 
@@ -123,6 +125,39 @@ def test_no_name_reaches_a_terminal_as_it_is(crafted: Any) -> None:
     text = text_of(views(samples, crafted.machine)[-1])
     assert "WARNING \\x1b[31mdb: " in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("managed_by", "vmm", "words"),
+    [
+        ("kubevirt", "qemu", "KubeVirt: spec.template.spec.domain.clock.timer.hpet.present: false"),
+        ("openstack", "qemu", "OpenStack Nova: image property hw_time_hpet=False"),
+        ("libvirt", "qemu", "libvirt: <timer name='hpet' present='no'/>"),
+        (None, "firecracker", "Firecracker has virtio devices alone"),
+    ],
+)
+def test_a_remedy_is_in_the_words_of_who_runs_the_vm(
+    crafted: Any, grown: Grown, managed_by: str | None, vmm: str, words: str
+) -> None:
+    samples = grown(STORM, STORM, STORM)
+    process = VmmProcess(1, vmm, "web", None, managed_by, vmm, (vmm,), 0)
+    watch = Watch(keeps_ended=True)
+    for sample in samples:
+        identities = tuple(VmIdentity(label, process) for label in sample.vms.label)
+        view = watch.add(Scene(sample, identities, crafted.machine, {}))
+    assert view is not None
+    ways = [way["text"] for remedy in answer_of(view)["findings"][0]["remedies"] for way in remedy["how"]]
+    assert any(text.startswith(words) for text in ways)
+    assert ways == [way["text"] for remedy in answer_of(view)["by_rule"][0]["remedies"] for way in remedy["how"]]
+    assert words in " ".join(text_of(view).split())
+
+
+def test_what_nobody_who_runs_the_vm_can_do_comes_last() -> None:
+    remedies = next(rule.remedies for rule in load_findings() if rule.slug == "poll-waste")
+    assert "halt-poll-limit" in remedies[0].settings
+    views_of_qemu = remedy_views(remedies, [("libvirt", "qemu")])
+    assert [way.is_possible for way in views_of_qemu[-1].how] == [False, False]
+    assert remedy_views(remedies, [("other",)])[0].how[0].is_possible
 
 
 # --- one VM -----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ TOML_FILES: Final = (
     "metrics",
     "questions",
     "review",
+    "settings",
     "stats",
 )
 

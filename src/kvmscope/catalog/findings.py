@@ -22,6 +22,7 @@ from ..schema import Scope
 from .caveats import Condition, load_caveats, parse_condition
 from .data import read_toml
 from .metrics import metric_context
+from .settings import setting_names
 from .tomlfile import TomlEntry, read_tables, shown, unique
 
 _FILE: Final = "findings.toml"
@@ -43,11 +44,12 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do, and its trade-off. ``only_if``: on which hosts; None is on all."""
+    """What to do, and its trade-off. ``only_if``: on which hosts; None is on all. ``settings``: what it changes."""
 
     do: str
     price: str
     only_if: Condition | None = None
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ def _adds_verdict(entry: TomlEntry) -> bool:
 def _remedies(entry: TomlEntry) -> tuple[Remedy, ...]:
     remedies = entry.tables("remedy")
     for remedy in remedies:
-        remedy.check_keys(("do", "price"), ("only_if",))
+        remedy.check_keys(("do", "price"), ("only_if", "settings"))
     if all("only_if" in remedy for remedy in remedies):
         raise entry.error("remedy", "at least one without only_if", "none")
     return tuple(map(_remedy, remedies))
@@ -229,7 +231,7 @@ def _remedies(entry: TomlEntry) -> tuple[Remedy, ...]:
 
 def _remedy(entry: TomlEntry) -> Remedy:
     only_if = parse_condition(entry.table("only_if")) if "only_if" in entry else None
-    return Remedy(entry.string("do"), entry.string("price"), only_if)
+    return Remedy(entry.string("do"), entry.string("price"), only_if, setting_names(entry, "settings"))
 
 
 def _silent_if(entry: TomlEntry, caveats: Collection[str]) -> tuple[str, ...]:

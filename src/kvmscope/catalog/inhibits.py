@@ -5,7 +5,7 @@ Not here: which of them is set for a VM (``analysis.apicv``), and their numbers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .data import read_toml
+from .settings import load_settings, setting_names, ways_of
 from .tomlfile import TomlEntry, read_tables, shown, unique
 
 _FILE: Final = "inhibits.toml"
@@ -36,7 +37,7 @@ class Vendor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Inhibit:
-    """One reason. ``witness``: stats as ``provider.scope.name``; ``remedies``: by VMM, with ``any`` always there."""
+    """One reason. ``witness``: stats as ``provider.scope.name``. ``settings``: names of what ``change`` changes."""
 
     name: str
     cls: InhibitClass
@@ -45,11 +46,21 @@ class Inhibit:
     set_by: str
     cleared_by: str
     witness: tuple[str, ...]
-    remedies: Mapping[str, str]
+    change: str
+    settings: tuple[str, ...] = ()
 
-    def remedy(self, *vmms: str | None) -> str:
-        """The change that removes it, as written for the first of ``vmms`` with an entry, else for any VMM."""
-        return next((self.remedies[vmm] for vmm in vmms if vmm and vmm in self.remedies), self.remedies["any"])
+    def remedy(self, parties: Sequence[str]) -> str:
+        """The change that removes it, with how a VM's parties (``settings.parties_of``) write it."""
+        return " ".join((self.change, *(f"{way}." for way in ways_of(self.settings, parties))))
+
+    @property
+    def remedies(self) -> Mapping[str, str]:
+        """``any``: the change; and by party how it writes it, or why it does not."""
+        found = {"any": self.remedy(())}
+        for name in self.settings:
+            setting = load_settings()[name]
+            found |= {party: text for party, text in {**setting.by, **setting.cannot}.items() if party != "any"}
+        return MappingProxyType(found)
 
 
 @cache
@@ -76,7 +87,7 @@ def unlisted(name: str) -> Inhibit:
         set_by="unknown",
         cleared_by="unknown",
         witness=(),
-        remedies=MappingProxyType({"any": "Unknown; see arch/x86/kvm of this kernel."}),
+        change="Unknown; see arch/x86/kvm of this kernel.",
     )
 
 
@@ -84,9 +95,7 @@ _FIELDS: Final = ("name", "class", "vendors", "meaning", "set_by", "cleared_by",
 
 
 def _parse_inhibit(entry: TomlEntry) -> Inhibit:
-    entry.check_keys(_FIELDS)
-    remedies = entry.table("remedy")
-    remedies.string("any")
+    entry.check_keys(_FIELDS, ("settings",))
     return Inhibit(
         name=entry.string("name"),
         cls=entry.choice("class", InhibitClass),
@@ -95,7 +104,8 @@ def _parse_inhibit(entry: TomlEntry) -> Inhibit:
         set_by=entry.string("set_by"),
         cleared_by=entry.string("cleared_by"),
         witness=entry.strings("witness"),
-        remedies=MappingProxyType({vmm: remedies.string(vmm) for vmm in remedies}),
+        change=entry.string("remedy"),
+        settings=setting_names(entry, "settings"),
     )
 
 

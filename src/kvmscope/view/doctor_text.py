@@ -132,6 +132,8 @@ def rule_lines(rule: Rule, *, width: int) -> Iterator[str]:
     for remedy in rule.remedies:
         yield ""
         yield from fill(f"fix: {remedy.do}", width=width)
+        for name in remedy.settings:
+            yield from fill(f"how: kvmscope explain {name}", "  ", width=width)
         yield from fill(f"trade-off: {remedy.price}", "  ", width=width)
 
 

@@ -15,6 +15,7 @@ from ..analysis.by_rule import RuleFindings
 from ..analysis.findings import EndCause, Ended, Finding, NotJudged
 from ..catalog.findings import Remedy, Rule, Severity
 from ..sample import VmId
+from .remedies import FindingRemedy, Parties, remedy_views
 from .values import Moment
 
 _WORST_VMS = 5
@@ -35,14 +36,6 @@ class FindingCause:
     name: Annotated[str, "Name of the reason."]
     meaning: Annotated[str, "What the reason says."]
     cause: Annotated[str, "What sets it, of this VM as far as its configuration is known. Untrusted text."]
-
-
-@dataclass(frozen=True, slots=True)
-class FindingRemedy:
-    """What to do about a finding."""
-
-    do: Annotated[str, "The change."]
-    price: Annotated[str, "Its trade-off."]
 
 
 class FindingFields(TypedDict):
@@ -155,12 +148,14 @@ class RuleTotal:
 class FindingViews:
     """Makes views of findings.
 
-    ``names``: of every VM that was seen. ``verdicts``: None if no finding has a use for them.
+    ``names``: of every VM that was seen. ``parties``: who runs each. ``verdicts``: None if no finding has a use for
+    them.
     """
 
-    def __init__(self, names: Mapping[VmId, str], verdicts: Verdicts | None) -> None:
+    def __init__(self, names: Mapping[VmId, str], parties: Mapping[VmId, Parties], verdicts: Verdicts | None) -> None:
         self._names = names
-        self._remedies: dict[str, tuple[FindingRemedy, ...]] = {}
+        self._parties = parties
+        self._remedies: dict[tuple[str, Parties], tuple[FindingRemedy, ...]] = {}
         self._reasons = {} if verdicts is None else {vm.id: vm.reasons for vm in verdicts.vms}
 
     def reported(self, finding: Finding) -> ReportedFinding:
@@ -196,7 +191,8 @@ class FindingViews:
 
     def _all_remedies(self, findings: Sequence[Finding]) -> tuple[FindingRemedy, ...]:
         count = Counter(remedy for each in findings for remedy in _remedies(each.rule, self._reasons_of(each)))
-        return tuple(FindingRemedy(remedy.do, remedy.price) for remedy, _ in count.most_common())
+        vms = [self._parties.get(each.vm, ()) for each in findings]
+        return remedy_views((remedy for remedy, _ in count.most_common()), vms)
 
     def _causes(self, findings: Sequence[Finding]) -> tuple[CauseTotal, ...]:
         reasons = [reason for finding in findings for reason in self._reasons_of(finding)]
@@ -231,17 +227,18 @@ class FindingViews:
             "worst_count": finding.worst_count,
             "causes": tuple(FindingCause(reason.name, reason.meaning, reason.cause) for reason in reasons),
             "explanation": rule.explanation,
-            "remedies": self._remedies_of(rule, reasons),
+            "remedies": self._remedies_of(finding, reasons),
         }
 
-    def _remedies_of(self, rule: Rule, reasons: Sequence[Reason]) -> tuple[FindingRemedy, ...]:
-        """What a rule itself says is the same for all of its findings."""
-        if reasons or rule.slug not in self._remedies:
-            made = tuple(FindingRemedy(remedy.do, remedy.price) for remedy in _remedies(rule, reasons))
-            if reasons:
-                return made
-            self._remedies[rule.slug] = made
-        return self._remedies[rule.slug]
+    def _remedies_of(self, finding: Finding, reasons: Sequence[Reason]) -> tuple[FindingRemedy, ...]:
+        """What a rule itself says is the same for all VMs with the same parties."""
+        parties = self._parties.get(finding.vm, ())
+        if reasons:
+            return remedy_views(_remedies(finding.rule, reasons), [parties])
+        key = finding.rule.slug, parties
+        if key not in self._remedies:
+            self._remedies[key] = remedy_views(finding.rule.remedies, [parties])
+        return self._remedies[key]
 
     def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()

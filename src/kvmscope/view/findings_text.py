@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ..catalog.findings import Remedy, Rule, Severity, load_findings
+from ..catalog.findings import Rule, Severity, load_findings
 from ..catalog.metrics import load_metrics
 from ..formula.check import Dimension, Formula
 from ..formula.tree import Reduction, StatTerm, walk
 from ..host.text import printable
 from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus
-from .findings import FindingRemedy, ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
+from .findings import ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
+from .remedies import FindingRemedy
 from .text import cells, columns, counted, cut, few, fill, format_metric
 
 _INDENT = "   "
@@ -128,12 +129,14 @@ def rule_called(slug: str) -> Rule:
 
 
 def advice_lines(
-    explanation: str, remedies: Iterable[FindingRemedy | Remedy], *, width: int, indent: str = _INDENT
+    explanation: str, remedies: Iterable[FindingRemedy], *, width: int, indent: str = _INDENT
 ) -> Iterator[str]:
     """The impact, and each fix with its trade-off."""
     yield from fill(f"impact: {explanation}", indent, width=width)
     for remedy in remedies:
         yield from fill(f"fix: {remedy.do}", indent, width=width)
+        for way in remedy.how:
+            yield from fill(way.text, indent + _INDENT, width=width)
         yield from fill(f"trade-off: {remedy.price}", indent + _INDENT, width=width)
 
 

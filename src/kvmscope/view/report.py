@@ -12,9 +12,9 @@ from typing import Annotated
 from ..catalog.findings import Severity
 from ..catalog.metrics import MetricUnit
 from ..sample import VmId
-from .findings import FindingRemedy
 from .heat import HeatMap
 from .host import HostFacts
+from .remedies import FindingRemedy
 from .values import Answer, Moment, VmTitle
 
 

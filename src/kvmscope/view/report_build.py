@@ -18,8 +18,8 @@ from ..errors import UsageError
 from ..sample import VmId
 from ..scene import Scene
 from .events import EventWatch, HostEvent
-from .findings import FindingRemedy
 from .host import host_facts
+from .remedies import Parties, remedy_views
 from .report import (
     ApicvSpan,
     ApicvTrack,
@@ -98,6 +98,7 @@ class _Builder:
         self._vms: dict[VmId, _VmRecord] = {}
         self._tracks: dict[tuple[bool, str], Counter[int]] = {}
         self._spans: dict[str, list[_OpenSpan]] = {}
+        self._parties: dict[VmId, Parties] = {}
         self._open: dict[Key, _OpenSpan] = {}
         self._rules: dict[str, Rule] = {}
         self._happened: list[HostEvent] = []
@@ -154,6 +155,7 @@ class _Builder:
 
     def _add_findings(self, view: HostView) -> None:
         time, now = self.times[-1], {finding.key: finding for finding in view.judgement.findings}
+        self._parties |= view.log.parties
         for key in self._open.keys() - now.keys():
             self._open.pop(key).end = time
         for key, finding in now.items():
@@ -206,7 +208,7 @@ class _Builder:
             severity=rule.severity,
             title=rule.title,
             explanation=rule.explanation,
-            remedies=tuple(FindingRemedy(remedy.do, remedy.price) for remedy in rule.remedies),
+            remedies=remedy_views(rule.remedies, [self._parties.get(span.finding.vm, ()) for span in spans]),
             vms=len({span.finding.vm for span in spans}),
             spans=tuple(map(_span_view, spans[:_MOST_SPANS])),
             more_spans=max(0, len(spans) - _MOST_SPANS),

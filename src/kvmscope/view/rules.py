@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..catalog.findings import Rule, Severity
 from ..schema import Scope
-from .findings import FindingRemedy
+from .remedies import FindingRemedy, remedy_views
 from .values import Answer
 
 
@@ -59,6 +59,6 @@ def rule_text(rule: Rule) -> RuleText:
         evidence=rule.evidence,
         explanation=rule.explanation,
         threshold=rule.threshold,
-        remedies=tuple(FindingRemedy(remedy.do, remedy.price) for remedy in rule.remedies),
+        remedies=remedy_views(rule.remedies),
         silent_if=rule.silent_if,
     )

@@ -26,6 +26,7 @@ from .findings import FindingViews, ReportedFinding
 from .host import host_facts
 from .judging import Examiner, judge_scene
 from .overview import Overview, make_overview
+from .remedies import Parties, parties_of_vm
 from .subjects import FollowedVm
 from .values import Moment, Rows, scene_head
 
@@ -59,6 +60,12 @@ class WatchLog:
         vms = self.scene.sample.vms
         there = {vm: identity.name for vm, identity in zip(vms.ids, self.scene.identities, strict=True)}
         return {**{vm: gone.name for vm, gone in self.gone.items()}, **there}
+
+    @cached_property
+    def parties(self) -> Mapping[VmId, Parties]:
+        """Who runs each VM of the scene."""
+        vms = self.scene.sample.vms
+        return {vm: parties_of_vm(each) for vm, each in zip(vms.ids, self.scene.identities, strict=True)}
 
 
 class HostView:
@@ -156,7 +163,7 @@ class HostView:
     @cached_property
     def _views(self) -> FindingViews:
         has_use = any(finding.rule.adds_verdict for finding in self.judgement.findings)
-        return FindingViews(self.log.names, self.verdicts if has_use else None)
+        return FindingViews(self.log.names, self.log.parties, self.verdicts if has_use else None)
 
 
 class Watch:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...catalog.inhibits import Inhibit, Vendor, load_inhibits, unlisted
+from ...catalog.settings import parties_of
 from ...host.apicv import Hardware, HostApicv
 from ...host.config import Confidential, InterruptConfig, Irqchip, Pit, Setting
 from .conditions import AVIC_MOST, X2AVIC_EXTENDED_MOST, id_limit
@@ -41,8 +42,8 @@ def counts(name: str, host: HostApicv) -> bool:
 
 
 def remedy(name: str, config: InterruptConfig) -> str:
-    """The change that removes a reason, in the words of whoever manages the VM, else of its VMM."""
-    return inhibit(name).remedy(config.managed_by, config.vmm)
+    """The change that removes a reason, in the words of whoever manages the VM and of its VMM."""
+    return inhibit(name).remedy(parties_of(config.vmm, config.managed_by))
 
 
 def _all(config: InterruptConfig, host: HostApicv) -> Iterator[Expectation]:

@@ -12,6 +12,7 @@ from ...catalog.findings import load_findings
 from ...catalog.groups import load_groups
 from ...catalog.inhibits import load_inhibits
 from ...catalog.metrics import load_metrics
+from ...catalog.settings import load_settings
 from ...catalog.stats import load_stats
 from ...errors import UsageError
 from ...host.text import printable
@@ -22,6 +23,7 @@ from .groups import GroupExplanation, explain_group
 from .metrics import MetricExplanation, explain_metric
 from .reasons import InhibitExplanation, explain_reason
 from .rules import RuleExplanation, explain_rule
+from .settings import SettingExplanation, explain_setting
 from .stats import StatExplanation, UncataloguedStat, explain_stat
 from .values import ExplainContext
 
@@ -33,6 +35,7 @@ Explanation: TypeAlias = (
     | InhibitExplanation
     | CaveatExplanation
     | GroupExplanation
+    | SettingExplanation
 )
 
 
@@ -71,6 +74,7 @@ def explain(context: ExplainContext, name: str) -> tuple[Explanation, ...]:
         *explain_reason(context, name),
         *explain_caveat(context, name),
         *explain_group(name),
+        *explain_setting(name),
     )
 
 
@@ -85,7 +89,9 @@ def check_name(context: ExplainContext, name: str, sample: Sample) -> None:
 def _unknown_name(name: str, stats: Iterable[str] = ()) -> UsageError:
     """``stats``: names that this host has beside those of the catalogue."""
     nearest = difflib.get_close_matches(name, [*_names(), *stats], n=3, cutoff=0.6)
-    message = f"nothing is called '{printable(name)}' here: no statistic, metric, rule, reason, caveat or group"
+    message = (
+        f"nothing is called '{printable(name)}' here: no statistic, metric, rule, reason, caveat, group or setting"
+    )
     return UsageError(message, nearest=tuple(nearest))
 
 
@@ -102,3 +108,4 @@ def _names() -> Iterator[str]:
     yield from load_inhibits()
     yield from load_caveats()
     yield from load_groups()
+    yield from load_settings()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ...analysis.caveats import TruthValue
 from ...catalog.findings import load_findings
 from ...catalog.metrics import MetricUnit
+from ...catalog.settings import ANY, PARTIES
 from ...host.text import printable
 from ...schema import Scope
 from ...units import format_count, format_seconds
@@ -21,6 +22,7 @@ from .lookup import Explanation
 from .metrics import MetricExplanation
 from .reasons import InhibitExplanation
 from .rules import RuleExplanation
+from .settings import SettingExplanation
 from .stats import StatExplanation, UncataloguedStat
 from .values import HostValues, LiveValues, NoValues
 
@@ -49,6 +51,8 @@ def meaning_lines(found: Explanation, *, width: int) -> Iterator[str]:
             yield from fill(found.text, hang="", width=width)
         case GroupExplanation():
             yield from _group_lines(found, width)
+        case SettingExplanation():
+            yield from _setting_lines(found, width)
 
 
 def host_lines(found: Explanation, *, width: int) -> Iterator[str]:
@@ -101,7 +105,7 @@ def title_of(found: Explanation) -> str:
             return f"{found.name}: reason for which KVM does not use APICv or AVIC ({vendors})"
         case RuleExplanation():
             return f"{found.rule}: rule of the doctor"
-        case CaveatExplanation() | GroupExplanation():
+        case CaveatExplanation() | GroupExplanation() | SettingExplanation():
             return f"{found.name}: {found.what}"
 
 
@@ -158,8 +162,23 @@ def _reason_lines(reason: InhibitExplanation, width: int) -> Iterator[str]:
     yield from field("compare", ", ".join(reason.compare))
     yield ""
     yield "Remedies"
-    for vmm, remedy in reason.remedies.items():
-        yield from fill(f"{vmm}: {remedy}", "  ", hang="", width=width)
+    for party, remedy in reason.remedies.items():
+        yield from fill(remedy if party == ANY else f"{PARTIES[party]}: {remedy}", "  ", hang="", width=width)
+
+
+def _setting_lines(setting: SettingExplanation, width: int) -> Iterator[str]:
+    field = _fields(width)
+    yield title_of(setting)
+    yield from fill(setting.does, hang="", width=width)
+    yield ""
+    for party in PARTIES:
+        if party in setting.by:
+            yield from fill(f"{PARTIES[party]}: {setting.by[party]}", hang="  ", width=width)
+    for text in setting.cannot.values():
+        yield from fill(text, hang="  ", width=width)
+    yield ""
+    yield from field("rules", ", ".join(setting.rules))
+    yield from field("reasons", ", ".join(setting.reasons))
 
 
 def _group_lines(group: GroupExplanation, width: int) -> Iterator[str]:

@@ -128,7 +128,7 @@ def _unblockings(vms: Iterable[FleetAcceleration]) -> Iterator[Unblocking]:
             reason=reason,
             class_=inhibit.cls,
             meaning=inhibit.meaning,
-            remedy=inhibit.remedy(),
+            remedy=inhibit.remedy(()),
             hosts=len({vm.host for vm in blocked}),
             vms=len(blocked),
             vms_alone=len(alone),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from ...analysis.findings import urgency
-from ...catalog.findings import Rule, Severity, find_rule, load_findings
+from ...catalog.findings import Remedy, Rule, Severity, find_rule, load_findings
 from ...catalog.inhibits import load_inhibits, unlisted
 from ...engines.fleet import FleetFinding, FleetHost, FleetStore
-from ..findings import CauseTotal, FindingRemedy
+from ..findings import CauseTotal
+from ..remedies import FindingRemedy, remedy_views
 from ..values import Moment
 from .place import UNKNOWN, FleetAnswer, find_host, fleet_head
 
@@ -191,9 +192,10 @@ def _remedies(rule: Rule, causes: Sequence[CauseTotal]) -> Iterable[FindingRemed
     """What removes the causes, the most frequent first, else what the rule says."""
     inhibits = load_inhibits()
     if not causes:
-        return (FindingRemedy(remedy.do, remedy.price) for remedy in rule.remedies)
+        return remedy_views(rule.remedies)
     price = rule.remedies[0].price
-    return (FindingRemedy(inhibits.get(cause.name, unlisted(cause.name)).remedy(), price) for cause in causes)
+    found = (inhibits.get(cause.name) or unlisted(cause.name) for cause in causes)
+    return remedy_views(Remedy(each.change, price, settings=each.settings) for each in found)
 
 
 def _urgency(total: FleetRuleTotal) -> tuple[bool, float, int]:

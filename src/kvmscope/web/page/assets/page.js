@@ -112,6 +112,7 @@ async function showRule(rule, body) {
     body.replaceChildren(
       el("p", {}, total.explanation),
       ...total.remedies.map((remedy) => el("p", {}, el("b", {}, "Fix: "), remedy.do, " ",
+        ...remedy.how.flatMap((way) => [el("code", {}, way.text), " "]),
         el("span", { class: "soft" }, "Trade-off: " + remedy.price))),
       ...total.causes.map((cause) => el("p", {}, `${cause.name}: ${cause.meaning} (${cause.findings})`)),
       table("Evidence of " + rule, ["VM", "vCPU", ...names], total.worst.map((worst) => [
