@@ -53,7 +53,8 @@ def _show_recording(interval_s: float, source: str) -> None:
     series, moments, times = open_moments(source)
     asked = within(moments, times)
     shown = asked if times.is_span else moments
-    player = Player(series, shown, shown.index(asked[-1]), interval_s)
+    can_grow = series.can_grow and not times.is_span
+    player = Player(series, shown, shown.index(asked[-1]), interval_s, can_grow=can_grow)
     _load_screen()(player, interval_s, player=player)
 
 

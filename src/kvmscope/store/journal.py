@@ -148,36 +148,70 @@ class JournalContent:
 
 def read_journal(path: Path) -> JournalContent:
     """All scenes up to the first damage. Raises RecordingError if the file is not a journal, OSError."""
-    data = path.read_bytes()
-    content = JournalContent()
-    reader = DocumentReader(content.documents, str(path))
-    source = io.BytesIO(data)
-    if not data:
-        return content  # its writer was stopped before it had said anything
-    try:
-        stream = pa.ipc.open_stream(source)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        if len(data) < _HEAD_AT_MOST:
-            content.end = RecordingError("it ends within its head", path=str(path), offset=len(data))
-            return content
-        raise RecordingError(f"it is not a journal: {_first_line(error)}", path=str(path), offset=0) from None
-    if stream.schema != SCHEMA:
-        raise RecordingError("it is not a journal of this layout", path=str(path), offset=0)
-    for at, batch in _batches(stream, source, content, path):
+    return JournalReader(path).read()
+
+
+class JournalReader:
+    """A journal that may still be written: each ``read`` goes on where the last one ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = JournalContent()
+        self._documents = DocumentReader(self._content.documents, str(path))
+        self._head = b""
+        """The schema, with which every stream begins; batches that follow it are a stream again."""
+        self._at = 0
+        """Where the whole batches end that were read."""
+
+    def read(self) -> JournalContent:
+        """All scenes up to the first damage, in the same value each time. Raises as ``read_journal``."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            data = file.read()
+        if not data:
+            return self._content  # its writer was stopped before it had said anything, or has appended nothing
+        source = io.BytesIO(self._head + data)
+        before = self._at - len(self._head)
+        self._content.end = None
+        stream = self._open(source, data)
+        if stream is None:
+            return self._content
+        if not self._head:
+            self._at = source.tell()
+            self._head = data[: self._at]
+        for at, batch in _batches(stream, source, self._content, self._path, before):
+            try:
+                _take(batch, self._content, self._documents, self._path, at)
+            except RecordingError as error:
+                self._content.end = error
+                break
+            self._at = before + source.tell()
+        return self._content
+
+    def _open(self, source: io.BytesIO, data: bytes) -> Any:
+        """The stream; None if it ends within its head."""
+        path = str(self._path)
         try:
-            _take(batch, content, reader, path, at)
-        except RecordingError as error:
-            content.end = error
-            break
-    return content
+            stream = pa.ipc.open_stream(source)
+        except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+            if len(data) < _HEAD_AT_MOST:
+                self._content.end = RecordingError("it ends within its head", path=path, offset=len(data))
+                return None
+            raise RecordingError(f"it is not a journal: {_first_line(error)}", path=path, offset=0) from None
+        if stream.schema != SCHEMA:
+            raise RecordingError("it is not a journal of this layout", path=path, offset=0)
+        return stream
 
 
 _HEAD_AT_MOST = 1024
 
 
-def _batches(stream: Any, source: io.BytesIO, content: JournalContent, path: Path) -> Iterator[tuple[int, Any]]:
+def _batches(
+    stream: Any, source: io.BytesIO, content: JournalContent, path: Path, before: int
+) -> Iterator[tuple[int, Any]]:
+    """Each batch with its offset in the file, in which ``before`` more bytes stand before it than in ``source``."""
     while True:
-        at = source.tell()
+        at = before + source.tell()
         try:
             batch = stream.read_next_batch()
             batch.validate(full=True)

@@ -16,7 +16,7 @@ from ..scene import Scene
 from ..scene.encoding import MAGIC, decode
 from . import layout
 from .columns import SegmentScenes
-from .journal import read_journal
+from .journal import JournalReader
 from .replay import SceneMoment, SceneSeries
 from .segment import read_heads, read_segment
 from .snapshot import SnapshotFile, is_snapshot
@@ -50,6 +50,7 @@ class Recording:
         self.damage: list[RecordingError] = []
         self._last_part: tuple[str, Sequence[Scene] | SegmentScenes] | None = None
         self._moments: dict[str, list[SceneMoment]] = {}
+        self._journal: tuple[str, JournalReader] | None = None
 
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
         """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
@@ -59,14 +60,23 @@ class Recording:
                 if (from_ns is None or taken_ns >= from_ns) and (until_ns is None or taken_ns <= until_ns):
                     yield scene
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether it is cheap to look for what a recorder has appended: an object store is asked over the network."""
+        return self._storage.directory is not None
+
     def moments(self) -> Sequence[SceneMoment]:
-        """When each scene was taken, in their order. Reads no statistics of segments, and each segment once."""
+        """When each scene was taken, in their order. Reads no statistics of segments, and each segment once; of the
+        last journal what was appended since the last call.
+        """
         parts = self._parts()
         known, self._moments = self._moments, {}
         found: list[SceneMoment] = []
         for part in parts:
             moments = known.get(part.path) or self._moments_of(part)
-            if part.segment is not None:  # its bytes never change: one that is thinned has another name
+            # The bytes of a segment never change (one that is thinned has another name), nor those of a journal after
+            # which its recorder has begun another.
+            if part.segment is not None or part is not parts[-1]:
                 self._moments[part.path] = moments
             found += moments
         return found
@@ -126,7 +136,9 @@ class Recording:
     def _open(self, part: _Part) -> Sequence[Scene] | SegmentScenes:
         if part.segment is not None:
             return read_segment(self._storage, part.segment)
-        content = read_journal(self._storage.local(part.path))
+        if self._journal is None or self._journal[0] != part.path:
+            self._journal = (part.path, JournalReader(self._storage.local(part.path)))
+        content = self._journal[1].read()
         if content.end is not None:
             self._note(content.end)
         return content.scenes
@@ -200,6 +212,8 @@ def _place_of(moment: SceneMoment, scenes: Sequence[Scene] | SegmentScenes) -> i
 
 class SceneFile:
     """One scene in a file, as ``scene.encode`` writes it."""
+
+    can_grow = False
 
     def __init__(self, path: Path) -> None:
         """Raises RecordingError if it is not one."""

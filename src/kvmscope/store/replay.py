@@ -47,6 +47,10 @@ class SceneMoment:
         host, boot = (sample.origin.host, sample.origin.boot) if sample.origin else (None, None)
         return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place, host)
 
+    def is_same(self, other: SceneMoment) -> bool:
+        """Whether both are of one scene, wherever that lies by now."""
+        return (self.taken_ns, self.boottime_ns, self.boot) == (other.taken_ns, other.boottime_ns, other.boot)
+
     def follows(self, other: SceneMoment) -> bool:
         """Whether the two scenes can make a window."""
         mine = (self.host, self.boot, self.source, self.simulated)
@@ -58,6 +62,10 @@ class SceneSeries(Protocol):
     """Scenes at known moments: a recording, or a file."""
 
     damage: list[RecordingError]
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether ``moments`` may give more later, and is cheap to call again."""
 
     def moments(self) -> Sequence[SceneMoment]: ...
 

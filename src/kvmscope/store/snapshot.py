@@ -100,6 +100,8 @@ def is_snapshot(place: str) -> bool:
 class SnapshotFile:
     """A snapshot, opened for reading as a recording is."""
 
+    can_grow = False
+
     def __init__(self, path: Path) -> None:
         """Raises RecordingError."""
         self.damage: list[RecordingError] = []

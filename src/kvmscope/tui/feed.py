@@ -63,7 +63,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a recording the view is: which of ``count`` scenes, and the times of the first, this and the last."""
+    """Where in a recording the view is: which of ``count`` scenes, and the times of the first, this and the last.
+
+    ``is_live``: it follows a recorder, which has written the last scene just now.
+    """
 
     place: int
     count: int
@@ -71,6 +74,7 @@ class Position:
     now: Moment
     last: Moment
     is_playing: bool
+    is_live: bool = False
 
 
 News: TypeAlias = Arrival | Loss | OfferedGroups | Refusal | Failure

@@ -1,5 +1,8 @@
 """A recording, read on a thread of its own: at the place that was asked for, or on and on while it plays.
 
+A recording that may still be written is looked at again each second: its time line grows, and who is at its end
+follows it.
+
 A place is shown with what was before it: as many intervals as a history has, as far as they are of the same boot and
 source. So findings, events and sparklines are those that the live host would have shown then.
 """
@@ -7,12 +10,13 @@ source. So findings, events and sparklines are those that the live host would ha
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from ..errors import KvmscopeError, UsageError
 from ..store.cursor import place_at, place_beside
-from ..store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
+from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
 from ..view.events import EventWatch
 from ..view.values import Moment
 from ..view.watch import Watch
@@ -22,20 +26,36 @@ _BEFORE: Final = 60
 """Intervals that are read before the place that was asked for."""
 
 _LEAVE_S: Final = 2.0
+_LOOK_AGAIN_S: Final = 1.0
+"""How often a recording that may grow is looked at, at least."""
+
+_LATE_INTERVALS, _LATE_S = 3, 2.0
+"""A recorder that has written nothing for so many of its intervals and so many seconds is not said to be live."""
 
 
 class Player(Controls):
     """Shows ``series`` from the moment ``at`` on; a step is ``interval_s``. While it plays, an interval takes as long
-    as it took, at most ``interval_s``.
+    as it took, at most ``interval_s``. ``can_grow``: a recorder may be appending to it.
     """
 
-    def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment], at: int, interval_s: float) -> None:
+    def __init__(
+        self,
+        series: SceneSeries,
+        moments: Sequence[SceneMoment],
+        at: int,
+        interval_s: float,
+        *,
+        can_grow: bool = False,
+    ) -> None:
         self._series = series
-        self._moments = moments
         self._interval_s = interval_s
+        self._can_grow = can_grow
+        self._look_again_s = min(interval_s, _LOOK_AGAIN_S) if can_grow else None
         self._wanted: tuple[str, ...] = ()
         self._lock = threading.Condition()
         # All below is read and written with the lock held.
+        self._moments = moments
+        self._follows = can_grow and at == len(moments) - 1
         self._target: int | None = at
         self._place = at
         self._is_playing = False
@@ -62,23 +82,24 @@ class Player(Controls):
     @property
     def position(self) -> Position:
         with self._lock:
-            place, is_playing = self._place, self._is_playing
-        first, now, last = (Moment(self._moments[each].taken_ns) for each in (0, place, -1))
-        return Position(place, len(self._moments), first, now, last, is_playing)
+            moments, place = self._moments, self._place
+            is_playing, is_live = self._is_playing, self._follows and _is_written(moments)
+        first, now, last = (Moment(moments[each].taken_ns) for each in (0, place, -1))
+        return Position(place, len(moments), first, now, last, is_playing, is_live)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
     def step(self, intervals: int) -> None:
         with self._lock:
             place = self._place if self._target is None else self._target
-        for _ in range(abs(intervals)):
-            place = self._beside(place, 1 if intervals > 0 else -1)
-        self._seek(place)
+            for _ in range(abs(intervals)):
+                place = self._beside(place, 1 if intervals > 0 else -1)
+            self._seek(place)
 
     def go_to(self, share: float) -> None:
-        begin, end = self._moments[0].taken_ns, self._moments[-1].taken_ns
-        time_ns = begin + share * (end - begin)
-        self._seek(place_at(self._moments, time_ns))
+        with self._lock:
+            begin, end = self._moments[0].taken_ns, self._moments[-1].taken_ns
+            self._seek(place_at(self._moments, begin + share * (end - begin)))
 
     def toggle(self) -> None:
         with self._lock:
@@ -89,6 +110,7 @@ class Player(Controls):
         with self._lock:
             self._target = place
             self._is_playing = False
+            self._follows = self._can_grow and place == len(self._moments) - 1
             self._lock.notify()
 
     def _beside(self, place: int, direction: int) -> int:
@@ -98,13 +120,17 @@ class Player(Controls):
 
     def _run(self) -> None:
         try:
-            while (target := self._next()) is not None:
-                self._show(target)
+            while not self._is_stopped:
+                target = self._next()
+                if target is not None:
+                    self._show(target)
+                elif not self._is_stopped:
+                    self._grow()
         except BaseException as error:  # whatever it is: the screen must not go on as if nothing had happened
             self._deliver([Failure(error)])
 
     def _next(self) -> int | None:
-        """The place to show next, once it is time for it; None at the end."""
+        """The place to show next, once it is time for it; None at the end, or if it is time to look for more."""
         with self._lock:
             while not self._is_stopped:
                 if self._target is not None:
@@ -113,12 +139,40 @@ class Player(Controls):
                 if self._is_playing and not self._lock.wait(self._interval_s):
                     if self._place == len(self._moments) - 1:
                         self._is_playing = False
+                        self._follows = self._can_grow
                         self._deliver([])
                     else:
                         return self._beside(self._place, 1)
-                elif not self._is_playing:
-                    self._lock.wait()
+                elif not self._is_playing and not self._lock.wait(self._look_again_s):
+                    return None
             return None
+
+    def _grow(self) -> None:
+        """See what a recorder has added and its ring has taken away; show what is new if that is followed."""
+        try:
+            moments = self._series.moments()
+        except KvmscopeError:  # its directory is gone: what was read is still there to look at
+            return
+        with self._lock:
+            if not moments:
+                return
+            self._place = _place_in(moments, self._moments, self._place)
+            if self._target is not None:
+                self._target = _place_in(moments, self._moments, self._target)
+            self._moments = moments
+            place = self._place if self._follows and self._target is None else len(moments) - 1
+        if len(moments) - 1 - place > _BEFORE:
+            self._show(len(moments) - 1)
+        elif (following := self._following(place)) is not None:
+            self._show(following)
+        else:
+            self._deliver([])  # for the time line
+
+    def _following(self, place: int) -> int | None:
+        """The place an interval after another; None if there is none yet."""
+        beside = self._beside(place, 1)
+        passed_ns = self._moments[beside].taken_ns - self._moments[place].taken_ns
+        return beside if passed_ns >= self._interval_s * (1 - EARLY) * 1e9 else None
 
     def _show(self, target: int) -> None:
         try:
@@ -160,6 +214,23 @@ class Player(Controls):
         if news and isinstance(news[-1], Arrival):
             prepare(news[-1].view, self._wanted)
         return news
+
+
+def _place_in(moments: Sequence[SceneMoment], before: Sequence[SceneMoment], place: int) -> int:
+    """Where a moment is now; a ring may have deleted it, and others before it."""
+    moment = before[place]
+    if place < len(moments) and moments[place].is_same(moment):
+        return place
+    for now in range(len(moments) - 1, -1, -1):
+        if moments[now].is_same(moment):
+            return now
+    return place_at(moments, moment.taken_ns)
+
+
+def _is_written(moments: Sequence[SceneMoment]) -> bool:
+    """Whether the last scene came when it was due."""
+    usual_ns = moments[-1].taken_ns - moments[-2].taken_ns if len(moments) > 1 else 0
+    return time.time_ns() - moments[-1].taken_ns < _LATE_INTERVALS * max(usual_ns, 0) + _LATE_S * 1e9
 
 
 def _nowhere(news: Sequence[News]) -> None:

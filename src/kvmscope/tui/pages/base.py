@@ -194,7 +194,7 @@ class Page(ABC):
 def time_line(position: Position, width: int, charset: Charset) -> ScreenLine:
     """A recording from its first scene to its last, with a mark where the view is."""
     head = f"{clock(position.first)} "
-    state = "playing" if position.is_playing else "stopped"
+    state = "live" if position.is_live else "playing" if position.is_playing else "stopped"
     tail = f" {clock(position.last)}  {clock(position.now)} {state}"
     room = max(3, width - len(head) - len(tail))
     place = round(position.place / max(1, position.count - 1) * (room - 1))

@@ -47,6 +47,8 @@ T = TypeVar("T")
 class MergedSeries:
     """Scenes in memory, and those of a recording that are older or of other hosts."""
 
+    can_grow = True
+
     def __init__(self, ring: SceneMemory, recording: SceneSeries) -> None:
         self._ring = ring
         self._recording = recording

@@ -24,6 +24,8 @@ MEMORY: Final = "memory"
 class SceneMemory:
     """Remembers scenes for ``kept_s`` seconds in at most ``most_bytes``; for any thread. ``damage``: there is none."""
 
+    can_grow = True
+
     def __init__(self, *, kept_s: float = KEPT_S, most_bytes: int = MEMORY_BYTES) -> None:
         self._kept_ns = round(kept_s * 1e9)
         self._most_bytes = most_bytes
