@@ -1,0 +1,229 @@
+"""What windows say of each subject of a scope: words at both ends, and by how much counts grew.
+
+A count grew by its last word less its first, if that is no less. In a window of more than two scenes that is not so
+where the subject began another epoch in between: there it is the sum of what the count grew by within each epoch, and
+the raw rows between the ends are read for such subjects alone (``torn``). Known as in ``analysis.window``: the subject
+has the stat at both ends; of a histogram, all buckets or none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..formula.resolved import StatColumn
+from ..schema import Kind, Scope
+from .columns import ROW, BlockSet
+from .relational import (
+    Aggregate,
+    Aggregation,
+    Column,
+    Function,
+    Joined,
+    Literal,
+    Named,
+    Ref,
+    Scalar,
+    Select,
+    Source,
+    apply,
+    equal,
+    every,
+    when,
+)
+from .sheet import Sheet
+from .tables import RAW, SUBJECT_KEY, SUBJECTS
+from .windows import WINDOW, WindowPlan, boot_of, kept, of, same
+
+INTERVAL_S = Ref("interval_s")
+OF_WINDOW: Final = ("interval_s", "scenes", "begin_ns", "end_ns", "begin_time", "end_time", "machine")
+"""What each subject has of its window, beside the key."""
+
+_IS_END = equal(Ref("is_end", "w"), Literal(1))
+_IS_BEGIN = equal(Ref("is_end", "w"), Literal(0))
+
+
+class Leaves:
+    """The words of the subjects of one scope that formulas read, as columns of a sheet."""
+
+    def __init__(self, scope: Scope, blocks: BlockSet, plan: WindowPlan, sheet: Sheet, label: str) -> None:
+        self.key = (*WINDOW, *SUBJECT_KEY[scope])
+        self._label = label
+        self._scope = scope
+        self._blocks = blocks
+        self._is_pairs = plan.every_s is None
+        self._sheet = sheet
+        self._words: dict[Scalar, int] = {}
+        self._counts: dict[int, None] = {}
+        self._attributes: dict[str, None] = {}
+
+    def now(self, column: StatColumn) -> Scalar:
+        """The word at the end of the window, as a number in the unit of the stat."""
+        (word,) = self._blocks.words(column.stat, column.descriptor)
+        after = Ref(f"after_{self._place(word)}")
+        signed = apply(Function.SIGNED, after) if column.descriptor.kind is Kind.INSTANT else after
+        return self._sheet.hold(apply(Function.TO_DOUBLE, signed))
+
+    def before(self, column: StatColumn) -> Scalar:
+        """The word at the beginning of the window."""
+        (word,) = self._blocks.words(column.stat, column.descriptor)
+        return Ref(f"before_{self._place(word)}")
+
+    def changes(self, column: StatColumn) -> tuple[Scalar, ...]:
+        """By how much each word of a count grew; NULL where that is not known."""
+        places = [self._place(word) for word in self._blocks.words(column.stat, column.descriptor)]
+        self._counts.update(dict.fromkeys(places))
+        rises = self._sheet.hold(every(*map(_rises, places)))
+        return tuple(self._sheet.hold(self._change(place, rises)) for place in places)
+
+    def attribute(self, name: str) -> Ref:
+        """What the raw relation has of the subject at the end of the window, besides statistics."""
+        self._attributes[name] = None
+        return Ref(f"now_{name}")
+
+    def _place(self, word: Scalar) -> int:
+        return self._words.setdefault(word, len(self._words))
+
+    def _change(self, place: int, rises: Scalar) -> Scalar:
+        after, before = Ref(f"after_{place}"), Ref(f"before_{place}")
+        grown = apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, after, before))
+        if self._is_pairs:
+            return when(rises, grown)
+        is_whole = self._sheet.hold(apply(Function.OR, _is_same_epoch(""), equal(Ref("scenes"), Literal(2))))
+        return when(is_whole, when(rises, grown), Ref(f"torn_{place}"))
+
+    # --- the relations ------------------------------------------------------------------------------------------------
+
+    @property
+    def reads_between(self) -> bool:
+        """Whether raw rows between the ends of windows may be needed."""
+        return bool(self._counts) and not self._is_pairs
+
+    def steps(self) -> tuple[Named, ...]:
+        """Relations up to that which ``base`` reads."""
+        ends = Named(self._named("ends"), self._ends())
+        if not self.reads_between:
+            return (ends,)
+        return (
+            ends,
+            Named(self._named("epochs"), self._epochs()),
+            Named(self._named("torn"), self._torn()),
+            Named(self._named("stretches"), self._stretches()),
+            Named(self._named("regrown"), self._regrown()),
+        )
+
+    def base(self, joins: tuple[Joined, ...] = (), columns: tuple[Column, ...] = ()) -> Select:
+        """A row for each subject at the end of each window; ``joins`` to it by the alias ``s``, with their columns."""
+        own = kept("w", *OF_WINDOW)
+        torn: tuple[Column, ...] = ()
+        joined = [Joined(Source(f"{self._label}windows", "w"), same("s", "w", *WINDOW))]
+        if self.reads_between:
+            torn = kept("t", *(f"torn_{place}" for place in self._counts))
+            joined.append(Joined(Source(self._named("regrown"), "t"), same("s", "t", *self.key), keeps_all=True))
+        ends = kept("s", *(column.name for column in self._ends().columns))
+        return Select((*ends, *own, *torn, *columns), Source(self._named("ends"), "s"), joins=(*joined, *joins))
+
+    def _named(self, what: str) -> str:
+        return f"{self._label}{self._scope.value}_{what}"
+
+    @property
+    def _raw(self) -> Source:
+        return Source(SUBJECTS[self._scope].value, ROW, RAW)
+
+    @property
+    def _subject(self) -> tuple[str, ...]:
+        return SUBJECT_KEY[self._scope]
+
+    def _ends(self) -> Select:
+        """Of each subject its words at both ends of each window at whose end it is there."""
+        columns = [Column("epoch_after", _at(_IS_END, Ref("epoch", ROW)))]
+        columns.append(Column("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))))
+        for word, place in self._words.items():
+            columns.append(Column(f"after_{place}", _at(_IS_END, word)))
+            columns.append(Column(f"before_{place}", _at(_IS_BEGIN, word)))
+        columns += [Column(f"now_{name}", _at(_IS_END, Ref(name, ROW))) for name in self._attributes]
+        return self._grouped(tuple(columns))
+
+    def _epochs(self) -> Select:
+        return self._grouped(
+            (
+                Column("epoch_after", _at(_IS_END, Ref("epoch", ROW))),
+                Column("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))),
+            )
+        )
+
+    def _grouped(self, columns: tuple[Column, ...]) -> Select:
+        keys = (*of("w", *WINDOW), *of(ROW, *self._subject))
+        is_there = equal(Aggregate(Aggregation.MAX, Ref("is_end", "w")), Literal(1))
+        return Select(
+            (*kept("w", *WINDOW), *kept(ROW, *self._subject), *columns),
+            self._raw,
+            joins=(Joined(Source(f"{self._label}borders", "w"), _at_scene("w")),),
+            group_by=keys,
+            having=is_there,
+        )
+
+    def _torn(self) -> Select:
+        """Those that began another epoch in a window of more than two scenes, or came in it."""
+        return Select(
+            kept("s", *self.key),
+            Source(self._named("epochs"), "s"),
+            joins=(Joined(Source(f"{self._label}windows", "w"), same("s", "w", *WINDOW)),),
+            where=every(apply(Function.NOT, _is_same_epoch("s")), apply(Function.MORE, Ref("scenes", "w"), Literal(2))),
+        )
+
+    def _stretches(self) -> Select:
+        """What the counts of the torn ones grew by in each epoch."""
+        keys = (*of("t", *self.key), Ref("epoch", ROW))
+        words = list(self._words)
+        is_torn = every(same("w", "t", *WINDOW), same(ROW, "t", *self._subject))
+        return Select(
+            (
+                *kept("t", *self.key),
+                *(Column(f"torn_{place}", _grown(words[place])) for place in self._counts),
+            ),
+            self._raw,
+            joins=(
+                Joined(Source(f"{self._label}inner_moments", "w"), _at_scene("w")),
+                Joined(Source(self._named("torn"), "t"), is_torn),
+            ),
+            group_by=keys,
+        )
+
+    def _regrown(self) -> Select:
+        sums = (
+            Column(f"torn_{place}", Aggregate(Aggregation.SUM, Ref(f"torn_{place}", "g"))) for place in self._counts
+        )
+        return Select(
+            (*kept("g", *self.key), *sums), Source(self._named("stretches"), "g"), group_by=of("g", *self.key)
+        )
+
+
+def _is_same_epoch(alias: str) -> Scalar:
+    """False also where a subject was not there at the beginning."""
+    goes_on = equal(Ref("epoch_after", alias), Ref("epoch_before", alias))
+    return equal(when(goes_on, Literal(1), Literal(0)), Literal(1))
+
+
+def _rises(place: int) -> Scalar:
+    return apply(Function.MORE_OR_EQUAL, Ref(f"after_{place}"), Ref(f"before_{place}"))
+
+
+def _at(condition: Scalar, value: Scalar) -> Scalar:
+    """The value in the one row of a group in which the condition holds."""
+    return Aggregate(Aggregation.MAX, when(condition, value))
+
+
+def _grown(word: Scalar) -> Scalar:
+    """Of the rows of one epoch: a count only went up in it, so the last word is the largest."""
+    first, last = Aggregate(Aggregation.MIN, word), Aggregate(Aggregation.MAX, word)
+    has_two = apply(Function.MORE, Aggregate(Aggregation.COUNT, word), Literal(1))
+    return when(has_two, apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, last, first)))
+
+
+def _at_scene(alias: str) -> Scalar:
+    """Whether a raw row is of the scene that a relation names."""
+    return every(
+        equal(Ref("host", ROW), Ref("host", alias)),
+        equal(Ref("boottime_ns", ROW), Ref("boottime_ns", alias)),
+        equal(boot_of(ROW), Ref("boot", alias)),
+    )

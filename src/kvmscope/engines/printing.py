@@ -1,0 +1,245 @@
+"""The relational form as text for DuckDB and ClickHouse, by sqlglot's expression objects.
+
+Objects are printed and text is never translated: sqlglot knows how to quote and to nest, and what an engine's functions
+mean is decided here.
+Sources: DuckDB 1.4 to 2.0 (a literal without an exponent is a DECIMAL; UBIGINT arithmetic raises on overflow);
+ClickHouse 25 and 26 (joins fill missing columns with 0 unless ``join_use_nulls``; an alias hides a column unless
+``prefer_column_name_to_alias``; integer arithmetic wraps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .refusal import QueryEngine
+from .relational import (
+    Aggregate,
+    Aggregation,
+    Apply,
+    Case,
+    Column,
+    Function,
+    Joined,
+    Literal,
+    Null,
+    OneOf,
+    Query,
+    Ref,
+    Relation,
+    Scalar,
+    Select,
+    Source,
+    UnionAll,
+)
+
+DIALECTS: Final = {QueryEngine.DUCKDB: "duckdb", QueryEngine.CLICKHOUSE: "clickhouse"}
+_SETTINGS: Final = " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"
+
+
+def print_query(query: Query, engine: QueryEngine, *, pretty: bool = False) -> str:
+    """The text of a query. KeyError for an engine that is not asked in SQL."""
+    text: str = _Printer(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty)
+    return text + _SETTINGS if engine is QueryEngine.CLICKHOUSE else text
+
+
+class _Printer:
+    """Makes expression objects of the relational form."""
+
+    def __init__(self, engine: QueryEngine) -> None:
+        from sqlglot import exp
+
+        self._exp: Any = exp
+        self._is_duckdb = engine is QueryEngine.DUCKDB
+
+    def query(self, query: Query) -> Any:
+        whole = self._relation(query.answer)
+        for step in query.steps:
+            whole = whole.with_(self._name(step.name), as_=self._relation(step.relation), copy=False)
+        return whole
+
+    def _relation(self, relation: Relation) -> Any:
+        if isinstance(relation, UnionAll):
+            selects = [self._select(select) for select in relation.selects]
+            whole = selects[0]
+            for select in selects[1:]:
+                whole = self._exp.Union(this=whole, expression=select, distinct=False)
+            return whole
+        return self._select(relation)
+
+    def _select(self, select: Select) -> Any:
+        columns = [self._column(column) for column in select.columns]
+        if select.keeps_columns:
+            star = self._exp.Column(this=self._exp.Star(), table=self._name(select.source.alias))
+            columns.insert(0, star)
+        made = self._exp.Select(expressions=columns).from_(self._source(select.source), copy=False)
+        for join in select.joins:
+            made = self._join(made, join)
+        if select.where is not None:
+            made = made.where(self._scalar(select.where), copy=False)
+        if select.group_by:
+            made = made.group_by(*map(self._scalar, select.group_by), copy=False)
+        if select.having is not None:
+            made = made.having(self._scalar(select.having), copy=False)
+        return made.distinct(copy=False) if select.is_distinct else made
+
+    def _join(self, made: Any, join: Joined) -> Any:
+        on = self._scalar(join.on)
+        return made.join(self._source(join.source), on=on, join_type="left" if join.keeps_all else "inner", copy=False)
+
+    def _source(self, source: Source) -> Any:
+        schema = self._name(source.schema) if source.schema else None
+        table = self._exp.Table(this=self._name(source.name), db=schema)
+        return self._exp.alias_(table, self._name(source.alias), table=True)
+
+    def _column(self, column: Column) -> Any:
+        return self._exp.Alias(this=self._scalar(column.scalar), alias=self._name(column.name))
+
+    def _name(self, name: str) -> Any:
+        return self._exp.to_identifier(name, quoted=True)
+
+    def _scalar(self, scalar: Scalar) -> Any:
+        match scalar:
+            case Ref():
+                return self._exp.column(scalar.name, table=scalar.of or None, quoted=True)
+            case Literal():
+                return self._literal(scalar.value)
+            case Null():
+                return self._exp.cast(self._exp.Null(), "boolean" if scalar.is_condition else "double")
+            case Apply():
+                return self._apply(scalar.function, [self._scalar(argument) for argument in scalar.arguments])
+            case Case():
+                branches = [
+                    self._exp.If(this=self._scalar(condition), true=self._scalar(value))
+                    for condition, value in scalar.branches
+                ]
+                default = None if scalar.otherwise is None else self._scalar(scalar.otherwise)
+                return self._exp.Case(ifs=branches, default=default)
+            case OneOf():
+                return self._one_of(scalar)
+            case Aggregate():
+                return self._aggregate(scalar)
+
+    def _one_of(self, scalar: OneOf) -> Any:
+        if not scalar.texts:
+            return self._exp.EQ(this=self._exp.Literal.number(0), expression=self._exp.Literal.number(1))
+        texts = [self._exp.Literal.string(text) for text in scalar.texts]
+        return self._exp.Paren(this=self._exp.In(this=self._scalar(scalar.text), expressions=texts))
+
+    def _literal(self, value: float | str) -> Any:
+        if isinstance(value, str):
+            return self._exp.Literal.string(value)
+        if isinstance(value, int):
+            return self._exp.Literal.number(value)
+        if value < 0:
+            return self._exp.Paren(this=self._exp.Neg(this=self._literal(-value)))
+        text = repr(value)
+        return self._exp.Literal.number(text if "e" in text else f"{text}e0")  # an exponent makes it a double
+
+    def _apply(self, function: Function, parts: list[Any]) -> Any:
+        name = _OPERATORS.get(function)
+        if name is not None:
+            return self._exp.Paren(this=getattr(self._exp, name)(this=parts[0], expression=parts[1]))
+        return _SPELLINGS[function](self, parts)
+
+    def negate(self, parts: list[Any]) -> Any:
+        return self._exp.Paren(this=self._exp.Neg(this=parts[0]))
+
+    def not_(self, parts: list[Any]) -> Any:
+        return self._exp.Paren(this=self._exp.Not(this=self._exp.Paren(this=parts[0])))
+
+    def is_null(self, parts: list[Any]) -> Any:
+        return self._exp.Paren(this=self._exp.Is(this=parts[0], expression=self._exp.Null()))
+
+    def coalesce(self, parts: list[Any]) -> Any:
+        return self._exp.Coalesce(this=parts[0], expressions=parts[1:])
+
+    def power(self, parts: list[Any]) -> Any:
+        return self._call("pow", *parts)
+
+    def is_finite(self, parts: list[Any]) -> Any:
+        return self._call("isfinite" if self._is_duckdb else "isFinite", *parts)
+
+    def to_double(self, parts: list[Any]) -> Any:
+        return self._exp.cast(parts[0], "double") if self._is_duckdb else self._call("toFloat64", *parts)
+
+    def to_integer(self, parts: list[Any]) -> Any:
+        return self._exp.cast(parts[0], "bigint") if self._is_duckdb else self._call("toInt64", *parts)
+
+    def whole_divide(self, parts: list[Any]) -> Any:
+        if self._is_duckdb:
+            return self._exp.Paren(this=self._exp.IntDiv(this=parts[0], expression=parts[1]))
+        return self._call("intDiv", *parts)
+
+    def signed(self, parts: list[Any]) -> Any:
+        """DuckDB raises where a cast does not fit; ClickHouse's wraps."""
+        if not self._is_duckdb:
+            return self._call("toInt64", *parts)
+        wide = self._exp.cast(parts[0], "int128")
+        below_zero = self._exp.Sub(this=wide, expression=self._exp.Literal.number(2**64))
+        is_negative = self._exp.GTE(this=parts[0].copy(), expression=self._exp.Literal.number(2**63))
+        return self._exp.Case(ifs=[self._exp.If(this=is_negative, true=below_zero)], default=wide.copy())
+
+    def bit(self, parts: list[Any]) -> Any:
+        if not self._is_duckdb:
+            return self._call("bitTest", *parts)
+        shifted = self._exp.Paren(this=self._exp.BitwiseRightShift(this=parts[0], expression=parts[1]))
+        return self._exp.Paren(this=self._exp.BitwiseAnd(this=shifted, expression=self._exp.Literal.number(1)))
+
+    def join_texts(self, parts: list[Any]) -> Any:
+        blank = self._exp.Literal.string(" ")
+        return self._call("array_to_string" if self._is_duckdb else "arrayStringConcat", *parts, blank)
+
+    def _aggregate(self, aggregate: Aggregate) -> Any:
+        argument = self._exp.Star() if aggregate.argument is None else self._scalar(aggregate.argument)
+        made = getattr(self._exp, _AGGREGATIONS[aggregate.aggregation])(this=argument)
+        if aggregate.over is None:
+            return made
+        order = [self._exp.Ordered(this=self._scalar(key)) for key in aggregate.over.order]
+        return self._exp.Window(
+            this=made,
+            partition_by=[self._scalar(key) for key in aggregate.over.partition],
+            order=self._exp.Order(expressions=order),
+            spec=self._exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW"),
+        )
+
+    def _call(self, name: str, *parts: Any) -> Any:
+        return self._exp.Anonymous(this=name, expressions=list(parts))
+
+
+_OPERATORS: Final[Mapping[Function, str]] = {
+    Function.ADD: "Add",
+    Function.SUBTRACT: "Sub",
+    Function.MULTIPLY: "Mul",
+    Function.DIVIDE: "Div",
+    Function.REMAINDER: "Mod",
+    Function.LESS: "LT",
+    Function.LESS_OR_EQUAL: "LTE",
+    Function.MORE: "GT",
+    Function.MORE_OR_EQUAL: "GTE",
+    Function.EQUAL: "EQ",
+    Function.NOT_EQUAL: "NEQ",
+    Function.AND: "And",
+    Function.OR: "Or",
+}
+_SPELLINGS: Final[Mapping[Function, Callable[[_Printer, list[Any]], Any]]] = {
+    Function.NEGATE: _Printer.negate,
+    Function.NOT: _Printer.not_,
+    Function.IS_NULL: _Printer.is_null,
+    Function.COALESCE: _Printer.coalesce,
+    Function.POWER: _Printer.power,
+    Function.IS_FINITE: _Printer.is_finite,
+    Function.TO_DOUBLE: _Printer.to_double,
+    Function.TO_INTEGER: _Printer.to_integer,
+    Function.WHOLE_DIVIDE: _Printer.whole_divide,
+    Function.SIGNED: _Printer.signed,
+    Function.BIT: _Printer.bit,
+    Function.JOIN_TEXTS: _Printer.join_texts,
+}
+_AGGREGATIONS: Final[Mapping[Aggregation, str]] = {
+    Aggregation.SUM: "Sum",
+    Aggregation.MIN: "Min",
+    Aggregation.MAX: "Max",
+    Aggregation.MEAN: "Avg",
+    Aggregation.COUNT: "Count",
+}

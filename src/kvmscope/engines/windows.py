@@ -1,0 +1,206 @@
+"""Windows as relations: from which scene to which, of each boot of each host.
+
+A window is what ``analysis.window.Window`` is: two scenes of one origin and source, by the later of which its subjects
+are listed. ``WindowPlan`` says which scenes: all that follow one another, or the first of each so many seconds of
+CLOCK_BOOTTIME, as thinning keeps them. The scene between two windows belongs to both, so no increase is lost. The last
+window ends with the last scene. ``scenes``: how many a window has, both ends included.
+Rule: the relations of scenes are small (a row a scene), those of subjects large; what needs an order is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .columns import BlockSet
+from .relational import (
+    Aggregate,
+    Aggregation,
+    Column,
+    Function,
+    Joined,
+    Literal,
+    Named,
+    OneOf,
+    Ref,
+    Running,
+    Scalar,
+    Select,
+    Source,
+    UnionAll,
+    add,
+    apply,
+    equal,
+    every,
+    is_known,
+    when,
+)
+from .tables import RAW, RawTable
+
+SERIES: Final = ("host", "boot", "source", "simulated")
+"""What windows follow one another in: one source on one boot of one host."""
+
+WINDOW: Final = (*SERIES, "window")
+"""The key of a window: its series, and its number in it from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """``every_s``: seconds of CLOCK_BOOTTIME a window; None: from each scene to the next.
+
+    ``hosts``: those that are asked, None for all. A large fleet is asked in parts, which bounds the memory.
+    """
+
+    every_s: int | None = None
+    hosts: tuple[str, ...] | None = None
+
+
+def scene_steps(plan: WindowPlan) -> tuple[Named, ...]:
+    """Every window of every series, whatever blocks its scenes have."""
+    return (
+        Named("moments", _moments(plan)),
+        Named("slots", _slots()),
+        Named("numbered", _numbered()),
+        Named("last_scenes", _last_scenes()),
+        Named("paired", _paired()),
+    )
+
+
+def window_steps(label: str, block_sets: Sequence[BlockSet]) -> tuple[Named, ...]:
+    """``LABELwindows`` (WINDOW, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``, ``slot``, ``scenes``,
+    ``interval_s``, ``machine``) and ``LABELborders`` (WINDOW, ``boottime_ns``, ``is_end``), of the windows that end
+    with a scene of these blocks."""
+    windows = f"{label}windows"
+    return (
+        Named(windows, _windows(block_sets)),
+        Named(f"{label}borders", UnionAll((_border(windows, "begin_ns", 0), _border(windows, "end_ns", 1)))),
+    )
+
+
+def inner_moments(label: str) -> Named:
+    """``LABELinner_moments``: the scenes of each window, both ends included: those of its slot, and the next one."""
+    windows, moments = Source(f"{label}windows", "w"), Source("moments", "m")
+    columns = (*kept("w", *WINDOW), *kept("m", "boottime_ns"))
+    at_end = equal(Ref("end_ns", "w"), Ref("boottime_ns", "m"))
+    of_slot = Select(columns, windows, joins=(Joined(moments, same("w", "m", *SERIES, "slot")),))
+    of_next = Select(
+        columns,
+        windows,
+        joins=(Joined(moments, every(same("w", "m", *SERIES), at_end)),),
+        where=apply(Function.NOT_EQUAL, Ref("slot", "w"), Ref("slot", "m")),
+    )
+    return Named(f"{label}inner_moments", UnionAll((of_slot, of_next)))
+
+
+def of(alias: str, *names: str) -> tuple[Ref, ...]:
+    return tuple(Ref(name, alias) for name in names)
+
+
+def kept(alias: str, *names: str) -> tuple[Column, ...]:
+    """Columns of a relation under their own names."""
+    return tuple(Column(name, Ref(name, alias)) for name in names)
+
+
+def same(left: str, right: str, *names: str) -> Scalar:
+    """Whether the columns with these names are equal in two relations."""
+    return every(*(equal(Ref(name, left), Ref(name, right)) for name in names))
+
+
+def boot_of(alias: str) -> Scalar:
+    """The boot, "" where it is not known: NULL joins nothing."""
+    return apply(Function.COALESCE, Ref("boot", alias), Literal(""))
+
+
+def _moments(plan: WindowPlan) -> Select:
+    source = Ref("source", "s")
+    boottime = Ref("boottime_ns", "s")
+    slot: Scalar = boottime
+    if plan.every_s is not None:
+        slot = apply(Function.WHOLE_DIVIDE, boottime, Literal(plan.every_s * 10**9))
+    return Select(
+        (
+            Column("host", Ref("host", "s")),
+            Column("boot", boot_of("s")),
+            Column("source", when(equal(source, Literal("pinned")), Literal("bpf"), source)),
+            Column("simulated", Ref("simulated", "s")),
+            Column("boottime_ns", boottime),
+            Column("time", Ref("time", "s")),
+            Column("slot", slot),
+            Column("blocks", apply(Function.JOIN_TEXTS, Ref("blocks", "s"))),
+            Column("machine", Ref("machine", "s")),
+        ),
+        Source(RawTable.SCENES.value, "s", RAW),
+        where=None if plan.hosts is None else OneOf(Ref("host", "s"), plan.hosts),
+    )
+
+
+def _slots() -> Select:
+    """When the first scene of each slot was taken, and how many there are."""
+    first = Aggregate(Aggregation.MIN, Ref("boottime_ns", "m"))
+    return Select(
+        (*kept("m", *SERIES, "slot"), Column("begin_ns", first), Column("scenes", Aggregate(Aggregation.COUNT, None))),
+        Source("moments", "m"),
+        group_by=of("m", *SERIES, "slot"),
+    )
+
+
+def _numbered() -> Select:
+    """The slots by their place in the series: a count of those up to each."""
+    place = Aggregate(Aggregation.COUNT, None, Running(of("s", *SERIES), of("s", "begin_ns")))
+    return Select((*kept("s", *SERIES, "slot", "begin_ns", "scenes"), Column("window", place)), Source("slots", "s"))
+
+
+def _last_scenes() -> Select:
+    last = Aggregate(Aggregation.MAX, Ref("boottime_ns", "m"))
+    return Select((*kept("m", *SERIES), Column("last_ns", last)), Source("moments", "m"), group_by=of("m", *SERIES))
+
+
+def _paired() -> Select:
+    """Each slot with the beginning of the next; the last with the last scene."""
+    next_ns, scenes = Ref("begin_ns", "b"), Ref("scenes", "a")
+    follows = equal(Ref("window", "b"), add(Ref("window", "a"), Literal(1)))
+    return Select(
+        (
+            *kept("a", *WINDOW, "slot", "begin_ns"),
+            Column("end_ns", apply(Function.COALESCE, next_ns, Ref("last_ns", "l"))),
+            Column("scenes", when(is_known(next_ns), add(scenes, Literal(1)), scenes)),
+        ),
+        Source("numbered", "a"),
+        joins=(
+            Joined(Source("last_scenes", "l"), same("a", "l", *SERIES)),
+            Joined(Source("numbered", "b"), every(same("a", "b", *SERIES), follows), keeps_all=True),
+        ),
+    )
+
+
+def _windows(block_sets: Sequence[BlockSet]) -> Select:
+    """Those that end with a scene of these blocks."""
+    begin, end = Ref("begin_ns", "p"), Ref("end_ns", "p")
+    lasts = apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, end, begin))
+    return Select(
+        (
+            *kept("p", *WINDOW, "slot", "begin_ns", "end_ns", "scenes"),
+            Column("begin_time", Ref("time", "b")),
+            Column("end_time", Ref("time", "e")),
+            Column("interval_s", apply(Function.DIVIDE, lasts, Literal(1e9))),
+            Column("machine", Ref("machine", "e")),
+        ),
+        Source("paired", "p"),
+        joins=(_moment("b", begin), _moment("e", end)),
+        where=every(
+            apply(Function.MORE, end, begin), OneOf(Ref("blocks", "e"), tuple(each.text for each in block_sets))
+        ),
+    )
+
+
+def _moment(alias: str, boottime_ns: Scalar) -> Joined:
+    at_it = every(same("p", alias, *SERIES), equal(boottime_ns, Ref("boottime_ns", alias)))
+    return Joined(Source("moments", alias), at_it)
+
+
+def _border(windows: str, column: str, is_end: int) -> Select:
+    return Select(
+        (*kept("w", *WINDOW), Column("boottime_ns", Ref(column, "w")), Column("is_end", Literal(is_end))),
+        Source(windows, "w"),
+    )
