@@ -23,11 +23,10 @@ from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import Window
 from kvmscope.engines.columns import BlockSet
 from kvmscope.engines.lower import Lowering
-from kvmscope.engines.queries import formula_query, key_of
-from kvmscope.engines.relational import Apply, Case, Function, Literal, Null, Ref, Scalar, equal, every
+from kvmscope.engines.queries import FormulaSet, formula_query, key_of
+from kvmscope.engines.relational import Apply, Branching, Function, Literal, Null, Ref, Scalar, equal, every
 from kvmscope.engines.windows import WINDOW, WindowPlan
 from kvmscope.formula.check import Formula
-from kvmscope.formula.resolve import Resolver
 from kvmscope.formula.tree import HOST, Arithmetic, Compare, Comparison, Expression, Level, Number, Operator, Ratio
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
@@ -53,7 +52,7 @@ class GivenFacts:
             for subject, value in zip(_subjects(self.scenes[number].sample, level), columns[level, name], strict=True)
             if value is not None
         )
-        return Case(branches) if branches else Null()
+        return Branching(branches) if branches else Null()
 
 
 def _is_subject(subject: tuple[int, ...]) -> Iterator[Scalar]:
@@ -97,10 +96,9 @@ class EngineCase:
     def of_level(self, level: Level) -> dict[str, Formula]:
         return {f"f{at}": each for at, each in enumerate(self.formulas) if level in LEVELS[each.scope]}
 
-    def found(self, engine: DuckdbAtHand | ClickhouseAtHand, blocks: BlockSet, level: Level) -> Rows:
-        resolver = Resolver(blocks.descriptors, self.metrics, self.fact_names)
-        resolved = {name: resolver.resolve(formula, level) for name, formula in self.of_level(level).items()}
-        return engine.rows(formula_query(resolved, level, blocks, WindowPlan(), self.facts))
+    def found(self, engine: DuckdbAtHand | ClickhouseAtHand, sets: Sequence[BlockSet], level: Level) -> Rows:
+        asked = FormulaSet(self.of_level(level), self.metrics, self.facts, self.fact_names)
+        return engine.rows(formula_query(asked, level, sets, WindowPlan()))
 
 
 def _as_column(values: Sequence[Value]) -> Any:
@@ -173,7 +171,7 @@ def test_generated_formulas_have_the_values_of_numpy(
 def compare(case: EngineCase, engine: DuckdbAtHand | ClickhouseAtHand, sets: Sequence[BlockSet], level: Level) -> None:
     expected = case.expected(level)
     formulas = case.of_level(level)
-    rows = [row for blocks in sets for row in case.found(engine, blocks, level)]
+    rows = case.found(engine, sets, level)
     keys = ("window", *key_of(level)[len(WINDOW) :])
     found = {tuple(row[name] for name in keys): [row[name] for name in formulas] for row in rows}
     assert found.keys() == expected.keys()

@@ -9,16 +9,16 @@ pytest.importorskip("sqlglot", reason="sqlglot is not installed: make setup")
 from kvmscope.engines.printing import print_query
 from kvmscope.engines.refusal import QueryEngine
 from kvmscope.engines.relational import (
-    Column,
     Function,
     Literal,
+    NamedScalar,
     Null,
     OneOf,
     Query,
     Ref,
+    RelationSource,
     Scalar,
     Select,
-    Source,
     apply,
     when,
 )
@@ -28,7 +28,7 @@ BOTH = (QueryEngine.DUCKDB, QueryEngine.CLICKHOUSE)
 
 def printed(scalar: Scalar, engine: QueryEngine) -> str:
     """The text of a scalar that is selected."""
-    text = print_query(Query((), Select((Column("x", scalar),), Source("t", "t"))), engine)
+    text = print_query(Query((), Select((NamedScalar("x", scalar),), RelationSource("t", "t"))), engine)
     return text.removeprefix("SELECT ").partition(' AS "x"')[0]
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kvmscope.engines.columns import BlockSet, read_block_sets
-from kvmscope.engines.printing import print_query
+from kvmscope.engines.printing import CLICKHOUSE_SESSION, print_query
 from kvmscope.engines.refusal import QueryEngine
 from kvmscope.engines.relational import Query
 from kvmscope.scene import Scene
@@ -74,6 +74,8 @@ class ClickhouseAtHand:
 
     def __init__(self, tables: Mapping[RecordingTable, Any], directory: Path) -> None:
         _session().query("CREATE DATABASE IF NOT EXISTS raw")
+        for setting, value in CLICKHOUSE_SESSION.items():
+            _session().query(f"SET {setting} = {value}")
         for table, rows in tables.items():
             file = directory / f"{table.value}.parquet"
             pq.write_table(rows, file)

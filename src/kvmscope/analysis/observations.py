@@ -23,7 +23,7 @@ from .window import BoolArray, F64Array, Window, find_column
 
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]
 
-_STARTED_BY_NOW_S: Final = 60.0
+STARTED_BY_NOW_S: Final = 60.0
 _BY_SETUP: Final = (InhibitClass.CONFIGURATION, InhibitClass.GUEST)
 
 
@@ -90,7 +90,6 @@ def _apicv_inhibited(sample: Sample) -> F64Array:
     """1 where the VM's set-up or its guest stands in the way though the host has APICv or AVIC on."""
     known = np.zeros(len(sample.vms), dtype=np.bool_)
     disabled, by_setup = known.copy(), known.copy()
-    inhibits = load_inhibits()
     for stat in reasons_of(sample):
         column = find_column(sample, PROVIDER, Scope.VM, stat)
         if column is None:
@@ -100,9 +99,14 @@ def _apicv_inhibited(sample: Sample) -> F64Array:
         known |= column.known
         if name == "disabled":
             disabled |= holds
-        elif inhibits.get(name, unlisted(name)).cls in _BY_SETUP:
+        elif is_by_setup(name):
             by_setup |= holds
     return np.where(known, (by_setup & ~disabled).astype(np.float64), np.nan)
+
+
+def is_by_setup(reason: str) -> bool:
+    """Whether a reason, by its name, lies with the VM's configuration or its guest."""
+    return load_inhibits().get(reason, unlisted(reason)).cls in _BY_SETUP
 
 
 def _apicv_uninhibited(sample: Sample) -> F64Array:
@@ -119,11 +123,12 @@ def _apicv_uninhibited(sample: Sample) -> F64Array:
 def _apicv_off(sample: Sample, host: HostApicv) -> F64Array:
     """1 where the host has APICv or AVIC, and KVM was loaded without it."""
     if not sample.simulated:
-        return np.full(len(sample.vms), _is_off(host))
-    return np.array([_is_off(of_vm) for of_vm in hosts_of(sample, host)], dtype=np.float64)
+        return np.full(len(sample.vms), is_off(host))
+    return np.array([is_off(of_vm) for of_vm in hosts_of(sample, host)], dtype=np.float64)
 
 
-def _is_off(host: HostApicv) -> float:
+def is_off(host: HostApicv) -> float:
+    """Whether KVM was loaded without the APICv or AVIC that the host has: 1, 0, or NaN for not known."""
     supported, switched_on = host.supported.value, host.switched_on.value
     if supported is False or switched_on:
         return 0.0
@@ -158,7 +163,7 @@ def _never_ran(window: Window) -> F64Array:
     name = "exits" if window.has("kvm", Scope.VCPU, "exits") else "sum_exits"
     exits = window.value("kvm", Scope.VCPU, name)
     age_s = _age_s(sample)
-    never = (exits == 0) & (age_s >= _STARTED_BY_NOW_S)[sample.vcpus.vm]
+    never = (exits == 0) & (age_s >= STARTED_BY_NOW_S)[sample.vcpus.vm]
     # If one vCPU cannot be judged for want of an age, the others do not decide about the VM.
     in_question = np.bincount(sample.vcpus.vm[exits == 0], minlength=len(sample.vms)) > 0
     unknown = np.isnan(exits) | (in_question & np.isnan(age_s))[sample.vcpus.vm]

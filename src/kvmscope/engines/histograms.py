@@ -13,7 +13,7 @@ import numpy as np
 
 from ..analysis.histogram import Bucket, buckets, edges, weights_below
 from ..schema import Descriptor, Kind
-from .relational import Case, Function, Literal, Null, Scalar, add, apply, every, is_known, when
+from .relational import Branching, Function, Literal, Null, Scalar, add, apply, every, is_known, when
 from .sheet import Sheet
 
 _Q_PARTS: Final = 10**9
@@ -34,7 +34,7 @@ def quantile(sheet: Sheet, descriptor: Descriptor, counts: Sequence[Scalar], q: 
     branches = tuple(
         (apply(Function.MORE_OR_EQUAL, upto, rank), estimate) for upto, estimate in zip(running, estimates, strict=True)
     )
-    return when(_has_values(running[-1]), Case(branches))
+    return when(_has_values(running[-1]), Branching(branches))
 
 
 def share_below(sheet: Sheet, descriptor: Descriptor, counts: Sequence[Scalar], bound: float) -> Scalar:

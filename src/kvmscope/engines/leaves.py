@@ -16,15 +16,15 @@ from .columns import ROW, BlockSet
 from .relational import (
     Aggregate,
     Aggregation,
-    Column,
     Function,
     Joined,
     Literal,
     Named,
+    NamedScalar,
     Ref,
+    RelationSource,
     Scalar,
     Select,
-    Source,
     apply,
     equal,
     every,
@@ -35,19 +35,18 @@ from .tables import RAW, SUBJECT_KEY, SUBJECTS
 from .windows import WINDOW, WindowPlan, boot_of, kept, of, same
 
 INTERVAL_S = Ref("interval_s")
-OF_WINDOW: Final = ("interval_s", "scenes", "begin_ns", "end_ns", "begin_time", "end_time", "machine")
+OF_WINDOW: Final = ("interval_s", "scenes", "begin_ns", "end_ns", "begin_time", "end_time", "machine", "blocks")
 """What each subject has of its window, beside the key."""
 
 _IS_END = equal(Ref("is_end", "w"), Literal(1))
 _IS_BEGIN = equal(Ref("is_end", "w"), Literal(0))
 
 
-class Leaves:
+class SubjectLeaves:
     """The words of the subjects of one scope that formulas read, as columns of a sheet."""
 
-    def __init__(self, scope: Scope, blocks: BlockSet, plan: WindowPlan, sheet: Sheet, label: str) -> None:
+    def __init__(self, scope: Scope, blocks: BlockSet, plan: WindowPlan, sheet: Sheet) -> None:
         self.key = (*WINDOW, *SUBJECT_KEY[scope])
-        self._label = label
         self._scope = scope
         self._blocks = blocks
         self._is_pairs = plan.every_s is None
@@ -55,6 +54,7 @@ class Leaves:
         self._words: dict[Scalar, int] = {}
         self._counts: dict[int, None] = {}
         self._attributes: dict[str, None] = {}
+        self._attributes_of_vm: dict[str, None] = {}
 
     def now(self, column: StatColumn) -> Scalar:
         """The word at the end of the window, as a number in the unit of the stat."""
@@ -74,6 +74,16 @@ class Leaves:
         self._counts.update(dict.fromkeys(places))
         rises = self._sheet.hold(every(*map(_rises, places)))
         return tuple(self._sheet.hold(self._change(place, rises)) for place in places)
+
+    def fell(self, column: StatColumn) -> Scalar:
+        """Whether a count, or a bucket of it, is less at the end of the window than at its beginning."""
+        places = [self._place(word) for word in self._blocks.words(column.stat, column.descriptor)]
+        return apply(Function.NOT, every(*map(_rises, places)))
+
+    def attribute_of_vm(self, name: str) -> Ref:
+        """What the raw relation has of the VM of a vCPU at the end of the window."""
+        self._attributes_of_vm[name] = None
+        return Ref(f"vm_{name}")
 
     def attribute(self, name: str) -> Ref:
         """What the raw relation has of the subject at the end of the window, besides statistics."""
@@ -100,34 +110,42 @@ class Leaves:
 
     def steps(self) -> tuple[Named, ...]:
         """Relations up to that which ``base`` reads."""
-        ends = Named(self._named("ends"), self._ends())
+        ends: tuple[Named, ...] = (Named(self._named("ends"), self._ends()),)
+        if self._attributes_of_vm:
+            ends = (*ends, Named(self._named("owners"), self._owners()))
         if not self.reads_between:
-            return (ends,)
+            return ends
         return (
-            ends,
+            *ends,
             Named(self._named("epochs"), self._epochs()),
             Named(self._named("torn"), self._torn()),
             Named(self._named("stretches"), self._stretches()),
             Named(self._named("regrown"), self._regrown()),
         )
 
-    def base(self, joins: tuple[Joined, ...] = (), columns: tuple[Column, ...] = ()) -> Select:
+    def base(self, joins: tuple[Joined, ...] = (), columns: tuple[NamedScalar, ...] = ()) -> Select:
         """A row for each subject at the end of each window; ``joins`` to it by the alias ``s``, with their columns."""
         own = kept("w", *OF_WINDOW)
-        torn: tuple[Column, ...] = ()
-        joined = [Joined(Source(f"{self._label}windows", "w"), same("s", "w", *WINDOW))]
+        torn: tuple[NamedScalar, ...] = ()
+        joined = [Joined(RelationSource("windows", "w"), same("s", "w", *WINDOW))]
         if self.reads_between:
             torn = kept("t", *(f"torn_{place}" for place in self._counts))
-            joined.append(Joined(Source(self._named("regrown"), "t"), same("s", "t", *self.key), keeps_all=True))
+            joined.append(
+                Joined(RelationSource(self._named("regrown"), "t"), same("s", "t", *self.key), keeps_all=True)
+            )
+        if self._attributes_of_vm:
+            torn = (*torn, *kept("o", *(f"vm_{name}" for name in self._attributes_of_vm)))
+            owner = RelationSource(self._named("owners"), "o")
+            joined.append(Joined(owner, same("s", "o", *WINDOW, "vm"), keeps_all=True))
         ends = kept("s", *(column.name for column in self._ends().columns))
-        return Select((*ends, *own, *torn, *columns), Source(self._named("ends"), "s"), joins=(*joined, *joins))
+        return Select((*ends, *own, *torn, *columns), RelationSource(self._named("ends"), "s"), joins=(*joined, *joins))
 
     def _named(self, what: str) -> str:
-        return f"{self._label}{self._scope.value}_{what}"
+        return f"{self._scope.value}_{what}"
 
     @property
-    def _raw(self) -> Source:
-        return Source(SUBJECTS[self._scope].value, ROW, RAW)
+    def _raw(self) -> RelationSource:
+        return RelationSource(SUBJECTS[self._scope].value, ROW, RAW)
 
     @property
     def _subject(self) -> tuple[str, ...]:
@@ -135,29 +153,41 @@ class Leaves:
 
     def _ends(self) -> Select:
         """Of each subject its words at both ends of each window at whose end it is there."""
-        columns = [Column("epoch_after", _at(_IS_END, Ref("epoch", ROW)))]
-        columns.append(Column("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))))
+        columns = [NamedScalar("epoch_after", _at(_IS_END, Ref("epoch", ROW)))]
+        columns.append(NamedScalar("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))))
         for word, place in self._words.items():
-            columns.append(Column(f"after_{place}", _at(_IS_END, word)))
-            columns.append(Column(f"before_{place}", _at(_IS_BEGIN, word)))
-        columns += [Column(f"now_{name}", _at(_IS_END, Ref(name, ROW))) for name in self._attributes]
+            columns.append(NamedScalar(f"after_{place}", _at(_IS_END, word)))
+            columns.append(NamedScalar(f"before_{place}", _at(_IS_BEGIN, word)))
+        columns += [NamedScalar(f"now_{name}", _at(_IS_END, Ref(name, ROW))) for name in self._attributes]
         return self._grouped(tuple(columns))
+
+    def _owners(self) -> Select:
+        """The VMs at the end of each window, with what is asked of them for their vCPUs."""
+        return Select(
+            (
+                *kept("w", *WINDOW),
+                NamedScalar("vm", Ref("vm", ROW)),
+                *(NamedScalar(f"vm_{name}", Ref(name, ROW)) for name in self._attributes_of_vm),
+            ),
+            RelationSource(SUBJECTS[Scope.VM].value, ROW, RAW),
+            joins=(Joined(RelationSource("borders", "w"), every(_at_scene("w"), _IS_END)),),
+        )
 
     def _epochs(self) -> Select:
         return self._grouped(
             (
-                Column("epoch_after", _at(_IS_END, Ref("epoch", ROW))),
-                Column("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))),
+                NamedScalar("epoch_after", _at(_IS_END, Ref("epoch", ROW))),
+                NamedScalar("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))),
             )
         )
 
-    def _grouped(self, columns: tuple[Column, ...]) -> Select:
+    def _grouped(self, columns: tuple[NamedScalar, ...]) -> Select:
         keys = (*of("w", *WINDOW), *of(ROW, *self._subject))
         is_there = equal(Aggregate(Aggregation.MAX, Ref("is_end", "w")), Literal(1))
         return Select(
             (*kept("w", *WINDOW), *kept(ROW, *self._subject), *columns),
             self._raw,
-            joins=(Joined(Source(f"{self._label}borders", "w"), _at_scene("w")),),
+            joins=(Joined(RelationSource("borders", "w"), _at_scene("w")),),
             group_by=keys,
             having=is_there,
         )
@@ -166,8 +196,8 @@ class Leaves:
         """Those that began another epoch in a window of more than two scenes, or came in it."""
         return Select(
             kept("s", *self.key),
-            Source(self._named("epochs"), "s"),
-            joins=(Joined(Source(f"{self._label}windows", "w"), same("s", "w", *WINDOW)),),
+            RelationSource(self._named("epochs"), "s"),
+            joins=(Joined(RelationSource("windows", "w"), same("s", "w", *WINDOW)),),
             where=every(apply(Function.NOT, _is_same_epoch("s")), apply(Function.MORE, Ref("scenes", "w"), Literal(2))),
         )
 
@@ -179,22 +209,23 @@ class Leaves:
         return Select(
             (
                 *kept("t", *self.key),
-                *(Column(f"torn_{place}", _grown(words[place])) for place in self._counts),
+                *(NamedScalar(f"torn_{place}", _grown(words[place])) for place in self._counts),
             ),
             self._raw,
             joins=(
-                Joined(Source(f"{self._label}inner_moments", "w"), _at_scene("w")),
-                Joined(Source(self._named("torn"), "t"), is_torn),
+                Joined(RelationSource("inner_moments", "w"), _at_scene("w")),
+                Joined(RelationSource(self._named("torn"), "t"), is_torn),
             ),
             group_by=keys,
         )
 
     def _regrown(self) -> Select:
         sums = (
-            Column(f"torn_{place}", Aggregate(Aggregation.SUM, Ref(f"torn_{place}", "g"))) for place in self._counts
+            NamedScalar(f"torn_{place}", Aggregate(Aggregation.SUM, Ref(f"torn_{place}", "g")))
+            for place in self._counts
         )
         return Select(
-            (*kept("g", *self.key), *sums), Source(self._named("stretches"), "g"), group_by=of("g", *self.key)
+            (*kept("g", *self.key), *sums), RelationSource(self._named("stretches"), "g"), group_by=of("g", *self.key)
         )
 
 

@@ -9,7 +9,7 @@ magnitude is reckoned beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -38,15 +38,16 @@ from ..formula.tree import HOST, Comparison, Fold, Junction, Level, Operator
 from ..schema import Descriptor, Scope
 from .columns import BlockSet
 from .histograms import quantile, share_below
-from .leaves import INTERVAL_S, Leaves
+from .leaves import INTERVAL_S, SubjectLeaves
 from .relational import (
     Aggregate,
     Aggregation,
-    Case,
-    Column,
+    Branching,
     Function,
     Literal,
+    NamedScalar,
     Null,
+    OneOf,
     Ref,
     Scalar,
     add,
@@ -82,21 +83,49 @@ class FactSource(Protocol):
         ...
 
 
-class Lowering:
-    """Scalars for the formulas of one query; the columns that they need gather in ``sheets`` and ``leaves``."""
+class Workspace:
+    """The columns that the formulas of one query need: they gather here, whatever blocks their scenes have."""
 
-    def __init__(self, blocks: BlockSet, plan: WindowPlan, facts: FactSource, *, label: str = "") -> None:
-        """``label``: what the names of its relations begin with, where a query has several."""
-        self.blocks = blocks
-        self.label = label
+    def __init__(self, block_sets: Sequence[BlockSet], plan: WindowPlan) -> None:
+        self.block_sets = block_sets
+        blocks = BlockSet(tuple(dict.fromkeys(block for each in block_sets for block in each.blocks)))
         self.sheets: Mapping[Level, Sheet] = {
-            Scope.VCPU: Sheet(f"{label}vcpus"),
-            Scope.VM: Sheet(f"{label}vms"),
-            HOST: Sheet(f"{label}hosts"),
+            Scope.VCPU: Sheet("vcpus"),
+            Scope.VM: Sheet("vms"),
+            HOST: Sheet("hosts"),
         }
-        self.leaves = {scope: Leaves(scope, blocks, plan, self.sheets[scope], label) for scope in Scope}
-        self._facts = facts
+        self.leaves = {scope: SubjectLeaves(scope, blocks, plan, self.sheets[scope]) for scope in Scope}
         self._folds: dict[tuple[Scope, Level], dict[Aggregate, str]] = {}
+
+    def folds(self, scope: Scope, level: Level) -> tuple[NamedScalar, ...]:
+        """What is made of the subjects of ``scope`` for each of ``level``."""
+        return tuple(NamedScalar(name, made) for made, name in self._folds.get((scope, level), {}).items())
+
+    def fold(self, scope: Scope, level: Level, made: Aggregate) -> Ref:
+        """One value for each subject of ``level`` from those of ``scope`` that belong to it."""
+        names = self._folds.setdefault((scope, level), {})
+        return Ref(names.setdefault(made, f"{scope.value}_fold_{len(names)}"))
+
+    def choose(self, scalars: Sequence[Scalar], level: Level, null: Null) -> Scalar:
+        """Of one scalar for each set of blocks that which belongs to the blocks of the row, as a column."""
+        texts: dict[Scalar, list[str]] = {}
+        for scalar, blocks in zip(scalars, self.block_sets, strict=True):
+            texts.setdefault(scalar, []).append(blocks.text)
+        if len(texts) == 1:
+            return self.sheets[level].hold(scalars[0])
+        options = tuple((OneOf(Ref("blocks"), tuple(each)), scalar) for scalar, each in texts.items())
+        return self.sheets[level].hold(Branching(options, null))
+
+
+class Lowering:
+    """Scalars for formulas that were resolved with the descriptors of one set of blocks."""
+
+    def __init__(self, workspace: Workspace, blocks: BlockSet, facts: FactSource) -> None:
+        self.blocks = blocks
+        self.sheets = workspace.sheets
+        self.leaves = workspace.leaves
+        self.fold = workspace.fold
+        self._facts = facts
         self._found: dict[tuple[ResolvedNode, Level], _Number] = {}
 
     def number(self, node: ResolvedNode, level: Level) -> Scalar:
@@ -117,15 +146,6 @@ class Lowering:
             case Complement():
                 return apply(Function.NOT, self.condition(node.operand, level))
         raise TypeError(f"{node} is a number, and a condition was asked")
-
-    def folds(self, scope: Scope, level: Level) -> tuple[Column, ...]:
-        """What is made of the subjects of ``scope`` for each of ``level``."""
-        return tuple(Column(name, made) for made, name in self._folds.get((scope, level), {}).items())
-
-    def fold(self, scope: Scope, level: Level, made: Aggregate) -> Ref:
-        """One value for each subject of ``level`` from those of ``scope`` that belong to it."""
-        names = self._folds.setdefault((scope, level), {})
-        return Ref(names.setdefault(made, f"{scope.value}_fold_{len(names)}"))
 
     def _of(self, node: ResolvedNode, level: Level) -> Scalar:
         """A number that may stand in several places."""
@@ -262,7 +282,7 @@ class Lowering:
         above, below = self._of(node.left, level), self._of(node.right, level)
         divided = apply(Function.DIVIDE, above, below)
         at_zero: Scalar = Null() if node.zero is None else when(is_known(above), Literal(node.zero))
-        return _Number(Case(((equal(below, Literal(0.0)), at_zero),), divided), math.inf)
+        return _Number(Branching(((equal(below, Literal(0.0)), at_zero),), divided), math.inf)
 
     def _vcpu_fold(self, node: VcpuFold) -> _Number:
         operand = self._number(node.operand, Scope.VCPU)
@@ -286,7 +306,7 @@ def _over(most: float, divisor: float) -> float:
 
 def _branches(*branches: tuple[Scalar, Scalar]) -> Scalar:
     """The value whose condition holds, NULL where none is known to."""
-    return Case(branches)
+    return Branching(branches)
 
 
 _UNKNOWN: Final = _Number(Null(), 0.0)

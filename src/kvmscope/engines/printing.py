@@ -17,33 +17,39 @@ from .relational import (
     Aggregate,
     Aggregation,
     Apply,
-    Case,
-    Column,
+    Branching,
     Function,
     Joined,
     Literal,
+    NamedScalar,
     Null,
     OneOf,
     Query,
     Ref,
     Relation,
+    RelationSource,
     Scalar,
     Select,
-    Source,
     UnionAll,
 )
 
 DIALECTS: Final = {QueryEngine.DUCKDB: "duckdb", QueryEngine.CLICKHOUSE: "clickhouse"}
+CLICKHOUSE_SESSION: Final[Mapping[str, int]] = {
+    "max_query_size": 2**24,
+    "max_ast_elements": 10**6,
+    "max_expanded_ast_elements": 10**7,
+}
+"""What a session needs before it is given a query: the text for all rules is longer than the default."""
 _SETTINGS: Final = " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"
 
 
 def print_query(query: Query, engine: QueryEngine, *, pretty: bool = False) -> str:
     """The text of a query. KeyError for an engine that is not asked in SQL."""
-    text: str = _Printer(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty)
+    text: str = _SqlPrinter(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty)
     return text + _SETTINGS if engine is QueryEngine.CLICKHOUSE else text
 
 
-class _Printer:
+class _SqlPrinter:
     """Makes expression objects of the relational form."""
 
     def __init__(self, engine: QueryEngine) -> None:
@@ -69,6 +75,8 @@ class _Printer:
 
     def _select(self, select: Select) -> Any:
         columns = [self._column(column) for column in select.columns]
+        if select.source is None:
+            return self._exp.Select(expressions=columns)
         if select.keeps_columns:
             star = self._exp.Column(this=self._exp.Star(), table=self._name(select.source.alias))
             columns.insert(0, star)
@@ -84,15 +92,17 @@ class _Printer:
         return made.distinct(copy=False) if select.is_distinct else made
 
     def _join(self, made: Any, join: Joined) -> Any:
-        on = self._scalar(join.on)
-        return made.join(self._source(join.source), on=on, join_type="left" if join.keeps_all else "inner", copy=False)
+        source = self._source(join.source)
+        if join.on is None:
+            return made.join(source, join_type="cross", copy=False)
+        return made.join(source, on=self._scalar(join.on), join_type="left" if join.keeps_all else "inner", copy=False)
 
-    def _source(self, source: Source) -> Any:
+    def _source(self, source: RelationSource) -> Any:
         schema = self._name(source.schema) if source.schema else None
         table = self._exp.Table(this=self._name(source.name), db=schema)
         return self._exp.alias_(table, self._name(source.alias), table=True)
 
-    def _column(self, column: Column) -> Any:
+    def _column(self, column: NamedScalar) -> Any:
         return self._exp.Alias(this=self._scalar(column.scalar), alias=self._name(column.name))
 
     def _name(self, name: str) -> Any:
@@ -108,7 +118,7 @@ class _Printer:
                 return self._exp.cast(self._exp.Null(), "boolean" if scalar.is_condition else "double")
             case Apply():
                 return self._apply(scalar.function, [self._scalar(argument) for argument in scalar.arguments])
-            case Case():
+            case Branching():
                 branches = [
                     self._exp.If(this=self._scalar(condition), true=self._scalar(value))
                     for condition, value in scalar.branches
@@ -186,6 +196,12 @@ class _Printer:
         shifted = self._exp.Paren(this=self._exp.BitwiseRightShift(this=parts[0], expression=parts[1]))
         return self._exp.Paren(this=self._exp.BitwiseAnd(this=shifted, expression=self._exp.Literal.number(1)))
 
+    def epoch_ns(self, parts: list[Any]) -> Any:
+        if self._is_duckdb:
+            return self._call("epoch_ns", *parts)
+        fine = self._call("toDateTime64", *parts, self._exp.Literal.number(9))
+        return self._call("toUnixTimestamp64Nano", fine)
+
     def join_texts(self, parts: list[Any]) -> Any:
         blank = self._exp.Literal.string(" ")
         return self._call("array_to_string" if self._is_duckdb else "arrayStringConcat", *parts, blank)
@@ -195,13 +211,12 @@ class _Printer:
         made = getattr(self._exp, _AGGREGATIONS[aggregate.aggregation])(this=argument)
         if aggregate.over is None:
             return made
+        partition = [self._scalar(key) for key in aggregate.over.partition]
+        if not aggregate.over.order:
+            return self._exp.Window(this=made, partition_by=partition)
         order = [self._exp.Ordered(this=self._scalar(key)) for key in aggregate.over.order]
-        return self._exp.Window(
-            this=made,
-            partition_by=[self._scalar(key) for key in aggregate.over.partition],
-            order=self._exp.Order(expressions=order),
-            spec=self._exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW"),
-        )
+        spec = self._exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW")
+        return self._exp.Window(this=made, partition_by=partition, order=self._exp.Order(expressions=order), spec=spec)
 
     def _call(self, name: str, *parts: Any) -> Any:
         return self._exp.Anonymous(this=name, expressions=list(parts))
@@ -222,19 +237,20 @@ _OPERATORS: Final[Mapping[Function, str]] = {
     Function.AND: "And",
     Function.OR: "Or",
 }
-_SPELLINGS: Final[Mapping[Function, Callable[[_Printer, list[Any]], Any]]] = {
-    Function.NEGATE: _Printer.negate,
-    Function.NOT: _Printer.not_,
-    Function.IS_NULL: _Printer.is_null,
-    Function.COALESCE: _Printer.coalesce,
-    Function.POWER: _Printer.power,
-    Function.IS_FINITE: _Printer.is_finite,
-    Function.TO_DOUBLE: _Printer.to_double,
-    Function.TO_INTEGER: _Printer.to_integer,
-    Function.WHOLE_DIVIDE: _Printer.whole_divide,
-    Function.SIGNED: _Printer.signed,
-    Function.BIT: _Printer.bit,
-    Function.JOIN_TEXTS: _Printer.join_texts,
+_SPELLINGS: Final[Mapping[Function, Callable[[_SqlPrinter, list[Any]], Any]]] = {
+    Function.NEGATE: _SqlPrinter.negate,
+    Function.NOT: _SqlPrinter.not_,
+    Function.IS_NULL: _SqlPrinter.is_null,
+    Function.COALESCE: _SqlPrinter.coalesce,
+    Function.POWER: _SqlPrinter.power,
+    Function.IS_FINITE: _SqlPrinter.is_finite,
+    Function.TO_DOUBLE: _SqlPrinter.to_double,
+    Function.TO_INTEGER: _SqlPrinter.to_integer,
+    Function.WHOLE_DIVIDE: _SqlPrinter.whole_divide,
+    Function.SIGNED: _SqlPrinter.signed,
+    Function.BIT: _SqlPrinter.bit,
+    Function.EPOCH_NS: _SqlPrinter.epoch_ns,
+    Function.JOIN_TEXTS: _SqlPrinter.join_texts,
 }
 _AGGREGATIONS: Final[Mapping[Aggregation, str]] = {
     Aggregation.SUM: "Sum",

@@ -5,16 +5,18 @@ The steps of a query go up: scenes to windows, raw rows to leaves of vCPUs, thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from ..formula.resolved import ResolvedFormula
+from ..formula.check import Formula
+from ..formula.resolve import Resolver
 from ..formula.tree import HOST, Level
 from ..schema import Scope
 from .columns import BlockSet
 from .leaves import OF_WINDOW
-from .lower import FactSource, Lowering
-from .relational import Column, Joined, Named, Query, Select, Source
+from .lower import FactSource, Lowering, Workspace
+from .relational import Joined, Named, NamedScalar, Null, Query, RelationSource, Scalar, Select
 from .tables import SUBJECT_KEY
 from .windows import WINDOW, WindowPlan, inner_moments, kept, of, same, scene_steps, window_steps
 
@@ -26,85 +28,97 @@ def key_of(level: Level) -> tuple[str, ...]:
     return WINDOW if level is HOST else (*WINDOW, *SUBJECT_KEY[level])
 
 
-def formula_query(
-    formulas: Mapping[str, ResolvedFormula], level: Level, blocks: BlockSet, plan: WindowPlan, facts: FactSource
-) -> Query:
-    """One number of each formula for each subject of ``level`` in each window that ends with a scene of ``blocks``.
+@dataclass(frozen=True)
+class FormulaSet:
+    """Formulas by the names of their columns, the metrics that they refer to, and which facts there are."""
+
+    formulas: Mapping[str, Formula]
+    metrics: Mapping[str, Formula]
+    facts: FactSource
+    fact_names: Collection[tuple[Level, str]]
+
+
+def formula_query(asked: FormulaSet, level: Level, block_sets: Sequence[BlockSet], plan: WindowPlan) -> Query:
+    """One number of each formula for each subject of ``level`` in each window that ends with a scene of these blocks.
 
     The columns of the answer: ``key_of(level)``, ``begin_time``, ``end_time``, ``interval_s``, and one a formula, by
-    its name. All formulas are resolved for ``level`` with the descriptors of ``blocks``.
+    its name. UsageError if a formula of VMs is asked of vCPUs.
     """
-    lowering = Lowering(blocks, plan, facts)
-    made = {name: lowering.number(formula.node, level) for name, formula in formulas.items()}
-    columns = [Column(name, lowering.sheets[level].hold(scalar)) for name, scalar in made.items()]
+    workspace = Workspace(block_sets, plan)
+    made: dict[str, list[Scalar]] = {name: [] for name in asked.formulas}
+    for blocks in block_sets:
+        resolver = Resolver(blocks.descriptors, asked.metrics, asked.fact_names)
+        lowering = Lowering(workspace, blocks, asked.facts)
+        for name, formula in asked.formulas.items():
+            made[name].append(lowering.number(resolver.resolve(formula, level).node, level))
+    columns = [NamedScalar(name, workspace.choose(scalars, level, Null())) for name, scalars in made.items()]
     own = kept("x", *key_of(level), "begin_time", "end_time", "interval_s")
-    answer = Select((*own, *columns), Source(_SHEETS[level], "x"))
-    return Query((*scene_steps(plan), *level_steps(lowering, level)), answer)
+    answer = Select((*own, *columns), RelationSource(_SHEETS[level], "x"))
+    return Query((*scene_steps(plan), *level_steps(workspace, level)), answer)
 
 
-def level_steps(lowering: Lowering, level: Level) -> tuple[Named, ...]:
+def level_steps(workspace: Workspace, level: Level) -> tuple[Named, ...]:
     """The relations from windows up to the sheet of ``level``, after all that is asked of it was lowered."""
-    label = lowering.label
-    steps = list(window_steps(label, (lowering.blocks,)))
-    if any(leaves.reads_between for leaves in lowering.leaves.values()):
-        steps.append(inner_moments(label))
+    steps = list(window_steps(workspace.block_sets))
+    if any(leaves.reads_between for leaves in workspace.leaves.values()):
+        steps.append(inner_moments())
     for scope in (Scope.VCPU, Scope.VM):
-        if _is_needed(lowering, scope, level):
-            steps += lowering.leaves[scope].steps()
-            joins = _joins_of(lowering, scope)
-            base = lowering.leaves[scope].base(tuple(joins), lowering_columns(lowering, scope))
-            steps += lowering.sheets[scope].steps(base)
-            steps += _folded(lowering, scope)
+        if _is_needed(workspace, scope, level):
+            steps += workspace.leaves[scope].steps()
+            joins = _joins_of(workspace, scope)
+            base = workspace.leaves[scope].base(tuple(joins), columns_from_below(workspace, scope))
+            steps += workspace.sheets[scope].steps(base)
+            steps += _folded(workspace, scope)
     if level is HOST:
-        steps += lowering.sheets[HOST].steps(_hosts(lowering))
+        steps += workspace.sheets[HOST].steps(_hosts(workspace))
     return tuple(steps)
 
 
-def _is_needed(lowering: Lowering, scope: Scope, level: Level) -> bool:
+def _is_needed(workspace: Workspace, scope: Scope, level: Level) -> bool:
     return (
         level is scope
-        or bool(lowering.folds(scope, Scope.VM) and level is not Scope.VCPU)
-        or bool(lowering.folds(scope, HOST))
+        or bool(workspace.folds(scope, Scope.VM) and level is not Scope.VCPU)
+        or bool(workspace.folds(scope, HOST))
     )
 
 
-def lowering_columns(lowering: Lowering, level: Level) -> tuple[Column, ...]:
+def columns_from_below(workspace: Workspace, level: Level) -> tuple[NamedScalar, ...]:
     """The columns that a level has from the levels below it."""
     return tuple(
         column
         for scope in _below(level)
-        for column in kept(_alias(scope), *(fold.name for fold in lowering.folds(scope, level)))
+        for column in kept(_alias(scope), *(fold.name for fold in workspace.folds(scope, level)))
     )
 
 
-def _joins_of(lowering: Lowering, level: Level) -> Iterator[Joined]:
+def _joins_of(workspace: Workspace, level: Level) -> Iterator[Joined]:
     for scope in _below(level):
-        if lowering.folds(scope, level):
-            source = Source(_folded_name(lowering, scope, level), _alias(scope))
+        if workspace.folds(scope, level):
+            source = RelationSource(_folded_name(workspace, scope, level), _alias(scope))
             yield Joined(source, same("s", _alias(scope), *key_of(level)), keeps_all=True)
 
 
-def _folded(lowering: Lowering, scope: Scope) -> Iterator[Named]:
+def _folded(workspace: Workspace, scope: Scope) -> Iterator[Named]:
     """What is made of the subjects of a scope for those of higher levels."""
     for level in (Scope.VM, HOST):
-        folds = lowering.folds(scope, level)
+        folds = workspace.folds(scope, level)
         if folds:
             key = key_of(level)
-            source = Source(f"{lowering.label}{_SHEETS[scope]}", "x")
+            source = RelationSource(_SHEETS[scope], "x")
             select = Select((*kept("x", *key), *folds), source, group_by=of("x", *key))
-            yield Named(_folded_name(lowering, scope, level), select)
+            yield Named(_folded_name(workspace, scope, level), select)
 
 
-def _hosts(lowering: Lowering) -> Select:
+def _hosts(workspace: Workspace) -> Select:
     return Select(
-        (*kept("s", *WINDOW, *OF_WINDOW), *lowering_columns(lowering, HOST)),
-        Source(f"{lowering.label}windows", "s"),
-        joins=tuple(_joins_of(lowering, HOST)),
+        (*kept("s", *WINDOW, *OF_WINDOW), *columns_from_below(workspace, HOST)),
+        RelationSource("windows", "s"),
+        joins=tuple(_joins_of(workspace, HOST)),
     )
 
 
-def _folded_name(lowering: Lowering, scope: Scope, level: Level) -> str:
-    return f"{lowering.label}{_SHEETS[scope]}_by_{_SHEETS[level]}"
+def _folded_name(workspace: Workspace, scope: Scope, level: Level) -> str:
+    return f"{_SHEETS[scope]}_by_{_SHEETS[level]}"
 
 
 def _below(level: Level) -> tuple[Scope, ...]:

@@ -44,6 +44,8 @@ class Function(Enum):
     """A u64 word taken for an i64."""
     BIT = "bit"
     """Of a u64 word the bit with this number: 0 or 1."""
+    EPOCH_NS = "epoch ns"
+    """A moment as nanoseconds since 1970, as fine as the engine has it."""
     JOIN_TEXTS = "join texts"
     """The texts of a list as one, with spaces between them."""
 
@@ -90,7 +92,7 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Branching:
     """The value of the first branch whose condition holds; ``otherwise`` None is NULL."""
 
     branches: tuple[tuple[Scalar, Scalar], ...]
@@ -111,22 +113,22 @@ class Aggregate:
 
     aggregation: Aggregation
     argument: Scalar | None
-    over: Running | None = None
+    over: RowsSoFar | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """The rows of the same ``partition`` up to this one, by ``order``."""
+class RowsSoFar:
+    """The rows of the same ``partition`` up to this one, by ``order``; without an order, all of them."""
 
     partition: tuple[Scalar, ...]
     order: tuple[Scalar, ...]
 
 
-Scalar: TypeAlias = Ref | Literal | Null | Apply | Case | OneOf | Aggregate
+Scalar: TypeAlias = Ref | Literal | Null | Apply | Branching | OneOf | Aggregate
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RelationSource:
     """A relation under an alias; ``schema``: "" for one of the same query."""
 
     name: str
@@ -136,15 +138,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A further relation; ``keeps_all``: rows of the left side without a partner stay, with NULLs (LEFT JOIN)."""
+    """A further relation; ``on`` None: each row with each. ``keeps_all``: rows of the left side without a partner stay,
+    with NULLs (LEFT JOIN)."""
 
-    source: Source
-    on: Scalar
+    source: RelationSource
+    on: Scalar | None
     keeps_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class NamedScalar:
     """A scalar with the name that it has in the relation made."""
 
     name: str
@@ -153,10 +156,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """Rows of a source, joined, kept by ``where``, grouped. ``keeps_columns``: those of the source come first."""
+    """Rows of a source, joined, kept by ``where``, grouped; of no source, one row. ``keeps_columns``: those of the
+    source come first."""
 
-    columns: tuple[Column, ...]
-    source: Source
+    columns: tuple[NamedScalar, ...]
+    source: RelationSource | None
     joins: tuple[Joined, ...] = ()
     where: Scalar | None = None
     group_by: tuple[Scalar, ...] = ()
@@ -219,8 +223,8 @@ def is_known(scalar: Scalar) -> Apply:
     return apply(Function.NOT, apply(Function.IS_NULL, scalar))
 
 
-def when(condition: Scalar, value: Scalar, otherwise: Scalar | None = None) -> Case:
-    return Case(((condition, value),), otherwise)
+def when(condition: Scalar, value: Scalar, otherwise: Scalar | None = None) -> Branching:
+    return Branching(((condition, value),), otherwise)
 
 
 def refs(scalar: Scalar) -> Iterator[Ref]:
@@ -231,7 +235,7 @@ def refs(scalar: Scalar) -> Iterator[Ref]:
         case Apply():
             for argument in scalar.arguments:
                 yield from refs(argument)
-        case Case():
+        case Branching():
             for condition, value in scalar.branches:
                 yield from refs(condition)
                 yield from refs(value)

@@ -6,7 +6,7 @@ the formula and not with the number of its paths. A column of one stage may read
 
 from __future__ import annotations
 
-from .relational import Column, Literal, Named, Null, Ref, Relation, Scalar, Select, Source, refs
+from .relational import Literal, Named, NamedScalar, Null, Ref, Relation, RelationSource, Scalar, Select, refs
 
 
 class Sheet:
@@ -16,7 +16,7 @@ class Sheet:
         self._name = name
         self._held: dict[Scalar, Ref] = {}
         self._stage_of: dict[str, int] = {}
-        self._stages: list[list[Column]] = []
+        self._stages: list[list[NamedScalar]] = []
 
     def hold(self, scalar: Scalar) -> Scalar:
         """The scalar as a column; the same column for the same scalar."""
@@ -28,7 +28,7 @@ class Sheet:
             self._held[scalar] = Ref(name)
             self._stage_of[name] = stage
             self._stages.extend([] for _ in range(stage - len(self._stages)))
-            self._stages[stage - 1].append(Column(name, scalar))
+            self._stages[stage - 1].append(NamedScalar(name, scalar))
         return self._held[scalar]
 
     def steps(self, base: Relation) -> tuple[Named, ...]:
@@ -36,5 +36,5 @@ class Sheet:
         names = [f"{self._name}_{stage}" for stage in range(len(self._stages))] + [self._name]
         steps = [Named(names[0], base)]
         for before, name, columns in zip(names, names[1:], self._stages, strict=False):
-            steps.append(Named(name, Select(tuple(columns), Source(before, "x"), keeps_columns=True)))
+            steps.append(Named(name, Select(tuple(columns), RelationSource(before, "x"), keeps_columns=True)))
         return tuple(steps)

@@ -17,17 +17,17 @@ from .columns import BlockSet
 from .relational import (
     Aggregate,
     Aggregation,
-    Column,
     Function,
     Joined,
     Literal,
     Named,
+    NamedScalar,
     OneOf,
     Ref,
-    Running,
+    RelationSource,
+    RowsSoFar,
     Scalar,
     Select,
-    Source,
     UnionAll,
     add,
     apply,
@@ -67,20 +67,19 @@ def scene_steps(plan: WindowPlan) -> tuple[Named, ...]:
     )
 
 
-def window_steps(label: str, block_sets: Sequence[BlockSet]) -> tuple[Named, ...]:
-    """``LABELwindows`` (WINDOW, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``, ``slot``, ``scenes``,
-    ``interval_s``, ``machine``) and ``LABELborders`` (WINDOW, ``boottime_ns``, ``is_end``), of the windows that end
-    with a scene of these blocks."""
-    windows = f"{label}windows"
+def window_steps(block_sets: Sequence[BlockSet]) -> tuple[Named, ...]:
+    """``windows`` (WINDOW, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``, ``slot``, ``scenes``,
+    ``interval_s``, ``machine``, ``blocks``) and ``borders`` (WINDOW, ``boottime_ns``, ``is_end``), of the windows that
+    end with a scene of these blocks."""
     return (
-        Named(windows, _windows(block_sets)),
-        Named(f"{label}borders", UnionAll((_border(windows, "begin_ns", 0), _border(windows, "end_ns", 1)))),
+        Named("windows", _windows(block_sets)),
+        Named("borders", UnionAll((_border("begin_ns", 0), _border("end_ns", 1)))),
     )
 
 
-def inner_moments(label: str) -> Named:
-    """``LABELinner_moments``: the scenes of each window, both ends included: those of its slot, and the next one."""
-    windows, moments = Source(f"{label}windows", "w"), Source("moments", "m")
+def inner_moments() -> Named:
+    """``inner_moments``: the scenes of each window, both ends included: those of its slot, and the next one."""
+    windows, moments = RelationSource("windows", "w"), RelationSource("moments", "m")
     columns = (*kept("w", *WINDOW), *kept("m", "boottime_ns"))
     at_end = equal(Ref("end_ns", "w"), Ref("boottime_ns", "m"))
     of_slot = Select(columns, windows, joins=(Joined(moments, same("w", "m", *SERIES, "slot")),))
@@ -90,16 +89,16 @@ def inner_moments(label: str) -> Named:
         joins=(Joined(moments, every(same("w", "m", *SERIES), at_end)),),
         where=apply(Function.NOT_EQUAL, Ref("slot", "w"), Ref("slot", "m")),
     )
-    return Named(f"{label}inner_moments", UnionAll((of_slot, of_next)))
+    return Named("inner_moments", UnionAll((of_slot, of_next)))
 
 
 def of(alias: str, *names: str) -> tuple[Ref, ...]:
     return tuple(Ref(name, alias) for name in names)
 
 
-def kept(alias: str, *names: str) -> tuple[Column, ...]:
+def kept(alias: str, *names: str) -> tuple[NamedScalar, ...]:
     """Columns of a relation under their own names."""
-    return tuple(Column(name, Ref(name, alias)) for name in names)
+    return tuple(NamedScalar(name, Ref(name, alias)) for name in names)
 
 
 def same(left: str, right: str, *names: str) -> Scalar:
@@ -120,17 +119,17 @@ def _moments(plan: WindowPlan) -> Select:
         slot = apply(Function.WHOLE_DIVIDE, boottime, Literal(plan.every_s * 10**9))
     return Select(
         (
-            Column("host", Ref("host", "s")),
-            Column("boot", boot_of("s")),
-            Column("source", when(equal(source, Literal("pinned")), Literal("bpf"), source)),
-            Column("simulated", Ref("simulated", "s")),
-            Column("boottime_ns", boottime),
-            Column("time", Ref("time", "s")),
-            Column("slot", slot),
-            Column("blocks", apply(Function.JOIN_TEXTS, Ref("blocks", "s"))),
-            Column("machine", Ref("machine", "s")),
+            NamedScalar("host", Ref("host", "s")),
+            NamedScalar("boot", boot_of("s")),
+            NamedScalar("source", when(equal(source, Literal("pinned")), Literal("bpf"), source)),
+            NamedScalar("simulated", Ref("simulated", "s")),
+            NamedScalar("boottime_ns", boottime),
+            NamedScalar("time", Ref("time", "s")),
+            NamedScalar("slot", slot),
+            NamedScalar("blocks", apply(Function.JOIN_TEXTS, Ref("blocks", "s"))),
+            NamedScalar("machine", Ref("machine", "s")),
         ),
-        Source(RawTable.SCENES.value, "s", RAW),
+        RelationSource(RawTable.SCENES.value, "s", RAW),
         where=None if plan.hosts is None else OneOf(Ref("host", "s"), plan.hosts),
     )
 
@@ -139,21 +138,29 @@ def _slots() -> Select:
     """When the first scene of each slot was taken, and how many there are."""
     first = Aggregate(Aggregation.MIN, Ref("boottime_ns", "m"))
     return Select(
-        (*kept("m", *SERIES, "slot"), Column("begin_ns", first), Column("scenes", Aggregate(Aggregation.COUNT, None))),
-        Source("moments", "m"),
+        (
+            *kept("m", *SERIES, "slot"),
+            NamedScalar("begin_ns", first),
+            NamedScalar("scenes", Aggregate(Aggregation.COUNT, None)),
+        ),
+        RelationSource("moments", "m"),
         group_by=of("m", *SERIES, "slot"),
     )
 
 
 def _numbered() -> Select:
     """The slots by their place in the series: a count of those up to each."""
-    place = Aggregate(Aggregation.COUNT, None, Running(of("s", *SERIES), of("s", "begin_ns")))
-    return Select((*kept("s", *SERIES, "slot", "begin_ns", "scenes"), Column("window", place)), Source("slots", "s"))
+    place = Aggregate(Aggregation.COUNT, None, RowsSoFar(of("s", *SERIES), of("s", "begin_ns")))
+    return Select(
+        (*kept("s", *SERIES, "slot", "begin_ns", "scenes"), NamedScalar("window", place)), RelationSource("slots", "s")
+    )
 
 
 def _last_scenes() -> Select:
     last = Aggregate(Aggregation.MAX, Ref("boottime_ns", "m"))
-    return Select((*kept("m", *SERIES), Column("last_ns", last)), Source("moments", "m"), group_by=of("m", *SERIES))
+    return Select(
+        (*kept("m", *SERIES), NamedScalar("last_ns", last)), RelationSource("moments", "m"), group_by=of("m", *SERIES)
+    )
 
 
 def _paired() -> Select:
@@ -163,13 +170,13 @@ def _paired() -> Select:
     return Select(
         (
             *kept("a", *WINDOW, "slot", "begin_ns"),
-            Column("end_ns", apply(Function.COALESCE, next_ns, Ref("last_ns", "l"))),
-            Column("scenes", when(is_known(next_ns), add(scenes, Literal(1)), scenes)),
+            NamedScalar("end_ns", apply(Function.COALESCE, next_ns, Ref("last_ns", "l"))),
+            NamedScalar("scenes", when(is_known(next_ns), add(scenes, Literal(1)), scenes)),
         ),
-        Source("numbered", "a"),
+        RelationSource("numbered", "a"),
         joins=(
-            Joined(Source("last_scenes", "l"), same("a", "l", *SERIES)),
-            Joined(Source("numbered", "b"), every(same("a", "b", *SERIES), follows), keeps_all=True),
+            Joined(RelationSource("last_scenes", "l"), same("a", "l", *SERIES)),
+            Joined(RelationSource("numbered", "b"), every(same("a", "b", *SERIES), follows), keeps_all=True),
         ),
     )
 
@@ -181,12 +188,13 @@ def _windows(block_sets: Sequence[BlockSet]) -> Select:
     return Select(
         (
             *kept("p", *WINDOW, "slot", "begin_ns", "end_ns", "scenes"),
-            Column("begin_time", Ref("time", "b")),
-            Column("end_time", Ref("time", "e")),
-            Column("interval_s", apply(Function.DIVIDE, lasts, Literal(1e9))),
-            Column("machine", Ref("machine", "e")),
+            NamedScalar("begin_time", Ref("time", "b")),
+            NamedScalar("end_time", Ref("time", "e")),
+            NamedScalar("interval_s", apply(Function.DIVIDE, lasts, Literal(1e9))),
+            NamedScalar("machine", Ref("machine", "e")),
+            NamedScalar("blocks", Ref("blocks", "e")),
         ),
-        Source("paired", "p"),
+        RelationSource("paired", "p"),
         joins=(_moment("b", begin), _moment("e", end)),
         where=every(
             apply(Function.MORE, end, begin), OneOf(Ref("blocks", "e"), tuple(each.text for each in block_sets))
@@ -196,11 +204,11 @@ def _windows(block_sets: Sequence[BlockSet]) -> Select:
 
 def _moment(alias: str, boottime_ns: Scalar) -> Joined:
     at_it = every(same("p", alias, *SERIES), equal(boottime_ns, Ref("boottime_ns", alias)))
-    return Joined(Source("moments", alias), at_it)
+    return Joined(RelationSource("moments", alias), at_it)
 
 
-def _border(windows: str, column: str, is_end: int) -> Select:
+def _border(column: str, is_end: int) -> Select:
     return Select(
-        (*kept("w", *WINDOW), Column("boottime_ns", Ref(column, "w")), Column("is_end", Literal(is_end))),
-        Source(windows, "w"),
+        (*kept("w", *WINDOW), NamedScalar("boottime_ns", Ref(column, "w")), NamedScalar("is_end", Literal(is_end))),
+        RelationSource("windows", "w"),
     )

@@ -1,0 +1,259 @@
+"""What rules may ask and no stat tells, over recordings: ``analysis.observations`` as scalars of the relational form.
+
+What follows from a document (a machine, who a VM is) is judged here in Python by the code of the live path, once for
+each document, and stands in the query as the keys of those of which it holds. The rest are words and columns of the raw
+relations. ``catalog.findings.FACTS`` lists the facts; ``stats_reset`` needs every count of KVM, so whoever asks for it
+reads them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..analysis.apicv.facts import INHIBIT, PROVIDER
+from ..analysis.apicv.hosts import HOST_PROVIDER
+from ..analysis.observations import STARTED_BY_NOW_S, halt_poll_limit_ns, is_by_setup, is_off
+from ..catalog.findings import FACTS
+from ..formula.resolved import Quantity, ScopedStat, StatColumn
+from ..formula.tree import Level
+from ..host.apicv import host_apicv
+from ..host.config.halting import hlt_exits_disabled
+from ..host.facts import Machine
+from ..scene import VmIdentity
+from ..schema import Kind, Scope
+from ..store.documents import DocumentReader
+from .leaves import INTERVAL_S
+from .lower import Lowering
+from .relational import (
+    Aggregate,
+    Aggregation,
+    Branching,
+    Function,
+    Literal,
+    Null,
+    OneOf,
+    Ref,
+    RowsSoFar,
+    Scalar,
+    apply,
+    equal,
+    every,
+    is_known,
+    when,
+)
+from .windows import WINDOW
+
+FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS)
+_YES, _NO = Literal(1.0), Literal(0.0)
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """What documents say, by their keys. ``machines``: 1 where KVM was loaded without the interrupt acceleration that
+    the host has, 0 where not; and the host's limit on halt polling. ``identities``: whether HLT exits are disabled."""
+
+    apicv_off: Mapping[str, float] = field(default_factory=dict)
+    halt_poll_ns: Mapping[str, int] = field(default_factory=dict)
+    hlt_exits_disabled: Mapping[str, bool] = field(default_factory=dict)
+
+
+def read_document_facts(machines: Iterable[str], identities: Iterable[str], reader: DocumentReader) -> DocumentFacts:
+    """The facts of these documents, by their keys; what is unknown is left out. RecordingError for a damaged one."""
+    apicv_off: dict[str, float] = {}
+    halt_poll_ns: dict[str, int] = {}
+    for key in machines:
+        machine: Machine = reader.get(Machine, key)
+        off, limit_ns = is_off(host_apicv(machine)), halt_poll_limit_ns(machine)
+        apicv_off |= {} if math.isnan(off) else {key: off}
+        halt_poll_ns |= {} if limit_ns is None else {key: limit_ns}
+    halting = {key: hlt_exits_disabled(reader.get(VmIdentity, key).process) for key in identities}
+    disabled = {key: value for key, value in halting.items() if value is not None}
+    return DocumentFacts(apicv_off, halt_poll_ns, disabled)
+
+
+class RecordedFacts:
+    """The facts of subjects in windows over recordings."""
+
+    def __init__(self, documents: DocumentFacts) -> None:
+        self._documents = documents
+
+    def fact(self, name: str, level: Level, lowering: Lowering) -> Scalar:
+        """A fact of each subject. KeyError if it is none of ``FACT_NAMES``."""
+        del level  # each is of one level
+        return _FACTS[name](self, lowering)
+
+    def vcpus(self, lowering: Lowering) -> Scalar:
+        count = lowering.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.COUNT, None))
+        return apply(Function.TO_DOUBLE, apply(Function.COALESCE, count, Literal(0)))
+
+    def stats_reset(self, lowering: Lowering) -> Scalar:
+        """How many of KVM's counts went down, one of several vCPUs counting once."""
+        fell: list[Scalar] = []
+        for column in _kvm_counts(lowering):
+            scope = column.stat.scope
+            flag = when(lowering.leaves[scope].fell(column), _YES, _NO)
+            held = lowering.sheets[scope].hold(flag)
+            is_of_vm = scope is Scope.VM
+            fell.append(held if is_of_vm else lowering.fold(scope, Scope.VM, Aggregate(Aggregation.MAX, held)))
+        total: Scalar = _NO
+        for each in fell:
+            total = apply(Function.ADD, total, apply(Function.COALESCE, each, _NO))
+        return total
+
+    def apicv_inhibited(self, lowering: Lowering) -> Scalar:
+        known, disabled, by_setup = [], [], []
+        for name, now in _inhibits(lowering):
+            known.append(is_known(now))
+            holds = _holds(now)
+            if name == "disabled":
+                disabled.append(holds)
+            elif is_by_setup(name):
+                by_setup.append(holds)
+        stands_in_the_way = every(_any(by_setup), apply(Function.NOT, _any(disabled)))
+        return when(_any(known), when(stands_in_the_way, _YES, _NO))
+
+    def apicv_uninhibited(self, lowering: Lowering) -> Scalar:
+        inhibits = [now for _, now in _inhibits(lowering)]
+        return when(_any(map(is_known, inhibits)), when(_any(map(_holds, inhibits)), _NO, _YES))
+
+    def apicv_off_on_host(self, lowering: Lowering) -> Scalar:
+        """Of a simulated VM what it says of the host that it pretends to run on."""
+        amd, supported, on = (
+            _now(lowering, HOST_PROVIDER, Scope.VM, name) for name in ("is_amd", "cpu_has_apicv", "switched_on")
+        )
+        pretended = when(
+            is_known(amd),
+            Branching(
+                (
+                    (apply(Function.OR, equal(supported, _NO), _holds(on)), _NO),
+                    (every(_holds(supported), equal(on, _NO)), _YES),
+                )
+            ),
+        )
+        return when(Ref("simulated"), pretended, _by_key(Ref("machine"), self._documents.apicv_off))
+
+    def hlt_exits_disabled(self, lowering: Lowering) -> Scalar:
+        """By KVM's own setting, or where that was not read of any VM, by the VMM's command line."""
+        if ("settings", Scope.VM, "hlt_exits_disabled") in lowering.blocks.descriptors:
+            return _now(lowering, "settings", Scope.VM, "hlt_exits_disabled")
+        disabled = {key: float(holds) for key, holds in self._documents.hlt_exits_disabled.items()}
+        return _by_key(lowering.leaves[Scope.VM].attribute("identity"), disabled)
+
+    def vmm_silent_s(self, lowering: Lowering) -> Scalar:
+        leaves = lowering.leaves[Scope.VM]
+        silent_s = apply(Function.COALESCE, leaves.attribute("silent_s"), _NO)
+        return when(is_known(leaves.attribute("pid")), silent_s)
+
+    def poll_limit(self, lowering: Lowering) -> Scalar:
+        limits = {key: limit_ns / 1e9 for key, limit_ns in self._documents.halt_poll_ns.items()}
+        by_host = when(Ref("simulated"), Null(), _by_key(Ref("machine"), limits))
+        settings = [
+            (("settings", Scope.VM, name) in lowering.blocks.descriptors)
+            for name in ("halt_poll_cap_set", "halt_poll_cap_ns")
+        ]
+        if not all(settings):
+            return by_host
+        is_set = _now(lowering, "settings", Scope.VM, "halt_poll_cap_set")
+        own_ns = _now(lowering, "settings", Scope.VM, "halt_poll_cap_ns")
+        limit = when(_holds(is_set), apply(Function.DIVIDE, own_ns, Literal(1e9)), by_host)
+        return when(every(is_known(is_set), is_known(own_ns)), limit)
+
+    def poll_limit_known(self, lowering: Lowering) -> Scalar:
+        limit = lowering.sheets[Scope.VM].hold(self.poll_limit(lowering))
+        return when(is_known(limit), _YES, _NO)
+
+    def never_ran(self, lowering: Lowering) -> Scalar:
+        """If one vCPU cannot be judged for want of an age, the others do not decide about the VM."""
+        sheet = lowering.sheets[Scope.VCPU]
+        name = "exits" if ("kvm", Scope.VCPU, "exits") in lowering.blocks.descriptors else "sum_exits"
+        exits = _now(lowering, "kvm", Scope.VCPU, name)
+        created_ns = lowering.leaves[Scope.VCPU].attribute_of_vm("created_ns")
+        has_none = sheet.hold(when(equal(exits, _NO), Literal(1), Literal(0)))
+        of_vm = RowsSoFar((*(Ref(key) for key in WINDOW), Ref("vm")), ())
+        in_question = sheet.hold(equal(Aggregate(Aggregation.MAX, has_none, of_vm), Literal(1)))
+        taken_ns = apply(Function.EPOCH_NS, Ref("end_time"))
+        age_ns = sheet.hold(apply(Function.SUBTRACT, taken_ns, created_ns))
+        is_old = apply(Function.MORE_OR_EQUAL, age_ns, Literal(int(STARTED_BY_NOW_S * 1e9)))
+        is_unknown = apply(
+            Function.OR, apply(Function.IS_NULL, exits), every(in_question, apply(Function.IS_NULL, age_ns))
+        )
+        never = every(equal(has_none, Literal(1)), is_old)
+        return Branching(((is_unknown, Null()), (never, _YES)), _NO)
+
+    def injected_while_active(self, lowering: Lowering) -> Scalar:
+        """Interrupts a second that KVM injected where APICv was active at both ends of the window, else 0."""
+        found = _column(lowering, PROVIDER, Scope.VCPU, "apicv_active", Quantity.NOW)
+        if found is None:
+            return Null()
+        leaves = lowering.leaves[Scope.VCPU]
+        now, before = leaves.now(found), apply(Function.TO_DOUBLE, leaves.before(found))
+        injections = _column(lowering, "kvm", Scope.VCPU, "irq_injections", Quantity.CHANGE)
+        rate: Scalar = Null()
+        if injections is not None:
+            rate = apply(Function.DIVIDE, leaves.changes(injections)[0], INTERVAL_S)
+        return when(every(is_known(now), is_known(before)), when(every(_holds(now), _holds(before)), rate, _NO))
+
+
+def _column(lowering: Lowering, provider: str, scope: Scope, name: str, quantity: Quantity) -> StatColumn | None:
+    """A stat of these scenes, None if they have it not."""
+    descriptor = lowering.blocks.descriptors.get((provider, scope, name))
+    return None if descriptor is None else StatColumn(ScopedStat(provider, scope, name), quantity, descriptor)
+
+
+def _now(lowering: Lowering, provider: str, scope: Scope, name: str) -> Scalar:
+    """The word of a stat at the end of the window, as a number; NULL where a subject has it not."""
+    column = _column(lowering, provider, scope, name, Quantity.NOW)
+    return Null() if column is None else lowering.leaves[scope].now(column)
+
+
+def _inhibits(lowering: Lowering) -> Iterable[tuple[str, Scalar]]:
+    """The reasons that this kernel has, and whether each holds."""
+    for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
+        if provider == PROVIDER and scope is Scope.VM and name.startswith(INHIBIT) and descriptor.is_boolean:
+            yield name.removeprefix(INHIBIT), _now(lowering, provider, scope, name)
+
+
+def _kvm_counts(lowering: Lowering) -> Iterable[StatColumn]:
+    for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
+        if provider == "kvm" and descriptor.kind in (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM):
+            yield StatColumn(ScopedStat(provider, scope, name), Quantity.CHANGE, descriptor)
+
+
+def _holds(flag: Scalar) -> Scalar:
+    """Whether a boolean stat is known and not 0."""
+    return apply(Function.COALESCE, apply(Function.NOT_EQUAL, flag, _NO), equal(Literal(1), Literal(0)))
+
+
+def _any(conditions: Iterable[Scalar]) -> Scalar:
+    whole: Scalar | None = None
+    for condition in conditions:
+        whole = condition if whole is None else apply(Function.OR, whole, condition)
+    return equal(Literal(1), Literal(0)) if whole is None else whole
+
+
+def _by_key(key: Scalar, values: Mapping[str, float]) -> Scalar:
+    """The value of the document with this key; NULL for one that is not among them."""
+    keys: dict[float, list[str]] = {}
+    for each, value in values.items():
+        keys.setdefault(value, []).append(each)
+    if not keys:
+        return Null()
+    return Branching(tuple((OneOf(key, tuple(those)), Literal(value)) for value, those in keys.items()))
+
+
+_FACTS: Final[Mapping[str, Callable[[RecordedFacts, Lowering], Scalar]]] = {
+    "vcpus": RecordedFacts.vcpus,
+    "stats_reset": RecordedFacts.stats_reset,
+    "apicv_inhibited": RecordedFacts.apicv_inhibited,
+    "apicv_off_on_host": RecordedFacts.apicv_off_on_host,
+    "apicv_uninhibited": RecordedFacts.apicv_uninhibited,
+    "hlt_exits_disabled": RecordedFacts.hlt_exits_disabled,
+    "vmm_silent_s": RecordedFacts.vmm_silent_s,
+    "poll_limit": RecordedFacts.poll_limit,
+    "poll_limit_known": RecordedFacts.poll_limit_known,
+    "never_ran": RecordedFacts.never_ran,
+    "injected_while_active": RecordedFacts.injected_while_active,
+}

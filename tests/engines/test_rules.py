@@ -1,0 +1,143 @@
+"""The rules of the catalogue find the same in DuckDB and ClickHouse's engine as in numpy, window after window.
+
+The hosts are those of a simulated fleet with all its troubles, made restless: VMs rest and go on, come, go, and are
+cleared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow")
+
+import itertools
+
+from engines_at_hand import ENGINES, ClickhouseAtHand, DuckdbAtHand, block_sets, is_near, tables_by_host
+
+from kvmscope.analysis.findings import Finding
+from kvmscope.analysis.window import Window
+from kvmscope.catalog.findings import load_findings
+from kvmscope.catalog.metrics import formulas, load_metrics
+from kvmscope.engines.facts import DocumentFacts, read_document_facts
+from kvmscope.engines.rules import RuleSet, rule_query
+from kvmscope.engines.windows import WindowPlan
+from kvmscope.lab.fleet import host_scenes
+from kvmscope.lab.fleet_plan import FleetSize, plan_fleet
+from kvmscope.sample import Block, Sample, Vcpus, Vms
+from kvmscope.scene import Scene
+from kvmscope.schema import Scope
+from kvmscope.store.documents import DocumentReader
+from kvmscope.store.epochs import counted_words
+from kvmscope.store.layout import RecordingTable
+from kvmscope.view.judging import Examiner
+
+SIZE = FleetSize(hosts=36, vms=10, vcpus=2, samples=7)
+Key = tuple[str, int, int, str]
+"""Host, window, VM, rule."""
+
+
+def restless(scenes: Sequence[Scene], seed: int) -> Iterator[Scene]:
+    """The same host, whose VMs do only a part of it at times, are cleared, and are missing in some scenes."""
+    chance = np.random.default_rng(seed)
+    first = scenes[0].sample
+    ends = [block.values.astype(np.uint64).copy() for block in first.blocks]
+    for before, scene in zip([scenes[0], *scenes], scenes, strict=False):
+        share = chance.choice([0.0, 0.4, 1.0, 1.0], len(first.vms))
+        cleared = chance.random(len(first.vms)) < 0.04
+        blocks = []
+        for at, (old, new) in enumerate(zip(before.sample.blocks, scene.sample.blocks, strict=True)):
+            vm = new.rows if new.schema.scope is Scope.VM else first.vcpus.vm[new.rows]
+            words, counts = new.values.copy(), counted_words(new.schema)
+            grown = ((new.values - old.values)[:, counts] * share[vm][:, np.newaxis]).astype(np.uint64)
+            words[:, counts] = np.where(cleared[vm][:, np.newaxis], 0, ends[at][:, counts]) + grown
+            ends[at] = words
+            blocks.append(Block(new.schema, words.copy(), new.rows))
+        yield without(replace(scene, sample=replace(scene.sample, blocks=tuple(blocks))), chance)
+
+
+def without(scene: Scene, chance: np.random.Generator) -> Scene:
+    """A scene that lacks some VMs."""
+    sample = scene.sample
+    stays = chance.random(len(sample.vms)) >= 0.03
+    row_of, vcpus = np.cumsum(stays) - 1, stays[sample.vcpus.vm]
+    vcpu_row_of = np.cumsum(vcpus) - 1
+
+    def kept(block: Block) -> Block:
+        is_vm = block.schema.scope is Scope.VM
+        there = (stays if is_vm else vcpus)[block.rows]
+        return Block(block.schema, block.values[there], (row_of if is_vm else vcpu_row_of)[block.rows[there]])
+
+    vms = sample.vms
+    labels = tuple(label for label, is_there in zip(vms.label, stays, strict=True) if is_there)
+    names = tuple(name for name, is_there in zip(scene.identities, stays, strict=True) if is_there)
+    left = replace(
+        sample,
+        vms=Vms(vms.id[stays], vms.pid[stays], vms.created_ns[stays], labels),
+        vcpus=Vcpus(row_of[sample.vcpus.vm[vcpus]], sample.vcpus.id[vcpus], sample.vcpus.tid[vcpus]),
+        blocks=tuple(map(kept, sample.blocks)),
+    )
+    return replace(scene, sample=left, identities=names)
+
+
+@pytest.fixture(scope="module")
+def fleet() -> dict[str, list[Scene]]:
+    hosts = plan_fleet(SIZE)
+    return {host.id: list(restless(list(host_scenes(host, SIZE)), at)) for at, host in enumerate(hosts)}
+
+
+@pytest.fixture(scope="module")
+def tables(fleet: dict[str, list[Scene]]) -> dict[RecordingTable, Any]:
+    return tables_by_host(fleet)
+
+
+@pytest.fixture(scope="module")
+def expected(fleet: dict[str, list[Scene]]) -> dict[Key, tuple[Finding, Sample]]:
+    found: dict[Key, tuple[Finding, Sample]] = {}
+    for host, scenes in fleet.items():
+        examiner = Examiner()
+        for number, (before, after) in enumerate(itertools.pairwise(scenes), 1):
+            for finding in examiner.update(after, Window(before, after)).findings:
+                found[host, number, finding.vm.value, finding.rule.slug] = finding, after.sample
+    return found
+
+
+def document_facts(tables: dict[RecordingTable, Any]) -> DocumentFacts:
+    documents = tables[RecordingTable.DOCUMENTS].to_pydict()
+    reader = DocumentReader(dict(zip(documents["key"], documents["text"], strict=True)), "tables")
+    machines = set(tables[RecordingTable.SCENES]["machine"].to_pylist())
+    identities = set(tables[RecordingTable.VMS]["identity"].to_pylist())
+    return read_document_facts(machines, identities, reader)
+
+
+@pytest.mark.parametrize("made", ENGINES)
+def test_every_rule_fires_where_it_does_in_numpy(
+    made: type[DuckdbAtHand] | type[ClickhouseAtHand],
+    tables: dict[RecordingTable, Any],
+    expected: dict[Key, tuple[Finding, Sample]],
+    tmp_path: Path,
+) -> None:
+    asked = RuleSet(load_findings(), formulas(load_metrics()))
+    query = rule_query(asked, block_sets(tables), WindowPlan(), document_facts(tables))
+    rows = made(tables, tmp_path).rows(query)
+    found = {(row["host"], int(row["window"]), int(row["vm"]), row["rule"]): row for row in rows}
+    assert found.keys() == expected.keys()
+    assert len({key[3] for key in found}) >= 25, "too few rules were put to the test"
+    for key, row in found.items():
+        finding, sample = expected[key]
+        assert row["vm"] == finding.vm.value
+        assert sample.monotonic_ns - int(row["began_ns"]) == round(finding.since_s * 1e9), key
+        assert is_near(row["cost_cpus"], as_number(finding.cost_cpus)), key
+        assert is_near(row["lost_vcpus"], as_number(finding.lost_vcpus)), key
+        for place, value in enumerate(finding.evidence.values()):
+            assert is_near(row[f"evidence_{place}"], as_number(value)), (key, place)
+        assert row["stands"] == (row["window"] == SIZE.samples - 1)
+
+
+def as_number(value: float | None) -> float:
+    return float("nan") if value is None else value
