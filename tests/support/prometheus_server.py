@@ -1,7 +1,7 @@
 """Debian's Prometheus over scenes that were put into its database, and over nothing else.
 
-Between two moments no sample is seen (``--query.lookback-delta``), as after a scrape that lacked the series: backfilled
-blocks have no staleness markers.
+Backfilled blocks have no staleness markers, so a series that a scrape lacked is still seen for five minutes.
+``NO_LOOK_BACK`` is for tests of what is absent.
 """
 
 from __future__ import annotations
@@ -10,46 +10,61 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from kvmscope.analysis.totals import VmTotals
 from kvmscope.catalog.series_names import Family
-from kvmscope.export.judged import identity_series
-from kvmscope.export.stats import Detail, stat_series
+from kvmscope.export.exposition import ExportOptions, Reading, expose
+from kvmscope.export.held import FindingHolds
+from kvmscope.export.stats import Detail
 from kvmscope.export.subjects import Subjects
 from kvmscope.export.text import TextFormat, head_text, row_texts
 from kvmscope.scene import Scene
+from kvmscope.view.watch import Watch
 from kvmscope.web.server.listen import ListenAddress, open_sockets
 
 DEADLINE_S = 60
+NO_LOOK_BACK = "--query.lookback-delta=1s"
 
 
-def exported_lines(
-    instance: str, scenes: Sequence[Scene], detail: Detail = Detail.FULL
-) -> Iterator[tuple[Family, str, str, float]]:
-    """Each sample that ``serve`` has of these scenes: family, series with labels, value, Unix time."""
-    totals = VmTotals()
+@dataclass(frozen=True)
+class ExportedSample:
+    """One line of a scrape. ``series``: with its labels. ``time_s``: Unix time."""
+
+    family: Family
+    series: str
+    value: str
+    time_s: float
+
+
+def exported_samples(
+    instance: str, scenes: Sequence[Scene], detail: Detail = Detail.FULL, *, is_judged: bool = False
+) -> Iterator[ExportedSample]:
+    """Each sample that ``serve`` has of these scenes; ``is_judged``: metrics, findings and verdicts too."""
+    totals, watch, holds = VmTotals(), Watch(), FindingHolds()
     for scene in scenes:
-        subjects, sums = Subjects(scene), totals.update(scene.sample)
-        found = [*identity_series(scene, subjects), *stat_series(scene, subjects, sums, detail, frozenset())]
-        for series in (each.series for each in found):
+        view = watch.add(scene) if is_judged else None
+        held = holds.update(view) if view else ()
+        reading = Reading(scene, Subjects(scene), totals.update(scene.sample), view, held)
+        for series in expose(reading, ExportOptions(detail)):
             for line in "".join(row_texts(series, TextFormat.OPENMETRICS)).splitlines():
                 key, _, value = line.rpartition(" ")
                 name, brace, labels = key.partition("{")
                 full = f'{name}{{instance="{instance}",job="kvmscope"' + (f",{labels}" if brace else "}")
-                yield series.family, full, value, scene.sample.taken_ns / 1e9
+                yield ExportedSample(series.family, full, value, scene.sample.taken_ns / 1e9)
 
 
-def open_metrics(hosts: Mapping[str, Sequence[Scene]]) -> str:
-    """The samples of hosts, by ``instance``, as OpenMetrics with times."""
+def open_metrics_of(samples: Iterable[ExportedSample], *, later_s: float = 0.0) -> str:
+    """OpenMetrics with times, each ``later_s`` later than it was."""
     lines: dict[Family, dict[str, list[str]]] = {}
-    for instance, scenes in hosts.items():
-        for family, series, value, time_s in exported_lines(instance, scenes):
-            lines.setdefault(family, {}).setdefault(series, []).append(f"{series} {value} {time_s:.3f}\n")
+    for each in samples:
+        line = f"{each.series} {each.value} {each.time_s + later_s:.3f}\n"
+        lines.setdefault(each.family, {}).setdefault(each.series, []).append(line)
     parts = []
     for family, of_family in lines.items():
         parts += [head_text(family, TextFormat.OPENMETRICS), *("".join(of) for of in of_family.values())]
@@ -57,7 +72,7 @@ def open_metrics(hosts: Mapping[str, Sequence[Scene]]) -> str:
 
 
 @contextmanager
-def prometheus_over(text: str, folder: Path) -> Iterator[str]:
+def prometheus_over(text: str, folder: Path, *options: str) -> Iterator[str]:
     """The URL of a Prometheus that has these samples of OpenMetrics."""
     prometheus, promtool = shutil.which("prometheus"), shutil.which("promtool")
     if prometheus is None or promtool is None:
@@ -67,7 +82,7 @@ def prometheus_over(text: str, folder: Path) -> Iterator[str]:
     command = [promtool, "tsdb", "create-blocks-from", "openmetrics", str(source), str(folder / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with serving(folder, "--query.lookback-delta=1s") as url:
+    with serving(folder, *options) as url:
         yield url
 
 

@@ -86,6 +86,14 @@ HOST_INFO: Final = Family(f"{PREFIX}_host_info", FamilyType.GAUGE, "The host and
 HOST_APICV: Final = Family(
     f"{PREFIX}_host_apicv", FamilyType.GAUGE, "What this host has of APICv or AVIC, by label fact: 1 for yes, 0 for no."
 )
+HOST_PARAMETER: Final = Family(
+    f"{PREFIX}_host_parameter",
+    FamilyType.GAUGE,
+    "A parameter of KVM's modules that decides about interrupts, polling or paging; the value is 1.",
+)
+SIMULATED: Final = Family(
+    f"{OWN_PREFIX}_simulated", FamilyType.GAUGE, "1 if a simulated host stands behind the numbers, and not a kernel."
+)
 HOST_LABELS: Final = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
 """Of ``HOST_INFO``."""
 

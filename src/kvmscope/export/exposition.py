@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..analysis.totals import VmSum
-from ..catalog.series_names import OWN_PREFIX, Family, FamilyType
+from ..catalog.series_names import OWN_PREFIX, SIMULATED, Family, FamilyType
 from ..scene import Scene
 from ..view.watch import HostView
 from .budget import ClassedSeries, KeptSeries, SeriesChoice, choose
@@ -36,7 +36,6 @@ UP: Final = _own("up", "Whether this host could be read for this scrape.")
 SCRAPE_DURATION: Final = _own(
     "scrape_duration_seconds", "How long reading the host and choosing the series took.", "seconds"
 )
-_SIMULATED: Final = _own("simulated", "1 if a simulated host stands behind the numbers, and not a kernel.")
 _SOURCE: Final = _own("source_info", "The source that is read; the value is 1.")
 _GAPS: Final = _own("gaps", "Number of things that could not be read, by reason.")
 _SERIES: Final = _own("series", "Number of series of this scrape, without those of kvmscope itself.")
@@ -96,7 +95,7 @@ def _found(reading: Reading, detail: Detail) -> Iterator[ClassedSeries]:
 
 def _own_series(reading: Reading, kept: KeptSeries) -> Iterator[NumberSeries]:
     sample, view = reading.scene.sample, reading.view
-    yield own_number(_SIMULATED, int(sample.simulated))
+    yield own_number(SIMULATED, int(sample.simulated))
     yield numbers(_SOURCE, label_sets(("source",), ((sample.source,),)), [1])
     reasons = Counter(shown_text(gap.reason) for gap in sample.gaps).most_common(_MOST_REASONS)
     yield numbers(_GAPS, _one_label("reason", [reason for reason, _ in reasons]), [count for _, count in reasons])

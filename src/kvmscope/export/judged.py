@@ -14,6 +14,7 @@ from ..catalog.series_names import (
     HOST_APICV,
     HOST_INFO,
     HOST_LABELS,
+    HOST_PARAMETER,
     VM_APICV_REASON,
     VM_APICV_STATE,
     VM_CREATED,
@@ -26,7 +27,7 @@ from ..catalog.series_names import (
 from ..sample import NOT_KNOWN, VmId
 from ..scene import Scene
 from ..schema import Scope
-from ..view.host import host_facts
+from ..view.host import host_facts, kvm_parameters
 from ..view.watch import HostView
 from .budget import ClassedSeries, SeriesClass
 from .held import HeldFinding
@@ -50,6 +51,9 @@ def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]
     facts = host_facts(scene.machine)
     host = label_sets(HOST_LABELS, (tuple(shown_text(getattr(facts, name)) for name in HOST_LABELS),))
     yield ClassedSeries(numbers(HOST_INFO, host, [1]), SeriesClass.CORE)
+    parameters = tuple((name, shown_text(value)) for name, value in kvm_parameters(scene.machine).items())
+    sets = label_sets(("parameter", "value"), parameters)
+    yield ClassedSeries(numbers(HOST_PARAMETER, sets, [1] * len(sets)), SeriesClass.CORE)
     yield ClassedSeries(numbers(VM_INFO, subjects.facts, [1] * len(vms)), SeriesClass.CORE)
     yield ClassedSeries(numbers(VM_CREATED, vms, created), SeriesClass.IMPORTANT_STAT)
     yield ClassedSeries(numbers(VM_VCPUS, vms, [rows.stop - rows.start for rows in slices]), SeriesClass.IMPORTANT_STAT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from ..host.facts import Machine
 
@@ -30,3 +31,18 @@ def host_facts(machine: Machine) -> HostFacts:
         cpu=cpu.model if cpu else None,
         lockdown=machine.lockdown.value,
     )
+
+
+_PARAMETERS: Final = ("enable_apicv", "enable_ipiv", "avic", "halt_poll_ns", "ept", "npt", "tdp_mmu", "nx_huge_pages")
+
+
+def kvm_parameters(machine: Machine) -> Mapping[str, str]:
+    """The parameters of KVM's modules that decide about interrupts, polling and paging, as ``kvm_amd.avic``; those that
+    are known."""
+    modules = (fact.value for fact in (machine.kvm, machine.kvm_vendor) if fact.value is not None)
+    return {
+        f"{module.name}.{name}": value
+        for module in modules
+        for name in _PARAMETERS
+        if name in module.parameters and (value := module.parameters[name].value) is not None
+    }

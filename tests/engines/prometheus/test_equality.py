@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from random import Random
 from typing import Final
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from any_formula import FormulaMaker
 from loads import machine
-from prometheus_server import open_metrics, prometheus_over
+from prometheus_server import NO_LOOK_BACK, exported_samples, open_metrics_of, prometheus_over
 
 from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import Window
@@ -139,7 +139,9 @@ def hosts() -> dict[str, list[Scene]]:
 
 @pytest.fixture(scope="module")
 def store(hosts: dict[str, Sequence[Scene]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusStore]:
-    with prometheus_over(open_metrics(hosts), tmp_path_factory.mktemp("prometheus")) as url:
+    samples = chain.from_iterable(exported_samples(name, scenes) for name, scenes in hosts.items())
+    folder = tmp_path_factory.mktemp("prometheus")
+    with prometheus_over(open_metrics_of(samples), folder, NO_LOOK_BACK) as url:
         yield PrometheusStore(StoreAccess(url, timeout_s=120))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from crafted_host import CraftedHost
 from loads import machine
-from prometheus_server import exported_lines
+from prometheus_server import exported_samples
 from troubles import BUSY, TROUBLES
 
 from kvmscope.catalog.findings import load_findings
@@ -91,9 +91,9 @@ def series_of(slug: str) -> dict[str, list[str]]:
     """The values of each series that the rules read, one a scrape."""
     read = set(re.findall(r"kvm_[a-z]\w+", write_rules(ALERTS)))
     found: dict[str, list[str]] = {}
-    for _, series, value, _ in exported_lines(INSTANCE, scenes_of(slug), Detail.VCPU):
-        if series.partition("{")[0] in read:
-            found.setdefault(series, []).append(value)
+    for sample in exported_samples(INSTANCE, scenes_of(slug), Detail.VCPU):
+        if sample.series.partition("{")[0] in read:
+            found.setdefault(sample.series, []).append(sample.value)
     silent = f'kvm_vm_vmm_silent_seconds{{instance="{INSTANCE}",job="kvmscope",vm="{vm_key(found)}"}}'
     found[silent] = [str(TROUBLES[slug].vmm_silent_s)] * SCRAPES
     return found

@@ -168,6 +168,15 @@ def _holds(leaves: Leaves) -> Say:
 
 
 def _alert(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> AlertRule | EngineRefusal:
+    query = judged_rule(rule, metrics, leaves)
+    if isinstance(query, EngineRefusal):
+        return query
+    keep_s = KEEP_FIRING_S if rule.clears is not None else 0
+    return AlertRule(rule, query, (rule.windows - 1) * _WINDOW_S, keep_s)
+
+
+def judged_rule(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> str | EngineRefusal:
+    """The VMs for which a rule's condition and its minimum of activity hold in one window, where it is not silent."""
     texts = []
     for condition in rule.conditions:
         found = fleet_query(condition, Scope.VM, metrics, _holds(leaves), subject=rule.slug)
@@ -180,8 +189,7 @@ def _alert(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> AlertR
         if isinstance(guard, EngineRefusal):
             return guard
         query += f"\n{guard}"
-    keep_s = KEEP_FIRING_S if rule.clears is not None else 0
-    return AlertRule(rule, query, (rule.windows - 1) * _WINDOW_S, keep_s)
+    return query
 
 
 def _in_parentheses(query: FleetQuery) -> str:
