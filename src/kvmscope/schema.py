@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 
 class Scope(Enum):
@@ -19,6 +20,9 @@ class Scope(Enum):
 
     VM = "vm"
     VCPU = "vcpu"
+
+    # Scopes are keys wherever there are values, and an enum's own hash is that of its name, each time.
+    __hash__ = object.__hash__
 
 
 class Kind(Enum):
@@ -181,6 +185,18 @@ class Schema:
     data_size: int
     notes: tuple[StatNote, ...] = ()
     _index: dict[str, Descriptor] = field(init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Schemas are keys of what is worked out once for all samples, so the hash is as well."""
+        return hash((self.provider, self.scope, self.descriptors, self.data_size, self.notes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Strings have another hash in each process.
+        return Schema, (self.provider, self.scope, self.descriptors, self.data_size, self.notes)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", {d.name: d for d in self.descriptors})

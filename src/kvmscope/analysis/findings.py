@@ -174,7 +174,8 @@ class Watcher:
         found: list[Finding] = []
         why: dict[Key, EndCause] = {}
         not_judged = [NotJudged(slug, reason) for slug, reason in self._silent.items() if slug in self._places]
-        evaluator.prepare(*(questions for conditions in self._conditions for questions in conditions.questions))
+        of_rules = [questions for conditions in self._conditions for questions in conditions.questions]
+        evaluator.prepare(*of_rules, evaluator.metrics(Scope.VM))  # metrics are the evidence
         for conditions in self._conditions:
             truth = _Truth.of(conditions, evaluator)
             before = self._aligned(conditions, look)

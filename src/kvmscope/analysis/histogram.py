@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..schema import Base, Descriptor, Kind
 F64Array: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = U64Array | I64Array | F64Array
 
+_EDGES_KEPT = 64
 _VALUE_BITS = 64
 Q_PARTS = 10**9  # q is this fine; its square fits 64 bits, which _ranks needs
 _COUNT_LIMIT = 2.0**62  # more cannot have happened: it is a difference that went below zero
@@ -136,11 +138,9 @@ class Distributions:
         """As the function ``quantiles``."""
         if not all(0 <= q <= 1 for q in qs):
             raise ValueError(f"quantiles are from 0 to 1, not {qs}")
-        found = np.empty((3, len(self._counts), len(qs)))
-        for column, q in enumerate(qs):
-            bucket, share = _locate(self._counts, self._running, q)
-            low, high = self._bounds[bucket], self._bounds[bucket + 1]
-            found[:, :, column] = low, high, _estimate(self._descriptor, low, high, share)
+        bucket, share = _locate(self._counts, self._running, qs)
+        low, high = self._bounds[bucket], self._bounds[bucket + 1]
+        found = np.stack([low, high, _estimate(self._descriptor, low, high, share)])
         low, high, estimate = _in_base_units(self._descriptor, found)
         # Rounding may carry an estimate to the end of its bucket, which is outside.
         estimate = np.clip(estimate, low, np.nextafter(high, low))
@@ -176,9 +176,12 @@ def _lows(descriptor: Descriptor) -> list[int]:
     raise ValueError(f"{descriptor.name!r} is not a histogram")
 
 
+@lru_cache(maxsize=_EDGES_KEPT)
 def _raw_edges(descriptor: Descriptor) -> F64Array:
     """Bounds in raw units; exact, being powers of two or below 2**48."""
-    return np.array([*_lows(descriptor), np.inf], dtype=np.float64)
+    found = np.array([*_lows(descriptor), np.inf], dtype=np.float64)
+    found.flags.writeable = False  # whoever asks again has the same array
+    return found
 
 
 def _in_base_units(descriptor: Descriptor, raw: F64Array) -> F64Array:
@@ -210,21 +213,21 @@ def _split_words(words: U64Array) -> tuple[npt.NDArray[np.bool_], U64Array]:
     return known, words if known.all() else np.where(known[..., np.newaxis], words, np.uint64(0))
 
 
-def _ranks(count: U64Array, q: float) -> U64Array:
-    """``max(1, ceil(q * count))``, without rounding and without overflow."""
-    parts = np.uint64(round(q * Q_PARTS))
-    every, rest = np.divmod(count, np.uint64(Q_PARTS))
+def _ranks(count: U64Array, qs: Sequence[float]) -> U64Array:
+    """``max(1, ceil(q * count))`` of each q, shape (subjects, k), without rounding and without overflow."""
+    parts = np.array([round(q * Q_PARTS) for q in qs], dtype=np.uint64)
+    every, rest = np.divmod(count[:, np.newaxis], np.uint64(Q_PARTS))
     rank = every * parts + (rest * parts + np.uint64(Q_PARTS - 1)) // np.uint64(Q_PARTS)
     return np.maximum(rank, np.uint64(1))
 
 
-def _locate(whole: U64Array, running: U64Array, q: float) -> tuple[I64Array, F64Array]:
-    """For each subject the bucket that holds its quantile, and how far into the values of that bucket it stands."""
-    rank = _ranks(running[:, -1], q)
-    is_before = running < rank[:, np.newaxis]
+def _locate(whole: U64Array, running: U64Array, qs: Sequence[float]) -> tuple[I64Array, F64Array]:
+    """The bucket that holds a quantile, and how far into the values of that bucket it stands: shape (subjects, k)."""
+    rank = _ranks(running[:, -1], qs)
+    is_before = running[:, np.newaxis, :] < rank[:, :, np.newaxis]
     bucket = (is_before.astype(np.float32) @ np.ones(running.shape[1], np.float32)).astype(np.intp)
     bucket = np.minimum(bucket, whole.shape[1] - 1)  # an empty histogram never reaches its rank
-    row = np.arange(len(whole))
+    row = np.arange(len(whole))[:, np.newaxis]
     inside = whole[row, bucket]
     position = (rank - (running[row, bucket] - inside)).astype(np.float64)
     return bucket, (position - 0.5) / np.maximum(inside, np.uint64(1))

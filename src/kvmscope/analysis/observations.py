@@ -7,6 +7,7 @@ the current sample, NaN where it is not known. ``catalog.findings.FACTS`` lists 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, reasons_of
 from .apicv.hosts import hosts_of
 from .window import BoolArray, F64Array, Window, find_column
+from .words import words_of
 
 Facts: TypeAlias = Mapping[tuple[Level, str], F64Array]
 
@@ -88,22 +90,13 @@ def _stats_reset(window: Window) -> F64Array:
 
 def _apicv_inhibited(sample: Sample) -> F64Array:
     """1 where the VM's set-up or its guest stands in the way though the host has APICv or AVIC on."""
-    known = np.zeros(len(sample.vms), dtype=np.bool_)
-    disabled, by_setup = known.copy(), known.copy()
-    for stat in reasons_of(sample):
-        column = find_column(sample, PROVIDER, Scope.VM, stat)
-        if column is None:
-            continue
-        name = stat.removeprefix(INHIBIT)
-        holds = column.known & (column.words != 0)
-        known |= column.known
-        if name == "disabled":
-            disabled |= holds
-        elif is_by_setup(name):
-            by_setup |= holds
+    names, holds, known = _inhibits(sample)
+    by_setup = holds[[name != "disabled" and is_by_setup(name) for name in names]].any(axis=0)
+    disabled = holds[[name == "disabled" for name in names]].any(axis=0)
     return np.where(known, (by_setup & ~disabled).astype(np.float64), np.nan)
 
 
+@lru_cache(maxsize=256)
 def is_by_setup(reason: str) -> bool:
     """Whether a reason, by its name, lies with the VM's configuration or its guest."""
     return load_inhibits().get(reason, unlisted(reason)).cls in _BY_SETUP
@@ -111,13 +104,17 @@ def is_by_setup(reason: str) -> bool:
 
 def _apicv_uninhibited(sample: Sample) -> F64Array:
     """1 where no reason keeps APICv or AVIC from the VM, so KVM emulates no access to a local APIC page."""
-    known = np.zeros(len(sample.vms), dtype=np.bool_)
-    any_holds = known.copy()
-    for stat in reasons_of(sample):
-        if column := find_column(sample, PROVIDER, Scope.VM, stat):
-            known |= column.known
-            any_holds |= column.known & (column.words != 0)
-    return np.where(known, (~any_holds).astype(np.float64), np.nan)
+    _, holds, known = _inhibits(sample)
+    return np.where(known, (~holds.any(axis=0)).astype(np.float64), np.nan)
+
+
+def _inhibits(sample: Sample) -> tuple[list[str], BoolArray, BoolArray]:
+    """The reasons of this kernel, which of them hold (a row a reason), and of which VMs that is known."""
+    stats = reasons_of(sample)
+    found = words_of(sample, PROVIDER, Scope.VM, stats)
+    known = np.broadcast_to(True, found.words.shape) if found.known is None else found.known
+    holds: BoolArray = (found.words != 0) & known
+    return [stat.removeprefix(INHIBIT) for stat in stats], holds, np.asarray(known.any(axis=0))
 
 
 def _apicv_off(sample: Sample, host: HostApicv) -> F64Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from ..formula.tree import HOST, Level
 from ..schema import Scope
 from .evaluate import Evaluator
 from .window import F64Array, Window
+
+_NONE: Final = np.array(None, dtype=object)
 
 
 class MetricTable:
@@ -43,11 +45,13 @@ class MetricTable:
 
     def row(self, row: int) -> dict[str, float | None]:
         """Every metric of one subject, when all are wanted."""
-        return {name: column[row] for name, column in self._all.items()}
+        return dict(zip(self._metrics, self._rows[row], strict=True))
 
     @cached_property
-    def _all(self) -> dict[str, list[float | None]]:
-        return {name: self.column(name) for name in self._metrics}
+    def _rows(self) -> list[list[float | None]]:
+        values = np.array([self._array(name) for name in self._metrics])
+        rows: list[list[float | None]] = np.where(np.isnan(values), _NONE, values).T.tolist()
+        return rows
 
     def is_partial(self, name: str, row: int) -> bool:
         """Whether a metric of a subject is known but lacks some of its vCPUs."""

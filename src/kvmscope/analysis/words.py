@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..sample import Sample, U64Array, WordColumns
-from ..schema import Schema
+from ..schema import Descriptor, Schema, Scope, Unknown
 from .plan import Rows, StatSelection
 from .runs import count_of
 from .window import BoolArray, Window, agree
@@ -42,6 +42,23 @@ def words_moved(window: Window, selection: StatSelection) -> StatWords:
     if is_reset.any():
         known = _both(known, ~is_reset)
     return StatWords(moved, known)
+
+
+def words_of(sample: Sample, provider: str, scope: Scope, names: tuple[str, ...]) -> StatWords:
+    """Stats of one word each by their names, in a sample. One that no subject has is not known of any."""
+    schemas = tuple(block.schema for block in sample.blocks_from(provider, scope))
+    return _read(sample, _selection(schemas, provider, scope, names))
+
+
+@lru_cache(maxsize=_LAYOUTS_KEPT)
+def _selection(schemas: tuple[Schema, ...], provider: str, scope: Scope, names: tuple[str, ...]) -> StatSelection:
+    """Each stat as the first schema that has it describes it."""
+    described = [next((schema[name] for schema in schemas if name in schema), None) for name in names]
+    stats = (_NOT_THERE if stat is None or stat.size != 1 else stat for stat in described)
+    return StatSelection(provider, scope, tuple(stats))
+
+
+_NOT_THERE = Descriptor("", Unknown(0))
 
 
 def _aligned(window: Window, selection: StatSelection) -> StatWords:

@@ -20,6 +20,8 @@ class WholeHost(Enum):
 
     HOST = "host"
 
+    __hash__ = object.__hash__  # as that of a scope
+
 
 HOST: Final = WholeHost.HOST
 Level: TypeAlias = Scope | WholeHost

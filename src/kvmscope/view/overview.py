@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from ..analysis.apicv import Branch, State, VcpuVerdict, Verdicts, VmVerdict
+from ..analysis.apicv import Branch, State, Verdicts, VmVerdict
 from ..analysis.status import HostStatus, MetricRow, PartialMetrics
 from ..sample import Gap, VmId
 from ..scene import Scene
@@ -117,21 +117,22 @@ class VmRows(Rows[VmOverview]):
         verdicts = self._verdicts()
         verdict = verdicts.vms[row] if verdicts else None
         rows = self._scene.sample.vcpus_of_vm[row]
-        of_vcpus = {} if verdict is None else {vcpu.row: vcpu for vcpu in verdict.vcpus}
         return VmOverview(
             **vm_head(self._scene, row),
             metrics=MetricRow(self._status.vms, row),
             partial=PartialMetrics(self._status.vms, row),
             apicv=_apicv(verdict),
-            vcpus=Rows(rows.stop - rows.start, lambda vcpu: self._vcpu(rows.start + vcpu, of_vcpus)),
+            vcpus=Rows(
+                rows.stop - rows.start,
+                lambda vcpu: self._vcpu(rows.start + vcpu, verdict.is_active(vcpu) if verdict else None),
+            ),
         )
 
-    def _vcpu(self, row: int, verdicts: Mapping[int, VcpuVerdict]) -> VcpuOverview:
-        verdict = verdicts.get(row)
+    def _vcpu(self, row: int, is_active: bool | None) -> VcpuOverview:
         return VcpuOverview(
             **vcpu_head(self._scene.sample, row),
             metrics=MetricRow(self._status.vcpus, row),
-            apicv_active=verdict.active if verdict else None,
+            apicv_active=is_active,
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ...sample import I64Array, Sample
 from ...schema import Kind, Scope
 from ..window import BoolArray, Window, find_column
+from ..words import StatWords, words_of
 from .facts import INHIBIT, PROVIDER, VcpuFacts, VmFacts, reasons_of
 
 CASES_KEPT: Final = 4096
@@ -36,18 +37,23 @@ def read_cases(sample: Sample, window: Window | None = None, *, irq_windows_alwa
     ``irq_windows_always``: how many there were in the window also for VMs of which ``irqwin`` is not set. It differs
     from VM to VM, and bears on no other reason.
     """
-    reasons = tuple(name.removeprefix(INHIBIT) for name in reasons_of(sample))
-    inhibits = [flags_of(sample, Scope.VM, PROVIDER, INHIBIT + name) for name in reasons]
+    stats = reasons_of(sample)
+    reasons = tuple(name.removeprefix(INHIBIT) for name in stats)
+    inhibits = flags_of(sample, Scope.VM, PROVIDER, stats)
     is_asked = np.ones(len(sample.vms), dtype=np.bool_)
     if not irq_windows_always:
         is_asked = inhibits[reasons.index("irqwin")] > 0 if "irqwin" in reasons else ~is_asked
-    vms = [*inhibits, *_before(reasons, window, len(sample.vms))]
-    vms += [flags_of(sample, Scope.VM, PROVIDER, name) for name in _VM_FLAGS]
-    vcpus = [sample.vcpus.id, *(flags_of(sample, Scope.VCPU, *stat) for stat in _VCPU_FLAGS)]
-    vcpus += [_numbers(sample, Scope.VCPU, PROVIDER, name) for name in _VCPU_NUMBERS]
-    vcpus.append(np.where(is_asked[sample.vcpus.vm], _irq_windows(sample, window), _NOT_SAID))
+    irq_windows = np.where(is_asked[sample.vcpus.vm], _irq_windows(sample, window), _NOT_SAID)
+    vms = [inhibits, *_before(stats, window, len(sample.vms)), flags_of(sample, Scope.VM, PROVIDER, _VM_FLAGS)]
+    vcpus = [
+        sample.vcpus.id[np.newaxis],
+        flags_of(sample, Scope.VCPU, PROVIDER, _VCPU_FLAGS),
+        flags_of(sample, Scope.VCPU, "kvm", _VCPU_KVM_FLAGS),
+        _numbers(sample, Scope.VCPU, PROVIDER, _VCPU_NUMBERS),
+        irq_windows[np.newaxis],
+    ]
     of_vms, of_vcpus = _rows(vms), _rows(vcpus)
-    vm_size, vcpu_size = len(vms) * _NUMBER.itemsize, len(vcpus) * _NUMBER.itemsize
+    vm_size, vcpu_size = (sum(map(len, rows)) * _NUMBER.itemsize for rows in (vms, vcpus))
     return (
         Case(reasons, of_vms[at : at + vm_size], of_vcpus[own.start * vcpu_size : own.stop * vcpu_size])
         for at, own in zip(range(0, len(of_vms), vm_size), sample.vcpus_of_vm, strict=True)
@@ -107,45 +113,41 @@ _VM_FLAGS: Final = (
     "synic_auto_eoi_used",
     "sev_active",
 )
-_VCPU_FLAGS: Final = (
-    (PROVIDER, "apicv_active"),
-    (PROVIDER, "apic_enabled"),
-    (PROVIDER, "apic_x2apic"),
-    (PROVIDER, "apic_base_moved"),
-    (PROVIDER, "guest_debug_blockirq"),
-    ("kvm", "exits"),
-    ("kvm", "guest_mode"),
-)
+_VCPU_FLAGS: Final = ("apicv_active", "apic_enabled", "apic_x2apic", "apic_base_moved", "guest_debug_blockirq")
+_VCPU_KVM_FLAGS: Final = ("exits", "guest_mode")
 _VCPU_NUMBERS: Final = ("apic_id", "apic_ldr", "apic_dfr")
-_VCPU_SIZE: Final = 1 + len(_VCPU_FLAGS) + len(_VCPU_NUMBERS) + 1
+_VCPU_SIZE: Final = 1 + len(_VCPU_FLAGS) + len(_VCPU_KVM_FLAGS) + len(_VCPU_NUMBERS) + 1
 
 
-def flags_of(sample: Sample, scope: Scope, provider: str, name: str) -> I64Array:
-    """For each subject 1 where the stat is not 0, 0 where it is, negative where the sample lacks it."""
-    numbers = _numbers(sample, scope, provider, name)
-    return np.where(numbers == _NOT_SAID, _NOT_SAID, numbers != 0).astype(np.int64)
+def flags_of(sample: Sample, scope: Scope, provider: str, names: tuple[str, ...]) -> I64Array:
+    """A row a stat, a column a subject: 1 where it is not 0, 0 where it is, negative where the sample lacks it."""
+    found = words_of(sample, provider, scope, names)
+    return _where_known(found, (found.words != 0).astype(np.int64))
 
 
-def _numbers(sample: Sample, scope: Scope, provider: str, name: str) -> I64Array:
-    """The stat of each subject."""
-    column = find_column(sample, provider, scope, name)
-    if column is None or column.words.ndim != 1:
-        return _nothing(len(sample.vms if scope is Scope.VM else sample.vcpus))
-    return np.where(column.known, column.words.astype(np.int64), _NOT_SAID)
+def _numbers(sample: Sample, scope: Scope, provider: str, names: tuple[str, ...]) -> I64Array:
+    """A row a stat, a column a subject."""
+    found = words_of(sample, provider, scope, names)
+    return _where_known(found, found.words.astype(np.int64))
 
 
-def _before(reasons: tuple[str, ...], window: Window | None, count: int) -> Iterator[I64Array]:
+def _where_known(found: StatWords, numbers: I64Array) -> I64Array:
+    if found.known is not None:
+        numbers[~found.known] = _NOT_SAID
+    return numbers
+
+
+def _before(stats: tuple[str, ...], window: Window | None, count: int) -> Iterator[I64Array]:
     """Whether each VM was there when the window began, and the reasons that held then."""
     if window is None:
-        yield np.zeros(count, dtype=np.int64)
-        yield from (_nothing(count) for _ in reasons)
+        yield np.zeros((1, count), dtype=np.int64)
+        yield np.full((len(stats), count), _NOT_SAID)
         return
     rows = window.previous_rows(Scope.VM)
     was_there: BoolArray = np.asarray(rows >= 0)
-    yield was_there.astype(np.int64)
-    for name in reasons:
-        flags = flags_of(window.previous, Scope.VM, PROVIDER, INHIBIT + name)
-        yield np.where(was_there, flags[rows], _NOT_SAID) if len(flags) else _nothing(count)
+    yield was_there.astype(np.int64)[np.newaxis]
+    flags = flags_of(window.previous, Scope.VM, PROVIDER, stats)
+    yield np.where(was_there, flags[:, rows], _NOT_SAID) if flags.shape[1] else np.full((len(stats), count), _NOT_SAID)
 
 
 def _irq_windows(sample: Sample, window: Window | None) -> I64Array:
@@ -161,9 +163,9 @@ def _nothing(count: int) -> I64Array:
     return np.full(count, _NOT_SAID, dtype=np.int64)
 
 
-def _rows(columns: list[I64Array]) -> bytes:
+def _rows(parts: list[I64Array]) -> bytes:
     """The numbers of one subject after another."""
-    return np.stack(columns, axis=1).astype(_NUMBER, copy=False).tobytes()
+    return np.concatenate(parts).T.astype(_NUMBER, copy=False).tobytes()
 
 
 def _flag(number: int) -> bool | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...sample import Sample
-from ...schema import Scope
+from ...schema import Schema, Scope
 
 PROVIDER = "apicv"
 INHIBIT = "apicv_inhibit_"
@@ -67,11 +68,10 @@ class VmFacts:
 
 def reasons_of(sample: Sample) -> tuple[str, ...]:
     """The stats of the reasons that this kernel has, in the order of its bits; cumulative ones are not among them."""
-    names = [
-        descriptor.name
-        for block in sample.blocks_of(Scope.VM)
-        if block.schema.provider == PROVIDER
-        for descriptor in block.schema.descriptors
-        if descriptor.name.startswith(INHIBIT) and descriptor.is_boolean
-    ]
-    return tuple(dict.fromkeys(names))
+    return _reasons_in(tuple(block.schema for block in sample.blocks_from(PROVIDER, Scope.VM)))
+
+
+@lru_cache(maxsize=64)
+def _reasons_in(schemas: tuple[Schema, ...]) -> tuple[str, ...]:
+    stats = (stat for schema in schemas for stat in schema.descriptors)
+    return tuple(dict.fromkeys(stat.name for stat in stats if stat.name.startswith(INHIBIT) and stat.is_boolean))

@@ -20,10 +20,8 @@ def hosts_of(sample: Sample, host: HostApicv) -> tuple[HostApicv, ...]:
     """For each VM the host to judge it by: ``host``, or what a simulated VM says of its own."""
     if not sample.simulated:
         return (host,) * len(sample.vms)
-    stats = [flags_of(sample, Scope.VM, HOST_PROVIDER, name).tolist() for name in SIMULATED_HOST]
-    return tuple(
-        _simulated_host(*(None if flag < 0 else bool(flag) for flag in flags)) for flags in zip(*stats, strict=True)
-    )
+    of_vms = flags_of(sample, Scope.VM, HOST_PROVIDER, SIMULATED_HOST).T.tolist()
+    return tuple(_simulated_host(*(None if flag < 0 else bool(flag) for flag in flags)) for flags in of_vms)
 
 
 @lru_cache(maxsize=256)

@@ -184,6 +184,10 @@ class VmVerdict:
         """Each with its row in the sample; made when they are asked for, as most are never shown."""
         return tuple(replace(vcpu, row=self.first_vcpu_row + vcpu.row) for vcpu in self.body.vcpus)
 
+    def is_active(self, vcpu: int) -> bool | None:
+        """KVM's own flag of one of its vCPUs, counted within the VM; None where it was not read."""
+        return self.body.vcpus[vcpu].active
+
     @property
     def limits(self) -> tuple[Limit, ...]:
         return self.body.limits
