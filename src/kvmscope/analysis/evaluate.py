@@ -201,7 +201,7 @@ class _ValueTable:
     def reserve(self, size: int) -> None:
         """Room for this many rows; what stands in them already stays."""
         if size > len(self.numbers):
-            self.numbers = _extended(self.numbers, size, np.nan)
+            self.numbers = _extended(self.numbers, size)
             self.known = None if self.known is None else _extended(self.known, size, True)
             self.missing = None if self.missing is None else _extended(self.missing, size, 0)
 
@@ -223,10 +223,12 @@ class _ValueTable:
             yield from zip(range(rows.start, rows.stop), *(each.tolist() for each in operands), strict=True)
 
 
-def _extended(rows: Any, size: int, value: float) -> Any:
+def _extended(rows: Any, size: int, value: float | None = None) -> Any:
+    """``value``: what the new rows have; None: anything, as steps fill them."""
     larger = np.empty((size, rows.shape[1]), dtype=rows.dtype)
     larger[: len(rows)] = rows
-    larger[len(rows) :] = value
+    if value is not None:
+        larger[len(rows) :] = value
     return larger
 
 

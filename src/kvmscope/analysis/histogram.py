@@ -143,9 +143,10 @@ class Distributions:
         found = np.stack([low, high, _estimate(self._descriptor, low, high, share)])
         low, high, estimate = _in_base_units(self._descriptor, found)
         # Rounding may carry an estimate to the end of its bucket, which is outside.
-        estimate = np.clip(estimate, low, np.nextafter(high, low))
-        for part in (low, high, estimate):
-            part[self._missing] = np.nan
+        estimate = np.minimum(np.maximum(estimate, low), np.nextafter(high, low))
+        if self._missing.any():
+            for part in (low, high, estimate):
+                part[self._missing] = np.nan
         return Quantiles(np.array(qs, dtype=np.float64), low, high, estimate)
 
     def quantile(self, q: float) -> F64Array:
