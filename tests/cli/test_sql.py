@@ -241,3 +241,41 @@ def test_ctrl_c_ends_a_query_and_the_prompt_goes_on(prompt: Prompt) -> None:
     prompt.wait_for("sql> ")
     prompt.type("\x04")
     assert prompt.process.wait(timeout=20) == 0
+
+
+# --- ClickHouse -------------------------------------------------------------------------------------------------------
+
+
+def fleet_load(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ("fleet", "load", *arguments), prog_name="kvmscope")
+
+
+def test_recordings_are_loaded_into_clickhouse_and_asked_there(recording: str, tmp_path: Path) -> None:
+    pytest.importorskip("clickhouse_connect", reason="clickhouse-connect is not installed: make setup")
+    url = f"chdb://{tmp_path}/c"
+    done = fleet_load("--clickhouse", url, "--json", recording)
+    assert done.exit_code == 0, done.stderr
+    check_json(("fleet-load", "--json"), done.stdout)
+    assert json.loads(done.stdout)["new_scenes"] == 4
+    asked = run(
+        "--clickhouse", url, "--csv", "SELECT name, sum(exits) > 0 AS has_exits FROM deltas GROUP BY name ORDER BY name"
+    )
+    assert asked.stdout.splitlines()[2] == "web-1,1"
+    wrong = run("--clickhouse", url, "SELECT name FROM vms WHER true")
+    assert wrong.exit_code == 2
+    assert "^" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", [("sql", "SELECT 1"), ("fleet", "load", "DIR")])
+def test_a_clickhouse_that_does_not_answer_is_exit_3_with_what_would_help(command: tuple[str, ...]) -> None:
+    pytest.importorskip("clickhouse_connect", reason="clickhouse-connect is not installed: make setup")
+    done = CliRunner().invoke(main, (*command, "--clickhouse", "http://127.0.0.1:1"), prog_name="kvmscope")
+    assert done.exit_code == 3
+    assert "does not answer" in done.stderr
+    assert "try: " in done.stderr
+
+
+@pytest.mark.parametrize("keep", ["7d", "raw:7", "30s:7d", "raw:0d", "raw:7d,"])
+def test_a_retention_that_cannot_be_is_refused(keep: str) -> None:
+    done = fleet_load("--clickhouse", "http://127.0.0.1:1", "--keep", keep, "DIR")
+    assert done.exit_code == 2

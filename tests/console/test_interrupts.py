@@ -86,6 +86,7 @@ COMMAND_LINES = [
     CommandLine("report {scratch}/a", longest_s=0.6, before=RECORD),
     CommandLine("episodes {scratch}/a", before=RECORD),
     CommandLine("dump --from {scratch}/a", before=RECORD),
+    CommandLine("fleet load --clickhouse chdb://{scratch}/c {scratch}/a", longest_s=3, before=RECORD),
     CommandLine(f"sql --from {{scratch}}/a {LONG_QUERY}", longest_s=1.5, before=RECORD),
     CommandLine("replay {scratch}/a", longest_s=0.6, ends_normally=True, on_terminal=True, before=RECORD),
     CommandLine("snapshot - --source published", longest_s=0.8),

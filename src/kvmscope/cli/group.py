@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "serve": CommandPlace("serve", "command", "Metrics, API and page over HTTP."),
     "report": CommandPlace("report", "command", "A recording as one HTML file, as Markdown or as JSON."),
     "dump": CommandPlace("dump", "command", "Stats and metrics over time as CSV, JSON lines or OpenMetrics."),
+    "fleet": CommandPlace("fleet", "fleet", "Many hosts at once."),
     "sql": CommandPlace("sql", "command", "Ask recordings, or a fleet in ClickHouse, by SQL."),
     "snapshot": CommandPlace("snapshot", "command", "One file with what the commands show now, to attach to a report."),
     "replay": CommandPlace("replay", "command", "Step through a recording on the screen of status."),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command("sql", short_help="Ask recordings, or a fleet in ClickHouse, by SQL.")
 @click.argument("query", metavar="[QUERY]", required=False)
 @click.option("--from", "places", multiple=True, metavar="PATH", help="Ask this recording; may be given several times.")
+@click.option("--clickhouse", "url", metavar="URL", help="Ask this ClickHouse: http://…, https://… or chdb:///DIR.")
 @click.option("--ready", metavar="NAME", help="Ask a ready question; `kvmscope sql | cat` lists them.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @click.option("--output", type=FilePath(), metavar="FILE", help="Write Parquet to this new file.")
@@ -29,6 +30,7 @@ def command(
     *,
     query: str | None,
     places: tuple[str, ...],
+    url: str | None,
     ready: str | None,
     as_csv: bool,
     output: Path | None,
@@ -57,7 +59,7 @@ def command(
         view = question_list(load_questions())
         echo_answer(view, question_lines(view), as_json=as_json)
         return
-    with _open(places, memory) as store:
+    with _open(places, url, memory) as store:
         echo_damage(store.damage)
         if asked is None:
             from .sql_prompt import run_prompt
@@ -67,10 +69,14 @@ def command(
             _answer(store, asked, as_json=as_json, as_csv=as_csv, output=output)
 
 
-def _open(places: tuple[str, ...], memory: int) -> SqlStore:
-    if not places:
-        raise UsageError("name a recording: --from PATH; `kvmscope record DIR` makes one")
+def _open(places: tuple[str, ...], url: str | None, memory: int) -> SqlStore:
+    if bool(places) == bool(url):
+        raise UsageError("name a recording by --from PATH (`kvmscope record DIR` makes one), or --clickhouse URL")
     require_pyarrow()
+    if url:
+        from ..engines.clickhouse import open_clickhouse
+
+        return open_clickhouse(url, memory_bytes=memory)
     from ..engines.recordings import open_recordings
 
     return open_recordings(places, memory_bytes=memory)

@@ -76,7 +76,7 @@ class RecordingStore:
         readable: list[str] = []
         for table in RawTable:
             _create_relation(connection, table, parts, readable)
-        connection.add_table(f"{RAW}.{EPISODES}", _episodes_table(parts))
+        connection.add_table(f"{RAW}.{EPISODES}", episodes_table(parts))
         connection.close_doors(readable)
 
     @property
@@ -142,7 +142,8 @@ def _is_local(part: RecordingParts) -> bool:
     return part.storage.directory is not None
 
 
-def _episodes_table(parts: Sequence[RecordingParts]) -> Any:
+def episodes_table(parts: Sequence[RecordingParts]) -> Any:
+    """The episodes of recordings, with the columns of ``EPISODE_COLUMNS``."""
     rows = [_episode_row(part, episode) for part in parts for episode in part.episodes]
     return pa.Table.from_pylist(rows, pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in EPISODE_COLUMNS.items()]))
 

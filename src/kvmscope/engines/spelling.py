@@ -21,14 +21,20 @@ def literal(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """``last``: an aggregate, the value at the greatest of another. ``any_of``: one value of a group."""
+    """``last``: an aggregate, the value at the greatest of another. ``any_of``: one value of a group. ``merged``: after
+    a table of which a newer row replaces an older one."""
 
     last: str
     any_of: str
+    merged: str = ""
 
     def vm_id(self, column: str) -> str:
         """The id of a VM as every other command writes it: 16 hexadecimal digits."""
         return f"format('{{:016x}}', {column})"
+
+    def is_set(self, column: str) -> str:
+        """Whether a word is not 0, as a boolean."""
+        return f"{column} <> 0"
 
     def bit(self, column: str, number: int) -> str:
         """Whether a bit of a word is set."""
@@ -54,8 +60,11 @@ class _ClickHouseSpelling(Spelling):
     def vm_id(self, column: str) -> str:
         return f"leftPad(lower(hex({column})), 16, '0')"
 
+    def is_set(self, column: str) -> str:
+        return f"CAST({column} <> 0 AS Nullable(Bool))"
+
     def bit(self, column: str, number: int) -> str:
-        return f"bitTest({column}, {number})"
+        return f"CAST(bitTest({column}, {number}) AS Nullable(Bool))"
 
     def field(self, text: str, *path: str) -> str:
         keys = ", ".join(map(literal, path))
@@ -70,5 +79,5 @@ class _ClickHouseSpelling(Spelling):
 
 SPELLINGS: Final = {
     QueryEngine.DUCKDB: Spelling(last="arg_max", any_of="any_value"),
-    QueryEngine.CLICKHOUSE: _ClickHouseSpelling(last="argMax", any_of="any"),
+    QueryEngine.CLICKHOUSE: _ClickHouseSpelling(last="argMax", any_of="any", merged=" FINAL"),
 }

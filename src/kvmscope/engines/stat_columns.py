@@ -45,7 +45,7 @@ class ViewColumn:
     def expression(self, spelling: Spelling) -> str:
         """Its value in a row of the relation."""
         if self.raw is not None:
-            return f"{quote(self.raw)} <> 0" if self.is_boolean else quote(self.raw)
+            return spelling.is_set(quote(self.raw)) if self.is_boolean else quote(self.raw)
         cases = (
             f"WHEN {quote(schema_column(its.schema.provider, its.lane))} = '{its.key}'"
             f" THEN {spelling.bit(quote(word), bit)}"

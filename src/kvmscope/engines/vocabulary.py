@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..schema import Schema, Scope
 from ..store.documents import DocumentReader
+from .clickhouse_tables import ROLL_UPS_S
 from .guard import Relations
 from .raw_columns import EPISODES
 from .refusal import QueryEngine
@@ -135,12 +136,12 @@ def _samples(vocabulary: Vocabulary, spelling: Spelling) -> str:
     )
 
 
-def _deltas(vocabulary: Vocabulary, spelling: Spelling) -> str:
+def _deltas(vocabulary: Vocabulary, spelling: Spelling, raw: str = RAW) -> str:
     names = _stat_names(vocabulary, is_count=True)
-    return _of_both_scopes(lambda scope: _delta(names, vocabulary, scope, spelling))
+    return _of_both_scopes(lambda scope: _delta(names, vocabulary, scope, spelling, raw))
 
 
-def _delta(names: Sequence[str], vocabulary: Vocabulary, scope: Scope, spelling: Spelling) -> str:
+def _delta(names: Sequence[str], vocabulary: Vocabulary, scope: Scope, spelling: Spelling, raw: str) -> str:
     """The rows of one scope. What goes up in an epoch is never less than before, but a file may be wrong."""
     columns = {column.name: column.raw or "" for column in counts(vocabulary.columns[scope].values())}
     befores = "".join(f", first_value({quote(raw)}) OVER w AS {quote(_BEFORE + raw)}" for raw in columns.values())
@@ -148,7 +149,7 @@ def _delta(names: Sequence[str], vocabulary: Vocabulary, scope: Scope, spelling:
     key = "host, boot, vm" if scope is Scope.VM else "host, boot, vm, vcpu"
     inner = f"""
         SELECT *, count(*) OVER w AS {_BEFORE}scenes, first_value(boottime_ns) OVER w AS {_BEFORE}ns{befores}
-        FROM {RAW}.{SUBJECTS[scope].value}
+        FROM {raw}.{SUBJECTS[scope].value}
         WINDOW w AS (PARTITION BY {key}, epoch ORDER BY boottime_ns ROWS BETWEEN 1 PRECEDING AND 1 PRECEDING)"""
     return f"""
         SELECT {_subject(scope, spelling)}, {spelling.seconds(f"boottime_ns - {_BEFORE}ns")} AS seconds, {increases}
@@ -231,8 +232,8 @@ def _apicv_spans(vocabulary: Vocabulary, spelling: Spelling) -> str:
         GROUP BY host, boot, s.vm, state, reasons, run"""
 
 
-def _episodes(_vocabulary: Vocabulary, _spelling: Spelling) -> str:
-    return f"SELECT * FROM {RAW}.{EPISODES}"
+def _episodes(_vocabulary: Vocabulary, spelling: Spelling) -> str:
+    return f"SELECT * FROM {RAW}.{EPISODES}{spelling.merged}"
 
 
 _QUERIES: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
@@ -247,3 +248,12 @@ _QUERIES: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
 VIEWS: Final = tuple(_QUERIES)
 RELATIONS: Final = Relations(VIEWS, (*(table.value for table in RawTable), EPISODES))
 """What a query may read."""
+
+ROLL_UPS: Final = {f"deltas_{resolution_s}s": f"{RAW}_{resolution_s}s" for resolution_s in ROLL_UPS_S}
+"""The views of increases over roll-ups that ClickHouse has, by name, and the database of each."""
+CLICKHOUSE_RELATIONS: Final = Relations((*VIEWS, *ROLL_UPS), RELATIONS.raw)
+
+
+def roll_up_query(name: str, vocabulary: Vocabulary) -> str:
+    """What a view of ``ROLL_UPS`` reads."""
+    return _deltas(vocabulary, SPELLINGS[QueryEngine.CLICKHOUSE], ROLL_UPS[name])

@@ -31,6 +31,7 @@ from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
 from .jsonout import JsonValue
 from .listing import StatListView, VmListView
+from .loading import LoadView
 from .overview import Overview
 from .reading import ReadingView
 from .report import ReportView
@@ -52,6 +53,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "doctor-rules": RuleList,
     "dump": DumpRow,
     "episodes": EpisodeListView,
+    "fleet-load": LoadView,
     "explain": ExplanationView,
     "fleet-apicv": FleetApicvView,
     "fleet-diff": FleetDiffView,

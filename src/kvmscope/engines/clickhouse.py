@@ -1,0 +1,206 @@
+"""ClickHouse behind the same protocol as DuckDB: a server over HTTP, or chdb in this process, by one client.
+
+``http://USER:PASSWORD@HOST:8123/DATABASE`` and ``https://`` are servers, ``chdb:///DIR`` is an embedded one whose data
+lie in a directory. The views are in DATABASE (``default``), the tables in the databases of ``clickhouse_tables``.
+Rule: a user's query runs read-only; what a read-only query can still read is what ``guard`` lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import pyarrow as pa
+
+from ..errors import QueryError, RecordingError, Unavailable, UsageError
+from .duckdb_store import DEFAULT_MEMORY_BYTES
+from .engine import QueryResult
+from .guard import check_query
+from .raw_columns import ColumnType, known_columns
+from .refusal import QueryEngine
+from .results import plain_result
+from .tables import RAW, RawTable
+from .vocabulary import CLICKHOUSE_RELATIONS, Vocabulary, vocabulary_of
+
+_SCHEMES: Final = ("http", "https", "chdb")
+_TIMEOUT_S: Final = 10
+_MOST_SAID: Final = 400
+_ARROW: Final = {"output_format_arrow_string_as_string": 1}
+
+
+def open_clickhouse(url: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> ClickHouseStore:
+    """The ClickHouse at a URL. ``memory_bytes``: what a user's query may take. Raises UsageError for another URL,
+    Unavailable if it does not answer."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise UsageError(f"{shown_url(url)!r} is not a ClickHouse: expected http://HOST:8123, https://… or chdb:///DIR")
+    return ClickHouseStore(_connect(parts, url), shown_url(url), memory_bytes=memory_bytes)
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _connect(parts: SplitResult, url: str) -> Any:
+    try:
+        import clickhouse_connect
+    except ImportError:
+        raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
+    try:
+        if parts.scheme == "chdb":
+            return clickhouse_connect.get_client(interface="chdb", path=unquote(parts.netloc + parts.path) or None)
+        return clickhouse_connect.get_client(
+            interface=parts.scheme,
+            host=parts.hostname or "localhost",
+            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            database=parts.path.strip("/") or "default",
+            connect_timeout=_TIMEOUT_S,
+            query_retries=0,
+        )
+    except Exception as error:  # of the client, of urllib3, of chdb
+        reason = _first_line(error)
+        raise Unavailable(f"{shown_url(url)} does not answer: {reason}", remedy=_remedy(parts)) from None
+
+
+def _remedy(parts: SplitResult) -> str:
+    if parts.scheme == "chdb":
+        return "a directory that no other process uses, and pip install 'kvmscope[clickhouse]'"
+    return "curl " + f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/ping; look at its user and password"
+
+
+class ClickHouseStore:
+    """Recordings in ClickHouse. A ``SqlStore``."""
+
+    dialect = QueryEngine.CLICKHOUSE
+    damage: Sequence[RecordingError] = ()
+
+    def __init__(self, client: Any, name: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+        """``name``: the URL without a password."""
+        self._client = client
+        self.name = name
+        self._memory_bytes = memory_bytes
+        self._may_set: bool | None = None
+        self._vocabulary: Vocabulary | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is in this process, and reads the files that this process reads."""
+        return self.name.startswith("chdb:")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The stats that the recordings have."""
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary_of(self)
+        return self._vocabulary
+
+    def forget_vocabulary(self) -> None:
+        """Recordings were added, which may have other stats."""
+        self._vocabulary = None
+
+    def query(self, sql: str) -> QueryResult:
+        """The result of a query of kvmscope's own. Raises QueryError, Unavailable."""
+        return plain_result(self._stream(sql))
+
+    def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
+        if not sql.strip():
+            raise QueryError("the query is empty")
+        check_query(sql, self.dialect, CLICKHOUSE_RELATIONS)
+        self._check(sql)
+        return self._stream(f"{sql.rstrip().removesuffix(';')}\n{self._limits()}")
+
+    def make(self, sql: str) -> None:
+        """Run a statement of kvmscope's own. Raises as ``query`` does."""
+        self._call(lambda: self._client.command(sql), sql)
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows, whose columns the table has. Raises as ``query`` does."""
+        self._call(lambda: self._client.insert_arrow(table, rows), "")
+
+    def columns(self, table: RawTable) -> Mapping[str, ColumnType | None]:
+        """The columns that a relation has; the type of those that no recording must have is None."""
+        known = known_columns(table)
+        found = self.query(f"SELECT name FROM system.columns WHERE database = '{RAW}' AND table = '{table.value}'")
+        return {name: known.get(name) for name in found.columns[0].values}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, sql: str) -> None:
+        """Raises QueryError if ClickHouse's own parser does not find one SELECT."""
+        asked = f"{_EXPLAIN} {sql}"
+        tree = self._call(lambda: self._client.raw_query(asked, fmt="TabSeparated"), asked)
+        if not tree.startswith(b"SelectWithUnionQuery"):
+            raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=0)
+
+    def _limits(self) -> str:
+        """Settings of one query: it only reads, and takes so much memory. A user who may only read cannot set them."""
+        if self._may_set is None:
+            [(read_only,)] = self.query("SELECT toUInt8(getSetting('readonly'))").rows()
+            self._may_set = not read_only
+        return f"SETTINGS readonly = 1, max_memory_usage = {self._memory_bytes}" if self._may_set else ""
+
+    def _stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """At least one batch. The client's own ``query_arrow`` looks for LIMIT in the text, and errs."""
+        data = self._call(lambda: self._client.raw_query(sql, fmt="ArrowStream", settings=dict(_ARROW)), sql)
+        table = pa.ipc.open_stream(data).read_all()
+        yield from table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+
+    def _call(self, call: Any, sql: str) -> Any:
+        from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+        try:
+            return call()
+        except DatabaseError as error:
+            raise _translated(error, sql) from None
+        except (ClickHouseError, OSError) as error:
+            raise Unavailable(f"{self.name} does not answer: {_first_line(error)}", remedy="try again") from None
+
+
+_CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
+_PLACE = re.compile(r"\(line (\d+), col (\d+)\)")
+_EXPLAIN: Final = "EXPLAIN AST"
+_MEMORY_CODE, _AUTH_CODES = 241, (192, 193, 194, 516)
+
+
+def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
+    """ClickHouse's error by whose fault it is."""
+    found = _CODE.search(str(error))
+    code, text = (int(found[1]), found[2]) if found else (0, str(error))
+    reason = " ".join(re.sub(r"\(version [^)]*\)|FORMAT \w+", "", text).split())[:_MOST_SAID]
+    if code in _AUTH_CODES:
+        return Unavailable(f"ClickHouse refused the user: {reason}", remedy="another user or password in the URL")
+    if code == _MEMORY_CODE:
+        return Unavailable(f"the query needs more memory than it may take: {reason}", remedy="a smaller query")
+    own = len(_EXPLAIN) + 1 if sql.startswith(_EXPLAIN) else 0  # before what was typed
+    offset = _offset(text, sql)
+    return QueryError(reason, query=sql[own:], offset=None if offset is None else max(0, offset - own))
+
+
+def _offset(text: str, sql: str) -> int | None:
+    """The character of the query that the error names."""
+    place = _PLACE.search(text)
+    if place is None:
+        return None
+    line, column = int(place[1]), int(place[2])
+    offset = sum(len(each) + 1 for each in sql.split("\n")[: line - 1]) + column - 1
+    return min(offset, len(sql))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:_MOST_SAID] or type(error).__name__

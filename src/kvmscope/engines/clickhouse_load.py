@@ -1,0 +1,157 @@
+"""Recordings into ClickHouse: each scene once, however often and from wherever it is loaded.
+
+An embedded ClickHouse reads the Parquet files itself; a server gets their columns from this process, which can read
+object stores and journals too. Rules: a column that the tables do not have is added before; a scene that is there
+already is left out; the table of scenes is the last to get its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import RecordingError
+from ..store.layout import RecordingTable, SegmentPlace
+from ..store.relations import LooseScenes, RecordingParts, find_parts, find_recordings
+from .clickhouse import ClickHouseStore
+from .clickhouse_tables import ROLL_UPS_S, Retention, additions, database, definitions, retentions, roll_ups
+from .raw_columns import EPISODES, FIXED, ColumnType
+from .recordings import episodes_table
+from .spelling import literal, quote
+from .tables import RAW, RawTable
+from .vocabulary import ROLL_UPS, VIEWS, roll_up_query, view_query
+
+_ORDER: Final = (RawTable.DOCUMENTS, RawTable.VMS, RawTable.VCPUS, RawTable.SCENES)
+_PARTITION: Final = "date"
+_ONE_BLOCK: Final = "SETTINGS max_insert_block_size = 16777216, min_insert_block_size_rows = 0"
+"""A segment is added whole or not at all, so a load that was interrupted can be repeated."""
+
+
+_FILLED: Final = f"SELECT name FROM system.tables WHERE database = '{database(ROLL_UPS_S[-1])}'"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load did. ``scenes``: how many are new. ``damage``: what could not be read."""
+
+    recordings: int
+    scenes: int
+    damage: tuple[RecordingError, ...]
+
+
+def load_recordings(store: ClickHouseStore, places: Sequence[str], *, retention: Retention | None = None) -> LoadReport:
+    """Add the recordings at these places, or in these directories. Raises RecordingError, Unavailable."""
+    loader = _Loader(store)
+    for statement in retentions(retention or Retention()):
+        store.make(statement)
+    before, found = loader.scenes(), [find_parts(place) for place in find_recordings(places)]
+    for parts in found:
+        loader.add(parts)
+    loader.make_views()
+    damage = tuple(error for parts in found for error in parts.damage)
+    return LoadReport(len(found), loader.scenes() - before, damage)
+
+
+class _Loader:
+    """Knows which columns the tables have."""
+
+    def __init__(self, store: ClickHouseStore) -> None:
+        self._store = store
+        for statement in definitions():
+            store.make(statement)
+        self._columns = {table: set(store.columns(table)) for table in RawTable}
+        there = set(store.query(_FILLED).columns[0].values)
+        for table in (RawTable.SCENES, RawTable.VMS, RawTable.VCPUS):
+            if f"{table.value}_fill" not in there:
+                self._fill_roll_ups(table)
+
+    def scenes(self) -> int:
+        [(count,)] = self._store.query(f"SELECT count() FROM {RAW}.scenes").rows()
+        return int(count)
+
+    def add(self, parts: RecordingParts) -> None:
+        """Everything that a recording has and the tables lack."""
+        for segment in parts.segments:
+            for table in _ORDER:
+                self._add_file(parts, segment, table)
+        for loose in parts.loose:
+            for table in _ORDER:
+                self._add_rows(table, loose)
+        if parts.episodes:
+            self._store.insert(f"{RAW}.{EPISODES}", episodes_table([parts]))
+
+    def make_views(self) -> None:
+        """The users' views, which name the columns that there are."""
+        self._store.forget_vocabulary()
+        for view in VIEWS:
+            query = view_query(view, self._store.vocabulary, self._store.dialect)
+            self._store.make(f"CREATE OR REPLACE VIEW {view} AS {query}")
+        for view in ROLL_UPS:
+            self._store.make(f"CREATE OR REPLACE VIEW {view} AS {roll_up_query(view, self._store.vocabulary)}")
+
+    def _add_file(self, parts: RecordingParts, segment: SegmentPlace, table: RawTable) -> None:
+        path = segment.path(RecordingTable(table.value))
+        if not self._store.is_embedded or parts.storage.directory is None:
+            with parts.storage.open(path) as file:
+                self._insert(table, segment.host, pq.read_table(file))
+            return
+        real = str(parts.storage.local(path).resolve())
+        names = [name for name in pq.read_schema(real).names if name != _PARTITION]
+        self._make_room(table, names)
+        listed = ", ".join(map(quote, names))
+        self._store.make(
+            f"INSERT INTO {RAW}.{table.value} (host, {listed}) SELECT {literal(segment.host)}, {listed}"
+            f" FROM file({literal(real)}, Parquet) WHERE {_is_new(table, segment.host)} {_ONE_BLOCK}"
+        )
+
+    def _add_rows(self, table: RawTable, loose: LooseScenes) -> None:
+        self._insert(table, loose.host, loose.tables[RecordingTable(table.value)])
+
+    def _insert(self, table: RawTable, host: str, rows: Any) -> None:
+        """Rows that this process has read."""
+        self._make_room(table, rows.column_names)
+        if table is not RawTable.DOCUMENTS:
+            rows = rows.filter(pa.array(self._new_rows(table, host, rows)))
+        if rows.num_rows:
+            plain = [
+                column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+                for column in rows.columns
+            ]
+            named = pa.table(plain, names=rows.column_names).append_column("host", pa.array([host] * rows.num_rows))
+            self._store.insert(f"{RAW}.{table.value}", named)
+
+    def _new_rows(self, table: RawTable, host: str, rows: Any) -> list[bool]:
+        """For each row whether the table lacks its scene."""
+        query = f"SELECT DISTINCT boot, boottime_ns FROM {RAW}.{table.value} WHERE host = {literal(host)}"
+        there = set(self._store.query(query).rows())
+        pairs = zip(rows["boot"].to_pylist(), rows["boottime_ns"].to_pylist(), strict=True)
+        return [pair not in there for pair in pairs]
+
+    def _make_room(self, table: RawTable, names: Sequence[str]) -> None:
+        """Add the columns that the table lacks; they are those of statistics."""
+        new = [name for name in names if name not in self._columns[table]]
+        if new:
+            for statement in additions(table, _types(new)):
+                self._store.make(statement)
+            self._columns[table] |= set(new)
+            self._fill_roll_ups(table)
+
+    def _fill_roll_ups(self, table: RawTable) -> None:
+        for statement in roll_ups(table, [*FIXED[table], *sorted(self._columns[table] - set(FIXED[table]))]):
+            self._store.make(statement)
+
+
+def _types(names: Sequence[str]) -> Mapping[str, ColumnType]:
+    return {name: ColumnType.TEXT if name.endswith(".@schema") else ColumnType.WORD for name in names}
+
+
+def _is_new(table: RawTable, host: str) -> str:
+    """The condition of rows of a file whose scene the table lacks."""
+    if table is RawTable.DOCUMENTS:
+        return f"key NOT IN (SELECT key FROM {RAW}.documents WHERE host = {literal(host)})"
+    there = f"SELECT boot, boottime_ns FROM {RAW}.{table.value} WHERE host = {literal(host)}"
+    return f"(boot, boottime_ns) NOT IN ({there})"

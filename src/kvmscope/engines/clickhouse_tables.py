@@ -1,0 +1,164 @@
+"""The tables of recordings in ClickHouse, with their roll-ups: statements that make them and let them grow.
+
+``raw`` has the relations of ``tables``; ``raw_10s`` and ``raw_60s`` have the same with fewer rows: of each subject and
+epoch the first and the last in each 10 s or 60 s of CLOCK_BOOTTIME. Counts only go up in an epoch, so the increases
+between the rows that are kept are exact. A roll-up is filled by a materialized view, and merges drop what is between.
+Rules: rows are sorted by subject, then time, as questions read them; a column that a new kernel brings is added.
+Source: https://clickhouse.com/docs/engines/table-engines/mergetree-family/replacingmergetree
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .raw_columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
+from .spelling import quote
+from .tables import RAW, RawTable
+
+ROLL_UPS_S: Final = (10, 60)
+"""Their resolutions, in seconds."""
+
+_TYPES: Final = {
+    ColumnType.TIME: "DateTime64(9, 'UTC')",
+    ColumnType.INTEGER: "Int64",
+    ColumnType.WORD: "UInt64",
+    ColumnType.FLOAT: "Float64",
+    ColumnType.BOOLEAN: "Bool",
+    ColumnType.TEXT: "String",
+    ColumnType.TEXTS: "Array(String)",
+}
+_PACKED: Final = {ColumnType.TIME, ColumnType.INTEGER, ColumnType.WORD}
+"""Numbers that grow from row to row: a tenth of their size as differences (docs/sql.md has the figures)."""
+_NEVER_NULL: Final = {"host", "time", "boottime_ns", "vm", "vcpu", "row", "epoch", "key", "text", "blocks", "simulated"}
+
+_KEYS: Final[Mapping[RawTable, Sequence[str]]] = {
+    RawTable.SCENES: ("host", "boot", "source", "simulated"),
+    RawTable.DOCUMENTS: ("host", "key"),
+    RawTable.VMS: ("host", "boot", "vm", "epoch"),
+    RawTable.VCPUS: ("host", "boot", "vm", "vcpu", "epoch"),
+}
+"""Whom a row is of, without its time: what a roll-up keeps rows of."""
+
+_SORTED_BY: Final[Mapping[RawTable, Sequence[str]]] = {
+    RawTable.SCENES: ("host", "time"),
+    RawTable.DOCUMENTS: ("host", "key"),
+    RawTable.VMS: ("host", "vm", "time"),
+    RawTable.VCPUS: ("host", "vm", "vcpu", "time"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days rows are kept, of the raw tables and of each roll-up; None: for ever."""
+
+    raw_days: int | None = None
+    roll_up_days: Mapping[int, int] | None = None
+
+    def of(self, resolution_s: int) -> int | None:
+        """Of the tables of a resolution, 0 for the raw ones."""
+        return (self.roll_up_days or {}).get(resolution_s) if resolution_s else self.raw_days
+
+
+def database(resolution_s: int) -> str:
+    """That of the raw tables (0), or of a roll-up."""
+    return f"{RAW}_{resolution_s}s" if resolution_s else RAW
+
+
+def definitions() -> Iterator[str]:
+    """The statements that make what is not there yet: the tables with the columns that queries may name."""
+    for resolution_s in (0, *ROLL_UPS_S):
+        yield f"CREATE DATABASE IF NOT EXISTS {database(resolution_s)}"
+    for table in RawTable:
+        engine = "ReplacingMergeTree" if table is RawTable.DOCUMENTS else "MergeTree"
+        yield _table(
+            f"{RAW}.{table.value}", known_columns(table), f"ENGINE = {engine} {_layout(table, _SORTED_BY[table])}"
+        )
+    episodes = "ENGINE = ReplacingMergeTree ORDER BY (recording, number)"
+    yield _table(f"{RAW}.{EPISODES}", EPISODE_COLUMNS, episodes, never_null={*_NEVER_NULL, "recording", "number"})
+    for resolution_s in ROLL_UPS_S:
+        for table in RawTable:
+            if table is RawTable.DOCUMENTS:
+                yield f"CREATE OR REPLACE VIEW {database(resolution_s)}.documents AS SELECT * FROM {RAW}.documents"
+            else:
+                yield _kept_rows(table, resolution_s)
+
+
+def additions(table: RawTable, columns: Mapping[str, ColumnType]) -> Iterator[str]:
+    """The statements that add columns to a table and to its roll-ups."""
+    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_column(name, kind, _NEVER_NULL)}" for name, kind in columns.items())
+    yield f"ALTER TABLE {RAW}.{table.value} {added}"
+    for resolution_s in ROLL_UPS_S:
+        yield f"ALTER TABLE {database(resolution_s)}.{table.value}_edges {added}"
+
+
+def roll_ups(table: RawTable, columns: Iterable[str]) -> Iterator[str]:
+    """The views that fill the roll-ups of a table, and those that read them. They name columns, so they are made again
+    when a column was added."""
+    listed = ", ".join(map(quote, columns))
+    key = ", ".join(_KEYS[table])
+    for resolution_s in ROLL_UPS_S:
+        place, bucket = database(resolution_s), f"intDiv(boottime_ns, {resolution_s * 10**9})"
+        yield f"DROP VIEW IF EXISTS {place}.{table.value}_fill"
+        yield (
+            f"CREATE MATERIALIZED VIEW {place}.{table.value}_fill TO {place}.{table.value}_edges AS"
+            f" SELECT {listed}, {bucket} AS _bucket, _edge, if(_edge = 0, {_LATEST} - toUInt64(boottime_ns),"
+            f" toUInt64(boottime_ns)) AS _version FROM {RAW}.{table.value} ARRAY JOIN [0, 1] AS _edge"
+        )
+        yield (
+            f"CREATE OR REPLACE VIEW {place}.{table.value} AS SELECT {listed} FROM {place}.{table.value}_edges FINAL"
+            f" LIMIT 1 BY {key}, boottime_ns"
+        )
+
+
+def retentions(retention: Retention) -> Iterator[str]:
+    """The statements that delete what is older, from now on."""
+    for resolution_s in (0, *ROLL_UPS_S):
+        days = retention.of(resolution_s)
+        if days is None:
+            continue
+        for table in (RawTable.SCENES, RawTable.VMS, RawTable.VCPUS):
+            name = f"{table.value}_edges" if resolution_s else table.value
+            yield f"ALTER TABLE {database(resolution_s)}.{name} MODIFY TTL toDateTime(time) + INTERVAL {days} DAY"
+
+
+_LATEST: Final = "toUInt64(9223372036854775807)"
+
+
+def _kept_rows(table: RawTable, resolution_s: int) -> str:
+    """The table behind a roll-up: of each key and bucket two rows, the one with the greatest version of each edge."""
+    key = ", ".join([*_KEYS[table], "_bucket", "_edge"])
+    own = "_bucket Int64 CODEC(Delta, ZSTD), _edge UInt8, _version UInt64 CODEC(Delta, ZSTD)"
+    engine = f"ENGINE = ReplacingMergeTree(_version) PARTITION BY toStartOfMonth(time) ORDER BY ({key})"
+    settings = "SETTINGS allow_nullable_key = 1"
+    return _table(
+        f"{database(resolution_s)}.{table.value}_edges", known_columns(table), f"{engine} {settings}", more=own
+    )
+
+
+def _table(
+    name: str,
+    columns: Mapping[str, ColumnType],
+    engine: str,
+    *,
+    more: str = "",
+    never_null: Iterable[str] = _NEVER_NULL,
+) -> str:
+    listed = [_column(column, kind, set(never_null)) for column, kind in columns.items()]
+    return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join([*listed, *([more] if more else [])])}) {engine}"
+
+
+def _column(name: str, kind: ColumnType, never_null: set[str]) -> str:
+    of_kind = _TYPES[kind]
+    if name not in never_null and kind is not ColumnType.TEXTS:
+        of_kind = f"Nullable({of_kind})"
+    if kind is ColumnType.TEXT and name != "text":
+        of_kind = f"LowCardinality({of_kind})"
+    codec = "CODEC(Delta(8), ZSTD)" if kind in _PACKED else "CODEC(ZSTD)"
+    return f"{quote(name)} {of_kind} {codec}"
+
+
+def _layout(table: RawTable, keys: Sequence[str]) -> str:
+    by_day = "" if table is RawTable.DOCUMENTS else "PARTITION BY toDate(time) "
+    return f"{by_day}ORDER BY ({', '.join(keys)})"

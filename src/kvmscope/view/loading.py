@@ -1,0 +1,27 @@
+"""What loading recordings into an engine did, as a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from .text import counted
+from .values import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadView(Answer):
+    """The answer of `fleet load`."""
+
+    store: Annotated[str, "Where they were loaded to: a URL without its password."]
+    recordings: Annotated[int, "How many recordings were read."]
+    new_scenes: Annotated[int, "How many scenes were not there before."]
+
+
+def load_view(store: str, recordings: int, scenes: int) -> LoadView:
+    return LoadView(store=store, recordings=recordings, new_scenes=scenes)
+
+
+def load_lines(view: LoadView) -> list[str]:
+    """One line."""
+    return [f"{counted(view.new_scenes, 'new scene')} of {counted(view.recordings, 'recording')} are in {view.store}"]
