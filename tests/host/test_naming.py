@@ -20,6 +20,7 @@ BuildProcess = Callable[[int, dict[str, Any]], str]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 Eventually = Callable[[Callable[[], bool]], None]
 
+ASK_AGAIN_S = naming._ASK_AGAIN_S
 WAITING_SHELL = ["-c", "read line; exec sleep 1000"]
 
 
@@ -27,6 +28,7 @@ WAITING_SHELL = ["-c", "read line; exec sleep 1000"]
 def _asked_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is known is asked again each time, so that no test waits for that."""
     monkeypatch.setattr(naming, "_ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(naming, "_ASK_EACH_S", 0.0)
 
 
 def name(answer: VmmAnswer) -> str | None:
@@ -206,6 +208,29 @@ def test_a_vmm_that_stops_answering_keeps_its_name(
     file.write_bytes(words)
     os.close(writer)
     eventually(lambda: who.of([5])[5].silent_s is None and name(who.of([5])[5]) == "web")
+
+
+def test_a_vmm_that_hangs_is_late_two_looks_on(
+    build_process: BuildProcess, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a look a second: whenever it hangs, the second look from then on has it."""
+    monkeypatch.setattr(naming, "_ASK_AGAIN_S", ASK_AGAIN_S)
+    root = build_process(5, {"argv": ["firecracker", "--id", "web"]})
+    who = Naming(proc_root=root, clock=(clock := Clock()))
+    assert name(who.of([5])[5]) == "web"
+    for _ in range(3):
+        clock.now += 1.0
+        who.of([5])
+        eventually(lambda: not who._entries[5].is_pending)
+    file = Path(root, "5", "cmdline")
+    file.unlink()
+    os.mkfifo(file)
+    clock.now += 1.0
+    assert who.of([5])[5].silent_s is None
+    eventually(lambda: who._entries[5].running_since is not None)
+    clock.now += 1.0
+    assert who.of([5])[5].silent_s is not None
+    os.close(os.open(file, os.O_RDWR))
 
 
 def test_a_vmm_that_answers_at_last_gets_its_name(blocked: tuple[str, list[int]], eventually: Eventually) -> None:

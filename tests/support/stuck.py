@@ -110,27 +110,45 @@ def stuck_file(directory: Path) -> Iterator[StuckFile]:
 
 @contextlib.contextmanager
 def stuck_vmm(directory: Path) -> Iterator[tuple[int, StuckFile]]:
-    """A process with a VM whose mmap_lock is held until the file is released: its pid, and the file.
+    """A process with a VM whose mmap_lock is held until the file is released: its pid, and the file."""
+    with hanging_vmm(directory) as vmm:
+        vmm.hang()
+        yield vmm.pid, vmm.file
+
+
+class HangingVmm:
+    """A process with a VM, which answers until ``hang`` and again from ``release`` of its file on.
 
     A read of /proc/PID/mem waits for the page with the lock taken for reading; a mmap() of the process waits behind it
     for the lock, and every later reader behind that one.
     """
+
+    def __init__(self, file: StuckFile, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.file, self.pid = file, process.pid
+        self._orders = process.stdin
+        self._address = int(process.stdout.readline())
+
+    def hang(self) -> None:
+        """Have its mmap_lock held."""
+        threading.Thread(target=_read_memory, args=(self.pid, self._address), daemon=True).start()
+        assert self.file.is_asked.wait(10)
+        self._orders.write("map\n")
+        self._orders.flush()
+        _wait_until_stuck(self.pid)
+
+
+@contextlib.contextmanager
+def hanging_vmm(directory: Path) -> Iterator[HangingVmm]:
     with stuck_file(directory) as file:
         command = [sys.executable, __file__, str(file.path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as vmm:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             try:
-                assert vmm.stdin is not None
-                assert vmm.stdout is not None
-                address = int(vmm.stdout.readline())
-                threading.Thread(target=_read_memory, args=(vmm.pid, address), daemon=True).start()
-                assert file.is_asked.wait(10)
-                vmm.stdin.write("map\n")
-                vmm.stdin.flush()
-                _wait_until_stuck(vmm.pid)
-                yield vmm.pid, file
+                yield HangingVmm(file, process)
             finally:
                 file.release()
-                vmm.kill()
+                process.kill()
 
 
 def _read_memory(pid: int, address: int) -> None:
