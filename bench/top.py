@@ -64,8 +64,8 @@ def bench() -> Sequence[Row]:
     for vms, most_ms in _FRAME_MS.items():
         frames, seconds = asyncio.run(_measure(vms))
         rows.append(_cpu_row(f"a frame with {vms:,} VMs", frames, most_ms))
-        if vms == 1_000:
-            rows.append(_cpu_row(f"a second with {vms:,} VMs, of which one core has 1,000 ms", seconds, _SECOND_MS))
+        most_of_second_ms = _SECOND_MS if vms == 1_000 else None
+        rows.append(_cpu_row(f"a second with {vms:,} VMs, of which one core has 1,000 ms", seconds, most_of_second_ms))
     with tempfile.TemporaryDirectory() as folder, bare_vms(16, 4) as guests:
         guests.wait_for_ready()
         return [*rows, *_start_rows(folder), *_byte_rows(folder)]
@@ -120,9 +120,11 @@ async def _measure(vms: int) -> tuple[list[int], list[int]]:
     return frames[WARM_UP:], seconds[WARM_UP:]
 
 
-def _cpu_row(what: str, taken: Sequence[int], most_ms: float) -> Row:
+def _cpu_row(what: str, taken: Sequence[int], most_ms: float | None) -> Row:
     ns = median(taken)
     measured = f"{duration(ns)} of CPU time (fastest {duration(min(taken))})"
+    if most_ms is None:
+        return Row(what, measured)
     return Row(what, measured, f"≤ {most_ms:g} ms", ns <= most_ms * 1e6)
 
 

@@ -124,6 +124,18 @@ def test_a_movement_is_in_whole_numbers_and_tells_a_reset_from_what_is_not_known
     assert window.movement("kvm", Scope.VCPU, "nothing") is None
 
 
+def test_resets_are_told_of_those_who_stay_while_others_come_and_go() -> None:
+    before = sample({(1, 0): words(9), (2, 0): words(100, (7, 0, 0)), (2, 1): None, (3, 0): words(50)})
+    after = sample({(3, 0): words(50), (2, 0): words(100, (6, 9, 9)), (2, 1): words(1), (4, 0): words(1)}, at_s=1)
+    assert Window(before, after).resets == (Reset("kvm", Scope.VCPU, "wait_hist", (1,)),)
+
+
+def test_nobody_who_stays_and_nobody_at_all_had_a_reset() -> None:
+    some, others = {(1, 0): words(9)}, {(2, 0): words(5)}
+    assert Window(sample(some), sample(others, at_s=1)).resets == ()
+    assert Window(sample({}), sample(others, at_s=1)).resets == ()
+
+
 def test_an_instant_that_falls_is_no_reset() -> None:
     window = Window(sample({(1, 0): words(depth=9, most=9)}), sample({(1, 0): words(depth=1, most=1)}, at_s=1))
     assert window.resets == ()

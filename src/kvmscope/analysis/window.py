@@ -204,12 +204,19 @@ class Window:
         if not runs:
             return False
         like = [before for before in self.previous.blocks if before.schema == block.schema]
-        if len(like) != 1 or not self.is_unchanged(block.schema.scope):
+        if len(like) != 1:
             return True
-        if not np.array_equal(like[0].rows, block.rows):
-            return True
-        before = like[0].values
-        return any(bool(np.any(block.values[:, run] < before[:, run])) for run in runs)
+        now, before = self._in_both(block, like[0])
+        return any(bool(np.any(now[:, run] < before[:, run])) for run in runs)
+
+    def _in_both(self, block: Block, before: Block) -> tuple[U64Array, U64Array]:
+        """The words of the subjects that are in both blocks, the second of which is of the previous sample."""
+        scope = block.schema.scope
+        if self.is_unchanged(scope) and np.array_equal(before.rows, block.rows):
+            return block.values, before.values
+        place = _match(self.previous_rows(scope)[block.rows], before.rows)
+        was_there = place != _NOT_THERE
+        return block.values[was_there], before.values[place[was_there]]
 
     def _reset_rows(self, provider: str, scope: Scope, name: str) -> tuple[int, ...]:
         moved = self.movement(provider, scope, name)

@@ -9,6 +9,11 @@ OTHER: Final = "other"
 """``VmmProcess.vmm`` of a process that is not a known VMM; its ``command`` says what it is."""
 
 
+PROCESSES_KEPT: Final = 32_768
+"""Of how many processes it is remembered what their command lines say: more than a host has VMs. With fewer, the VMs of
+a larger host would push each other out, and each command line would be parsed in every window."""
+
+
 @dataclass(frozen=True, slots=True)
 class VmmProcess:
     """What one process says of itself; all text is untrusted.

@@ -19,6 +19,7 @@ from kvmscope.host.config import (
     Irqchip,
     Pit,
     Setting,
+    config_of,
     of_domain,
     of_process,
 )
@@ -206,3 +207,13 @@ def test_no_command_line_makes_it_fail(words: list[str], vmm: str) -> None:
     mixed = [word for pair in zip(options, words, strict=False) for word in pair]
     config = of_process(process(vmm, "qemu-system-x86_64", *mixed))
     assert all(setting.evidence for setting in config.settings.values())
+
+
+def test_each_command_line_of_a_large_host_is_parsed_once() -> None:
+    argv = ("qemu-system-x86_64", "-smp", "2")
+    hosts = [VmmProcess(pid, "qemu", f"vm{pid}", None, None, argv[0], argv, start_ticks=pid) for pid in range(10_000)]
+    for process in hosts:
+        config_of(process, hardware=None)
+    parsed = config_of.cache_info().misses
+    assert len({id(config_of(process, hardware=None)) for process in hosts}) == 1
+    assert config_of.cache_info().misses == parsed

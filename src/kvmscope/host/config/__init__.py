@@ -14,7 +14,7 @@ from functools import lru_cache
 from ...errors import FormatError
 from .. import libvirt_xml
 from ..apicv import Hardware
-from ..process import VmmProcess
+from ..process import PROCESSES_KEPT, VmmProcess
 from .libvirt import of_domain
 from .others import of_other
 from .qemu import of_qemu
@@ -39,7 +39,7 @@ def of_process(process: VmmProcess, *, hardware: Hardware | None = None) -> Inte
     return of_other(process.vmm, process.argv, managed_by=process.managed_by)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=PROCESSES_KEPT)
 def config_of(
     process: VmmProcess | None, xml: bytes | None = None, *, hardware: Hardware | None = None
 ) -> InterruptConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ..process import VmmProcess
+from ..process import PROCESSES_KEPT, VmmProcess
 from ..qemu_args import parse
 
 
@@ -19,7 +19,7 @@ def hlt_exits_disabled(process: VmmProcess | None) -> bool | None:
     return _of_qemu(process.argv)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=PROCESSES_KEPT)
 def _of_qemu(argv: tuple[str, ...]) -> bool | None:
     config = parse(argv)
     if config.overcommit is not None and (told := config.overcommit.flag("cpu-pm")) is not None:
