@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,17 @@ def test_whether_an_intel_cpu_has_ipi_virtualization_is_told_from_whether_it_is_
     host = intel(*flags, enable_apicv="Y", **parameters)
     assert host.cpu_ipi.value is has_it
     assert host.ipi.value is (parameters.get("enable_ipiv") == "Y")
+
+
+@pytest.mark.parametrize(("family", "has_it"), [(0x17, False), (0x18, False), (0x19, True), (0x1A, True), (None, None)])
+def test_a_cpu_with_erratum_1235_is_told_from_one_where_ipi_virtualization_is_switched_off(
+    family: int | None, has_it: bool | None
+) -> None:
+    cpu = Fact(CpuInfo("AuthenticAMD", "m", frozenset({"svm", "avic"}), family))
+    host = host_apicv(replace(machine("kvm_amd", avic="Y", enable_ipiv="N"), cpu=cpu))
+    assert host.ipi.value is False
+    assert host.cpu_ipi.value is has_it
+    assert ("erratum 1235" in host.cpu_ipi.evidence) is (family is not None)
 
 
 def test_intel_without_the_parameter_has_no_ipi_virtualization() -> None:

@@ -15,3 +15,11 @@ def test_vmx_flags_count_as_flags(tmp_path: Path, write: Write) -> None:
     found = read_cpu(proc_root=str(tmp_path / "proc")).value
     assert found is not None
     assert found.flags == {"fpu", "vmx", "vnmi", "apicv", "posted_intr"}
+
+
+def test_the_family_is_a_number_or_unknown(tmp_path: Path, write: Write) -> None:
+    for text, family in (("23", 23), ("", None), ("x", None), ("9" * 30, None)):
+        write("proc/cpuinfo", f"vendor_id\t: AuthenticAMD\ncpu family\t: {text}\n")
+        found = read_cpu(proc_root=str(tmp_path / "proc")).value
+        assert found is not None
+        assert found.family == family

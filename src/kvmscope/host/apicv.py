@@ -11,10 +11,10 @@ kvm/x86.c (enable_device_posted_irqs), arch/x86/include/asm/vmxfeatures.h and ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from ..linux.facts import X86, Fact, KernelModule
+from ..linux.facts import X86, CpuInfo, Fact, KernelModule
 from .facts import Machine
 
 
@@ -41,7 +41,8 @@ class HostApicv:
     ``supported``: the CPU has it and KVM can use it. ``switched_on``: the module's parameter, as the module settled it
     when it was loaded. ``x2avic``: AMD alone; whether AVIC serves guests in x2APIC mode. ``ipi``, ``device_posting``:
     whether IPIs, and interrupts of assigned devices, reach a guest without KVM. ``nested``: whether guests may have
-    guests. ``cpu_ipi``: whether the CPU can do what ``ipi`` says of KVM; that it cannot makes ``ipi`` false as well.
+    guests. ``cpu_ipi``: whether the CPU can do what ``ipi`` says of KVM, without an erratum that has KVM leave it off;
+    that it cannot makes ``ipi`` false as well.
     """
 
     is_x86: bool | None
@@ -82,16 +83,19 @@ def host_apicv(machine: Machine) -> HostApicv:
     if module is None:
         found = HostApicv.unknown(machine.kvm_vendor.reason or "which KVM module is in use is not known")
         return HostApicv(is_x86, None, None, *_host_flags(found))
-    flags = machine.cpu.value.flags if machine.cpu.value else None
+    cpu = machine.cpu.value
+    flags = cpu.flags if cpu else None
     if module.name == "kvm_intel":
         return _intel(is_x86, module, machine.kvm.value, flags)
     if module.name == "kvm_amd":
-        return _amd(is_x86, module, machine.kvm.value, flags)
+        return replace(_amd(is_x86, module, machine.kvm.value, flags), cpu_ipi=_amd_cpu_ipi(cpu))
     no = HostFlag(False, f"not supported: this host uses {module.name}, which has no APICv or AVIC")
     return HostApicv(is_x86, Hardware.OTHER, module.name, no, no, no, no, no, no)
 
 
 _VMX_LINE = frozenset({"vtpr", "mtf", "tsc_offset", "preemption_timer"})  # in no other line of /proc/cpuinfo
+_ERRATUM_1235 = frozenset({0x17, 0x18})
+"""Families of AMD (Zen 1 and Zen 2) and Hygon."""
 _APICV_PARTS = frozenset({"vapic_reg", "vid", "posted_intr"})
 
 
@@ -157,6 +161,16 @@ def _amd(
         device_posting=_device_posting(module, kvm),
         nested=_parameter(module, "nested") or HostFlag(None, "kvm_amd has no parameter nested"),
     )
+
+
+def _amd_cpu_ipi(cpu: CpuInfo | None) -> HostFlag:
+    """AVIC has it on every CPU. Since Linux 6.17 KVM leaves it off for erratum 1235, whatever enable_ipiv says."""
+    if cpu is None or cpu.family is None:
+        return HostFlag(None, "the family of the CPU is not known")
+    where = f"/proc/cpuinfo, cpu family: {cpu.family}"
+    if cpu.family in _ERRATUM_1235:
+        return HostFlag(False, f"{where}, which has erratum 1235")
+    return HostFlag(True, f"{where}, which does not have erratum 1235")
 
 
 def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: HostFlag | None) -> HostFlag:

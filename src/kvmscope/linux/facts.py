@@ -35,8 +35,11 @@ class KernelModule:
 
 @dataclass(frozen=True, slots=True)
 class CpuInfo:
-    """The first CPU of /proc/cpuinfo. ``flags``: x86 ``flags`` with ``vmx flags``, or arm64 ``Features``."""
+    """The first CPU of /proc/cpuinfo. ``flags``: x86 ``flags`` with ``vmx flags``, or arm64 ``Features``; ``family``:
+    of x86 alone.
+    """
 
     vendor: str | None
     model: str | None
     flags: frozenset[str]
+    family: int | None = None

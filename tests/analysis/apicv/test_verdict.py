@@ -100,6 +100,13 @@ def test_a_cpu_that_lacks_ipi_virtualization_is_told_from_one_where_it_is_off(
     assert ("enable_ipiv=1" in limit.remedy) is (cpu_has_it is not False), "what cannot help is not advised"
 
 
+def test_erratum_1235_cannot_be_switched_off(craft: Any) -> None:
+    host = craft.host(Hardware.AMD, ipi=False, cpu_ipi=False)
+    (limit,) = one(craft, craft.VerdictVm([craft.VerdictVcpu(0), craft.VerdictVcpu(1)]), host).limits
+    assert "erratum 1235" in limit.text
+    assert "nothing on this host" in limit.remedy and "enable_ipiv" not in limit.remedy
+
+
 @pytest.mark.parametrize("hardware", [Hardware.INTEL, Hardware.AMD])
 def test_a_guest_of_one_vcpu_lacks_nothing_without_ipi_virtualization(craft: Any, hardware: Hardware) -> None:
     assert one(craft, craft.VerdictVm(), craft.host(hardware, ipi=False)).branch is Branch.ACTIVE

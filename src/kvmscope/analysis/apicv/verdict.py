@@ -239,6 +239,12 @@ def _no_ipi_virtualization(host: HostApicv) -> Limit:
 def _why_no_ipi_virtualization(host: HostApicv) -> tuple[str, str, str]:
     reload = _parameter_remedy(host, "enable_ipiv")
     both = f"{host.ipi.evidence}; {host.cpu_ipi.evidence}"
+    if host.cpu_ipi.value is False and host.hardware is Hardware.AMD:
+        return (
+            "KVM leaves IPI virtualization off on this CPU, for erratum 1235",
+            "nothing on this host; AMD's CPUs from Zen 3 on do not have the erratum. Fewer vCPUs send fewer IPIs",
+            both,
+        )
     if host.cpu_ipi.value is False:
         return (
             "this CPU has no IPI virtualization",
