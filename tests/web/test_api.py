@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from json_schemas import closed
 
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.view.heat import HeatListView
-from kvmscope.view.histories import HistoryView, MeasurandListView
+from kvmscope.view.histories import HistoryView, MeasurandListView, MetricTableView
 from kvmscope.view.jsonout import dump, to_value
 from kvmscope.view.schemas import json_schema, undescribed
 from kvmscope.view.summary import HostSummary, host_summary
@@ -120,7 +121,9 @@ def test_history_grows_by_an_interval_and_ends_with_the_vm(watched: Any) -> None
     assert len(points("&vm=web-1")) <= len(points(""))
 
 
-@pytest.mark.parametrize("view", [HostSummary, HistoryView, HeatListView, MeasurandListView, TimelineView, ProblemView])
+@pytest.mark.parametrize(
+    "view", [HostSummary, HistoryView, HeatListView, MeasurandListView, MetricTableView, TimelineView, ProblemView]
+)
 def test_every_field_of_a_view_says_what_it_is(view: Any) -> None:
     assert list(undescribed(view)) == []
 
@@ -154,3 +157,10 @@ def test_the_summary_does_not_grow_with_the_host(crafted: Crafted) -> None:
         view = watch.add(Scene(sample, names, crafted.machine, {}))
     assert view is not None
     assert len(dump(to_value(host_summary(view)), one_line=True)) <= 20_000
+
+
+def test_more_requests_than_are_answered_at_once_wait_and_none_is_refused(watched: Any) -> None:
+    """As of pages that open at once."""
+    with ThreadPoolExecutor(48) as pool:
+        found = list(pool.map(watched.get, [f"{PREFIX}/histories"] * 96))
+    assert {answer.status for answer in found} == {200}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from kvmscope.web.page.assets import load_assets
 
 PACKAGE = "kvmscope.web.page"
 MOST_BYTES = 100_000
+OURS = {"page.js", "charts.js", "text.js", "timeline.js", "views.js", "where.js"}
 
 
 class PageReader(HTMLParser):
@@ -62,20 +64,36 @@ def test_everything_comes_from_this_server_and_nothing_is_inline(page: Any) -> N
     assert all(re.fullmatch(r"assets/[A-Za-z.]+", path) for path in reader.loads)
     assert "unsafe" not in answer.headers["content-security-policy"]
     assert len(reader.ids) == len(set(reader.ids))
+    modules = {f"assets/{name}" for name in re.findall(r'from "\./([a-z]+\.js)"', scripts())}
     total = len(answer.body)
-    for path in reader.loads:
-        found = page.get(f"/{path}")
+    for path in {*reader.loads, *modules}:
+        found = page.get(f"/{path}", accept_encoding="gzip, deflate, br")
         assert found.status == 200
         total += len(found.body)
     assert total <= MOST_BYTES
+    assert {f"assets/{name}" for name in load_assets()} == {*reader.loads, *modules}
+
+
+def scripts() -> str:
+    return "".join(asset.content.decode() for name, asset in load_assets().items() if name in OURS)
 
 
 def test_the_script_finds_every_element_that_it_names(page: Any) -> None:
     reader = PageReader()
     reader.feed(page.get("/").text)
-    script = load_assets()["page.js"].content.decode()
-    assert set(re.findall(r'\$\("([a-z-]+)"\)', script)) <= set(reader.ids)
-    assert "innerHTML" not in script
+    assert set(re.findall(r'\$\("([a-z-]+)"\)', scripts())) <= set(reader.ids)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", scripts())
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [("gzip", True), ("br, GZip;q=0.5", True), ("", False), ("gzip;q=0", False), ("br", False), ("xgzip", False)],
+)
+def test_assets_are_packed_for_those_who_take_it(page: Any, accepted: str, is_packed: bool) -> None:
+    found = page.get("/assets/page.js", accept_encoding=accepted)
+    assert (found.headers.get("content-encoding") == "gzip") is is_packed
+    body = gzip.decompress(found.body) if is_packed else found.body
+    assert body == load_assets()["page.js"].content
 
 
 def test_an_asset_that_did_not_change_is_not_sent_again(page: Any) -> None:

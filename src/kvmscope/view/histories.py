@@ -38,6 +38,15 @@ class HistoryView(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTableView(Answer):
+    """The metrics that ``status`` shows over time, of all VMs together or of a VM."""
+
+    vm: Annotated[VmId | None, "The VM; null for all VMs together."]
+    times: Annotated[Sequence[Moment], "The end of each interval."]
+    values: Annotated[Mapping[str, Sequence[float | None]], "By metric the value in each interval; null is not known."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurandView:
     """One metric or statistic as it is in an interval."""
 

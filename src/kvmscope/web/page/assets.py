@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,11 @@ from typing import Final
 _TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 _FILES: Final = {
     "page.js": "assets",
+    "charts.js": "assets",
+    "text.js": "assets",
+    "timeline.js": "assets",
+    "views.js": "assets",
+    "where.js": "assets",
     "page.css": "assets",
     "icon.svg": "assets",
     "uPlot.iife.min.js": "vendor",
@@ -20,9 +26,10 @@ _FILES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PageAsset:
-    """One file. ``tag``: changes with its bytes."""
+    """One file. ``packed``: by gzip. ``tag``: changes with its bytes."""
 
     content: bytes
+    packed: bytes
     media_type: str
     tag: str
 
@@ -36,4 +43,5 @@ def load_assets() -> dict[str, PageAsset]:
 def _load(folder: str, name: str) -> PageAsset:
     content = files(__package__).joinpath(folder, name).read_bytes()
     ending = name[name.rindex(".") :]
-    return PageAsset(content, _TYPES[ending], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    packed = gzip.compress(content, mtime=0)
+    return PageAsset(content, packed, _TYPES[ending], f'"{hashlib.sha256(content).hexdigest()[:16]}"')

@@ -16,7 +16,7 @@ from ...view.doctor import DoctorReport
 from ...view.explain import ExplainContext, ExplanationView, HostWindow, explanation_view
 from ...view.heat import HeatListView
 from ...view.histogram import HistogramListView, HistogramView, histogram_list_view, histogram_view
-from ...view.histories import HistoryView, MeasurandListView, measurand_list_view
+from ...view.histories import HistoryView, MeasurandListView, MetricTableView, measurand_list_view
 from ...view.listing import VmListView, vm_list_view
 from ...view.overview import Overview, of_one_vm
 from ...view.reading import ReadingView, reading_view, stat_query
@@ -188,6 +188,13 @@ ANSWERS: Final = (
             _VM,
             *_SPAN,
         ),
+    ),
+    ApiAnswer(
+        "/histories",
+        "All metrics that are kept, of the host or of a VM, over time.",
+        MetricTableView,
+        lambda host, query: host.metric_table(query),
+        (_VM, *_SPAN),
     ),
     ApiAnswer(
         "/heat",

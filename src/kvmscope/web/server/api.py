@@ -18,16 +18,18 @@ from ...view.jsonout import dump, to_value
 from .answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
 from .api_host import ApiHost
 from .events import EventHub
-from .limits import RequestSlots
+from .limits import RequestQueue
 from .openapi import openapi
 
 _AT_ONCE: Final = 8
+_WAITING: Final = 256
+"""Requests of some fifty pages that open at once."""
 _JSON: Final = "application/json"
 
 
 def api_routes(host: ApiHost, hub: EventHub | None) -> list[BaseRoute]:
     """The paths below ``/api/v1``. ``hub``: None if there are no events."""
-    slots = RequestSlots(_AT_ONCE)
+    queue = RequestQueue(_AT_ONCE, waiting=_WAITING)
     description = dump(openapi())
 
     async def describe(_request: Request) -> Response:
@@ -41,24 +43,22 @@ def api_routes(host: ApiHost, hub: EventHub | None) -> list[BaseRoute]:
         return StreamingResponse(hub.messages(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     return [
-        *(Route(PREFIX + each.path, _endpoint(each, host, slots), methods=["GET", "HEAD"]) for each in ANSWERS),
+        *(Route(PREFIX + each.path, _endpoint(each, host, queue), methods=["GET", "HEAD"]) for each in ANSWERS),
         Route(f"{PREFIX}/openapi.json", describe, methods=["GET", "HEAD"]),
         Route(f"{PREFIX}/events", stream, methods=["GET"]),
     ]
 
 
-def _endpoint(path: ApiAnswer, host: ApiHost, slots: RequestSlots) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(path: ApiAnswer, host: ApiHost, queue: RequestQueue) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             query = _query(path, request)
         except UsageError as error:
             return _problem(400, error.slug, str(error))
-        if not slots.take():
+        if not queue.has_room:
             return _problem(503, "too-many-requests", "too many requests at once")
-        try:
+        async with queue.turn():
             return await run_in_threadpool(_answer, path, host, query)
-        finally:
-            slots.give_back()
 
     return endpoint
 

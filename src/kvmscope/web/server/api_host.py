@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...errors import UsageError
 from ...scene import Scene
 from ...view.heat import HeatListView, heat_list_view
-from ...view.histories import HistoryView, find_measurand, history_view
+from ...view.histories import HistoryView, MetricTableView, find_measurand, history_view
 from ...view.subjects import FollowedVm, follow
 from ...view.timeline import TimelineView
 from ...view.values import Moment
@@ -70,6 +70,13 @@ class ApiHost:
         )
         with self.archive.scenes(*_span(query)) as scenes:
             return history_view(scenes, measure, subject)
+
+    def metric_table(self, query: Mapping[str, str]) -> MetricTableView:
+        """The metrics that ``status`` shows over time. Raises SourceError, UsageError, RecordingError."""
+        subject = self.subject(query)
+        if subject is not None and subject.vcpu is not None:
+            raise UsageError("this is of a VM; of a vCPU there is the history of one metric at a time")
+        return self._metrics(query).table(None if subject is None else subject.id)
 
     def heat(self, query: Mapping[str, str]) -> HeatListView:
         """Histograms over time. Raises SourceError, UsageError, RecordingError."""

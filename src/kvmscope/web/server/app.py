@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -107,10 +108,22 @@ async def _asset(request: Request) -> Response:
     asset = load_assets().get(request.path_params["name"])
     if asset is None:
         return PlainTextResponse("Not Found", 404)
-    headers = {"ETag": asset.tag, "Cache-Control": "no-cache"}
+    headers = {"ETag": asset.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == asset.tag:
         return Response(status_code=304, headers=headers)
-    return Response(asset.content, headers={**headers, "Content-Type": asset.media_type})
+    headers["Content-Type"] = asset.media_type
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
+        return Response(asset.packed, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(asset.content, headers=headers)
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip, by its Accept-Encoding."""
+    for part in accepted.lower().split(","):
+        name, *parameters = (word.strip() for word in part.split(";"))
+        if name == "gzip":
+            return not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", each) for each in parameters)
+    return False
 
 
 async def _healthy(_request: Request) -> Response:

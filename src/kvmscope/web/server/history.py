@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ...catalog.metrics import Metric
 from ...sample import VmId
-from ...view.histories import HistoryView
+from ...view.histories import HistoryView, MetricTableView
 from ...view.summary import shown_metrics
 from ...view.values import Moment
 from ...view.watch import HostView
@@ -78,6 +78,13 @@ class MetricHistory:
             times=[Moment(row.taken_ns) for row in rows],
             values=[_value(row, column, vm) for row in rows],
         )
+
+    def table(self, vm: VmId | None) -> MetricTableView:
+        """Every metric of the host, or of a VM."""
+        with self._lock:
+            rows = tuple(self._rows)
+        values = {metric.name: [_value(row, column, vm) for row in rows] for column, metric in enumerate(self._metrics)}
+        return MetricTableView(vm=vm, times=[Moment(row.taken_ns) for row in rows], values=values)
 
 
 def _value(row: _HistoryRow, column: int, vm: VmId | None) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class RequestSlots:
@@ -22,4 +25,26 @@ class RequestSlots:
 
     def give_back(self) -> None:
         with self._lock:
+            self._free += 1
+
+
+class RequestQueue:
+    """Lets so many requests through at once; so many more wait for their turn. For one event loop."""
+
+    def __init__(self, at_once: int, *, waiting: int) -> None:
+        self._turns = asyncio.Semaphore(at_once)
+        self._free = at_once + waiting
+
+    @property
+    def has_room(self) -> bool:
+        return self._free > 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn, once it comes. Nobody asks for one without room."""
+        self._free -= 1
+        try:
+            async with self._turns:
+                yield
+        finally:
             self._free += 1
