@@ -6,6 +6,7 @@ drawn at random around rates that wander, as those of real guests do.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,6 +116,15 @@ def record(scenes: Sequence[Scene], place: Path) -> str:
     for scene in scenes:
         writer.append(scene)
     writer.close()
+    return str(place)
+
+
+def record_hosts(hosts: Sequence[Sequence[Scene]], place: Path) -> str:
+    """The recordings of several hosts, put together in one directory."""
+    for number, scenes in enumerate(hosts):
+        one = place.with_name(f"{place.name}-{number}")
+        record(scenes, one)
+        shutil.copytree(one, place, dirs_exist_ok=True)
     return str(place)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loads import HOST, NOON_NS, Load, machine, record, simulated_scenes
+from loads import HOST, NOON_NS, Load, machine, record, record_hosts, simulated_scenes
 
 from kvmscope.errors import UsageError
 from kvmscope.scene import Scene
@@ -161,7 +161,7 @@ def test_memory_does_not_share_the_words_of_a_source() -> None:
 
 def two_hosts(place: Path) -> str:
     other = Load(host="c" * 32, machine=machine(hostname="host-9"), names=("a", "b", "c", "d"))
-    return record([*simulated_scenes(10), *simulated_scenes(10, begin_s=5, load=other)], place)
+    return record_hosts([simulated_scenes(10), simulated_scenes(10, begin_s=5, load=other)], place)
 
 
 def test_each_host_of_a_recording_is_shown_by_its_name(tmp_path: Path, serve_recording: Serve) -> None:

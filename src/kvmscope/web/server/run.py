@@ -82,6 +82,11 @@ class MonitorServer:
         self.notes: list[str] = []
 
     @property
+    def monitor(self) -> HostMonitor | None:
+        """What watches the host; None before ``open`` and for a recording alone."""
+        return self._monitor
+
+    @property
     def done(self) -> threading.Event:
         """Set when the server has ended."""
         assert self._server is not None

@@ -6,7 +6,7 @@ import { addInterval, begin, findVms, redraw, showHost, showRules, showStat, sho
 import { api, atMoment, isLive, link, read, state } from "./where.js";
 
 const RETRY_MS = 2000, SILENT_INTERVALS = 3, SILENT_LEAST_MS = 10000;
-let isBusy = false, heardAt = performance.now(), isConnected = false;
+let newest = null, isBusy = false, heardAt = performance.now(), isConnected = false;
 
 function say(text) {
   $("note").hidden = !text;
@@ -60,11 +60,12 @@ async function route() {
 
 /** Ask for everything that is shown again. */
 async function renew() {
-  if (isBusy) return;
+  if (isBusy || (isLive() && !isConnected && !state.summary)) return; // the first event brings the first interval
   isBusy = true;
   const asked = location.hash;
   try {
-    if (!isLive() || !state.summary) showSummary(await atMoment("summary"));
+    if (!isLive() || state.isPast) showSummary(isLive() ? newest : await atMoment("summary"));
+    state.isPast = !isLive();
     showMode(!isLive() ? "recorded" : isConnected ? "live" : "lost");
     showTime();
     showPath();
@@ -81,6 +82,7 @@ async function renew() {
 // --- the newest interval -----------------------------------------------------------------------------------------------
 
 function hear(summary) {
+  newest = summary;
   heardAt = performance.now();
   isConnected = true;
   if (!isLive()) return;

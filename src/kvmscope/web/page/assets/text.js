@@ -75,6 +75,19 @@ export const bound = (value, unit) => (value === null ? "∞" : amount(value, un
 export const clock = (time) => new Date(time).toISOString().slice(11, 19);
 export const date = (time) => new Date(time).toISOString().slice(0, 19).replace("T", " ");
 
+/** Put something new in a place, and keep what a reader has there: the focus, and how far it is scrolled. */
+export function renew(place, ...children) {
+  const active = place.contains(document.activeElement) ? document.activeElement : null;
+  const href = active?.getAttribute("href"), label = active?.getAttribute("aria-label");
+  const { scrollLeft, scrollTop } = place.querySelector(".scroll") ?? {};
+  place.replaceChildren(...children);
+  place.querySelector(".scroll")?.scrollTo(scrollLeft ?? 0, scrollTop ?? 0);
+  if (!active || active.isConnected) return;
+  const same = [...place.querySelectorAll("a, [tabindex]")].find((each) => (href ? each.getAttribute("href") === href
+    : label && each.getAttribute("aria-label") === label));
+  same?.focus({ preventScroll: true });
+}
+
 export function table(caption, heads, rows) {
   const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
   const body = rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell))));
@@ -87,6 +100,6 @@ export function twin(title, make) {
   const place = el("div");
   const details = el("details", { ontoggle: () => place.replaceChildren(details.open ? make() : "") },
     el("summary", {}, title), place);
-  details.renew = () => { if (details.open) place.replaceChildren(make()); };
+  details.renew = () => { if (details.open) renew(place, make()); };
   return details;
 }

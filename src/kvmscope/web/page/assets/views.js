@@ -1,7 +1,7 @@
 // The host, a VM or vCPU, and one statistic of it.
 
 import { Chart, HeatChart } from "./charts.js";
-import { $, UNKNOWN, amount, bound, el, printable, table } from "./text.js";
+import { $, UNKNOWN, amount, bound, el, printable, renew, table } from "./text.js";
 import { atMoment, link, overTime, state, subject } from "./where.js";
 
 const SLOW_MS = 15000;
@@ -33,7 +33,7 @@ export function showVms(summary) {
   const by = state.sort, sought = $("vm-filter").value.trim().toLowerCase();
   const rows = summary.vms.filter((vm) => vm.name.toLowerCase().includes(sought));
   if (by) rows.sort((a, b) => (b.metrics[by] ?? -1) - (a.metrics[by] ?? -1));
-  $("vm-rows").replaceChildren(...rows.map((vm) => el("tr", {},
+  renew($("vm-rows"), ...rows.map((vm) => el("tr", {},
     el("td", {}, el("a", { href: link({ vm: vm.id }) }, printable(vm.name))),
     el("td", { class: "left" }, vm.silent_s === null ? printable(vm.vmm ?? UNKNOWN) : "not answering"),
     el("td", {}, String(vm.vcpus)),
@@ -61,22 +61,27 @@ export async function findVms() {
   if (!found.length) place.replaceChildren("no other VM has this in its name");
 }
 
+/** Each rule that found something. What is open stays open, and is as it was when it was opened. */
 export function showRules(rules) {
   const place = $("rules");
-  const key = JSON.stringify([rules.map((rule) => [rule.rule, rule.findings, rule.cost_cpus]), state.where.at, state.where.host]);
-  if (place.dataset.key === key) return;
-  const open = new Set([...place.querySelectorAll("details[open]")].map((each) => each.dataset.rule));
-  place.dataset.key = key;
-  if (!rules.length) return place.replaceChildren(el("p", {}, "Nothing is wrong that a rule knows of."));
-  place.replaceChildren(...rules.map((rule) => {
-    const body = el("div", {});
-    const cost = rule.cost_cpus === null ? "" : ` · about ${amount(rule.cost_cpus, "cpus")}`;
-    const details = el("details", { "data-rule": rule.rule, ontoggle: () => details.open && showRule(rule.rule, body) },
-      el("summary", {}, el("span", { class: "level" }, rule.severity), ` ${rule.title} `,
-        el("span", { class: "soft" }, `${rule.rule} · ${rule.findings} found${cost}`)), body);
-    details.open = open.has(rule.rule);
-    return el("div", { class: "rule " + rule.severity }, details);
-  }));
+  const moment = [state.where.at, state.where.host].join();
+  const kept = place.dataset.moment === moment
+    ? new Map([...place.children].map((each) => [each.dataset.rule, each])) : new Map();
+  place.dataset.moment = moment;
+  const shown = rules.map((rule) => sayRule(kept.get(rule.rule) ?? newRule(rule), rule));
+  if (!shown.length) shown.push(el("p", {}, "Nothing is wrong that a rule knows of."));
+  if (shown.length !== place.children.length || shown.some((each, at) => each !== place.children[at])) renew(place, ...shown);
+}
+function newRule(rule) {
+  const body = el("div");
+  const details = el("details", { ontoggle: () => details.open && showRule(rule.rule, body) },
+    el("summary", {}, el("span", { class: "level" }, rule.severity), ` ${rule.title} `, el("span", { class: "soft" })), body);
+  return el("div", { class: "rule " + rule.severity, "data-rule": rule.rule }, details);
+}
+function sayRule(shown, rule) {
+  const cost = rule.cost_cpus === null ? "" : ` · about ${amount(rule.cost_cpus, "cpus")}`;
+  shown.querySelector(".soft").textContent = `${rule.rule} · ${rule.findings} found${cost}`;
+  return shown;
 }
 
 const remedies = (list) => list.map((remedy) => el("p", {}, el("b", {}, "Fix: "), remedy.do, " ",
@@ -167,18 +172,18 @@ export async function showSubject() {
 }
 
 function showFindings(findings) {
-  $("subject-findings").replaceChildren(...findings.map((finding) => el("div", { class: "rule " + finding.severity },
+  renew($("subject-findings"), ...findings.map((finding) => el("div", { class: "rule " + finding.severity },
     el("p", {}, el("span", { class: "level" }, finding.severity), ` ${finding.title} `,
       el("span", { class: "soft" }, [finding.rule, finding.vcpu === null ? null : `vCPU ${finding.vcpu}`,
         ...Object.entries(finding.evidence).map(([name, value]) => `${name} ${amount(value)}`)].filter(Boolean).join(" · "))),
     el("p", {}, finding.explanation), ...remedies(finding.remedies))));
-  if (!findings.length) $("subject-findings").replaceChildren(el("p", {}, "Nothing is wrong that a rule knows of."));
+  if (!findings.length) renew($("subject-findings"), el("p", {}, "Nothing is wrong that a rule knows of."));
 }
 
 const activity = (active) => (active === null ? UNKNOWN : active ? "active" : "not active");
 
 function showVcpus(vm) {
-  $("vcpus").replaceChildren(table("vCPUs", ["vCPU", "APICv", ...state.metrics.map((metric) => metric.title)],
+  renew($("vcpus"), table("vCPUs", ["vCPU", "APICv", ...state.metrics.map((metric) => metric.title)],
     vm.vcpus.map((vcpu) => [el("a", { href: link({ vm: vm.id, vcpu: vcpu.id }) }, `vCPU ${vcpu.id}`), activity(vcpu.apicv_active),
       ...state.metrics.map((metric) => amount(vcpu.metrics[metric.name], metric.unit))])));
 }
@@ -199,7 +204,7 @@ function reasons(verdict) {
 function showApicv(apicv) {
   const { host, vms: [vm] } = apicv;
   const supported = host.supported.value === false ? "not supported" : SWITCHED[host.switched_on.value];
-  $("apicv").replaceChildren(el("ul", { class: "tree" },
+  renew($("apicv"), el("ul", { class: "tree" },
     el("li", {}, "Host: ", el("b", {}, supported), el("ul", {}, ...items([host.supported.evidence, host.switched_on.evidence].map(printable)))),
     el("li", {}, "VM: ", el("b", { class: vm.apicv.state }, vm.apicv.state), el("ul", {}, ...reasons(vm.apicv))),
     ...vm.vcpus.map((vcpu) => el("li", {}, `vCPU ${vcpu.id}: `, el("b", { class: vcpu.state }, vcpu.state),
@@ -215,7 +220,7 @@ export function showStats(measurands = listed) {
     && (!leavesZeros || Object.values(each.values).some(Boolean)));
   const { vm, vcpu } = state.where;
   const place = (each) => link({ vm, vcpu, ...(each.provider === null ? { metric: each.name } : { stat: each.name, provider: each.provider }) });
-  $("stat-rows").replaceChildren(...rows.map((each) => el("tr", {},
+  renew($("stat-rows"), ...rows.map((each) => el("tr", {},
     el("td", {}, el("a", { href: place(each) }, printable(each.provider === null ? each.title : each.name))),
     el("td", {}, each.text), el("td", { class: "left" }, each.kind), el("td", { class: "left" }, each.tier ?? ""),
     el("td", { class: "left" }, each.provider ?? "metric"))));
@@ -259,10 +264,10 @@ function showLine(measure, history) {
 function showHistogram(view) {
   const unit = view.stat.unit === "seconds" || view.stat.unit === "bytes" ? view.stat.unit : "count";
   const used = view.buckets.filter((bucket) => bucket.count);
-  $("quantiles").replaceChildren(used.length ? table("Quantiles since creation", ["Quantile", "About", "From", "To below"],
+  renew($("quantiles"), used.length ? table("Quantiles since creation", ["Quantile", "About", "From", "To below"],
     view.quantiles.map((each) => [`p${Number((each.q * 100).toPrecision(4))}`, amount(each.estimate, unit), amount(each.low, unit), bound(each.high, unit)]))
     : el("p", {}, view.count === null ? "It is not known." : "No value was counted since creation."));
-  $("buckets").replaceChildren(used.length ? table("Buckets since creation", ["From", "To below", "Values"],
+  renew($("buckets"), used.length ? table("Buckets since creation", ["From", "To below", "Values"],
     used.map((bucket) => [amount(bucket.low, unit), bound(bucket.high, unit), String(bucket.count)])) : "");
 }
 
@@ -272,10 +277,10 @@ function showMeaning(measure, answer) {
   const what = measure.provider === null ? "metric" : "stat";
   const found = answer.found.find((each) => each.what === what && each.scope === measure.scope
     && (measure.provider === null || each.provider === measure.provider));
-  if (!found) return $("meaning").replaceChildren(el("p", {}, "The catalogue does not have it."));
+  if (!found) return renew($("meaning"), el("p", {}, "The catalogue does not have it."));
   const line = (title, text) => (text ? el("p", {}, el("b", {}, title + " "), printableLong(text)) : null);
   const list = (title, names) => line(title, names?.join(", "));
-  $("meaning").replaceChildren(...[
+  renew($("meaning"), ...[
     line("Meaning:", found.meaning ?? "its publisher says nothing"),
     line("Good:", found.good), line("Bad:", found.bad), line("Formula:", found.formula),
     line("Stability:", found.tier && `${found.tier}${found.tier_means ? ": " + found.tier_means : ""}`),

@@ -1,6 +1,6 @@
 // What is shown: the place in the address after #, and the questions to the server that belong to it.
 
-export const state = { metrics: [], timeline: null, summary: null, sort: null, where: {} };
+export const state = { metrics: [], timeline: null, summary: null, sort: null, where: {}, isPast: true };
 
 /** The parts of the address: vm, vcpu, stat or metric, provider, at, host. */
 export function read() {
