@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loads import simulated_scenes
 
 from kvmscope.analysis import histogram
 from kvmscope.analysis.difference_sides import only_vms
@@ -536,3 +538,17 @@ OF_VMS = (
     "mean(ratio(rate(exits), rate(halts), unknown))",
     "count(rate(exits) == rate(halts))",
 )
+
+
+def test_threads_that_ask_one_window_get_the_numbers_that_one_thread_gets() -> None:
+    before, after = simulated_scenes(2)
+    metrics = formulas(load_metrics())
+    alone = Evaluator(Window(before, after), metrics)
+    expected = {name: alone.of(name, HOST).tolist() for name in metrics}
+    for _ in range(20):
+        together = Evaluator(Window(before, after), metrics)
+        orders = [(name, at) for name in metrics for at in (HOST, Scope.VM)]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda asked, host=together: host.of(*asked).tolist(), orders))
+        answers = {name: numbers for (name, at), numbers in zip(orders, found, strict=True) if at is HOST}
+        assert str(answers) == str(expected)  # as text, since NaN differs from itself

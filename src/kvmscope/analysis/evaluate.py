@@ -9,6 +9,7 @@ do, so there it takes them one by one, as they stand.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -53,7 +54,7 @@ _MANY_SUBJECTS: Final = 2048
 
 
 class Evaluator:
-    """Formulas over one window. What is asked twice is worked out once."""
+    """Formulas over one window. What is asked twice is worked out once. For any thread: a server asks in several."""
 
     def __init__(
         self,
@@ -73,41 +74,46 @@ class Evaluator:
         ``formula``: one of its own, or the name of a metric. UsageError if there is no such metric, or if a formula of
         VMs is asked of vCPUs. Metrics of one level are worked out together when the first of them is asked for.
         """
-        questions, place = self._formulas.find(formula, at)
-        self.prepare(questions)
-        found: F64Array = self._tables[at].numbers[self._plan.answers[questions].rows[place]]
+        with self._formulas.lock:
+            questions, place = self._formulas.find(formula, at)
+            self.prepare(questions)
+            found: F64Array = self._tables[at].numbers[self._plan.answers[questions].rows[place]]
         return found
 
     def missing(self, formula: str | Formula, at: Level) -> I64Array:
         """How many subjects lack in each number of ``of``: vCPUs, or of a formula of VMs for the host, VMs."""
-        questions, place = self._formulas.find(formula, at)
-        found: I64Array = self.all_missing(questions)[place]
+        with self._formulas.lock:
+            questions, place = self._formulas.find(formula, at)
+            found: I64Array = self.all_missing(questions)[place]
         return found
 
     def prepare(self, *asked: Questions) -> None:
         """Work out the answers to several questions together, which takes less time than one after another."""
-        new = tuple(questions for questions in asked if questions not in self._plan.answers)
-        if new:
-            self._plan = self._formulas.after(self._plan, new)
-            self._tables.run(self._plan.steps, self._plan.sizes)
+        with self._formulas.lock:
+            new = tuple(questions for questions in asked if questions not in self._plan.answers)
+            if new:
+                self._plan = self._formulas.after(self._plan, new)
+                self._tables.run(self._plan.steps, self._plan.sizes)
 
     def all_of(self, questions: Questions) -> F64Array:
         """``of`` each formula: shape (formulas, subjects)."""
-        self.prepare(questions)
-        found: F64Array = self._tables[questions.level].numbers[self._plan.answers[questions].rows]
+        with self._formulas.lock:
+            self.prepare(questions)
+            found: F64Array = self._tables[questions.level].numbers[self._plan.answers[questions].rows]
         return found
 
     def all_missing(self, questions: Questions) -> I64Array:
         """``missing`` of each formula: shape (formulas, subjects)."""
-        self.prepare(questions)
-        answers, table = self._plan.answers[questions], self._tables[questions.level]
-        if table.missing is None or not len(answers.rows):
-            missing = np.zeros((len(answers.rows), table.count), dtype=np.int64)
-        else:
-            missing = np.maximum.reduceat(table.missing[answers.sources], answers.starts, axis=0)
-        for number, scope in answers.unresolved:
-            missing[number] = np.maximum(missing[number], self._tables.runs(scope, questions.level).lengths)
-        return missing
+        with self._formulas.lock:
+            self.prepare(questions)
+            answers, table = self._plan.answers[questions], self._tables[questions.level]
+            if table.missing is None or not len(answers.rows):
+                missing = np.zeros((len(answers.rows), table.count), dtype=np.int64)
+            else:
+                missing = np.maximum.reduceat(table.missing[answers.sources], answers.starts, axis=0)
+            for number, scope in answers.unresolved:
+                missing[number] = np.maximum(missing[number], self._tables.runs(scope, questions.level).lengths)
+            return missing
 
     def metrics(self, at: Level) -> Questions:
         """All metrics that ``at`` has, in their order."""
@@ -119,9 +125,13 @@ class Evaluator:
 
 
 class _Formulas:
-    """The questions of one set of metrics, and their plans, for all windows whose samples have the same schemas."""
+    """The questions of one set of metrics, and their plans, for all windows whose samples have the same schemas.
+
+    ``lock``: held by whoever makes or follows a plan, as windows of several threads share them.
+    """
 
     def __init__(self, resolver: Resolver, metrics: Mapping[str, Formula]) -> None:
+        self.lock = threading.RLock()
         self.planner = Planner(resolver)
         self._resolver = resolver
         self._metrics = metrics
