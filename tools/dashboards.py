@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvmscope.catalog.metrics import Metric, MetricUnit, load_metrics
-from kvmscope.catalog.series_names import metric_family
+from kvmscope.catalog.series_names import (
+    HOST_APICV,
+    HOST_INFO,
+    VM_APICV_REASON,
+    VM_APICV_STATE,
+    VM_FINDING,
+    VM_INFO,
+    metric_family,
+)
 from kvmscope.schema import Scope
 
 FOLDER: Final = Path(__file__).parent.parent / "contrib/grafana"
@@ -24,7 +32,7 @@ _UNITS: Final = {
     MetricUnit.SECONDS: "s",
     MetricUnit.BYTES: "bytes",
 }
-_NAMES: Final = "* on (instance, vm) group_left (name) kvm_vm_info"
+_NAMES: Final = f"* on (instance, vm) group_left (name) {VM_INFO.sample_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,8 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 def _host() -> Iterator[Panel]:
     yield Panel("Can be read", (("kvmscope_up", "{{instance}}"),), kind="stat")
-    yield Panel("VMs", (("count by (instance) (kvm_vm_info)", "{{instance}}"),), kind="stat")
-    yield Panel("Findings by rule", (("sum by (rule, severity) (kvm_vm_finding)", "{{severity}} {{rule}}"),))
+    yield Panel("VMs", ((f"count by (instance) ({VM_INFO.sample_name})", "{{instance}}"),), kind="stat")
+    yield Panel("Findings by rule", ((f"sum by (rule, severity) ({VM_FINDING.sample_name})", "{{severity}} {{rule}}"),))
     for metric in _columns():
         query = f"topk(10, {metric_family(metric, Scope.VM).name} {_NAMES})"
         yield Panel(metric.title, ((query, "{{name}}"),), _unit(metric), metric.help)
@@ -59,7 +67,7 @@ def _host() -> Iterator[Panel]:
 
 def _vm() -> Iterator[Panel]:
     chosen = '{vm="$vm"}'
-    yield Panel("Findings", ((f"kvm_vm_finding{chosen}", "{{severity}} {{rule}}"),))
+    yield Panel("Findings", ((f"{VM_FINDING.sample_name}{chosen}", "{{severity}} {{rule}}"),))
     for metric in _columns():
         yield Panel(
             metric.title, ((f"{metric_family(metric, Scope.VM).name}{chosen}", ""),), _unit(metric), metric.help
@@ -75,19 +83,21 @@ def _vm() -> Iterator[Panel]:
 
 
 def _apicv() -> Iterator[Panel]:
-    yield Panel("VMs by state", (("count by (state) (kvm_vm_apicv_state)", "{{state}}"),))
-    yield Panel("Reasons", (("count by (reason, certainty) (kvm_vm_apicv_reason)", "{{reason}} ({{certainty}})"),))
-    yield Panel("What the hosts have", (("sum by (fact) (kvm_host_apicv)", "{{fact}}"),))
-    states = f"kvm_vm_apicv_state {_NAMES}"
+    yield Panel("VMs by state", ((f"count by (state) ({VM_APICV_STATE.sample_name})", "{{state}}"),))
+    yield Panel(
+        "Reasons", ((f"count by (reason, certainty) ({VM_APICV_REASON.sample_name})", "{{reason}} ({{certainty}})"),)
+    )
+    yield Panel("What the hosts have", ((f"sum by (fact) ({HOST_APICV.sample_name})", "{{fact}}"),))
+    states = f"{VM_APICV_STATE.sample_name} {_NAMES}"
     yield Panel("State of each VM", ((states, "{{name}}: {{state}}"),), kind="table")
 
 
 def _fleet() -> Iterator[Panel]:
     yield Panel("Hosts that can be read", (("sum(kvmscope_up)", ""),), kind="stat")
-    yield Panel("VMs of each host", (("count by (instance) (kvm_vm_info)", "{{instance}}"),))
-    kernels = "count by (kernel, kvm_module) (kvm_host_info)"
+    yield Panel("VMs of each host", ((f"count by (instance) ({VM_INFO.sample_name})", "{{instance}}"),))
+    kernels = f"count by (kernel, kvm_module) ({HOST_INFO.sample_name})"
     yield Panel("Kernels", ((kernels, "{{kernel}} {{kvm_module}}"),), kind="table")
-    yield Panel("Findings of each host", (("sum by (instance) (kvm_vm_finding)", "{{instance}}"),))
+    yield Panel("Findings of each host", ((f"sum by (instance) ({VM_FINDING.sample_name})", "{{instance}}"),))
     left_out = "sum by (instance) (kvmscope_series_left_out) or 0 * sum by (instance) (kvmscope_up)"
     yield Panel("Series that are left out", ((left_out, "{{instance}}"),))
     for metric in _columns():
@@ -107,7 +117,7 @@ def _dashboard(title: str, uid: str, panels: Iterator[Panel], variables: Sequenc
     source = {"type": "prometheus", "uid": "${datasource}"}
     choices: list[dict[str, Any]] = [{"name": "datasource", "type": "datasource", "query": "prometheus"}]
     for name in variables:
-        values = f"label_values(kvm_vm_info, {name})"
+        values = f"label_values({VM_INFO.sample_name}, {name})"
         choices.append({"name": name, "type": "query", "datasource": source, "refresh": 2, "query": values})
     return {
         "title": title,

@@ -1,6 +1,7 @@
 """Recording rules of metrics and alerts of findings, from the catalogue.
 
-- *Metrics*: one recording rule for each metric, for VMs, over the window of the group.
+- *Metrics*: one recording rule for each metric, for VMs, over the window of the group; and one for the buckets of each
+  histogram of which there is a quantile, which is asked of them many times.
 - *Alerts*: one for each rule of the catalogue that PromQL can say, from the counters. ``for`` is how many windows in a
   row its condition has to hold. Hysteresis has no word in an alert: where a rule has its own level to clear,
   ``keep_firing_for`` keeps an alert that would flap around the threshold, and the alert ends that long after the
@@ -13,7 +14,7 @@ A group is evaluated once a window, so windows adjoin and evaluations in a row a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -36,6 +37,8 @@ _WINDOW_S: Final = 60
 KEEP_FIRING_S: Final = 300
 """For how long an alert with hysteresis goes on after its condition held last."""
 
+_METRIC_LEVEL: Final = "kvmscope_vm"
+_COUNT_LEVEL: Final = "kvm_vm"
 _OF_VMS: Final = "kvm_vm_"
 _OF_VCPUS: Final = "kvm_vcpu_"
 _SEVERITIES: Final[Mapping[Severity, str]] = MappingProxyType(
@@ -83,10 +86,15 @@ class RuleFile:
 
 
 class RecordedCounts(Leaves):
-    """Leaves of VMs under the names of recording rules, which ``rules`` has."""
+    """Leaves of VMs under the names of recording rules, which ``rules`` has.
 
-    def __init__(self, window: str) -> None:
+    ``level``: the first part of the names. ``buckets_only``: of histograms alone, whose buckets a quantile reads often.
+    """
+
+    def __init__(self, window: str, level: str, *, buckets_only: bool = False) -> None:
         super().__init__(window)
+        self._level = level
+        self._buckets_only = buckets_only
         self._rules: dict[str, str] = {}
 
     @property
@@ -94,19 +102,22 @@ class RecordedCounts(Leaves):
         return tuple(RecordingRule(name, query) for name, query in self._rules.items())
 
     def change(self, count: ExportedCount, matcher: str = "") -> str:
-        if not count.series.startswith(_OF_VMS):
+        if not self._is_recorded(count):
             return super().change(count, matcher)
         name = self._recorded(count, "delta", super().change(count))
         return f"{name}{{{matcher}}}" if matcher else name
 
     def rate(self, count: ExportedCount, matcher: str = "") -> str:
-        if matcher or not count.series.startswith(_OF_VMS):
+        if matcher or not self._is_recorded(count):
             return super().rate(count, matcher)
         return self._recorded(count, "rate", super().rate(count))
 
+    def _is_recorded(self, count: ExportedCount) -> bool:
+        return count.series.startswith(_OF_VMS) and (count.has_bounds or not self._buckets_only)
+
     def _recorded(self, count: ExportedCount, operation: str, query: str) -> str:
         stem = count.series.removeprefix(_OF_VMS).removesuffix("_total")
-        name = f"kvm_vm:{stem}:{operation}{self.window}"
+        name = f"{self._level}:{stem}:{operation}{self.window}"
         self._rules[name] = query
         return name
 
@@ -119,7 +130,7 @@ def rule_files() -> tuple[RuleFile, ...]:
 
 def metric_rules() -> RuleFile:
     """Metrics of VMs as recording rules."""
-    leaves, metrics = Leaves(WINDOW), formulas(load_metrics())
+    leaves, metrics = RecordedCounts(WINDOW, _METRIC_LEVEL, buckets_only=True), formulas(load_metrics())
     recordings, refused = [], []
     for metric in load_metrics():
         found = fleet_query(metric.formula, Scope.VM, metrics, _number(leaves), subject=metric.name)
@@ -127,14 +138,15 @@ def metric_rules() -> RuleFile:
             refused.append(found)
         else:
             stem = metric_family(metric, Scope.VM).name.removeprefix("kvm_vm_metric_")
-            recordings.append(RecordingRule(f"kvmscope_vm:{stem}:over{WINDOW}", found.text))
+            recordings.append(RecordingRule(f"{_METRIC_LEVEL}:{stem}:over{WINDOW}", found.text))
     about = f"The metrics of the catalogue for each VM, over {WINDOW}."
-    return RuleFile("kvmscope-metrics", about, tuple(recordings), refused=tuple(refused))
+    read = _only_read(leaves.rules, (each.query for each in recordings))
+    return RuleFile("kvmscope-metrics", about, (*read, *recordings), refused=tuple(refused))
 
 
 def alert_rules() -> RuleFile:
     """Rules of the catalogue as alerts, judged by the store."""
-    leaves, metrics = RecordedCounts(WINDOW), formulas(load_metrics())
+    leaves, metrics = RecordedCounts(WINDOW, _COUNT_LEVEL), formulas(load_metrics())
     alerts, refused = [], []
     for rule in load_findings():
         found = _alert(rule, metrics, leaves)
@@ -143,7 +155,7 @@ def alert_rules() -> RuleFile:
         else:
             alerts.append(found)
     about = "Findings of kvmscope doctor, judged by Prometheus from counters. Load this or kvmscope-findings, not both."
-    recordings = _only_read(leaves.rules, alerts)
+    recordings = _only_read(leaves.rules, (alert.query for alert in alerts))
     return RuleFile("kvmscope-alerts", about, recordings, tuple(alerts), tuple(refused))
 
 
@@ -154,9 +166,10 @@ def finding_rules() -> RuleFile:
     return RuleFile("kvmscope-findings", about, alerts=tuple(alerts))
 
 
-def _only_read(recordings: Iterable[RecordingRule], alerts: Sequence[AlertRule]) -> tuple[RecordingRule, ...]:
-    """Without those that only refused rules would have read."""
-    return tuple(each for each in recordings if any(each.record in alert.query for alert in alerts))
+def _only_read(recordings: Iterable[RecordingRule], queries: Iterable[str]) -> tuple[RecordingRule, ...]:
+    """Without those that no query reads, as of a rule that was refused."""
+    text = "\n".join(queries)
+    return tuple(each for each in recordings if each.record in text)
 
 
 def _number(leaves: Leaves) -> Say:
