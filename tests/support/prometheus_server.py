@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from monitoring import free_port, running
 
 from kvmscope.analysis.totals import VmTotals
 from kvmscope.catalog.series_names import Family
@@ -26,9 +26,7 @@ from kvmscope.export.subjects import Subjects
 from kvmscope.export.text import TextFormat, head_text, row_texts
 from kvmscope.scene import Scene
 from kvmscope.view.watch import Watch
-from kvmscope.web.server.listen import ListenAddress, open_sockets
 
-DEADLINE_S = 60
 NO_LOOK_BACK = "--query.lookback-delta=1s"
 
 
@@ -102,28 +100,24 @@ def serving(folder: Path, *options: str) -> Iterator[str]:
         f"--web.listen-address=127.0.0.1:{port}",
         *options,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_ready(f"http://127.0.0.1:{port}/-/ready")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    url = f"http://127.0.0.1:{port}"
+    with running(command, f"{url}/-/ready"):
+        yield url
 
 
-def free_port() -> int:
-    (socket,) = open_sockets([ListenAddress("127.0.0.1", 0)])
-    with socket:
-        port: int = socket.getsockname()[1]
-        return port
-
-
-def _wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"{url} is not ready")
+@contextmanager
+def victoria_metrics_over(text: str, folder: Path) -> Iterator[str]:
+    """The URL of a VictoriaMetrics that has these samples of OpenMetrics, and looks back no further than 15 s."""
+    program = shutil.which("victoria-metrics")
+    if program is None:
+        pytest.skip("victoria-metrics is not installed: tools/debian-packages.txt")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = ("-retentionPeriod=100y", "-search.maxStalenessInterval=15s", "-search.maxQueryLen=32768")
+    command = [program, f"-storageDataPath={folder}", f"-httpListenAddr=127.0.0.1:{port}", *options]
+    with running(command, f"{url}/health"):
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        body = "\n".join(f"{sample} {round(float(stamp) * 1000)}" for sample, _, stamp in lines)
+        urllib.request.urlopen(f"{url}/api/v1/import/prometheus", data=body.encode()).close()
+        urllib.request.urlopen(f"{url}/internal/force_flush").close()
+        yield url

@@ -1,6 +1,7 @@
 """Every metric and rule of the catalogue has the values of numpy, by one query for hosts of many kernels at once.
 
-Each host has the stats of one known kernel, some with the opt-in counters of a vendor; all are in one Prometheus.
+Each host has the stats of one known kernel, some with the opt-in counters of a vendor; all are in one store, a
+Prometheus or a VictoriaMetrics.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from typing import Final
 import numpy as np
 import pytest
 from loads import machine
-from prometheus_server import NO_LOOK_BACK, exported_samples, open_metrics_of, prometheus_over
+from prometheus_server import (
+    NO_LOOK_BACK,
+    exported_samples,
+    open_metrics_of,
+    prometheus_over,
+    victoria_metrics_over,
+)
 
 from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.observations import observe
@@ -166,9 +173,22 @@ def scenes() -> dict[str, list[Scene]]:
 
 
 @pytest.fixture(scope="module")
-def store(scenes: dict[str, list[Scene]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusStore]:
-    samples = chain.from_iterable(exported_samples(host, found, Detail.VCPU) for host, found in scenes.items())
-    with prometheus_over(open_metrics_of(samples), tmp_path_factory.mktemp("prometheus"), NO_LOOK_BACK) as url:
+def exposition(scenes: dict[str, list[Scene]]) -> str:
+    return open_metrics_of(
+        chain.from_iterable(exported_samples(host, found, Detail.VCPU) for host, found in scenes.items())
+    )
+
+
+@pytest.fixture(scope="module", params=["prometheus", "victoria-metrics"])
+def store(
+    exposition: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[PrometheusStore]:
+    folder = tmp_path_factory.mktemp("store")
+    if request.param == "prometheus":
+        place = prometheus_over(exposition, folder, NO_LOOK_BACK)
+    else:
+        place = victoria_metrics_over(exposition, folder)
+    with place as url:
         yield PrometheusStore(StoreAccess(url, timeout_s=120))
 
 
@@ -190,13 +210,12 @@ ValueKey = tuple[str, str, int]
 
 
 def answered(store: PrometheusStore, query: str) -> dict[ValueKey, float]:
-    begin, end = NOON_S + STEP_S, NOON_S + STEP_S * (MOMENTS - 1)
     found: dict[ValueKey, float] = {}
-    for sample in store.query_range(query, begin_s=begin, end_s=end, step_s=STEP_S).samples:
-        name = sample.labels["vm"].partition("@")[0]
-        key = sample.labels["instance"], name, round((sample.time_s - NOON_S) / STEP_S)
-        assert key not in found
-        found[key] = sample.value
+    for moment in range(1, MOMENTS):
+        for sample in store.query(query, at_s=NOON_S + STEP_S * moment).samples:
+            key = sample.labels["instance"], sample.labels["vm"].partition("@")[0], moment
+            assert key not in found
+            found[key] = sample.value
     return found
 
 

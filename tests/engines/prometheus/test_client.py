@@ -14,7 +14,8 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_server import free_port, serving
+from monitoring import free_port
+from prometheus_server import serving
 
 from kvmscope.engines.prometheus.client import PrometheusStore, StoreAccess, StoreSample, read_answer
 from kvmscope.errors import FormatError, PermissionNeeded, SourceError, Unavailable, UsageError
