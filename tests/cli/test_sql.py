@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from engines_at_hand import close_session
 from loads import Load, record, simulated_scenes
 
 pytest.importorskip("duckdb", reason="DuckDB is not installed: make setup")
@@ -160,7 +161,7 @@ def test_every_example_of_the_docs_runs(recording: str, query: str) -> None:
 
 def test_the_docs_list_every_column_of_each_view(recording: str) -> None:
     text = (DOCS / "sql.md").read_text(encoding="utf-8")
-    for view in ("hosts", "vms", "vcpus", "apicv_spans", "episodes"):
+    for view in ("hosts", "vms", "vcpus", "findings", "apicv_spans", "episodes"):
         row = next(line for line in text.splitlines() if line.startswith(f"| `{view}` "))
         listed = re.findall(r"`(\w+)`", row.split("|")[3])
         head = run("--from", recording, "--csv", f"SELECT * FROM {view} LIMIT 0").stdout.strip()
@@ -252,6 +253,7 @@ def fleet_load(*arguments: str) -> Result:
 
 def test_recordings_are_loaded_into_clickhouse_and_asked_there(recording: str, tmp_path: Path) -> None:
     pytest.importorskip("clickhouse_connect", reason="clickhouse-connect is not installed: make setup")
+    close_session()
     url = f"chdb://{tmp_path}/c"
     done = fleet_load("--clickhouse", url, "--json", recording)
     assert done.exit_code == 0, done.stderr

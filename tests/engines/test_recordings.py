@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from loads import HOST, NOON_NS, Load, record, simulated_scenes, without_stats
 
 pytest.importorskip("duckdb", reason="DuckDB is not installed: make setup")
 
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import Window
+from kvmscope.catalog.findings import load_findings
+from kvmscope.catalog.metrics import formulas, load_metrics
+from kvmscope.cli import main
 from kvmscope.engines.engine import ColumnKind
 from kvmscope.engines.recordings import RecordingStore, open_recordings
 from kvmscope.engines.results import plain_result
 from kvmscope.errors import QueryError, RecordingError
+from kvmscope.formula.tree import HOST as HOST_LEVEL
 from kvmscope.scene import Scene
 from kvmscope.scene.encoding import encode
 from kvmscope.schema import Kind, Scope
@@ -330,3 +337,35 @@ def test_a_document_table_of_a_thinned_segment_has_every_key(tmp_path: Path) -> 
     query = f"""SELECT count(*) FROM raw.{RecordingTable.SCENES.value} s
         LEFT JOIN raw.documents d ON d.host = s.host AND d.key = s.machine WHERE d.key IS NULL"""
     assert asked([place], query) == [(0,)]
+
+
+# --- what the catalogue says of it ------------------------------------------------------------------------------------
+
+
+def test_metrics_are_those_of_the_evaluator(tmp_path: Path) -> None:
+    scenes = simulated_scenes(3)
+    place = record(scenes, tmp_path / "r")
+    metrics = formulas(load_metrics())
+    evaluator = Evaluator(Window(scenes[1].sample, scenes[2].sample), metrics)
+    for level, at in (("vcpu", Scope.VCPU), ("vm", Scope.VM), ("host", HOST_LEVEL)):
+        order = "vm, vcpu"  # ids of these VMs grow with their rows
+        last = f"time = (SELECT max(time) FROM samples) AND level = '{level}'"
+        found = asked([place], f"SELECT exits_per_s, halt_poll_cpus FROM metrics WHERE {last} ORDER BY {order}")
+        for column, name in enumerate(("exits_per_s", "halt_poll_cpus")):
+            expected = evaluator.of(metrics[name], at).tolist()
+            assert [row[column] for row in found] == pytest.approx(expected), (level, name)
+
+
+def test_findings_are_those_of_the_doctor(tmp_path: Path) -> None:
+    """By the rules' own code, window after window; the simulated host has troubles."""
+    place = record(simulated_scenes(12, load=Load(vms=6)), tmp_path / "r")
+    done = CliRunner().invoke(main, ("doctor", "--from", place, "--between", "22:13:20", "22:13:31", "--json"))
+    found = {(finding["rule"], finding["name"]) for finding in json.loads(done.stdout)["findings"]}
+    expressible = {rule.slug for rule in load_findings() if rule.scope is Scope.VM}
+    rows = asked([place], "SELECT rule, name, severity, stands FROM findings")
+    assert {(rule, name) for rule, name, _, stands in rows if stands} == {
+        (rule, name) for rule, name in found if rule in expressible
+    }
+    assert rows
+    severities = {rule.slug: rule.severity.value for rule in load_findings()}
+    assert all(severity == severities[rule] for rule, _, severity, _ in rows)

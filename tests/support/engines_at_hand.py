@@ -67,6 +67,13 @@ def _session() -> Any:
     return make()
 
 
+def close_session() -> None:
+    """End the session of this process, so that another embedded ClickHouse can have a place of its own."""
+    if _session.cache_info().currsize:
+        _session().close()
+        _session.cache_clear()
+
+
 class ClickhouseAtHand:
     """The session of this process, whose raw relations are tables in memory, replaced by those of the next."""
 

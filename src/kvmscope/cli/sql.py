@@ -37,8 +37,8 @@ def command(
     memory: int,
     as_json: bool,
 ) -> None:
-    """Ask by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, apicv_spans and episodes. QUERY - is read from
-    stdin. docs/sql.md describes the views.
+    """Ask by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, metrics, findings, apicv_spans and episodes.
+    QUERY - is read from stdin. docs/sql.md describes the views.
 
     Without QUERY there is a prompt; without a terminal, a list of ready questions. A query reads the recording and
     nothing else.

@@ -26,7 +26,7 @@ A query ends with ;  Ctrl-C ends a query that runs, or drops what was typed. Ctr
 
 def run_prompt(store: SqlStore) -> None:
     """Ask what is typed until there is no more."""
-    from ..engines.vocabulary import VIEWS
+    from ..engines.views import VIEWS
 
     click.echo("docs/sql.md describes the views; .help lists the commands of this prompt")
     words = [*VIEWS, *(question.name for question in load_questions()), *_keywords()]
@@ -42,7 +42,7 @@ def run_prompt(store: SqlStore) -> None:
 
 def _obey(store: SqlStore, statement: str) -> None:
     from ..engines.results import plain_result
-    from ..engines.vocabulary import VIEWS
+    from ..engines.views import VIEWS
 
     word, *rest = statement.split()
     if not word.startswith("."):

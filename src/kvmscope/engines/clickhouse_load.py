@@ -19,11 +19,13 @@ from ..store.layout import RecordingTable, SegmentPlace
 from ..store.relations import LooseScenes, RecordingParts, find_parts, find_recordings
 from .clickhouse import ClickHouseStore
 from .clickhouse_tables import ROLL_UPS_S, Retention, additions, database, definitions, retentions, roll_ups
+from .judged_views import JUDGED_VIEWS
 from .raw_columns import EPISODES, FIXED, ColumnType
 from .recordings import episodes_table
 from .spelling import literal, quote
 from .tables import RAW, RawTable
-from .vocabulary import ROLL_UPS, VIEWS, roll_up_query, view_query
+from .views import view_query
+from .vocabulary import RECORDED_VIEWS, ROLL_UPS, roll_up_query
 
 _ORDER: Final = (RawTable.DOCUMENTS, RawTable.VMS, RawTable.VCPUS, RawTable.SCENES)
 _PARTITION: Final = "date"
@@ -87,9 +89,10 @@ class _Loader:
     def make_views(self) -> None:
         """The users' views, which name the columns that there are."""
         self._store.forget_vocabulary()
-        for view in VIEWS:
-            query = view_query(view, self._store.vocabulary, self._store.dialect)
-            self._store.make(f"CREATE OR REPLACE VIEW {view} AS {query}")
+        for view in RECORDED_VIEWS:
+            self._store.make(f"CREATE OR REPLACE VIEW {view} AS {view_query(view, self._store)}")
+        for view in JUDGED_VIEWS:
+            self._store.make(f"DROP VIEW IF EXISTS {view}")  # of other stats; made again when it is read
         for view in ROLL_UPS:
             self._store.make(f"CREATE OR REPLACE VIEW {view} AS {roll_up_query(view, self._store.vocabulary)}")
 

@@ -18,6 +18,8 @@ from .refusal import QueryEngine
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .vocabulary import Vocabulary
+
 
 class ColumnKind(Enum):
     """What a column of a result holds. ``TIME``: nanoseconds since 1970. ``OTHER``: lists, or text of another type."""
@@ -61,6 +63,11 @@ class SqlStore(Protocol):
 
     dialect: QueryEngine
     damage: Sequence[RecordingError]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The statistics that the recordings have."""
+        ...
 
     def query(self, sql: str) -> QueryResult:
         """The result of a query of kvmscope's own. Raises QueryError, RecordingError, Unavailable."""

@@ -24,7 +24,8 @@ from .raw_columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
 from .refusal import QueryEngine
 from .results import plain_result
 from .tables import RAW, RawTable
-from .vocabulary import RELATIONS, Vocabulary, view_query, vocabulary_of
+from .views import RELATIONS, view_query
+from .vocabulary import Vocabulary, vocabulary_of
 
 TYPES: Mapping[ColumnType, str] = {
     ColumnType.TIME: "TIMESTAMPTZ_NS",
@@ -94,7 +95,7 @@ class RecordingStore:
         """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
         self._connection.check(sql)
         for view in sorted(check_query(sql, self.dialect, RELATIONS) - self._made):
-            self._connection.do(f"CREATE VIEW {view} AS {view_query(view, self.vocabulary, self.dialect)}")
+            self._connection.do(f"CREATE VIEW {view} AS {view_query(view, self)}")
             self._made.add(view)
         return self._connection.stream(sql)
 

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Final
 from ..schema import Schema, Scope
 from ..store.documents import DocumentReader
 from .clickhouse_tables import ROLL_UPS_S
-from .guard import Relations
 from .raw_columns import EPISODES
 from .refusal import QueryEngine
 from .spelling import SPELLINGS, Spelling, quote
 from .stat_columns import RecordedSchema, ViewColumn, counts, stat_columns
-from .tables import RAW, SUBJECTS, RawTable
+from .tables import RAW, SUBJECTS
 
 if TYPE_CHECKING:
     from .engine import SqlStore
@@ -63,11 +62,6 @@ _BLOCKS: Final = {
     QueryEngine.DUCKDB: f"SELECT DISTINCT unnest(blocks) AS block FROM {RAW}.scenes",
     QueryEngine.CLICKHOUSE: f"SELECT DISTINCT arrayJoin(blocks) AS block FROM {RAW}.scenes",
 }
-
-
-def view_query(name: str, vocabulary: Vocabulary, dialect: QueryEngine) -> str:
-    """What a view of ``VIEWS`` reads."""
-    return _QUERIES[name](vocabulary, SPELLINGS[dialect])
 
 
 def _hosts(_vocabulary: Vocabulary, spelling: Spelling) -> str:
@@ -236,7 +230,7 @@ def _episodes(_vocabulary: Vocabulary, spelling: Spelling) -> str:
     return f"SELECT * FROM {RAW}.{EPISODES}{spelling.merged}"
 
 
-_QUERIES: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
+RECORDED_VIEWS: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
     "hosts": _hosts,
     "vms": _vms,
     "vcpus": _vcpus,
@@ -245,13 +239,10 @@ _QUERIES: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
     "apicv_spans": _apicv_spans,
     "episodes": _episodes,
 }
-VIEWS: Final = tuple(_QUERIES)
-RELATIONS: Final = Relations(VIEWS, (*(table.value for table in RawTable), EPISODES))
-"""What a query may read."""
+"""What reads each of these views."""
 
 ROLL_UPS: Final = {f"deltas_{resolution_s}s": f"{RAW}_{resolution_s}s" for resolution_s in ROLL_UPS_S}
 """The views of increases over roll-ups that ClickHouse has, by name, and the database of each."""
-CLICKHOUSE_RELATIONS: Final = Relations((*VIEWS, *ROLL_UPS), RELATIONS.raw)
 
 
 def roll_up_query(name: str, vocabulary: Vocabulary) -> str:
