@@ -3,8 +3,8 @@
 The peak is how far the resident memory of a process that has opened the source grows over its first ten reads, each
 sample let go before the next (VmHWM less VmRSS). With source bpf the kernel's arrays that were made for it are added,
 used or not, by BPF's own account (`memlock` in fdinfo); what `attach` holds is for all readers, and stands below.
-Source bpf has two slots of records instead of a copy of one, which makes a read faster and holds a tenth more of
-each.
+Source bpf has two slots of records instead of a copy of one, which makes a read faster. Each slot has room for a few
+more VMs than there are.
 """
 
 from __future__ import annotations

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..formula.check import Formula, Type
-from ..formula.tree import Reduction, StatName, StatTerm
 from ..schema import Scope
 from .evaluate import Evaluator
-from .events import kinds_of
+from .events import rates
 from .window import Window
 
 
@@ -25,9 +23,7 @@ def counted_cost(window: Window, provider: str, ns_per_event: int) -> float | No
     evaluator = Evaluator(window, {})
     per_s = 0.0
     for schema in schemas:
-        for kind in kinds_of(schema):
-            term = StatTerm(Reduction.RATE, StatName(provider, kind.count))
-            per_s += float(np.nansum(evaluator.of(Formula(term, schema.scope, Type()), schema.scope)))
+        per_s += float(np.nansum(evaluator.all_of(rates(schema))))
     return per_s * ns_per_event / 1e9
 
 

@@ -7,8 +7,10 @@ Rule: what is not known is None; NaN ends here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
@@ -16,7 +18,10 @@ from ..formula.check import Formula, Type
 from ..formula.tree import Expression, QuantileTerm, Ratio, Reduction, StatName, StatTerm
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
 from .evaluate import Evaluator
+from .plan import Questions
 from .window import F64Array, Window
+
+_SCHEMAS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +73,56 @@ def costliest(window: Window, schema: Schema, *, at: Scope | None = None) -> lis
 
 def _events(window: Window, schema: Schema, at: Scope) -> Iterator[Event]:
     evaluator = Evaluator(window, {})
-    for kind in kinds_of(schema):
-        names = {part: StatName(schema.provider, getattr(kind, part)) for part in ("count", "time", "histogram")}
-        rate = StatTerm(Reduction.RATE, names["count"])
-        time = StatTerm(Reduction.SECONDS, names["time"])
-        wanted: dict[str, Expression | None] = {
-            "s_per_s": time if kind.time else None,
-            "mean_s": Ratio(time, rate, None) if kind.time else None,
-            "p50_s": QuantileTerm(names["histogram"], 0.5) if kind.histogram else None,
-            "p99_s": QuantileTerm(names["histogram"], 0.99) if kind.histogram else None,
-        }
-        per_s = evaluator.of(Formula(rate, schema.scope, Type()), at)
-        columns = {
-            key: None if part is None else evaluator.of(Formula(part, schema.scope, Type()), at)
-            for key, part in wanted.items()
-        }
+    evaluator.prepare(_all_questions(schema, at))
+    for kind, rate, formulas in _figures(schema):
+        per_s = evaluator.of(rate, at)
+        columns = {key: evaluator.of(formula, at) for key, formula in formulas.items()}
         for row in np.flatnonzero(per_s > 0).tolist():
-            yield Event(kind, row, float(per_s[row]), **{key: _known(column, row) for key, column in columns.items()})
+            values = {key: _known(column, row) for key, column in columns.items()}
+            yield Event(kind, row, float(per_s[row]), **{**_NOTHING, **values})
 
 
-def _known(column: F64Array | None, row: int) -> float | None:
-    return None if column is None or np.isnan(column[row]) else float(column[row])
+_NOTHING: Final[Mapping[str, None]] = dict.fromkeys(("s_per_s", "mean_s", "p50_s", "p99_s"))
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def rates(schema: Schema) -> Questions:
+    """How many events of each kind there were a second, of the schema's own subjects."""
+    return Questions(tuple(rate for _, rate, _ in _figures(schema)), schema.scope)
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _all_questions(schema: Schema, at: Scope) -> Questions:
+    """All that is asked of the kinds of a schema, to be worked out together."""
+    return Questions(tuple(each for _, rate, formulas in _figures(schema) for each in (rate, *formulas.values())), at)
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _figures(schema: Schema) -> tuple[tuple[Timed, Formula, Mapping[str, Formula]], ...]:
+    """Each kind with its rate and, by their names in ``Event``, the other figures that it has."""
+    return tuple((kind, _rate(kind, schema), dict(_other_figures(kind, schema))) for kind in kinds_of(schema))
+
+
+def _rate(kind: Timed, schema: Schema) -> Formula:
+    return Formula(StatTerm(Reduction.RATE, StatName(schema.provider, kind.count)), schema.scope, Type())
+
+
+def _other_figures(kind: Timed, schema: Schema) -> Iterator[tuple[str, Formula]]:
+    def formula(expression: Expression) -> Formula:
+        return Formula(expression, schema.scope, Type())
+
+    if kind.time:
+        time = StatTerm(Reduction.SECONDS, StatName(schema.provider, kind.time))
+        yield "s_per_s", formula(time)
+        yield "mean_s", formula(Ratio(time, _rate(kind, schema).expression, None))
+    if kind.histogram:
+        histogram = StatName(schema.provider, kind.histogram)
+        yield "p50_s", formula(QuantileTerm(histogram, 0.5))
+        yield "p99_s", formula(QuantileTerm(histogram, 0.99))
+
+
+def _known(column: F64Array, row: int) -> float | None:
+    return None if np.isnan(column[row]) else float(column[row])
 
 
 def _is_time(descriptor: Descriptor) -> bool:

@@ -49,7 +49,9 @@ class MetricTable:
 
     @cached_property
     def _rows(self) -> list[list[float | None]]:
-        values = np.array([self._array(name) for name in self._metrics])
+        questions = self._evaluator.metrics(self._at)
+        places = {formula: place for place, formula in enumerate(questions.formulas)}
+        values = self._evaluator.all_of(questions)[[places[metric.formula] for metric in self._metrics.values()]]
         rows: list[list[float | None]] = np.where(np.isnan(values), _NONE, values).T.tolist()
         return rows
 

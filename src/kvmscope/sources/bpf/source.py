@@ -32,8 +32,9 @@ from .samples import Samples
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
-_RESERVES = 1.1, 2.0, 4.0, 8.0
-"""How much larger than the host the next program is made, and the one after if more VMs came while it was loaded."""
+_RESERVES = 1.03, 2.0, 4.0, 8.0
+"""How much larger than the host the next program is made, and the one after if more VMs came while it was loaded.
+The first is small, since there are two slots of it: a reader takes no more than three times what it reads."""
 _SLOTS = 2
 """One is filled while the last sample has the other; with a group there is one, as large as for a large host."""
 _T = TypeVar("_T")
