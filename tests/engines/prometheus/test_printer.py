@@ -1,4 +1,4 @@
-"""PromQL on a real Prometheus has the values that numpy has: for generated formulas and for the catalogue.
+"""Generated formulas have the values of numpy on a real Prometheus, those over buckets and cohorts among them.
 
 The data have VMs that come and go, vCPUs that cannot be read, counts that were cleared, and stats that a host lacks.
 ``KVMSCOPE_FORMULAS`` is the number of generated formulas of each kind of series.
