@@ -227,5 +227,5 @@ def _in_layout(schema: Schema, words: U64Array) -> U64Array:
 
 
 def _flags(vm: PlannedVm) -> dict[str, int | FloatArray]:
-    flags = {"irqchip_split"} if vm.trouble is None or not vm.trouble.flags else vm.trouble.flags
-    return dict.fromkeys(flags, 1)
+    flags = frozenset[str]() if vm.trouble is None else vm.trouble.flags
+    return dict.fromkeys(flags if "irqchip_kernel" in flags else flags | {"irqchip_split"}, 1)
