@@ -36,6 +36,7 @@ BENCHES: Mapping[str, str] = {
     "serving": "Serving metrics",
     "looks": "Whole looks",
     "recording": "Recordings",
+    "fleet": "Fleets",
     "startup": "Start",
     "top": "The screen of top",
 }

@@ -1,4 +1,4 @@
-"""``kvmscope fleet``: many hosts at once."""
+"""``kvmscope fleet``: the same questions over many hosts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import click
 from .lazy import lazy_group
 
 
-@click.command("fleet", cls=lazy_group("load", "status", "doctor", "apicv", "diff", "schemas"))
+@click.command("fleet", cls=lazy_group("status", "doctor", "apicv", "diff", "schemas", "load"))
 def fleet() -> None:
-    """Many hosts at once: their recordings in ClickHouse.
+    """Ask many hosts at once: a directory of recordings, ClickHouse or Prometheus.
 
     \b
-    kvmscope fleet load --clickhouse http://clickhouse:8123 /var/lib/kvmscope
+    kvmscope fleet doctor /var/lib/kvmscope
+    kvmscope fleet apicv --clickhouse http://clickhouse:8123
+    kvmscope fleet doctor --prometheus http://prometheus:9090
     """

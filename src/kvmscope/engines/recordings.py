@@ -91,6 +91,10 @@ class RecordingStore:
         """The result of a query of kvmscope's own. Raises QueryError, RecordingError, Unavailable."""
         return plain_result(self._connection.stream(sql))
 
+    def make(self, sql: str) -> None:
+        """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""
+        self._connection.do(sql)
+
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
         self._connection.check(sql)

@@ -109,7 +109,7 @@ def _cells(metric: MetricDifference) -> tuple[str, ...]:
 def _change(metric: MetricDifference) -> str:
     if metric.relative is None:
         return f"+{format_metric(metric.unit, metric.change)}" if metric.change > 0 else "0"
-    return _signed(metric.relative)
+    return signed(metric.relative)
 
 
 def bounds_text(metric: MetricDifference) -> str:
@@ -118,10 +118,11 @@ def bounds_text(metric: MetricDifference) -> str:
         return "no bounds"
     if metric.relative_low is None or metric.relative_high is None:
         return f"{format_metric(metric.unit, metric.low)} to {format_metric(metric.unit, metric.high)}"
-    return f"{_signed(metric.relative_low)} to {_signed(metric.relative_high)}"
+    return f"{signed(metric.relative_low)} to {signed(metric.relative_high)}"
 
 
-def _signed(share: float) -> str:
+def signed(share: float) -> str:
+    """A change as a share, with its sign."""
     percent = share * 100
     if abs(percent) < 0.005:
         return "0 %"

@@ -1,0 +1,89 @@
+"""Fleets: what `kvmscope fleet doctor` takes of CPU time and memory, and whether it finds what was planted.
+
+Recordings of ``kvmscope lab fleet`` with 100 hosts and with KVMSCOPE_BENCH_HOSTS (1,000) hosts, each of 160 vCPUs and
+60 samples. A process of its own opens the recordings and answers `fleet doctor`; its CPU time is user and system time
+of all its threads, least of three, and its memory the largest resident set. The target of 5 s on two cores is taken as
+10 s of CPU time, since other programs run on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.result import Row, at_most
+from kvmscope.lab.fleet import ANSWERS, write_fleet
+from kvmscope.lab.fleet_plan import FleetSize
+
+_HOSTS = int(os.environ.get("KVMSCOPE_BENCH_HOSTS", "1000"))
+_FEW = 100
+_RUNS = 3
+_CPU_S = 10.0
+_MEMORY_GIB = 2.0
+
+_ASK = """
+import json, resource, sys
+from kvmscope.cli import main
+try:
+    main(["fleet", "doctor", *sys.argv[1:], "--json"])
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "resident": used.ru_maxrss << 10}), file=sys.stderr)
+"""
+
+
+def bench() -> Sequence[Row]:
+    with tempfile.TemporaryDirectory(prefix="kvmscope-bench-") as place:
+        few, many = (_written(Path(place), hosts) for hosts in (min(_FEW, _HOSTS), _HOSTS))
+        return [*_found(many), *_costs(few, many)]
+
+
+def _written(place: Path, hosts: int) -> Path:
+    directory = place / f"{hosts}"
+    if not directory.exists():
+        write_fleet(directory, FleetSize(hosts=hosts))
+    return directory
+
+
+def _found(directory: Path) -> Iterator[Row]:
+    planted = json.loads((directory / ANSWERS).read_text())["planted"]
+    due: dict[str, int] = {}
+    for each in planted:
+        if each["rule"]:
+            due[each["rule"]] = due.get(each["rule"], 0) + 1
+    answer, _ = _ask(directory)
+    found = {total["rule"]: total["vms"] for total in answer["by_rule"]}
+    yield Row(
+        f"findings of {answer['host_count']} hosts by rule, as planted",
+        f"{sum(found.values())} of {sum(due.values())}, by {len(found)} rules",
+        target="all and no other",
+        holds=found == due,
+    )
+
+
+def _costs(few: Path, many: Path) -> Iterator[Row]:
+    of_few, of_many = _least(few), _least(many)
+    yield Row(f"CPU time, {few.name} hosts", f"{of_few['cpu_s']:.1f} s, {of_few['resident'] / 2**30:.2f} GiB")
+    note = f"{of_many['resident'] / 2**30:.2f} GiB resident"
+    yield at_most(f"CPU time in s, {many.name} hosts", of_many["cpu_s"], _CPU_S, note=note)
+    yield at_most(f"memory in GiB, {many.name} hosts", of_many["resident"] / 2**30, _MEMORY_GIB)
+    growth = (of_many["cpu_s"] / of_few["cpu_s"]) / (int(many.name) / int(few.name))
+    yield at_most(f"CPU time a host, {many.name} hosts by {few.name}", growth, 1.2)
+
+
+def _least(directory: Path) -> dict[str, float]:
+    """The figures of the cheapest run."""
+    return min((_ask(directory)[1] for _ in range(_RUNS)), key=lambda used: used["cpu_s"])
+
+
+def _ask(directory: Path) -> tuple[Any, dict[str, float]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, str(directory)], capture_output=True, text=True, check=True, timeout=1200
+    )
+    return json.loads(done.stdout), json.loads(done.stderr.splitlines()[-1])

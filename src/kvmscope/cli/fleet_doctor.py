@@ -1,0 +1,32 @@
+"""``kvmscope fleet doctor``: what is wrong in a fleet, on how many hosts, and what it costs in all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .echo import echo_answer, page_width
+from .fleet_options import fleet_options, paths_argument
+
+if TYPE_CHECKING:
+    from ..engines.fleet import FleetStore
+
+
+@click.command("doctor", short_help="What is wrong, on how many hosts, and what it costs in all.")
+@paths_argument
+@click.option("--of", "subject", metavar="RULE|HOST", help="Show every finding of this rule or of this host.")
+@fleet_options
+def doctor(*, store: FleetStore, subject: str | None, as_json: bool) -> None:
+    """Show what the rules of `kvmscope doctor` find in all hosts: of how many VMs, at what cost, the worst first.
+
+    \b
+    kvmscope fleet doctor /var/lib/kvmscope
+    kvmscope fleet doctor /var/lib/kvmscope --of poll-waste
+    kvmscope fleet doctor /var/lib/kvmscope --of node-0007
+    """
+    from ..view.fleet.doctor import fleet_doctor_view
+    from ..view.fleet.text import fleet_doctor_lines
+
+    view = fleet_doctor_view(store, subject=subject)
+    echo_answer(view, fleet_doctor_lines(view, width=page_width()), as_json=as_json)

@@ -1,0 +1,29 @@
+"""``kvmscope fleet schemas``: which schemas of statistics the hosts of a fleet have, and in what they differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .echo import echo_answer, page_width
+from .fleet_options import fleet_options, paths_argument
+
+if TYPE_CHECKING:
+    from ..engines.fleet import FleetStore
+
+
+@click.command("schemas", short_help="Which schemas of statistics there are, and in what they differ.")
+@paths_argument
+@fleet_options
+def schemas(*, store: FleetStore, as_json: bool) -> None:
+    """Show which schemas of statistics the hosts have, how many hosts each, and in what they differ.
+
+    \b
+    kvmscope fleet schemas /var/lib/kvmscope
+    """
+    from ..view.fleet.schemas import fleet_schemas_view
+    from ..view.fleet.text import fleet_schemas_lines
+
+    view = fleet_schemas_view(store)
+    echo_answer(view, fleet_schemas_lines(view, width=page_width()), as_json=as_json)

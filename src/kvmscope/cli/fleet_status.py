@@ -1,0 +1,30 @@
+"""``kvmscope fleet status``: hosts by what hurts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .echo import echo_answer, page_width
+from .fleet_options import fleet_options, paths_argument
+
+if TYPE_CHECKING:
+    from ..engines.fleet import FleetStore
+
+
+@click.command("status", short_help="Hosts by what hurts.")
+@paths_argument
+@click.option("--all", "shows_all", is_flag=True, help="Show every host with findings.")
+@fleet_options
+def status(*, store: FleetStore, shows_all: bool, as_json: bool) -> None:
+    """Show the hosts of a fleet, the one that hurts most first.
+
+    \b
+    kvmscope fleet status /var/lib/kvmscope
+    """
+    from ..view.fleet.status import fleet_status_view
+    from ..view.fleet.text import fleet_status_lines
+
+    view = fleet_status_view(store)
+    echo_answer(view, fleet_status_lines(view, width=page_width(), shows_all=shows_all), as_json=as_json)
