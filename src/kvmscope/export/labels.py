@@ -45,6 +45,11 @@ class LabelSets:
         """As they stand between braces: ``vm="…",vcpu="0"``."""
         return tuple(label_text(dict(zip(self.names, row, strict=True))) for row in self.rows)
 
+    @cached_property
+    def patterns(self) -> tuple[bytes, ...]:
+        """The same as bytes of a pattern, in which a percent sign is not a place of a value."""
+        return tuple(text.replace("%", "%%").encode() for text in self.texts)
+
 
 @lru_cache(maxsize=32)
 def label_sets(names: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> LabelSets:

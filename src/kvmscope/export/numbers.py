@@ -6,6 +6,9 @@ Rule: the text of a counter is what the kernel counted, to its last digit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +17,44 @@ from ..analysis.bucket_bounds import LARGEST_SHIFT, float_text
 from ..sample import U64Array
 from ..schema import Base, Descriptor, Kind
 
+_MOST_DIGITS: Final = 19
+"""The largest power of ten that fits a word."""
 
-def value_texts(descriptor: Descriptor, words: U64Array) -> Sequence[int | str]:
-    """The values of a stat of one word in base units, each as what ``str`` makes its text of."""
-    numbers: list[int] = (words.view(np.int64) if _is_signed(descriptor) else words).tolist()
+
+@dataclass(frozen=True, slots=True)
+class ValueColumns:
+    """Values, a row each, and the pattern of bytes in which a row's columns give the text: ``pattern % tuple(row)``."""
+
+    pattern: bytes
+    columns: npt.NDArray[Any]
+
+
+def word_columns(descriptor: Descriptor, words: U64Array) -> ValueColumns:
+    """The values of a stat of one word in base units."""
     exponent = descriptor.exponent if descriptor.is_understood else 0
+    has_point = descriptor.base is Base.POW10 and -_MOST_DIGITS <= exponent < 0
+    is_negative = _is_signed(descriptor) and bool((words.view(np.int64) < 0).any())
+    if is_negative or not (has_point or exponent == 0):
+        return _text_columns(_texts(descriptor, words))
     if exponent == 0:
-        return numbers
-    if abs(exponent) > LARGEST_SHIFT or (descriptor.base is Base.POW2 and exponent < 0):
-        return [float_text(number * descriptor.scale if number else 0.0) for number in numbers]
-    if exponent > 0:
-        factor = 10**exponent if descriptor.base is Base.POW10 else 2**exponent
-        return [number * factor for number in numbers]
-    return _with_point(numbers, -exponent)
+        return ValueColumns(b"%d", words[:, np.newaxis])
+    whole, rest = np.divmod(words, np.uint64(10**-exponent))
+    return ValueColumns(b"%%d.%%0%dd" % -exponent, np.stack((whole, rest), axis=1))
+
+
+def number_columns(numbers: Sequence[float | int]) -> ValueColumns:
+    """Numbers of kvmscope itself: the shortest text that gives each back."""
+    if set(map(type, numbers)) <= {int, float} and all(map(isfinite, numbers)):
+        columns = np.empty((len(numbers), 1), dtype=object)
+        columns[:, 0] = numbers
+        return ValueColumns(b"%a", columns)
+    return _text_columns([float_text(number) if isinstance(number, float) else number for number in numbers])
+
+
+def _text_columns(texts: Sequence[int | str]) -> ValueColumns:
+    columns = np.empty((len(texts), 1), dtype=object)
+    columns[:, 0] = [str(text).encode() for text in texts]
+    return ValueColumns(b"%b", columns)
 
 
 def value_floats(descriptor: Descriptor, words: U64Array) -> npt.NDArray[np.float64]:
@@ -53,3 +81,17 @@ def _with_point(numbers: list[int], digits: int) -> list[str]:
 def _is_signed(descriptor: Descriptor) -> bool:
     """An instant of 2**63 and more is one that fell below 0."""
     return descriptor.kind is Kind.INSTANT and not descriptor.is_boolean
+
+
+def _texts(descriptor: Descriptor, words: U64Array) -> Sequence[int | str]:
+    """Any value, each as what ``str`` makes its text of."""
+    numbers: list[int] = (words.view(np.int64) if _is_signed(descriptor) else words).tolist()
+    exponent = descriptor.exponent if descriptor.is_understood else 0
+    if exponent == 0:
+        return numbers
+    if abs(exponent) > LARGEST_SHIFT or (descriptor.base is Base.POW2 and exponent < 0):
+        return [float_text(number * descriptor.scale if number else 0.0) for number in numbers]
+    if exponent > 0:
+        factor = 10**exponent if descriptor.base is Base.POW10 else 2**exponent
+        return [number * factor for number in numbers]
+    return _with_point(numbers, -exponent)

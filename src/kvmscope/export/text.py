@@ -7,18 +7,22 @@ Source: prometheus.io/docs/instrumenting/exposition_formats; the OpenMetrics 1.0
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from ..analysis.bucket_bounds import bucket_bounds, float_text
+from ..analysis.bucket_bounds import bucket_bounds
 from ..catalog.series_names import Family, FamilyType
-from .numbers import value_texts
+from .labels import LabelSets
+from .numbers import ValueColumns, number_columns, word_columns
 from .series import HistogramSeries, NumberSeries, Series, StatSeries
 
-_ROWS_A_PIECE: Final = 512
+_LINES_A_PIECE: Final = 2048
 
 
 class TextFormat(Enum):
@@ -33,16 +37,20 @@ def write_text(series: Iterable[Series], form: TextFormat = TextFormat.PROMETHEU
     for family, parts in groupby(series, key=lambda each: each.family):
         yield head_text(family, form).encode()
         for part in parts:
-            for piece in _lines(part, form):
-                yield piece.encode()
+            rows = max(1, _LINES_A_PIECE * len(part.rows) // max(1, part.count))
+            for first in range(0, len(part.rows), rows):
+                lines = _lines(part, slice(first, first + rows), form)
+                # Bytes, and one pattern for many lines: a full scrape of a large host has two million of them.
+                yield b"".join(lines.patterns) % tuple(lines.columns.ravel().tolist())
     if form is TextFormat.OPENMETRICS:
         yield b"# EOF\n"
 
 
 def row_texts(series: Series, form: TextFormat) -> Iterable[str]:
     """The lines of each row, in the order of ``series.rows``."""
-    every = slice(0, len(series.rows))
-    return _histogram_lines(series, every, form) if isinstance(series, HistogramSeries) else _value_lines(series, every)
+    lines = _lines(series, slice(0, len(series.rows)), form)
+    for pattern, columns in zip(lines.patterns, lines.columns.tolist(), strict=True):
+        yield (pattern % tuple(columns)).decode()
 
 
 def head_text(family: Family, form: TextFormat) -> str:
@@ -56,56 +64,49 @@ def head_text(family: Family, form: TextFormat) -> str:
     return f"# HELP {family.sample_name} {text}\n# TYPE {family.sample_name} {word}\n"
 
 
-def _lines(series: Series, form: TextFormat) -> Iterator[str]:
-    for first in range(0, len(series.rows), _ROWS_A_PIECE):
-        chosen = slice(first, first + _ROWS_A_PIECE)
-        if isinstance(series, HistogramSeries):
-            yield "".join(_histogram_lines(series, chosen, form))
-        else:
-            yield "".join(_value_lines(series, chosen))
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of some rows: for each a pattern, and in the same row of ``columns`` what its places have."""
+
+    patterns: Sequence[bytes]
+    columns: npt.NDArray[Any]
 
 
-def _value_lines(series: StatSeries | NumberSeries, chosen: slice) -> list[str]:
-    name = series.family.sample_name
-    if not series.subjects.names:
-        return [f"{name} {value}\n" for value in _values(series, chosen)]
-    # One expression a line: a full scrape of a large host has two million of them.
-    start = f"{name}{{"
-    return [
-        f"{start}{labels}}} {value}\n"
-        for labels, value in zip(_labels(series, chosen), _values(series, chosen), strict=True)
-    ]
+def _lines(series: Series, chosen: slice, form: TextFormat) -> _Lines:
+    if isinstance(series, HistogramSeries):
+        return _histogram_lines(series, chosen, form)
+    values = _values(series, chosen)
+    endings = _endings(series.subjects, values.pattern)
+    start = series.family.sample_name.encode()
+    return _Lines([start + endings[row] for row in series.rows[chosen].tolist()], values.columns)
 
 
-def _values(series: StatSeries | NumberSeries, chosen: slice) -> Sequence[int | str]:
+def _values(series: StatSeries | NumberSeries, chosen: slice) -> ValueColumns:
     if isinstance(series, StatSeries):
-        return value_texts(series.descriptor, series.words[chosen])
-    return [float_text(number) if isinstance(number, float) else number for number in series.numbers[chosen]]
+        return word_columns(series.descriptor, series.words[chosen])
+    return number_columns(series.numbers[chosen])
 
 
-def _histogram_lines(series: HistogramSeries, chosen: slice, form: TextFormat) -> Iterator[str]:
-    """For each subject its lines, by a pattern in which only labels and numbers are missing.
+@lru_cache(maxsize=32)
+def _endings(subjects: LabelSets, pattern: bytes) -> tuple[bytes, ...]:
+    """What stands behind the name of a series in the line of each subject."""
+    if not subjects.names:
+        return (b" " + pattern + b"\n",) * len(subjects)
+    return tuple(b"{%b} %b\n" % (labels, pattern) for labels in subjects.patterns)
 
-    OpenMetrics has no count of a histogram whose sum is not known; its last bucket is the count.
-    """
+
+def _histogram_lines(series: HistogramSeries, chosen: slice, form: TextFormat) -> _Lines:
+    """OpenMetrics has no count of a histogram whose sum is not known; its last bucket is the count."""
     name = series.family.name
-    bounds = bucket_bounds(series.descriptor)
-    lines = [f'{name}_bucket{{\0,le="{bound}"}} %d\n' for bound in bounds]
-    cumulative = np.cumsum(series.words[chosen], axis=1, dtype=np.uint64)
+    parts = [f'{name}_bucket{{\0,le="{bound}"}} %d\n' for bound in bucket_bounds(series.descriptor)]
+    columns: npt.NDArray[Any] = np.cumsum(series.words[chosen], axis=1, dtype=np.uint64)
     if series.sums is not None or form is TextFormat.PROMETHEUS:
-        lines.append(f"{name}_count{{\0}} %d\n")
-        cumulative = np.concatenate([cumulative, cumulative[:, -1:]], axis=1)
-    rows: list[list[int | str]] = cumulative.tolist()
+        parts.append(f"{name}_count{{\0}} %d\n")
+        columns = np.concatenate([columns, columns[:, -1:]], axis=1)
     if series.sums is not None and series.sum_descriptor is not None:
-        lines.append(f"{name}_sum{{\0}} %s\n")
-        for row, text in zip(rows, value_texts(series.sum_descriptor, series.sums[chosen]), strict=True):
-            row.append(text)
-    pattern = "".join(lines)
-    for labels, row in zip(_labels(series, chosen), rows, strict=True):
-        # A label's value may have a percent sign, which is not a place of a number.
-        yield pattern.replace("\0", labels.replace("%", "%%")) % tuple(row)
-
-
-def _labels(series: Series, chosen: slice) -> list[str]:
-    texts = series.subjects.texts
-    return [texts[row] for row in series.rows[chosen].tolist()]
+        sums = word_columns(series.sum_descriptor, series.sums[chosen])
+        parts.append(f"{name}_sum{{\0}} {sums.pattern.decode()}\n")
+        columns = np.concatenate([columns, sums.columns], axis=1)
+    between = "".join(parts).encode().split(b"\0")
+    labels = series.subjects.patterns
+    return _Lines([labels[row].join(between) for row in series.rows[chosen].tolist()], columns)
