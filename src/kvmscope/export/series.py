@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -73,8 +73,7 @@ Series: TypeAlias = StatSeries | HistogramSeries | NumberSeries
 def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | None]) -> NumberSeries:
     """One number a subject; None where it is not known, which gives no series."""
     if None not in values:
-        return NumberSeries(family, subjects, np.arange(len(values)), [value for value in values if value is not None])
-    rows = [row for row, value in enumerate(values) if value is not None]
-    return NumberSeries(
-        family, subjects, np.array(rows, dtype=np.int64), [value for value in values if value is not None]
-    )
+        return NumberSeries(family, subjects, np.arange(len(values)), cast("Sequence[float | int]", values))
+    known = [(row, value) for row, value in enumerate(values) if value is not None]
+    rows = np.array([row for row, _ in known], dtype=np.int64)
+    return NumberSeries(family, subjects, rows, [value for _, value in known])

@@ -106,7 +106,7 @@ class VmRows(Rows[VmOverview]):
     def column(self, metric: str) -> Sequence[float | None]:
         """One metric of each VM."""
         column = self._status.vms.column(metric)
-        return [column[row] for row in self._rows]
+        return column if self._rows == range(len(column)) else [column[row] for row in self._rows]
 
     def largest_first(self, metric: str) -> list[int]:
         """Places by one metric, those of VMs for which it is not known last."""
