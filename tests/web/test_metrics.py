@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from crafted import Crafted
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -107,6 +112,36 @@ def test_a_source_that_hangs_does_not_take_the_server_along(serve: Any, crafted:
         statuses = sorted(each.result().status for each in waiting)
     assert set(statuses) <= {200, 503}
     assert statuses[0] == 200
+
+
+def test_scrapers_that_hang_up_take_no_slot_along(serve: Any, crafted: Crafted) -> None:
+    source = WaitingSource(crafted.after)
+    running = serve(source=source)
+    source.go_on.clear()
+    with ExitStack() as clients:
+        for _ in range(8):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", running.port), 20))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert running.get("/-/healthy").status == 200, "their requests were there before this one"
+    source.go_on.set()
+    deadline = time.monotonic() + 20
+    while running.get("/metrics").status != 200:
+        assert time.monotonic() < deadline
+    assert [running.get("/metrics").status for _ in range(8)] == [200] * 8
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_packed"),
+    [("gzip", True), ("br;q=1.0, gzip;q=0.8, *;q=0.1", True), ("*", True), ("", False), ("gzip;q=0", False)],
+)
+def test_who_asks_for_gzip_gets_it(serve: Any, wanted: str, is_packed: bool) -> None:
+    running = serve()
+    plain, answer = running.get("/metrics"), running.get("/metrics", accept_encoding=wanted)
+    assert ("content-encoding" in answer.headers) == is_packed
+    assert answer.headers["vary"] == "Accept-Encoding"
+    text = gzip.decompress(answer.body) if is_packed else answer.body
+    assert values(text.decode(), "kvm_vm_exits_total") == values(plain.text, "kvm_vm_exits_total")
+    assert not is_packed or len(answer.body) < len(text) / 3
 
 
 def test_only_reading_is_possible(serve: Any) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..web.server.run import ServedRecording, ServerPlan
 
 _WAIT_S = 3600.0
-_SERIES_OF_VMS = 8000
+_SERIES_OF_VMS = 40_000
 
 
 @click.command("serve", short_help="Metrics, API and page over HTTP.")
@@ -45,7 +45,7 @@ _SERIES_OF_VMS = 8000
     "--max-series",
     type=WholeNumber(0, 1_000_000_000),
     metavar="N",
-    help=f"At most so many series; 0 for no limit. Default: {_SERIES_OF_VMS} with --detail vm, else no limit.",
+    help=f"At most so many series; 0 for no limit. Default: {_SERIES_OF_VMS:,} with --detail vm, else no limit.",
 )
 @interval_option("5s", help="How often findings and metrics are judged.")
 @click.option(

@@ -63,14 +63,18 @@ def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]
 def metric_series(subjects: Subjects, view: HostView) -> Iterator[ClassedSeries]:
     """Every metric of each VM over the last interval."""
     rows = view.overview.vms
-    places = {vm: place for place, vm in enumerate(rows.ids)}
-    order = [places.get(vm) for vm in subjects.rows]
-    is_same = order == list(range(len(places)))
+    order = None if tuple(rows.ids) == tuple(subjects.rows) else _places(subjects, rows.ids)
     for metric in load_metrics():
         column = rows.column(metric.name)
-        values = column if is_same else [None if place is None else column[place] for place in order]
+        values = column if order is None else [None if place is None else column[place] for place in order]
         of = SeriesClass.METRIC if metric.column else SeriesClass.FURTHER_METRIC
         yield ClassedSeries(numbers(metric_family(metric, Scope.VM), subjects.vms, values), of)
+
+
+def _places(subjects: Subjects, ids: Sequence[VmId]) -> list[int | None]:
+    """Where each VM is among ``ids``; None for one that is not."""
+    places = {vm: place for place, vm in enumerate(ids)}
+    return [places.get(vm) for vm in subjects.rows]
 
 
 def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[ClassedSeries]:
@@ -83,9 +87,9 @@ def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[
 
 def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeries]:
     """The verdict on each VM, and what the host has."""
-    vms = [vm for vm in verdicts.vms if vm.id in subjects.rows]
-    states = label_sets(("vm", "state"), tuple((_key(subjects, vm.id), vm.state.value) for vm in vms))
-    reasons = {(_key(subjects, vm.id), reason.name): reason.certainty.value for vm in vms for reason in vm.reasons}
+    vms = [(subjects.keys[subjects.rows[vm.id]], vm) for vm in verdicts.vms if vm.id in subjects.rows]
+    states = label_sets(("vm", "state"), tuple((key, vm.state.value) for key, vm in vms))
+    reasons = {(key, reason.name): reason.certainty.value for key, vm in vms for reason in vm.reasons}
     sets = label_sets(("vm", "reason", "certainty"), tuple((*key, certainty) for key, certainty in reasons.items()))
     facts = label_sets(("fact",), tuple((name,) for name in _HOST_FACTS))
     flags = [getattr(verdicts.host, name).value for name in _HOST_FACTS]

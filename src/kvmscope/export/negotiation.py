@@ -52,7 +52,7 @@ def negotiate(accept: str) -> MetricsFormat:
     """The format for a client that sent this header; Prometheus' text if it names none."""
     best, weight = PROMETHEUS, 0.0
     for form in FORMATS:
-        likes = max((quality for words, quality in _offers(accept) if _matches(form, words)), default=0.0)
+        likes = max((likes for words, likes in _offers(accept) if _matches(form, words)), default=0.0)
         if likes > weight:
             best, weight = form, likes
     return best
@@ -63,15 +63,16 @@ def _offers(accept: str) -> Iterator[tuple[tuple[str, dict[str, str]], float]]:
         media_type, *rest = (part.strip() for part in offer.split(";"))
         pairs = (part.partition("=") for part in rest)
         parameters = {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
-        yield (media_type.lower(), parameters), _quality(parameters.pop("q", "1"))
+        yield (media_type.lower(), parameters), quality(parameters.pop("q", "1"))
 
 
-def _quality(text: str) -> float:
+def quality(text: str) -> float:
+    """The weight that a client gives an offer; 0 for what is none."""
     try:
-        quality = float(text)
+        number = float(text)
     except ValueError:
         return 0.0
-    return quality if 0 <= quality <= 1 else 0.0
+    return number if 0 <= number <= 1 else 0.0
 
 
 def _matches(form: MetricsFormat, words: tuple[str, dict[str, str]]) -> bool:

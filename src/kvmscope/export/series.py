@@ -74,6 +74,5 @@ def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | 
     """One number a subject; None where it is not known, which gives no series."""
     if None not in values:
         return NumberSeries(family, subjects, np.arange(len(values)), cast("Sequence[float | int]", values))
-    known = [(row, value) for row, value in enumerate(values) if value is not None]
-    rows = np.array([row for row, _ in known], dtype=np.int64)
-    return NumberSeries(family, subjects, rows, [value for _, value in known])
+    rows = np.flatnonzero([value is not None for value in values])
+    return NumberSeries(family, subjects, rows, [value for value in values if value is not None])

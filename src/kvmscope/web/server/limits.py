@@ -6,6 +6,10 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 
 class RequestSlots:
@@ -48,3 +52,17 @@ class RequestQueue:
                 yield
         finally:
             self._free += 1
+
+
+class SlotResponse(StreamingResponse):
+    """A streamed answer that gives back its place when it ends, even if its client is gone before it begins."""
+
+    def __init__(self, slots: RequestSlots, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._slots = slots
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._slots.give_back()

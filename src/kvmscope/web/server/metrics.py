@@ -6,17 +6,17 @@ A host that cannot be read is an answer too: ``kvmscope_up`` is 0, with status 2
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
 from ...errors import SourceError
 from ...export.exposition import SCRAPE_DURATION, UP, ExportOptions, expose, own_number
-from ...export.negotiation import MetricsFormat, negotiate
+from ...export.negotiation import negotiate
 from ...export.series import Series
-from .limits import RequestSlots
+from .compression import GZIP_HEADERS, accepts_gzip, gzipped
+from .limits import RequestSlots, SlotResponse
 from .monitor import HostMonitor
 
 
@@ -37,7 +37,11 @@ class MetricsEndpoint:
         except BaseException:
             self._slots.give_back()
             raise
-        return StreamingResponse(iterate_in_threadpool(self._body(series, form)), media_type=form.content_type)
+        body, headers = form.write(series), {"Vary": "Accept-Encoding"}
+        if accepts_gzip(request.headers.get("accept-encoding", "")):
+            body, headers = gzipped(body), GZIP_HEADERS
+        pieces = iterate_in_threadpool(body)
+        return SlotResponse(self._slots, pieces, headers=headers, media_type=form.content_type)
 
     def _series(self) -> tuple[Series, ...]:
         began = time.monotonic()
@@ -47,9 +51,3 @@ class MetricsEndpoint:
             series = ()
         taken_s = time.monotonic() - began
         return (own_number(UP, int(bool(series))), own_number(SCRAPE_DURATION, taken_s), *series)
-
-    def _body(self, series: tuple[Series, ...], form: MetricsFormat) -> Iterator[bytes]:
-        try:
-            yield from form.write(series)
-        finally:
-            self._slots.give_back()

@@ -1,0 +1,61 @@
+"""gzip for answers that are large: what Prometheus asks for at each scrape.
+
+ISA-L takes a quarter of zlib's time for fewer bytes. It is not built for every architecture; elsewhere zlib does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from ...export.negotiation import quality
+
+GZIP_HEADERS: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+_GZIP_WINDOW: Final = 16 + 15
+"""A window of 32 KiB, and gzip's head and tail about it. Source: zlib.h, deflateInit2."""
+
+_LEAST_BYTES: Final = 256 * 1024
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client that sent this header reads gzip. Source: RFC 9110, 12.5.3."""
+    weights = dict(map(_coding, accept_encoding.split(",")))
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces as one gzip stream, in pieces as large as they come."""
+    compressor = _compressor()
+    for part in _joined(pieces):
+        if packed := compressor.compress(part):
+            yield packed
+    yield compressor.flush()
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same in larger pieces: ISA-L ends a block of its format with each."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _LEAST_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+def _compressor() -> Any:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        import zlib
+
+        return zlib.compressobj(1, wbits=_GZIP_WINDOW)
+    return isal_zlib.compressobj(2, wbits=_GZIP_WINDOW)
+
+
+def _coding(text: str) -> tuple[str, float]:
+    name, _, parameter = text.partition(";")
+    weight = parameter.strip().lower().removeprefix("q=") if parameter.strip() else "1"
+    return name.strip().lower(), quality(weight)
