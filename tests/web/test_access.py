@@ -19,7 +19,7 @@ from crafted import Crafted, ListSource
 
 from kvmscope.cli.serve import command
 from kvmscope.collect import Host
-from kvmscope.errors import UsageError
+from kvmscope.errors import Unavailable, UsageError
 from kvmscope.export.exposition import ExportOptions
 from kvmscope.web.server.auth import TokenBucket
 from kvmscope.web.server.listen import ListenAddress, parse_address, systemd_sockets
@@ -159,6 +159,23 @@ def test_a_certificate_that_was_replaced_holds_for_the_next_connection(
         assert subject(url, certificates) == "second"
 
 
+def test_certificates_inside_the_file_are_as_good(serving: Any, certificates: Path) -> None:
+    def text(name: str) -> str:
+        return "|\n    " + (certificates / name).read_text(encoding="ascii").replace("\n", "\n    ")
+
+    config = f"""
+tls_server_config:
+  cert: {text("server.crt")}
+  key: {text("server.key")}
+  client_ca: {text("ca.crt")}
+  client_auth_type: RequireAndVerifyClientCert
+"""
+    with serving(config, "https") as (url, _):
+        assert status(url + "metrics", context=trusting(certificates, "client")) == 200
+        with pytest.raises((OSError, ssl.SSLError)):
+            status(url + "metrics", context=trusting(certificates))
+
+
 def mutual(folder: Path, sans: str) -> str:
     return (
         f"tls_server_config: {{cert_file: {folder}/server.crt, key_file: {folder}/server.key, "
@@ -190,12 +207,70 @@ def test_an_address_that_others_reach_is_refused_without_protection(address: str
             MonitorServer(plan, on_error=lambda _error: None)
 
 
+def test_a_file_that_would_open_the_door_does_not_hold(certificates: Path, crafted: Crafted, tmp_path: Path) -> None:
+    config, errors = tmp_path / "web.yml", list[str]()
+    config.write_text(f"basic_auth_users: {{alice: {HASH}}}", encoding="utf-8")
+    plan = ServerPlan((ListenAddress("0.0.0.0", 0),), 3600.0, ExportOptions(), config_file=config)
+    server = MonitorServer(plan, on_error=lambda error: errors.append(str(error)))
+    try:
+        server.open(lambda: Host(ListSource([crafted.before]), {}, machine=crafted.machine))
+        url = server.notes[-1].removeprefix("serving at ").replace("0.0.0.0", "127.0.0.1")
+        assert status(url) == 401
+        for wrong in ("", "rate_limit: {interval: 1s, burst: 9}", mutual(certificates, "")):
+            config.write_text(wrong, encoding="utf-8")
+            assert status(url) == 401
+            assert status(url, basic("alice", PASSWORD)) == 200, "the last right file is in force"
+        assert [error.partition(":")[0] for error in errors] == [
+            "other hosts can reach 0.0.0.0",
+            "other hosts can reach 0.0.0.0",
+            "TLS begins or ends with the start of the server",
+        ]
+    finally:
+        server.close()
+
+
+def test_vm_sockets_are_listened_at_and_refused_without_protection(crafted: Crafted) -> None:
+    address = parse_address("vsock://:31796")
+    with pytest.raises(UsageError, match="vsock://:31796"):
+        MonitorServer(ServerPlan((address,), 1.0, ExportOptions()), on_error=lambda _error: None)
+    plan = ServerPlan((address, ListenAddress("127.0.0.1", 0)), 3600.0, ExportOptions(), is_insecure=True)
+    server = MonitorServer(plan, on_error=lambda _error: None)
+    try:
+        server.open(lambda: Host(ListSource([crafted.before]), {}, machine=crafted.machine))
+        assert "serving at vsock://:31796" in server.notes
+        assert status(server.notes[-1].removeprefix("serving at ")) == 200, "several addresses"
+        _ask_over_vsock(31796)
+    except Unavailable as error:
+        pytest.skip(f"no VM sockets here: {error}")
+    finally:
+        server.close()
+
+
+def _ask_over_vsock(port: int) -> None:
+    """Over the loopback of VM sockets, where the kernel has it: CID 1."""
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as client:
+        client.settimeout(2)
+        try:
+            client.connect((1, port))
+        except OSError:
+            return
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
 def test_loopback_needs_no_protection(address: str) -> None:
     assert parse_address(address).is_loopback
 
 
-@pytest.mark.parametrize("text", ["", "9796", "::1:80", "a:b", "127.0.0.1:70000", "[::1]", "http://a:1", "a:1/"])
+def test_an_address_of_one_link_has_its_interface() -> None:
+    address = parse_address("[fe80::1%eth0]:9796")
+    assert (str(address), address.is_loopback) == ("[fe80::1%eth0]:9796", False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "9796", "::1:80", "a:b", "127.0.0.1:70000", "[::1]", "http://a:1", "a:1/", "vsock://", "vsock://:x"]
+)
 def test_what_is_not_an_address_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_address(text)

@@ -30,7 +30,7 @@ _SERIES_OF_VMS = 40_000
     "addresses",
     multiple=True,
     metavar="HOST:PORT",
-    help="Where to listen; may be given several times. Default: 127.0.0.1:9796.",
+    help="Where to listen, or vsock://:PORT; may be given several times. Default: 127.0.0.1:9796.",
 )
 @click.option(
     "--detail",
@@ -99,10 +99,8 @@ def command(
     from ..web.server.listen import DEFAULT_ADDRESS, parse_address
     from ..web.server.run import ServerPlan
 
-    if from_systemd and addresses:
-        raise UsageError("--web.systemd-socket cannot be combined with --web.listen-address")
     plan = ServerPlan(
-        addresses=() if from_systemd else tuple(map(parse_address, addresses or (DEFAULT_ADDRESS,))),
+        addresses=tuple(map(parse_address, addresses or (() if from_systemd else (DEFAULT_ADDRESS,)))),
         interval_s=interval,
         options=_options(detail, include, exclude, max_series),
         config_file=config_file,

@@ -16,6 +16,7 @@ from ...errors import Unavailable, UsageError
 DEFAULT_ADDRESS: Final = "127.0.0.1:9796"
 
 _BACKLOG: Final = 256
+_ANY_VSOCK_PORT: Final = 2**32 - 1
 _FIRST_PASSED_FD: Final = 3
 
 
@@ -36,19 +37,51 @@ class ListenAddress:
         except ValueError:
             return False
 
+    def open_socket(self) -> socket.socket:
+        """A listening socket. Raises OSError."""
+        if not self.host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", self.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> ListenAddress:
-    """``127.0.0.1:9796``, ``[::1]:9796``, or ``:9796`` for every address. Raises UsageError."""
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]*)\]|([^\[\]:]*)):([0-9]{1,5})", text)
+@dataclass(frozen=True, slots=True)
+class VsockAddress:
+    """A port of VM sockets: the guests of this host and, if this is a guest, its host reach it. See vsock(7)."""
+
+    port: int
+    is_loopback: Final = False
+
+    def open_socket(self) -> socket.socket:
+        """A listening socket. Raises OSError."""
+        opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        try:
+            opened.bind((socket.VMADDR_CID_ANY, self.port))
+            opened.listen(_BACKLOG)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def __str__(self) -> str:
+        return f"vsock://:{self.port}"
+
+
+def parse_address(text: str) -> ListenAddress | VsockAddress:
+    """``127.0.0.1:9796``, ``[::1]:9796``, ``:9796`` for every address, or ``vsock://:9796``. Raises UsageError."""
+    vsock = re.fullmatch(r"vsock://:([0-9]{1,10})", text)
+    if vsock is not None and int(vsock[1]) < _ANY_VSOCK_PORT:
+        return VsockAddress(int(vsock[1]))
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]*(?:%[\w.-]+)?)\]|([^\[\]:]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
-        raise UsageError(f"{text!r} is not an address such as 127.0.0.1:9796, [::1]:9796 or :9796")
+        raise UsageError(f"{text!r} is not an address such as 127.0.0.1:9796, [::1]:9796, :9796 or vsock://:9796")
     return ListenAddress(match[1] or match[2] or "", int(match[3]))
 
 
-def open_sockets(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
+def open_sockets(addresses: Sequence[ListenAddress | VsockAddress]) -> list[socket.socket]:
     """A listening socket for each address. Raises Unavailable for one that cannot be had."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(_open(address)) for address in addresses]
@@ -72,14 +105,17 @@ def systemd_sockets() -> list[socket.socket]:
     return opened
 
 
-def _open(address: ListenAddress) -> socket.socket:
+def socket_url(scheme: str, opened: socket.socket) -> str:
+    """Where a socket listens."""
+    name = opened.getsockname()
+    if opened.family == socket.AF_VSOCK:
+        return str(VsockAddress(name[1]))
+    return f"{scheme}://{ListenAddress(str(name[0]), name[1]) if isinstance(name, tuple) else name}/"
+
+
+def _open(address: ListenAddress | VsockAddress) -> socket.socket:
     try:
-        if not address.host and socket.has_dualstack_ipv6():
-            return socket.create_server(
-                ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-            )
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+        return address.open_socket()
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise Unavailable(

@@ -22,7 +22,7 @@ from .app import make_app
 from .archive import MergedSeries, SceneArchive
 from .connections import ConnectionBounds
 from .intervals import IntervalLog
-from .listen import ListenAddress, open_sockets, systemd_sockets
+from .listen import ListenAddress, VsockAddress, open_sockets, socket_url, systemd_sockets
 from .monitor import HostMonitor
 from .otlp_push import OtlpPusher
 from .privileges import drop_privileges
@@ -41,7 +41,7 @@ class ServerPlan:
     ``otlp``: URL of a collector that metrics are pushed to.
     """
 
-    addresses: tuple[ListenAddress, ...]
+    addresses: tuple[ListenAddress | VsockAddress, ...]
     interval_s: float
     options: ExportOptions
     config_file: Path | None = None
@@ -68,11 +68,15 @@ class MonitorServer:
     ) -> None:
         """Raises UsageError for a plan that cannot be, or that lets in anybody from other hosts."""
         self._plan = plan
-        self._config = None if plan.config_file is None else WatchedConfig(plan.config_file, on_error=on_error)
-        self._tls = None
-        if self._config is not None and self._config.current.tls is not None:
+        self._tls: RotatingContext | None = None
+        self._has_started = False
+        self._config: WatchedConfig | None = None
+        if plan.config_file is not None:
+            self._config = WatchedConfig(plan.config_file, on_error=on_error, check=self._check)
+        if self._current.tls is not None:
             self._tls = RotatingContext.of(lambda: self._current.tls)
-        _refuse_open_doors(plan, self._current)
+        self._has_started = True
+        self._check(self._current)
         self._recording = recording
         self._log = IntervalLog()
         self._monitor: HostMonitor | None = None
@@ -98,6 +102,8 @@ class MonitorServer:
         Raises SourceError, UsageError, RecordingError.
         """
         self._sockets = systemd_sockets() if self._plan.from_systemd else open_sockets(self._plan.addresses)
+        if self._plan.from_systemd and self._plan.addresses:
+            self.notes.append("--web.systemd-socket is given, so the addresses of --web.listen-address are not used")
         host = None if open_host is None else open_host()
         if host is not None:
             self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._log.add)
@@ -123,7 +129,7 @@ class MonitorServer:
             self._pusher = OtlpPusher(self._monitor, self._plan.options, self._plan.otlp)
             self._pusher.start()
         scheme = "http" if self._tls is None else "https"
-        self.notes += [f"serving at {scheme}://{_name_of(each)}/" for each in self._sockets]
+        self.notes += [f"serving at {socket_url(scheme, each)}" for each in self._sockets]
 
     def _drop_rights(self, host: SceneHost | None) -> None:
         if host is not None and host.source not in _READS_WITHOUT_RIGHTS:
@@ -154,6 +160,12 @@ class MonitorServer:
         if self._monitor is not None:
             self._monitor.close()
 
+    def _check(self, config: WebConfig) -> None:
+        """Raises UsageError for a web configuration that lets in anybody, or that a server which runs cannot take."""
+        if self._has_started and (config.tls is None) != (self._tls is None):
+            raise UsageError("TLS begins or ends with the start of the server: restart it")
+        _refuse_open_doors(self._plan, config)
+
     @property
     def _current(self) -> WebConfig:
         return WebConfig() if self._config is None else self._config.current
@@ -173,10 +185,3 @@ def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:
                 f"other hosts can reach {address}: use --web.config.file with basic_auth_users or client certificates, "
                 "--web.systemd-socket, or --insecure"
             )
-
-
-def _name_of(opened: socket.socket) -> str:
-    name = opened.getsockname()
-    if not isinstance(name, tuple):
-        return str(name)
-    return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"

@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from .web_config import TlsSettings, file_stamp
+from .web_config import Pem, TlsSettings, file_stamp
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
     """Raises UsageError if the files are missing or do not fit each other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-        if settings.client_ca_file is not None:
-            context.load_verify_locations(settings.client_ca_file)
+        with _as_file(settings.cert) as cert, _as_file(settings.key) as key:
+            context.load_cert_chain(cert, key)
+        if settings.client_auth is not ssl.CERT_NONE:
+            _trust(context, settings.client_ca)
         context.minimum_version, context.maximum_version = settings.min_version, settings.max_version
         if settings.ciphers:
             context.set_ciphers(":".join(settings.ciphers))
         if settings.curve:
             context.set_ecdh_curve(settings.curve)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise UsageError(f"TLS with {settings.cert_file} and {settings.key_file}: {error}") from error
+        raise UsageError(f"TLS with {_name(settings.cert)} and {_name(settings.key)}: {error}") from error
     context.verify_mode = settings.client_auth
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context
+
+
+def _trust(context: ssl.SSLContext, authority: Pem | None) -> None:
+    if authority is None:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    elif isinstance(authority, Path):
+        context.load_verify_locations(authority)
+    else:
+        context.load_verify_locations(cadata=authority)
+
+
+@contextlib.contextmanager
+def _as_file(pem: Pem) -> Iterator[str]:
+    """The path of a file with it: Python's ssl reads certificates and keys from files alone."""
+    if isinstance(pem, Path):
+        yield str(pem)
+        return
+    fd = os.memfd_create("kvmscope-pem", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, pem.encode())
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _name(pem: Pem) -> str:
+    return str(pem) if isinstance(pem, Path) else "what the web configuration has inline"
 
 
 class RotatingContext(ssl.SSLContext):

@@ -14,17 +14,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeAlias
 
 from ...errors import UsageError
+from .yaml_table import YamlTable, read_table
 
-_HEADERS: Final = (
-    "Strict-Transport-Security",
-    "X-Content-Type-Options",
-    "X-Frame-Options",
-    "X-XSS-Protection",
-    "Content-Security-Policy",
-)
+_HEADERS: Final[Mapping[str, frozenset[str]]] = {
+    "Strict-Transport-Security": frozenset(),
+    "X-Content-Type-Options": frozenset({"nosniff"}),
+    "X-Frame-Options": frozenset({"deny", "sameorigin"}),
+    "X-XSS-Protection": frozenset(),
+    "Content-Security-Policy": frozenset(),
+}
+"""Headers that the file may set, with the values that they may have; none means any."""
+
 _VERSIONS: Final = {
     "TLS10": ssl.TLSVersion.TLSv1,
     "TLS11": ssl.TLSVersion.TLSv1_1,
@@ -38,17 +41,37 @@ _CLIENT_AUTH: Final = {
 }
 _CURVES: Final = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 _BCRYPT: Final = re.compile(r"\$2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
+_TLS_13_CIPHERS: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+"""Taken and without effect, as they have none for exporters: TLS 1.3 has these and no choice."""
+_NS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_DURATION_PART: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,9})?)(ns|us|µs|μs|ms|s|m|h)")
 _LONGEST_DURATION_S: Final = 86_400.0
+
+
+Pem: TypeAlias = Path | str
+"""A file, or its text where the web configuration has it inline."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """``tls_server_config``. Paths are as seen from the file's folder. ``ciphers``: OpenSSL's names, of TLS 1.2."""
+    """``tls_server_config``. Paths are as seen from the file's folder. ``ciphers``: OpenSSL's names, of TLS 1.2.
 
-    cert_file: Path
-    key_file: Path
+    ``client_ca``: None for the authorities that this host trusts.
+    """
+
+    cert: Pem
+    key: Pem
     client_auth: ssl.VerifyMode = ssl.CERT_NONE
-    client_ca_file: Path | None = None
+    client_ca: Pem | None = None
     client_allowed_sans: frozenset[str] = frozenset()
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
@@ -58,7 +81,12 @@ class TlsSettings:
     @property
     def files(self) -> tuple[Path, ...]:
         """All that a change of is a change of certificates."""
-        return tuple(path for path in (self.cert_file, self.key_file, self.client_ca_file) if path is not None)
+        return tuple(part for part in (self.cert, self.key, self.client_ca) if isinstance(part, Path))
+
+    @property
+    def knows_clients(self) -> bool:
+        """Whether only clients with a certificate of a chosen authority, or for a chosen name, are answered."""
+        return self.client_auth is ssl.CERT_REQUIRED and (self.client_ca is not None or bool(self.client_allowed_sans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +109,7 @@ class WebConfig:
     @property
     def knows_clients(self) -> bool:
         """Whether nobody is answered without a password or a certificate."""
-        return bool(self.users) or (self.tls is not None and self.tls.client_auth is ssl.CERT_REQUIRED)
+        return bool(self.users) or (self.tls is not None and self.tls.knows_clients)
 
 
 ConfigSource = Callable[[], WebConfig]
@@ -90,61 +118,72 @@ ConfigSource = Callable[[], WebConfig]
 
 def read_web_config(path: Path) -> WebConfig:
     """The file at ``path``. Raises UsageError if it cannot be read or says something that cannot be done."""
-    import yaml
-
-    try:
-        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    root = _Table(path, "", {} if parsed is None else parsed)
+    root = read_table(path)
     root.allow("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
     http = root.table("http_server_config")
     http.allow("http2", "headers")
-    http.value("http2", bool, True)  # this server speaks HTTP/1.1, which every client of HTTP/2 accepts
-    headers = http.table("headers")
-    headers.allow(*_HEADERS)
+    http.flag("http2", default=True)  # this server speaks HTTP/1.1, which every client of HTTP/2 accepts
     return WebConfig(
-        tls=_tls(root.table("tls_server_config")) if root.has("tls_server_config") else None,
+        tls=_tls(root.table("tls_server_config")),
         users={name: _hash(root, name, text) for name, text in root.table("basic_auth_users").texts().items()},
-        headers=headers.texts(),
-        rate_limit=_rate_limit(root.table("rate_limit")) if root.has("rate_limit") else None,
+        headers=_headers(http.table("headers")),
+        rate_limit=_rate_limit(root.table("rate_limit")),
     )
 
 
-def _tls(table: _Table) -> TlsSettings:
+def _headers(table: YamlTable) -> Mapping[str, str]:
+    table.allow(*_HEADERS)
+    headers = {name: text for name, text in table.texts().items() if text}
+    for name, text in headers.items():
+        if _HEADERS[name] and text not in _HEADERS[name]:
+            raise table.error(name, f"{text!r} is not possible; there are {', '.join(sorted(_HEADERS[name]))}")
+    return headers
+
+
+def _tls(table: YamlTable) -> TlsSettings | None:
+    """None if nothing is said of certificates, which means plain HTTP."""
     table.allow(
-        "cert_file", "key_file", "client_auth_type", "client_ca_file", "client_allowed_sans", "min_version",
-        "max_version", "cipher_suites", "curve_preferences", "prefer_server_cipher_suites",
+        "cert", "key", "client_ca", "cert_file", "key_file", "client_auth_type", "client_ca_file",
+        "client_allowed_sans", "min_version", "max_version", "cipher_suites", "curve_preferences",
+        "prefer_server_cipher_suites",
     )  # fmt: skip
-    table.value("prefer_server_cipher_suites", bool, True)
+    table.flag("prefer_server_cipher_suites", default=True)
+    parts = ("cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file", "client_auth_type")
+    if not any(map(table.has, parts)):
+        return None
     auth = table.choice("client_auth_type", _CLIENT_AUTH, "NoClientCert")
-    ca_file = table.path("client_ca_file") if table.has("client_ca_file") else None
+    client_ca = _pem(table, "client_ca") if table.has("client_ca") or table.has("client_ca_file") else None
     sans = frozenset(table.strings("client_allowed_sans"))
-    if auth is not ssl.CERT_NONE and ca_file is None:
-        raise table.error("client_ca_file", "is needed to verify client certificates")
-    if sans and auth is not ssl.CERT_REQUIRED:
+    if client_ca is not None and auth is ssl.CERT_NONE:
+        raise table.error("client_ca_file", "needs a client_auth_type that verifies certificates")
+    if table.has("client_allowed_sans") and auth is not ssl.CERT_REQUIRED:
         raise table.error("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     curves = table.strings("curve_preferences")
     if len(curves) > 1 or any(curve not in _CURVES for curve in curves):
         raise table.error("curve_preferences", f"takes one of {', '.join(_CURVES)} here")
+    ciphers = [name for name in table.strings("cipher_suites") if name not in _TLS_13_CIPHERS]
     return TlsSettings(
-        cert_file=table.path("cert_file"),
-        key_file=table.path("key_file"),
+        cert=_pem(table, "cert"),
+        key=_pem(table, "key"),
         client_auth=auth,
-        client_ca_file=ca_file,
+        client_ca=client_ca,
         client_allowed_sans=sans,
         min_version=table.choice("min_version", _VERSIONS, "TLS12"),
         max_version=table.choice("max_version", _VERSIONS, "TLS13"),
-        ciphers=tuple(_cipher(table, name) for name in table.strings("cipher_suites")),
+        ciphers=tuple(_cipher(table, name) for name in ciphers),
         curve=_CURVES[curves[0]] if curves else None,
     )
 
 
-def _cipher(table: _Table, name: str) -> str:
+def _pem(table: YamlTable, key: str) -> Pem:
+    """What ``key_file`` names, else the text that ``key`` has."""
+    return table.text(key) if table.has(key) and not table.has(f"{key}_file") else table.path(f"{key}_file")
+
+
+def _cipher(table: YamlTable, name: str) -> str:
     """``TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`` -> ``ECDHE-RSA-AES128-GCM-SHA256``, if OpenSSL here has it."""
     found = name.removeprefix("TLS_").replace("_WITH_", "_").removesuffix("_SHA256" if "POLY1305" in name else "\0")
+    found = found.replace("_CBC_", "_")
     openssl = re.sub(r"AES_(128|256)", r"AES\1", found).replace("_", "-").removeprefix("RSA-")
     if openssl not in _openssl_names():
         raise table.error("cipher_suites", f"there is no cipher suite {name!r} of TLS 1.2 here")
@@ -158,7 +197,7 @@ def _openssl_names() -> frozenset[str]:
     return frozenset(cipher["name"] for cipher in context.get_ciphers())
 
 
-def _hash(root: _Table, name: str, text: str) -> bytes:
+def _hash(root: YamlTable, name: str, text: str) -> bytes:
     if not _BCRYPT.fullmatch(text):
         raise root.error(
             "basic_auth_users", f"the password of {name!r} is not a bcrypt hash; make one by: htpasswd -nB"
@@ -166,85 +205,44 @@ def _hash(root: _Table, name: str, text: str) -> bytes:
     return text.encode()
 
 
-def _rate_limit(table: _Table) -> RateLimit | None:
+def _rate_limit(table: YamlTable) -> RateLimit | None:
     table.allow("interval", "burst")
-    text = table.value("interval", str, "0s")
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", text)
-    interval_s = float(match[1]) * {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]] if match else -1.0
-    if not 0 <= interval_s <= _LONGEST_DURATION_S:
+    text = table.text("interval") or "0"
+    interval_s = _duration_s(text)
+    if interval_s is None or interval_s > _LONGEST_DURATION_S:
         raise table.error("interval", f"{text!r} is not a time such as 100ms or 1s")
-    burst = table.value("burst", int, 1)
-    if burst < 1:
-        raise table.error("burst", "expected a whole number from 1 on")
-    return RateLimit(interval_s, burst) if interval_s else None
+    burst = table.text("burst") or "0"
+    if re.fullmatch("[0-9]{1,9}", burst) is None:
+        raise table.error("burst", f"expected a whole number, found {burst!r}")
+    return RateLimit(interval_s, int(burst)) if interval_s else None
 
 
-T = TypeVar("T")
-
-
-class _Table:
-    """A mapping of the file, which names the place of a mistake."""
-
-    def __init__(self, file: Path, name: str, content: Any) -> None:
-        self._file = file
-        self._name = name
-        if content is None:
-            content = {}
-        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise UsageError(f"{file}: {name or 'the file'}: expected names with values")
-        self._content: dict[str, Any] = content
-
-    def error(self, key: str, text: str) -> UsageError:
-        return UsageError(f"{self._file}: {f'{self._name}.' if self._name else ''}{key}: {text}")
-
-    def allow(self, *keys: str) -> None:
-        for key in self._content:
-            if key not in keys:
-                raise self.error(key, f"not known; there are {', '.join(keys)}")
-
-    def has(self, key: str) -> bool:
-        return self._content.get(key) is not None
-
-    def table(self, key: str) -> _Table:
-        return _Table(self._file, key, self._content.get(key))
-
-    def value(self, key: str, kind: type[T], default: T) -> T:
-        found = self._content.get(key)
-        if found is None:
-            return default
-        if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-            raise self.error(key, f"expected {kind.__name__}, found {found!r}")
-        return found
-
-    def texts(self) -> dict[str, str]:
-        return {key: self.value(key, str, "") for key in self._content}
-
-    def strings(self, key: str) -> list[str]:
-        found = self.value(key, list, [])
-        if not all(isinstance(each, str) for each in found):
-            raise self.error(key, "expected a list of words")
-        return found
-
-    def choice(self, key: str, choices: Mapping[str, T], default: str) -> T:
-        word = self.value(key, str, "") or default
-        if word not in choices:
-            raise self.error(key, f"{word!r} is not possible here; there are {', '.join(choices)}")
-        return choices[word]
-
-    def path(self, key: str) -> Path:
-        text = self.value(key, str, "")
-        if not text:
-            raise self.error(key, "is missing")
-        return self._file.parent / text
+def _duration_s(text: str) -> float | None:
+    """``1m30s``, or nanoseconds, as Go and so exporters read it; None for anything else."""
+    if re.fullmatch("[0-9]{1,18}", text):
+        return int(text) / 1e9
+    parts = _DURATION_PART.findall(text)
+    if "".join(map("".join, parts)) != text:
+        return None
+    return sum(float(number) * _NS[unit] for number, unit in parts) / 1e9
 
 
 class WatchedConfig:
     """The file, read again when it changed. A file that became wrong leaves the last right one in force."""
 
-    def __init__(self, path: Path, *, on_error: Callable[[UsageError], None] = lambda _error: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_error: Callable[[UsageError], None] = lambda _error: None,
+        check: Callable[[WebConfig], None] = lambda _config: None,
+    ) -> None:
+        """``check`` raises UsageError for a file that is right and must not hold all the same."""
         self._path = path
         self._on_error = on_error
+        self._check = check
         self._config = read_web_config(path)
+        check(self._config)
         self._stamp = file_stamp([path])
 
     @property
@@ -253,7 +251,9 @@ class WatchedConfig:
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._config = read_web_config(self._path)
+                config = read_web_config(self._path)
+                self._check(config)
+                self._config = config
             except UsageError as error:
                 self._on_error(error)
         return self._config
