@@ -17,8 +17,16 @@ _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 15, 23, 24, 38
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = (
+    1,
+    8,
+    15,
+    23,
+    24,
+    38,
+)
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
@@ -82,6 +90,22 @@ def drop_bounding_set() -> None:
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
             _fail("prctl")
         capability += 1
+
+
+def keep_permitted_capabilities() -> None:
+    """Have the calling thread keep its permitted capabilities when it becomes another user."""
+    if _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0):
+        _fail("prctl")
+
+
+def set_capabilities(mask: int) -> None:
+    """Have the calling thread these capabilities, of those that it may have, and no others. Source: capset(2)."""
+    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    # Effective, permitted, inheritable: of the lower 32 capabilities, then of the upper ones.
+    sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    if _libc.capset(head, sets):
+        _fail("capset")
 
 
 def forbid_new_privileges() -> None:

@@ -10,6 +10,15 @@ from typing import Any, Final
 
 from ...export.negotiation import quality
 
+try:
+    from isal import isal_zlib as _deflate
+
+    _LEVEL = 2
+except ImportError:
+    import zlib as _deflate  # type: ignore[no-redef]
+
+    _LEVEL = 1
+
 GZIP_HEADERS: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 _GZIP_WINDOW: Final = 16 + 15
 """A window of 32 KiB, and gzip's head and tail about it. Source: zlib.h, deflateInit2."""
@@ -25,7 +34,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The pieces as one gzip stream, in pieces as large as they come."""
-    compressor = _compressor()
+    compressor: Any = _deflate.compressobj(_LEVEL, wbits=_GZIP_WINDOW)
     for part in _joined(pieces):
         if packed := compressor.compress(part):
             yield packed
@@ -43,16 +52,6 @@ def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield b"".join(waiting)
             waiting, size = [], 0
     yield b"".join(waiting)
-
-
-def _compressor() -> Any:
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        import zlib
-
-        return zlib.compressobj(1, wbits=_GZIP_WINDOW)
-    return isal_zlib.compressobj(2, wbits=_GZIP_WINDOW)
 
 
 def _coding(text: str) -> tuple[str, float]:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from ...collect.host import SceneHost
 from ...errors import RecordingError, UsageError
@@ -25,13 +24,10 @@ from .intervals import IntervalLog
 from .listen import ListenAddress, VsockAddress, open_sockets, socket_url, systemd_sockets
 from .monitor import HostMonitor
 from .otlp_push import OtlpPusher
-from .privileges import drop_privileges
+from .privileges import NEEDED, drop_privileges
 from .server import HttpServer
 from .tls import RotatingContext
 from .web_config import WatchedConfig, WebConfig
-
-_READS_WITHOUT_RIGHTS: Final = ("pinned", "bpf", "recording")
-"""Sources that need no rights once they are open; others look into processes at every read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +128,15 @@ class MonitorServer:
         self.notes += [f"serving at {socket_url(scheme, each)}" for each in self._sockets]
 
     def _drop_rights(self, host: SceneHost | None) -> None:
-        if host is not None and host.source not in _READS_WITHOUT_RIGHTS:
-            self.notes.append(f"source {host.source} needs its rights for every read, so none are dropped")
-        elif (user := drop_privileges(self._plan.user)) is not None:
+        source = "recording" if host is None else host.source
+        if source not in NEEDED:
+            self.notes.append(f"it is not known which rights source {source} needs for every read, so none are dropped")
+            return
+        user = drop_privileges(self._plan.user, keep=NEEDED[source])
+        names = " and ".join(sorted(f"CAP_{capability.name}" for capability in NEEDED[source]))
+        if user is not None and names:
+            self.notes.append(f"running as user {user}, with {names} alone: source {source} needs them for every read")
+        elif user is not None:
             self.notes.append(f"running as user {user} without capabilities")
 
     def _open_archive(self) -> SceneArchive:
