@@ -20,7 +20,7 @@ ROWS: list[list[str]] = [[room.strip() for room in row.split("|")] for row in CO
 ROOMS = [room for row in ROWS for room in row]
 
 FACES = {"click", "rich"}
-SERVER = {"starlette", "uvicorn", "bcrypt"}
+SERVER = {"starlette", "uvicorn", "bcrypt", "isal"}
 RECORDINGS: dict[str, set[str]] = {room: {"pyarrow"} for room in ("store", "engines", "capture", "lab")}
 BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "web": SERVER, **RECORDINGS}
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}

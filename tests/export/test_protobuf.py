@@ -8,11 +8,10 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import pytest
 from crafted import Crafted, VmSpec
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
+from metric_families import parse_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from kvmscope.export.exposition import ExportOptions, Reading, expose
@@ -20,64 +19,10 @@ from kvmscope.export.protobuf import varint, varints, write_protobuf
 from kvmscope.export.stats import Detail
 from kvmscope.export.text import write_text
 
-PACKAGE = "io.prometheus.client"
-_KINDS = {"string": 9, "double": 1, "uint64": 4, "sint32": 17, "sint64": 18, "uint32": 13, "enum": 13}
-# Source: client_model, io/prometheus/client/metrics.proto. A * is repeated; a name in capitals is a message.
-MESSAGES = {
-    "LabelPair": "name=1:string value=2:string",
-    "Number": "value=1:double",
-    "Bucket": "cumulative_count=1:uint64 upper_bound=2:double",
-    "BucketSpan": "offset=1:sint32 length=2:uint32",
-    "Histogram": "sample_count=1:uint64 sample_sum=2:double *bucket=3:Bucket schema=5:sint32 zero_threshold=6:double "
-    "zero_count=7:uint64 *positive_span=12:BucketSpan *positive_delta=13:sint64",
-    "Metric": "*label=1:LabelPair gauge=2:Number counter=3:Number untyped=5:Number histogram=7:Histogram",
-    "MetricFamily": "name=1:string help=2:string type=3:enum *metric=4:Metric",
-}
 
-
-@pytest.fixture(scope="module")
-def family_class() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="metrics.proto", package=PACKAGE, syntax="proto3")
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field in fields.split():
-            words, kind = field.removeprefix("*").split(":")
-            name_, number = words.split("=")
-            added = message.field.add(name=name_, number=int(number), label=3 if field.startswith("*") else 1)
-            if kind in _KINDS:
-                added.type = _KINDS[kind]  # type: ignore[assignment]
-            else:
-                added.type, added.type_name = 11, f".{PACKAGE}.{kind}"  # type: ignore[assignment]
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.MetricFamily"))
-
-
-Parse = Callable[[bytes], list[Any]]
-
-
-@pytest.fixture
-def parse(family_class: Any) -> Parse:
-    def parse_all(data: bytes) -> list[Any]:
-        found = []
-        while data:
-            length, shift = 0, 0
-            while True:
-                byte, data = data[0], data[1:]
-                length |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
-            found.append(family_class.FromString(data[:length]))
-            data = data[length:]
-        return found
-
-    return parse_all
-
-
-def both(reading: Reading, parse: Parse) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(reading: Reading) -> tuple[dict[str, Any], dict[str, Any]]:
     series = expose(reading, ExportOptions(Detail.FULL))
-    families = {family.name: family for family in parse(b"".join(write_protobuf(series)))}
+    families = {family.name: family for family in parse_families(b"".join(write_protobuf(series)))}
     text: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     for family in parse_text(b"".join(write_text(series)).decode()):
         for sample in family.samples:
@@ -90,8 +35,8 @@ def labels_of(metric: Any) -> frozenset[tuple[str, str]]:
     return frozenset((pair.name, pair.value) for pair in metric.label)
 
 
-def test_numbers_and_labels_are_those_of_the_text(reading: Reading, parse: Parse) -> None:
-    families, text = both(reading, parse)
+def test_numbers_and_labels_are_those_of_the_text(reading: Reading) -> None:
+    families, text = both(reading)
     plain = {name: family for name, family in families.items() if family.type != 4}
     assert set(plain) == {name for name in text if "_hist_" not in name and "read_size" not in name}
     for name, family in plain.items():
@@ -99,8 +44,8 @@ def test_numbers_and_labels_are_those_of_the_text(reading: Reading, parse: Parse
         assert {labels_of(each): getattr(each, field).value for each in family.metric} == text[name]
 
 
-def test_a_log_histogram_is_native_in_nanoseconds_with_the_same_counts(reading: Reading, parse: Parse) -> None:
-    families, text = both(reading, parse)
+def test_a_log_histogram_is_native_in_nanoseconds_with_the_same_counts(reading: Reading) -> None:
+    families, text = both(reading)
     bounds = [2**k - 1 for k in range(31)]
     for level in ("vm", "vcpu"):
         classic = text[f"kvm_{level}_halt_wait_hist_seconds_bucket"]
@@ -116,18 +61,18 @@ def test_a_log_histogram_is_native_in_nanoseconds_with_the_same_counts(reading: 
             assert math.isnan(found.sample_sum), "this kernel has no sum of it"
 
 
-def test_a_linear_histogram_has_its_own_bounds(reading: Reading, parse: Parse) -> None:
-    (metric,) = both(reading, parse)[0]["kvm_vm_disk_read_size_bytes"].metric
+def test_a_linear_histogram_has_its_own_bounds(reading: Reading) -> None:
+    (metric,) = both(reading)[0]["kvm_vm_disk_read_size_bytes"].metric
     assert [(b.cumulative_count, b.upper_bound) for b in metric.histogram.bucket] == [
         (3, 4095.0), (3, 8191.0), (3, 12287.0), (12, math.inf)
     ]  # fmt: skip
 
 
 def test_a_name_with_anything_in_it_stays_in_its_label(
-    read_vms: Callable[[Sequence[VmSpec]], Reading], crafted: Crafted, parse: Parse
+    read_vms: Callable[[Sequence[VmSpec]], Reading], crafted: Crafted
 ) -> None:
     reading = read_vms([crafted.vm('"}\n数\x1b', [crafted.vcpu(0, {"exits": 2**60})])])
-    families, _ = both(reading, parse)
+    families, _ = both(reading)
     (metric,) = families["kvm_vm_exits_total"].metric
     assert metric.counter.value == 2**60
     assert labels_of(metric) == {("vm", '"}\\x0a数\\x1b')}
