@@ -7,9 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from kvmscope.web.server.listen import DEFAULT_ADDRESS
 
 PROJECT = Path(__file__).parent.parent
 CONTRIB = PROJECT / "contrib"
@@ -40,6 +44,39 @@ def test_the_dashboards_are_those_of_the_catalogue() -> None:
     command = [sys.executable, str(PROJECT / "tools/dashboards.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "prometheus/prometheus.yml",
+        "telegraf/kvmscope.conf",
+        "opentelemetry/collector.yml",
+        "pcp/kvmscope.url",
+        "textfile/kvmscope-textfile.sh",
+    ],
+)
+def test_every_snippet_asks_where_the_server_is_by_default(snippet: str) -> None:
+    text = (CONTRIB / snippet).read_text(encoding="utf-8")
+    assert re.findall(r"127\.0\.0\.1:(?!4318)[0-9]+", text) == [DEFAULT_ADDRESS]
+
+
+def test_the_snippets_are_well_formed() -> None:
+    (telegraf,) = tomllib.loads((CONTRIB / "telegraf/kvmscope.conf").read_text(encoding="utf-8"))["inputs"][
+        "prometheus"
+    ]
+    assert telegraf["urls"] == [f"http://{DEFAULT_ADDRESS}/metrics"]
+    collector = yaml.safe_load((CONTRIB / "opentelemetry/collector.yml").read_text(encoding="utf-8"))
+    pipeline = collector["service"]["pipelines"]["metrics"]
+    assert set(pipeline["receivers"]) == set(collector["receivers"])
+    assert set(pipeline["exporters"]) == set(collector["exporters"])
+
+
+def test_promtool_takes_the_scrape_configuration() -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed: tools/debian-packages.txt")
+    command = [promtool, "check", "config", str(CONTRIB / "prometheus/prometheus.yml")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_promtool_parses_every_query(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from monitoring import dashboard_queries, fetch, free_port, prometheus, query, running, victoria_metrics, wait_for
@@ -14,7 +16,8 @@ from kvmscope.lab import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole_host]
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-VICTORIA = shutil.which("victoria-metrics")
+VICTORIA, NODE_EXPORTER = shutil.which("victoria-metrics"), shutil.which("prometheus-node-exporter")
+TEXTFILE = Path(__file__).parents[2] / "contrib/textfile/kvmscope-textfile.sh"
 SERVE = (sys.executable, "-m", "kvmscope", "serve", "--source", "published", "--interval", "1s")
 
 
@@ -89,6 +92,29 @@ HARDWARE = "sum by (fact) (kvm_host_apicv)"
 @pytest.mark.parametrize("expression", [each for each in dashboard_queries() if each != HARDWARE])
 def test_every_query_of_the_dashboards_returns_data(ports: tuple[int, int], expression: str) -> None:
     assert wait_for(lambda: query(ports[1], expression))
+
+
+def test_node_exporter_passes_on_what_the_textfile_script_puts_there(served: int, tmp_path: Path) -> None:
+    if NODE_EXPORTER is None or shutil.which("curl") is None:
+        pytest.skip("prometheus-node-exporter or curl is not installed: tools/debian-packages.txt")
+    url = f"http://127.0.0.1:{served}/metrics"
+    subprocess.run(["sh", str(TEXTFILE), str(tmp_path)], env={**os.environ, "KVMSCOPE_URL": url}, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["kvmscope.prom"]
+    port = free_port()
+    options = [f"--collector.textfile.directory={tmp_path}", "--collector.disable-defaults", "--collector.textfile"]
+    theirs = f"http://127.0.0.1:{port}/metrics"
+    with running([NODE_EXPORTER, *options, f"--web.listen-address=127.0.0.1:{port}"], theirs):
+        text = (fetch(theirs) or b"").decode()
+    assert "node_textfile_scrape_error 0" in text
+    assert text.count("\nkvm_vm_info{") >= 4
+    assert "kvm_vm_halt_wait_hist_seconds_bucket{" in text
+
+
+def test_the_textfile_script_leaves_nothing_behind_where_no_server_is(tmp_path: Path) -> None:
+    env = {**os.environ, "KVMSCOPE_URL": f"http://127.0.0.1:{free_port()}/metrics"}
+    done = subprocess.run(["sh", str(TEXTFILE), str(tmp_path)], env=env, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
