@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from ..schema import Descriptor, Kind, Scope, Unit
@@ -98,6 +98,7 @@ HOST_LABELS: Final = ("name", "kernel", "architecture", "kvm_module", "cpu", "lo
 """Of ``HOST_INFO``."""
 
 
+@lru_cache(maxsize=2048)  # every scrape asks for every stat
 def stat_family(provider: str, descriptor: Descriptor, scope: Scope, *, level: Scope | None = None) -> Family:
     """The family of a stat that ``provider`` has of ``scope``; ``level``: VM where it is summed over vCPUs."""
     level = level or scope
@@ -123,6 +124,7 @@ def native_family(family: Family) -> Family:
     return replace(family, name=name, unit="nanoseconds")
 
 
+@cache
 def metric_family(metric: Metric, level: Scope) -> Family:
     """The family of a metric of metrics.toml, for VMs or vCPUs."""
     unit = _METRIC_UNITS.get(metric.unit, "")

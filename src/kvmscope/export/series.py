@@ -74,5 +74,6 @@ def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | 
     """One number a subject; None where it is not known, which gives no series."""
     if None not in values:
         return NumberSeries(family, subjects, np.arange(len(values)), cast("Sequence[float | int]", values))
-    rows = np.flatnonzero([value is not None for value in values])
-    return NumberSeries(family, subjects, rows, [value for value in values if value is not None])
+    known = [value for value in values if value is not None]
+    rows = np.flatnonzero([value is not None for value in values]) if known else np.zeros(0, np.int64)
+    return NumberSeries(family, subjects, rows, known)
