@@ -24,7 +24,7 @@ from kvmscope.web.server.openapi import openapi
 EXAMPLES = os.environ.get("KVMSCOPE_API_EXAMPLES", "5")
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 ENDLESS = f"{PREFIX}/events"
-"""An answer that does not end is nothing to compare with a schema."""
+"""An answer that does not end takes seconds of each request; tests of the API read it."""
 
 
 def test_the_description_is_valid_openapi() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...view.jsonout import JsonValue
 from ...view.schemas import Schema, json_schema
+from ...view.summary import HostSummary
 from .answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
 
 
@@ -47,8 +48,15 @@ def _path(path: ApiAnswer, parts: Schema) -> Schema:
 
 
 def _events(parts: Schema) -> Schema:
-    text = "The summary at each interval, as server-sent events."
-    content: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
+    text = "The summary at each interval, as server-sent events; the answer does not end."
+    summary: Schema = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": _reference(HostSummary, parts),
+    }
+    # A schema of an event stream is that of each event; OpenAPI 3.2 has the word itemSchema for it.
+    event: Schema = {"type": "object", "properties": {"data": summary}, "required": ["data"]}
+    content: Schema = {"text/event-stream": {"schema": event}}
     responses: Schema = {
         "200": {"description": text, "content": content},
         "503": _response("Too many clients.", _reference(ProblemView, parts)),
