@@ -102,6 +102,7 @@ COMMAND_LINES = [
     CommandLine("attach --readers 0", longest_s=0.8, needs=ROOT, as_root=True),
     CommandLine("detach", longest_s=0.4, needs=ROOT, as_root=True, before="attach --readers 0"),
     CommandLine("demo", longest_s=4, needs=KVM),
+    CommandLine("lab fleet {scratch}/fleet --hosts 4", longest_s=1.5),
     CommandLine("lab kernel 6.12 -- sleep 60", longest_s=8, needs=KERNELS),
     watching("status --watch --interval 50ms --source published"),
     watching("apicv --watch --interval 50ms --json --source published"),

@@ -192,3 +192,21 @@ def test_messages_have_no_keys_of_an_object_store() -> None:
         Storage("nowhere://AKIA:hunter2@bucket/x")
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in Storage("s3://AKIA:hunter2@bucket/x?region=us-east-1").name("y")
+
+
+def test_sql_asks_what_is_in_a_bucket(tmp_path: Path, s3: str, host_scenes: list[Scene]) -> None:
+    pytest.importorskip("duckdb", reason="DuckDB is not installed: make setup")
+    from kvmscope.engines.recordings import open_recordings
+    from kvmscope.engines.results import plain_result
+
+    place = s3.replace("PREFIX", "hosts/web-7")
+    writer = RecordingWriter(tmp_path / "spool", upload_to=Storage(place), segment_s=4)
+    for second in range(12):
+        writer.append(at(host_scenes[0], second))
+    writer.close()
+    with open_recordings([place]) as store:
+        query = "SELECT count(DISTINCT time), count(DISTINCT host), sum(exits) FROM samples WHERE name = 'web-1'"
+        [(times, hosts, exits)] = plain_result(store.ask(query)).rows()
+        assert (times, hosts) == (12, 1)
+        assert exits > 0
+        assert [row[0] for row in plain_result(store.ask("SELECT scenes FROM hosts")).rows()] == [12]
