@@ -34,6 +34,7 @@ BENCHES: Mapping[str, str] = {
     "publishing": "Publishing",
     "findings": "Findings",
     "serving": "Serving metrics",
+    "page": "The page of serve",
     "looks": "Whole looks",
     "recording": "Recordings",
     "fleet": "Fleets",

@@ -75,7 +75,7 @@ def serve(crafted: Crafted) -> Iterator[Serve]:
             host = Host(source, {}, machine=crafted.machine)
             monitor = HostMonitor(host, interval_s=interval_s, on_view=log.add)
             (socket,) = sockets = open_sockets([ListenAddress("127.0.0.1", 0)])
-            archive = SceneArchive(log.ring, 1.0)
+            archive = SceneArchive(log.memory, 1.0)
             api = ApiHost(archive, monitor=monitor, history=log.history)
             app = make_app(api, options or ExportOptions(), hub=log.hub)
             server = HttpServer(app, sockets, bounds=bounds)

@@ -15,11 +15,11 @@ class IntervalLog:
 
     def __init__(self) -> None:
         self.history = MetricHistory()
-        self.ring = SceneMemory()
+        self.memory = SceneMemory()
         self.hub = EventHub()
 
     def add(self, view: HostView) -> None:
         """One more interval."""
         self.history.add(view)
-        self.ring.add(view.scene)
+        self.memory.add(view.scene)
         self.hub.publish(dump(to_value(host_summary(view)), one_line=True))

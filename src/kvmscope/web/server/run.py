@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...collect.host import SceneHost
-from ...errors import RecordingError, UsageError
+from ...errors import UsageError
 from ...export.exposition import ExportOptions
 from ...store.replay import SceneSeries, TimeChoice
 from .api_host import ApiHost
@@ -103,6 +103,7 @@ class MonitorServer:
         host = None if open_host is None else open_host()
         if host is not None:
             self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._log.add)
+        self._read_recording()  # once with all rights: what is imported by that may lie where others may not read
         self._drop_rights(host)
         archive = self._open_archive()
         app = make_app(
@@ -143,14 +144,18 @@ class MonitorServer:
         """The past, once it is known that this user can read it. Raises RecordingError."""
         kept = self._recording
         if kept is None:
-            return SceneArchive(self._log.ring, self._plan.interval_s)
-        try:
-            kept.series.moments()
-        except OSError as error:
-            raise RecordingError(f"it cannot be read: {error.strerror}", path=kept.place) from error
+            return SceneArchive(self._log.memory, self._plan.interval_s)
+        self._read_recording()
         if self._monitor is None:
             return SceneArchive(kept.series, self._plan.interval_s, kept.times)
-        return SceneArchive(MergedSeries(self._log.ring, kept.series), self._plan.interval_s)
+        return SceneArchive(MergedSeries(self._log.memory, kept.series), self._plan.interval_s)
+
+    def _read_recording(self) -> None:
+        """Read the last scene of the recording, if there is one. Raises RecordingError."""
+        if self._recording is not None:
+            moments = self._recording.series.moments()
+            if moments:
+                self._recording.series.scene(moments[-1])
 
     def close(self) -> None:
         if self._pusher is not None:
