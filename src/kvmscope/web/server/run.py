@@ -9,13 +9,24 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...catalog.caveats import load_caveats
+from ...catalog.findings import load_findings
+from ...catalog.groups import load_groups
+from ...catalog.inhibits import load_inhibits
+from ...catalog.metrics import load_metrics
+from ...catalog.stats import load_stats
 from ...collect.host import SceneHost
 from ...errors import UsageError
 from ...export.exposition import ExportOptions
 from ...store.replay import SceneSeries, TimeChoice
+from ...view.summary import host_summary
+from ...view.watch import HostView, Watch
+from ..page.assets import load_assets
+from ..page.render import render_page
 from .api_host import ApiHost
 from .app import make_app
 from .archive import MergedSeries, SceneArchive
@@ -23,11 +34,25 @@ from .connections import ConnectionBounds
 from .intervals import IntervalLog
 from .listen import ListenAddress, VsockAddress, open_sockets, socket_url, systemd_sockets
 from .monitor import HostMonitor
+from .openapi import openapi
 from .otlp_push import OtlpPusher
 from .privileges import NEEDED, drop_privileges
 from .server import HttpServer
 from .tls import RotatingContext
 from .web_config import WatchedConfig, WebConfig
+
+
+_LOADERS: Final[tuple[Callable[[], object], ...]] = (
+    load_assets,
+    openapi,
+    load_caveats,
+    load_findings,
+    load_groups,
+    load_inhibits,
+    load_metrics,
+    load_stats,
+)
+"""What reads files of the package, once each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +128,14 @@ class MonitorServer:
         host = None if open_host is None else open_host()
         if host is not None:
             self._monitor = HostMonitor(host, interval_s=self._plan.interval_s, on_view=self._log.add)
-        self._read_recording()  # once with all rights: what is imported by that may lie where others may not read
+        self._load_everything(host)
         self._drop_rights(host)
         archive = self._open_archive()
         app = make_app(
             ApiHost(
                 archive,
                 monitor=self._monitor,
-                history=self._log.history,
+                history=None if self._monitor is None else self._log.history,
                 recording=None if self._recording is None else self._recording.place,
             ),
             self._plan.options,
@@ -127,6 +152,21 @@ class MonitorServer:
             self._pusher.start()
         scheme = "http" if self._tls is None else "https"
         self.notes += [f"serving at {socket_url(scheme, each)}" for each in self._sockets]
+
+    def _load_everything(self, host: SceneHost | None) -> None:
+        """Do once what requests and intervals ask for, as Python's library may lie where the next user cannot read."""
+        for load in _LOADERS:
+            load()
+        self._read_recording()
+        with suppress(UsageError):  # there is no interval yet
+            view = self._recorded_view() if host is None else _first_view(host)
+            render_page(None if view is None else host_summary(view))
+
+    def _recorded_view(self) -> HostView | None:
+        kept = self._recording
+        if kept is None:
+            return None
+        return SceneArchive(kept.series, self._plan.interval_s, kept.times).view_at(None, None)
 
     def _drop_rights(self, host: SceneHost | None) -> None:
         source = "recording" if host is None else host.source
@@ -180,6 +220,13 @@ class MonitorServer:
     def _allowed_names(self) -> frozenset[str]:
         tls = self._current.tls
         return frozenset() if tls is None else tls.client_allowed_sans
+
+
+def _first_view(host: SceneHost) -> HostView | None:
+    """Of the time between two looks. Raises UsageError if none has passed."""
+    watch = Watch()
+    watch.add(host.look())
+    return watch.add(host.look())
 
 
 def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:

@@ -60,7 +60,7 @@ export class Chart {
       width: Math.max(200, this.plotPlace.clientWidth), height: 160, legend: { show: false },
       cursor: { sync: { key: "kvm" } },
       scales: { y: { range: (plot, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [times, { ...axis, size: 64, values: (plot, ticks) => ticks.map((tick) => amount(tick, this.unit)) }],
+      axes: [times, { ...axis, size: 76, values: (plot, ticks) => ticks.map((tick) => amount(tick, this.unit)) }],
       series: [{}, { stroke: color("--chart"), width: 1.5, spanGaps: false, points: { show: this.data[0].length < 3 } }],
     }, this.data, this.plotPlace);
   }

@@ -194,18 +194,18 @@ const SWITCHED = { true: "on", false: "off", null: "unknown" };
 function reasons(verdict) {
   return [
     ...verdict.reasons.map((reason) => el("li", {}, el("b", {}, reason.name), ": " + reason.meaning,
-      el("ul", {}, ...items([reason.cause && "Cause: " + printable(reason.cause), reason.remedy && "Fix: " + reason.remedy,
+      el("ul", {}, ...items([reason.cause && "Cause: " + printableLong(reason.cause), reason.remedy && "Fix: " + reason.remedy,
         reason.share !== null && `Held for ${amount(reason.share, "share")} of the interval`,
-        ...(reason.evidence ?? []).map((each) => printable(each.text))])))),
+        ...(reason.evidence ?? []).map((each) => printableLong(each.text))])))),
     ...verdict.limits.map((limit) => el("li", {}, `${limit.text} ${limit.cost}`, el("ul", {}, ...items(["Fix: " + limit.remedy])))),
-    ...items(verdict.notes.map(printable))];
+    ...items(verdict.notes.map(printableLong))];
 }
 
 function showApicv(apicv) {
   const { host, vms: [vm] } = apicv;
   const supported = host.supported.value === false ? "not supported" : SWITCHED[host.switched_on.value];
   renew($("apicv"), el("ul", { class: "tree" },
-    el("li", {}, "Host: ", el("b", {}, supported), el("ul", {}, ...items([host.supported.evidence, host.switched_on.evidence].map(printable)))),
+    el("li", {}, "Host: ", el("b", {}, supported), el("ul", {}, ...items([host.supported.evidence, host.switched_on.evidence].map(printableLong)))),
     el("li", {}, "VM: ", el("b", { class: vm.apicv.state }, vm.apicv.state), el("ul", {}, ...reasons(vm.apicv))),
     ...vm.vcpus.map((vcpu) => el("li", {}, `vCPU ${vcpu.id}: `, el("b", { class: vcpu.state }, vcpu.state),
       el("ul", {}, ...items([vcpu.active_share !== null && `Active for ${amount(vcpu.active_share, "share")} of the interval`]),
