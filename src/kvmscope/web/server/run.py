@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ...catalog.caveats import load_caveats
 from ...catalog.findings import load_findings
@@ -40,7 +41,6 @@ from .privileges import NEEDED, drop_privileges
 from .server import HttpServer
 from .tls import RotatingContext
 from .web_config import WatchedConfig, WebConfig
-
 
 _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     load_assets,
