@@ -30,7 +30,10 @@ def bench() -> Sequence[Row]:
         Row("`import kvmscope` adds", duration(added), target="< 50 ms", holds=added < 50e6),
         _command("`kvmscope --version`", "--version"),
         _command("`kvmscope --help`", "--help", most_ms=100),
+        _command("`kvmscope read --help`", "read", "--help", most_ms=100),
         _command("completion of a command", most_ms=100, completes="kvmscope re"),
+        _command("completion of an option", most_ms=100, completes="kvmscope read --so"),
+        _command("`kvmscope read`, loading the iterator, where no VM runs", "read", most_ms=250),
     ]
     with bare_vms(16, 4) as guests:
         guests.wait_for_ready()

@@ -6,7 +6,6 @@ loaded a signal ends the process at once, with the exit code of that signal; not
 """
 
 import _signal  # built in: ``signal`` loads enum and re, for several ms
-import gc
 import os
 import sys
 
@@ -31,6 +30,8 @@ _OBJECTS_A_COLLECTION = 20_000
 
 def main() -> None:
     """Run ``kvmscope``; exits with the code of DESIGN (0 done, 1 found something, 2 usage, 3 no source, 4 bad data)."""
+    import gc  # not at the top: loading it is a moment at which Python acts on a signal, before the handlers are there
+
     gc.set_threshold(_OBJECTS_A_COLLECTION)
     from .console import interrupts, streams
 

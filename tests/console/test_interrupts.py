@@ -42,7 +42,7 @@ AT_ITS_END_S = 0.1
 NORMAL_END, INTERRUPTED, TERMINATED = 0, 130, 143
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 FROM = ("--source", "published")
-KVM, ROOT, KERNELS = ("kvm",), ("kvm", "bpf", "root", "unshare"), ("kernels", "qemu")
+KVM, BPF, ROOT, KERNELS = ("kvm",), ("kvm", "bpf"), ("kvm", "bpf", "root", "unshare"), ("kernels", "qemu")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ COMMAND_LINES = [
     CommandLine("--help"),
     CommandLine("status --interval 1s --source published", longest_s=0.8),
     CommandLine("read --source published"),
+    CommandLine("read --source bpf", needs=BPF),
     CommandLine("hist web-1 halt_wait_hist --interval 1s --source published", longest_s=0.8),
     CommandLine("apicv --source published"),
     CommandLine("doctor --for 2s --interval 1s --source published", longest_s=0.8),
@@ -109,6 +110,7 @@ COMMAND_LINES = [
     watching("doctor --watch --interval 100ms --source published"),
     watching("record {scratch}/recording --interval 20ms --source published"),
     watching("top --source published", on_terminal=True),
+    watching("top --source bpf", on_terminal=True, needs=BPF),
     watching("serve --web.listen-address 127.0.0.1:0 --source published"),
     watching("lab simulate --vms 2"),
     watching("lab run --workload spin --vms 2", needs=KVM),

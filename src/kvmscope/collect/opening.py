@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..catalog.groups import load_groups
 from ..errors import SourceError, Unavailable, UsageError
 from ..linux.kvm import is_kvm_there
 from ..linux.namespaces import is_sys_hidden
@@ -171,6 +170,8 @@ def _chosen(source: str, groups: Sequence[str]) -> Callable[[], OpenedSource]:
 
 
 def _with_groups(groups: Sequence[str], source: str) -> Callable[[], OpenedSource]:
+    from ..catalog.groups import load_groups  # 4 ms of a start, and most count no groups
+
     there = load_groups()
     for group in groups:
         if group not in there:

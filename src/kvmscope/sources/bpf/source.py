@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...codec import apicv
 from ...codec.apicv import Reasons
@@ -24,11 +24,11 @@ from ..kvm_schema import read_kvm_schemas
 from . import libbpf, pins
 from .arena import Arena, Overflow, Replaced
 from .group import Hooks, choose_hooks, programs
-from .groups import loaded, plans_by_name
-from .groups import pinned as pinned_groups
-from .groups.base import AbsentGroup, Group
 from .layout import Layout
 from .samples import Samples
+
+if TYPE_CHECKING:
+    from .groups.base import Group
 
 _FIRST_ROOM = 64, 256
 """VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
@@ -143,6 +143,10 @@ class BpfSource:
         self._program.close()
 
     def _open_groups(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        from .groups import loaded, plans_by_name  # 8 ms of a start, and most count no groups
+
         wanted = [name for name in dict.fromkeys(names) if name in plans_by_name()]
         if not wanted:
             return
@@ -260,6 +264,9 @@ class PinnedSource:
             raise
 
     def _open_groups(self, meta: pins.Meta) -> None:
+        from .groups import pinned as pinned_groups  # 8 ms of a start, for those who read what is pinned
+        from .groups.base import AbsentGroup
+
         names = pinned_groups.pinned_names(self._root) if self._wanted is None else self._wanted
         for name in names:
             if name == "apic" and meta.layout.reads_apic:
