@@ -57,11 +57,11 @@ def exported_samples(
                 yield ExportedSample(series.family, full, value, scene.sample.taken_ns / 1e9)
 
 
-def open_metrics_of(samples: Iterable[ExportedSample], *, later_s: float = 0.0) -> str:
-    """OpenMetrics with times, each ``later_s`` later than it was."""
+def open_metrics_of(samples: Iterable[ExportedSample]) -> str:
+    """OpenMetrics with times."""
     lines: dict[Family, dict[str, list[str]]] = {}
     for each in samples:
-        line = f"{each.series} {each.value} {each.time_s + later_s:.3f}\n"
+        line = f"{each.series} {each.value} {each.time_s:.3f}\n"
         lines.setdefault(each.family, {}).setdefault(each.series, []).append(line)
     parts = []
     for family, of_family in lines.items():

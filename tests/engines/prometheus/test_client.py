@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitoring import free_port
 from prometheus_server import serving
@@ -141,6 +141,7 @@ def body_of(result: object) -> bytes:
 VALUES = st.recursive(st.none() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=60) | VALUES.map(body_of))
 def test_any_bytes_are_an_answer_or_a_format_error(body: bytes) -> None:
     try:

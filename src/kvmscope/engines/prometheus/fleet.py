@@ -106,15 +106,17 @@ _NO_SIZES: Final = _FindingSizes({}, {})
 class PrometheusFleet:
     """A ``FleetStore``. ``interval_s``: of how many seconds windows are; None: hosts judge themselves.
 
-    A host is named by its label ``instance``. All answers are of one time, that of the first question.
+    A host is named by its label ``instance``. All answers are of one time.
     """
 
     engine = QueryEngine.PROMETHEUS
 
-    def __init__(self, access: StoreAccess, *, interval_s: float | None = None) -> None:
+    def __init__(self, access: StoreAccess, *, interval_s: float | None = None, at_s: float | None = None) -> None:
+        """``at_s``: the Unix time of all answers; None for the store's own time at the first question."""
         self.place = access.url.rpartition("@")[2] if "@" in access.url else access.url
         self._store = PrometheusStore(access)
         self._interval_s = interval_s
+        self._asked_s = at_s
         self._window_s = interval_s or WINDOW_S
         self._leaves = Leaves(f"{round(self._window_s)}s")
         self._metrics = formulas(load_metrics())
@@ -313,7 +315,7 @@ class PrometheusFleet:
 
     @cached_property
     def _infos(self) -> Mapping[str, Mapping[str, str]]:
-        answer = self._store.query(HOST_INFO.sample_name)
+        answer = self._ask(HOST_INFO.sample_name)
         if not answer.samples:
             remedy = "have it scrape `kvmscope serve` on the hosts (docs/serve.md)"
             raise Unavailable(f"{self.place} has no host that kvmscope serves", remedy=remedy, path=self.place)
@@ -321,8 +323,7 @@ class PrometheusFleet:
 
     @cached_property
     def _at_s(self) -> float:
-        """The time of all answers: that of the store."""
-        return self._store.query("time()").samples[0].value
+        return self._store.query("time()").samples[0].value if self._asked_s is None else self._asked_s
 
     @cached_property
     def _titles(self) -> Mapping[_VmKey, _VmTitle]:
