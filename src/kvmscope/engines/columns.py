@@ -22,7 +22,7 @@ ROW = "r"
 """The alias of the raw relation that is read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlacedSchema:
     """The schema of a block: ``key`` of its document, ``lane`` of its columns."""
 
@@ -34,6 +34,11 @@ class PlacedSchema:
     def place(self) -> str:
         """As a scene names it in ``blocks``."""
         return f"{self.key}~{self.lane}"
+
+    @cached_property
+    def columns(self) -> Mapping[int, str]:
+        """The column of each word."""
+        return {word: column for column, word in column_names(self.schema, self.lane)}
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,7 @@ def _is_by(blocks: list[PlacedSchema]) -> Scalar:
 
 def _in_columns(block: PlacedSchema, name: str) -> tuple[Scalar, ...]:
     stat, first = block.schema[name], block.schema[name].offset // 8
-    names = {word: column for column, word in column_names(block.schema, block.lane)}
-    words = tuple(Ref(names[first + at], ROW) for at in range(stat.size))
+    words = tuple(Ref(block.columns[first + at], ROW) for at in range(stat.size))
     return words if stat.bit is None else (apply(Function.BIT, words[0], Literal(stat.bit)),)
 
 

@@ -31,7 +31,7 @@ from .relational import (
     when,
 )
 from .sheet import Sheet
-from .tables import RAW, SUBJECT_KEY, SUBJECTS
+from .tables import SUBJECT_KEY, SUBJECTS
 from .windows import WINDOW, WindowPlan, boot_of, kept, of, same
 
 INTERVAL_S = Ref("interval_s")
@@ -50,6 +50,7 @@ class SubjectLeaves:
         self._scope = scope
         self._blocks = blocks
         self._is_pairs = plan.every_s is None
+        self._schema = plan.schema
         self._sheet = sheet
         self._words: dict[Scalar, int] = {}
         self._counts: dict[int, None] = {}
@@ -145,7 +146,7 @@ class SubjectLeaves:
 
     @property
     def _raw(self) -> RelationSource:
-        return RelationSource(SUBJECTS[self._scope].value, ROW, RAW)
+        return RelationSource(SUBJECTS[self._scope].value, ROW, self._schema)
 
     @property
     def _subject(self) -> tuple[str, ...]:
@@ -169,7 +170,7 @@ class SubjectLeaves:
                 NamedScalar("vm", Ref("vm", ROW)),
                 *(NamedScalar(f"vm_{name}", Ref(name, ROW)) for name in self._attributes_of_vm),
             ),
-            RelationSource(SUBJECTS[Scope.VM].value, ROW, RAW),
+            RelationSource(SUBJECTS[Scope.VM].value, ROW, self._schema),
             joins=(Joined(RelationSource("borders", "w"), every(_at_scene("w"), _IS_END)),),
         )
 

@@ -21,6 +21,7 @@ from .relational import (
     Function,
     Joined,
     Literal,
+    Named,
     NamedScalar,
     Null,
     OneOf,
@@ -45,7 +46,7 @@ _SETTINGS: Final = " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 
 
 def print_query(query: Query, engine: QueryEngine, *, pretty: bool = False) -> str:
     """The text of a query. KeyError for an engine that is not asked in SQL."""
-    text: str = _SqlPrinter(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty)
+    text: str = _SqlPrinter(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty, copy=False)
     return text + _SETTINGS if engine is QueryEngine.CLICKHOUSE else text
 
 
@@ -60,62 +61,67 @@ class _SqlPrinter:
 
     def query(self, query: Query) -> Any:
         whole = self._relation(query.answer)
-        for step in query.steps:
-            whole = whole.with_(self._name(step.name), as_=self._relation(step.relation), copy=False)
+        if query.steps:
+            steps = [self._step(step) for step in query.steps]
+            whole.set("with_", self._exp.With(expressions=steps))
         return whole
+
+    def _step(self, step: Named) -> Any:
+        return self._exp.CTE(this=self._relation(step.relation), alias=self._exp.TableAlias(this=self._name(step.name)))
 
     def _relation(self, relation: Relation) -> Any:
         if isinstance(relation, UnionAll):
-            selects = [self._select(select) for select in relation.selects]
-            whole = selects[0]
-            for select in selects[1:]:
-                whole = self._exp.Union(this=whole, expression=select, distinct=False)
+            whole = self._select(relation.selects[0])
+            for select in relation.selects[1:]:
+                whole = self._exp.Union(this=whole, expression=self._select(select), distinct=False)
             return whole
         return self._select(relation)
 
     def _select(self, select: Select) -> Any:
+        """Clauses are set as they are: the builder's methods parse and copy what they are given."""
         columns = [self._column(column) for column in select.columns]
         if select.source is None:
             return self._exp.Select(expressions=columns)
         if select.keeps_columns:
-            star = self._exp.Column(this=self._exp.Star(), table=self._name(select.source.alias))
-            columns.insert(0, star)
-        made = self._exp.Select(expressions=columns).from_(self._source(select.source), copy=False)
-        for join in select.joins:
-            made = self._join(made, join)
+            columns.insert(0, self._exp.Column(this=self._exp.Star(), table=self._name(select.source.alias)))
+        made = self._exp.Select(expressions=columns, from_=self._exp.From(this=self._source(select.source)))
+        if select.joins:
+            made.set("joins", [self._join(join) for join in select.joins])
         if select.where is not None:
-            made = made.where(self._scalar(select.where), copy=False)
+            made.set("where", self._exp.Where(this=self._scalar(select.where)))
         if select.group_by:
-            made = made.group_by(*map(self._scalar, select.group_by), copy=False)
+            made.set("group", self._exp.Group(expressions=[self._scalar(key) for key in select.group_by]))
         if select.having is not None:
-            made = made.having(self._scalar(select.having), copy=False)
-        return made.distinct(copy=False) if select.is_distinct else made
+            made.set("having", self._exp.Having(this=self._scalar(select.having)))
+        return made
 
-    def _join(self, made: Any, join: Joined) -> Any:
+    def _join(self, join: Joined) -> Any:
         source = self._source(join.source)
         if join.on is None:
-            return made.join(source, join_type="cross", copy=False)
-        return made.join(source, on=self._scalar(join.on), join_type="left" if join.keeps_all else "inner", copy=False)
+            return self._exp.Join(this=source, kind="CROSS")
+        side = {"side": "LEFT"} if join.keeps_all else {"kind": "INNER"}
+        return self._exp.Join(this=source, on=self._scalar(join.on), **side)
 
     def _source(self, source: RelationSource) -> Any:
         schema = self._name(source.schema) if source.schema else None
-        table = self._exp.Table(this=self._name(source.name), db=schema)
-        return self._exp.alias_(table, self._name(source.alias), table=True)
+        alias = self._exp.TableAlias(this=self._name(source.alias))
+        return self._exp.Table(this=self._name(source.name), db=schema, alias=alias)
 
     def _column(self, column: NamedScalar) -> Any:
         return self._exp.Alias(this=self._scalar(column.scalar), alias=self._name(column.name))
 
     def _name(self, name: str) -> Any:
-        return self._exp.to_identifier(name, quoted=True)
+        return self._exp.Identifier(this=name, quoted=True)
 
     def _scalar(self, scalar: Scalar) -> Any:
         match scalar:
             case Ref():
-                return self._exp.column(scalar.name, table=scalar.of or None, quoted=True)
+                table = self._name(scalar.of) if scalar.of else None
+                return self._exp.Column(this=self._name(scalar.name), table=table)
             case Literal():
                 return self._literal(scalar.value)
             case Null():
-                return self._exp.cast(self._exp.Null(), "boolean" if scalar.is_condition else "double")
+                return self._cast(self._exp.Null(), "BOOLEAN" if scalar.is_condition else "DOUBLE")
             case Apply():
                 return self._apply(scalar.function, [self._scalar(argument) for argument in scalar.arguments])
             case Branching():
@@ -171,10 +177,10 @@ class _SqlPrinter:
         return self._call("isfinite" if self._is_duckdb else "isFinite", *parts)
 
     def to_double(self, parts: list[Any]) -> Any:
-        return self._exp.cast(parts[0], "double") if self._is_duckdb else self._call("toFloat64", *parts)
+        return self._cast(parts[0], "DOUBLE") if self._is_duckdb else self._call("toFloat64", *parts)
 
     def to_integer(self, parts: list[Any]) -> Any:
-        return self._exp.cast(parts[0], "bigint") if self._is_duckdb else self._call("toInt64", *parts)
+        return self._cast(parts[0], "BIGINT") if self._is_duckdb else self._call("toInt64", *parts)
 
     def whole_divide(self, parts: list[Any]) -> Any:
         if self._is_duckdb:
@@ -185,7 +191,7 @@ class _SqlPrinter:
         """DuckDB raises where a cast does not fit; ClickHouse's wraps."""
         if not self._is_duckdb:
             return self._call("toInt64", *parts)
-        wide = self._exp.cast(parts[0], "int128")
+        wide = self._cast(parts[0], "INT128")
         below_zero = self._exp.Sub(this=wide, expression=self._exp.Literal.number(2**64))
         is_negative = self._exp.GTE(this=parts[0].copy(), expression=self._exp.Literal.number(2**63))
         return self._exp.Case(ifs=[self._exp.If(this=is_negative, true=below_zero)], default=wide.copy())
@@ -217,6 +223,9 @@ class _SqlPrinter:
         order = [self._exp.Ordered(this=self._scalar(key)) for key in aggregate.over.order]
         spec = self._exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW")
         return self._exp.Window(this=made, partition_by=partition, order=self._exp.Order(expressions=order), spec=spec)
+
+    def _cast(self, value: Any, kind: str) -> Any:
+        return self._exp.Cast(this=value, to=self._exp.DataType(this=self._exp.DataType.Type[kind], nested=False))
 
     def _call(self, name: str, *parts: Any) -> Any:
         return self._exp.Anonymous(this=name, expressions=list(parts))

@@ -166,7 +166,6 @@ class Select:
     group_by: tuple[Scalar, ...] = ()
     having: Scalar | None = None
     keeps_columns: bool = False
-    is_distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,13 @@ WINDOW: Final = (*SERIES, "window")
 class WindowPlan:
     """``every_s``: seconds of CLOCK_BOOTTIME a window; None: from each scene to the next.
 
+    ``schema``: that of the raw relations.
     ``hosts``: those that are asked, None for all. A large fleet is asked in parts, which bounds the memory.
     """
 
     every_s: int | None = None
     hosts: tuple[str, ...] | None = None
+    schema: str = RAW
 
 
 def scene_steps(plan: WindowPlan) -> tuple[Named, ...]:
@@ -129,7 +131,7 @@ def _moments(plan: WindowPlan) -> Select:
             NamedScalar("blocks", apply(Function.JOIN_TEXTS, Ref("blocks", "s"))),
             NamedScalar("machine", Ref("machine", "s")),
         ),
-        RelationSource(RawTable.SCENES.value, "s", RAW),
+        RelationSource(RawTable.SCENES.value, "s", plan.schema),
         where=None if plan.hosts is None else OneOf(Ref("host", "s"), plan.hosts),
     )
 

@@ -1,4 +1,4 @@
-"""The rules of the catalogue find the same in DuckDB and ClickHouse's engine as in numpy, window after window.
+"""The rules and metrics of the catalogue are the same in DuckDB and ClickHouse's engine as in numpy, in every window.
 
 The hosts are those of a simulated fleet with all its troubles, made restless: VMs rest and go on, come, go, and are
 cleared.
@@ -6,6 +6,7 @@ cleared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,17 @@ import itertools
 
 from engines_at_hand import ENGINES, ClickhouseAtHand, DuckdbAtHand, block_sets, is_near, tables_by_host
 
+from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.findings import Finding
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.findings import load_findings
 from kvmscope.catalog.metrics import formulas, load_metrics
-from kvmscope.engines.facts import DocumentFacts, read_document_facts
+from kvmscope.engines.facts import FACT_NAMES, DocumentFacts, RecordedFacts, read_document_facts
+from kvmscope.engines.queries import FormulaSet, formula_query, key_of
 from kvmscope.engines.rules import RuleSet, rule_query
-from kvmscope.engines.windows import WindowPlan
+from kvmscope.engines.windows import WINDOW, WindowPlan
+from kvmscope.formula.check import Formula
+from kvmscope.formula.tree import HOST, Level
 from kvmscope.lab.fleet import host_scenes
 from kvmscope.lab.fleet_plan import FleetSize, plan_fleet
 from kvmscope.sample import Block, Sample, Vcpus, Vms
@@ -54,7 +59,8 @@ def restless(scenes: Sequence[Scene], seed: int) -> Iterator[Scene]:
         for at, (old, new) in enumerate(zip(before.sample.blocks, scene.sample.blocks, strict=True)):
             vm = new.rows if new.schema.scope is Scope.VM else first.vcpus.vm[new.rows]
             words, counts = new.values.copy(), counted_words(new.schema)
-            grown = ((new.values - old.values)[:, counts] * share[vm][:, np.newaxis]).astype(np.uint64)
+            rises = np.maximum(new.values[:, counts].astype(np.int64) - old.values[:, counts].astype(np.int64), 0)
+            grown = (rises * share[vm][:, np.newaxis]).astype(np.uint64)
             words[:, counts] = np.where(cleared[vm][:, np.newaxis], 0, ends[at][:, counts]) + grown
             ends[at] = words
             blocks.append(Block(new.schema, words.copy(), new.rows))
@@ -137,6 +143,58 @@ def test_every_rule_fires_where_it_does_in_numpy(
         for place, value in enumerate(finding.evidence.values()):
             assert is_near(row[f"evidence_{place}"], as_number(value)), (key, place)
         assert row["stands"] == (row["window"] == SIZE.samples - 1)
+
+
+LEVELS: Sequence[Level] = (Scope.VCPU, Scope.VM, HOST)
+METRICS = formulas(load_metrics())
+
+
+def of_level(level: Level) -> dict[str, Formula]:
+    return {name: each for name, each in METRICS.items() if each.scope is Scope.VCPU or level is not Scope.VCPU}
+
+
+def values_by_numpy(scenes: Sequence[Scene], level: Level) -> Iterator[tuple[int, tuple[int, ...], dict[str, float]]]:
+    """Window, subject, and each metric."""
+    for number, (before, after) in enumerate(itertools.pairwise(scenes), 1):
+        evaluator = Evaluator(Window(before, after), METRICS)
+        columns = {name: evaluator.of(formula, level).tolist() for name, formula in of_level(level).items()}
+        for row, subject in enumerate(subjects(after.sample, level)):
+            yield number, subject, {name: column[row] for name, column in columns.items()}
+
+
+def subjects(sample: Sample, level: Level) -> list[tuple[int, ...]]:
+    if level is HOST:
+        return [()]
+    vms = [vm.value for vm in sample.vms.ids]
+    if level is Scope.VM:
+        return [(vm,) for vm in vms]
+    return [(vms[row], vcpu) for row, vcpu in zip(sample.vcpus.vm.tolist(), sample.vcpus.id.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("made", ENGINES)
+def test_every_metric_has_the_value_of_numpy_at_each_level(
+    made: type[DuckdbAtHand] | type[ClickhouseAtHand],
+    fleet: dict[str, list[Scene]],
+    tables: dict[RecordingTable, Any],
+    tmp_path: Path,
+) -> None:
+    engine, seen = made(tables, tmp_path), set()
+    for level in LEVELS:
+        asked = FormulaSet(of_level(level), METRICS, RecordedFacts(DocumentFacts()), FACT_NAMES)
+        keys = key_of(level)[len(WINDOW) - 1 :]
+        rows = {
+            (row["host"], tuple(row[key] for key in keys)): row
+            for row in engine.rows(formula_query(asked, level, block_sets(tables), WindowPlan()))
+        }
+        count = 0
+        for host, scenes in fleet.items():
+            for number, subject, values in values_by_numpy(scenes, level):
+                count += 1
+                for name, value in values.items():
+                    assert is_near(rows[host, (number, *subject)][name], value), (name, level, host, number, subject)
+                seen |= {name for name, value in values.items() if not math.isnan(value)}
+        assert count == len(rows)
+    assert len(seen) >= 0.6 * len(METRICS), f"too few metrics were put to the test: {len(seen)} of {len(METRICS)}"
 
 
 def as_number(value: float | None) -> float:
