@@ -1,12 +1,14 @@
 """The rules and metrics of the catalogue are the same in DuckDB and ClickHouse's engine as in numpy, in every window.
 
 The hosts are those of a simulated fleet with all its troubles, made restless: VMs rest and go on, come, go, and are
-cleared.
+cleared. ``KVMSCOPE_FORMULAS=1000``: ClickHouse's engine judges all rules, and not one of four, since it plans a query
+of that length for a quarter of a minute.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +45,9 @@ from kvmscope.store.layout import RecordingTable
 from kvmscope.view.judging import Examiner
 
 SIZE = FleetSize(hosts=36, vms=10, vcpus=2, samples=7)
+IS_LONG = int(os.environ.get("KVMSCOPE_FORMULAS", "60")) >= 1000
+LEVELS: Sequence[Level] = (Scope.VCPU, Scope.VM, HOST)
+METRICS = formulas(load_metrics())
 Key = tuple[str, int, int, str]
 """Host, window, VM, rule."""
 
@@ -128,12 +133,14 @@ def test_every_rule_fires_where_it_does_in_numpy(
     expected: dict[Key, tuple[Finding, Sample]],
     tmp_path: Path,
 ) -> None:
-    asked = RuleSet(load_findings(), formulas(load_metrics()))
-    query = rule_query(asked, block_sets(tables), WindowPlan(), document_facts(tables))
+    rules = load_findings() if made is DuckdbAtHand or IS_LONG else load_findings()[::4]
+    query = rule_query(RuleSet(rules, METRICS), block_sets(tables), WindowPlan(), document_facts(tables))
     rows = made(tables, tmp_path).rows(query)
+    slugs = {rule.slug for rule in rules}
+    expected = {key: value for key, value in expected.items() if key[3] in slugs}
     found = {(row["host"], int(row["window"]), int(row["vm"]), row["rule"]): row for row in rows}
     assert found.keys() == expected.keys()
-    assert len({key[3] for key in found}) >= 25, "too few rules were put to the test"
+    assert len({key[3] for key in found}) >= 0.5 * len(rules), "too few rules were put to the test"
     for key, row in found.items():
         finding, sample = expected[key]
         assert row["vm"] == finding.vm.value
@@ -143,10 +150,6 @@ def test_every_rule_fires_where_it_does_in_numpy(
         for place, value in enumerate(finding.evidence.values()):
             assert is_near(row[f"evidence_{place}"], as_number(value)), (key, place)
         assert row["stands"] == (row["window"] == SIZE.samples - 1)
-
-
-LEVELS: Sequence[Level] = (Scope.VCPU, Scope.VM, HOST)
-METRICS = formulas(load_metrics())
 
 
 def of_level(level: Level) -> dict[str, Formula]:
@@ -179,7 +182,7 @@ def test_every_metric_has_the_value_of_numpy_at_each_level(
     tmp_path: Path,
 ) -> None:
     engine, seen = made(tables, tmp_path), set()
-    for level in LEVELS:
+    for level in LEVELS if made is DuckdbAtHand or IS_LONG else (Scope.VCPU, HOST):
         asked = FormulaSet(of_level(level), METRICS, RecordedFacts(DocumentFacts()), FACT_NAMES)
         keys = key_of(level)[len(WINDOW) - 1 :]
         rows = {
