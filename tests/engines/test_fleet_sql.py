@@ -15,6 +15,7 @@ pytest.importorskip("duckdb")
 from numpy_fleet import NumpyFleet
 
 from kvmscope.catalog.metrics import load_metrics
+from kvmscope.engines import fleet_sql
 from kvmscope.engines.clickhouse import open_clickhouse
 from kvmscope.engines.clickhouse_load import load_recordings
 from kvmscope.engines.fleet import FleetFinding, FleetStore
@@ -115,6 +116,13 @@ def test_metrics_of_every_host_are_those_of_numpy(fleet: FleetStore, numpy: Nump
 def test_schemas_of_every_host_are_those_that_were_recorded(fleet: FleetStore, numpy: NumpyFleet) -> None:
     found = {(each.host, each.key): each.schema for each in fleet.schemas()}
     assert found == {(each.host, each.key): each.schema for each in numpy.schemas()}
+
+
+def test_hosts_asked_in_parts_answer_as_all_at_once(fleet: FleetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = by_key(list(fleet.findings(rule="apicv-off").findings))
+    monkeypatch.setattr(fleet_sql, "_PART_VCPUS", 5 * SIZE.vms * SIZE.vcpus)
+    assert by_key(list(fleet.findings(rule="apicv-off").findings)) == whole
+    assert whole
 
 
 def test_without_an_interval_there_are_three_windows_or_one_more(directory: Path) -> None:

@@ -41,11 +41,16 @@ from .queries import FormulaSet, formula_query
 from .refusal import EngineRefusal, QueryEngine
 from .relational import Query
 from .rules import RuleSet, refused_rules, rule_query
+from .spelling import literal
 from .stat_columns import RecordedSchema
 from .tables import RAW
 from .thinning import NeededStats
 from .windows import WindowPlan
 
+_PART: Final = "kvmscope: a part of the hosts"
+"""Stands for them in the text of a query, which is printed once."""
+_PART_VCPUS: Final = 50_000
+"""Of hosts that are asked at once: what DuckDB then needs is some hundred MiB."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
 
@@ -84,10 +89,10 @@ class SqlFleet:
         refused = refused_rules(rules, self.engine)
         judged = [each for each in rules if each.slug not in {refusal.subject for refusal in refused}]
         asked = RuleSet(judged, self._metrics, self._silent(judged))
-        query = rule_query(asked, self._block_sets, self._plan(host), self._document_facts)
+        query = rule_query(asked, self._block_sets, self._plan, self._document_facts)
         of_slug = {each.slug: each for each in judged}
         found = defaultdict[tuple[str, str, int], list[dict[str, Any]]](list)
-        for row in self._rows(query):
+        for row in self._rows(query, host):
             found[row["rule"], row["host"], row["vm"]].append(row)
         return FleetFindings(
             [_finding(of_slug[slug], rows) for (slug, _, _), rows in found.items()],
@@ -190,19 +195,35 @@ class SqlFleet:
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
-    def _plan(self, host: str | None) -> WindowPlan:
-        plan = self.relations.plan
-        return plan if host is None else replace(plan, hosts=(host,))
+    @property
+    def _plan(self) -> WindowPlan:
+        """Windows of one part of the hosts."""
+        return replace(self.relations.plan, hosts=(_PART,))
+
+    def _parts(self, host: str | None) -> Iterator[Sequence[str]]:
+        """The hosts in parts of at most so many vCPUs, or a host that has more; or this one."""
+        part, vcpus = list[str](), 0
+        for each in self.hosts():
+            if host in (None, each.host):
+                if part and vcpus + each.vcpus > _PART_VCPUS:
+                    yield part
+                    part, vcpus = [], 0
+                part.append(each.host)
+                vcpus += each.vcpus
+        if part:
+            yield part
 
     def _numbers(self, asked: Mapping[str, Formula], level: Level) -> Iterator[dict[str, Any]]:
         """The numbers of formulas, a row a subject and window."""
         formula_set = FormulaSet(asked, self._metrics, RecordedFacts(self._document_facts), FACT_NAMES)
-        return self._rows(formula_query(formula_set, level, self._block_sets, self.relations.plan))
+        return self._rows(formula_query(formula_set, level, self._block_sets, self._plan))
 
-    def _rows(self, query: Query) -> Iterator[dict[str, Any]]:
+    def _rows(self, query: Query, host: str | None = None) -> Iterator[dict[str, Any]]:
+        """The answers of a query, part after part of the hosts, which bounds memory."""
         text = _in_schema(print_query(query, self.engine), self.relations.schema)
-        found = self._store.query(text)
-        return (dict(zip(found.names, row, strict=True)) for row in found.rows())
+        for part in self._parts(host):
+            found = self._store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
+            yield from (dict(zip(found.names, row, strict=True)) for row in found.rows())
 
 
 _DOCUMENTS: Final = f"SELECT DISTINCT key, text FROM {RAW}.documents"

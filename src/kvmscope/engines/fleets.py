@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ..catalog.findings import load_findings
 from ..catalog.metrics import formulas, load_metrics
@@ -20,16 +21,20 @@ from .recordings import open_recordings
 from .thinning import THIN, NeededStats, RecordedSpan, read_span, thin_recordings
 from .windows import WindowPlan
 
+_PART_OF_DUCKDB: Final = 0.65
+"""Of the memory: its limit is not that of the process, which has Python, Arrow and results beside it."""
+
 
 def open_recorded_fleet(
     places: Sequence[str], *, interval_s: float | None = None, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> FleetStore:
     """The recordings at these places as a fleet.
 
-    ``interval_s``: length of a window; by default a third of the time that was recorded. ``memory_bytes``: what
-    DuckDB may take. Raises RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
+    ``interval_s``: length of a window; by default a third of the time that was recorded. ``memory_bytes``: what this
+    process may take; DuckDB is given a part of it. Raises RecordingError if nothing can be read, UsageError,
+    Unavailable without DuckDB.
     """
-    store = open_recordings(places, memory_bytes=memory_bytes)
+    store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB))
     try:
         window_s = read_span(store).window_s(interval_s)
         stats = NeededStats.of(_formulas())
