@@ -87,6 +87,11 @@ COMMAND_LINES = [
     CommandLine("report {scratch}/a", longest_s=0.6, before=RECORD),
     CommandLine("episodes {scratch}/a", before=RECORD),
     CommandLine("dump --from {scratch}/a", before=RECORD),
+    *(
+        CommandLine(f"fleet {what} {{scratch}}/a", longest_s=1.5, before=RECORD)
+        for what in ("status", "doctor", "apicv", "schemas")
+    ),
+    CommandLine("fleet diff {scratch}/a", longest_s=1.5, before=RECORD, exit_codes=(2,)),  # one host is one side
     CommandLine("fleet load --clickhouse chdb://{scratch}/c {scratch}/a", longest_s=3, before=RECORD),
     CommandLine(f"sql --from {{scratch}}/a {LONG_QUERY}", longest_s=1.5, before=RECORD),
     CommandLine("replay {scratch}/a", longest_s=0.6, ends_normally=True, on_terminal=True, before=RECORD),
@@ -103,7 +108,7 @@ COMMAND_LINES = [
     CommandLine("attach --readers 0", longest_s=0.8, needs=ROOT, as_root=True),
     CommandLine("detach", longest_s=0.4, needs=ROOT, as_root=True, before="attach --readers 0"),
     CommandLine("demo", longest_s=4, needs=KVM),
-    CommandLine("lab fleet {scratch}/fleet --hosts 4", longest_s=1.5),
+    CommandLine("lab fleet {scratch}/fleet --hosts 4", longest_s=1.5, exit_codes=(2,)),  # where one was begun before
     CommandLine("lab kernel 6.12 -- sleep 60", longest_s=8, needs=KERNELS),
     watching("status --watch --interval 50ms --source published"),
     watching("apicv --watch --interval 50ms --json --source published"),

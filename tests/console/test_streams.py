@@ -31,6 +31,8 @@ WRITING: dict[str, list[str]] = {
     "diff": [RECORDING, SAME_RECORDING],
     "dump": ["--from", RECORDING],
     "report": [RECORDING],
+    "sql": ["--from", RECORDING, "SELECT * FROM vms"],
+    "fleet": ["schemas", RECORDING],
     "replay": [RECORDING],
     "episodes": [RECORDING],
     "snapshot": ["-", *FROM],
