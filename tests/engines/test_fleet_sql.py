@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("pyarrow")
 pytest.importorskip("duckdb")
 
+from engines_at_hand import close_session
 from numpy_fleet import NumpyFleet
 
 from kvmscope.catalog.metrics import load_metrics
@@ -26,6 +28,8 @@ from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
 
 EVERY_S = 20
+CLICKHOUSE_RULES = int(os.environ.get("KVMSCOPE_CLICKHOUSE_RULES", "3"))
+"""Of so many rules ClickHouse is asked, since it plans the query of each for a second; 99 for all."""
 SIZE = FleetSize(hosts=24, vms=6, vcpus=2, samples=8)
 
 
@@ -142,14 +146,16 @@ def test_clickhouse_answers_as_numpy_does_from_raw_rows_and_from_a_roll_up(
 ) -> None:
     pytest.importorskip("clickhouse_connect")
     url = _loaded(directory, tmp_path_factory)
-    due = by_key(list(NumpyFleet(str(directory), every_s=every_s).findings().findings))
+    expected = NumpyFleet(str(directory), every_s=every_s)
+    due = by_key(list(expected.findings().findings))
+    rules = sorted({rule for _, _, rule in due})[:CLICKHOUSE_RULES]
+    due = {key: finding for key, finding in due.items() if key[2] in rules}
+    assert due
     with open_clickhouse_fleet(url, interval_s=every_s) as store:
         assert isinstance(store, SqlFleet)
         assert store.relations.schema == ("raw_10s" if every_s == 20 else "raw")
-        found = by_key(list(store.findings().findings))
-        assert [host.host for host in store.hosts()] == [
-            host.host for host in NumpyFleet(str(directory), every_s=every_s).hosts()
-        ]
+        found = by_key([each for rule in rules for each in store.findings(rule=rule).findings])
+        assert [host.host for host in store.hosts()] == [host.host for host in expected.hosts()]
     assert found.keys() == due.keys()
     for key, finding in found.items():
         assert (finding.windows, finding.since_ns, finding.until_ns) == (
@@ -165,6 +171,7 @@ _URLS: dict[Path, str] = {}
 def _loaded(directory: Path, places: pytest.TempPathFactory) -> str:
     """An embedded ClickHouse with the recording; one a process, as chdb has it."""
     if directory not in _URLS:
+        close_session()
         url = f"chdb://{places.mktemp('clickhouse')}"
         with open_clickhouse(url) as store:
             load_recordings(store, [str(directory)])
