@@ -42,7 +42,7 @@ function showSummary(summary) {
   $("host-name").textContent = printable(summary.host.name ?? "–");
   $("counts").textContent = `${summary.vms_total} VMs, ${summary.vcpus_total} vCPUs`;
   showRules(summary.rules);
-  showVms(summary);
+  findVms().catch((error) => say(error.message)); // an update may take a VM out of the table, or put it in
 }
 
 /** Show the place that is in the address. */
