@@ -28,7 +28,7 @@ from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
 
 EVERY_S = 20
-CLICKHOUSE_RULES = int(os.environ.get("KVMSCOPE_CLICKHOUSE_RULES", "3"))
+CLICKHOUSE_RULES = int(os.environ.get("KVMSCOPE_CLICKHOUSE_RULES", "1"))
 """Of so many rules ClickHouse is asked, since it plans the query of each for a second; 99 for all."""
 SIZE = FleetSize(hosts=24, vms=6, vcpus=2, samples=8)
 

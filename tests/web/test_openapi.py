@@ -21,7 +21,7 @@ from monitoring import wait_for
 from kvmscope.web.server.answers import PREFIX
 from kvmscope.web.server.openapi import openapi
 
-EXAMPLES = os.environ.get("KVMSCOPE_API_EXAMPLES", "5")
+EXAMPLES = os.environ.get("KVMSCOPE_API_EXAMPLES", "2")
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 ENDLESS = f"{PREFIX}/events"
 """An answer that does not end takes seconds of each request; tests of the API read it."""
