@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..host.text import ELLIPSIS, printable
@@ -191,6 +192,7 @@ def cells(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
+@lru_cache(maxsize=4096)
 def _cells_of(char: str) -> int:
     """By Unicode's East Asian Width; marks stand on the letter before them and take no column."""
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
