@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 PACKAGE = str(Path(kvmscope.__file__).parent)
 DATA = Path(__file__).parents[1] / "data"
-SIGNALS = int(os.environ.get("KVMSCOPE_SIGNALS", "3"))
+SIGNALS = int(os.environ.get("KVMSCOPE_SIGNALS", "2"))
 MUST_END_WITHIN_S = 2.0
 AT_ITS_END_S = 0.1
 """A command that ends by itself within this time had nothing left to interrupt."""

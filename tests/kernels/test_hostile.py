@@ -1,11 +1,13 @@
 """Members of the group against the iterator, on a kernel that deschedules a reader in the middle of its run.
 
-The attack that must find nothing is tried on a program that it must find something in, too.
+The attack that must find nothing is tried on a program that it must find something in, too. ``KVMSCOPE_ATTACKS`` says
+how often each is tried.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -19,8 +21,8 @@ from kvmscope.lab.emulate import KernelFailed
 HERE = Path(__file__).parent
 BPF = HERE.parents[1] / "src" / "kvmscope" / "sources" / "bpf"
 OBJECT = "/opt/kvmscope/kvmscope/sources/bpf/kvmscope.bpf.o"
-ROUNDS = 300
-LONGEST_S = 120
+ROUNDS = int(os.environ.get("KVMSCOPE_ATTACKS", "150"))
+LONGEST_S = max(80, ROUNDS)
 
 COPIES_FIRST = {
     "index = walk->slot * CHUNK + i;\n\n\treturn bpf_map_lookup_elem(&staged_vcpus, &index);": (
