@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
 from ..catalog.findings import Remedy
-from ..catalog.settings import parties_of, ways_of
+from ..catalog.settings import SettingWay, parties_of, ways_of
 from ..scene import VmIdentity
 
 Parties: TypeAlias = tuple[str, ...]
@@ -54,5 +54,8 @@ def remedy_views(remedies: Iterable[Remedy], vms: Sequence[Parties] = ()) -> tup
 
 def _ways(remedy: Remedy, vms: Sequence[Parties]) -> tuple[RemedyWay, ...]:
     """What most of the VMs need, in the order of the settings for one."""
-    count = Counter(way for parties in vms for way in dict.fromkeys(ways_of(remedy.settings, parties)))
+    count: Counter[SettingWay] = Counter()
+    for parties, times in Counter(vms).items():  # a large host has many VMs and few kinds of parties
+        for way in dict.fromkeys(ways_of(remedy.settings, parties)):
+            count[way] += times
     return tuple(RemedyWay(way.party, str(way), way.is_possible) for way, _ in count.most_common(_MOST_WAYS))
