@@ -1,4 +1,4 @@
-"""docs/architecture.md agrees with the code: files, rows of the contract, and the walk of one byte by its imports."""
+"""docs/explanation/architecture.md agrees with the code: files, rows of the contract, imports of the walk of a byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src/kvmscope"
-PAGE = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
 CONTRACT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 LAYERS: list[str] = CONTRACT["tool"]["importlinter"]["contracts"][0]["layers"]
 ROWS = [{room.strip() for room in row.split("|")} for row in LAYERS]

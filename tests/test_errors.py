@@ -19,7 +19,7 @@ from kvmscope.errors import (
     UsageError,
 )
 
-MESSAGES = Path(__file__).parent.parent / "docs/messages.md"
+MESSAGES = Path(__file__).parent.parent / "docs/reference/messages.md"
 
 
 def tree(kind: type[KvmscopeError] = KvmscopeError) -> Iterator[type[KvmscopeError]]:

@@ -1,4 +1,4 @@
-"""docs/rules-by-case.md has every rule of the catalogue, with cases that exist and are about that rule."""
+"""docs/reference/rules-by-case.md has every rule of the catalogue, with cases that exist and are about that rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from kvmscope.catalog.findings import load_findings
 
 PROJECT = Path(__file__).parent.parent
-TEXT = (PROJECT / "docs" / "rules-by-case.md").read_text(encoding="utf-8")
+TEXT = (PROJECT / "docs" / "reference" / "rules-by-case.md").read_text(encoding="utf-8")
 FILES = {"live": "tests/live/test_findings.py", "kernels": "tests/kernels/test_findings.py"}
 
 ROW = re.compile(r"^\| `([a-z0-9-]+)` \| .* \| (.*) \| (.*) \|$", re.MULTILINE)

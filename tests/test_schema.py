@@ -15,7 +15,7 @@ TYPES = ["CUMULATIVE", "INSTANT", "PEAK", "LINEAR_HISTOGRAM", "LOG_HISTOGRAM"]
 UNITS = ["NONE", "BYTES", "SECONDS", "CYCLES", "BOOLEAN"]
 BASES = ["POW10", "POW2"]
 EXTENSIONS = [Unit.BIT]
-"""What no kernel has: docs/bits.md."""
+"""What no kernel has: docs/reference/bits.md."""
 
 
 def test_numbers_are_those_of_the_kernel() -> None:

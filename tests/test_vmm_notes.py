@@ -1,4 +1,4 @@
-"""docs/vmm-notes.md: its table is what kvmscope reads from a plain command line of each VMM."""
+"""docs/reference/vmm-notes.md: its table is what kvmscope reads from a plain command line of each VMM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kvmscope.catalog.settings import PARTIES
 from kvmscope.host.config import Irqchip, Pit, of_process
 from kvmscope.host.process import VmmProcess
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "vmm-notes.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "vmm-notes.md"
 ROWS = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| (\w+) \| (\w+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 COMMANDS = {
     "qemu": ("qemu-system-x86_64", "-machine", "q35", "-accel", "kvm", "-cpu", "host"),

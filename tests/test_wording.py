@@ -14,7 +14,7 @@ import pytest
 from wording import complaints
 
 PROJECT = Path(__file__).parent.parent
-PAGES = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").glob("*.md")])
+PAGES = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")])
 SOURCES = sorted(path for room in ("cli", "view") for path in (PROJECT / "src/kvmscope" / room).rglob("*.py"))
 DOCUMENTED = sorted(
     path

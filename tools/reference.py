@@ -107,7 +107,7 @@ def _since(entry: StatEntry) -> str:
 _METRICS = """
 Quantities that kvmscope derives from statistics. A metric of a vCPU is also evaluated for its VM and for the host: its
 inputs are summed first, so a ratio is a ratio of sums. A metric with a missing input is unknown.
-[library.md](../library.md) describes the language of the formulas.
+[library.md](library.md) describes the language of the formulas.
 """
 
 
@@ -134,7 +134,7 @@ def _metric(metric: Metric) -> Iterator[str]:
 _FINDINGS = """
 The rules of `kvmscope doctor`, in the order of the catalogue. Rates are per second, whatever the length of a window. A
 condition with a missing input never fires. A VM that appeared in a window, or whose stats were reset, starts again.
-[rules-by-case.md](../rules-by-case.md) lists the guests on which each rule was tested.
+[rules-by-case.md](rules-by-case.md) lists the guests on which each rule was tested.
 """
 
 
@@ -179,8 +179,8 @@ def _rule(rule: Rule) -> Iterator[str]:
 # --- reasons and caveats ----------------------------------------------------------------------------------------------
 
 _REASONS = """
-The reasons for which KVM inhibits APICv/AVIC. The BTF of a kernel says which of them it has; [apicv.md](../apicv.md)
-describes how kvmscope reaches its verdict.
+The reasons for which KVM inhibits APICv/AVIC. The BTF of a kernel says which of them it has;
+[apicv.md](../explanation/apicv.md) describes how kvmscope reaches its verdict.
 """
 
 

@@ -12,7 +12,7 @@
         ├── Busy                it can, but other readers are in the way
         └── PermissionNeeded    it can, but not to this user
 
-Each carries its evidence as attributes and a stable ``slug``, which is a heading in docs/messages.md.
+Each carries its evidence as attributes and a stable ``slug``, which is a heading in docs/reference/messages.md.
 A VM that dies while it is read is not an error: it is a ``Gap`` in the sample.
 """
 

@@ -31,7 +31,7 @@ class VmId:
     """Names one VM for as long as it lives; opaque, and never given again to another VM of this boot.
 
     All readers of ``bpf`` and ``pinned`` give a VM the same id; other sources do where they can see what it is made of
-    (docs/sources.md, Identity).
+    (docs/explanation/sources.md, Identity).
     """
 
     value: int

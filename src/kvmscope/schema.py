@@ -42,7 +42,7 @@ class Kind(Enum):
 class Unit(Enum):
     """What a value counts; values are the kernel's unit numbers (bits 4-7 of ``flags``).
 
-    BIT is an extension that no kernel has yet (docs/bits.md): a boolean that is one bit of its word.
+    BIT is an extension that no kernel has yet (docs/reference/bits.md): a boolean that is one bit of its word.
     """
 
     NONE = 0
@@ -134,7 +134,8 @@ class Descriptor:
     def bit(self) -> int | None:
         """Which bit of its word this boolean is, 0 being the lowest; None if it is no such boolean.
 
-        That is also what a stat of unit BIT is that breaks a rule of docs/bits.md: it may be a later extension.
+        That is also what a stat of unit BIT is that breaks a rule of docs/reference/bits.md: it may be a later
+        extension.
         """
         if self.unit is not Unit.BIT or self.bucket_size >= WORD_BITS:
             return None

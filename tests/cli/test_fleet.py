@@ -23,7 +23,7 @@ from kvmscope.lab.fleet_plan import FleetSize
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = ("status", "doctor", "apicv", "diff", "schemas")
-TUTORIAL = re.search(r"```console\n(.*?)```", (DOCS / "fleet.md").read_text(encoding="utf-8"), re.DOTALL)
+TUTORIAL = re.search(r"```console\n(.*?)```", (DOCS / "howto/fleet.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")

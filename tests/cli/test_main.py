@@ -23,6 +23,7 @@ from kvmscope.errors import FormatError, KvmscopeError, PermissionNeeded, Unavai
 pytestmark = pytest.mark.whole_host
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES_OF_LAB = ("commands.md", "lab.md", "kernels.md")
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 
 
@@ -36,7 +37,7 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize(("name", "command"), list(every_command()))
 def test_every_command_and_flag_stands_in_the_docs(name: str, command: click.Command) -> None:
-    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/commands.md").read_text(encoding="utf-8")
     assert f"## `kvmscope {name}" in text
     section = text.split(f"## `kvmscope {name}")[1].split("\n## ")[0]
     flags = [flag for param in command.params if isinstance(param, click.Option) for flag in param.opts]
@@ -53,7 +54,7 @@ def test_every_flag_of_the_lab_stands_in_some_page() -> None:
     from kvmscope.cli.lab import lab
 
     assert isinstance(lab, click.Group)
-    text = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("commands.md", "lab.md", "kernels.md"))
+    text = "".join((DOCS / "reference" / name).read_text(encoding="utf-8") for name in PAGES_OF_LAB)
     context = click.Context(lab)
     commands = [lab.get_command(context, name) for name in lab.list_commands(context)]
     options = [param for command in commands if command for param in command.params if isinstance(param, click.Option)]
@@ -62,7 +63,7 @@ def test_every_flag_of_the_lab_stands_in_some_page() -> None:
 
 
 def test_every_metric_stands_in_the_docs() -> None:
-    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/commands.md").read_text(encoding="utf-8")
     rows = [f"| {metric.title} | `{metric.name}` |" for metric in load_metrics() if metric.column]
     assert [row for row in rows if row not in text] == []
 
@@ -75,7 +76,7 @@ def every_error(kind: type[KvmscopeError] = KvmscopeError) -> Iterator[type[Kvms
 
 @pytest.mark.parametrize("error", list(every_error()), ids=lambda error: error.__name__)
 def test_every_slug_is_a_heading_of_the_messages(error: type[KvmscopeError]) -> None:
-    lines = (DOCS / "messages.md").read_text(encoding="utf-8").splitlines()
+    lines = (DOCS / "reference/messages.md").read_text(encoding="utf-8").splitlines()
     assert f"## {error.slug}" in lines
 
 

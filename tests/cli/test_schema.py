@@ -151,7 +151,9 @@ def test_what_goes_wrong_is_told_with_its_place(
 
 def test_every_command_and_flag_stands_in_the_docs() -> None:
     assert isinstance(schema, click.Group)
-    section = (DOCS / "commands.md").read_text(encoding="utf-8").split("## `kvmscope schema")[1].split("\n## ")[0]
+    section = (
+        (DOCS / "reference/commands.md").read_text(encoding="utf-8").split("## `kvmscope schema")[1].split("\n## ")[0]
+    )
     context = click.Context(schema)
     for name in schema.list_commands(context):
         command = schema.get_command(context, name)

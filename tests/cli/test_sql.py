@@ -29,7 +29,7 @@ from kvmscope.catalog.questions import load_questions
 from kvmscope.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = re.findall(r"```sql\n(.*?)```", (DOCS / "sql.md").read_text(encoding="utf-8"), re.DOTALL)
+EXAMPLES = re.findall(r"```sql\n(.*?)```", (DOCS / "reference/sql.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_every_example_of_the_docs_runs(recording: str, query: str) -> None:
 
 
 def test_the_docs_list_every_column_of_each_view(recording: str) -> None:
-    text = (DOCS / "sql.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/sql.md").read_text(encoding="utf-8")
     for view in ("hosts", "vms", "vcpus", "findings", "apicv_spans", "episodes"):
         row = next(line for line in text.splitlines() if line.startswith(f"| `{view}` "))
         listed = re.findall(r"`(\w+)`", row.split("|")[3])

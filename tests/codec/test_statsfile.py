@@ -31,7 +31,7 @@ CAPTURED = Path(__file__).parent.parent / "data" / "statsfile"
 VM = (CAPTURED / "x86-6.18-vm.bin").read_bytes()
 VCPU = (CAPTURED / "x86-6.18-vcpu.bin").read_bytes()
 
-# A whole file by hand, little endian, name size 8. docs/format.md annotates the same bytes.
+# A whole file by hand, little endian, name size 8. docs/reference/format.md annotates the same bytes.
 EXAMPLE = bytes.fromhex(
     "00000000"  # 0x00 flags
     "08000000"  # 0x04 name size: 8
@@ -72,7 +72,7 @@ def test_the_example_is_written_byte_for_byte() -> None:
 
 
 def test_the_example_stands_in_the_documentation() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "format.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 0x([0-9a-f]{2}) \| `([0-9a-f]+)` \|", text, re.MULTILINE)
     assert b"".join(bytes.fromhex(row) for _, row in rows) == EXAMPLE
     ends = itertools.accumulate(len(row) // 2 for _, row in rows)
@@ -475,11 +475,11 @@ def test_promises_about_the_whole_file_are_reported() -> None:
     ]
 
 
-# --- the bytes in docs/bits.md ----------------------------------------------------------------------------------------
+# --- the bytes in docs/reference/bits.md ------------------------------------------------------------------------------
 
 
 def test_the_bytes_of_the_page_on_bits_are_what_the_page_says() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "bits.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "bits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| 0x([0-9a-f]+) \| `([0-9a-f]+)` \|", page, re.MULTILINE)
     raw = bytearray()
     for at, written in rows:

@@ -2,7 +2,8 @@
 
 ``KVMSCOPE_SIGNALS`` is how many signals each command gets; every moment comes from a seed that a failure shows. The
 moments begin when the process has become Python. Until ``kvmscope/__main__.py`` begins to run, the process is Python's
-alone (docs/commands.md), which the kernel tells from the signals that it catches; a traceback from then on is a fault.
+alone (docs/reference/commands.md), which the kernel tells from the signals that it catches; a traceback from then on is
+a fault.
 """
 
 from __future__ import annotations

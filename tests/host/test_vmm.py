@@ -195,7 +195,7 @@ def test_vcpu_threads_of_a_running_qemu_go_by_apic_id(spawn: Spawn, eventually: 
 
 
 def test_every_vmm_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "vmms.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "vmms.md").read_text()
     kinds = {tomllib.loads(path.read_text())["expect"]["vmm"] for path in FIXTURES}
     managers = {tomllib.loads(path.read_text())["expect"].get("managed_by") for path in FIXTURES} - {None}
     assert kinds <= set(re.findall(r"`([a-z-]+)`", page))

@@ -2,7 +2,7 @@
 
 ``inside/findings.py`` brings the troubles about and prints what was read; it is judged here, as of that machine.
 Most troubles play in a boot whose clock goes by its instructions, so that rates do not depend on what else runs here.
-docs/rules-by-case.md lists the rules with their cases.
+docs/reference/rules-by-case.md lists the rules with their cases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of workloads is sound, and docs/lab.md shows it as it is."""
+"""The table of workloads is sound, and docs/reference/lab.md shows it as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kvmscope.lab.workloads import (
     find_workload,
 )
 
-DOCS = Path(__file__).parent.parent.parent / "docs/lab.md"
+DOCS = Path(__file__).parent.parent.parent / "docs/reference/lab.md"
 
 every_workload = pytest.mark.parametrize("workload", WORKLOADS.values(), ids=lambda workload: workload.name)
 

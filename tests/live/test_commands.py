@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
 
 KVMSCOPE = (sys.executable, "-m", "kvmscope")
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-LIBRARY = Path(__file__).parents[2] / "docs" / "library.md"
+LIBRARY = Path(__file__).parents[2] / "docs" / "reference" / "library.md"
 
 
 def run(*arguments: str, before: tuple[str, ...] = (), code: int = 0) -> str:

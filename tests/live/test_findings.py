@@ -1,8 +1,9 @@
 """What ``kvmscope doctor`` says of real guests: of each that has a trouble exactly that, and of healthy ones nothing.
 
-docs/rules-by-case.md lists the rules with their cases. Those that this host's KVM cannot show are shown on emulated
-kernels (tests/kernels/test_findings.py), and each once more on a crafted sample (tests/analysis/test_rules.py).
-A busy machine delays guests, so a rule has several windows to fire; what must not fire has as many to stay silent.
+docs/reference/rules-by-case.md lists the rules with their cases. Those that this host's KVM cannot show are shown on
+emulated kernels (tests/kernels/test_findings.py), and each once more on a crafted sample
+(tests/analysis/test_rules.py). A busy machine delays guests, so a rule has several windows to fire; what must not fire
+has as many to stay silent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What docs/publish.md shows works and says what is shown there."""
+"""What docs/reference/publish.md shows works and says what is shown there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from kvmscope import publish
 from kvmscope.schema import Scope, Unit
 
-PAGE = (Path(__file__).parents[2] / "docs" / "publish.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "publish.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str) -> list[str]:

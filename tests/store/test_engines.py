@@ -48,7 +48,7 @@ def test_clickhouse_reads_every_number(recorded: Path, host_scenes: list[Scene])
 
 
 def test_the_query_of_the_docs_gives_increases_within_epochs(recorded: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "recordings.md").read_text(encoding="utf-8")
     query = text.partition("```sql\n")[2].partition("```")[0].replace("DIR", str(recorded))
     found = {(name, vcpu): exits for name, vcpu, exits in duckdb.sql(query).fetchall()}
     assert found["web-1", 0] == 40_000

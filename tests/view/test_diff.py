@@ -63,7 +63,7 @@ def test_two_times_of_a_host_whose_loads_swing_are_the_same() -> None:
 
 
 TRIES = int(os.environ.get("KVMSCOPE_DIFFS", "20"))
-"""How many pairs of recordings of one load are compared; 100 for the figure in docs/diff.md, a second each."""
+"""How many pairs of recordings of one load are compared; 100, a second each, for docs/explanation/diff.md."""
 
 
 @pytest.mark.slow

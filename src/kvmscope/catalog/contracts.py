@@ -4,7 +4,7 @@ Not here: whether a kernel keeps one (``analysis.contract``).
 
 Rule: a contract is read whole or not at all; any mistake in it is one ``CatalogError`` with file, line, what was
 expected and what was found. A stat that no kernel has is a broken promise, not a mistake.
-docs/schemas.md describes the format.
+docs/reference/schemas.md describes the format.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``kvmscope apicv``: the verdict on interrupt acceleration as a tree with its evidence.
 
-The verdict is in ``view.apicv``, its lines in ``view.apicv_text``. docs/apicv.md explains how to read it.
+The verdict is in ``view.apicv``, its lines in ``view.apicv_text``. docs/explanation/apicv.md explains how to read it.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def command(
     """Record all that can be read of this host to DIR, a new directory or an earlier recording, or to an object store.
 
     A scene that could not be read or written is reported in the next one, with the reason. With --keep, --max-size or
-    --tiers the recording is a ring: what grows old is thinned, then deleted. docs/recordings.md describes the files,
-    which other programs can read too.
+    --tiers the recording is a ring: what grows old is thinned, then deleted. docs/reference/recordings.md describes the
+    files, which other programs can read too.
 
     Around each finding that begins, DIR/episodes keeps every look, and counts with the groups of --count-during;
     `kvmscope episodes DIR` lists them.

@@ -86,7 +86,7 @@ def command(
     /api/v1. Nothing can be changed through it.
 
     The host is read once for each scrape. With --from the page and the API show a recording alone, and there are no
-    metrics. docs/serve.md explains the series and the page.
+    metrics. docs/reference/serve.md explains the series and the page.
 
     \b
     kvmscope serve

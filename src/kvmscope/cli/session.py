@@ -99,7 +99,8 @@ def check_source(source: str) -> None:
         near = tuple(difflib.get_close_matches(source, ["auto", *collect.SOURCES], n=2, cutoff=0.5))
         if source == "qmp":
             raise UsageError(
-                "source qmp needs the paths of sockets, which only the library accepts: docs/sources.md, QmpSource"
+                "source qmp needs the paths of sockets, which only the library accepts: "
+                "docs/explanation/sources.md, QmpSource"
             )
         raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(collect.SOURCES)}", nearest=near)
 

@@ -28,7 +28,7 @@ def run_prompt(store: SqlStore) -> None:
     """Ask what is typed until there is no more."""
     from ..engines.views import VIEWS
 
-    click.echo("docs/sql.md describes the views; .help lists the commands of this prompt")
+    click.echo("docs/reference/sql.md describes the views; .help lists the commands of this prompt")
     words = [*VIEWS, *(question.name for question in load_questions()), *_keywords()]
     for statement in read_statements("sql> ", history_file("sql_history"), words):
         if statement in (".quit", ".exit"):

@@ -58,7 +58,7 @@ def command(
     """Show the host in one screen: VMs, vCPUs and rates over a short interval. With VM, each of its vCPUs.
 
     The VMs with the most exits come first. A rate of a VM is the sum over its vCPUs; "≥" says that some of them are
-    not known. docs/commands.md explains the columns.
+    not known. docs/reference/commands.md explains the columns.
 
     \b
     kvmscope status

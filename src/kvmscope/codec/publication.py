@@ -1,8 +1,8 @@
 """The block that a published stats file has between its header and its id: whose file it is, and whether it is live.
 
-A published file is a stats file in shared memory (docs/publish.md). The kernel's files need no such block, since the
-fd says what they belong to; a memfd has nothing but its bytes. Readers that know only the kernel's format skip it: the
-header says where the other blocks are, and the interface promises no adjacency.
+A published file is a stats file in shared memory (docs/reference/publish.md). The kernel's files need no such block,
+since the fd says what they belong to; a memfd has nothing but its bytes. Readers that know only the kernel's format
+skip it: the header says where the other blocks are, and the interface promises no adjacency.
 
 No I/O. Rule: as in ``statsfile``, ``parse`` raises FormatError and nothing else, on any bytes.
 

@@ -5,7 +5,7 @@ Not here: where schemas come from (``sources``, ``catalog.kernels``), what a dif
 Rule: a file is read whole or not at all; whatever is wrong with it is one ``CatalogError`` with file, line, what was
 expected and what was found. Keys that are not known are passed over, so that later versions can add some. A kind or
 unit that has no word here is ``code N``, so that nothing is lost.
-docs/schemas.md describes the format.
+docs/reference/schemas.md describes the format.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The file behind KVM_GET_STATS_FD: bytes to descriptors and values, and back.
 
 A header of six u32 says where three blocks lie: an id string, the descriptors, and the data (u64 words). Blocks may
-come in any order with gaps between them; docs/format.md has the layout with offsets.
+come in any order with gaps between them; docs/reference/format.md has the layout with offsets.
 
 Not here: opening or reading files (``sources``), what a stat means (``catalog``), bucket bounds
 (``analysis.histogram``).
@@ -17,7 +17,8 @@ smaller number; the majority wins, and a draw is little endian. Below 64 KiB eve
 Source: Documentation/virt/kvm/api.rst 4.133, virt/kvm/binary_stats.c and include/uapi/linux/kvm.h, 5.14 to 7.3;
 the kernel's selftest kvm_binary_stats_test.c for ``violations``. In 5.14 the word at +12 of a descriptor, later
 ``bucket_size``, was unused and there were no histograms; it is kept as read and means something for linear
-histograms alone, so both layouts parse the same way. Booleans that share a word are an extension of ours: docs/bits.md.
+histograms alone, so both layouts parse the same way. Booleans that share a word are an extension of ours:
+docs/reference/bits.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ queries; ``printing``, their text. Tests compare them whole: tests/engines/test_
 test_catalogue.py (metrics and rules) and test_windows.py. Not here: the language of formulas (``formula``), its values
 in numpy (``analysis.evaluate``), and the commands that run queries.
 Rule: a query has the values of numpy or is not written. Unknown is NULL, and no number that is not finite is a value.
-docs/engines.md says for users what each engine can say.
+docs/reference/engines.md says for users what each engine can say.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _TYPES: Final = {
     ColumnType.TEXTS: "Array(String)",
 }
 _PACKED: Final = {ColumnType.TIME, ColumnType.INTEGER, ColumnType.WORD}
-"""Numbers that grow from row to row, or stay: a third less as differences (docs/sql.md has the figures)."""
+"""Numbers that grow from row to row, or stay: a third less as differences (docs/reference/sql.md has the figures)."""
 _NEVER_NULL: Final = {"host", "time", "boottime_ns", "vm", "vcpu", "row", "epoch", "key", "text", "blocks", "simulated"}
 
 _KEYS: Final[Mapping[RawTable, Sequence[str]]] = {

@@ -2,7 +2,7 @@
 
 A window is from one scene to the next. The formulas and rules are those of the live host, resolved for the statistics
 that each scene has (``queries``, ``rules``). Rules that need more than a query can say are left out
-(``rules.refused_rules``; docs/engines.md lists them).
+(``rules.refused_rules``; docs/reference/engines.md lists them).
 """
 
 from __future__ import annotations

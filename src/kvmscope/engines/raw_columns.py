@@ -1,7 +1,7 @@
 """The columns of the raw relations with their types, as far as they are known without any recording.
 
 Rule: a query of the vocabulary may name every column that is listed here, whether a recording has it or not: what no
-file has is NULL. docs/recordings.md says what each column holds.
+file has is NULL. docs/reference/recordings.md says what each column holds.
 """
 
 from __future__ import annotations

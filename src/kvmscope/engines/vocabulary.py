@@ -5,9 +5,9 @@
     vcpus        a row a vCPU             apicv_spans  from when to when each VM's interrupts were accelerated
     episodes     a row an episode
 
-docs/sql.md describes them. Rules: each is a query over the relations of ``tables`` and nothing else, so that it is the
-same in DuckDB and ClickHouse. An increase is within one epoch; before the first scene of an epoch nothing is known, and
-there is no row.
+docs/reference/sql.md describes them. Rules: each is a query over the relations of ``tables`` and nothing else, so that
+it is the same in DuckDB and ClickHouse. An increase is within one epoch; before the first scene of an epoch nothing is
+known, and there is no row.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: the command lines of Firecracker and its jailer, cloud-hypervisor, libvirt's ch driver, crosvm, kvmtool,
 StratoVirt, VirtualBox on KVM, gVisor's KVM platform, Kata's Dragonball, OpenVMM, Alioth, libkrun and what uses it; see
-docs/vmms.md. A pattern that ends in ``.*`` or is cut allows for a process's name, which has 15 bytes.
+docs/reference/vmms.md. A pattern that ends in ``.*`` or is cut allows for a process's name, which has 15 bytes.
 """
 
 from __future__ import annotations

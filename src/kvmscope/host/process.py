@@ -18,12 +18,12 @@ a larger host would push each other out, and each command line would be parsed i
 class VmmProcess:
     """What one process says of itself; all text is untrusted.
 
-    ``vmm``: ``qemu``, ``firecracker``, … as docs/vmms.md lists them, or ``other``. ``name``, ``uuid``: of the VM, None
-    if the process does not say. ``managed_by``: ``libvirt``, ``proxmox``, ``kubevirt``, … where command line or cgroup
-    show it, the outermost of those known; else None. ``command``: the program's file name, or the process's own name
-    where it has no command line. ``start_ticks``: start in clock ticks since boot. ``known_as``: by which words its
-    managers know the VM, such as ``("proxmox.vmid", "100")``. ``clue``: a disk, socket, kernel, directory or cgroup by
-    which a VM without a name differs from others.
+    ``vmm``: ``qemu``, ``firecracker``, … as docs/reference/vmms.md lists them, or ``other``. ``name``, ``uuid``: of the
+    VM, None if the process does not say. ``managed_by``: ``libvirt``, ``proxmox``, ``kubevirt``, … where command line
+    or cgroup show it, the outermost of those known; else None. ``command``: the program's file name, or the process's
+    own name where it has no command line. ``start_ticks``: start in clock ticks since boot. ``known_as``: by which
+    words its managers know the VM, such as ``("proxmox.vmid", "100")``. ``clue``: a disk, socket, kernel, directory or
+    cgroup by which a VM without a name differs from others.
     """
 
     pid: int

@@ -2,7 +2,7 @@
 
 Rule: QEMU is known by what it is called, or else by its options, since distributions, OpenNebula and users rename it.
 Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, Kata, Incus, OpenNebula, Multipass and the
-Android emulator write; see docs/vmms.md.
+Android emulator write; see docs/reference/vmms.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Works from what a process says of itself (command line, executable, thread names, cgroup), so it needs no privilege, no
 library of a VMM and no cooperation. It does not find VMs: callers pass the processes that hold one. It does not read
-configurations; ``qemu_args`` and ``libvirt_xml`` do. docs/vmms.md says, VMM by VMM, where each name comes from.
+configurations; ``qemu_args`` and ``libvirt_xml`` do. docs/reference/vmms.md says, VMM by VMM, where each name comes
+from.
 
 Rule: what the process does not say is None. Nothing here is trusted: a process may claim any name, so names are for
 people to read (through ``text.printable``) and never decide what is read or how.

@@ -1,7 +1,7 @@
 """Stock distribution kernels as a test bed: boot one in emulation, AVIC forced on, and run a command inside.
 
 What is real there is KVM: its files, statistics, inhibit reasons, events and types. What is not: interrupt delivery by
-AVIC, and time. docs/kernels.md says what a test may and may not conclude.
+AVIC, and time. docs/reference/kernels.md says what a test may and may not conclude.
 Rule: nothing is installed, no state of this machine's package manager is touched, and every run has an end.
 """
 

@@ -1,9 +1,9 @@
 """What a guest of the lab can do, and what each such thing does to the statistics.
 
 Each workload does one thing a known number of times, so a stat which counts that thing must increase by that number.
-Where it may move by another number, the bound and its reason stand beside it; docs/lab.md prints this table and the
-live tests hold every guest to it. Nothing here makes a VM.
-Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as measured, since no released kernel has its source.
+Where it may move by another number, the bound and its reason stand beside it; docs/reference/lab.md prints this table
+and the live tests hold every guest to it. Nothing here makes a VM. Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as
+measured, since no released kernel has its source.
 """
 
 from __future__ import annotations
@@ -588,7 +588,7 @@ def find_workload(name: str) -> Workload:
 
 
 def as_markdown() -> str:
-    """The table of docs/lab.md: every workload with what it moves, by how much, and why."""
+    """The table of docs/reference/lab.md: every workload with what it moves, by how much, and why."""
     lines = ["| workload | N times, it | vCPU stat | moves by | on | because |", "|---|---|---|---|---|---|"]
     for workload in WORKLOADS.values():
         for expectation in workload.expectations:

@@ -9,7 +9,7 @@
     disk.requests.add()
 
 A file is shared memory that the publisher writes with plain stores and that costs nothing to have read;
-docs/publish.md has the format. Reading is in ``sources.published``.
+docs/reference/publish.md has the format. Reading is in ``sources.published``.
 Rule: a declaration that breaks a rule of the format fails when it is made, never when a value is written.
 """
 

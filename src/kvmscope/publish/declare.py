@@ -109,7 +109,7 @@ class Boolean(Declaration[BooleanCell]):
 class Bit(Declaration[BitCell]):
     """A state that is true or false at any moment, in one bit of a word: 64 of a group cost 8 bytes.
 
-    Readers that do not know docs/bits.md leave it out. All bits of a class are written by one thread.
+    Readers that do not know docs/reference/bits.md leave it out. All bits of a class are written by one thread.
     """
 
     kind = Kind.INSTANT

@@ -2,7 +2,7 @@
 
 Not here: what they know (``catalog.review``) and how objections are shown (``cli``). Rule: an objection names the rule,
 the stat, and what to do instead; nothing is said of a stat that keeps all rules. The rules are those that stats were
-refused by on the kvm list (docs/review.md); the judgement stays with people.
+refused by on the kvm list (docs/reference/review.md); the judgement stays with people.
 """
 
 from __future__ import annotations

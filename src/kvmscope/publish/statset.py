@@ -2,7 +2,7 @@
 
 Not here: the words that declare them (``declare``), memory (``publication``), limits of what they may cost
 (``budget``). Source of the rules: the kernel's selftest kvm_binary_stats_test.c and Documentation/virt/kvm/api.rst
-4.133; docs/bits.md for bits.
+4.133; docs/reference/bits.md for bits.
 """
 
 from __future__ import annotations

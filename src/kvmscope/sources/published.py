@@ -1,4 +1,4 @@
-"""The source that reads what processes publish by ``kvmscope.publish``, or by any program that follows docs/publish.md.
+"""The source that reads what processes publish by ``kvmscope.publish``, or as docs/reference/publish.md specifies.
 
 It finds sealed memfds by their names in /proc/PID/fd of those processes that it may look into, maps them, and at each
 read copies their data. Not here: the stats of the kernel (other sources), writing (``publish``), what is taken of a

@@ -14,7 +14,7 @@ from .values import Answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleText:
-    """One rule, whole. Formulas are in the language that docs/library.md describes."""
+    """One rule, whole. Formulas are in the language that docs/reference/library.md describes."""
 
     rule: Annotated[str, "Its slug."]
     severity: Annotated[Severity, "How bad it is."]

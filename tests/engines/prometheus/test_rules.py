@@ -172,7 +172,7 @@ def run_unit_tests(folder: Path, name: str, tests: list[Any], *, every_s: int = 
 
 
 def test_the_docs_have_every_refusal_with_its_reason_and_what_needs_vcpus() -> None:
-    lines = (PROJECT / "docs/engines.md").read_text(encoding="utf-8").splitlines()
+    lines = (PROJECT / "docs/reference/engines.md").read_text(encoding="utf-8").splitlines()
     for refusal in (*METRICS.refused, *ALERTS.refused):
         assert any(refusal.subject in line and refusal.reason in line for line in lines), str(refusal)
     listed = " ".join(lines).partition("need `--detail vcpu`: ")[2].partition(".")[0]

@@ -317,7 +317,7 @@ class PrometheusFleet:
     def _infos(self) -> Mapping[str, Mapping[str, str]]:
         answer = self._ask(HOST_INFO.sample_name)
         if not answer.samples:
-            remedy = "have it scrape `kvmscope serve` on the hosts (docs/serve.md)"
+            remedy = "have it scrape `kvmscope serve` on the hosts (docs/reference/serve.md)"
             raise Unavailable(f"{self.place} has no host that kvmscope serves", remedy=remedy, path=self.place)
         return {each.labels.get("instance", ""): _known(each.labels) for each in answer.samples}
 
@@ -367,7 +367,7 @@ def open_prometheus_fleet(url: str, *, interval_s: float | None = None) -> Prome
 
 
 def store_access(url: str, environment: Mapping[str, str]) -> StoreAccess:
-    """Who asks, by environment variables, as secrets do not belong on command lines; docs/engines.md has them."""
+    """Who asks, by environment variables, as secrets do not belong on command lines (docs/reference/engines.md)."""
     tenant = environment.get("KVMSCOPE_PROMETHEUS_TENANT")
     return StoreAccess(
         url,

@@ -34,7 +34,7 @@ PREFIX: Final = "/api/v1"
 class ProblemView(Answer):
     """Why a request was not answered."""
 
-    error: Annotated[str, "The kind of error; a heading of docs/messages.md."]
+    error: Annotated[str, "The kind of error; a heading of docs/reference/messages.md."]
     message: Annotated[str, "What is wrong."]
 
 
