@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test quick test-live test-kernels check check-kernels format bench build clean
+.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: setup ## format, lint, types, layers
 
 check-kernels: setup ## hold the catalogue of stats to Debian's kernel sources (300 MB, once)
 	python tools/kernel_stats.py check $$(python tools/kernel_stats.py fetch 6.1 6.12)
+
+docs: setup ## the documentation as a site, in build/site; stops at a dead link
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 format: setup ## rewrite the code in the project's format
 	ruff format .
