@@ -7,11 +7,14 @@ tables in memory. Rule: each scene of each recording is there once, and what is 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..errors import RecordingError
 from ..store.episodes import Episode
@@ -36,6 +39,7 @@ TYPES: Mapping[ColumnType, str] = {
     ColumnType.TEXT: "VARCHAR",
     ColumnType.TEXTS: "VARCHAR[]",
 }
+_THREADS = min(4, os.cpu_count() or 1)
 _ARROW_TYPES = {
     ColumnType.TIME: pa.timestamp("ns", "UTC"),
     ColumnType.INTEGER: pa.int64(),
@@ -77,7 +81,7 @@ class RecordingStore:
         readable: list[str] = []
         for table in RawTable:
             _create_relation(connection, table, parts, readable)
-        connection.add_table(f"{RAW}.{EPISODES}", episodes_table(parts))
+        _create_episodes(connection, parts)
         connection.close_doors(readable)
 
     @property
@@ -125,12 +129,8 @@ def _create_relation(
     files = [
         os.path.realpath(part.storage.local(path)) for part in parts if _is_local(part) for path in part.files(its)
     ]
-    if files:
-        readable += files
-        sources.append(
-            f"SELECT * EXCLUDE (date) FROM read_parquet({text_list(files)}, union_by_name = true, "
-            "hive_partitioning = true, hive_types = {'host': VARCHAR, 'date': VARCHAR})"
-        )
+    readable += files
+    sources += map(_of_files, _by_columns(files))
     for number, part in enumerate(parts):
         if not _is_local(part) and part.segments:
             name = f"stored_{table.value}_{number}"
@@ -143,8 +143,47 @@ def _create_relation(
     connection.do(f"CREATE VIEW {RAW}.{table.value} AS {' UNION ALL BY NAME '.join(sources)}")
 
 
+def _of_files(files: Sequence[str]) -> str:
+    """What reads files with the same columns."""
+    return (
+        f"SELECT * EXCLUDE (date) FROM read_parquet({text_list(files)}, hive_partitioning = true, "
+        "hive_types = {'host': VARCHAR, 'date': VARCHAR})"
+    )
+
+
+def _by_columns(files: Sequence[str]) -> list[list[str]]:
+    """The files with the same columns together. With ``union_by_name``, DuckDB would read every footer again for each
+    query, and match the columns of each file with those of all.
+
+    A file whose footer cannot be read stands alone, for DuckDB to say what is wrong with it.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(_columns_of, files)
+    alike = defaultdict[Any, list[str]](list)
+    for file, columns in zip(files, found, strict=True):
+        alike[file if columns is None else columns].append(file)
+    return list(alike.values())
+
+
+def _columns_of(file: str) -> Any:
+    """The names and types of a file's columns."""
+    try:
+        return pq.read_schema(file).remove_metadata()
+    except (OSError, pa.ArrowException):
+        return None
+
+
 def _is_local(part: RecordingParts) -> bool:
     return part.storage.directory is not None
+
+
+def _create_episodes(connection: DuckDbConnection, parts: Sequence[RecordingParts]) -> None:
+    name = f"{RAW}.{EPISODES}"
+    if any(part.episodes for part in parts):
+        connection.add_table(name, episodes_table(parts))
+    else:  # the first Arrow table that is made of Python's values loads pandas, where that is installed
+        columns = ", ".join(f"{column} {TYPES[kind]}" for column, kind in EPISODE_COLUMNS.items())
+        connection.do(f"CREATE TABLE {name} ({columns})")
 
 
 def episodes_table(parts: Sequence[RecordingParts]) -> Any:
