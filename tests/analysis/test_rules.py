@@ -422,7 +422,7 @@ def test_time_in_the_vmm_is_wall_time_and_no_cpu_time(make_host: Callable[..., A
     assert finding.cost_cpus is None
     assert finding.lost_vcpus == pytest.approx(0.8)
     assert {metric.name for metric in load_metrics() if metric.unit is MetricUnit.VCPUS} == {
-        *("vmm_time_cpus", "exit_io_cpus", "exit_msr_cpus", "exit_fault_cpus")
+        *("vmm_time_cpus", "exit_io_cpus", "exit_msr_cpus", "exit_fault_cpus", "run_delay_vcpus")
     }
 
 

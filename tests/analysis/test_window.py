@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmscope.analysis.plan import StatSelection
 from kvmscope.analysis.window import Reset, Window, find_column
+from kvmscope.analysis.words import words_moved
 from kvmscope.errors import UsageError
 from kvmscope.sample import NOT_KNOWN, Block, Sample, Vcpus, VmId, Vms
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit, Unknown
@@ -297,3 +299,24 @@ def test_ten_thousand_vcpus_take_no_time(shuffled: bool) -> None:
         took.append(time.perf_counter() - began)
     assert all((rate == 5.0).all() for rate in rates)
     assert min(took) < 0.05
+
+
+def test_counts_of_a_thread_are_not_compared_with_those_of_another() -> None:
+    def taken(*tids: int, run_ns: int, at_s: float) -> Sample:
+        schema = Schema("sched", Scope.VCPU, (Descriptor("run_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9),), 8)
+        stats = StatsOf(schema, np.array([run_ns], dtype=np.uint64))
+        vcpus = [VcpuStats(number, [stats, words(exits=run_ns)], tid=tid) for number, tid in enumerate(tids)]
+        return assemble([VmStats(VmId(1), [], vcpus)], source="test", taken_ns=0, monotonic_ns=round(at_s * SECOND))
+
+    window = Window(taken(11, 12, run_ns=5, at_s=0), taken(11, 22, run_ns=9, at_s=1))
+    assert window.delta("sched", Scope.VCPU, "run_ns").tolist()[0] == 4
+    assert math.isnan(window.delta("sched", Scope.VCPU, "run_ns")[1])
+    assert window.delta("kvm", Scope.VCPU, "exits").tolist() == [4, 4]
+    taken_over = Window(taken(11, 12, run_ns=9, at_s=0), taken(11, 22, run_ns=5, at_s=1))
+    assert {reset.name: reset.rows for reset in taken_over.resets} == {"run_ns": (0,), "exits": (0, 1)}
+    selection = StatSelection(
+        "sched", Scope.VCPU, (window.current.blocks_from("sched", Scope.VCPU)[0].schema["run_ns"],)
+    )
+    moved = words_moved(window, selection)
+    assert moved.known is not None
+    assert (moved.words[0, 0], moved.known.tolist()) == (4, [[True, False]])

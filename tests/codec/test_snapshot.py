@@ -23,6 +23,7 @@ from kvmscope.codec.snapshot import (
     MAGIC,
     MAX_SLOTS,
     VCPU_HEAD_SIZE,
+    VCPU_SCHED_WORDS,
     VERSION,
     VM_HEAD_SIZE,
     VM_SETTINGS_WORDS,
@@ -233,7 +234,8 @@ def test_a_vcpu_has_its_identity_its_state_and_its_stats() -> None:
     assert vcpus.flags.tolist() == [HAS_APIC]
     assert vcpus.stats.tolist() == [[5, 6, 8]]
     assert set(vcpus.apicv.ravel().tolist()) == {7}
-    assert vcpus.apicv.shape[1] * 8 + len(identity) == VCPU_HEAD_SIZE
+    assert vcpus.sched.tolist() == [[7] * VCPU_SCHED_WORDS]
+    assert (vcpus.sched.shape[1] + vcpus.apicv.shape[1]) * 8 + len(identity) == VCPU_HEAD_SIZE
 
 
 def test_stats_are_views_of_what_was_copied() -> None:

@@ -3,8 +3,9 @@
 Not here: what the numbers mean (``metrics``), and bucket bounds (``histogram``). All words are raw, as in the samples;
 ``Descriptor.scale`` converts them.
 Rule: every array stands beside the *current* sample's subjects, one row a subject, and says NaN where there is no
-answer: the subject came in this window, one of the samples lacks the stat, or a count went down. A count that
-went down was cleared (root can, through debugfs), so what happened since is not known; ``resets`` lists them.
+answer: the subject came in this window, one of the samples lacks the stat, another thread took over a vCPU whose count
+is that of its thread (provider sched), or a count went down. A count that went down was cleared (root can, through
+debugfs), so what happened since is not known; ``resets`` lists them.
 Source: Documentation/virt/kvm/api.rst, 4.133 for the kinds; virt/kvm/kvm_main.c for how they can be cleared.
 """
 
@@ -27,6 +28,8 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 _NOT_THERE = -1
 _COUNTS = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
+_OF_THREADS = "sched"
+"""Provider whose counts for a vCPU are those of its thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,9 @@ class Window:
             return Movement(column.descriptor, column.words, nowhere, nowhere)
         words, known = self._align(before, scope)
         known = known & column.known
+        continues = self.continues(provider, scope)
+        if continues is not None:
+            known = known & continues
         moved = column.words - words
         is_reset = known & _wrapped(moved, column.words)
         return Movement(column.descriptor, moved, known & ~is_reset, is_reset)
@@ -258,6 +264,22 @@ class Window:
             return np.arange(len(now), dtype=np.int64)
         # A vCPU of a VM that came has a negative key, which none had before.
         return _match(*_vcpu_keys(now, self._previous_vms, before))
+
+    def continues(self, provider: str, scope: Scope) -> BoolArray | None:
+        """For each subject whether what the provider counts for it is still counted from the same zero; None if that is
+        so for all of them, as far as is known without a look at the counts."""
+        return self._has_same_thread if provider == _OF_THREADS and scope is Scope.VCPU else None
+
+    @cached_property
+    def _has_same_thread(self) -> BoolArray | None:
+        """For each vCPU whether the thread that ran it last is that of the previous sample; None if all have theirs."""
+        now, before = self.current.vcpus, self.previous.vcpus
+        if self._same_vcpus and (now is before or np.array_equal(now.tid, before.tid)):
+            return None
+        if not len(before):
+            return np.zeros(len(now), dtype=np.bool_)
+        rows = self._previous_vcpus
+        return np.asarray((rows != _NOT_THERE) & (before.tid[rows] == now.tid))
 
     def _unknown(self, scope: Scope) -> F64Array:
         return np.full(_count(self.current, scope), np.nan)

@@ -39,6 +39,9 @@ def words_moved(window: Window, selection: StatSelection) -> StatWords:
     moved = now.words - before.words
     is_reset = moved > now.words  # a difference that went below zero is more than what it was taken from
     known = _both(now.known, before.known)
+    continues = window.continues(selection.provider, selection.scope)
+    if continues is not None:
+        known = _both(known, np.broadcast_to(continues, moved.shape))
     if is_reset.any():
         known = _both(known, ~is_reset)
     return StatWords(moved, known)

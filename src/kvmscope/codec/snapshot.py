@@ -19,7 +19,7 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 3
+VERSION = 4
 MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
@@ -27,12 +27,13 @@ _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
 VM_SETTINGS_WORDS = 3
 VM_APICV_WORDS = INHIBIT_BITS + 7
+VCPU_SCHED_WORDS = 3
 VCPU_APICV_WORDS = 8
 VM_EVENT_WORDS = 3 * INHIBIT_BITS + 1
 VCPU_EVENT_WORDS = 25
 _VM_IDENTITY, _VCPU_IDENTITY = 32, 16
 VM_HEAD_SIZE = _VM_IDENTITY + 8 * (VM_SETTINGS_WORDS + VM_APICV_WORDS)
-VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * VCPU_APICV_WORDS
+VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * (VCPU_SCHED_WORDS + VCPU_APICV_WORDS)
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
 
@@ -54,6 +55,7 @@ class Feature(IntFlag):
     HLT_EXITS = 8
     HALT_POLL_CAP = 16
     HALT_POLL_CAP_SET = 32
+    SCHED_INFO = 64
 
 
 HAS_EVENTS = 2
@@ -64,6 +66,9 @@ HAS_CREATED = 1
 
 HAS_APIC = 1
 """Flag of a vCPU's record: it has an in-kernel local APIC."""
+
+HAS_SCHED = 4
+"""Flag of a vCPU's record: the thread that last ran it was there to be read."""
 
 
 class SnapshotHeader(NamedTuple):
@@ -151,7 +156,8 @@ class Records:
     """Records of one array: shape (n, words) u64, heads included."""
 
     _identity_size: ClassVar[int]
-    _settings_words: ClassVar[int] = 0
+    _own_words: ClassVar[int]
+    """Between the identity and the words of ``apicv``."""
 
     def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
@@ -163,7 +169,7 @@ class Records:
     @property
     def apicv(self) -> U64Array:
         """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
-        return self._words[:, self._identity_size // 8 + self._settings_words : self._stats]
+        return self._words[:, self._identity_size // 8 + self._own_words : self._stats]
 
     @property
     def stats(self) -> U64Array:
@@ -190,7 +196,7 @@ class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
     _identity_size = _VM_IDENTITY
-    _settings_words = VM_SETTINGS_WORDS
+    _own_words = VM_SETTINGS_WORDS
 
     @property
     def settings(self) -> U64Array:
@@ -225,6 +231,14 @@ class VcpuRecords(Records):
     """Records of ``struct vcpu_record``."""
 
     _identity_size = _VCPU_IDENTITY
+    _own_words = VCPU_SCHED_WORDS
+
+    @property
+    def sched(self) -> U64Array:
+        """Shape (n, words): what the scheduler has counted, as ``codec.sched`` describes it, a view. Only where
+        ``flags`` has HAS_SCHED."""
+        first = _VCPU_IDENTITY // 8
+        return self._words[:, first : first + VCPU_SCHED_WORDS]
 
     @property
     def vm(self) -> I64Array:

@@ -13,6 +13,7 @@ import pytest
 from kvmscope.codec.snapshot import (
     HAS_APIC,
     HAS_CREATED,
+    HAS_SCHED,
     VCPU_HEAD_SIZE,
     VM_HEAD_SIZE,
     Feature,
@@ -125,3 +126,13 @@ def test_a_process_outside_the_namespace_is_a_gap_in_each_sample_and_a_walk_cut_
     cut = maker.make(3, run(flags=SnapshotFlag.UNFINISHED))
     assert [gap.reason for gap in cut.gaps] == ["the walk over processes was cut short: VMs are missing"]
     assert maker.make(4, run()).gaps == ()
+
+
+def test_a_vcpu_has_times_of_its_thread_from_when_that_can_be_read() -> None:
+    maker = Samples("bpf", SCHEMAS, {}, Feature.SCHED_INFO)
+    rows = []
+    for flags in (0, HAS_SCHED):
+        block = maker.make(1, run(vcpus=((0, 0, 4712, HAS_SCHED), (0, 1, 0, flags)))).block("sched", Scope.VCPU)
+        assert block is not None
+        rows.append(block.rows.tolist())
+    assert rows == [[0], [0, 1]]

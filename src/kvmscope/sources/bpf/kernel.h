@@ -45,8 +45,12 @@ struct mm_struct {
 
 struct signal_struct { struct list_head thread_head; };
 struct preempt_notifier { struct hlist_node link; };
+struct sched_entity { u64 sum_exec_runtime; };
+struct sched_info { unsigned long pcount; unsigned long long run_delay; }; /* members with CONFIG_SCHED_INFO */
 struct task_struct {
 	unsigned int flags;
+	struct sched_entity se;
+	struct sched_info sched_info;
 	struct list_head tasks;
 	struct list_head thread_node;
 	struct signal_struct *signal;
@@ -56,6 +60,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	u64 start_boottime;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[1];
 	struct hlist_head preempt_notifiers;
 	unsigned long nvcsw, nivcsw; /* times that it was descheduled */
 };

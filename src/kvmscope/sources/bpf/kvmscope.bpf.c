@@ -148,7 +148,7 @@ struct walk {
 	u32 online, base;	/* vCPUs of this VM, and how many of them are done */
 	u64 switches;		/* of the reader's thread when it began with this chunk */
 	u64 slots[CHUNK];	/* vCPUs, 64 at a time; below what was read of those of this chunk */
-	u64 pids[CHUNK], apics[CHUNK], regs[CHUNK], hypervs[CHUNK];
+	u64 pids[CHUNK], tasks[CHUNK], apics[CHUNK], regs[CHUNK], hypervs[CHUNK];
 	u32 log_numbers[CHUNK];
 	u8 near[256];		/* scratch of read_near() */
 };
@@ -439,20 +439,24 @@ static bool has_auto_eoi(u64 hyperv)
  * now; but no thread is at that pid any more. */
 static s32 follow_pid(struct walk *walk, u64 vcpu, u32 i)
 {
-	u64 pid = walk->pids[i];
+	u64 pid = walk->pids[i], link;
 	s32 tid;
 
+	walk->tasks[i] = 0;
 	if (!pid)
 		return 0;
 	if (!walk->ns_level && pid_is_near) {
 		bpf_probe_read_kernel(walk->near, pid_span, (void *)(pid + bpf_core_field_offset(struct pid, tasks)));
-		tid = *(u64 *)walk->near ? *(s32 *)(walk->near + pid_span - sizeof(tid)) : 0;
+		link = *(u64 *)walk->near;
+		tid = link ? *(s32 *)(walk->near + pid_span - sizeof(tid)) : 0;
 	} else {
-		tid = read_member(struct pid, pid, tasks[0].first) ? pid_number(walk, pid) : 0;
+		link = (u64)read_member(struct pid, pid, tasks[0].first);
+		tid = link ? pid_number(walk, pid) : 0;
 	}
 	if (bpf_core_field_exists(struct kvm_vcpu, pid_lock) &&
 	    (u64)read_member(struct kvm_vcpu, vcpu, pid) != pid)
 		return 0;
+	walk->tasks[i] = link ? link - bpf_core_field_offset(struct task_struct, pid_links) : 0;
 	return tid;
 }
 
@@ -470,6 +474,30 @@ static long follow_vcpu(u32 i, struct walk **context)
 		follow_apic(walk, i, record);
 	if (config.groups & GROUP_APIC && bpf_core_field_exists(struct kvm_vcpu_arch, hyperv))
 		walk->auto_eoi |= has_auto_eoi(walk->hypervs[i]);
+	return 0;
+}
+
+#define has_sched_info bpf_core_field_exists(struct sched_info, run_delay)
+
+/* What the scheduler has counted for a vCPU's thread. The thread was at the vCPU's pid in this run, and a task_struct that
+ * somebody could come to is freed by RCU, so it is the thread's until the program ends. */
+static long read_sched(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	struct vcpu_record *record = staged_vcpu(walk, i & (CHUNK - 1));
+	struct sched_info info = {};
+	u64 task;
+
+	i &= CHUNK - 1;
+	task = walk->tasks[i];
+	if (!record)
+		return 1;
+	if (!task || bpf_core_read(&info, sizeof(info), &((struct task_struct *)task)->sched_info))
+		return 0;
+	record->sched[VCPU_RUN_NS] = read_member(struct task_struct, task, se.sum_exec_runtime);
+	record->sched[VCPU_RUN_DELAY_NS] = info.run_delay;
+	record->sched[VCPU_TIMESLICES] = info.pcount;
+	record->flags |= VCPU_HAS_SCHED;
 	return 0;
 }
 
@@ -532,6 +560,8 @@ static long copy_chunk(u32 again, struct walk **context)
 	bpf_loop(n, follow_vcpu, &walk, 0);
 	if (!is_alive(walk))
 		return 1;
+	if (has_sched_info)
+		bpf_loop(n, read_sched, &walk, 0); /* of threads, which need not be checked again */
 	if (has_apicv && config.groups & GROUP_APIC) {
 		bpf_loop(n, read_registers, &walk, 0);
 		if (!is_alive(walk))
@@ -619,6 +649,8 @@ static u32 features(void)
 	if (bpf_core_field_exists(struct kvm, override_halt_poll_ns))
 		found |= FEATURE_HALT_POLL_CAP_SET;
 
+	if (has_sched_info)
+		found |= FEATURE_SCHED_INFO;
 	if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons) &&
 	    bpf_core_field_exists(struct kvm_lapic, apicv_active))
 		found |= FEATURE_APICV;

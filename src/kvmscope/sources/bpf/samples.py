@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...codec import apicv, settings
+from ...codec import apicv, sched, settings
 from ...codec.apicv import Reasons
 from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
 from ...errors import Unavailable
@@ -37,6 +37,7 @@ class RecordedSubjects:
     vcpu_rows: I64Array
     apicv_vm_rows: I64Array
     apicv_vcpu_rows: I64Array
+    sched_vcpu_rows: I64Array
     outside: int
     """VMs of processes that this pid namespace does not have."""
     has_uncounted: bool
@@ -61,6 +62,7 @@ class Samples:
         self._named = sum(1 << bit for bit in reasons)
         self._flags = HAS_EVENTS if hooks else 0
         self._settings = settings.vm_schema(features)
+        self._sched = sched.vcpu_schema(features)
         self._apicv: tuple[Schema, Schema] | None = None
         counted = hooks.counted if hooks else None
         if Feature.APICV in features:
@@ -75,7 +77,7 @@ class Samples:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        own = (self._settings,) if self._settings else ()
+        own = (schema for schema in (self._settings, self._sched) if schema)
         return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
 
     def make(self, taken_ns: int, run: Run) -> Sample:
@@ -88,6 +90,8 @@ class Samples:
         ]
         if self._settings:
             blocks.append(Block(self._settings, vms.settings, subjects.vm_rows))
+        if self._sched:
+            blocks.append(sched.block(self._sched, vcpus, subjects.sched_vcpu_rows))
         if self._apicv:
             vm_schema, vcpu_schema = self._apicv
             blocks.append(apicv.block(vm_schema, vms, subjects.apicv_vm_rows))
@@ -122,6 +126,7 @@ class Samples:
             vcpu_rows=_shared(np.arange(len(vcpus))),
             apicv_vm_rows=_shared(apicv.vm_rows(vms, flags=self._flags)),
             apicv_vcpu_rows=_shared(apicv.vcpu_rows(vcpus, flags=self._flags)),
+            sched_vcpu_rows=_shared(sched.vcpu_rows(vcpus)),
             outside=outside,
             has_uncounted=bool(self._flags and np.any(vcpus.flags & self._flags == 0)),
         )

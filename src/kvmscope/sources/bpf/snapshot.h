@@ -10,7 +10,7 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 3
+#define SNAPSHOT_VERSION 4
 #define SNAPSHOT_MAX_SLOTS 5
 
 enum snapshot_flags {
@@ -27,6 +27,7 @@ enum snapshot_features {
 	FEATURE_HLT_EXITS = 8,	/* x86: a VM may be told to halt without an exit */
 	FEATURE_HALT_POLL_CAP = 16,	/* a VM has a limit of its own to how long KVM polls */
 	FEATURE_HALT_POLL_CAP_SET = 32, /* it counts only once the VMM has set it */
+	FEATURE_SCHED_INFO = 64, /* the scheduler keeps how long each thread has waited (CONFIG_SCHED_INFO) */
 };
 
 struct snapshot {
@@ -55,6 +56,7 @@ enum record_flags {
 	VCPU_HAS_APIC = 1,	/* it has an in-kernel local APIC; else its `apicv` words mean nothing */
 	VM_HAS_EVENTS = 2,	/* the words of its group were written */
 	VCPU_HAS_EVENTS = 2,
+	VCPU_HAS_SCHED = 4,	/* its thread was there to be read; else its `sched` words mean nothing */
 };
 
 /* The `apicv` words of a VM: after one boolean a bit of its inhibit word come these booleans. */
@@ -103,11 +105,20 @@ enum vcpu_apicv {
 	VCPU_APICV_WORDS,
 };
 
+/* What the scheduler keeps of the thread that last ran a vCPU, as in /proc/PID/task/TID/schedstat. */
+enum vcpu_sched {
+	VCPU_RUN_NS,		/* se.sum_exec_runtime */
+	VCPU_RUN_DELAY_NS,	/* sched_info.run_delay */
+	VCPU_TIMESLICES,	/* sched_info.pcount */
+	VCPU_SCHED_WORDS,
+};
+
 struct vcpu_record {
 	u32 vm;		/* record in `vms`, counted from the slot's first */
 	u32 vcpu_id;
 	s32 tid;	/* thread that last ran it, numbered as `pid` above; 0: never ran, has ended, or not visible */
 	u32 flags;
+	u64 sched[VCPU_SCHED_WORDS];
 	u64 apicv[VCPU_APICV_WORDS];
 	u64 more[];	/* with group apicv the words of `enum vcpu_events`; then struct kvm_vcpu_stat */
 };
