@@ -54,6 +54,9 @@ class GivenFacts:
         )
         return Branching(branches) if branches else Null()
 
+    def total(self, _name: str, _lowering: Lowering) -> Scalar | None:
+        return None
+
 
 def _is_subject(subject: tuple[int, ...]) -> Iterator[Scalar]:
     for column, value in zip(("vm", "vcpu"), subject, strict=False):

@@ -44,7 +44,7 @@ from .relational import (
     is_known,
     when,
 )
-from .windows import WINDOW
+from .windows import WINDOW_ID
 
 FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS)
 _YES, _NO = Literal(1.0), Literal(0.0)
@@ -168,20 +168,28 @@ class RecordedFacts:
     def never_ran(self, lowering: Lowering) -> Scalar:
         """If one vCPU cannot be judged for want of an age, the others do not decide about the VM."""
         sheet = lowering.sheets[Scope.VCPU]
-        name = "exits" if ("kvm", Scope.VCPU, "exits") in lowering.blocks.descriptors else "sum_exits"
-        exits = _now(lowering, "kvm", Scope.VCPU, name)
-        created_ns = lowering.leaves[Scope.VCPU].attribute_of_vm("created_ns")
-        has_none = sheet.hold(when(equal(exits, _NO), Literal(1), Literal(0)))
-        of_vm = RowsSoFar((*(Ref(key) for key in WINDOW), Ref("vm")), ())
+        exits, has_none = _exits(lowering)
+        age_ns = sheet.hold(_age_ns(lowering.leaves[Scope.VCPU].attribute_of_vm("created_ns")))
+        of_vm = RowsSoFar((Ref(WINDOW_ID), Ref("vm")), ())
         in_question = sheet.hold(equal(Aggregate(Aggregation.MAX, has_none, of_vm), Literal(1)))
-        taken_ns = apply(Function.EPOCH_NS, Ref("end_time"))
-        age_ns = sheet.hold(apply(Function.SUBTRACT, taken_ns, created_ns))
-        is_old = apply(Function.MORE_OR_EQUAL, age_ns, Literal(int(STARTED_BY_NOW_S * 1e9)))
-        is_unknown = apply(
-            Function.OR, apply(Function.IS_NULL, exits), every(in_question, apply(Function.IS_NULL, age_ns))
-        )
-        never = every(equal(has_none, Literal(1)), is_old)
+        is_unknown = apply(Function.OR, apply(Function.IS_NULL, exits), every(in_question, _is_null(age_ns)))
+        never = every(equal(has_none, Literal(1)), _is_old(age_ns))
         return Branching(((is_unknown, Null()), (never, _YES)), _NO)
+
+    def total(self, name: str, lowering: Lowering) -> Scalar | None:
+        """The sum of a fact of vCPUs for each VM. How many never ran follows from counts: all have the VM's age."""
+        if name != "never_ran":
+            return None
+        exits, has_none = _exits(lowering)
+        known = when(is_known(exits), Literal(1))
+        knowns = lowering.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.SUM, known))
+        nones = lowering.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.SUM, has_none))
+        age_ns = lowering.sheets[Scope.VM].hold(_age_ns(lowering.leaves[Scope.VM].attribute("created_ns")))
+        is_unknown = apply(
+            Function.OR, _is_null(knowns), every(apply(Function.MORE, nones, Literal(0)), _is_null(age_ns))
+        )
+        total = when(_is_old(age_ns), apply(Function.TO_DOUBLE, nones), _NO)
+        return when(apply(Function.NOT, is_unknown), total)
 
     def injected_while_active(self, lowering: Lowering) -> Scalar:
         """Interrupts a second that KVM injected where APICv was active at both ends of the window, else 0."""
@@ -207,6 +215,25 @@ def _now(lowering: Lowering, provider: str, scope: Scope, name: str) -> Scalar:
     """The word of a stat at the end of the window, as a number; NULL where a subject has it not."""
     column = _column(lowering, provider, scope, name, Quantity.NOW)
     return Null() if column is None else lowering.leaves[scope].now(column)
+
+
+def _exits(lowering: Lowering) -> tuple[Scalar, Scalar]:
+    """The count of exits of each vCPU, and 1 where it is known to be 0."""
+    name = "exits" if ("kvm", Scope.VCPU, "exits") in lowering.blocks.descriptors else "sum_exits"
+    exits = _now(lowering, "kvm", Scope.VCPU, name)
+    return exits, lowering.sheets[Scope.VCPU].hold(when(equal(exits, _NO), Literal(1), Literal(0)))
+
+
+def _age_ns(created_ns: Scalar) -> Scalar:
+    return apply(Function.SUBTRACT, apply(Function.EPOCH_NS, Ref("end_time")), created_ns)
+
+
+def _is_old(age_ns: Scalar) -> Scalar:
+    return apply(Function.MORE_OR_EQUAL, age_ns, Literal(int(STARTED_BY_NOW_S * 1e9)))
+
+
+def _is_null(scalar: Scalar) -> Scalar:
+    return apply(Function.IS_NULL, scalar)
 
 
 def _inhibits(lowering: Lowering) -> Iterable[tuple[str, Scalar]]:

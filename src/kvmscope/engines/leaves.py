@@ -32,21 +32,18 @@ from .relational import (
 )
 from .sheet import Sheet
 from .tables import SUBJECT_KEY, SUBJECTS
-from .windows import WINDOW, WindowPlan, boot_of, kept, of, same
+from .windows import WINDOW, WINDOW_ID, WindowPlan, boot_of, kept, of, same
 
 INTERVAL_S = Ref("interval_s")
 OF_WINDOW: Final = ("interval_s", "scenes", "begin_ns", "end_ns", "begin_time", "end_time", "machine", "blocks")
 """What each subject has of its window, beside the key."""
-
-_IS_END = equal(Ref("is_end", "w"), Literal(1))
-_IS_BEGIN = equal(Ref("is_end", "w"), Literal(0))
 
 
 class SubjectLeaves:
     """The words of the subjects of one scope that formulas read, as columns of a sheet."""
 
     def __init__(self, scope: Scope, blocks: BlockSet, plan: WindowPlan, sheet: Sheet) -> None:
-        self.key = (*WINDOW, *SUBJECT_KEY[scope])
+        self.key = (WINDOW_ID, *SUBJECT_KEY[scope])
         self._scope = scope
         self._blocks = blocks
         self._is_pairs = plan.every_s is None
@@ -111,14 +108,11 @@ class SubjectLeaves:
 
     def steps(self) -> tuple[Named, ...]:
         """Relations up to that which ``base`` reads."""
-        ends: tuple[Named, ...] = (Named(self._named("ends"), self._ends()),)
-        if self._attributes_of_vm:
-            ends = (*ends, Named(self._named("owners"), self._owners()))
+        ends = (Named(self._named("begins"), self._begins()), Named(self._named("ends"), self._ends()))
         if not self.reads_between:
             return ends
         return (
             *ends,
-            Named(self._named("epochs"), self._epochs()),
             Named(self._named("torn"), self._torn()),
             Named(self._named("stretches"), self._stretches()),
             Named(self._named("regrown"), self._regrown()),
@@ -126,79 +120,75 @@ class SubjectLeaves:
 
     def base(self, joins: tuple[Joined, ...] = (), columns: tuple[NamedScalar, ...] = ()) -> Select:
         """A row for each subject at the end of each window; ``joins`` to it by the alias ``s``, with their columns."""
-        own = kept("w", *OF_WINDOW)
+        own = kept("w", *WINDOW, *OF_WINDOW)
         torn: tuple[NamedScalar, ...] = ()
-        joined = [Joined(RelationSource("windows", "w"), same("s", "w", *WINDOW))]
+        joined = [Joined(RelationSource("windows", "w"), same("s", "w", WINDOW_ID))]
         if self.reads_between:
             torn = kept("t", *(f"torn_{place}" for place in self._counts))
             joined.append(
                 Joined(RelationSource(self._named("regrown"), "t"), same("s", "t", *self.key), keeps_all=True)
             )
-        if self._attributes_of_vm:
-            torn = (*torn, *kept("o", *(f"vm_{name}" for name in self._attributes_of_vm)))
-            owner = RelationSource(self._named("owners"), "o")
-            joined.append(Joined(owner, same("s", "o", *WINDOW, "vm"), keeps_all=True))
         ends = kept("s", *(column.name for column in self._ends().columns))
         return Select((*ends, *own, *torn, *columns), RelationSource(self._named("ends"), "s"), joins=(*joined, *joins))
 
     def _named(self, what: str) -> str:
         return f"{self._scope.value}_{what}"
 
-    @property
-    def _raw(self) -> RelationSource:
-        return RelationSource(SUBJECTS[self._scope].value, ROW, self._schema)
+    def _raw(self, scope: Scope, alias: str) -> RelationSource:
+        return RelationSource(SUBJECTS[scope].value, alias, self._schema)
 
     @property
     def _subject(self) -> tuple[str, ...]:
         return SUBJECT_KEY[self._scope]
 
-    def _ends(self) -> Select:
-        """Of each subject its words at both ends of each window at whose end it is there."""
-        columns = [NamedScalar("epoch_after", _at(_IS_END, Ref("epoch", ROW)))]
-        columns.append(NamedScalar("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))))
-        for word, place in self._words.items():
-            columns.append(NamedScalar(f"after_{place}", _at(_IS_END, word)))
-            columns.append(NamedScalar(f"before_{place}", _at(_IS_BEGIN, word)))
-        columns += [NamedScalar(f"now_{name}", _at(_IS_END, Ref(name, ROW))) for name in self._attributes]
-        return self._grouped(tuple(columns))
-
-    def _owners(self) -> Select:
-        """The VMs at the end of each window, with what is asked of them for their vCPUs."""
+    def _begins(self) -> Select:
+        """The words of each subject at the beginning of each window."""
         return Select(
             (
-                *kept("w", *WINDOW),
-                NamedScalar("vm", Ref("vm", ROW)),
-                *(NamedScalar(f"vm_{name}", Ref(name, ROW)) for name in self._attributes_of_vm),
+                *kept("w", WINDOW_ID),
+                *kept(ROW, *self._subject),
+                NamedScalar("epoch_before", Ref("epoch", ROW)),
+                *(NamedScalar(f"before_{place}", word) for word, place in self._words.items()),
             ),
-            RelationSource(SUBJECTS[Scope.VM].value, ROW, self._schema),
-            joins=(Joined(RelationSource("borders", "w"), every(_at_scene("w"), _IS_END)),),
+            self._raw(self._scope, ROW),
+            joins=(_windows_at("begin_ns"),),
         )
 
-    def _epochs(self) -> Select:
-        return self._grouped(
-            (
-                NamedScalar("epoch_after", _at(_IS_END, Ref("epoch", ROW))),
-                NamedScalar("epoch_before", _at(_IS_BEGIN, Ref("epoch", ROW))),
-            )
-        )
-
-    def _grouped(self, columns: tuple[NamedScalar, ...]) -> Select:
-        keys = (*of("w", *WINDOW), *of(ROW, *self._subject))
-        is_there = equal(Aggregate(Aggregation.MAX, Ref("is_end", "w")), Literal(1))
+    def _ends(self) -> Select:
+        """The words of each subject at the end of each window, and at its beginning if it was there."""
+        joins = [_windows_at("end_ns")]
+        of_vm: tuple[NamedScalar, ...] = ()
+        if self._attributes_of_vm:
+            joins.append(self._owners())
+            of_vm = tuple(NamedScalar(f"vm_{name}", Ref(name, "o")) for name in self._attributes_of_vm)
+        begins = RelationSource(self._named("begins"), "b")
+        is_it = every(same("w", "b", WINDOW_ID), same(ROW, "b", *self._subject))
         return Select(
-            (*kept("w", *WINDOW), *kept(ROW, *self._subject), *columns),
-            self._raw,
-            joins=(Joined(RelationSource("borders", "w"), _at_scene("w")),),
-            group_by=keys,
-            having=is_there,
+            (
+                *kept("w", WINDOW_ID),
+                *kept(ROW, *self._subject),
+                NamedScalar("epoch_after", Ref("epoch", ROW)),
+                *(NamedScalar(f"after_{place}", word) for word, place in self._words.items()),
+                *(NamedScalar(f"now_{name}", Ref(name, ROW)) for name in self._attributes),
+                *of_vm,
+                *kept("b", "epoch_before", *(f"before_{place}" for place in self._words.values())),
+            ),
+            self._raw(self._scope, ROW),
+            joins=(*joins, Joined(begins, is_it, keeps_all=True)),
         )
+
+    def _owners(self) -> Joined:
+        """The VMs of the vCPUs in the same scene."""
+        same_boot = equal(boot_of(ROW), boot_of("o"))
+        is_it = every(same(ROW, "o", "host", "boottime_ns", "vm"), same_boot)
+        return Joined(self._raw(Scope.VM, "o"), is_it, keeps_all=True)
 
     def _torn(self) -> Select:
         """Those that began another epoch in a window of more than two scenes, or came in it."""
         return Select(
             kept("s", *self.key),
-            RelationSource(self._named("epochs"), "s"),
-            joins=(Joined(RelationSource("windows", "w"), same("s", "w", *WINDOW)),),
+            RelationSource(self._named("ends"), "s"),
+            joins=(Joined(RelationSource("windows", "w"), same("s", "w", WINDOW_ID)),),
             where=every(apply(Function.NOT, _is_same_epoch("s")), apply(Function.MORE, Ref("scenes", "w"), Literal(2))),
         )
 
@@ -206,15 +196,15 @@ class SubjectLeaves:
         """What the counts of the torn ones grew by in each epoch."""
         keys = (*of("t", *self.key), Ref("epoch", ROW))
         words = list(self._words)
-        is_torn = every(same("w", "t", *WINDOW), same(ROW, "t", *self._subject))
+        is_torn = every(same("w", "t", WINDOW_ID), same(ROW, "t", *self._subject))
         return Select(
             (
                 *kept("t", *self.key),
                 *(NamedScalar(f"torn_{place}", _grown(words[place])) for place in self._counts),
             ),
-            self._raw,
+            self._raw(self._scope, ROW),
             joins=(
-                Joined(RelationSource("inner_moments", "w"), _at_scene("w")),
+                Joined(RelationSource("inner_moments", "w"), _at_scene("boottime_ns")),
                 Joined(RelationSource(self._named("torn"), "t"), is_torn),
             ),
             group_by=keys,
@@ -240,11 +230,6 @@ def _rises(place: int) -> Scalar:
     return apply(Function.MORE_OR_EQUAL, Ref(f"after_{place}"), Ref(f"before_{place}"))
 
 
-def _at(condition: Scalar, value: Scalar) -> Scalar:
-    """The value in the one row of a group in which the condition holds."""
-    return Aggregate(Aggregation.MAX, when(condition, value))
-
-
 def _grown(word: Scalar) -> Scalar:
     """Of the rows of one epoch: a count only went up in it, so the last word is the largest."""
     first, last = Aggregate(Aggregation.MIN, word), Aggregate(Aggregation.MAX, word)
@@ -252,10 +237,15 @@ def _grown(word: Scalar) -> Scalar:
     return when(has_two, apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, last, first)))
 
 
-def _at_scene(alias: str) -> Scalar:
-    """Whether a raw row is of the scene that a relation names."""
+def _windows_at(border: str) -> Joined:
+    """The windows of which a raw row is at the beginning, or at the end."""
+    return Joined(RelationSource("windows", "w"), _at_scene(border))
+
+
+def _at_scene(moment: str) -> Scalar:
+    """Whether a raw row is of the scene that the relation ``w`` names."""
     return every(
-        equal(Ref("host", ROW), Ref("host", alias)),
-        equal(Ref("boottime_ns", ROW), Ref("boottime_ns", alias)),
-        equal(boot_of(ROW), Ref("boot", alias)),
+        same(ROW, "w", "host"),
+        equal(Ref("boottime_ns", ROW), Ref(moment, "w")),
+        equal(boot_of(ROW), Ref("boot", "w")),
     )

@@ -82,6 +82,10 @@ class FactSource(Protocol):
         """A fact of each subject of a level, NULL where it is not known."""
         ...
 
+    def total(self, name: str, lowering: Lowering) -> Scalar | None:
+        """The sum of a fact of vCPUs for each VM, None if there is no shorter way than to sum it."""
+        ...
+
 
 class Workspace:
     """The columns that the formulas of one query need: they gather here, whatever blocks their scenes have."""
@@ -285,10 +289,18 @@ class Lowering:
         return _Number(Branching(((equal(below, Literal(0.0)), at_zero),), divided), math.inf)
 
     def _vcpu_fold(self, node: VcpuFold) -> _Number:
+        total = self._total_of_fact(node)
+        if total is not None:
+            return _Number(total, _SAFE)
         operand = self._number(node.operand, Scope.VCPU)
         scalar = self.sheets[Scope.VCPU].hold(self._checked(operand, Scope.VCPU))
         most = operand.most if node.fold in (Fold.MAX, Fold.MEAN) else operand.most * _SUBJECTS_MAX
         return _Number(self.fold(Scope.VCPU, node.level, Aggregate(_FOLDS[node.fold], scalar)), most)
+
+    def _total_of_fact(self, node: VcpuFold) -> Scalar | None:
+        if isinstance(node.operand, FactColumn) and node.fold is Fold.SUM and node.level is Scope.VM:
+            return self._facts.total(node.operand.name, self)
+        return None
 
 
 def _is_counted(column: StatColumn) -> bool:

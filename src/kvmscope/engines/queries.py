@@ -18,7 +18,7 @@ from .leaves import OF_WINDOW
 from .lower import FactSource, Lowering, Workspace
 from .relational import Joined, Named, NamedScalar, Null, Query, RelationSource, Scalar, Select
 from .tables import SUBJECT_KEY
-from .windows import WINDOW, WindowPlan, inner_moments, kept, of, same, scene_steps, window_steps
+from .windows import WINDOW, WINDOW_ID, WindowPlan, inner_moments, kept, of, same, scene_steps, window_steps
 
 _SHEETS: Final = {Scope.VCPU: "vcpus", Scope.VM: "vms", HOST: "hosts"}
 
@@ -26,6 +26,11 @@ _SHEETS: Final = {Scope.VCPU: "vcpus", Scope.VM: "vms", HOST: "hosts"}
 def key_of(level: Level) -> tuple[str, ...]:
     """The columns that name a row of a level: the window's, and the subject's."""
     return WINDOW if level is HOST else (*WINDOW, *SUBJECT_KEY[level])
+
+
+def _id_of(level: Level) -> tuple[str, ...]:
+    """The same key, in numbers."""
+    return (WINDOW_ID, *key_of(level)[len(WINDOW) :])
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def _joins_of(workspace: Workspace, level: Level) -> Iterator[Joined]:
     for scope in _below(level):
         if workspace.folds(scope, level):
             source = RelationSource(_folded_name(workspace, scope, level), _alias(scope))
-            yield Joined(source, same("s", _alias(scope), *key_of(level)), keeps_all=True)
+            yield Joined(source, same("s", _alias(scope), *_id_of(level)), keeps_all=True)
 
 
 def _folded(workspace: Workspace, scope: Scope) -> Iterator[Named]:
@@ -103,7 +108,7 @@ def _folded(workspace: Workspace, scope: Scope) -> Iterator[Named]:
     for level in (Scope.VM, HOST):
         folds = workspace.folds(scope, level)
         if folds:
-            key = key_of(level)
+            key = _id_of(level)
             source = RelationSource(_SHEETS[scope], "x")
             select = Select((*kept("x", *key), *folds), source, group_by=of("x", *key))
             yield Named(_folded_name(workspace, scope, level), select)
@@ -111,7 +116,7 @@ def _folded(workspace: Workspace, scope: Scope) -> Iterator[Named]:
 
 def _hosts(workspace: Workspace) -> Select:
     return Select(
-        (*kept("s", *WINDOW, *OF_WINDOW), *columns_from_below(workspace, HOST)),
+        (*kept("s", WINDOW_ID, *WINDOW, *OF_WINDOW), *columns_from_below(workspace, HOST)),
         RelationSource("windows", "s"),
         joins=tuple(_joins_of(workspace, HOST)),
     )

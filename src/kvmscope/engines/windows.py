@@ -44,6 +44,9 @@ SERIES: Final = ("host", "boot", "source", "simulated")
 WINDOW: Final = (*SERIES, "window")
 """The key of a window: its series, and its number in it from 1."""
 
+WINDOW_ID: Final = "window_id"
+"""A number for each window of a query: what rows of subjects are joined and grouped by, since WINDOW has texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
@@ -70,19 +73,15 @@ def scene_steps(plan: WindowPlan) -> tuple[Named, ...]:
 
 
 def window_steps(block_sets: Sequence[BlockSet]) -> tuple[Named, ...]:
-    """``windows`` (WINDOW, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``, ``slot``, ``scenes``,
-    ``interval_s``, ``machine``, ``blocks``) and ``borders`` (WINDOW, ``boottime_ns``, ``is_end``), of the windows that
-    end with a scene of these blocks."""
-    return (
-        Named("windows", _windows(block_sets)),
-        Named("borders", UnionAll((_border("begin_ns", 0), _border("end_ns", 1)))),
-    )
+    """``windows`` (WINDOW_ID, WINDOW, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``, ``slot``, ``scenes``,
+    ``interval_s``, ``machine``, ``blocks``) that end with a scene of these blocks."""
+    return (Named("windows", _windows(block_sets)),)
 
 
 def inner_moments() -> Named:
     """``inner_moments``: the scenes of each window, both ends included: those of its slot, and the next one."""
     windows, moments = RelationSource("windows", "w"), RelationSource("moments", "m")
-    columns = (*kept("w", *WINDOW), *kept("m", "boottime_ns"))
+    columns = (*kept("w", WINDOW_ID, "host", "boot"), *kept("m", "boottime_ns"))
     at_end = equal(Ref("end_ns", "w"), Ref("boottime_ns", "m"))
     of_slot = Select(columns, windows, joins=(Joined(moments, same("w", "m", *SERIES, "slot")),))
     of_next = Select(
@@ -187,8 +186,10 @@ def _windows(block_sets: Sequence[BlockSet]) -> Select:
     """Those that end with a scene of these blocks."""
     begin, end = Ref("begin_ns", "p"), Ref("end_ns", "p")
     lasts = apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, end, begin))
+    place = Aggregate(Aggregation.COUNT, None, RowsSoFar((), of("p", *WINDOW)))
     return Select(
         (
+            NamedScalar(WINDOW_ID, place),
             *kept("p", *WINDOW, "slot", "begin_ns", "end_ns", "scenes"),
             NamedScalar("begin_time", Ref("time", "b")),
             NamedScalar("end_time", Ref("time", "e")),
@@ -207,10 +208,3 @@ def _windows(block_sets: Sequence[BlockSet]) -> Select:
 def _moment(alias: str, boottime_ns: Scalar) -> Joined:
     at_it = every(same("p", alias, *SERIES), equal(boottime_ns, Ref("boottime_ns", alias)))
     return Joined(RelationSource("moments", alias), at_it)
-
-
-def _border(column: str, is_end: int) -> Select:
-    return Select(
-        (*kept("w", *WINDOW), NamedScalar("boottime_ns", Ref(column, "w")), NamedScalar("is_end", Literal(is_end))),
-        RelationSource("windows", "w"),
-    )
