@@ -49,7 +49,7 @@ APICV = {
 
 @dataclass
 class CraftedVm:
-    """Words by name; ``hist`` by bucket. ``apicv``: reasons that hold, None if the state is not read."""
+    """Words by name; ``hists`` by stat and bucket. ``apicv``: reasons that hold, None if the state is not read."""
 
     name: str
     vcpus: int
@@ -58,13 +58,28 @@ class CraftedVm:
     active: bool = False
     vm_stats: dict[str, int] = field(default_factory=dict)
     vcpu_stats: list[dict[str, int]] = field(default_factory=list)
-    wait_hist: list[dict[int, int]] = field(default_factory=list)
+    hists: list[dict[tuple[str, int], int]] = field(default_factory=list)
     is_read: bool = True
 
     def __post_init__(self) -> None:
         # A guest that runs has had exits.
         self.vcpu_stats = [{"exits": 1000} for _ in range(self.vcpus)]
-        self.wait_hist = [{} for _ in range(self.vcpus)]
+        self.hists = [{} for _ in range(self.vcpus)]
+
+    def halt(self, row: int, how: str, count: int) -> None:
+        """``count`` more halts of a vCPU: ``wait_us:50``, ``success_us:20`` or ``fail_us:80``."""
+        what, length_us = how.split(":")
+        length_ns = round(float(length_us) * 1000)
+        stats, hist = self.vcpu_stats[row], self.hists[row]
+        name = {"wait_us": "halt_wait", "success_us": "halt_poll_success", "fail_us": "halt_poll_fail"}[what]
+        bucket = f"{name}_hist", length_ns.bit_length()
+        hist[bucket] = hist.get(bucket, 0) + count
+        if what == "wait_us":
+            return
+        moved = {f"{name}_ns": length_ns * count, "halt_attempted_poll": count}
+        moved |= {"halt_successful_poll": count} if what == "success_us" else {}
+        for stat, more in moved.items():
+            stats[stat] = stats.get(stat, 0) + more
 
 
 @dataclass
@@ -91,7 +106,11 @@ class CraftedHost:
         return vm
 
     def run(self, seconds: float, rates: Mapping[str, float] = {}, *, vm: str = "vm", vcpu: int | None = None) -> None:
-        """Let ``rates`` happen in a VM, those of vCPUs on each or on one; ``wait_us:50`` is so many waits of 50 µs."""
+        """Let ``rates`` happen in a VM, those of vCPUs on each or on one.
+
+        ``wait_us:50`` is so many waits of 50 µs; ``success_us:20`` and ``fail_us:80`` polls, with all that KVM counts
+        of them.
+        """
         found = next(each for each in self.vms if each.name == vm)
         for name, rate in rates.items():
             moved = round(rate * seconds)
@@ -101,9 +120,8 @@ class CraftedHost:
                 found.vm_stats[name] = found.vm_stats.get(name, 0) + moved
                 continue
             for row in range(found.vcpus) if vcpu is None else (vcpu,):
-                if name.startswith("wait_us:"):
-                    bucket = (round(float(name.removeprefix("wait_us:")) * 1000)).bit_length()
-                    found.wait_hist[row][bucket] = found.wait_hist[row].get(bucket, 0) + moved
+                if ":" in name:
+                    found.halt(row, name, moved)
                 else:
                     found.vcpu_stats[row][name] = found.vcpu_stats[row].get(name, 0) + moved
         self.now_s += seconds
@@ -129,20 +147,20 @@ class CraftedHost:
     def _vcpu(self, vm: CraftedVm, row: int) -> list[StatsOf]:
         if not vm.is_read:
             return []
-        stats = [self._words(Scope.VCPU, vm.vcpu_stats[row], vm.wait_hist[row])]
+        stats = [self._words(Scope.VCPU, vm.vcpu_stats[row], vm.hists[row])]
         if vm.apicv is not None:
             stats.append(StatsOf(APICV[Scope.VCPU], np.array([vm.active], dtype=np.uint64)))
         stats += [_of_group(group, vm.vcpu_stats[row]) for group in self.groups if group.scope is Scope.VCPU]
         return stats
 
-    def _words(self, scope: Scope, values: Mapping[str, int], hist: Mapping[int, int] = {}) -> StatsOf:
+    def _words(self, scope: Scope, values: Mapping[str, int], hists: Mapping[tuple[str, int], int] = {}) -> StatsOf:
         schema = KVM[scope]
         words = np.zeros(schema.words, dtype=np.uint64)
         for name, value in values.items():
             if name in schema:
                 words[schema[name].offset // 8] = value
-        for bucket, count in hist.items():
-            words[schema["halt_wait_hist"].offset // 8 + bucket] = count
+        for (name, bucket), count in hists.items():
+            words[schema[name].offset // 8 + bucket] = count
         left = tuple(stat for stat in schema.descriptors if stat.name not in self.lacks)
         return StatsOf(Schema("kvm", scope, left, schema.data_size) if self.lacks else schema, words)
 

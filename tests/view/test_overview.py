@@ -145,6 +145,7 @@ def with_findings(overview: Overview, *found: tuple[str, str, int | None, float 
             worst_vcpus=(),
             worst_count=0,
             causes=(),
+            polling=None,
             explanation="",
             remedies=(),
         )

@@ -47,7 +47,7 @@ def observe(
     """
     sample = window.current
     nobody_looked = [None] * len(sample.vms)
-    limit_s = _poll_limit_s(sample, halt_poll_ns)
+    limit_s = poll_limit_s(sample, halt_poll_ns)
     return {
         (Scope.VM, "vcpus"): _vcpus(sample),
         (Scope.VM, "stats_reset"): _stats_reset(window),
@@ -139,7 +139,7 @@ def halt_poll_limit_ns(machine: Machine) -> int | None:
     return int(text.value) if text is not None and text.value is not None and text.value.isdecimal() else None
 
 
-def _poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:
+def poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:
     """For how long KVM polls at most when a vCPU of the VM halts.
 
     If the VMs' own limits were not read (source statsfd), the host's: hardly a VMM sets one (KVM_CAP_HALT_POLL).

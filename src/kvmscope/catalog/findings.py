@@ -45,6 +45,13 @@ class Severity(Enum):
 _RANKS: Final = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
+class Addition(Enum):
+    """What is added to the findings of a rule: the verdict on interrupt acceleration, or advice on halt polling."""
+
+    VERDICT = "apicv"
+    POLLING = "polling"
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """What to do, and its trade-off. ``only_if``: on which hosts; None is on all. ``settings``: what it changes."""
@@ -61,8 +68,8 @@ class Rule:
 
     ``when``, ``activity``, ``clears``: conditions of ``scope``; None is no such condition. ``windows``: in how many
     consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``: CPU
-    time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds_verdict``: the verdict on interrupt
-    acceleration belongs to it. ``silent_if``: slugs of caveats.
+    time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds``: what belongs to its
+    findings beside that. ``silent_if``: slugs of caveats.
     """
 
     slug: str
@@ -77,11 +84,19 @@ class Rule:
     lost: Formula | None
     worst: Formula | None
     evidence: tuple[str, ...]
-    adds_verdict: bool
+    adds: Addition | None
     explanation: str
     threshold: str
     remedies: tuple[Remedy, ...]
     silent_if: tuple[str, ...]
+
+    @property
+    def adds_verdict(self) -> bool:
+        return self.adds is Addition.VERDICT
+
+    @property
+    def adds_polling(self) -> bool:
+        return self.adds is Addition.POLLING
 
     @property
     def conditions(self) -> tuple[Formula, ...]:
@@ -173,7 +188,7 @@ def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) ->
         lost=_number(entry, "lost", scope, context, _NUMBER) if "lost" in entry else None,
         worst=_number(entry, "worst", Scope.VCPU, context) if "worst" in entry else None,
         evidence=_evidence(entry, context),
-        adds_verdict=_adds_verdict(entry),
+        adds=entry.choice("adds", Addition) if "adds" in entry else None,
         explanation=entry.string("explanation"),
         threshold=entry.string("threshold"),
         remedies=_remedies(entry),
@@ -215,12 +230,6 @@ def _evidence(entry: TomlEntry, context: Context) -> tuple[str, ...]:
         if name not in context.metrics:
             raise entry.error("evidence", "names of metrics", shown(name))
     return names
-
-
-def _adds_verdict(entry: TomlEntry) -> bool:
-    if "adds" in entry and entry["adds"] != "apicv":
-        raise entry.error("adds", "'apicv'", shown(entry["adds"]))
-    return "adds" in entry
 
 
 def _remedies(entry: TomlEntry) -> tuple[Remedy, ...]:

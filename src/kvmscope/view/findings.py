@@ -13,8 +13,10 @@ from typing import Annotated, TypedDict
 from ..analysis.apicv import Reason, Verdicts
 from ..analysis.by_rule import RuleFindings
 from ..analysis.findings import EndCause, Ended, Finding, NotJudged
+from ..analysis.polling import PollingAdvice
 from ..catalog.findings import Remedy, Rule, Severity
 from ..sample import VmId
+from .polling import PollingView, polling_view
 from .remedies import FindingRemedy, Parties, remedy_views
 from .values import Moment
 
@@ -54,6 +56,7 @@ class FindingFields(TypedDict):
     worst_vcpus: Sequence[WorstVcpu]
     worst_count: int
     causes: Sequence[FindingCause]
+    polling: PollingView | None
     explanation: str
     remedies: Sequence[FindingRemedy]
 
@@ -75,6 +78,7 @@ class ReportedFinding:
     worst_vcpus: Annotated[Sequence[WorstVcpu], "The vCPUs with the largest values, the largest first."]
     worst_count: Annotated[int, "How many vCPUs have to do with it; 0 if the rule does not say which."]
     causes: Annotated[Sequence[FindingCause], "What the verdict on interrupt acceleration adds."]
+    polling: Annotated[PollingView | None, "Advice on the VM's limit on halt polling; null if the rule adds none."]
     explanation: Annotated[str, "Its impact."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
 
@@ -149,21 +153,28 @@ class FindingViews:
     """Makes views of findings.
 
     ``names``: of every VM that was seen. ``parties``: who runs each. ``verdicts``: None if no finding has a use for
-    them.
+    them. ``polling``: of VMs whose findings have a use for it.
     """
 
-    def __init__(self, names: Mapping[VmId, str], parties: Mapping[VmId, Parties], verdicts: Verdicts | None) -> None:
+    def __init__(
+        self,
+        names: Mapping[VmId, str],
+        parties: Mapping[VmId, Parties],
+        verdicts: Verdicts | None,
+        polling: Mapping[VmId, PollingAdvice],
+    ) -> None:
         self._names = names
         self._parties = parties
+        self._polling = polling
         self._remedies: dict[tuple[str, Parties], tuple[FindingRemedy, ...]] = {}
         self._reasons = {} if verdicts is None else {vm.id: vm.reasons for vm in verdicts.vms}
 
     def reported(self, finding: Finding) -> ReportedFinding:
-        return ReportedFinding(**self._fields(finding, self._reasons_of(finding)))
+        return ReportedFinding(**self._fields(finding, self._reasons_of(finding), self._polling_of(finding)))
 
     def ended(self, ended: Ended) -> EndedFinding:
-        """The verdict of later does not explain it."""
-        return EndedFinding(**self._fields(ended.finding, ()), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
+        """The verdict and the polling of later do not explain it."""
+        return EndedFinding(**self._fields(ended.finding, (), None), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
 
     def unchecked(self, missing: NotJudged) -> UncheckedRule:
         names = None if missing.vms is None else [self._names.get(vm, str(vm)) for vm in missing.vms]
@@ -210,7 +221,7 @@ class FindingViews:
             evidence=finding.evidence,
         )
 
-    def _fields(self, finding: Finding, reasons: Sequence[Reason]) -> FindingFields:
+    def _fields(self, finding: Finding, reasons: Sequence[Reason], polling: PollingView | None) -> FindingFields:
         rule = finding.rule
         return {
             "rule": rule.slug,
@@ -226,6 +237,7 @@ class FindingViews:
             "worst_vcpus": tuple(WorstVcpu(worst.vcpu, worst.value) for worst in finding.worst),
             "worst_count": finding.worst_count,
             "causes": tuple(FindingCause(reason.name, reason.meaning, reason.cause) for reason in reasons),
+            "polling": polling,
             "explanation": rule.explanation,
             "remedies": self._remedies_of(finding, reasons),
         }
@@ -239,6 +251,10 @@ class FindingViews:
         if key not in self._remedies:
             self._remedies[key] = remedy_views(finding.rule.remedies, [parties])
         return self._remedies[key]
+
+    def _polling_of(self, finding: Finding) -> PollingView | None:
+        advice = self._polling.get(finding.vm) if finding.rule.adds_polling else None
+        return None if advice is None else polling_view(advice)
 
     def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()

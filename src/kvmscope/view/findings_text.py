@@ -11,6 +11,7 @@ from ..formula.tree import Reduction, StatTerm, walk
 from ..host.text import printable
 from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus
 from .findings import ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
+from .polling import polling_lines
 from .remedies import FindingRemedy
 from .text import cells, columns, counted, cut, few, fill, format_metric
 
@@ -50,6 +51,8 @@ def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
     for cause in finding.causes:
         text = printable(cause.cause, max_length=200)
         yield from fill(f"cause: {cause.name}: {cause.meaning} ({text})", _INDENT, width=width)
+    for line in polling_lines(finding.polling) if finding.polling else ():
+        yield from fill(line, _INDENT, width=width)
     yield from advice_lines(finding.explanation, finding.remedies, width=width)
 
 

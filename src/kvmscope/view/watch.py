@@ -26,6 +26,7 @@ from .findings import FindingViews, ReportedFinding
 from .host import host_facts
 from .judging import Examiner, judge_scene
 from .overview import Overview, make_overview
+from .polling import polling_of_vms
 from .remedies import Parties, parties_of_vm
 from .subjects import FollowedVm
 from .values import Moment, Rows, scene_head
@@ -162,8 +163,11 @@ class HostView:
 
     @cached_property
     def _views(self) -> FindingViews:
-        has_use = any(finding.rule.adds_verdict for finding in self.judgement.findings)
-        return FindingViews(self.log.names, self.log.parties, self.verdicts if has_use else None)
+        rules = [finding.rule for finding in self.judgement.findings]
+        verdicts = self.verdicts if any(rule.adds_verdict for rule in rules) else None
+        has_use = any(rule.adds_polling for rule in rules)
+        polling = polling_of_vms(self.scene, self.evaluator) if has_use else {}
+        return FindingViews(self.log.names, self.log.parties, verdicts, polling)
 
 
 class Watch:

@@ -1,0 +1,327 @@
+"""What halt polling wins or costs, and what another limit on it would: from the histograms of halts.
+
+Pure: the halts of VMs in a window in, CPU time out. The rule of ``doctor`` that fires adds this (``view.polling``), and
+``governor`` decides by it.
+
+Net, as in metric ``halt_poll_net_cpus``: what successful polls saved (each a wakeup) less all polled time. Under a
+lower limit, polls longer than it end there: a successful one becomes a sleep, a failed one gets shorter. Under a higher
+limit, sleeps that end between the two become successful polls, and polls that fail get longer in proportion.
+Assumed: KVM polls as often as now. It adapts its polling to each vCPU (grow, shrink), so it polls less often than that
+if more halts outlast the limit, and then both what is won and what is lost are smaller.
+Rules: of a poll or sleep only its bucket is known. So each number is an interval that holds the true one, with an
+estimate in it: values lie in their buckets so that they add up to the exact times that KVM counts. A higher limit
+changes nothing where polls end early because other tasks want the CPU. Unknown is NaN.
+Source: virt/kvm/kvm_main.c, kvm_vcpu_halt, update_halt_poll_stats, grow_halt_poll_ns and shrink_halt_poll_ns, 5.15 to
+7.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ..schema import Kind, Scope, Unit
+from .evaluate import Evaluator
+from .histogram import edges
+from .window import BoolArray, F64Array, Window
+
+LIMITS_NS: Final = (0, *(1 << power for power in range(12, 21)))
+"""Limits that are compared: off, and the bounds of buckets from 4 µs to 1 ms."""
+
+_CUT_SHORT_NS: Final = 5_000.0
+"""KVM polls for 10 µs at first; polls that fail sooner on average were ended by another task (rule poll-cut-short)."""
+_WORTH_CPUS: Final = 0.005
+_WORTH_WAKEUPS_PER_S: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class HaltHistogram:
+    """How many halts each VM had by their length: ``counts`` (VMs, buckets), ``total_ns`` (VMs,) their exact sum."""
+
+    counts: F64Array
+    total_ns: F64Array
+    edges_ns: F64Array
+
+
+@dataclass(frozen=True, slots=True)
+class VmHalts:
+    """The halts of VMs in a window, a row a VM. NaN where something is not known.
+
+    ``successes``: polls that ended with a wakeup. ``limit_ns``: the limit under which KVM polled. ``wakeup_ns``: what a
+    wakeup costs.
+    """
+
+    interval_s: float
+    successes: F64Array
+    succeeded: HaltHistogram
+    failed: HaltHistogram
+    slept: HaltHistogram
+    limit_ns: F64Array
+    wakeup_ns: F64Array
+
+    def __len__(self) -> int:
+        return len(self.limit_ns)
+
+    @property
+    def is_cut_short(self) -> BoolArray:
+        """Where polls end before their limit, as other tasks want the CPU."""
+        mean_ns = _ratio(self.failed.total_ns, self.failed.counts.sum(axis=1))
+        return np.asarray((mean_ns < _CUT_SHORT_NS) & (mean_ns < self.limit_ns / 2))
+
+    @property
+    def net_cpus(self) -> F64Array:
+        """What polling wins now, as ``halt_poll_net_cpus``."""
+        saved_ns = self.successes * self.wakeup_ns
+        return (saved_ns - self.succeeded.total_ns - self.failed.total_ns) / 1e9 / self.interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class LimitEffects:
+    """What one limit would change for each VM. CPU time that it frees (below 0: takes), in CPUs: an estimate, and the
+    bounds of the buckets. ``saved_per_s``: wakeups that polling would save in addition (below 0: fewer)."""
+
+    limit_ns: int
+    cpus: F64Array
+    cpus_low: F64Array
+    cpus_high: F64Array
+    saved_per_s: F64Array
+
+
+@dataclass(frozen=True, slots=True)
+class LimitEffect:
+    """The same for one VM, or for several together."""
+
+    limit_ns: int
+    cpus: float
+    cpus_low: float
+    cpus_high: float
+    saved_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PollingAdvice:
+    """What halt polling does for one VM, or for several together, and which limits would do better.
+
+    ``net_cpus``: as ``halt_poll_net_cpus``. ``best``: the limit that frees most CPU time; None if the present one does,
+    within what is worth a change. ``fewer_sleeps``: the higher limit that saves wakeups at the lowest price for each;
+    None if none saves many.
+    """
+
+    limit_ns: int
+    net_cpus: float
+    best: LimitEffect | None
+    fewer_sleeps: LimitEffect | None
+
+
+def vm_halts(evaluator: Evaluator, limit_s: F64Array) -> VmHalts | None:
+    """The halts of every VM of a window; None if this kernel has no histograms of them (before 5.15).
+
+    ``limit_s``: for how long KVM polls at most for each VM (``observations.poll_limit_s``).
+    """
+    window = evaluator.window
+    names = ("halt_poll_success", "halt_poll_fail", "halt_wait")
+    found = [_histogram(window, name) for name in names]
+    if not all(found):
+        return None
+    succeeded, failed, slept = (each for each in found if each is not None)
+    successes = _per_vm(window, window.delta("kvm", Scope.VCPU, "halt_successful_poll"))
+    wakeup_ns = evaluator.of("wakeup_cost_s", Scope.VM) * 1e9
+    return VmHalts(window.interval_s, successes, succeeded, failed, slept, limit_s * 1e9, wakeup_ns)
+
+
+def effects(halts: VmHalts, limits_ns: Sequence[int] = LIMITS_NS) -> Iterator[LimitEffects]:
+    """What each limit would change."""
+    known = ~np.isnan(halts.net_cpus + halts.limit_ns + halts.slept.total_ns)
+    filled = halts if known.all() else _filled(halts)
+    for limit_ns in limits_ns:
+        lower, higher = _lower(filled, limit_ns), _higher(filled, limit_ns)
+        is_lower = limit_ns < filled.limit_ns
+        parts = [np.where(is_lower, low, high) for low, high in zip(lower, higher, strict=True)]
+        yield LimitEffects(limit_ns, *(np.where(known, part, np.nan) for part in parts))
+
+
+def advise(halts: VmHalts) -> list[PollingAdvice | None]:
+    """For each VM which limits would do better; None where its halts or its limit are not known."""
+    tried, net_cpus = tuple(effects(halts)), halts.net_cpus
+    return [
+        _advice(float(halts.limit_ns[row]), float(net_cpus[row]), [_of_rows(each, np.array([row])) for each in tried])
+        for row in range(len(halts))
+    ]
+
+
+def advise_together(halts: VmHalts, rows: BoolArray) -> PollingAdvice | None:
+    """For VMs that share a limit which one would do better for them together.
+
+    Those of which something is not known count as if they did not halt. None if that is so of all of them.
+    """
+    tried = [_of_rows(each, np.flatnonzero(rows)) for each in effects(halts)]
+    limits_ns = halts.limit_ns[rows & ~np.isnan(halts.limit_ns)]
+    return _advice(float(limits_ns[0]), _sum(halts.net_cpus[rows]), tried) if len(limits_ns) else None
+
+
+def _advice(limit_ns: float, net_cpus: float, tried: Sequence[LimitEffect]) -> PollingAdvice | None:
+    if np.isnan([limit_ns, net_cpus, *(each.cpus for each in tried)]).any():
+        return None
+    best = max(tried, key=lambda each: each.cpus)
+    saving = [each for each in tried if each.limit_ns > limit_ns and each.saved_per_s >= _WORTH_WAKEUPS_PER_S]
+    return PollingAdvice(
+        round(limit_ns),
+        net_cpus,
+        best if best.cpus >= _WORTH_CPUS and best.cpus_low > 0 else None,
+        max(saving, key=lambda each: each.cpus / each.saved_per_s, default=None),
+    )
+
+
+def _of_rows(tried: LimitEffects, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> LimitEffect:
+    sums = [_sum(part[rows]) for part in (tried.cpus, tried.cpus_low, tried.cpus_high, tried.saved_per_s)]
+    return LimitEffect(tried.limit_ns, *sums)
+
+
+def _sum(values: F64Array) -> float:
+    """The sum of what is known; NaN if nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.sum()) if len(known) or not len(values) else float("nan")
+
+
+# --- what a window has ------------------------------------------------------------------------------------------------
+
+
+def _histogram(window: Window, name: str) -> HaltHistogram | None:
+    moved = window.movement("kvm", Scope.VCPU, f"{name}_hist")
+    if moved is None or moved.descriptor.kind is not Kind.LOG_HISTOGRAM or moved.descriptor.unit is not Unit.SECONDS:
+        return None
+    counts = window.delta("kvm", Scope.VCPU, f"{name}_hist")
+    total_ns = window.delta("kvm", Scope.VCPU, f"{name}_ns")
+    unknown = np.isnan(total_ns) | np.isnan(counts[:, 0])
+    total_ns[unknown] = np.nan
+    counts[unknown] = np.nan
+    return HaltHistogram(_per_vm(window, counts), _per_vm(window, total_ns), edges(moved.descriptor) * 1e9)
+
+
+def _per_vm(window: Window, values: F64Array) -> F64Array:
+    """The sums of what is known of each VM's vCPUs; NaN where nothing is."""
+    of_vm, count = window.current.vcpus.vm, len(window.current.vms)
+    known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
+    total = np.zeros((count, *values.shape[1:]))
+    np.add.at(total, of_vm[known], values[known])
+    total[np.bincount(of_vm[known], minlength=count) == 0] = np.nan
+    return total
+
+
+def _filled(halts: VmHalts) -> VmHalts:
+    """With 0 for what is not known."""
+    return replace(
+        halts,
+        successes=np.nan_to_num(halts.successes),
+        succeeded=_filled_histogram(halts.succeeded),
+        failed=_filled_histogram(halts.failed),
+        slept=_filled_histogram(halts.slept),
+        limit_ns=np.nan_to_num(halts.limit_ns),
+        wakeup_ns=np.nan_to_num(halts.wakeup_ns),
+    )
+
+
+def _filled_histogram(histogram: HaltHistogram) -> HaltHistogram:
+    return replace(histogram, counts=np.nan_to_num(histogram.counts), total_ns=np.nan_to_num(histogram.total_ns))
+
+
+# --- what a limit would change ----------------------------------------------------------------------------------------
+
+
+def _lower(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array, F64Array]:
+    """CPUs freed (estimate, low, high) and wakeups saved in addition, a second, under a limit that is not higher."""
+    lost = _above(halts.succeeded, limit_ns)
+    shorter = _above(halts.failed, limit_ns)
+    wakeups_ns = lost.count * halts.wakeup_ns
+    per_s = 1e9 * halts.interval_s
+    estimate, low, high = ((a + b - wakeups_ns) / per_s for a, b in zip(lost.times_ns, shorter.times_ns, strict=True))
+    return estimate, low, high, -lost.count / halts.interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Excess:
+    """What is longer than a limit: how many, and by how much in all (estimate, low, high)."""
+
+    count: F64Array
+    times_ns: tuple[F64Array, F64Array, F64Array]
+
+
+def _above(histogram: HaltHistogram, limit_ns: int) -> _Excess:
+    low, high = _bounds(histogram)
+    is_above = high > limit_ns
+    counts, rest = histogram.counts[:, is_above], histogram.counts[:, ~is_above]
+    count = counts.sum(axis=1)
+    # The exact total less what is below bounds the time above better than its buckets alone.
+    least = np.maximum(counts @ low[is_above], histogram.total_ns - rest @ high[~is_above])
+    most = np.minimum(counts @ high[is_above], histogram.total_ns - rest @ low[~is_above])
+    most = np.maximum(most, least)  # counts of a running vCPU are read a moment apart
+    middle = _middles(histogram)
+    estimate = np.clip((counts * middle[:, is_above]).sum(axis=1), least, most)
+    excess = [np.maximum(time - count * limit_ns, 0.0) for time in (estimate, least, most)]
+    return _Excess(count, (excess[0], excess[1], excess[2]))
+
+
+def _higher(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array, F64Array]:
+    """The same under a limit that is not lower."""
+    polled_ns, longer_ns = _failed_polls(halts, limit_ns)
+    begin, end = (halts.limit_ns - polled_ns)[:, None], (limit_ns - polled_ns)[:, None]
+    low, high = _bounds(halts.slept)
+    # Of each bucket of sleeps: the part that was shorter before, and that part which becomes successful polls.
+    shorter, ends = _part_below(low, high, begin), _part_below(low, high, end)
+    saved = np.maximum(ends - shorter, 0.0)
+    won_low, won_high = (halts.wakeup_ns[:, None] - np.clip(bound, begin, end) for bound in (high, low))
+    lost = -longer_ns[:, None] + np.zeros_like(won_low)
+    cases = ((saved > 0, won_low, won_high), (ends < 1, lost, lost), (shorter > 0, 0 * lost, 0 * lost))
+    least = np.min([np.where(holds, worst, np.inf) for holds, worst, _ in cases], axis=0)
+    most = np.max([np.where(holds, best, -np.inf) for holds, _, best in cases], axis=0)
+    middle = saved * (won_low + won_high) / 2 + (1 - ends) * lost
+    polled = _polled_share(halts) / halts.interval_s
+    estimate, low, high = (polled * (halts.slept.counts * each).sum(axis=1) / 1e9 for each in (middle, least, most))
+    return estimate, low, high, polled * (halts.slept.counts * saved).sum(axis=1)
+
+
+def _failed_polls(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array]:
+    """How long KVM polls before a sleep, and by how much longer it would under a higher limit."""
+    failures, now_ns = halts.failed.counts.sum(axis=1), halts.limit_ns
+    polled_ns = np.where(failures > 0, _ratio(halts.failed.total_ns, failures), 0.0)
+    in_proportion = _ratio(polled_ns * (limit_ns - now_ns), now_ns)
+    return polled_ns, np.maximum(np.where(now_ns == 0, float(limit_ns), in_proportion), 0.0)
+
+
+def _polled_share(halts: VmHalts) -> F64Array:
+    """The share of sleeps before which KVM polls up to its limit: all, as far as is known, while polling is off."""
+    failures, sleeps = halts.failed.counts.sum(axis=1), halts.slept.counts.sum(axis=1)
+    polled = np.where(sleeps > 0, np.minimum(1.0, _ratio(failures, sleeps)), 0.0)
+    return np.where(halts.limit_ns == 0, 1.0, np.where(halts.is_cut_short, 0.0, polled))
+
+
+def _part_below(low: F64Array, high: F64Array, bound: F64Array) -> F64Array:
+    """Of each bucket the part below a bound, on a log scale."""
+    inside = np.log2(np.clip(bound, np.maximum(low, 0.5), high) / np.maximum(low, 0.5))
+    part: F64Array = inside / np.log2(high / np.maximum(low, 0.5))
+    return np.where(bound >= high, 1.0, np.where(bound <= low, 0.0, part))
+
+
+def _bounds(histogram: HaltHistogram) -> tuple[F64Array, F64Array]:
+    """The bounds of the buckets; the last one, which has no end, is taken to be as wide as a log bucket."""
+    low, high = histogram.edges_ns[:-1], histogram.edges_ns[1:].copy()
+    high[-1] = 2 * low[-1]
+    return low, high
+
+
+def _middles(histogram: HaltHistogram) -> F64Array:
+    """Where the values of each bucket lie: equally far into every bucket, as far as their exact sum says."""
+    low, high = _bounds(histogram)
+    width_ns = histogram.counts @ (high - low)
+    place = np.clip(_ratio(histogram.total_ns - histogram.counts @ low, width_ns), 0.0, 1.0)
+    middle: F64Array = low + np.nan_to_num(place)[:, None] * (high - low)
+    return middle
+
+
+def _ratio(a: F64Array, b: F64Array) -> F64Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: F64Array = a / b
+    return found
