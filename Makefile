@@ -17,8 +17,8 @@ setup: .venv/.done ## install Debian packages (as root) and the virtual environm
 demo: setup ## show the main job on a few real guests
 	kvmscope demo
 
-test: setup ## every test that this machine can run
-	pytest
+test: setup ## every test that this machine can run, on all CPUs; tests/support/sharing.py says which side by side
+	pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 quick: setup ## the tests without the slow ones
 	pytest -m "not slow"

@@ -322,7 +322,9 @@ name = lambda what: f"{mount}/memfd:kvmscope-vm-stats:disk:{{what}}"
 os.mkfifo(name("fifo"))
 os.mknod(name("zeroes"), 0o600 | stat.S_IFCHR, os.makedev(1, 5))
 os.mknod(name("terminal"), 0o600 | stat.S_IFCHR, os.makedev(5, 0))
-socket.socket(socket.AF_UNIX).bind(name("socket"))
+os.chdir("{mount}")  # as the path of a socket has 108 bytes at most
+socket.socket(socket.AF_UNIX).bind(os.path.basename(name("socket")))
+os.chdir("/")
 os.mkdir(name("directory"))
 os.symlink("/dev/zero", name("link"))
 with open(name("file"), "wb") as file:

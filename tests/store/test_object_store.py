@@ -147,7 +147,7 @@ def test_an_upload_is_tried_again_while_recording(
     place, spool = s3.replace("PREFIX", "web-7"), tmp_path / "spool"
     endpoint = "http://" + place.partition("endpoint_override=")[2].partition("&")[0]
     bucket = boto3.resource("s3", endpoint_url=endpoint, region_name="us-east-1").Bucket("bucket")
-    recorder = Recorder(SceneCounter(host_scenes[0]), spool, interval_s=0.01, segment_s=20, upload_to=Storage(place))
+    recorder = Recorder(SceneCounter(host_scenes[0]), spool, interval_s=0.05, segment_s=20, upload_to=Storage(place))
     bucket.objects.all().delete()
     bucket.delete()
     recorder.start()

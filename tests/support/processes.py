@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -15,6 +16,15 @@ BuildProcess = Callable[[int, dict[str, Any]], str]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
 DEADLINE_S = 20.0
+
+
+def open_files() -> dict[str, str]:
+    """The files that this process has open: numbers, and what they lead to."""
+    found = {}
+    for fd in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found[fd.name] = str(fd.readlink())
+    return found
 
 
 @pytest.fixture(scope="module")
