@@ -320,3 +320,30 @@ def test_counts_of_a_thread_are_not_compared_with_those_of_another() -> None:
     moved = words_moved(window, selection)
     assert moved.known is not None
     assert (moved.words[0, 0], moved.known.tolist()) == (4, [[True, False]])
+
+
+@pytest.mark.parametrize(
+    ("tids", "is_known"),
+    [((11, 12), True), ((11, 22), False), ((11,), False), ((11, NOT_KNOWN), False), ((11, 12, 13), False)],
+    ids=["the same", "another thread", "a vCPU that went", "a thread that ended", "a vCPU that came"],
+)
+def test_times_of_a_vmms_other_threads_are_known_while_the_same_threads_are_vcpus(
+    tids: tuple[int, ...], is_known: bool
+) -> None:
+    schema = Schema("sched", Scope.VM, (Descriptor("vmm_run_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9),), 8)
+
+    def taken(*tids: int, run_ns: int, at_s: float) -> Sample:
+        vms = [
+            VmStats(
+                VmId(number),
+                [StatsOf(schema, np.array([run_ns], dtype=np.uint64))],
+                [VcpuStats(vcpu, [], tid=tid) for vcpu, tid in enumerate(each)],
+            )
+            for number, each in enumerate([(1, 2), tids])
+        ]
+        return assemble(vms, source="test", taken_ns=0, monotonic_ns=round(at_s * SECOND))
+
+    window = Window(taken(11, 12, run_ns=5, at_s=0), taken(*tids, run_ns=9, at_s=1))
+    moved = window.delta("sched", Scope.VM, "vmm_run_ns")
+    assert moved[0] == 4
+    assert moved[1] == 4 if is_known else math.isnan(moved[1])

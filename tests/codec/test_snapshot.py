@@ -26,6 +26,7 @@ from kvmscope.codec.snapshot import (
     VCPU_SCHED_WORDS,
     VERSION,
     VM_HEAD_SIZE,
+    VM_SCHED_WORDS,
     VM_SETTINGS_WORDS,
     RecordBuffers,
     SnapshotFlag,
@@ -224,7 +225,8 @@ def test_a_vm_has_its_identity_its_state_and_its_stats() -> None:
     assert vms.stats.tolist() == [[1, 2**64 - 1]]
     assert set(vms.apicv.ravel().tolist()) == {7}
     assert vms.settings.tolist() == [[7] * VM_SETTINGS_WORDS]
-    assert (vms.settings.shape[1] + vms.apicv.shape[1]) * 8 + len(identity) == VM_HEAD_SIZE
+    assert vms.sched.tolist() == [[7] * VM_SCHED_WORDS]
+    assert (vms.settings.shape[1] + vms.sched.shape[1] + vms.apicv.shape[1]) * 8 + len(identity) == VM_HEAD_SIZE
 
 
 def test_a_vcpu_has_its_identity_its_state_and_its_stats() -> None:

@@ -1,12 +1,13 @@
-"""Provider ``sched`` against the other interface of the same counts: schedstat of each thread in /proc."""
+"""Provider ``sched`` against other interfaces of the same counts: schedstat of each thread, cpu.stat of a cgroup."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from kvmscope.lab import process
+from kvmscope.lab.kvm import Kvm
+from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
+from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.source import BpfSource
@@ -112,3 +116,178 @@ def test_a_vcpu_that_never_ran_has_no_times() -> None:
         block = sample.block("sched", Scope.VCPU)
         assert block is not None
         assert sample.vcpus_of_vm[row].start not in block.rows
+
+
+# -- of a VM ---------------------------------------------------------------------------------------------------------
+
+
+def of_vm(sample: Sample, pid: int) -> Mapping[str, int]:
+    """What is counted for the only VM of a process."""
+    (row,) = (row for row, each in enumerate(sample.vms.pid.tolist()) if each == pid)
+    block = sample.block("sched", Scope.VM)
+    assert block is not None
+    (place,) = (place for place, each in enumerate(block.rows.tolist()) if each == row)
+    return {name: int(block.column(name)[place]) for name in block.schema.names}
+
+
+@contextmanager
+def running(source: BpfSource, spec: LabSpec) -> Iterator[tuple[Running, int]]:
+    """A guest whose vCPU runs, and its thread."""
+    with process.start(spec) as guest:
+        guest.wait_for_ready()
+        guest.go()
+        deadline = time.monotonic() + 60
+        while not (tid := vcpu_tid(source, guest.pid)):
+            assert time.monotonic() < deadline, "the guest did not start"
+        yield guest, tid
+
+
+def other_threads(pid: int, vcpu: int) -> Mapping[int, Schedstat]:
+    found = {}
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        if int(path.name) != vcpu:
+            found[int(path.name)] = schedstat(pid, int(path.name))
+    return found
+
+
+def test_threads_that_are_no_vcpus_are_counted_without_the_vcpu() -> None:
+    with read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, tid):
+        before = other_threads(guest.pid, tid)
+        counted = of_vm(source.read(), guest.pid)
+        after = other_threads(guest.pid, tid)
+        vcpu_ns = schedstat(guest.pid, tid).run_ns
+    assert before.keys() == after.keys()
+    low, high = (sum(each.run_ns for each in threads.values()) for threads in (before, after))
+    assert low <= counted["vmm_run_ns"] <= high + vcpu_ns // 2, "those that have ended count too, and the vCPU does not"
+    assert before[guest.pid].run_ns <= counted["main_run_ns"] <= after[guest.pid].run_ns
+    assert before[guest.pid].run_delay_ns <= counted["main_run_delay_ns"] <= after[guest.pid].run_delay_ns
+
+
+def test_time_of_a_thread_that_ended_stays_with_its_vm() -> None:
+    with read_by_bpf() as source, Kvm() as kvm, kvm.create_vm():
+        before = of_vm(source.read(), os.getpid())["vmm_run_ns"]
+        burner = threading.Thread(target=burn, args=(0.1,))
+        burner.start()
+        burner.join()
+        after = of_vm(source.read(), os.getpid())["vmm_run_ns"]
+    assert after - before >= 90_000_000
+
+
+def burn(cpu_s: float) -> None:
+    while time.thread_time() < cpu_s:
+        pass
+
+
+def test_threads_named_as_io_threads_and_vhost_workers_are_counted_by_kind() -> None:
+    with read_by_bpf() as source, Kvm() as kvm, kvm.create_vm(), named_threads("IO iothread0", "vhost-77") as tids:
+        before = [schedstat(os.getpid(), tid) for tid in tids]
+        counted = of_vm(source.read(), os.getpid())
+        after = [schedstat(os.getpid(), tid) for tid in tids]
+    for kind, low, high in zip(("iothread", "vhost"), before, after, strict=True):
+        assert 0 < low.run_ns <= counted[f"{kind}_run_ns"] <= high.run_ns
+        assert low.run_delay_ns <= counted[f"{kind}_run_delay_ns"] <= high.run_delay_ns
+
+
+@contextmanager
+def named_threads(*names: str) -> Iterator[list[int]]:
+    """Threads of this process that have these names and have used some CPU time."""
+    may_end, tids = threading.Event(), []
+
+    def live(name: str, is_ready: threading.Event) -> None:
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name, encoding="ascii")
+        burn(0.02)
+        is_ready.set()
+        may_end.wait(60)
+
+    threads = []
+    for name in names:
+        is_ready = threading.Event()
+        threads.append(threading.Thread(target=live, args=(name, is_ready)))
+        threads[-1].start()
+        assert is_ready.wait(60)
+        assert threads[-1].native_id is not None
+        tids.append(threads[-1].native_id)
+    try:
+        yield tids
+    finally:
+        may_end.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_the_kernel_thread_of_a_pit_is_counted_for_its_vm() -> None:
+    with read_by_bpf() as source, running(source, LabSpec(workload="pit", pit=GuestPit.DISCARD)) as (guest, _):
+        (thread,) = (pid for pid in numbers_in_proc() if comm(pid) == f"kvm-pit/{guest.pid}"[:15])
+        before = schedstat(thread, thread)
+        counted = of_vm(source.read(), guest.pid)
+        after = schedstat(thread, thread)
+    assert before.run_ns <= counted["pit_run_ns"] <= after.run_ns
+    assert before.run_delay_ns <= counted["pit_run_delay_ns"] <= after.run_delay_ns
+
+
+def numbers_in_proc() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+# -- CPU quotas ------------------------------------------------------------------------------------------------------
+
+QUOTA_US, PERIOD_US = 20_000, 100_000
+
+
+@contextmanager
+def quota_group() -> Iterator[Path]:
+    """A cgroup that gets a fifth of a CPU; of version 1, where that has the controller here, else of version 2."""
+    of_version_1 = Path("/sys/fs/cgroup/cpu/cpu.stat").exists()
+    group = Path("/sys/fs/cgroup/cpu" if of_version_1 else "/sys/fs/cgroup") / f"kvmscope-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error.strerror}")
+    try:
+        if of_version_1:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US), encoding="ascii")
+            (group / "cpu.cfs_quota_us").write_text(str(QUOTA_US), encoding="ascii")
+        elif not (group / "cpu.max").exists():
+            pytest.skip("the cgroups of this host have no CPU controller")
+        else:
+            (group / "cgroup.type").write_text("threaded", encoding="ascii")
+            (group / "cpu.max").write_text(f"{QUOTA_US} {PERIOD_US}", encoding="ascii")
+        yield group
+    finally:
+        group.rmdir()
+
+
+def cpu_stat(group: Path) -> Mapping[str, int]:
+    """nr_periods, nr_throttled and the time in nanoseconds."""
+    found = dict(line.split() for line in (group / "cpu.stat").read_text(encoding="ascii").splitlines())
+    stopped_ns = int(found["throttled_time"]) if "throttled_time" in found else 1000 * int(found["throttled_usec"])
+    return {
+        "nr_periods": int(found["nr_periods"]),
+        "nr_throttled": int(found["nr_throttled"]),
+        "throttled_ns": stopped_ns,
+    }
+
+
+def test_a_quota_and_how_often_it_stopped_a_vcpu_are_those_of_its_cgroup() -> None:
+    with quota_group() as group, read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, tid):
+        assert of_vm(source.read(), guest.pid)["quota_set"] == 0
+        tasks = group / ("tasks" if (group / "tasks").exists() else "cgroup.threads")
+        tasks.write_text(str(tid), encoding="ascii")
+        deadline = time.monotonic() + 60
+        while cpu_stat(group)["nr_throttled"] < 5:
+            assert time.monotonic() < deadline, "the quota stopped nobody"
+            time.sleep(0.05)
+        before = cpu_stat(group)
+        counted = of_vm(source.read(), guest.pid)
+        after = cpu_stat(group)
+    assert counted["quota_set"] == 1
+    assert (counted["quota_ns"], counted["quota_period_ns"]) == (1000 * QUOTA_US, 1000 * PERIOD_US)
+    for name, low in before.items():
+        assert low <= counted[name] <= after[name] + (1000 if name == "throttled_ns" else 0), name

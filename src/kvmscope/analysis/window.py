@@ -29,7 +29,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 _NOT_THERE = -1
 _COUNTS = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
 _OF_THREADS = "sched"
-"""Provider whose counts for a vCPU are those of its thread."""
+"""Provider whose counts for a vCPU are those of its thread, and for a VM those of the other threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,9 @@ class Window:
     def continues(self, provider: str, scope: Scope) -> BoolArray | None:
         """For each subject whether what the provider counts for it is still counted from the same zero; None if that is
         so for all of them, as far as is known without a look at the counts."""
-        return self._has_same_thread if provider == _OF_THREADS and scope is Scope.VCPU else None
+        if provider != _OF_THREADS:
+            return None
+        return self._has_same_thread if scope is Scope.VCPU else self._has_same_threads
 
     @cached_property
     def _has_same_thread(self) -> BoolArray | None:
@@ -280,6 +282,18 @@ class Window:
             return np.zeros(len(now), dtype=np.bool_)
         rows = self._previous_vcpus
         return np.asarray((rows != _NOT_THERE) & (before.tid[rows] == now.tid))
+
+    @cached_property
+    def _has_same_threads(self) -> BoolArray | None:
+        """For each VM whether all of its vCPUs have their threads still. The time of a thread that came to be a vCPU's,
+        or no longer is, was counted among those of the VMM or is so now."""
+        if self._has_same_thread is None:
+            return None
+        vms = np.ones(len(self.current.vms), dtype=np.bool_)
+        vms[self.current.vcpus.vm[~self._has_same_thread]] = False
+        previous = self._previous_vms
+        lost = np.unique(self.previous.vcpus.vm[self.gone(Scope.VCPU)])
+        return vms & ~np.isin(previous, lost)
 
     def _unknown(self, scope: Scope) -> F64Array:
         return np.full(_count(self.current, scope), np.nan)

@@ -1,10 +1,12 @@
 """Provider ``sched``: what the scheduler keeps of the threads behind a VM, from the records of a snapshot.
 
 The counts of a vCPU are those of the thread that last ran it, as in /proc/PID/task/TID/schedstat; they include all that
-the thread did in KVM and in the VMM. The scheduler updates the run time at a tick and when the thread leaves the CPU,
-and the run-queue wait when the thread gets a CPU. The words are laid out in sources/bpf/snapshot.h.
-Source: kernel/sched/stats.h (sched_info_arrive), kernel/sched/fair.c (update_curr), fs/proc/base.c
-(proc_pid_schedstat); Documentation/scheduler/sched-stats.rst.
+the thread did in KVM and in the VMM. Those of a VM are of all other threads of its process, some of them by their name,
+and of the CPU quotas of the groups in which its vCPU threads are (cpu.stat and cpu.max). The scheduler updates the run
+time at a tick and when the thread leaves the CPU, and the run-queue wait when the thread gets a CPU. The words are laid
+out in sources/bpf/snapshot.h.
+Source: kernel/sched/stats.h (sched_info_arrive), kernel/sched/fair.c (update_curr, __refill_cfs_bandwidth_runtime),
+kernel/exit.c (__exit_signal), fs/proc/base.c (proc_pid_schedstat); Documentation/scheduler/sched-stats.rst.
 """
 
 from __future__ import annotations
@@ -13,16 +15,45 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .snapshot import HAS_SCHED, VCPU_SCHED_WORDS, Feature, VcpuRecords
+from .snapshot import HAS_SCHED, VCPU_SCHED_WORDS, VM_SCHED_WORDS, Feature, VcpuRecords, VmRecords
 
 PROVIDER = "sched"
 
+
+def _times(first: int, *names: str) -> tuple[Descriptor, ...]:
+    return tuple(
+        Descriptor(name, Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=8 * place)
+        for place, name in enumerate(names, first)
+    )
+
+
 # enum vcpu_sched
-_VCPU_STATS = (
-    Descriptor("run_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=0),
-    Descriptor("run_delay_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=8),
-    Descriptor("timeslices", Kind.CUMULATIVE, offset=16),
+_VCPU_STATS = (*_times(0, "run_ns", "run_delay_ns"), Descriptor("timeslices", Kind.CUMULATIVE, offset=16))
+# enum vm_sched
+_VM_THREADS = _times(
+    0,
+    "vmm_run_ns",
+    *("main_run_ns", "main_run_delay_ns"),
+    *("iothread_run_ns", "iothread_run_delay_ns"),
+    *("vhost_run_ns", "vhost_run_delay_ns"),
+    *("pit_run_ns", "pit_run_delay_ns"),
 )
+_VM_QUOTAS = (
+    Descriptor("quota_set", Kind.INSTANT, Unit.BOOLEAN, offset=72),
+    Descriptor("quota_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=80),
+    Descriptor("quota_period_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=88),
+    Descriptor("nr_periods", Kind.CUMULATIVE, offset=96),
+    Descriptor("nr_throttled", Kind.CUMULATIVE, offset=104),
+    Descriptor("throttled_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=112),
+)
+
+
+def vm_schema(features: Feature) -> Schema | None:
+    """The VM's stats; None on a kernel that does not keep them."""
+    if Feature.SCHED_INFO not in features:
+        return None
+    stats = (*_VM_THREADS, *_VM_QUOTAS) if Feature.CPU_QUOTA in features else _VM_THREADS
+    return Schema(PROVIDER, Scope.VM, stats, 8 * VM_SCHED_WORDS)
 
 
 def vcpu_schema(features: Feature) -> Schema | None:
@@ -32,11 +63,12 @@ def vcpu_schema(features: Feature) -> Schema | None:
     return Schema(PROVIDER, Scope.VCPU, _VCPU_STATS, 8 * VCPU_SCHED_WORDS)
 
 
-def vcpu_rows(vcpus: VcpuRecords) -> I64Array:
-    """Which vCPUs have these stats: those that have run, and whose thread is still there."""
-    return np.flatnonzero(vcpus.flags & HAS_SCHED)
+def rows(records: VmRecords | VcpuRecords) -> I64Array:
+    """Which subjects have these stats: VMs that are alone in their process, and vCPUs that have run and whose thread is
+    still there."""
+    return np.flatnonzero(records.flags & HAS_SCHED)
 
 
-def block(schema: Schema, vcpus: VcpuRecords, rows: I64Array) -> Block:
-    """The stats of the vCPUs in ``rows``, as ``vcpu_rows`` has chosen them."""
-    return Block(schema, vcpus.sched if len(rows) == len(vcpus) else vcpus.sched[rows], rows)
+def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
+    """The stats of the subjects in ``rows``, as the function of this name has chosen them."""
+    return Block(schema, records.sched if len(rows) == len(records) else records.sched[rows], rows)

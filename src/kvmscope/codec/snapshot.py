@@ -19,20 +19,21 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 4
+VERSION = 5
 MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
 VM_SETTINGS_WORDS = 3
+VM_SCHED_WORDS = 15
 VM_APICV_WORDS = INHIBIT_BITS + 7
 VCPU_SCHED_WORDS = 3
 VCPU_APICV_WORDS = 8
 VM_EVENT_WORDS = 3 * INHIBIT_BITS + 1
 VCPU_EVENT_WORDS = 25
 _VM_IDENTITY, _VCPU_IDENTITY = 32, 16
-VM_HEAD_SIZE = _VM_IDENTITY + 8 * (VM_SETTINGS_WORDS + VM_APICV_WORDS)
+VM_HEAD_SIZE = _VM_IDENTITY + 8 * (VM_SETTINGS_WORDS + VM_SCHED_WORDS + VM_APICV_WORDS)
 VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * (VCPU_SCHED_WORDS + VCPU_APICV_WORDS)
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
@@ -56,6 +57,7 @@ class Feature(IntFlag):
     HALT_POLL_CAP = 16
     HALT_POLL_CAP_SET = 32
     SCHED_INFO = 64
+    CPU_QUOTA = 128
 
 
 HAS_EVENTS = 2
@@ -68,7 +70,8 @@ HAS_APIC = 1
 """Flag of a vCPU's record: it has an in-kernel local APIC."""
 
 HAS_SCHED = 4
-"""Flag of a vCPU's record: the thread that last ran it was there to be read."""
+"""Flag of either record: the thread that last ran the vCPU was there to be read; all threads of the VM's process were,
+and it has no other VM."""
 
 
 class SnapshotHeader(NamedTuple):
@@ -196,13 +199,20 @@ class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
     _identity_size = _VM_IDENTITY
-    _own_words = VM_SETTINGS_WORDS
+    _own_words = VM_SETTINGS_WORDS + VM_SCHED_WORDS
 
     @property
     def settings(self) -> U64Array:
         """Shape (n, words): what the VMM has told KVM, as ``codec.settings`` describes it, a view."""
         first = _VM_IDENTITY // 8
         return self._words[:, first : first + VM_SETTINGS_WORDS]
+
+    @property
+    def sched(self) -> U64Array:
+        """Shape (n, words): what the scheduler has counted for the VMM, as ``codec.sched`` describes it, a view. Only
+        where ``flags`` has HAS_SCHED."""
+        first = _VM_IDENTITY // 8 + VM_SETTINGS_WORDS
+        return self._words[:, first : first + VM_SCHED_WORDS]
 
     @property
     def id(self) -> U64Array:

@@ -136,3 +136,13 @@ def test_a_vcpu_has_times_of_its_thread_from_when_that_can_be_read() -> None:
         assert block is not None
         rows.append(block.rows.tolist())
     assert rows == [[0], [0, 1]]
+
+
+def test_vms_that_share_a_process_are_a_gap_and_have_no_times_of_threads() -> None:
+    maker = Samples("bpf", SCHEMAS, {}, Feature.SCHED_INFO)
+    alone = maker.make(1, run(vm=(*A_VM[:5], HAS_CREATED | HAS_SCHED)))
+    shared = maker.make(2, run())
+    rows = [made.block("sched", Scope.VM) for made in (alone, shared)]
+    assert [block.rows.tolist() if block else None for block in rows] == [[0], []]
+    assert alone.gaps == ()
+    assert [(gap.provider, gap.reason[:22]) for gap in shared.gaps] == [("sched", "1 VM shares its proces")]

@@ -43,13 +43,25 @@ struct mm_struct {
 	struct task_struct *owner; /* only with CONFIG_MEMCG */
 };
 
-struct signal_struct { struct list_head thread_head; };
+struct signal_struct {
+	struct list_head thread_head;
+	unsigned long long sum_sched_runtime; /* of threads that have ended */
+};
 struct preempt_notifier { struct hlist_node link; };
 struct sched_entity { u64 sum_exec_runtime; };
 struct sched_info { unsigned long pcount; unsigned long long run_delay; }; /* members with CONFIG_SCHED_INFO */
+struct cfs_bandwidth { /* members with CONFIG_CFS_BANDWIDTH */
+	long long period;
+	u64 quota;
+	int nr_periods, nr_throttled;
+	u64 throttled_time;
+};
+struct task_group { struct task_group *parent; struct cfs_bandwidth cfs_bandwidth; };
 struct task_struct {
 	unsigned int flags;
 	struct sched_entity se;
+	struct task_group *sched_task_group; /* with CONFIG_CGROUP_SCHED */
+	char comm[16];
 	struct sched_info sched_info;
 	struct list_head tasks;
 	struct list_head thread_node;
@@ -90,7 +102,8 @@ struct kvm_vcpu_stat { u64 first; u64 exits; };
 enum kvm_irqchip_mode { KVM_IRQCHIP_MODE_ANY };
 enum kvm_apicv_inhibit { APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG }; /* that there is one is all that is asked */
 struct kvm_kpit_state { atomic_t reinject; };
-struct kvm_pit { struct kvm_kpit_state pit_state; };
+struct kthread_worker { struct task_struct *task; };
+struct kvm_pit { struct kvm_kpit_state pit_state; struct kthread_worker *worker; };
 struct kvm_arch { /* x86 */
 	struct kvm_pit *vpit; /* not with CONFIG_KVM_IOAPIC=n */
 	unsigned long apicv_inhibit_reasons;

@@ -38,6 +38,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MAX_LEVELS 4 /* of an xarray: 64^4 vCPUs */
 #define MAX_THREADS 32
 #define MAX_ANCESTORS 512
+#define MAX_GROUPS 16	    /* of tasks, from that of a thread up */
+#define MAX_RECOUNTS 3	    /* of the threads of a process that end while they are counted */
+#define MARKS 4096	    /* vCPU threads of one process, twice as many as are likely; a power of two */
+#define MAX_PROBES 32
 #define MAX_RESTARTS 16	    /* of one process whose VMs go while they are read */
 #define MAX_REDOS 64	    /* of one part of a VM */
 #define CHUNK 64	    /* vCPUs that are read before they are checked: those of one node of the xarray */
@@ -120,6 +124,18 @@ struct {
 	__uint(value_size, 4096);
 } staged_vcpus SEC(".maps");
 
+/* The vCPU threads of the process that is being read, by a hash of their address, for each slot. */
+struct mark {
+	u64 task, stamp;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MARKS); /* the loader: as many for each slot */
+	__type(key, u32);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
 struct walk {
 	u64 task, first_task;	/* where the walk over processes is, and where it began */
 	u64 ns;			/* pid namespace of the reader, and its level */
@@ -148,8 +164,13 @@ struct walk {
 	u32 online, base;	/* vCPUs of this VM, and how many of them are done */
 	u64 switches;		/* of the reader's thread when it began with this chunk */
 	u64 slots[CHUNK];	/* vCPUs, 64 at a time; below what was read of those of this chunk */
-	u64 pids[CHUNK], tasks[CHUNK], apics[CHUNK], regs[CHUNK], hypervs[CHUNK];
+	u64 pids[CHUNK], tasks[CHUNK], groups[CHUNK], apics[CHUNK], regs[CHUNK], hypervs[CHUNK];
 	u32 log_numbers[CHUNK];
+	u64 group, group_above;	/* of the vCPU before, and the one above that of the first */
+	u64 stamp;		/* of this process's marks; never the same twice */
+	bool is_alone;		/* this VM is the only one of its process */
+	u32 unmarked;		/* there was no room for a mark */
+	u64 thread, last_thread; /* where the walk over threads is: list nodes */
 	u8 near[256];		/* scratch of read_near() */
 };
 
@@ -478,6 +499,57 @@ static long follow_vcpu(u32 i, struct walk **context)
 }
 
 #define has_sched_info bpf_core_field_exists(struct sched_info, run_delay)
+#define has_cpu_quota                                                                                                  \
+	(bpf_core_field_exists(struct task_struct, sched_task_group) &&                                                \
+	 bpf_core_field_exists(struct cfs_bandwidth, throttled_time))
+
+struct probe {
+	struct walk *walk;
+	u64 task;
+	bool sets, is_found;
+};
+
+/* One place where a mark may be. Places are taken in a row from that of the hash on, and none is given back, so a thread
+ * that is not marked has come to a place that this process has not taken. */
+static long probe_mark(u32 i, struct probe **context)
+{
+	struct probe *probe = *context;
+	u32 index = ((u32)(probe->task * 0x9e3779b97f4a7c15ULL >> 40) + i) & (MARKS - 1);
+	struct mark *mark;
+
+	index += probe->walk->slot * MARKS;
+	mark = bpf_map_lookup_elem(&marks, &index);
+	if (!mark)
+		return 1;
+	if (mark->stamp == probe->walk->stamp) {
+		probe->is_found = mark->task == probe->task;
+		return probe->is_found;
+	}
+	if (probe->sets) {
+		mark->task = probe->task;
+		mark->stamp = probe->walk->stamp;
+		probe->is_found = 1;
+	}
+	return 1;
+}
+
+/* Whether a thread is a vCPU of the process that is being read. */
+static bool is_marked(struct walk *walk, u64 task)
+{
+	struct probe probe = {.walk = walk, .task = task}, *context = &probe;
+
+	bpf_loop(MAX_PROBES, probe_mark, &context, 0);
+	return probe.is_found;
+}
+
+static void set_mark(struct walk *walk, u64 task)
+{
+	struct probe probe = {.walk = walk, .task = task, .sets = 1}, *context = &probe;
+
+	bpf_loop(MAX_PROBES, probe_mark, &context, 0);
+	if (!probe.is_found)
+		walk->unmarked = 1;
+}
 
 /* What the scheduler has counted for a vCPU's thread. The thread was at the vCPU's pid in this run, and a task_struct that
  * somebody could come to is freed by RCU, so it is the thread's until the program ends. */
@@ -490,6 +562,7 @@ static long read_sched(u32 i, struct walk **context)
 
 	i &= CHUNK - 1;
 	task = walk->tasks[i];
+	walk->groups[i] = 0;
 	if (!record)
 		return 1;
 	if (!task || bpf_core_read(&info, sizeof(info), &((struct task_struct *)task)->sched_info))
@@ -498,6 +571,10 @@ static long read_sched(u32 i, struct walk **context)
 	record->sched[VCPU_RUN_DELAY_NS] = info.run_delay;
 	record->sched[VCPU_TIMESLICES] = info.pcount;
 	record->flags |= VCPU_HAS_SCHED;
+	if (has_cpu_quota)
+		walk->groups[i] = (u64)read_member(struct task_struct, task, sched_task_group);
+	if (walk->is_alone)
+		set_mark(walk, task);
 	return 0;
 }
 
@@ -520,6 +597,45 @@ static long read_registers(u32 i, struct walk **context)
 	return 0;
 }
 
+/* Adds the quota of one group of threads. Of several the one that allows least is told. */
+static void add_quota(struct vm_record *record, u64 group)
+{
+	u64 quota = read_member(struct task_group, group, cfs_bandwidth.quota), period;
+
+	if (quota == -1ULL)
+		return;
+	period = read_member(struct task_group, group, cfs_bandwidth.period);
+	if (!record->sched[VM_QUOTA_SET] ||
+	    quota * (record->sched[VM_PERIOD_NS] >> 10) < record->sched[VM_QUOTA_NS] * (period >> 10)) {
+		record->sched[VM_QUOTA_NS] = quota;
+		record->sched[VM_PERIOD_NS] = period;
+	}
+	record->sched[VM_QUOTA_SET] = 1;
+	record->sched[VM_NR_PERIODS] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_periods);
+	record->sched[VM_NR_THROTTLED] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_throttled);
+	record->sched[VM_THROTTLED_NS] += read_member(struct task_group, group, cfs_bandwidth.throttled_time);
+}
+
+/* The quotas to which a vCPU's thread is subject: those of its group and of all above. vCPUs share a group, or each has its
+ * own (libvirt) and they share those above, which count once. A group is freed by RCU, after all that are below it. */
+static void add_groups(struct walk *walk, u64 group)
+{
+	u32 index = walk->slot, i;
+	struct vm_record *record = bpf_map_lookup_elem(&staged_vms, &index);
+
+	if (!record || !group || group == walk->group)
+		return;
+	walk->group = group;
+	for (i = 0; i < MAX_GROUPS && group; i++) {
+		add_quota(record, group);
+		group = (u64)read_member(struct task_group, group, parent);
+		if (!i && group && group == walk->group_above)
+			break;
+		if (!i)
+			walk->group_above = group;
+	}
+}
+
 /* Updating an element copies it by the processor's fastest way; bpf_probe_read_kernel() copies word by word. */
 static long publish_vcpu(u32 i, struct walk **context)
 {
@@ -527,6 +643,8 @@ static long publish_vcpu(u32 i, struct walk **context)
 	struct vcpu_record *staged = staged_vcpu(walk, i & (CHUNK - 1));
 	u32 index = walk->slot * config.vcpu_room + walk->vcpu;
 
+	if (has_cpu_quota)
+		add_groups(walk, walk->groups[i & (CHUNK - 1)]);
 	if (walk->vcpu++ >= config.vcpu_room)
 		return 0; /* go on counting, so that the reader learns how much room it needs */
 	if (!staged)
@@ -574,6 +692,84 @@ static long copy_chunk(u32 again, struct walk **context)
 	bpf_loop(n, publish_vcpu, &walk, 0);
 	walk->base += n;
 	return walk->base >= walk->online;
+}
+
+/* -- threads that are no vCPUs -------------------------------------------------------------------------------------- */
+
+static void add_thread(u64 *words, u64 task)
+{
+	struct sched_info info = {};
+
+	bpf_core_read(&info, sizeof(info), &((struct task_struct *)task)->sched_info);
+	words[0] += read_member(struct task_struct, task, se.sum_exec_runtime);
+	words[1] += info.run_delay;
+}
+
+/* Names of threads, compared as one number each. */
+#define is_vhost(name) (*(u32 *)(name) == *(const u32 *)"vhos" && *(u16 *)((name) + 4) == *(const u16 *)"t-")
+#define is_qemu_io(name) (*(u16 *)(name) == *(const u16 *)"IO" && (name)[2] == ' ')
+#define is_clh_device(name) ((name)[0] == '_') /* cloud-hypervisor: _disk0_q0 */
+
+static long visit_thread(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	u32 index = walk->slot;
+	struct vm_record *record = bpf_map_lookup_elem(&staged_vms, &index);
+	u64 task = walk->thread - bpf_core_field_offset(struct task_struct, thread_node);
+	char name[8] __attribute__((aligned(8))) = {};
+
+	if (!record || walk->thread == walk->last_thread)
+		return 1;
+	walk->thread = (u64)read_member(struct list_head, walk->thread, next);
+	if (is_marked(walk, task))
+		return 0;
+	bpf_probe_read_kernel(name, sizeof(name), (void *)(task + bpf_core_field_offset(struct task_struct, comm)));
+	if (task == walk->task)
+		add_thread(&record->sched[VM_MAIN_RUN_NS], task);
+	else if (is_vhost(name))
+		add_thread(&record->sched[VM_VHOST_RUN_NS], task);
+	else if (is_qemu_io(name) || is_clh_device(name))
+		add_thread(&record->sched[VM_IOTHREAD_RUN_NS], task);
+	record->sched[VM_VMM_RUN_NS] += read_member(struct task_struct, task, se.sum_exec_runtime);
+	return 0;
+}
+
+/* Every thread of the process once. The time of a thread that ends goes over to its process, which it must not do between
+ * the two reads of that; then all are read again. */
+static void read_threads(struct walk *walk, struct vm_record *record)
+{
+	u64 signal = (u64)read_member(struct task_struct, walk->task, signal);
+	u64 ended;
+	int i, word;
+
+	if (!walk->is_alone || walk->unmarked)
+		return;
+	for (i = 0; i < MAX_RECOUNTS && !(record->flags & VM_HAS_SCHED); i++) {
+		for (word = VM_VMM_RUN_NS; word <= VM_VHOST_RUN_DELAY_NS; word++)
+			record->sched[word] = 0;
+		ended = read_member(struct signal_struct, signal, sum_sched_runtime);
+		walk->last_thread = signal + bpf_core_field_offset(struct signal_struct, thread_head);
+		walk->thread = (u64)read_member(struct list_head, walk->last_thread, next);
+		bpf_loop(MAX_PROCESSES, visit_thread, &walk, 0);
+		if (walk->thread == walk->last_thread &&
+		    read_member(struct signal_struct, signal, sum_sched_runtime) == ended)
+			record->flags |= VM_HAS_SCHED;
+	}
+	record->sched[VM_VMM_RUN_NS] += ended;
+}
+
+/* The kernel thread of the PIT, which lives as long as the VM. Each pointer is followed once the VM is known to be alive. */
+static bool read_pit_thread(struct walk *walk, struct vm_record *record)
+{
+	u64 worker = (u64)read_member(struct kvm_pit, walk->pit, worker), task;
+
+	if (!is_alive(walk))
+		return 0;
+	task = (u64)read_member(struct kthread_worker, worker, task);
+	if (!is_alive(walk))
+		return 0;
+	add_thread(&record->sched[VM_PIT_RUN_NS], task);
+	return 1;
 }
 
 /* -- VMs ----------------------------------------------------------------------------------------------------------- */
@@ -651,6 +847,8 @@ static u32 features(void)
 
 	if (has_sched_info)
 		found |= FEATURE_SCHED_INFO;
+	if (has_sched_info && has_cpu_quota)
+		found |= FEATURE_CPU_QUOTA;
 	if (bpf_core_field_exists(struct kvm_arch, apicv_inhibit_reasons) &&
 	    bpf_core_field_exists(struct kvm_lapic, apicv_active))
 		found |= FEATURE_APICV;
@@ -670,6 +868,19 @@ static u64 identify(struct walk *walk)
 	if (is_alone(walk->kvm))
 		return id_by_process(walk->task, config.key);
 	return mix(mix(walk->kvm ^ config.salt) + config.key[0]);
+}
+
+/* Marks of another process or VM mean nothing from here on. */
+static void begin_sched(struct walk *walk, struct vm_record *record)
+{
+	int word;
+
+	for (word = 0; word < VM_SCHED_WORDS; word++)
+		record->sched[word] = 0;
+	walk->is_alone = is_alone(walk->kvm);
+	walk->unmarked = 0;
+	walk->group = walk->group_above = 0;
+	walk->stamp++;
 }
 
 enum outcome {
@@ -696,13 +907,14 @@ static enum outcome copy_vm(struct walk *walk)
 	read_settings(kvm, staged);
 	read_interrupts(walk, kvm, staged);
 	walk->online = read_member(struct kvm, kvm, online_vcpus.counter);
+	begin_sched(walk, staged);
 	if (!is_alive(walk))
 		return VANISHED;
 	if (walk->unreadable)
 		return LEFT_OUT;
 	if (bpf_core_field_exists(struct kvm_arch, vpit) && walk->pit) {
 		staged->apicv[VM_PIT_REINJECT] = !!read_member(struct kvm_pit, walk->pit, pit_state.reinject.counter);
-		if (!is_alive(walk))
+		if (!is_alive(walk) || (has_sched_info && !read_pit_thread(walk, staged)))
 			return VANISHED;
 	}
 	walk->base = walk->auto_eoi = 0;
@@ -710,6 +922,8 @@ static enum outcome copy_vm(struct walk *walk)
 		bpf_loop(walk->online + MAX_REDOS, copy_chunk, &walk, 0);
 	if (walk->base < walk->online)
 		return walk->unreadable ? LEFT_OUT : VANISHED;
+	if (has_sched_info)
+		read_threads(walk, staged);
 	if (config.groups & GROUP_APICV)
 		copy_vm_events(kvm, walk->word, staged);
 	staged->vcpus = walk->vcpu - first;

@@ -12,6 +12,8 @@ from ..vm_ids import boot_key
 _GROUP_APICV, _GROUP_APIC = 1, 2
 _CHUNK = 64
 """vCPUs that the program reads before it checks them: CHUNK of kvmscope.bpf.c."""
+_MARKS = 4096
+"""vCPU threads of one process that it can keep apart: MARKS of kvmscope.bpf.c."""
 _COUNTS = ("vm_counts", "vcpu_counts", "ga_log_counts")
 
 
@@ -49,6 +51,7 @@ class Layout:
             **unused,
             "staged_vms": (self.vm_size, self.slots),
             "staged_vcpus": (self.vcpu_size, _CHUNK * self.slots),
+            "marks": (None, _MARKS * self.slots),
             "vms": (self.vm_size, self.vm_room * self.slots),
             "vcpus": (self.vcpu_size, self.vcpu_room * self.slots),
         }

@@ -14,7 +14,16 @@ import numpy as np
 
 from ...codec import apicv, sched, settings
 from ...codec.apicv import Reasons
-from ...codec.snapshot import HAS_CREATED, HAS_EVENTS, Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
+from ...codec.snapshot import (
+    HAS_CREATED,
+    HAS_EVENTS,
+    HAS_SCHED,
+    Feature,
+    SnapshotFlag,
+    SnapshotHeader,
+    VcpuRecords,
+    VmRecords,
+)
 from ...errors import Unavailable
 from ...linux.namespaces import SHARE_PIDS
 from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, U64Array, Vcpus, Vms
@@ -37,9 +46,12 @@ class RecordedSubjects:
     vcpu_rows: I64Array
     apicv_vm_rows: I64Array
     apicv_vcpu_rows: I64Array
+    sched_vm_rows: I64Array
     sched_vcpu_rows: I64Array
     outside: int
     """VMs of processes that this pid namespace does not have."""
+    shared: int
+    """VMs of processes that have several, so the threads are not one VM's."""
     has_uncounted: bool
     """The group had no room to count some vCPU."""
 
@@ -62,7 +74,7 @@ class Samples:
         self._named = sum(1 << bit for bit in reasons)
         self._flags = HAS_EVENTS if hooks else 0
         self._settings = settings.vm_schema(features)
-        self._sched = sched.vcpu_schema(features)
+        self._sched = sched.vm_schema(features), sched.vcpu_schema(features)
         self._apicv: tuple[Schema, Schema] | None = None
         counted = hooks.counted if hooks else None
         if Feature.APICV in features:
@@ -77,7 +89,7 @@ class Samples:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        own = (schema for schema in (self._settings, self._sched) if schema)
+        own = (schema for schema in (self._settings, *self._sched) if schema)
         return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
 
     def make(self, taken_ns: int, run: Run) -> Sample:
@@ -90,8 +102,10 @@ class Samples:
         ]
         if self._settings:
             blocks.append(Block(self._settings, vms.settings, subjects.vm_rows))
-        if self._sched:
-            blocks.append(sched.block(self._sched, vcpus, subjects.sched_vcpu_rows))
+        of_vm, of_vcpu = self._sched
+        if of_vm and of_vcpu:
+            blocks.append(sched.block(of_vm, vms, subjects.sched_vm_rows))
+            blocks.append(sched.block(of_vcpu, vcpus, subjects.sched_vcpu_rows))
         if self._apicv:
             vm_schema, vcpu_schema = self._apicv
             blocks.append(apicv.block(vm_schema, vms, subjects.apicv_vm_rows))
@@ -126,8 +140,10 @@ class Samples:
             vcpu_rows=_shared(np.arange(len(vcpus))),
             apicv_vm_rows=_shared(apicv.vm_rows(vms, flags=self._flags)),
             apicv_vcpu_rows=_shared(apicv.vcpu_rows(vcpus, flags=self._flags)),
-            sched_vcpu_rows=_shared(sched.vcpu_rows(vcpus)),
+            sched_vm_rows=_shared(sched.rows(vms)),
+            sched_vcpu_rows=_shared(sched.rows(vcpus)),
             outside=outside,
+            shared=int(np.count_nonzero(vms.flags & HAS_SCHED == 0)),
             has_uncounted=bool(self._flags and np.any(vcpus.flags & self._flags == 0)),
         )
 
@@ -138,6 +154,9 @@ class Samples:
         if subjects.outside:
             who = "1 VM is" if subjects.outside == 1 else f"{subjects.outside} VMs are"
             yield Gap(f"{who} of processes outside this pid namespace and cannot be named; {SHARE_PIDS}")
+        if subjects.shared and self._sched[0]:
+            who = "1 VM shares its process" if subjects.shared == 1 else f"{subjects.shared} VMs share processes"
+            yield Gap(f"{who} with other VMs, so it is unknown whose its threads are", provider=sched.PROVIDER)
         if header.inhibits & ~self._named:
             yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
         if subjects.has_uncounted:

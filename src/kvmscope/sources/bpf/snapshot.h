@@ -10,7 +10,7 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 4
+#define SNAPSHOT_VERSION 5
 #define SNAPSHOT_MAX_SLOTS 5
 
 enum snapshot_flags {
@@ -28,6 +28,7 @@ enum snapshot_features {
 	FEATURE_HALT_POLL_CAP = 16,	/* a VM has a limit of its own to how long KVM polls */
 	FEATURE_HALT_POLL_CAP_SET = 32, /* it counts only once the VMM has set it */
 	FEATURE_SCHED_INFO = 64, /* the scheduler keeps how long each thread has waited (CONFIG_SCHED_INFO) */
+	FEATURE_CPU_QUOTA = 128, /* groups of threads can have a CPU quota (CONFIG_CFS_BANDWIDTH) */
 };
 
 struct snapshot {
@@ -56,6 +57,7 @@ enum record_flags {
 	VCPU_HAS_APIC = 1,	/* it has an in-kernel local APIC; else its `apicv` words mean nothing */
 	VM_HAS_EVENTS = 2,	/* the words of its group were written */
 	VCPU_HAS_EVENTS = 2,
+	VM_HAS_SCHED = 4,	/* its process has no other VM, and all of its threads were read */
 	VCPU_HAS_SCHED = 4,	/* its thread was there to be read; else its `sched` words mean nothing */
 };
 
@@ -80,6 +82,26 @@ enum vm_settings {
 	VM_SETTINGS_WORDS,
 };
 
+/* What the scheduler keeps of the threads of the VMM's process that are no vCPUs, and of the VM's CPU quotas. */
+enum vm_sched {
+	VM_VMM_RUN_NS,		/* all of them, and those that have ended */
+	VM_MAIN_RUN_NS,		/* its first thread */
+	VM_MAIN_RUN_DELAY_NS,
+	VM_IOTHREAD_RUN_NS,	/* those with the name of an I/O thread */
+	VM_IOTHREAD_RUN_DELAY_NS,
+	VM_VHOST_RUN_NS,	/* those with the name of a vhost worker (6.4 and later; before, kernel threads) */
+	VM_VHOST_RUN_DELAY_NS,
+	VM_PIT_RUN_NS,		/* the kernel thread of the in-kernel PIT */
+	VM_PIT_RUN_DELAY_NS,
+	VM_QUOTA_SET,		/* some group of its vCPU threads, or one above, has a quota */
+	VM_QUOTA_NS,		/* of the group with the least CPU time, */
+	VM_PERIOD_NS,		/* in so many nanoseconds */
+	VM_NR_PERIODS,		/* of all groups with a quota */
+	VM_NR_THROTTLED,
+	VM_THROTTLED_NS,
+	VM_SCHED_WORDS,
+};
+
 struct vm_record {
 	u64 id;		/* opaque: identity.h */
 	u64 created_ns;	/* CLOCK_REALTIME */
@@ -88,6 +110,7 @@ struct vm_record {
 	u32 vcpus;
 	u32 flags;
 	u64 settings[VM_SETTINGS_WORDS];
+	u64 sched[VM_SCHED_WORDS];
 	u64 apicv[VM_APICV_WORDS];
 	u64 more[];	/* with group apicv the words of `enum vm_events`; then struct kvm_vm_stat */
 };
