@@ -124,7 +124,7 @@ def test_schemas_of_every_host_are_those_that_were_recorded(fleet: FleetStore, n
 
 def test_hosts_asked_in_parts_answer_as_all_at_once(fleet: FleetStore, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = by_key(list(fleet.findings(rule="apicv-off").findings))
-    monkeypatch.setattr(fleet_sql, "_PART_VCPUS", 5 * SIZE.vms * SIZE.vcpus)
+    monkeypatch.setattr(fleet_sql, "_PART_ROWS", 25 * SIZE.vms * SIZE.vcpus)
     assert by_key(list(fleet.findings(rule="apicv-off").findings)) == whole
     assert whole
 

@@ -191,6 +191,10 @@ def _conditions(scope: Scope, depth: int, names: tuple[str, ...]) -> st.SearchSt
     )
 
 
+def any_conditions(scope: Scope) -> st.SearchStrategy[Expression]:
+    return _conditions(scope, 1, ())
+
+
 @cache
 def any_formulas(scope: Scope, names: tuple[str, ...]) -> st.SearchStrategy[Formula]:
     expressions = st.one_of(_numbers(scope, 3, names), _conditions(scope, 3, names))

@@ -65,7 +65,8 @@ class NumpyFleet:
         ]
         return FleetFindings(found, [each.slug for each in Examiner().rules], (), self._every_ns / 1e9)
 
-    def acceleration(self) -> Sequence[FleetAcceleration]:
+    def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
+        del has_rates
         return [row for host, scenes in self._scenes.items() for row in self._accelerated(host, scenes)]
 
     def metrics(self, names: Sequence[str]) -> tuple[Sequence[FleetMetric], Sequence[EngineRefusal]]:

@@ -103,6 +103,12 @@ class Rule:
         """Those that must be known for the rule to fire."""
         return (self.when,) if self.activity is None else (self.activity, self.when)
 
+    @property
+    def formulas(self) -> tuple[Formula, ...]:
+        """The conditions, and what it costs."""
+        parts = (*self.conditions, self.clears, self.cost, self.lost)
+        return tuple(part for part in parts if part is not None)
+
 
 _NUMBER: Final = Type(dimension=Dimension())
 _SECONDS: Final = Type(dimension=Dimension(seconds=1))

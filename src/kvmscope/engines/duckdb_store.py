@@ -39,16 +39,18 @@ _CONFIG = {
 class DuckDbConnection:
     """An engine in this process, at first without any relation. Close when done."""
 
-    def __init__(self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
-        """Raises Unavailable if DuckDB is not installed."""
+    def __init__(self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES, keeps_order: bool = True) -> None:
+        """``keeps_order``: rows that no query orders have the order of the files; to keep it takes time. Raises
+        Unavailable if DuckDB is not installed."""
         try:
             import duckdb
         except ImportError:
             raise Unavailable("SQL over recordings needs DuckDB", remedy="pip install 'kvmscope[sql]'") from None
         self._duckdb = duckdb
         self._temporary = tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
+        order = {"preserve_insertion_order": str(keeps_order).lower()}
         memory = {"memory_limit": f"{max(1, memory_bytes >> 20)}MiB", "temp_directory": self._temporary.name}
-        self._connection = duckdb.connect(":memory:", config={**_CONFIG, **memory})
+        self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self.do("SET TimeZone = 'UTC'")
 

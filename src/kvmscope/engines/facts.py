@@ -23,7 +23,7 @@ from ..host.apicv import host_apicv
 from ..host.config.halting import hlt_exits_disabled
 from ..host.facts import Machine
 from ..scene import VmIdentity
-from ..schema import Kind, Scope
+from ..schema import Scope
 from ..store.documents import DocumentReader
 from .leaves import INTERVAL_S
 from .lower import Lowering
@@ -44,6 +44,7 @@ from .relational import (
     is_known,
     when,
 )
+from .stat_columns import COUNTS
 from .windows import WINDOW_ID
 
 FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS)
@@ -245,7 +246,7 @@ def _inhibits(lowering: Lowering) -> Iterable[tuple[str, Scalar]]:
 
 def _kvm_counts(lowering: Lowering) -> Iterable[StatColumn]:
     for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
-        if provider == "kvm" and descriptor.kind in (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM):
+        if provider == "kvm" and descriptor.kind in COUNTS:
             yield StatColumn(ScopedStat(provider, scope, name), Quantity.CHANGE, descriptor)
 
 

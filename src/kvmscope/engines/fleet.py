@@ -141,8 +141,8 @@ class FleetStore(Protocol):
         """What the rules of the catalogue find; of one rule, or on the host with this id, if given."""
         ...
 
-    def acceleration(self) -> Sequence[FleetAcceleration]:
-        """Every VM of every host."""
+    def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
+        """Every VM of every host; without ``has_rates``, injections and costs are None, which takes less time."""
         ...
 
     def metrics(self, names: Sequence[str]) -> tuple[Sequence[FleetMetric], Sequence[EngineRefusal]]:

@@ -9,10 +9,10 @@ from typing import Any, Final
 from ..host.apicv import host_apicv
 from ..host.facts import Machine
 from ..schema import Scope
-from ..store.documents import DocumentReader
 from ..store.names import column_names
 from .engine import SqlStore
 from .fleet import AccelerationState, FleetHost
+from .recorded_documents import RecordedDocuments
 from .spelling import SPELLINGS, Spelling, quote
 from .stat_columns import RecordedSchema, ViewColumn, stat_columns
 from .tables import RAW
@@ -47,18 +47,18 @@ class VmInterrupts:
     reasons: tuple[str, ...]
 
 
-def read_hosts(store: SqlStore, schema: str) -> tuple[SeenHost, ...]:
-    """Every host by name. ``schema``: of the relations that are read; times are those of all scenes."""
+def read_hosts(
+    store: SqlStore, schema: str, documents: RecordedDocuments, *, scenes: str = RAW
+) -> tuple[SeenHost, ...]:
+    """Every host by name. ``schema``: of the relations that are read. ``scenes``: the schema of scenes with the first
+    and the last of all."""
     spelling = SPELLINGS[store.dialect]
     counts = _counts(store, schema)
     found = store.query(f"""
         SELECT host, {spelling.last}(machine, time), {spelling.last}(simulated, time), min(time), max(time)
-        FROM {RAW}.scenes GROUP BY host""")
+        FROM {scenes}.scenes GROUP BY host""")
     rows = list(found.rows())
-    texts = store.query(
-        f"SELECT DISTINCT key, text FROM {RAW}.documents WHERE key IN (SELECT machine FROM {RAW}.scenes)"
-    )
-    reader = DocumentReader(dict(texts.rows()), "documents")
+    reader = documents.reader({key for _, key, *_ in rows if key})
     hosts = []
     for host, key, simulated, first_ns, last_ns in rows:
         machine = reader.get(Machine, key) if key else None

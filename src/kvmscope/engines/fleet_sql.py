@@ -12,21 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-from ..analysis.caveats import Facts, TruthValue, judge_all
-from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule, find_rule, load_findings
 from ..catalog.metrics import formulas, load_metrics
 from ..errors import KvmscopeError
 from ..formula.check import Formula
-from ..formula.tree import HOST, Level
-from ..host.facts import Machine
+from ..formula.necessary import necessary
+from ..formula.tree import HOST, Expression, FactTerm, Level, StatName, walk
 from ..schema import Schema, Scope
-from ..store.documents import DocumentReader
-from .columns import BlockSet, PlacedSchema, read_block_sets
+from .columns import BlockSet, PlacedSchema
 from .engine import SqlStore
-from .facts import FACT_NAMES, RecordedFacts, read_document_facts
+from .facts import FACT_NAMES, RecordedFacts
 from .fleet import (
     FleetAcceleration,
     FleetFinding,
@@ -38,34 +35,62 @@ from .fleet import (
 from .fleet_hosts import SeenHost, read_hosts, read_interrupts
 from .printing import print_query
 from .queries import FormulaSet, formula_query
+from .recorded_documents import RecordedDocuments
 from .refusal import EngineRefusal, QueryEngine
 from .relational import Query
 from .rules import RuleSet, refused_rules, rule_query
 from .spelling import literal
-from .stat_columns import RecordedSchema
-from .tables import RAW
-from .thinning import NeededStats
+from .tables import RAW, SUBJECT_KEY, SUBJECTS
+from .thinning import NeededStats, histograms_of
 from .windows import WindowPlan
 
 _PART: Final = "kvmscope: a part of the hosts"
 """Stands for them in the text of a query, which is printed once."""
-_PART_VCPUS: Final = 50_000
-"""Of hosts that are asked at once: what DuckDB then needs is some hundred MiB."""
+_PART_ROWS: Final = 700_000
+"""Rows of vCPUs that are asked at once, about: what DuckDB then needs is some hundred MiB."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
+_ASKS_FOR_EVERY_COUNT: Final = "stats_reset"
+"""The fact that compares every count of KVM."""
+
+
+class SubjectRelations(Protocol):
+    """Where the relations of VMs and vCPUs are."""
+
+    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None) -> str:
+        """The schema of relations that have these statistics, at least of these hosts; of all for None."""
+        ...
+
+    def made(self) -> str:
+        """A schema of relations of all hosts, whatever statistics they have."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRelations:
+    """Relations that have every statistic of every host."""
+
+    schema: str
+
+    def having(self, _stats: NeededStats, _hosts: Sequence[str] | None = None) -> str:
+        return self.schema
+
+    def made(self) -> str:
+        return self.schema
 
 
 @dataclass(frozen=True, slots=True)
 class FleetRelations:
-    """``schema``: of the relations that are asked. ``plan``: their windows; ``window_s``: how long these are.
+    """``schema``: of the scenes that are asked. ``plan``: their windows; ``window_s``: how long these are.
 
-    ``stats``: the statistics that the relations have of subjects; None for all.
+    ``documents``: the schema of the documents, and of scenes with the first and the last of all.
     """
 
     schema: str
+    subjects: SubjectRelations
     plan: WindowPlan
     window_s: float
-    stats: NeededStats | None = None
+    documents: str = RAW
 
 
 class SqlFleet:
@@ -88,11 +113,9 @@ class SqlFleet:
             rules = tuple(replace(each, evidence=()) for each in rules)
         refused = refused_rules(rules, self.engine)
         judged = [each for each in rules if each.slug not in {refusal.subject for refusal in refused}]
-        asked = RuleSet(judged, self._metrics, self._silent(judged))
-        query = rule_query(asked, self._block_sets, self._plan, self._document_facts)
         of_slug = {each.slug: each for each in judged}
         found = defaultdict[tuple[str, str, int], list[dict[str, Any]]](list)
-        for row in self._rows(query, host):
+        for row in self._windows_of(judged, None if host is None else [host]):
             found[row["rule"], row["host"], row["vm"]].append(row)
         return FleetFindings(
             [_finding(of_slug[slug], rows) for (slug, _, _), rows in found.items()],
@@ -101,13 +124,80 @@ class SqlFleet:
             self.relations.window_s,
         )
 
-    def acceleration(self) -> Sequence[FleetAcceleration]:
-        cost = find_rule(_INTERRUPTS_COST).cost
-        assert cost is not None
-        asked = {"injections": self._metrics["injections_per_s"], "cost": cost}
-        means = _Means()
-        for row in self._numbers(asked, Scope.VM):
-            means.add((row["host"], f"{row['vm']:016x}"), row, asked)
+    def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        """The windows in which rules fire.
+
+        A rule that compares every count, or reads the buckets of a histogram, is asked only of the hosts where it may
+        fire. What must hold for it is asked with the other rules, as a rule of its own.
+        """
+        by_count = [rule for rule in rules if _asks_for_every_count(rule)]
+        screens = {screen.slug: rule for rule in rules if (screen := self._screen(rule)) is not None}
+        others = [rule for rule in rules if rule not in by_count and rule not in screens.values()]
+        suspects = defaultdict[frozenset[StatName], set[str]](set)
+        for row in self._judged([*others, *filter(None, map(self._screen, screens.values()))], hosts):
+            if row["rule"] in screens:
+                suspects[self._histograms(screens[row["rule"]])].add(row["host"])
+            else:
+                yield row
+        for histograms, its_hosts in suspects.items():
+            those = [rule for rule in screens.values() if self._histograms(rule) == histograms]
+            yield from self._judged(those, sorted(its_hosts))
+        if by_count:
+            yield from self._judged(by_count, self._hosts_with_new_epochs(hosts), NeededStats(has_counts=True))
+
+    def _screen(self, rule: Rule) -> Rule | None:
+        """What must hold for a rule that reads a histogram, as a rule; None if it reads none, or nothing follows."""
+        if not self._histograms(rule):
+            return None
+        found = [
+            replace(condition, expression=expression)
+            for condition in rule.conditions
+            if (expression := necessary(condition.expression, self._reads_histogram)) is not None
+        ]
+        if not found:
+            return None
+        activity = found[0] if len(found) > 1 else None
+        bare = replace(rule, slug=f"may be {rule.slug}", clears=None, windows=1, cost=None, lost=None, evidence=())
+        return replace(bare, activity=activity, when=found[-1])
+
+    def _histograms(self, rule: Rule) -> frozenset[StatName]:
+        """Those whose buckets a rule reads."""
+        return frozenset(name for formula in rule.formulas for name in histograms_of(formula.expression, self._metrics))
+
+    def _reads_histogram(self, expression: Expression) -> bool:
+        return any(True for _ in histograms_of(expression, self._metrics))
+
+    def _formulas(self, rule: Rule) -> Iterator[Formula]:
+        yield from rule.formulas
+        yield from (self._metrics[name] for name in rule.evidence)
+
+    def _hosts_with_new_epochs(self, hosts: Sequence[str] | None) -> Sequence[str]:
+        """Those where a subject has rows of several epochs. A count that falls begins one."""
+        schema = self.relations.subjects.made()
+        found = set[str]()
+        for scope, table in SUBJECTS.items():
+            keys = ", ".join(("host", "boot", *SUBJECT_KEY[scope]))
+            rows = self._store.query(f"""
+                SELECT DISTINCT host FROM (
+                    SELECT host FROM {schema}.{table.value} GROUP BY {keys} HAVING min(epoch) <> max(epoch)
+                ) AS e""").rows()
+            found.update(str(host) for (host,) in rows)
+        return sorted(found if hosts is None else found.intersection(hosts))
+
+    def _judged(
+        self, rules: Sequence[Rule], hosts: Sequence[str] | None, stats: NeededStats | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The windows in which rules fire, by one query. ``hosts``: None for all. ``stats``: what the rules read."""
+        if not rules or hosts == []:
+            return
+        stats = stats or NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
+        schema = self.relations.subjects.having(stats, hosts)
+        asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
+        query = rule_query(asked, self._block_sets(stats), self._plan, self._documents.facts)
+        yield from self._rows(query, schema, hosts)
+
+    def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
+        means = self._injection_means() if has_rates else _Means()
         return [
             FleetAcceleration(
                 host=vm.host,
@@ -120,8 +210,18 @@ class SqlFleet:
                 injections_per_s=means.of((vm.host, vm.vm), "injections"),
                 cost_cpus=means.of((vm.host, vm.vm), "cost"),
             )
-            for vm in read_interrupts(self._store, self.relations.schema, self._schemas, self._seen)
+            for vm in read_interrupts(self._store, self.relations.subjects.made(), self._documents.schemas, self._seen)
         ]
+
+    def _injection_means(self) -> _Means:
+        """By host and VM the rate of injections, and what they cost."""
+        cost = find_rule(_INTERRUPTS_COST).cost
+        assert cost is not None
+        asked = {"injections": self._metrics["injections_per_s"], "cost": cost}
+        means = _Means()
+        for row in self._numbers(asked, Scope.VM):
+            means.add((row["host"], f"{row['vm']:016x}"), row, asked)
+        return means
 
     def metrics(self, names: Sequence[str]) -> tuple[Sequence[FleetMetric], Sequence[EngineRefusal]]:
         asked = {name: self._metrics[name] for name in names}
@@ -131,9 +231,9 @@ class SqlFleet:
         return [FleetMetric(host, name, value) for (host,), name, value in means.all()], ()
 
     def schemas(self) -> Sequence[FleetSchema]:
-        reader = DocumentReader(self._texts, self.place)
         found = self._store.query(f"SELECT DISTINCT host, blocks FROM {self.relations.schema}.scenes")
         keys = {(str(host), block.partition("~")[0]) for host, blocks in found.rows() for block in blocks}
+        reader = self._documents.reader({key for _, key in keys})
         return [FleetSchema(host, key, reader.get(Schema, key)) for host, key in sorted(keys)]
 
     def close(self) -> None:
@@ -151,47 +251,17 @@ class SqlFleet:
 
     @cached_property
     def _seen(self) -> tuple[SeenHost, ...]:
-        return read_hosts(self._store, self.relations.schema)
+        relations = self.relations
+        return read_hosts(self._store, relations.subjects.made(), self._documents, scenes=relations.documents)
 
     @cached_property
-    def _texts(self) -> Mapping[str, str]:
-        """Every document of the scenes, by its key."""
-        return {str(key): str(text) for key, text in self._store.query(_DOCUMENTS).rows()}
+    def _documents(self) -> RecordedDocuments:
+        made, relations = self.relations.subjects.made(), self.relations
+        return RecordedDocuments(self._store, made, documents=relations.documents, place=self.place)
 
-    @cached_property
-    def _block_sets(self) -> tuple[BlockSet, ...]:
-        found = self._store.query(f"SELECT DISTINCT blocks FROM {self.relations.schema}.scenes")
-        sets = read_block_sets(found.columns[0].values, self._texts, self.place)
-        stats = self.relations.stats
-        return sets if stats is None else tuple(_narrowed(blocks, stats) for blocks in sets)
-
-    @cached_property
-    def _schemas(self) -> tuple[RecordedSchema, ...]:
-        placed = {(block.key, block.lane): block for blocks in self._block_sets for block in blocks.blocks}
-        return tuple(RecordedSchema(block.key, block.schema, block.lane) for block in placed.values())
-
-    @cached_property
-    def _machines(self) -> Mapping[str, Machine]:
-        reader = DocumentReader(self._texts, self.place)
-        found = self._store.query(f"SELECT DISTINCT machine FROM {self.relations.schema}.scenes").columns[0].values
-        return {str(key): reader.get(Machine, str(key)) for key in found if key is not None}
-
-    @cached_property
-    def _document_facts(self) -> Any:
-        reader = DocumentReader(self._texts, self.place)
-        found = self._store.query(f"SELECT DISTINCT identity FROM {self.relations.schema}.vms").columns[0].values
-        return read_document_facts(self._machines, [str(key) for key in found if key is not None], reader)
-
-    def _silent(self, rules: Iterable[Rule]) -> Mapping[str, Sequence[str]]:
-        """By rule the machines on which its statistics mean something else."""
-        caveats = load_caveats()
-        found = defaultdict[str, list[str]](list)
-        for key, machine in self._machines.items():
-            for rule in rules:
-                truths = judge_all(caveats, rule.silent_if, Facts(machine)).values()
-                if any(truth.verdict is TruthValue.HOLDS for truth in truths):
-                    found[rule.slug].append(key)
-        return found
+    def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
+        """The sets of blocks, as far as these statistics are in them."""
+        return tuple(_narrowed(blocks, stats) for blocks in self._documents.block_sets)
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
@@ -200,33 +270,43 @@ class SqlFleet:
         """Windows of one part of the hosts."""
         return replace(self.relations.plan, hosts=(_PART,))
 
-    def _parts(self, host: str | None) -> Iterator[Sequence[str]]:
-        """The hosts in parts of at most so many vCPUs, or a host that has more; or this one."""
-        part, vcpus = list[str](), 0
+    def _parts(self, hosts: Sequence[str] | None) -> Iterator[Sequence[str]]:
+        """The hosts in parts of at most so many rows, or a host that has more."""
+        part, rows = list[str](), 0.0
         for each in self.hosts():
-            if host in (None, each.host):
-                if part and vcpus + each.vcpus > _PART_VCPUS:
+            if hosts is None or each.host in hosts:
+                windows = (each.last_ns - each.first_ns) / 1e9 / (self.relations.window_s or 1.0)
+                its = each.vcpus * (1 + windows)
+                if part and rows + its > _PART_ROWS:
                     yield part
-                    part, vcpus = [], 0
+                    part, rows = [], 0.0
                 part.append(each.host)
-                vcpus += each.vcpus
+                rows += its
         if part:
             yield part
 
     def _numbers(self, asked: Mapping[str, Formula], level: Level) -> Iterator[dict[str, Any]]:
         """The numbers of formulas, a row a subject and window."""
-        formula_set = FormulaSet(asked, self._metrics, RecordedFacts(self._document_facts), FACT_NAMES)
-        return self._rows(formula_query(formula_set, level, self._block_sets, self._plan))
+        stats = NeededStats.of(asked.values(), self._metrics)
+        schema = self.relations.subjects.having(stats)
+        formula_set = FormulaSet(asked, self._metrics, RecordedFacts(self._documents.facts), FACT_NAMES)
+        return self._rows(formula_query(formula_set, level, self._block_sets(stats), self._plan), schema, None)
 
-    def _rows(self, query: Query, host: str | None = None) -> Iterator[dict[str, Any]]:
+    def _rows(self, query: Query, schema: str, hosts: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         """The answers of a query, part after part of the hosts, which bounds memory."""
-        text = _in_schema(print_query(query, self.engine), self.relations.schema)
-        for part in self._parts(host):
+        text = _in_schema(print_query(query, self.engine), schema)
+        for part in self._parts(hosts):
             found = self._store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
-            yield from (dict(zip(found.names, row, strict=True)) for row in found.rows())
+            names = found.names
+            yield from (dict(zip(names, row, strict=True)) for row in found.rows())
 
 
-_DOCUMENTS: Final = f"SELECT DISTINCT key, text FROM {RAW}.documents"
+def _asks_for_every_count(rule: Rule) -> bool:
+    return any(
+        isinstance(part, FactTerm) and part.name == _ASKS_FOR_EVERY_COUNT
+        for formula in rule.formulas
+        for part, _ in walk(formula.expression, formula.scope)
+    )
 
 
 def _in_schema(text: str, schema: str) -> str:

@@ -1,24 +1,21 @@
 """Opens fleets: recordings in DuckDB, ClickHouse, Prometheus.
 
-Recordings are thinned first, to the statistics that rules and metrics read.
+Recordings are thinned first, to the statistics that a question reads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from ..catalog.findings import load_findings
-from ..catalog.metrics import formulas, load_metrics
-from ..formula.check import Formula
 from .clickhouse import open_clickhouse
 from .clickhouse_tables import ROLL_UPS_S, database
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .fleet import FleetStore
-from .fleet_sql import FleetRelations, SqlFleet
+from .fleet_sql import FleetRelations, LoadedRelations, SqlFleet
 from .recordings import open_recordings
-from .thinning import THIN, NeededStats, RecordedSpan, read_span, thin_recordings
+from .thinning import THIN, RecordedSpan, ThinnedRecordings, read_span
 from .windows import WindowPlan
 
 _PART_OF_DUCKDB: Final = 0.65
@@ -34,16 +31,15 @@ def open_recorded_fleet(
     process may take; DuckDB is given a part of it. Raises RecordingError if nothing can be read, UsageError,
     Unavailable without DuckDB.
     """
-    store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB))
+    store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
     try:
         window_s = read_span(store).window_s(interval_s)
-        stats = NeededStats.of(_formulas())
-        thin_recordings(store, window_s, stats)
+        thinned = ThinnedRecordings(store, window_s)
     except BaseException:
         store.close()
         raise
     # Thinned scenes are the ends of windows, so each window is from one to the next.
-    return SqlFleet(store, ", ".join(places), FleetRelations(THIN, WindowPlan(), window_s, stats))
+    return SqlFleet(store, ", ".join(places), FleetRelations(THIN, thinned, WindowPlan(), window_s, documents=THIN))
 
 
 def open_clickhouse_fleet(
@@ -63,7 +59,8 @@ def open_clickhouse_fleet(
         store.close()
         raise
     # Windows of a roll-up begin with the first scene of one of its stretches, which it keeps.
-    relations = FleetRelations(database(resolution_s), WindowPlan(int(every_s)), every_s, NeededStats.of(_formulas()))
+    schema = database(resolution_s)
+    relations = FleetRelations(schema, LoadedRelations(schema), WindowPlan(int(every_s)), every_s)
     return SqlFleet(store, store.name, relations)
 
 
@@ -75,11 +72,3 @@ def _roll_up(span: RecordedSpan, interval_s: float | None) -> int:
     length_s = span.window_s(interval_s)
     fits = [each for each in ROLL_UPS_S if (length_s % each == 0 if interval_s else length_s >= 2 * each)]
     return max(fits, default=0)
-
-
-def _formulas() -> Iterator[Formula]:
-    """All that may be asked of a fleet."""
-    yield from formulas(load_metrics()).values()
-    for rule in load_findings():
-        parts = (rule.when, rule.activity, rule.clears, rule.cost, rule.lost)
-        yield from (part for part in parts if part is not None)

@@ -7,22 +7,19 @@ that each scene has (``queries``, ``rules``). Rules that need more than a query 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from ..analysis.caveats import Facts, TruthValue, judge_all
-from ..catalog.caveats import load_caveats
-from ..catalog.findings import Rule, load_findings
+from ..catalog.findings import load_findings
 from ..catalog.metrics import formulas, load_metrics
 from ..formula.tree import HOST, Level
-from ..host.facts import Machine
 from ..schema import Scope
-from ..store.documents import DocumentReader
-from .columns import BlockSet, read_block_sets
+from .columns import BlockSet
 from .engine import SqlStore
-from .facts import DocumentFacts, RecordedFacts, read_document_facts
+from .facts import DocumentFacts, RecordedFacts
 from .printing import print_query
 from .queries import FormulaSet, formula_query
+from .recorded_documents import RecordedDocuments
 from .refusal import QueryEngine
 from .rules import RuleSet, refused_rules, rule_query
 from .spelling import SPELLINGS, literal, quote
@@ -35,7 +32,7 @@ _LEVEL_NAMES: Final[Mapping[Level, str]] = {Scope.VCPU: "vcpu", Scope.VM: "vm", 
 
 def metrics_sql(store: SqlStore) -> str:
     """A row for each vCPU, VM and host in each window, with every metric. RecordingError for a damaged document."""
-    blocks = _block_sets(store)
+    blocks = RecordedDocuments(store).block_sets
     if not blocks:
         return _nothing(_metric_columns())
     return " UNION ALL ".join(_level(level, blocks, store.dialect) for level in _LEVELS)
@@ -43,14 +40,13 @@ def metrics_sql(store: SqlStore) -> str:
 
 def findings_sql(store: SqlStore) -> str:
     """A row for each time in which a rule held of a VM. RecordingError for a damaged document."""
-    blocks = _block_sets(store)
-    if not blocks:
+    documents = RecordedDocuments(store)
+    if not documents.block_sets:
         return _nothing(_FINDING_COLUMNS)
-    machines = _machines(store)
     refused = {refusal.subject for refusal in refused_rules(load_findings(), store.dialect)}
     rules = [rule for rule in load_findings() if rule.slug not in refused]
-    asked = RuleSet(rules, formulas(load_metrics()), _silent(rules, machines))
-    query = print_query(rule_query(asked, blocks, WindowPlan(), _document_facts(store, machines)), store.dialect)
+    asked = RuleSet(rules, formulas(load_metrics()), documents.silent(rules))
+    query = print_query(rule_query(asked, documents.block_sets, WindowPlan(), documents.facts), store.dialect)
     spelling = SPELLINGS[store.dialect]
     cases = " ".join(f"WHEN {literal(rule.slug)} THEN {literal(rule.severity.value)}" for rule in rules)
     titles = " ".join(f"WHEN {literal(rule.slug)} THEN {literal(rule.title)}" for rule in rules)
@@ -106,49 +102,3 @@ def _level(level: Level, blocks: Sequence[BlockSet], dialect: QueryEngine) -> st
 
 def _is_of(scope: Scope, level: Level) -> bool:
     return level is not Scope.VCPU or scope is Scope.VCPU
-
-
-# --- what the recordings say of themselves ----------------------------------------------------------------------------
-
-
-def _block_sets(store: SqlStore) -> tuple[BlockSet, ...]:
-    found = store.query(f"SELECT DISTINCT blocks FROM {RAW}.scenes").columns[0].values
-    keys = sorted({block.partition("~")[0] for blocks in found for block in blocks})
-    return read_block_sets(found, _texts(store, keys), "recordings")
-
-
-def _machines(store: SqlStore) -> Mapping[str, Machine]:
-    keys = _keys(store, "machine", "scenes")
-    reader = DocumentReader(_texts(store, keys), "recordings")
-    return {key: reader.get(Machine, key) for key in keys}
-
-
-def _document_facts(store: SqlStore, machines: Mapping[str, Machine]) -> DocumentFacts:
-    identities = _keys(store, "identity", "vms")
-    reader = DocumentReader(_texts(store, [*machines, *identities]), "recordings")
-    return read_document_facts(machines, identities, reader)
-
-
-def _keys(store: SqlStore, column: str, table: str) -> list[str]:
-    found = store.query(f"SELECT DISTINCT {column} FROM {RAW}.{table}").columns[0].values
-    return sorted(str(key) for key in found if key is not None)
-
-
-def _texts(store: SqlStore, keys: Iterable[str]) -> dict[str, str]:
-    """The documents of these keys."""
-    listed = ", ".join(map(literal, keys))
-    if not listed:
-        return {}
-    return dict(store.query(f"SELECT DISTINCT key, text FROM {RAW}.documents WHERE key IN ({listed})").rows())
-
-
-def _silent(rules: Iterable[Rule], machines: Mapping[str, Machine]) -> Mapping[str, Sequence[str]]:
-    """By rule the machines on which its statistics mean something else."""
-    return {rule.slug: list(_silencing(rule, machines)) for rule in rules if rule.silent_if}
-
-
-def _silencing(rule: Rule, machines: Mapping[str, Machine]) -> Iterator[str]:
-    for key, machine in machines.items():
-        truths = judge_all(load_caveats(), rule.silent_if, Facts(machine)).values()
-        if any(truth.verdict is TruthValue.HOLDS for truth in truths):
-            yield key

@@ -7,19 +7,18 @@ tables in memory. Rule: each scene of each recording is there once, and what is 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import RecordingError
 from ..store.episodes import Episode
 from ..store.layout import RecordingTable
 from ..store.relations import RecordingParts, find_parts, find_recordings
+from .alike_files import alike_files
 from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection, text, text_list
 from .engine import QueryResult
 from .guard import check_query
@@ -39,7 +38,6 @@ TYPES: Mapping[ColumnType, str] = {
     ColumnType.TEXT: "VARCHAR",
     ColumnType.TEXTS: "VARCHAR[]",
 }
-_THREADS = min(4, os.cpu_count() or 1)
 _ARROW_TYPES = {
     ColumnType.TIME: pa.timestamp("ns", "UTC"),
     ColumnType.INTEGER: pa.int64(),
@@ -48,17 +46,19 @@ _ARROW_TYPES = {
 }
 
 
-def open_recordings(places: Sequence[str], *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> RecordingStore:
+def open_recordings(
+    places: Sequence[str], *, memory_bytes: int = DEFAULT_MEMORY_BYTES, keeps_order: bool = True
+) -> RecordingStore:
     """The recordings at these places, or in these directories, as one store.
 
-    ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. Raises RecordingError
-    if nothing can be read, UsageError, Unavailable without DuckDB.
+    ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. ``keeps_order``: as
+    for ``DuckDbConnection``. Raises RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
     """
     parts = [find_parts(place) for place in find_recordings(places)]
     damage = [error for part in parts for error in part.damage]
     if damage and not any(part.segments or part.loose for part in parts):
         raise damage[0]
-    connection = DuckDbConnection(memory_bytes=memory_bytes)
+    connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=keeps_order)
     try:
         return RecordingStore(connection, parts)
     except BaseException:
@@ -77,12 +77,12 @@ class RecordingStore:
         self._connection = connection
         self._vocabulary: Vocabulary | None = None
         self._made: set[str] = set()
+        self._relations = {table: _find_relation(connection, table, parts) for table in RawTable}
         connection.do(f"CREATE SCHEMA {RAW}")
-        readable: list[str] = []
-        for table in RawTable:
-            _create_relation(connection, table, parts, readable)
+        for table, relation in self._relations.items():
+            connection.do(f"CREATE VIEW {RAW}.{table.value} AS {relation.sql()}")
         _create_episodes(connection, parts)
-        connection.close_doors(readable)
+        connection.close_doors([file for relation in self._relations.values() for file in relation.files])
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -98,6 +98,11 @@ class RecordingStore:
     def make(self, sql: str) -> None:
         """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""
         self._connection.do(sql)
+
+    def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
+        """A query for the rows of a relation of ``RAW`` that are of these hosts. No file of another host is opened."""
+        listed = ", ".join(map(text, hosts)) or "NULL"
+        return f"SELECT * FROM ({self._relations[table].sql(hosts)}) AS r WHERE host IN ({listed})"
 
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
@@ -119,58 +124,61 @@ class RecordingStore:
         self.close()
 
 
-def _create_relation(
-    connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts], readable: list[str]
-) -> None:
-    """A view over all that the parts have of a table; notes which files DuckDB must be able to read for it."""
+@dataclass(frozen=True)
+class _Relation:
+    """A table of all recordings. ``nothing``: a query with its known columns and no rows. ``alike``: files with the
+    same columns. ``others``: queries for what is in no file of a directory."""
+
+    nothing: str
+    alike: Sequence[Sequence[str]]
+    others: Sequence[str]
+
+    @property
+    def files(self) -> list[str]:
+        return [file for files in self.alike for file in files]
+
+    def sql(self, hosts: Sequence[str] | None = None) -> str:
+        """A query for its rows, of all hosts or at least of these."""
+        alike = self.alike
+        if hosts is not None:
+            folders = {f"/host={host}/" for host in hosts}
+            alike = [[file for file in files if _host_folder(file) in folders] for files in alike]
+        sources = [self.nothing, *(_of_files(files) for files in alike if files), *self.others]
+        return " UNION ALL BY NAME ".join(sources)
+
+
+def _host_folder(file: str) -> str:
+    """The part of the path of a segment that names its host, as ``store.layout`` has it."""
+    return f"/{file.split('/')[-3]}/"
+
+
+def _find_relation(connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts]) -> _Relation:
+    """All that the parts have of a table."""
     its = RecordingTable(table.value)
     nothing = ", ".join(f'NULL::{TYPES[kind]} AS "{name}"' for name, kind in known_columns(table).items())
-    sources = [f"SELECT {nothing} WHERE false"]
     files = [
         os.path.realpath(part.storage.local(path)) for part in parts if _is_local(part) for path in part.files(its)
     ]
-    readable += files
-    sources += map(_of_files, _by_columns(files))
+    others: list[str] = []
     for number, part in enumerate(parts):
         if not _is_local(part) and part.segments:
             name = f"stored_{table.value}_{number}"
             connection.add_view(name, part.storage.dataset(part.files(its)))
-            sources.append(f"SELECT * EXCLUDE (date) FROM {name}")
+            others.append(f"SELECT * EXCLUDE (date) FROM {name}")
         for place, loose in enumerate(part.loose):
             name = f"loose_{table.value}_{number}_{place}"
             connection.add_table(name, loose.tables[its])
-            sources.append(f"SELECT *, {text(loose.host)} AS host FROM {name}")
-    connection.do(f"CREATE VIEW {RAW}.{table.value} AS {' UNION ALL BY NAME '.join(sources)}")
+            others.append(f"SELECT *, {text(loose.host)} AS host FROM {name}")
+    return _Relation(f"SELECT {nothing} WHERE false", alike_files(files), others)
 
 
 def _of_files(files: Sequence[str]) -> str:
-    """What reads files with the same columns."""
+    """What reads files with the same columns. With ``union_by_name``, DuckDB would read every footer again for each
+    query, and match the columns of each file with those of all."""
     return (
         f"SELECT * EXCLUDE (date) FROM read_parquet({text_list(files)}, hive_partitioning = true, "
         "hive_types = {'host': VARCHAR, 'date': VARCHAR})"
     )
-
-
-def _by_columns(files: Sequence[str]) -> list[list[str]]:
-    """The files with the same columns together. With ``union_by_name``, DuckDB would read every footer again for each
-    query, and match the columns of each file with those of all.
-
-    A file whose footer cannot be read stands alone, for DuckDB to say what is wrong with it.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(_columns_of, files)
-    alike = defaultdict[Any, list[str]](list)
-    for file, columns in zip(files, found, strict=True):
-        alike[file if columns is None else columns].append(file)
-    return list(alike.values())
-
-
-def _columns_of(file: str) -> Any:
-    """The names and types of a file's columns."""
-    try:
-        return pq.read_schema(file).remove_metadata()
-    except (OSError, pa.ArrowException):
-        return None
 
 
 def _is_local(part: RecordingParts) -> bool:

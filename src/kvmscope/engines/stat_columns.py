@@ -18,7 +18,7 @@ from ..store.names import column_names, schema_column
 from .raw_columns import EPISODE_COLUMNS, FIXED
 from .spelling import Spelling, quote
 
-_COUNTS: Final = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
+COUNTS: Final = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
 _TAKEN: Final = {name for its in FIXED.values() for name in its} | {*EPISODE_COLUMNS, "seconds"}
 
 
@@ -75,7 +75,7 @@ def stat_columns(schemas: Sequence[RecordedSchema], scope: Scope) -> dict[str, V
 def _add(found: dict[str, ViewColumn], column: str, descriptor: Descriptor, scope: Scope) -> None:
     name = _name(column)
     its = found.setdefault(name, ViewColumn(name, scope, column))
-    its.is_count &= descriptor.kind in _COUNTS
+    its.is_count &= descriptor.kind in COUNTS
     its.is_boolean &= descriptor.is_boolean
 
 

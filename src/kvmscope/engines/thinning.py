@@ -10,54 +10,77 @@ Rule: counts are since a VM began, so a thinned recording has the same increases
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ..analysis.apicv.facts import PROVIDER
+from ..analysis.apicv.facts import INHIBIT, PROVIDER
 from ..analysis.apicv.hosts import HOST_PROVIDER
+from ..catalog.findings import load_findings
+from ..catalog.metrics import formulas, load_metrics
 from ..formula.check import Formula
-from ..formula.tree import QuantileTerm, ShareTerm, StatName, StatTerm, walk
+from ..formula.tree import Expression, QuantileTerm, Reference, ShareTerm, StatName, StatTerm, walk
 from ..schema import Descriptor, Schema, Scope
 from ..store.names import column_names, schema_column
 from .engine import SqlStore
 from .raw_columns import FIXED
+from .recorded_documents import RecordedDocuments
 from .recordings import RecordingStore
 from .spelling import quote
-from .stat_columns import RecordedSchema
+from .stat_columns import COUNTS, RecordedSchema
 from .tables import RAW, SUBJECTS, RawTable
 
 THIN: Final = "thin"
-"""The schema of the thinned relations."""
+"""The schema of the thinned scenes and documents; those of subjects are in schemas whose names begin with it."""
 WINDOWS: Final = 3
 """Windows of a recording, where nobody asked for a length: enough for rules that need two in a row."""
 
+_ACTIVE: Final = "apicv_active"
 _BY_FACTS: Final = ("settings", HOST_PROVIDER)
 """Providers all of whose statistics the facts of rules read."""
+_KVM: Final = "kvm"
+_FOR_FACTS: Final = frozenset(StatName(_KVM, name) for name in ("exits", "sum_exits", "irq_injections"))
 
 
 @dataclass(frozen=True, slots=True)
 class NeededStats:
-    """The statistics that rules, metrics and the facts of rules read."""
+    """The statistics that formulas and the facts of rules read. ``has_counts``: every count of KVM too."""
 
-    names: frozenset[StatName]
+    names: frozenset[StatName] = frozenset()
+    has_counts: bool = False
 
     @classmethod
-    def of(cls, asked: Iterable[Formula]) -> NeededStats:
-        """Those of formulas, with those of facts."""
-        names = {
-            part.stat
-            for formula in asked
-            for part, _ in walk(formula.expression, formula.scope)
-            if isinstance(part, StatTerm | QuantileTerm | ShareTerm)
-        }
-        return cls(frozenset(names | {StatName("kvm", "exits"), StatName("kvm", "sum_exits")}))
+    def of(cls, asked: Iterable[Formula], metrics: Mapping[str, Formula]) -> NeededStats:
+        """Those of formulas and of the metrics that they refer to, with those of facts."""
+        return cls(frozenset({name for formula in asked for name in _stats_of(formula, metrics)} | _FOR_FACTS))
 
     def has(self, schema: Schema, stat: Descriptor) -> bool:
         """Whether a statistic is read. Of the provider apicv, states are and times are not."""
         if schema.provider == PROVIDER:
-            return stat.is_boolean
+            return stat.is_boolean and (stat.name.startswith(INHIBIT) or stat.name == _ACTIVE)
+        if self.has_counts and schema.provider == _KVM and stat.kind in COUNTS:
+            return True
         return schema.provider in _BY_FACTS or StatName(schema.provider, stat.name) in self.names
+
+
+def _stats_of(formula: Formula, metrics: Mapping[str, Formula]) -> Iterator[StatName]:
+    return (part.stat for part in _terms(formula.expression, metrics) if isinstance(part, _OF_STATS))
+
+
+def histograms_of(expression: Expression, metrics: Mapping[str, Formula]) -> Iterator[StatName]:
+    """The histograms whose buckets an expression, or a metric that it refers to, reads."""
+    return (part.stat for part in _terms(expression, metrics) if isinstance(part, QuantileTerm | ShareTerm))
+
+
+def _terms(expression: Expression, metrics: Mapping[str, Formula]) -> Iterator[Expression]:
+    """The parts of an expression, and those of the metrics that it refers to."""
+    for part, _ in walk(expression, Scope.VM):
+        yield part
+        if isinstance(part, Reference):
+            yield from _terms(metrics[part.name].expression, metrics)
+
+
+_OF_STATS: Final = (StatTerm, QuantileTerm, ShareTerm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +107,55 @@ def read_span(store: SqlStore) -> RecordedSpan:
     return RecordedSpan((lasts_ns or 0) / 1e9, (step_ns or 0) / 1e9)
 
 
-def thin_recordings(store: RecordingStore, window_s: float, stats: NeededStats) -> None:
-    """Make the relations of ``THIN``: scenes ``window_s`` apart, with these statistics."""
-    schemas = store.vocabulary.schemas
-    store.make(f"CREATE SCHEMA {THIN}")
-    store.make(f"CREATE TABLE {THIN}.scenes AS {_scenes(round(window_s * 1e9))}")
-    store.make(f"CREATE TABLE {THIN}.documents AS SELECT * FROM {RAW}.documents")
-    moments = store.query(f"SELECT DISTINCT boottime_ns FROM {THIN}.scenes").columns[0].values
-    at_them = f"boottime_ns IN ({', '.join(map(str, moments))})" if moments else "false"
-    for scope, table in SUBJECTS.items():
-        names = ", ".join(map(quote, _columns(table, scope, schemas, stats)))
-        store.make(f"CREATE TABLE {THIN}.{table.value} AS SELECT {names} FROM {RAW}.{table.value} WHERE {at_them}")
+class ThinnedRecordings:
+    """Makes the thinned relations. VMs are few, and have all statistics; vCPUs have those that a question reads."""
+
+    def __init__(self, store: RecordingStore, window_s: float) -> None:
+        """``window_s``: how far apart the scenes are."""
+        self._store = store
+        self._made: dict[tuple[NeededStats, tuple[str, ...] | None], str] = {}
+        store.make(f"CREATE SCHEMA {THIN}")
+        store.make(f"CREATE TABLE {THIN}.scenes AS {_scenes(round(window_s * 1e9))}")
+        store.make(f"CREATE TABLE {THIN}.documents AS SELECT * FROM {RAW}.documents")
+        self._schemas = RecordedDocuments(store, THIN, documents=THIN).schemas
+        moments = store.query(f"SELECT DISTINCT boottime_ns FROM {THIN}.scenes").columns[0].values
+        self._is_chosen = f"boottime_ns IN ({', '.join(map(str, moments))})" if moments else "false"
+        self._add(THIN, Scope.VM, replace(_of_everything(), has_counts=True), None)
+
+    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None) -> str:
+        """The schema of relations with these statistics, of these hosts or of all."""
+        key = stats, None if hosts is None else tuple(hosts)
+        if key not in self._made:
+            self._made[key] = self._make(stats, hosts)
+        return self._made[key]
+
+    def made(self) -> str:
+        """A schema of relations of all hosts, whatever statistics they have."""
+        of_all = (name for (_, hosts), name in self._made.items() if hosts is None)
+        return next(of_all, None) or self.having(NeededStats())
+
+    def _make(self, stats: NeededStats, hosts: Sequence[str] | None) -> str:
+        name = f"{THIN}_{len(self._made)}"
+        self._store.make(f"CREATE SCHEMA {name}")
+        self._store.make(f"CREATE VIEW {name}.scenes AS SELECT * FROM {THIN}.scenes")
+        self._store.make(f"CREATE VIEW {name}.vms AS SELECT * FROM {THIN}.vms")
+        self._add(name, Scope.VCPU, stats, hosts)
+        return name
+
+    def _add(self, schema: str, scope: Scope, stats: NeededStats, hosts: Sequence[str] | None) -> None:
+        """Make the relation of a scope."""
+        table = SUBJECTS[scope]
+        names = ", ".join(map(quote, _columns(table, scope, self._schemas, stats)))
+        source = f"{RAW}.{table.value}" if hosts is None else f"({self._store.rows_of(table, hosts)})"
+        rows = f"SELECT {names} FROM {source} AS r WHERE {self._is_chosen}"
+        self._store.make(f"CREATE TABLE {schema}.{table.value} AS {rows}")
+
+
+def _of_everything() -> NeededStats:
+    """What any rule or metric reads."""
+    metrics = formulas(load_metrics())
+    parts = (part for rule in load_findings() for part in rule.formulas)
+    return NeededStats.of([*metrics.values(), *parts], metrics)
 
 
 _SERIES: Final = "host, coalesce(boot, ''), source, simulated"

@@ -160,15 +160,15 @@ class PrometheusFleet:
         found = list(self._reported(rules, host))
         return FleetFindings(found, [each.slug for each in rules], (), 0.0)
 
-    def acceleration(self) -> Sequence[FleetAcceleration]:
+    def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         """As ``FleetStore``."""
         reasons: dict[_VmKey, set[str]] = {}
         for sample in self._ask(VM_APICV_REASON.sample_name).samples:
             reasons.setdefault(_vm_key(sample), set()).add(sample.labels.get("reason", ""))
         switched_on = self._by_host(f'max by (instance) ({HOST_APICV.sample_name}{{fact="switched_on"}})')
         vcpus = self._by_vm(VM_VCPUS.sample_name)
-        injections = self._by_vm(metric_family(_metric("injections_per_s"), Scope.VM).name)
-        costs = self._costs_of_injections()
+        injections = self._by_vm(metric_family(_metric("injections_per_s"), Scope.VM).name) if has_rates else {}
+        costs = self._costs_of_injections() if has_rates else {}
         return [
             FleetAcceleration(
                 host=key[0],

@@ -87,13 +87,12 @@ class FleetDoctorView(FleetAnswer):
 
 def fleet_doctor_view(store: FleetStore, *, subject: str | None = None) -> FleetDoctorView:
     """What the rules find. ``subject``: the slug of a rule, or a host's name or id. Raises UsageError."""
+    slugs = {rule.slug for rule in load_findings()}
+    slug = subject if subject in slugs else None
+    host_id = None if subject is None or slug is not None else find_host(store.hosts(), subject).host
+    found = store.findings(rule=slug, host=host_id)  # before hosts are asked for, which then reads no more
     hosts = store.hosts()
     head = fleet_head(store, hosts)
-    slugs = {rule.slug for rule in load_findings()}
-    rule = None if subject is None or subject not in slugs else find_rule(subject)
-    host = None if subject is None or rule is not None else find_host(hosts, subject)
-    slug, host_id = None if rule is None else rule.slug, None if host is None else host.host
-    found = store.findings(rule=slug, host=host_id)
     findings = _Findings(hosts, _reasons(store, found.findings))
     by_rule = findings.totals(found.findings)
     is_drilled = subject is not None
@@ -116,7 +115,7 @@ def _reasons(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[tuple[
     rules = {rule.slug for rule in load_findings() if rule.adds_verdict}
     if not any(finding.rule in rules for finding in found):
         return {}
-    return {(each.host, each.vm): each.reasons for each in store.acceleration()}
+    return {(each.host, each.vm): each.reasons for each in store.acceleration(has_rates=False)}
 
 
 def finding_rank(finding: FleetFinding) -> tuple[bool, float, int, str]:
@@ -198,8 +197,8 @@ def _remedies(rule: Rule, causes: Sequence[CauseTotal]) -> Iterable[FindingRemed
     return remedy_views(Remedy(each.change, price, settings=each.settings) for each in found)
 
 
-def _urgency(total: FleetRuleTotal) -> tuple[bool, float, int]:
-    return urgency(find_rule(total.rule), total.cost_cpus or total.lost_vcpus)
+def _urgency(total: FleetRuleTotal) -> tuple[bool, float, int, str]:
+    return *urgency(find_rule(total.rule), total.cost_cpus or total.lost_vcpus), total.rule
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
