@@ -118,6 +118,7 @@ COMMAND_LINES = [
     watching("top --source published", on_terminal=True),
     watching("top --source bpf", on_terminal=True, needs=BPF),
     watching("serve --web.listen-address 127.0.0.1:0 --source published"),
+    watching("govern polling --dry-run --interval 50ms", needs=BPF),
     watching("lab simulate --vms 2"),
     watching("lab run --workload spin --vms 2", needs=KVM),
 ]

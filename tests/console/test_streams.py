@@ -47,7 +47,7 @@ OTHERS = [
     ["schema", "diff", "6.1", "6.12", "--json"],
 ]
 EVERY = [*([name, *arguments] for name, arguments in WRITING.items()), *OTHERS]
-LEFT_OUT = {"attach", "detach", "demo", "record", "serve", "top"}
+LEFT_OUT = {"attach", "detach", "demo", "govern", "record", "serve", "top"}
 """They change this host, take long, need a terminal, or write elsewhere; what writes for them is the same."""
 
 

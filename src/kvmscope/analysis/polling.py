@@ -152,14 +152,14 @@ def advise(halts: VmHalts) -> list[PollingAdvice | None]:
     ]
 
 
-def advise_together(halts: VmHalts, rows: BoolArray) -> PollingAdvice | None:
-    """For VMs that share a limit which one would do better for them together.
+def advise_together(halts: VmHalts, rows: BoolArray, limits_ns: Sequence[int] = LIMITS_NS) -> PollingAdvice | None:
+    """For VMs that share a limit which of ``limits_ns`` would do better for them together.
 
     Those of which something is not known count as if they did not halt. None if that is so of all of them.
     """
-    tried = [_of_rows(each, np.flatnonzero(rows)) for each in effects(halts)]
-    limits_ns = halts.limit_ns[rows & ~np.isnan(halts.limit_ns)]
-    return _advice(float(limits_ns[0]), _sum(halts.net_cpus[rows]), tried) if len(limits_ns) else None
+    tried = [_of_rows(each, np.flatnonzero(rows)) for each in effects(halts, limits_ns)]
+    now_ns = halts.limit_ns[rows & ~np.isnan(halts.limit_ns)]
+    return _advice(float(now_ns[0]), _sum(halts.net_cpus[rows]), tried) if len(now_ns) else None
 
 
 def _advice(limit_ns: float, net_cpus: float, tried: Sequence[LimitEffect]) -> PollingAdvice | None:

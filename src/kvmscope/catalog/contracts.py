@@ -13,13 +13,16 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from ..schema import KernelTables, Scope, Shape
+from .data import read_toml
 from .kernels import PROVIDER, known_kernels, version_of
 from .tomlfile import TomlEntry, read_root, shown
 from .words import KINDS, UNITS, Measure
 
 _HISTOGRAM_BUCKETS = 32
+_GOVERNOR = "governor.toml"
 
 # ASCII digits, and few of them: int() takes other digits too, and refuses thousands.
 _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})+")
@@ -104,6 +107,12 @@ def parse_contract(text: str, file: str) -> Contract:
         raise root.error("kernels", f"some of {known[0]} to {known[-1]}", shown(contract.kernels.text))
     _check_twice(root, contract.promises)
     return contract
+
+
+@cache
+def load_governor_contract() -> Contract:
+    """What ``kvmscope govern polling`` relies on."""
+    return parse_contract(read_toml(_GOVERNOR), _GOVERNOR)
 
 
 def _parse_architectures(root: TomlEntry) -> tuple[str, ...]:

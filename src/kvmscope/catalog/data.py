@@ -25,6 +25,7 @@ TOML_FILES: Final = (
     "caveats",
     "exit_reasons",
     "findings",
+    "governor",
     "groups",
     "inhibits",
     "metrics",

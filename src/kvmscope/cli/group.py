@@ -66,6 +66,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "check": CommandPlace("check", "command", "What can be read here, by which source, and why not the rest."),
     "schema": CommandPlace("schema", "schema", "Compare the stats of kernels."),
     "groups": CommandPlace("groups", "command", "Statistics that are off until asked for, and what they cost."),
+    "govern": CommandPlace("govern", "govern", "Adapt a setting of this host by evidence, and undo it."),
     "attach": CommandPlace("attach", "command", "Let a group of users read without root."),
     "detach": CommandPlace("detach", "command", "Take away what attach left."),
     "demo": CommandPlace("demo", "command", "Try kvmscope on a few guests that come and go."),

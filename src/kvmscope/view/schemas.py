@@ -27,6 +27,7 @@ from .fleet.diff import FleetDiffView
 from .fleet.doctor import FleetDoctorView
 from .fleet.schemas import FleetSchemasView
 from .fleet.status import FleetStatusView
+from .governing import GovernorStep
 from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
 from .jsonout import JsonValue
@@ -60,6 +61,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "fleet-doctor": FleetDoctorView,
     "fleet-schemas": FleetSchemasView,
     "fleet-status": FleetStatusView,
+    "govern-polling": GovernorStep,
     "groups": GroupListView,
     "groups-try": GroupTrialView,
     "hist": HistogramView | HistogramListView,
