@@ -5,21 +5,19 @@ The verdict is in ``view.apicv``, its lines in ``view.apicv_text``. docs/explana
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from ..console.interrupts import until_ended
-from ..console.progress import reading_progress
 from ..store.replay import LookPlan
 from ..units import quoted
 from .display import Display
 from .echo import echo_notes
-from .history import is_recorded, is_span, reading_options, refuse_counting
+from .history import is_span, reading_options
 from .options import interval_option, watch_option
-from .session import check_source, open_host
+from .session import open_counting_host, open_with_registers
 
 if TYPE_CHECKING:
     from ..collect import SceneHost
@@ -73,12 +71,14 @@ def command(
     kvmscope apicv web-1 --what-if
     kvmscope apicv --count --interval 5s
     """
+    from ..tasks.verdicts import verdicts
+
     interval_s = interval or (_WATCH_S if watch or count is not None or is_span() else None)
     plan = LookPlan(() if interval_s is None else (interval_s,), goes_on=watch, follows=vm is not None)
     with _open(source, plan, count=count is not None) as host:
         if interval_s is not None and not watch:
             interval_s = host.interval_s(interval_s)
-        views = _views(host, vm, interval_s, with_what_if=with_what_if)
+        views = _noted(verdicts(host, vm, interval_s, with_what_if=with_what_if))
         display = _display(each_vm=each_vm or vm is not None, as_json=as_json)
         if not watch:
             display.echo(next(views))
@@ -87,38 +87,15 @@ def command(
             display.watch(views)
 
 
+def _noted(verdicts: Iterator[tuple[ApicvView | None, list[str]]]) -> Iterator[ApicvView]:
+    for view, notes in verdicts:
+        echo_notes(notes)
+        if view is not None:
+            yield view
+
+
 def _open(source: str, plan: LookPlan, *, count: bool) -> SceneHost:
-    if count:
-        refuse_counting()
-    if is_recorded() or click.get_current_context().obj is not None:
-        return open_host(source, plan)
-    from .. import collect
-    from ..tasks.sources import open_with_registers
-
-    check_source(source)
-    return collect.open_host(source, groups=(_GROUP,)) if count else open_with_registers(source)
-
-
-def _views(host: SceneHost, vm: str | None, interval_s: float | None, *, with_what_if: bool) -> Iterator[ApicvView]:
-    """One view, or without end one for each interval; it ends with the VM that was chosen."""
-    from ..tasks.following import iter_intervals
-    from ..view.apicv import apicv_view
-    from ..view.subjects import follow
-
-    scene = host.look()
-    followed = None if vm is None else follow(scene, vm)
-    subject = None if followed is None else followed.locate(scene)
-    if interval_s is None:
-        yield apicv_view(scene, with_what_if=with_what_if, subject=subject)
-        return
-    intervals = iter_intervals(host, scene, interval_s, followed)
-    with reading_progress(interval_s):
-        first = next(intervals)
-    for number, interval in enumerate(itertools.chain([first], intervals)):
-        echo_notes(interval.notes(followed))
-        if number == 0 or interval.window is not None:
-            subject = None if followed is None else followed.locate(interval.scene)
-            yield apicv_view(interval.scene, interval.window, with_what_if=with_what_if, subject=subject)
+    return open_counting_host(source, (_GROUP,), plan) if count else open_with_registers(source, plan)
 
 
 def _display(*, each_vm: bool, as_json: bool) -> Display[ApicvView]:

@@ -43,27 +43,6 @@ def command(
     It takes kernel memory until `kvmscope detach` or the next boot, and CPU time only while somebody reads. Opt-in
     counters (--count) cost time at each of their events. Running it again changes only the options that are given.
     """
+    from ..tasks.attaching import attach_for
+
     echo_lines(attach_for(readers, mode, groups=counted, vms=vms, vcpus=vcpus, slots=slots))
-
-
-def attach_for(
-    readers: str | None,
-    mode: int | None,
-    *,
-    groups: tuple[str, ...],
-    vms: int | None = None,
-    vcpus: int | None = None,
-    slots: int | None = None,
-) -> list[str]:
-    """Attach for a group of users, or change what is attached; gives what to say of it."""
-    from ..linux.usergroups import find_group, group_of
-    from ..sources.bpf import attach
-    from ..view.attached import attached_lines
-
-    before = attach.access()
-    entry = group_of(before[0]) if readers is None and before else find_group(readers)
-    done = attach.attach(gid=entry.gr_gid, mode=mode, groups=groups, vms=vms, vcpus=vcpus, slots=slots)
-    mode = mode or (before[1] if before else attach.DEFAULT_MODE)
-    return attached_lines(
-        str(done.directory), entry, mode, groups=done.groups, memory_bytes=done.memory_bytes, is_new=not done.kept
-    )

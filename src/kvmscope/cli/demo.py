@@ -58,15 +58,17 @@ def command() -> None:
 
 
 def _show(host: Host, guests: DemoGuests) -> None:
+    from ..tasks.watching import glance
     from ..view.histogram import histogram_lines, histogram_view
     from ..view.screen import StatusScreen
     from ..view.subjects import find_subject
-    from .status import glance, status_display
+    from .status import status_display
 
     option = " --source published" if host.source == "published" else ""
     click.echo(f"$ kvmscope status{option}")
     screen = StatusScreen(only=guests.pids)
-    status_display(screen, as_json=False).echo(screen.overview(glance(host, _WINDOW_S)))
+    view, _ = glance(host, _WINDOW_S)
+    status_display(screen, as_json=False).echo(screen.overview(view))
     scene = host.look()
     *others, vm = guests.sleeper
     for name in others:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from ..store.requirements import require_pyarrow
 from .echo import echo_answer, echo_damage, echo_notes, page_width
-from .history import require_pyarrow
 from .options import json_option
 
 if TYPE_CHECKING:
@@ -70,15 +70,10 @@ def command(
 
 def _open(side: SideOptions) -> DiffSource:
     from ..analysis.difference_sides import MOST_SCENES
-    from ..store.recording import open_series
-    from ..store.spans import open_spans
-    from ..store.times import choose_times
+    from ..store.places import spans_of_place
     from ..view.diff import DiffSource
 
-    series = open_series(side.place)
-    times = choose_times(series.moments(), None, side.between)
-    found = open_spans(series, times, side.hosts)
-    echo_damage(series.damage)
-    if found.left_out:
-        echo_notes([f"{side.place}: {found.left_out} scenes of other boots or sources are left out"])
+    found = spans_of_place(side.place, side.between, side.hosts)
+    echo_damage(found.damage)
+    echo_notes(found.notes)
     return DiffSource(side.place, [span.spread(MOST_SCENES) for span in found.spans])

@@ -6,23 +6,17 @@ What is found is in ``analysis.findings``, and what is said of it in ``view``; h
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
-from ..store.replay import LookPlan
+from ..store.replay import LookPlan, count_intervals
 from .echo import echo_answer, echo_notes, page_width
-from .history import is_span, reading_options, refuse_counting
+from .history import is_span, reading_options
 from .options import count_option, interval_option, time_option, watch_option
-from .session import open_host, open_live_host, read_views
+from .session import open_counting_host
 
-if TYPE_CHECKING:
-    from ..collect import SceneHost
-
-_WINDOWS_AT_LEAST = 2
 _LEVELS = ("info", "warning", "problem")
 _FOUND = 1
 
@@ -80,11 +74,13 @@ def command(
     if explain is not None or list_rules:
         _echo_rules(explain, as_json=as_json)
         return
-    count = _count(look_s, interval)
-    _check_usage(look_s, interval, watch=watch, fail_on=fail_on)
-    plan = LookPlan((interval,) * (1 if watch else count), goes_on=watch, is_one_window=False)
-    with _open(source, groups, plan) as host:
+    if watch and fail_on:
+        raise UsageError("--fail-on cannot be combined with --watch, which goes on until Ctrl-C")
+    count = 1 if watch else count_intervals(look_s, interval)
+    plan = LookPlan((interval,) * count, goes_on=watch, is_one_window=False)
+    with open_counting_host(source, groups, plan) as host:
         first = host.look()
+        from ..tasks.watching import read_views
         from ..view.scope import find_scope, watch_lines
 
         scope = find_scope(first, subject, rule)
@@ -101,27 +97,6 @@ def command(
     echo_answer(report, text, as_json=as_json)
     if fail_on and report.reaches(fail_on):
         click.get_current_context().exit(_FOUND)
-
-
-def _open(source: str, groups: Sequence[str], plan: LookPlan) -> SceneHost:
-    if not groups:
-        return open_host(source, plan)
-    refuse_counting()
-    return open_live_host(source, groups)
-
-
-def _check_usage(look_s: float, interval_s: float, *, watch: bool, fail_on: str | None) -> None:
-    if watch and fail_on:
-        raise UsageError("--fail-on cannot be combined with --watch, which goes on until Ctrl-C")
-    if not watch and _count(look_s, interval_s) < _WINDOWS_AT_LEAST:
-        raise UsageError(
-            f"--for {look_s:g}s has no room for {_WINDOWS_AT_LEAST} intervals of {interval_s:g}s, which rules need; "
-            f"shorten --interval or lengthen --for"
-        )
-
-
-def _count(look_s: float, interval_s: float) -> int:
-    return int(look_s / interval_s + 1e-6)
 
 
 def _echo_rules(slug: str | None, *, as_json: bool) -> None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
 from ..errors import UsageError
 from .echo import echo_damage, echo_each, echo_notes
-from .history import require_pyarrow
 from .options import WholeNumber, parse_duration, source_option
 from .session import open_live_host
-
-if TYPE_CHECKING:
-    from ..scene import Scene
 
 _FORMATS = ("csv", "jsonl", "openmetrics")
 _MOST_LOOKS = 10**9
@@ -59,6 +54,7 @@ def command(
     """
     from ..export.backfill import TimedText, constant_labels
     from ..schema import Scope
+    from ..tasks.dumping import live_scenes, recorded_scenes
     from ..view.dump import DumpChoice, DumpReader, metrics_called
     from ..view.dump_text import CsvText, jsonl_lines
 
@@ -68,9 +64,11 @@ def command(
     if place is None:
         if between is not None:
             raise UsageError("--between is of a recording, which --from names")
-        scenes = _live(source, interval or 1.0, count or (2 if metrics else 1))
+        scenes = live_scenes(partial(open_live_host, source), interval or 1.0, count or (2 if metrics else 1))
+    elif source != "auto" or count is not None:
+        raise UsageError("--source and --count are for reading this host, and --from reads a recording")
     else:
-        scenes = _recorded(place, source, between, interval, count)
+        scenes = recorded_scenes(place, between, interval, echo_damage)
     reader = DumpReader(choice)
     dumped = (reader.read(scene, is_first=is_first) for scene, is_first in scenes)
     if form == "openmetrics":
@@ -83,29 +81,3 @@ def command(
         echo_each(csv.lines(dumped))
         if csv.missing:
             echo_notes([f"the first scene has no {', '.join(csv.missing)}, so CSV has no columns for it"])
-
-
-def _live(source: str, interval_s: float, count: int) -> Iterator[tuple[Scene, bool]]:
-    """Scenes of this host, and whether each is the first."""
-    with open_live_host(source) as host:
-        yield host.look(), True
-        for _ in range(count - 1):
-            yield host.look_after(interval_s), False
-
-
-def _recorded(
-    place: str, source: str, between: tuple[str, str] | None, interval_s: float | None, count: int | None
-) -> Iterator[tuple[Scene, bool]]:
-    """Scenes of a recording, and whether each is the first of its boot and source."""
-    require_pyarrow()
-    from ..store.recording import open_series
-    from ..store.spans import all_spans
-    from ..store.times import choose_times
-
-    if source != "auto" or count is not None:
-        raise UsageError("--source and --count are for reading this host, and --from reads a recording")
-    series = open_series(place)
-    for span in all_spans(series, choose_times(series.moments(), None, between)):
-        for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
-            yield scene, number == 0
-    echo_damage(series.damage)

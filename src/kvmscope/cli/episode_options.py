@@ -1,30 +1,20 @@
-"""The options of ``record`` about episodes, and the capture that they ask for."""
+"""The options of ``record`` about episodes."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import click
 
-from ..errors import UsageError
 from ..units import quoted
-from ..view.text import counted
 from .options import number_option, parse_size, parse_with, time_option
-
-if TYPE_CHECKING:
-    from ..capture.consumer import EpisodeCapture
-    from ..capture.limits import EpisodeLimits
-    from ..collect import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_PERCENT = 10_000.0
-_COUNTING_SOURCES = ("auto", "bpf", "pinned")
 
 
 def _budget(text: str) -> float:
@@ -34,57 +24,6 @@ def _budget(text: str) -> float:
     if not 0 < percent <= _MOST_PERCENT:
         raise ValueError(f"{quoted(text)} is not a part of a CPU such as 5%")
     return percent / 100
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeOptions:
-    """What was typed."""
-
-    is_on: bool
-    rate_s: float
-    limits: EpisodeLimits
-
-    def looks_per_scene(self, interval_s: float) -> int:
-        """Into how many looks an interval of the recording is divided."""
-        return max(1, round(interval_s / self.rate_s)) if self.is_on else 1
-
-    def check(self, source: str) -> None:
-        """Raises UsageError for groups that there are not, or that ``source`` does not count."""
-        from ..view.groups import check_groups
-
-        check_groups(self.limits.groups)
-        if self.limits.groups and not self.is_on:
-            raise UsageError("--count-during counts in episodes, which --no-episodes switches off")
-        if self.limits.groups and source not in _COUNTING_SOURCES:
-            raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
-
-    def capture(
-        self, directory: Path, *, interval_s: float, source: str, counted: Sequence[str]
-    ) -> EpisodeCapture | None:
-        """What keeps episodes of a recording; None if there are to be none. ``counted``: groups of the recording."""
-        if not self.is_on:
-            return None
-        from .. import collect
-        from ..capture.consumer import EpisodeCapture
-
-        def open_host(groups: Sequence[str]) -> Host:
-            return collect.open_host(source, groups=[*counted, *groups])
-
-        groups = tuple(name for name in dict.fromkeys(self.limits.groups) if name not in counted)
-        rate_s = interval_s / self.looks_per_scene(interval_s)
-        return EpisodeCapture(directory, replace(self.limits, groups=groups), open_host=open_host, interval_s=rate_s)
-
-
-def episode_notes(capture: EpisodeCapture | None, directory: Path) -> Iterator[str]:
-    """What to say on stderr when a recorder has ended."""
-    if capture is None:
-        return
-    if capture.begun:
-        yield f"{counted(capture.begun, 'episode')} began; `kvmscope episodes {directory}` lists them"
-    if capture.trouble:
-        yield f"an episode could not be written: {capture.trouble}"
-    if capture.dropped:
-        yield f"{counted(capture.dropped, 'scene')} could not be judged for episodes, since judging took too long"
 
 
 _OPTIONS = (
@@ -137,7 +76,7 @@ _OPTIONS = (
 
 
 def episode_options(function: F) -> F:
-    """The options; the command has them as ``episodes``."""
+    """The options; the command has them as ``episodes``, an ``EpisodePlan``."""
 
     @functools.wraps(function)
     def command(
@@ -145,10 +84,11 @@ def episode_options(function: F) -> F:
     ) -> Any:
         from ..capture.limits import EpisodeLimits
         from ..catalog.findings import Severity
+        from ..tasks.recording import EpisodePlan
 
         typed = {name: options.pop(name) for name in ("before_s", "after_s", "longest_s", "size_bytes", "budget_cpus")}
         limits = EpisodeLimits(level=Severity(level), groups=during, most=most_episodes, **typed)
-        return function(*args, episodes=EpisodeOptions(is_on, rate_s, limits), **options)
+        return function(*args, episodes=EpisodePlan(is_on, rate_s, limits), **options)
 
     for option in reversed(_OPTIONS):
         command = option(command)

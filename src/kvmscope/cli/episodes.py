@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..store.requirements import require_pyarrow
 from .echo import echo_answer, echo_damage
-from .history import require_pyarrow
 from .options import json_option
 
 

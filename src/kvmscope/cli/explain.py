@@ -5,14 +5,11 @@ The meaning is shown before any VM is read; then what applies here, and the valu
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from ..console.progress import progress, reading_progress
-from ..errors import SourceError
 from ..store.replay import LookPlan
 from .echo import echo_answer, echo_lines, page_width
 from .history import is_recorded, reading_options
@@ -46,7 +43,7 @@ def command(*, words: tuple[str, ...], interval: float, no_values: bool, source:
     shown = () if as_json else explain(ExplainContext(machine), name)
     echo_lines(catalogue_lines(shown, width=page_width()))
     sys.stdout.flush()
-    view = explanation_view(_read(machine, source, None if no_values else interval, name), name)
+    view = explanation_view(_context(machine, source, None if no_values else interval, name), name)
     lines = here_lines(view.found, shown, width=page_width(), is_simulated=bool(view.simulated))
     echo_answer(view, lines, as_json=as_json)
 
@@ -61,27 +58,12 @@ def _machine(source: str) -> Machine:
         return host.look().machine
 
 
-def _read(machine: Machine, source: str, interval_s: float | None, name: str) -> ExplainContext:
+def _context(machine: Machine, source: str, interval_s: float | None, name: str) -> ExplainContext:
     """With an interval of this host; without one if none is wanted or the host cannot be read."""
-    from ..analysis.window import Window
-    from ..host.text import printable
-    from ..tasks.following import read_interval
-    from ..view.explain import ExplainContext, HostWindow, check_name
+    from ..tasks.explaining import context_or_why_not, read_context
+    from ..view.explain import ExplainContext
 
     if interval_s is None:
         return ExplainContext(machine, why_not="not asked for")
-    try:
-        with contextlib.ExitStack() as stack:
-            with progress(f"looking for {printable(name)} on this host"):
-                host = stack.enter_context(open_host(source, LookPlan((interval_s,))))
-                scene = host.look()
-            check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
-            length_s = host.interval_s(interval_s)
-            with reading_progress(length_s):
-                interval = read_interval(host, scene, length_s)
-    except SourceError as error:
-        if source != "auto":
-            raise
-        return ExplainContext(machine, why_not=error.reason)
-    assert isinstance(interval.window, Window)
-    return ExplainContext(machine, HostWindow(interval.scene, interval.window))
+    read = context_or_why_not if source == "auto" else read_context
+    return read(lambda: open_host(source, LookPlan((interval_s,))), machine, interval_s, name)

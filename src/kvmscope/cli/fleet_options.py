@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from ..errors import UsageError
+from ..store.requirements import require_pyarrow
 from .echo import echo_damage
-from .history import require_pyarrow
 from .options import json_option, parse_size, time_option
 
 if TYPE_CHECKING:

@@ -92,8 +92,8 @@ def pin_command(*, names: tuple[str, ...], readers: str | None, mode: int | None
     It costs what `kvmscope groups` shows, at each event, until `kvmscope groups unpin`, `kvmscope detach` or the next
     boot. The iterator is attached too, unless it already is.
     """
+    from ..tasks.attaching import attach_for
     from ..tasks.groups import check_pinnable
-    from .attach import attach_for
 
     check_pinnable(names)
     echo_lines(attach_for(readers, mode, groups=names))

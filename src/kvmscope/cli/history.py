@@ -1,41 +1,26 @@
-"""``--from``, ``--at`` and ``--between``: commands look at a recording as they look at this host.
-
-What a command looks at of a recording is in ``store.replay``, how its times are written in ``store.times``.
-"""
+"""``--from``, ``--at`` and ``--between``: commands look at a recording as they look at this host."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ..errors import Unavailable, UsageError
-from ..units import rfc3339
+from ..errors import UsageError
 from .echo import echo_notes
 from .options import json_option, source_option
 
 if TYPE_CHECKING:
     from ..collect import RecordedHost
+    from ..store.places import PlaceChoice
     from ..store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_META = "kvmscope.history"
+_CHOICE, _IS_NOTED = "kvmscope.history", "kvmscope.history.noted"
 _TIMES = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
-
-
-@dataclass
-class HistoryOptions:
-    """What was typed. ``place``: a recording; without it the others have no meaning."""
-
-    place: str | None = None
-    at: str | None = None
-    between: tuple[str, str] | None = None
-    is_noted: bool = False
 
 
 def history_options(function: F) -> F:
@@ -48,7 +33,10 @@ def history_options(function: F) -> F:
     )
     @functools.wraps(function)
     def command(*args: Any, place: str | None, at: str | None, between: tuple[str, str] | None, **options: Any) -> Any:
-        click.get_current_context().meta[_META] = HistoryOptions(place, at, between)
+        if place is not None:
+            choose_place(place, at, between)
+        elif at is not None or between is not None:
+            raise UsageError("--at and --between are times of a recording, which --from names")
         return function(*args, **options)
 
     return cast(F, command)
@@ -59,22 +47,27 @@ def reading_options(function: F) -> F:
     return history_options(source_option(json_option(function)))
 
 
-def choose_place(place: str) -> None:
+def choose_place(place: str, at: str | None = None, between: tuple[str, str] | None = None) -> None:
     """Look at this recording, as --from would have it."""
-    click.get_current_context().meta[_META] = HistoryOptions(place)
+    from ..store.places import PlaceChoice  # it costs a start in which no recording is read
+
+    click.get_current_context().meta[_CHOICE] = PlaceChoice(place, at, between)
+
+
+def chosen_place() -> PlaceChoice | None:
+    """The recording that the command line names, with its times; None if it names none."""
+    return cast("PlaceChoice | None", click.get_current_context().meta.get(_CHOICE))
 
 
 def is_recorded() -> bool:
-    """Whether the command line names a recording. Raises UsageError for times without one."""
-    asked = _asked()
-    if asked.place is None and (asked.at is not None or asked.between is not None):
-        raise UsageError("--at and --between are times of a recording, which --from names")
-    return asked.place is not None
+    """Whether the command line names a recording."""
+    return chosen_place() is not None
 
 
 def is_span() -> bool:
     """Whether the command line names two times of a recording, which are an interval."""
-    return _asked().between is not None
+    choice = chosen_place()
+    return choice is not None and choice.between is not None
 
 
 def refuse_counting() -> None:
@@ -86,77 +79,21 @@ def refuse_counting() -> None:
 def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
-    from ..store.replay import TimeChoice, choose, omissions
 
-    series, moments, times = open_moments(source)
-    asked = _asked()
-    assert asked.place is not None
-    if times == TimeChoice() and not plan.goes_on:
-        times = TimeChoice(at_ns=_focus_ns(series, asked.place))
-    chosen = choose(moments, plan, times)
-    if not asked.is_noted:
-        damaged = (f"damaged: {damage}" for damage in series.damage)
-        echo_notes(dict.fromkeys([*damaged, _about(asked.place, chosen), *omissions(moments, plan, times)]))
-        asked.is_noted = True
-    return RecordedHost(series, chosen, is_span=times.is_span and plan.is_one_window)
+    choice, meta = chosen_place(), click.get_current_context().meta
+    assert choice is not None
+    look = choice.look(source, plan)
+    if not meta.get(_IS_NOTED):
+        echo_notes(look.notes)
+        meta[_IS_NOTED] = True
+    return RecordedHost(look.series, look.chosen, is_span=look.is_span)
 
 
-def open_moments(source: str) -> tuple[SceneSeries, Sequence[SceneMoment], TimeChoice]:
+def open_moments(source: str = "auto") -> tuple[SceneSeries, Sequence[SceneMoment], TimeChoice]:
     """The recording of this command line, when its scenes were taken, and which of these times were asked for.
 
-    Raises UsageError, RecordingError, Unavailable without pyarrow.
+    Raises as ``open_recorded`` does.
     """
-    asked = _asked()
-    assert asked.place is not None
-    if source != "auto":
-        raise UsageError("--source is for reading this host, and --from reads a recording")
-    from ..store.times import choose_times
-
-    series = open_place(asked.place)
-    moments = series.moments()
-    return series, moments, choose_times(moments, asked.at, asked.between)
-
-
-def asked_place() -> str | None:
-    """The recording that the command line names by --from."""
-    return _asked().place
-
-
-def open_place(place: str) -> SceneSeries:
-    """The recording or snapshot of this place; a snapshot needs no pyarrow. Raises as ``open_moments`` does."""
-    from ..store.snapshot import SnapshotFile, is_snapshot
-
-    if is_snapshot(place):
-        return SnapshotFile(Path(place))
-    require_pyarrow()
-    from ..store.recording import open_series
-
-    return open_series(place)
-
-
-def _focus_ns(series: SceneSeries, place: str) -> int | None:
-    """The time of an episode that is shown if none was typed; None for what is not one."""
-    from ..store.snapshot import SnapshotFile
-
-    if isinstance(series, SnapshotFile):
-        return series.focus_ns
-    from ..store.episodes import focus_of
-
-    return focus_of(place)
-
-
-def require_pyarrow() -> None:
-    """Raises Unavailable if the extra for recordings is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise Unavailable("recordings need pyarrow", remedy="pip install 'kvmscope[history]'") from None
-
-
-def _asked() -> HistoryOptions:
-    return click.get_current_context().meta.get(_META) or HistoryOptions()
-
-
-def _about(place: str, chosen: Sequence[SceneMoment]) -> str:
-    first, last = rfc3339(chosen[0].taken_ns), rfc3339(chosen[-1].taken_ns)
-    return f"from {place}, {first}" if first == last else f"from {place}, {first} to {last}"
+    choice = chosen_place()
+    assert choice is not None
+    return choice.open(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .history import require_pyarrow
+from ..store.requirements import require_pyarrow
 from .options import FilePath, interval_option, json_option, number_option
 
 _MOST = 100_000

@@ -47,13 +47,14 @@ def kernel(
     kvmscope lab kernel 6.1 --put tests:/root/tests -- python3 -m pytest /root/tests/codec
     """
     from ..lab import kernels
+    from ..lab.transfers import save, split_pair
 
     if wants_list:
         click.echo("\n".join(kernels.kernel_names()))
         return
     if name is None or not command:
         raise click.UsageError("name a kernel and, after --, a command; --list lists the kernels")
-    wanted = dict(_split(text, "--get GUEST:HOST") for text in get)
+    wanted = dict(split_pair(text, "--get GUEST:HOST") for text in get)
     if fresh:
         kernels.prepare(name, fresh=True)
     result = kernels.run(
@@ -61,34 +62,17 @@ def kernel(
         command,
         avic=avic == "1",
         module_parameters=parameters,
-        put={guest: Path(host) for host, guest in (_split(text, "--put HOST:GUEST") for text in put)},
+        put={guest: Path(host) for host, guest in (split_pair(text, "--put HOST:GUEST") for text in put)},
         get=tuple(wanted),
         memory_mb=memory,
         timeout_s=timeout_s,
     )
     sys.stdout.write(result.stdout)
     sys.stderr.write(result.stderr)
-    missing = [guest for guest, host in wanted.items() if not _save(result.files, guest, Path(host))]
+    missing = [guest for guest, host in wanted.items() if not save(result.files, guest, Path(host))]
     if missing:
         raise UsageError(f"the machine has no {', '.join(missing)}; the command ended with {result.exit_code}")
     sys.exit(result.exit_code)
-
-
-def _split(text: str, form: str) -> tuple[str, str]:
-    left, colon, right = text.partition(":")
-    if not (left and colon and right):
-        raise click.UsageError(f"{text!r} is not {form}")
-    return left, right
-
-
-def _save(files: dict[str, bytes], guest: str, host: Path) -> bool:
-    """Write a guest's file, or all files below a directory of it, to this machine; False if there is none."""
-    found = {path: data for path, data in files.items() if path == guest or path.startswith(guest.rstrip("/") + "/")}
-    for path, data in found.items():
-        target = host / path[len(guest) :].lstrip("/") if path != guest else host
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    return bool(found)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,18 @@
-"""``kvmscope lab run``: real guests that do one thing, and what they did.
-
-They run until the count or the time is reached, or until Ctrl-C, which is a normal end.
-"""
+"""``kvmscope lab run``: real guests that do one thing, and what they did."""
 
 from __future__ import annotations
 
 import json
 import re
-import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..console.interrupts import until_ended
-from ..console.progress import progress
 from ..errors import SourceError
 from ..lab.spec import MAX_VCPUS, MAX_VMS
-from ..units import format_seconds, quoted
+from ..units import quoted
 from .echo import echo_lines, echo_notes
 from .options import number_option, parse_with, time_option
-
-if TYPE_CHECKING:
-    from ..lab.spec import LabSpec, Report
-
-_NEVER_S = 10.0 * 365 * 86400
-_STOP_TIMEOUT_S = 30.0
 
 
 def _ids(text: str) -> tuple[int, ...]:
@@ -69,7 +56,8 @@ def run(
     kvmscope lab run --vms 2 --vcpus 2 --workload halt --for 10s
     kvmscope lab run --workload msi --count 1000 --json
     """
-    from ..lab.report_text import workload_lines
+    from ..lab.report_text import report_lines, workload_lines
+    from ..lab.running import run_guests
     from ..lab.spec import LabSpec
     from ..lab.workloads import GuestIrqchip, GuestPit
 
@@ -82,31 +70,12 @@ def run(
         pit=GuestPit(pit) if pit else None,
         **fields,
     )
-    report = _run(spec, for_s=for_s, stay=stay, as_json=as_json)
+    report = run_guests(
+        spec,
+        for_s,
+        stays=stay,
+        show=lambda report: echo_lines([json.dumps(report.to_json(), indent=2)] if as_json else report_lines(report)),
+        note=lambda line: echo_notes([line]),
+    )
     if report is not None and report.errors:
         raise SourceError("; ".join(report.errors))
-
-
-def _run(spec: LabSpec, *, for_s: float | None, stay: bool, as_json: bool) -> Report | None:
-    from ..lab import process
-    from ..lab.report_text import report_lines
-    from ..lab.spec import RunEnd
-
-    with process.start(spec) as running:
-        ended_by = RunEnd.INTERRUPT
-        until = "Ctrl-C" if for_s is None else f"{format_seconds(for_s)} are over"
-        with until_ended(), progress(f"VMs run {spec.workload} until {until}"):
-            running.wait_for_ready()
-            running.go()
-            ended_by = RunEnd.COUNT if running.wait_for_end(_NEVER_S if for_s is None else for_s) else RunEnd.TIME
-        running.stop()
-        report = running.wait_for_done(_STOP_TIMEOUT_S)
-        report = replace(report, ended_by=RunEnd.FAILURE if report.errors else ended_by)
-        echo_lines([json.dumps(report.to_json(), indent=2)] if as_json else report_lines(report))
-        if for_s is not None and report.ended_by is RunEnd.COUNT:
-            echo_notes([f"ended before {format_seconds(for_s)}: every vCPU reached the count"])
-        if stay and not report.errors:
-            with until_ended():
-                echo_notes(["the VMs are still and stay until Ctrl-C"])
-                threading.Event().wait()
-    return report

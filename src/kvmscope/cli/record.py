@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..console.interrupts import until_ended
-from ..console.progress import progress, progress_line
 from ..console.streams import writing_errors
+from ..store.requirements import require_pyarrow
 from ..store.ring import RingTier, parse_tiers, ring_limits
-from ..view.recording import recording_progress, recording_summary, trouble_note
+from ..view.recording import episode_notes, recording_summary
 from .echo import echo_notes
-from .episode_options import EpisodeOptions, episode_notes, episode_options
-from .history import require_pyarrow
+from .episode_options import episode_options
 from .options import FilePath, count_option, interval_option, parse_size, parse_with, source_option, time_option
 from .session import live_opener
 
 if TYPE_CHECKING:
-    from ..capture.consumer import EpisodeCapture
-    from ..store.recorder import Recorder, RecorderState
-    from ..store.target import RecordingTarget
-
-_SHOW_EVERY_S = 1.0
+    from ..tasks.recording import EpisodePlan
 
 
 @click.command("record", short_help="Record the host, to look back with the same commands.")
@@ -63,7 +56,7 @@ def command(
     spool: Path | None,
     groups: tuple[str, ...],
     realtime: bool,
-    episodes: EpisodeOptions,
+    episodes: EpisodePlan,
     source: str,
 ) -> None:
     """Record all that can be read of this host to DIR, a new directory or an earlier recording, or to an object store.
@@ -85,6 +78,7 @@ def command(
     episodes.check(source)
     from ..store.recorder import Recorder
     from ..store.target import choose_target
+    from ..tasks.recording import run_recorder
 
     target = choose_target(place, spool)
     open_it = partial(live_opener(source), groups)
@@ -106,39 +100,7 @@ def command(
     except BaseException:
         host.close()
         raise
-    _run(recorder, capture, target, realtime=realtime)
-    echo_notes([*recording_summary(recorder.state, target), *episode_notes(capture, target.directory)])
-
-
-def _run(recorder: Recorder, capture: EpisodeCapture | None, target: RecordingTarget, *, realtime: bool) -> None:
-    from ..linux import priority
-
-    try:
-        with until_ended():
-            if realtime:
-                priority.favour_process()
-            if capture is not None:
-                capture.start()
-            recorder.start()
-            if realtime and recorder.looking_thread is not None:
-                priority.run_in_real_time(recorder.looking_thread)
-            told = ""
-            with progress_line() as show:
-                show(recording_progress(recorder.state, target))
-                while not recorder.done.wait(_SHOW_EVERY_S):
-                    show(recording_progress(recorder.state, target))
-                    told = _tell_trouble(recorder.state, told)
-    finally:
-        with progress("writing what is left"), writing_errors():
-            try:
-                recorder.stop()
-            finally:
-                if capture is not None:
-                    capture.stop()
-
-
-def _tell_trouble(state: RecorderState, told: str) -> str:
-    """Where nobody watches a terminal: note what cannot be stored when that begins and when it ends."""
-    if state.trouble != told and not sys.stderr.isatty():
-        echo_notes([trouble_note(state.trouble)])
-    return state.trouble
+    run_recorder(recorder, capture, target, realtime=realtime, note=lambda line: echo_notes([line]))
+    echo_notes(recording_summary(recorder.state, target))
+    if capture is not None:
+        echo_notes(episode_notes(capture, str(target.directory)))

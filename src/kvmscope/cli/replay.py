@@ -10,18 +10,13 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import UsageError
 from ..store.cursor import ReplayCursor, place_at
-from ..units import rfc3339
 from .history import choose_place, open_moments
 from .options import interval_option, json_option
 from .status import status_display
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ..store.replay import SceneSeries
     from ..view.screen import StatusScreen
-
-_KEYS = "←→ step  ↑↓ ten  space play  +- speed  g time  q quit"
 
 
 @click.command("replay", short_help="Step through a recording on the screen of status.")
@@ -65,6 +60,8 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
     from rich.live import Live
 
     from ..console.keys import keys_one_by_one, read_key
+    from ..tasks.replaying import replay_lines
+    from .screen import rich_text
 
     console = Console()
     with (
@@ -72,31 +69,10 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
         Live(redirect_stderr=False, console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live,
     ):
         while not cursor.has_ended:
-            live.update(_shown(series, cursor, screen, console.width, console.height), refresh=True)
+            lines = replay_lines(series, cursor, screen, console.width, console.height)
+            live.update(rich_text(lines), refresh=True)
             key = read_key(cursor.wait_s if cursor.is_playing and cursor.typed is None else None)
             if key is None:
                 cursor.play()
             else:
                 cursor.press(key)
-
-
-def _shown(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen, width: int, height: int) -> Text:
-    from ..tasks.replaying import view_at
-    from ..view.text import Style, styled
-    from .screen import rich_text
-
-    room = height - 2
-    lines = [styled("no interval ends here: it is the first scene of its boot or source")]
-    view = view_at(series, cursor)
-    if view is not None:
-        lines = list(screen.lines(screen.overview(view), width=width, height=room))[:room]
-    lines += [styled("")] * (room - len(lines))
-    return rich_text([*lines, styled(_state(cursor), Style.HEAD)])
-
-
-def _state(cursor: ReplayCursor) -> str:
-    if cursor.typed is not None:
-        return f"go to (14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m): {cursor.typed}█"
-    mode = f"playing × {cursor.speed:g}" if cursor.is_playing else "stopped"
-    at = rfc3339(cursor.moments[cursor.place].taken_ns)
-    return f"{at}  {cursor.place + 1}/{len(cursor.moments)}  {mode}  {cursor.note or _KEYS}"

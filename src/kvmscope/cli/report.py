@@ -9,8 +9,8 @@ import click
 
 from ..console.streams import writing_errors
 from ..errors import UsageError
+from ..store.requirements import require_pyarrow
 from .echo import echo_damage, echo_notes
-from .history import require_pyarrow
 
 if TYPE_CHECKING:
     from ..view.report import ReportView
@@ -50,19 +50,15 @@ def _format_of(file: str) -> str:
 
 
 def _view(place: str, between: tuple[str, str] | None, host: str | None) -> ReportView:
-    from ..store.recording import open_series
-    from ..store.spans import open_spans
-    from ..store.times import choose_times
+    from ..store.places import spans_of_place
     from ..view.report_build import MOST_SCENES, report_view
 
-    series = open_series(place)
-    found = open_spans(series, choose_times(series.moments(), None, between), [host] if host else [])
+    found = spans_of_place(place, between, [host] if host else [])
     if len(found.spans) > 1:
         raise UsageError(f"{place} has {len(found.spans)} hosts; name one by --host")
-    if found.left_out:
-        echo_notes([f"{found.left_out} scenes of other boots or sources are left out"])
+    echo_notes(found.notes)
     view = report_view(place, found.spans[0].spread(MOST_SCENES))
-    echo_damage(series.damage)
+    echo_damage(found.damage)
     return view
 
 

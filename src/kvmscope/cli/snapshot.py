@@ -14,13 +14,13 @@ from ..console.progress import progress
 from ..console.streams import writing_errors
 from ..errors import UsageError
 from ..store.replay import LookPlan
+from ..store.requirements import require_pyarrow
 from .echo import echo_notes
-from .history import history_options, is_recorded, is_span, require_pyarrow
+from .history import history_options, is_recorded, is_span
 from .options import interval_option, source_option
-from .session import check_source, open_host, open_live_host
+from .session import open_live_host, open_with_registers
 
 if TYPE_CHECKING:
-    from ..collect import SceneHost
     from ..scene import Scene
     from ..store.episode_note import EpisodeNote
 
@@ -86,23 +86,12 @@ def _target(file: str | None) -> str:
 def _looks(source: str, interval_s: float) -> Iterator[Scene]:
     """The scenes of two intervals, or of the recorded time that was asked for."""
     plan = LookPlan((interval_s,) * _WINDOWS, is_one_window=False)
-    with _open(source, plan) as host:
+    with open_with_registers(source, plan) as host, progress("reading two intervals"):
         yield host.look()
         count = 0
-        with progress("reading two intervals"):
-            while host.has_more and (is_span() or count < _WINDOWS):
-                yield host.look_after(0 if is_span() else interval_s)
-                count += 1
-
-
-def _open(source: str, plan: LookPlan) -> SceneHost:
-    """With the registers of the local APICs, which say more of why APICv is inhibited, where they can be had."""
-    if is_recorded() or click.get_current_context().obj is not None:
-        return open_host(source, plan)
-    from ..tasks.sources import open_with_registers
-
-    check_source(source)
-    return open_with_registers(source)
+        while host.has_more and (is_span() or count < _WINDOWS):
+            yield host.look_after(0 if is_span() else interval_s)
+            count += 1
 
 
 def _write(target: str, data: bytes) -> None:

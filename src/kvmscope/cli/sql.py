@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from ..store.requirements import require_pyarrow
 from .echo import echo_answer, echo_damage, echo_each, echo_lines
-from .history import require_pyarrow
 from .options import FilePath, json_option, parse_size
 
 if TYPE_CHECKING:

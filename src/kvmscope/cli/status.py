@@ -13,15 +13,11 @@ from .display import Display
 from .echo import echo_notes
 from .history import reading_options
 from .options import interval_option, watch_option
-from .session import open_host, read_views
+from .session import open_host
 
 if TYPE_CHECKING:
-    from ..collect import SceneHost
-    from ..scene import Scene
     from ..view.overview import Overview
     from ..view.screen import StatusScreen
-    from ..view.subjects import FollowedVm
-    from ..view.watch import HostView
 
 _BUSIEST = "exits_per_s"
 _VMS_SHOWN = 20
@@ -68,6 +64,7 @@ def command(
     plan = LookPlan((interval,), goes_on=True) if watch else LookPlan((interval / 2, interval / 2))
     with open_host(source, plan) as host:
         first = host.look()
+        from ..tasks.watching import glance, read_views
         from ..view.screen import StatusScreen
         from ..view.subjects import follow
 
@@ -75,24 +72,12 @@ def command(
         screen = StatusScreen(by, sys.maxsize if show_all else _VMS_SHOWN, followed)
         display = status_display(screen, as_json=as_json)
         if not watch:
-            display.echo(screen.overview(glance(host, interval, first, followed)))
+            view, notes = glance(host, interval, first, followed)
+            echo_notes(notes)
+            display.echo(screen.overview(view))
             return
         with until_ended():
             display.watch(screen.overviews(read_views(host, interval, first=first)))
-
-
-def glance(host: SceneHost, interval_s: float, first: Scene | None = None, vm: FollowedVm | None = None) -> HostView:
-    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have one.
-
-    If the VM that is followed ended in the second half, the first one is what was seen of it.
-    """
-    *before, last = read_views(host, interval_s / 2, first=first or host.look(), count=2)
-    if not before:
-        return last
-    if vm is not None and vm.locate(last.scene) is None and vm.locate(before[0].scene) is not None:
-        echo_notes([f"{vm.title} ended: this is what was seen until then"])
-        return before[0]
-    return last.since(before[0])
 
 
 def status_display(screen: StatusScreen, *, as_json: bool) -> Display[Overview]:

@@ -165,8 +165,20 @@ def _chosen(source: str, groups: Sequence[str]) -> Callable[[], OpenedSource]:
     if source == "auto":
         return _open_best
     if source not in SOURCES:
-        raise UsageError(f"there is no source {source!r}; there are auto, {', '.join(SOURCES)}")
+        raise _no_such_source(source)
     return lambda: OpenedSource(SOURCES[source](), {})
+
+
+def _no_such_source(source: str) -> UsageError:
+    import difflib  # 3 ms of a start, in which words are as they should be
+
+    if source == "qmp":
+        return UsageError(
+            "source qmp needs the paths of sockets, which only the library accepts: "
+            "docs/explanation/sources.md, QmpSource"
+        )
+    near = tuple(difflib.get_close_matches(source, ["auto", *SOURCES], n=2, cutoff=0.5))
+    return UsageError(f"there is no source {source!r}; there are auto, {', '.join(SOURCES)}", nearest=near)
 
 
 def _with_groups(groups: Sequence[str], source: str) -> Callable[[], OpenedSource]:

@@ -9,13 +9,17 @@ Source: https://clickhouse.com/docs/engines/table-engines/mergetree-family/repla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..errors import UsageError
 from .raw_columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
 from .spelling import quote
 from .tables import RAW, RawTable
+
+_KEEP: Final = re.compile(r"(raw|10s|60s):([1-9][0-9]{0,4})d")
 
 ROLL_UPS_S: Final = (10, 60)
 """Their resolutions, in seconds."""
@@ -59,6 +63,17 @@ class Retention:
     def of(self, resolution_s: int) -> int | None:
         """Of the tables of a resolution, 0 for the raw ones."""
         return (self.roll_up_days or {}).get(resolution_s) if resolution_s else self.raw_days
+
+
+def parse_retention(text: str) -> Retention:
+    """A list such as ``raw:7d,10s:30d,60s:365d``; what it does not name is kept. Raises UsageError."""
+    days: dict[int, int] = {}
+    for part in text.split(",") if text else ():
+        match = _KEEP.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(f"--keep {text!r:.60}: expected a list such as raw:7d,10s:30d,60s:365d")
+        days[0 if match[1] == "raw" else int(match[1][:-1])] = int(match[2])
+    return Retention(days.pop(0, None), days)
 
 
 def database(resolution_s: int) -> str:

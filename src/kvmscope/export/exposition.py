@@ -63,12 +63,26 @@ class Reading:
     held: Sequence[HeldFinding] = ()
 
 
+SERIES_OF_VMS: Final = 40_000
+"""The most series of VMs that are exported by default: about a megabyte of a scrape."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """What is exported of a host."""
 
     detail: Detail = Detail.VM
     choice: SeriesChoice = field(default_factory=SeriesChoice)
+
+
+def export_options(
+    detail: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), limit: int | None = None
+) -> ExportOptions:
+    """What is exported by what a person typed. ``limit``: of the number of series; 0 for none, None for the default."""
+    level = Detail(detail)
+    if limit is None and level is Detail.VM:
+        limit = SERIES_OF_VMS
+    return ExportOptions(level, SeriesChoice(include, exclude, limit or None))
 
 
 def expose(reading: Reading, options: ExportOptions) -> tuple[Series, ...]:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from .text import counted
 
 if TYPE_CHECKING:  # loading them loads pyarrow
     from ..store.recorder import RecorderState
     from ..store.target import RecordingTarget
+
+
+class EpisodeCounts(Protocol):
+    """What became of the episodes of a recorder. ``trouble``: why one could not be written, or empty."""
+
+    @property
+    def begun(self) -> int: ...
+
+    @property
+    def trouble(self) -> str: ...
+
+    @property
+    def dropped(self) -> int: ...
 
 
 def recording_progress(state: RecorderState, target: RecordingTarget) -> str:
@@ -31,3 +46,13 @@ def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator
         yield f"{state.waiting} {what} still in {target.directory}, for the next recorder there: {state.trouble}"
     elif state.trouble:
         yield f"the ring could not be trimmed: {state.trouble}"
+
+
+def episode_notes(capture: EpisodeCounts, directory: str) -> Iterator[str]:
+    """What to say of the episodes of a recorder that has ended."""
+    if capture.begun:
+        yield f"{counted(capture.begun, 'episode')} began; `kvmscope episodes {directory}` lists them"
+    if capture.trouble:
+        yield f"an episode could not be written: {capture.trouble}"
+    if capture.dropped:
+        yield f"{counted(capture.dropped, 'scene')} could not be judged for episodes, since judging took too long"

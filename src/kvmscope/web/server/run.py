@@ -23,7 +23,8 @@ from ...catalog.stats import load_stats
 from ...collect.host import SceneHost
 from ...errors import UsageError
 from ...export.exposition import ExportOptions
-from ...store.replay import SceneSeries, TimeChoice
+from ...store.places import PlaceChoice, open_place
+from ...store.replay import SceneSeries, TimeChoice, within
 from ...view.summary import host_summary
 from ...view.watch import HostView, Watch
 from ..page.assets import load_assets
@@ -79,6 +80,20 @@ class ServedRecording:
     place: str
     series: SceneSeries
     times: TimeChoice
+
+
+def whole_recording(place: str) -> ServedRecording:
+    """All of a recording. Raises UsageError, RecordingError, Unavailable without pyarrow."""
+    return ServedRecording(place, open_place(place), TimeChoice())
+
+
+def recording_to_serve(choice: PlaceChoice, source: str) -> ServedRecording:
+    """A recording at the times that were asked for. Raises as ``whole_recording``, and if there is no such time."""
+    series, moments, times = choice.open(source)
+    if not moments:
+        raise UsageError("the recording has no scenes")
+    within(moments, times)
+    return ServedRecording(choice.place, series, times)
 
 
 class MonitorServer:

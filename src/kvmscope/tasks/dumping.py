@@ -1,0 +1,34 @@
+"""The scenes that are dumped: reads of this host, or what a recording has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ..collect import SceneHost
+from ..scene import Scene
+from ..store.places import open_place
+from ..store.spans import all_spans
+from ..store.times import choose_times
+
+
+def live_scenes(open_it: Callable[[], SceneHost], interval_s: float, count: int) -> Iterator[tuple[Scene, bool]]:
+    """Scenes of this host, and whether each is the first."""
+    with open_it() as host:
+        yield host.look(), True
+        for _ in range(count - 1):
+            yield host.look_after(interval_s), False
+
+
+def recorded_scenes(
+    place: str,
+    between: tuple[str, str] | None,
+    interval_s: float | None,
+    note_damage: Callable[[Iterable[Exception]], None],
+) -> Iterator[tuple[Scene, bool]]:
+    """Scenes of a recording, and whether each is the first of its boot and source; then what could not be read is
+    noted. Raises UsageError, RecordingError."""
+    series = open_place(place)
+    for span in all_spans(series, choose_times(series.moments(), None, between)):
+        for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
+            yield scene, number == 0
+    note_damage(series.damage)
