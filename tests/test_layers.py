@@ -22,7 +22,7 @@ ROOMS = [room for row in ROWS for room in row]
 FACES = {"click", "rich"}
 SERVER = {"starlette", "uvicorn", "bcrypt", "isal"}
 RECORDINGS: dict[str, set[str]] = {room: {"pyarrow"} for room in ("store", "engines", "capture", "lab")}
-BESIDE_NUMPY = {"cli": FACES, "tui": {"rich", "textual"}, "web": SERVER, **RECORDINGS}
+BESIDE_NUMPY = {"cli": FACES, "console": {"click"}, "tui": {"rich", "textual"}, "web": SERVER, **RECORDINGS}
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 

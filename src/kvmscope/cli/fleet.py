@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import click
 
-from .lazy import lazy_group
+from ..console.commands import LateGroup, places_below
 
 
-@click.command("fleet", cls=lazy_group("status", "doctor", "apicv", "diff", "schemas", "load"))
+@click.command(
+    "fleet",
+    cls=LateGroup,
+    package=__package__,
+    places=places_below("fleet", "status", "doctor", "apicv", "diff", "schemas", "load"),
+)
 def fleet() -> None:
     """Ask many hosts at once: a directory of recordings, ClickHouse or Prometheus.
 

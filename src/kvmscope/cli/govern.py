@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .lazy import lazy_group
+from ..console.commands import LateGroup, places_below
 
 
-@click.command("govern", cls=lazy_group("polling"), short_help="Adapt a setting of this host by evidence.")
+@click.command("govern", cls=LateGroup, package=__package__, places=places_below("govern", "polling"))
 def govern() -> None:
     """Adapts a setting of this host by evidence, within bounds, and puts it back at the end."""

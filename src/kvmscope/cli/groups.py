@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import click
 
+from ..console.commands import DefaultGroup
 from .echo import echo_answer, echo_lines, echo_notes, terminal_width
 from .options import json_option, parse_mode, source_option, time_option
 
 EVENTS_SHOWN = 20
 
 
-class _Groups(click.Group):
-    """Without a subcommand it lists."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group("groups", cls=_Groups, short_help="Opt-in event counters, and what they cost.")
+@click.group("groups", cls=DefaultGroup, default="list", short_help="Opt-in event counters, and what they cost.")
 def command() -> None:
     """List groups of opt-in statistics with their cost, count one for a while, or leave one counting.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
-from .lazy import lazy_group
+from ..console.commands import LateGroup, places_below
 
 
-@click.command("lab", cls=lazy_group("run", "simulate", "fleet", "kernel"))
+@click.command(
+    "lab", cls=LateGroup, package=__package__, places=places_below("lab", "run", "simulate", "fleet", "kernel")
+)
 def lab() -> None:
     """Small guests that do a known number of things, to try kvmscope on."""

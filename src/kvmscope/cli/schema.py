@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import click
 
-from .lazy import lazy_group
+from ..console.commands import LateGroup, places_below
 
 
-@click.command("schema", cls=lazy_group("dump", "diff", "check", "review"), short_help="Compare the stats of kernels.")
+@click.command(
+    "schema",
+    cls=LateGroup,
+    package=__package__,
+    places=places_below("schema", "dump", "diff", "check", "review"),
+    short_help="Compare the stats of kernels.",
+)
 def schema() -> None:
     """Which stats a kernel has: written down, compared with another kernel, or held to what a program relies on."""

@@ -1,4 +1,5 @@
-"""What every face asks of the process that it runs in: signals, standard streams, the line of progress.
+"""What every face asks of the process that it runs in: signals, standard streams, the line of progress, its commands.
 
-Nothing here knows VMs. Rule: only the standard library is loaded, since this stands before click is imported.
+Nothing here knows VMs. Rule: ``interrupts`` and ``streams`` load only the standard library, since they stand before
+click is imported; ``commands``, ``parameters`` and ``program`` are what click itself does not do.
 """
