@@ -29,11 +29,12 @@ test-live: setup ## the tests on this host's KVM alone
 test-kernels: setup ## tests inside emulated stock kernels; KVMSCOPE_KERNELS=6.1,6.12 chooses
 	KVMSCOPE_KERNELS=$${KVMSCOPE_KERNELS:-all} pytest tests/kernels
 
-check: setup ## format, lint, types, layers
+check: setup ## format, lint, types, layers, prose
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
+	pytest -q tests/test_wording.py tests/catalog/test_wording.py
 
 check-kernels: setup ## hold the catalogue of stats to Debian's kernel sources (300 MB, once)
 	python tools/kernel_stats.py check $$(python tools/kernel_stats.py fetch 6.1 6.12)

@@ -10,18 +10,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pages
 import pytest
 from wording import complaints
 
 PROJECT = Path(__file__).parent.parent
-PAGES = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")])
-SOURCES = sorted(path for room in ("cli", "view") for path in (PROJECT / "src/kvmscope" / room).rglob("*.py"))
-DOCUMENTED = sorted(
-    path
-    for room in ("collect", "scene", "host", "linux", "codec", "publish", "lab", "cli", "view")
-    for path in [PROJECT / "src/kvmscope" / room, *(PROJECT / "src/kvmscope" / room).rglob("*.py")]
-    if path.is_file()
-)
+PAGES = (*pages.PAGES, PROJECT / "CHANGELOG.md")
+SOURCES = sorted((PROJECT / "src/kvmscope").rglob("*.py"))
 
 
 def paragraphs(page: str) -> Iterator[str]:
@@ -52,7 +47,7 @@ def module_docstring(source: Path) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
 def test_pages_use_plain_words(page: Path) -> None:
     found = [line for text in paragraphs(page.read_text(encoding="utf-8")) for line in complaints(page.name, text)]
     assert not found, "\n".join(found)
@@ -70,7 +65,7 @@ def test_what_commands_print_uses_plain_words() -> None:
 
 def test_docstrings_of_modules_use_plain_words() -> None:
     found = [
-        line for source in DOCUMENTED for line in complaints(str(source.relative_to(PROJECT)), module_docstring(source))
+        line for source in SOURCES for line in complaints(str(source.relative_to(PROJECT)), module_docstring(source))
     ]
     assert not found, "\n".join(found)
 

@@ -4,7 +4,7 @@
     ├── UsageError          the caller asked for something that does not exist
     │   └── QueryError          a query that was typed cannot be run as it is
     ├── FormatError         bytes break their format (the producer's fault)
-    ├── CatalogError        a file of the catalogue, or one of a user's, is not as it must be (its writer's fault)
+    ├── CatalogError        a file of the catalogue, or one of a user's, is invalid (its writer's fault)
     ├── OutputError         what a command has to say could not be written whole
     ├── RecordingError      a recording is damaged, or is none (its writer's or its disk's fault)
     └── SourceError         the kernel or a VMM said no

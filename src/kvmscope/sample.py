@@ -1,8 +1,8 @@
 """A sample: what one read of a host gave, in columns, raw and with nothing derived.
 
 A ``Sample`` has two tables of subjects (``Vms``, ``Vcpus``) and blocks of raw words, one block per schema.
-Row ``i`` of a block belongs to row ``block.rows[i]`` of the subjects' table, so that a source which sees only some
-subjects says so by leaving rows out and adding a ``Gap``, never by a zero. Rates and verdicts are in ``analysis``.
+Row ``i`` of a block belongs to row ``block.rows[i]`` of the subjects' table. A source that sees only some subjects
+leaves the other rows out and adds a ``Gap``; it never writes a zero. Rates and verdicts are in ``analysis``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Whether a kernel has what a program relies on: a contract held to the kernel's tables.
 
-Pure. What breaks is told with what the catalogue knows: since and until when there was such a stat, and what is there
-instead. What is kept but will not stay, or did not always mean the same, is a note.
+Pure. A breach carries what the catalogue knows: since and until when there was such a stat, and what replaces it. What
+is kept but will not stay, or did not always mean the same, is a note.
 
 Rule: names, scopes, kinds, units, scales and sizes must be equal; the places of stats and the stats that the contract
-does not name do not matter. Of linear histograms the width of a bucket is told by the descriptor, so it may differ.
+does not name do not matter. Of linear histograms the width of a bucket is in the descriptor, so it may differ.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ limit, sleeps that end between the two become successful polls, and polls that f
 Assumed: KVM polls as often as now. It adapts its polling to each vCPU (grow, shrink), so it polls less often than that
 if more halts outlast the limit, and then both what is won and what is lost are smaller.
 Rules: of a poll or sleep only its bucket is known. So each number is an interval that holds the true one, with an
-estimate in it: values lie in their buckets so that they add up to the exact times that KVM counts. A higher limit
+estimate in it: values are placed in their buckets to add up to the exact times that KVM counts. A higher limit
 changes nothing where polls end early because other tasks want the CPU. Unknown is NaN.
 Source: virt/kvm/kvm_main.c, kvm_vcpu_halt, update_halt_poll_stats, grow_halt_poll_ns and shrink_halt_poll_ns, 5.15 to
 7.3.

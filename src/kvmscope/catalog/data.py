@@ -1,8 +1,8 @@
 """The files of the catalogue, which lie beside its modules.
 
 tomllib takes 25 ms for them, in every start of a command. So what it read is kept as JSON in ``__pycache__``, by the
-rules of Python's own compiled modules: it is made at the first use by whoever may write there, it is not written under
-PYTHONDONTWRITEBYTECODE, and a file of any other text than that which it was made of is not used.
+rules of Python's own compiled modules: it is made at the first use by a user who may write there, it is not written
+under PYTHONDONTWRITEBYTECODE, and a file of any other text than that which it was made of is not used.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class SideOptions:
 @click.option("--between-a", nargs=2, metavar="TIME TIME", help="Side A is what A has between these times.")
 @click.option("--between-b", nargs=2, metavar="TIME TIME", help="Side B is what B has between these times.")
 @click.option("--host-a", multiple=True, metavar="HOST", help="Side A has this host alone; can be given several times.")
-@click.option("--host-b", multiple=True, metavar="HOST", help="Side B has this host alone; likewise.")
+@click.option("--host-b", multiple=True, metavar="HOST", help="Side B has this host alone; can be given several times.")
 @click.option("--vm", metavar="VM", help="Compare this VM alone.")
 @click.option("--no-pairs", is_flag=True, help="Compare VMs as two groups, even if the same VMs are on both sides.")
 @json_option

@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, CommandPlace] = {
     "groups": CommandPlace("groups", "command", "Statistics that are off until asked for, and what they cost."),
     "govern": CommandPlace("govern", "govern", "Adapt a setting of this host by evidence, and undo it."),
     "attach": CommandPlace("attach", "command", "Let a group of users read without root."),
-    "detach": CommandPlace("detach", "command", "Take away what attach left."),
+    "detach": CommandPlace("detach", "command", "Remove what attach left."),
     "demo": CommandPlace("demo", "command", "Try kvmscope on a few guests that come and go."),
     "lab": CommandPlace("lab", "lab", "Small guests that do a known number of things, to try kvmscope on."),
 }

@@ -1,8 +1,8 @@
-"""What rules may ask and no stat tells, over recordings: ``analysis.observations`` as scalars of the relational form.
+"""Facts that rules use and no stat has, over recordings: ``analysis.observations`` as scalars of the relational form.
 
 What follows from a document (a machine, who a VM is) is judged here in Python by the code of the live path, once for
 each document, and stands in the query as the keys of those of which it holds. The rest are words and columns of the raw
-relations. ``catalog.findings.FACTS`` lists the facts; ``stats_reset`` needs every count of KVM, so whoever asks for it
+relations. ``catalog.findings.FACTS`` lists the facts; ``stats_reset`` needs every count of KVM, so a query for it
 reads them all.
 """
 

@@ -1,7 +1,7 @@
 """What a store of many hosts answers: the protocol of fleets, and its rows as plain values.
 
 A store is a directory of recordings (DuckDB), ClickHouse, or Prometheus. It aggregates over time and vCPUs where the
-data is; what is summed up over hosts and told to people is in ``view.fleet``.
+data is; sums over hosts, and answers for people, are in ``view.fleet``.
 Rules: a row is of one host or one VM, never of a scene. Unknown is None. What a store cannot say it says by name, as a
 refusal, and leaves out of its rows.
 """

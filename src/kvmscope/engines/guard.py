@@ -1,8 +1,8 @@
 """What a query that a user typed may do: read the relations of the recordings, and nothing else.
 
-The second of two looks, by another parser than the engine's own, at the whole tree: what may stand is listed, so that a
-function that an engine learns tomorrow is refused until it is known. The engine refuses by itself what gets past it:
-DuckDB's doors are closed (``duckdb_store``), ClickHouse's queries are read-only (``clickhouse``).
+The second of two looks, by another parser than the engine's own, at the whole tree: what is allowed is listed, so a
+function that a later engine adds is refused until it is listed. The engine itself refuses what gets past it: DuckDB's
+doors are closed (``duckdb_store``), ClickHouse's queries are read-only (``clickhouse``).
 """
 
 from __future__ import annotations

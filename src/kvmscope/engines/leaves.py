@@ -1,6 +1,6 @@
 """What windows say of each subject of a scope: words at both ends, and by how much counts grew.
 
-A count grew by its last word less its first, if that is no less. In a window of more than two scenes that is not so
+A count grew by its last word less its first, if that is not smaller. In a window of more than two scenes that is not so
 where the subject began another epoch in between: there it is the sum of what the count grew by within each epoch, and
 the raw rows between the ends are read for such subjects alone (``torn``). Known as in ``analysis.window``: the subject
 has the stat at both ends; of a histogram, all buckets or none.

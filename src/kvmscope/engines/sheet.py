@@ -1,6 +1,6 @@
 """The subjects of one level with the columns that are worked out for them, in stages.
 
-Rule: a scalar that is needed in more than one place becomes a column (``hold``), so that the text of a query grows with
+Rule: a scalar that is needed in more than one place becomes a column (``hold``), so the text of a query grows with
 the formula and not with the number of its paths. A column of one stage may read those of the stages before.
 """
 

@@ -1,12 +1,12 @@
-"""The views that a user's SQL reads: what a recording holds in the words of the commands, alike in every engine.
+"""The views that a user's SQL reads: what a recording holds, under the names that commands use, alike in every engine.
 
     hosts        a row a host             samples   a row a VM and a vCPU of each scene, with every statistic
     vms          a row a VM               deltas    the increase of every count from one scene to the next
     vcpus        a row a vCPU             apicv_spans  from when to when each VM's interrupts were accelerated
     episodes     a row an episode
 
-docs/reference/sql.md describes them. Rules: each is a query over the relations of ``tables`` and nothing else, so that
-it is the same in DuckDB and ClickHouse. An increase is within one epoch; before the first scene of an epoch nothing is
+docs/reference/sql.md describes them. Rules: each is a query over the relations of ``tables`` and nothing else, so it
+is the same in DuckDB and ClickHouse. An increase is within one epoch; before the first scene of an epoch nothing is
 known, and there is no row.
 """
 

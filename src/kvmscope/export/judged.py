@@ -1,6 +1,6 @@
 """What ``view`` says of a host as series: metrics of the catalogue, findings, the state of APICv, facts.
 
-Rule: what is not known is no series, and nothing is worked out here.
+Rule: what is unknown has no series, and nothing is computed here.
 """
 
 from __future__ import annotations

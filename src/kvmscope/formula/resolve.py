@@ -6,8 +6,8 @@ What is settled here, so that no evaluator and no printer of queries needs to kn
 - *Alternatives.* ``either`` is replaced by its first option of which the sample has every stat and the caller every
   fact. The choice is by descriptors and therefore the same for all subjects: a subject of which such a stat is not
   known is unknown, it does not take the next option. If no option is left, it is unknown.
-- *Fitness.* A stat that the sample has not got, or describes as something else than the formula takes it for, is
-  unknown: ``seconds`` wants a time, ``rate`` and ``delta`` a count or a histogram, ``value`` one word that is no
+- *Fitness.* A stat that the sample lacks, or describes with another kind than the formula expects, is
+  unknown: ``seconds`` wants a time, ``rate`` and ``delta`` a count or a histogram, ``value`` one word and not a
   histogram, quantiles and shares a histogram, and all of them a descriptor that is understood.
 - *Totals.* A formula of vCPUs can be asked of a VM and the host, one of VMs of the host. It is then the same formula
   with its leaves summed, counts, times and buckets alike, a peak by its maximum: a ratio is that of the sums, and a

@@ -4,7 +4,7 @@ A tree of frozen nodes that compare by value and have a text. Each leaf names a 
 of it, over whom it is summed, and which subjects belong to the sum. There are no metrics and no alternatives in it, and
 what this schema does not have is a node, ``Unresolved``, with the reason.
 
-Rules for whoever evaluates it:
+Rules of evaluation:
 - Unresolved in, unknown out. The exceptions are ``Connective`` (Kleene: false and unknown is false, true or unknown is
   true) and ``VcpuFold``, which leaves out vCPUs of which the operand is unknown.
 - A result that is not finite is unknown.

@@ -1,7 +1,7 @@
 """The inside of a lab process: it holds the VMs, does what its parent says, and ends when the parent is gone.
 
 The parent's end, and the packets between the two, are in ``process``. The main thread listens to the parent; vCPUs and
-churners have threads of their own, which tell it over a pipe that they have come to their end.
+churners have threads of their own, which tell it over a pipe that they have ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Occupant(Protocol):
 def main(arguments: list[str]) -> None:
     """Serve the parent until it hangs up, then end the process with all its VMs."""
     parser = argparse.ArgumentParser(prog="kvmscope.lab.process")
-    parser.add_argument("--name", required=True, help="the VM's name, for whoever reads the command line")
+    parser.add_argument("--name", required=True, help="the VM's name, for readers of the command line")
     parser.add_argument("--parent", type=int, required=True, help="the process to end with")
     parser.add_argument("--control-fd", type=int, required=True, help="the socket to it")
     options = parser.parse_args(arguments)

@@ -15,4 +15,4 @@ class RunStats(Stats, provider="kvmscope_lab", scope=Scope.VCPU):
     userspace_exits = Counter("Returns of KVM_RUN to this VMM.", tier=Tier.STABLE)
     io_exits = Counter("Those for a port that the VMM emulates.", tier=Tier.STABLE)
     requests_served = Counter("What the guest asked the VMM to do for it, and it did.", tier=Tier.STABLE)
-    is_still = Bit("The guest has come to its end, or was stopped.", tier=Tier.STABLE)
+    is_still = Bit("The guest has ended, or was stopped.", tier=Tier.STABLE)

@@ -518,7 +518,7 @@ _ALL = (
                 "directed_yield_attempted",
                 0,
                 0,
-                "kvm_pvm emulates the call as a change of the instruction, and so for ever: it never ends there",
+                "kvm_pvm emulates the call as a change of the instruction, without end: the guest hangs there",
                 _PVM,
             ),
         ),

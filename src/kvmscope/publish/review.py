@@ -238,7 +238,7 @@ def _words_missing(stat: ProposedStat, context: _Context) -> Iterator[Objection]
     if len(stat.meaning.split()) < 3:
         yield _object("meaning", stat, "nothing says what is counted, and when", "one sentence of meaning")
     if stat.tier not in {tier.value for tier in Tier}:
-        given = f"{stat.tier!r} is no tier" if stat.tier else "nothing says whether users may rely on it"
+        given = f"{stat.tier!r} is not a tier" if stat.tier else "nothing says whether users may rely on it"
         yield _object("tier", stat, given, f"a tier: {', '.join(tier.value for tier in Tier)}")
 
 

@@ -5,7 +5,7 @@ duplicates of them (``discover``). It cannot see the statistics of other VMs, an
 runs a vCPU, nor when a VM was created. VMs of this very process are not looked for: adopt their fds.
 
 Rules: a description is read once a file; a sample then costs one pread of the data block a file, into a buffer that
-is copied once. Nothing in a sample is of a VM whose VMM had ended, or had let go of it, when it was read: both are
+is copied once. Nothing in a sample is of a VM whose VMM had ended, or had closed it, when it was read: both are
 asked after the reads. See ``vmms`` for what is held and for how long.
 Source: Documentation/virt/kvm/api.rst 4.133; virt/kvm/binary_stats.c, Linux 5.14 to 7.3.
 """
@@ -111,7 +111,7 @@ class StatsFdSource:
             self._plan = plan
             taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             failed = plan.read()
-            lost = [Gap("its VMM let go of it while it was read", vm=vm) for vm in self._lost()]
+            lost = [Gap("its VMM closed it while it was read", vm=vm) for vm in self._lost()]
             lost += [self._fail(*failure) for failure in failed]
             if not lost:
                 return plan.sample(taken_ns, monotonic_ns, (*self._vmms.gaps, *gaps))

@@ -1,6 +1,6 @@
 """The VMMs on this host and the statistics fds that this process holds of their VMs.
 
-It finds VMMs, duplicates the stats fds that they keep open, and lets go of them in time; ``statsfd`` reads them.
+It finds VMMs, duplicates the stats fds that they keep open, and closes them in time; ``statsfd`` reads them.
 Rules:
 - A held stats fd keeps its VM in the kernel alive, with frozen counters that still read well (since Linux 6.5 and its
   stables; before, such a read was a use after free). So a file is closed as soon as its VMM ends, execs, or closes

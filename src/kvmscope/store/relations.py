@@ -3,7 +3,7 @@
 Rule: each scene is there once, as ``recording`` would read it: a segment that is not complete, one that a thinned
 one replaces, and a journal whose segment is there are left out. What is damaged is left out too, and reported: an
 engine does not look at the seal of a file, and would take damage for numbers.
-A file that a link leads out of its recording is damage: whoever may read a recording need not see the rest of the disk.
+A file that a link leads out of its recording is damage: a reader of a recording need not see the rest of the disk.
 """
 
 from __future__ import annotations

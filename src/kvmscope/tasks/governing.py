@@ -1,6 +1,6 @@
 """``kvmscope govern polling``: adapts the host's limit on halt polling by what each interval shows.
 
-It decides nothing (``analysis.governor``) and restores nothing by itself (``linux.halt_poll``).
+It decides nothing (``analysis.governor``) and restores nothing on its own (``linux.halt_poll``).
 Rule: what it relies on is held to its contract before it begins and after each interval. If that does not hold at the
 beginning, it does not begin; if it ceases to hold, the limit from before is back in force until it holds again.
 """

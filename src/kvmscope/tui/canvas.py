@@ -1,6 +1,6 @@
 """The one widget of the screen: it shows lines, and has the terminal write only the cells that changed.
 
-Not a ``DataTable`` or ``ScrollView``: a page makes the lines that are visible and no others, and scrolls by itself.
+Not a ``DataTable`` or ``ScrollView``: a page makes the lines that are visible and no others, and scrolls them.
 """
 
 from __future__ import annotations

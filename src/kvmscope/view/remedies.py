@@ -1,4 +1,4 @@
-"""What to do about a finding, in the words of the VM's manager or VMM."""
+"""What to do about a finding, as the VM's manager or VMM writes it."""
 
 from __future__ import annotations
 

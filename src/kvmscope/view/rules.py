@@ -20,7 +20,7 @@ class RuleText:
     severity: Annotated[Severity, "How bad it is."]
     scope: Annotated[Scope, "Whether it is of a VM or of a vCPU."]
     title: Annotated[str, "What is wrong."]
-    activity: Annotated[str | None, "The condition under which it is looked at at all."]
+    activity: Annotated[str | None, "The condition under which the rule is evaluated."]
     when: Annotated[str, "The condition under which it fires."]
     clears: Annotated[str | None, "The condition that ends a finding; null: that `when` does not hold."]
     windows: Annotated[int, "In how many windows in a row `when` must hold."]

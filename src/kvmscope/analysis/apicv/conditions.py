@@ -72,7 +72,7 @@ def _apic_base(vm: VmFacts, _: HostApicv) -> Condition:
 
 
 def _nested(vm: VmFacts, _: HostApicv) -> Condition:
-    return _any_vcpu(vm, lambda vcpu: vcpu.guest_mode, "a guest of its own runs on", "no vCPU runs a guest of its own")
+    return _any_vcpu(vm, lambda vcpu: vcpu.guest_mode, "a nested guest runs on", "no vCPU runs a nested guest")
 
 
 def _irqwin(vm: VmFacts, _: HostApicv) -> Condition:

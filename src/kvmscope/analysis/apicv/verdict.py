@@ -41,7 +41,7 @@ from .values import (
 )
 
 _BRINGS_STATE = (
-    "a source that reads KVM's own state: as root `kvmscope apicv` takes one by itself, "
+    "a source that reads KVM's own state: as root `kvmscope apicv` takes one automatically, "
     "and after `kvmscope attach` everybody in its group can"
 )
 
@@ -312,7 +312,7 @@ def _contradictions(subject: Subject) -> Iterator[str]:
 
 
 def _config_contradictions(vm: VmFacts, config: InterruptConfig) -> Iterator[str]:
-    """Where the VM is not as its VMM was told: the settings were changed later, or read wrongly here."""
+    """Where the VM differs from the configuration of its VMM: the settings were changed later, or read wrongly here."""
     pit = config.pit
     if vm.pit_reinject and pit.is_sure and pit.value in (Pit.ABSENT, Pit.DISCARD):
         yield f"the PIT reinjects ticks, though: {pit.evidence}"
@@ -321,7 +321,7 @@ def _config_contradictions(vm: VmFacts, config: InterruptConfig) -> Iterator[str
     has = {Irqchip.KERNEL: vm.irqchip_kernel, Irqchip.SPLIT: vm.irqchip_split}
     irqchip = config.irqchip
     if irqchip.is_sure and irqchip.value in has and has[irqchip.value] is False and vm.vcpus:
-        yield f"the VM's irqchip is not as told: {irqchip.evidence}"
+        yield f"the VM's irqchip differs from the configuration: {irqchip.evidence}"
     if irqchip.is_sure and irqchip.value is Irqchip.OFF and vm.irqchip_in_kernel:
         yield f"the VM has an irqchip in the kernel, though: {irqchip.evidence}"
 

@@ -6,7 +6,7 @@ is spelt out:
 - *Conditions* are printed twice, as the subjects for which they hold and those for which they do not; who is in neither
   is unknown. ``and`` and ``or`` of two such sets are Kleene's.
 - *Division.* What is not finite is dropped (``< Inf > -Inf``), and the formula's own word stands for a division by 0.
-- *Constants* are worked out here, as a number for everybody is no vector.
+- *Constants* are worked out here, as one number for all subjects is not a vector.
 - *Cohorts.* Leaves of vCPUs are summed over those of which all leaves of the expression are known.
 """
 

@@ -1,7 +1,7 @@
 """Runs the iterator and reads what it left in memory. Knows nothing of what the words mean.
 
 One run: open the iterator's file, read the header, take the records of its slot, then look whether the slot still has
-the header's generation; if another reader has filled it meanwhile, run again.
+the header's generation; if another reader has filled it since, run again.
 """
 
 from __future__ import annotations

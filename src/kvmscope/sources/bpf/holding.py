@@ -2,7 +2,7 @@
 
 Rule: the words of a sample never change while somebody holds them. Where other processes run the iterator too, or
 while all slots but one are in samples, that takes a copy. Otherwise a slot stays busy, by its word in `control`, for as
-long as an array of its records is held, so that no run writes to it. A child that was forked meanwhile may hold it for
+long as an array of its records is held, so no run writes to it. A child that is forked in that time may hold it for
 longer than this process: what is held at a fork stays busy for good.
 """
 

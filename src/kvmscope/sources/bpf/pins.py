@@ -67,7 +67,7 @@ class Meta:
         return self.object == wanted.object and self.layout.serves(wanted.layout)
 
     def check_kvm(self) -> None:
-        """Raises Unavailable if kvm was loaded anew: the program's offsets may belong to another build of it."""
+        """Raises Unavailable if kvm was reloaded: the program's offsets may belong to another build of it."""
         if kvm_inode() != self.kvm_inode:
             raise Unavailable("the kvm module was reloaded since `kvmscope attach`", remedy="as root: kvmscope attach")
 
@@ -116,7 +116,7 @@ def digest(data: bytes) -> str:
 
 
 def kvm_inode() -> int:
-    """Changes when the kvm module is loaded anew; 0 if there is none."""
+    """Changes when the kvm module is reloaded; 0 if there is none."""
     return module_inode("kvm") or 0
 
 
@@ -147,7 +147,7 @@ class Pinned:
 
     def _check(self, inode: int) -> None:
         if inode != self.inode:
-            raise Replaced("the iterator was attached anew")
+            raise Replaced("the iterator was attached again")
         self.meta.check_kvm()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Connections with deadlines: a client that is slow, silent or gone holds up nobody else.
 
 uvicorn waits without end for the rest of a request and for a client to read. Here a request has to arrive within
-``HEAD_S``, and whoever takes nothing of an answer for ``READ_S`` is cut off. If there are more connections than
+``HEAD_S``, and a client that reads nothing of an answer for ``READ_S`` is cut off. If there are more connections than
 ``MOST_CONNECTIONS``, one that has not asked anything yet gives way.
 """
 

@@ -1,7 +1,7 @@
 """The host behind the server: watched at a steady interval, and read once more for each scrape.
 
-Rule: the host is used by one thread at a time. Whoever waits for it longer than ``PATIENCE_S`` gets an error, so that a
-source that hangs does not hold threads without end.
+Rule: the host is used by one thread at a time. A thread that waits for it longer than ``PATIENCE_S`` gets an error,
+so a source that hangs does not hold threads without end.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class PinnedGroup:
         except OSError:
             return Part((), (Gap(f"group {self.name} was detached", provider=self.name),))
         if inode != self._inode:
-            raise Replaced(f"group {self.name} was attached anew")
+            raise Replaced(f"group {self.name} was attached again")
         return self._slots.read(sample)
 
     def close(self) -> None:
