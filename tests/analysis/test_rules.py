@@ -36,7 +36,7 @@ class RuleCase:
         self.host = make_host()
         self.vm = self.host.add(vcpus=trouble.vcpus, apicv=trouble.apicv, active=trouble.active)
         self.vm.vm_stats.update(trouble.values)
-        self.host.count(*(name for name in trouble.rates if "." in name))
+        self.host.count(*(name for name in (*trouble.rates, *trouble.values) if "." in name))
         self.watcher = Watcher(load_findings(), METRICS)
         self.last = self.host.sample()
 
@@ -62,6 +62,8 @@ class RuleCase:
 
 OF_GROUPS = frozenset({"wakeups-late", "vmm-time", "mmu-lock-contended", "exits-costly"})
 """Rules that ask for stats which are off until asked for."""
+OF_THREADS = frozenset({"cpu-wait", "cpu-throttled", "vmm-threads-busy"})
+"""Rules that ask for stats of provider sched, which the crafted host has only where a trouble has them."""
 
 
 def found(judgement: Judgement) -> set[str]:
@@ -105,7 +107,7 @@ def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host
         assert size is None or 0 < size < 4
     assert None not in finding.evidence.values()
     assert (len(finding.worst) > 0) == (rule.worst is not None)
-    assert {each.rule for each in judgement.not_judged} <= OF_GROUPS or slug == "stats-reset"
+    assert {each.rule for each in judgement.not_judged} <= OF_GROUPS | OF_THREADS or slug == "stats-reset"
 
 
 @pytest.mark.parametrize("slug", [slug for slug, trouble in TROUBLES.items() if trouble.rates])
@@ -195,7 +197,7 @@ def test_without_kvm_s_state_acceleration_is_not_judged(make_host: Callable[...,
     for _ in range(3):
         judgement = case.see()
     assert found(judgement) == set()
-    missing = {each.rule for each in judgement.not_judged} - OF_GROUPS
+    missing = {each.rule for each in judgement.not_judged} - OF_GROUPS - OF_THREADS
     assert missing == {"injected-despite-apicv", "apicv-inhibited", "apicv-off"}
 
 
@@ -486,3 +488,73 @@ def test_vmm_time_that_is_spread_over_many_vcpus_is_told(make_host: Callable[...
     for _ in range(3):
         judgement = case.see()
     assert found(judgement) == {"vmm-time"}
+
+
+# --- CPUs -------------------------------------------------------------------------------------------------------------
+
+SHARED: Mapping[str, float] = {
+    "preemption_reported": 400,
+    "sched.run_delay_ns": 300 * MS,
+    "sched.run_ns": 600 * MS,
+    "cgroup.nr_periods": 0,
+    "cgroup.nr_throttled": 0,
+}
+
+
+def test_vcpus_that_wait_and_are_preempted_are_one_finding_with_the_time(make_host: Callable[..., Any]) -> None:
+    case = RuleCase(make_host, CraftedTrouble(SHARED))
+    case.see()
+    finding = only(case.see())
+    assert finding.rule.slug == "cpu-wait"
+    assert finding.lost_vcpus == pytest.approx(0.6)
+    assert finding.evidence["run_delay_share"] == pytest.approx(1 / 3)
+
+
+def test_preemptions_that_cost_little_time_or_an_unknown_one_are_told_as_such(make_host: Callable[..., Any]) -> None:
+    for rates in ({**SHARED, "sched.run_delay_ns": 50 * MS}, {"preemption_reported": 400}):
+        case = RuleCase(make_host, CraftedTrouble(rates))
+        case.see()
+        assert found(case.see()) == {"preempted"}
+
+
+@pytest.mark.parametrize(
+    ("periods", "throttled", "slug"),
+    [(10, 6, "cpu-throttled"), (10, 1, "cpu-throttled"), (100, 5, "cpu-wait"), (0, 0, "cpu-wait")],
+)
+def test_a_wait_is_blamed_on_the_quota_only_if_that_stopped_the_vm(
+    periods: int, throttled: int, slug: str, make_host: Callable[..., Any]
+) -> None:
+    rates = {**SHARED, "cgroup.nr_periods": periods, "cgroup.nr_throttled": throttled}
+    case = RuleCase(make_host, CraftedTrouble(rates))
+    case.see()
+    finding = only(case.see())
+    assert finding.rule.slug == slug
+    assert ("cpu-quota" in finding.rule.remedies[0].settings) == (slug == "cpu-throttled")
+
+
+@pytest.mark.parametrize(
+    ("busy", "fires"),
+    [
+        ({"sched.main_run_ns": 500 * MS, "sched.vmm_run_ns": 510 * MS}, True),
+        ({"sched.main_run_ns": 10 * MS, "sched.vmm_run_ns": 950 * MS}, True),
+        ({"sched.main_run_ns": 10 * MS, "sched.vmm_run_ns": 20 * MS, "sched.pit_run_ns": 200 * MS}, True),
+        ({"sched.main_run_ns": 100 * MS, "sched.vmm_run_ns": 300 * MS, "sched.pit_run_ns": 10 * MS}, False),
+    ],
+    ids=["main loop", "I/O threads", "PIT", "some I/O"],
+)
+def test_a_vmm_is_told_to_be_busy_by_its_busiest_kind_of_thread(
+    busy: Mapping[str, float], fires: bool, make_host: Callable[..., Any]
+) -> None:
+    case = RuleCase(make_host, CraftedTrouble({"sched.pit_run_ns": 0, **busy}))
+    case.see()
+    judgement = case.see()
+    assert found(judgement) == ({"vmm-threads-busy"} if fires else set())
+
+
+def test_a_source_without_times_of_threads_is_not_told_to_count_a_group(make_host: Callable[..., Any]) -> None:
+    reasons = {
+        each.rule: (each.reason, each.group) for each in RuleCase(make_host, CraftedTrouble({})).see().not_judged
+    }
+    assert reasons["cpu-wait"][0].startswith("this source or kernel has no sched.run_delay_ns")
+    assert reasons["cpu-wait"][1] == ""
+    assert reasons["wakeups-late"][1] == "wakeups"

@@ -1,4 +1,4 @@
-"""Provider ``sched``: which subjects have its words. That they are true is shown in tests/live/test_sched.py."""
+"""Providers ``sched`` and ``cgroup``: which subjects have their words. tests/live/test_sched.py has other witnesses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kvmscope.catalog.stats import load_stats
-from kvmscope.codec import sched, snapshot
+from kvmscope.codec import cgroup, sched, snapshot
 from kvmscope.codec.snapshot import (
     HAS_APIC,
+    HAS_QUOTA,
     HAS_SCHED,
     VCPU_HEAD_SIZE,
     VM_HEAD_SIZE,
@@ -19,7 +20,7 @@ from kvmscope.codec.snapshot import (
     VcpuRecords,
     VmRecords,
 )
-from kvmscope.schema import Schema, Scope
+from kvmscope.schema import Schema
 
 HEADER_FILE = Path(snapshot.__file__).parent.parent / "sources/bpf/snapshot.h"
 FLAGS_AT, SCHED_AT, VM_FLAGS_AT = 12, 16, 28
@@ -71,32 +72,43 @@ def test_a_kernel_that_does_not_count_waits_has_no_such_stats() -> None:
     assert (sched.vm_schema(without), sched.vcpu_schema(without)) == (None, None)
 
 
-def test_a_kernel_without_quotas_has_the_times_of_threads_alone() -> None:
-    with_quotas, _ = schemas()
-    without = sched.vm_schema(Feature.SCHED_INFO)
-    assert without is not None
-    assert set(with_quotas.names) - set(without.names) == {
-        *("quota_set", "quota_ns", "quota_period_ns", "nr_periods", "nr_throttled", "throttled_ns")
-    }
+def test_a_vm_none_of_whose_vcpus_has_run_has_no_quota() -> None:
+    schema = cgroup.vm_schema(EVERYTHING)
+    assert schema is not None
+    words = np.full((2, VM_HEAD_SIZE // 8), 7, dtype=np.uint64)
+    words.view(np.uint32)[:, VM_FLAGS_AT // 4] = (HAS_SCHED, HAS_SCHED | HAS_QUOTA)
+    records = VmRecords(words, stat_size=0)
+    block = cgroup.block(schema, records, cgroup.vm_rows(records))
+    assert block.rows.tolist() == [1]
+    assert {int(block.column(name)[0]) for name in schema.names} == {7}
+    assert cgroup.vm_schema(Feature.SCHED_INFO) is None
 
 
-@pytest.mark.parametrize("scope", list(Scope))
-def test_words_stand_where_the_c_header_has_them(scope: Scope) -> None:
-    text = HEADER_FILE.read_text(encoding="utf-8")
-    words = re.search(rf"enum {scope.value}_sched {{(.*?)}};", text, re.DOTALL)
+SCHEMAS = {
+    "vm_sched": sched.vm_schema(EVERYTHING),
+    "vcpu_sched": sched.vcpu_schema(EVERYTHING),
+    "vm_quota": cgroup.vm_schema(EVERYTHING),
+}
+
+
+@pytest.mark.parametrize("enum", SCHEMAS)
+def test_words_stand_where_the_c_header_has_them(enum: str) -> None:
+    words = re.search(rf"enum {enum} {{(.*?)}};", HEADER_FILE.read_text(encoding="utf-8"), re.DOTALL)
     assert words is not None
-    names = [name.lower() for name in re.findall(rf"\b{scope.name}_(\w+),", words[1])]
-    schema = schemas()[list(Scope).index(scope)]
+    scope, _, what = enum.partition("_")
+    names = [name.lower() for name in re.findall(rf"\b{scope.upper()}_(\w+),", words[1])]
+    schema = SCHEMAS[enum]
+    assert schema is not None
     by_place = sorted(schema.descriptors, key=lambda stat: stat.offset)
-    assert [stat.name.removeprefix("quota_") if "period" in stat.name else stat.name for stat in by_place] == names[:-1]
+    assert [*(stat.name for stat in by_place), f"{what}_words"] == names
     assert [stat.offset for stat in by_place] == list(range(0, schema.data_size, 8))
-    assert names[-1] == "sched_words"
 
 
-@pytest.mark.parametrize("scope", list(Scope))
-def test_every_stat_is_catalogued_with_its_unit(scope: Scope) -> None:
-    schema = schemas()[list(Scope).index(scope)]
+@pytest.mark.parametrize("enum", SCHEMAS)
+def test_every_stat_is_catalogued_with_its_unit(enum: str) -> None:
+    schema = SCHEMAS[enum]
+    assert schema is not None
     for stat in schema.descriptors:
-        entry = load_stats().find(sched.PROVIDER, scope, stat.name)
+        entry = load_stats().find(schema.provider, schema.scope, stat.name)
         assert entry is not None, stat.name
         assert entry.shape == stat.shape, stat.name

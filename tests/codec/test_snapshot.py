@@ -26,6 +26,7 @@ from kvmscope.codec.snapshot import (
     VCPU_SCHED_WORDS,
     VERSION,
     VM_HEAD_SIZE,
+    VM_QUOTA_WORDS,
     VM_SCHED_WORDS,
     VM_SETTINGS_WORDS,
     RecordBuffers,
@@ -226,7 +227,9 @@ def test_a_vm_has_its_identity_its_state_and_its_stats() -> None:
     assert set(vms.apicv.ravel().tolist()) == {7}
     assert vms.settings.tolist() == [[7] * VM_SETTINGS_WORDS]
     assert vms.sched.tolist() == [[7] * VM_SCHED_WORDS]
-    assert (vms.settings.shape[1] + vms.sched.shape[1] + vms.apicv.shape[1]) * 8 + len(identity) == VM_HEAD_SIZE
+    assert vms.quota.tolist() == [[7] * VM_QUOTA_WORDS]
+    own = (vms.settings, vms.sched, vms.quota, vms.apicv)
+    assert sum(words.shape[1] for words in own) * 8 + len(identity) == VM_HEAD_SIZE
 
 
 def test_a_vcpu_has_its_identity_its_state_and_its_stats() -> None:

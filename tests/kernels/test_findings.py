@@ -32,8 +32,8 @@ WITHOUT_AVIC = {
     "yields": {"yield": {"failing-yields"}},
     "undecodable": {"undecodable": {"emulation-failure", "userspace-exits"}},
     "watched": {"dirty": {"pf-write-protect"}},
-    "watched beside another": {"dirty": {"pf-write-protect", "preempted", "preempted-in-kvm"}, "halt": set()},
-    "spinning beside another": {"spin": {"preempted"}, "halt": set()},
+    "watched beside another": {"dirty": {"pf-write-protect", "cpu-wait", "preempted-in-kvm"}, "halt": set()},
+    "spinning beside another": {"spin": {"cpu-wait"}, "halt": set()},
     "small pages": {"spread": {"small-pages"}},
     "split pages": {"split pages": {"nx-splits", "userspace-exits"}},  # without a local APIC, HLT exits to the VMM
     "cleared": {"idle": {"stats-reset"}},
@@ -47,7 +47,7 @@ WITH_AVIC = {
 }
 """Trouble: the rules that fire on its VM, and no other but those ``OF_THE_MACHINE``."""
 
-OF_THE_MACHINE = {"preempted", "preempted-in-kvm"}
+OF_THE_MACHINE = {"preempted", "cpu-wait", "preempted-in-kvm"}
 """Rules that fire truly where one CPU runs all, and time goes by this machine's clock."""
 
 
@@ -113,6 +113,17 @@ def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(wi
     assert told[2]["evidence"]["poll-waste"]["halt_poll_fail_cpus"] > 0.05
     assert told[3]["ended"] == {"poll-waste": EndCause.CLEARED}
     assert told[-1]["found"]["uneven"] == set()
+
+
+def test_preemptions_are_told_where_nobody_reads_how_long_vcpus_wait(without_avic: Seen) -> None:
+    """Crafted in one thing: provider sched is left out, as by sources other than the iterator."""
+    name = "spinning beside another"
+    samples = [
+        replace(sample, blocks=tuple(block for block in sample.blocks if block.schema.provider != "sched"))
+        for sample in without_avic.samples[name]
+    ]
+    lacking = replace(without_avic, samples={**without_avic.samples, name: samples})
+    assert lacking.reports(name)[-1]["found"] == {"spin": {"preempted"}, "halt": set()}
 
 
 def test_a_cpu_with_avic_that_is_not_used_is_told(without_avic: Seen) -> None:

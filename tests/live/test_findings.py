@@ -21,10 +21,12 @@ from pathlib import Path
 
 import pytest
 from stuck import stuck_vmm
+from threads import QUOTA_CPUS, burning_thread, enter, pin_to_one_cpu, quota_group
 
 from kvmscope import collect
 from kvmscope.analysis.findings import EndCause, Finding
 from kvmscope.lab import process
+from kvmscope.lab.kvm import Kvm
 from kvmscope.lab.process import Running
 from kvmscope.lab.qemu import Qemu
 from kvmscope.lab.spec import LabSpec
@@ -39,7 +41,7 @@ WINDOW_S = 0.4
 WINDOWS = 3
 WINDOWS_AT_MOST = 20
 
-OF_THE_MACHINE = frozenset({"preempted", "poll-cut-short"})
+OF_THE_MACHINE = frozenset({"preempted", "cpu-wait", "poll-cut-short"})
 """Rules that fire truly where more wants to run than there are CPUs, as on a machine that runs tests."""
 
 
@@ -172,7 +174,41 @@ def test_short_sleeps_beside_busy_cpus_are_blamed_on_contention_and_not_on_the_l
             and moved(report, guest.pid, "halt_wakeup") < 600 * report.window.interval_s
         ):
             pytest.skip("the CPUs are too busy for this guest to halt 600 times a second")
-        assert findings.keys() - {"preempted"} == {"poll-cut-short"}
+        assert findings.keys() - {"preempted", "cpu-wait"} == {"poll-cut-short"}
+
+
+@pytest.mark.needs("root")
+def test_a_guest_beside_another_on_one_cpu_is_told_to_wait() -> None:
+    with (
+        guests(LabSpec(workload="spin"), LabSpec(workload="spin")) as (first, second),
+        collect.open_host("bpf") as host,
+    ):
+        pin_to_one_cpu(first, second)
+        report = look_until(host, lambda report: "cpu-wait" in found(report, first.pid))
+        findings = found(report, first.pid)
+    assert findings.keys() == {"cpu-wait"}
+    assert findings["cpu-wait"].lost_vcpus == pytest.approx(0.5, abs=0.4)
+
+
+@pytest.mark.needs("root")
+def test_a_guest_that_a_quota_stops_is_told_its_quota() -> None:
+    with quota_group() as group, guests(LabSpec(workload="spin")) as (guest,), collect.open_host("bpf") as host:
+        enter(group, guest.pid)
+        report = look_until(host, lambda report: "cpu-throttled" in found(report, guest.pid))
+        findings = found(report, guest.pid)
+    assert findings.keys() - {"preempted"} == {"cpu-throttled"}
+    assert findings["cpu-throttled"].evidence["cpu_quota_cpus"] == pytest.approx(QUOTA_CPUS)
+
+
+@pytest.mark.needs("root")
+def test_a_vmm_whose_thread_uses_a_cpu_is_told() -> None:
+    """The VMM is this process; a thread of it that is no vCPU computes."""
+    with Kvm() as kvm, kvm.create_vm(), burning_thread(), collect.open_host("bpf") as host:
+        report = look_until(host, lambda report: "vmm-threads-busy" in found(report, os.getpid()))
+        findings = found(report, os.getpid())
+    if "vmm-threads-busy" not in findings:
+        pytest.skip("the CPUs are too busy for this process to get one")
+    assert findings.keys() == {"vmm-threads-busy"}
 
 
 def open_host_with(group: str) -> collect.Host:

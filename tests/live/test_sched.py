@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from threads import PERIOD_US, QUOTA_US, enter, quota_group
 
 from kvmscope.lab import process
 from kvmscope.lab.kvm import Kvm
@@ -121,10 +122,10 @@ def test_a_vcpu_that_never_ran_has_no_times() -> None:
 # -- of a VM ---------------------------------------------------------------------------------------------------------
 
 
-def of_vm(sample: Sample, pid: int) -> Mapping[str, int]:
+def of_vm(sample: Sample, pid: int, provider: str = "sched") -> Mapping[str, int]:
     """What is counted for the only VM of a process."""
     (row,) = (row for row, each in enumerate(sample.vms.pid.tolist()) if each == pid)
-    block = sample.block("sched", Scope.VM)
+    block = sample.block(provider, Scope.VM)
     assert block is not None
     (place,) = (place for place, each in enumerate(block.rows.tolist()) if each == row)
     return {name: int(block.column(name)[place]) for name in block.schema.names}
@@ -238,31 +239,6 @@ def comm(pid: int) -> str:
 
 # -- CPU quotas ------------------------------------------------------------------------------------------------------
 
-QUOTA_US, PERIOD_US = 20_000, 100_000
-
-
-@contextmanager
-def quota_group() -> Iterator[Path]:
-    """A cgroup that gets a fifth of a CPU; of version 1, where that has the controller here, else of version 2."""
-    of_version_1 = Path("/sys/fs/cgroup/cpu/cpu.stat").exists()
-    group = Path("/sys/fs/cgroup/cpu" if of_version_1 else "/sys/fs/cgroup") / f"kvmscope-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no cgroup can be made here: {error.strerror}")
-    try:
-        if of_version_1:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US), encoding="ascii")
-            (group / "cpu.cfs_quota_us").write_text(str(QUOTA_US), encoding="ascii")
-        elif not (group / "cpu.max").exists():
-            pytest.skip("the cgroups of this host have no CPU controller")
-        else:
-            (group / "cgroup.type").write_text("threaded", encoding="ascii")
-            (group / "cpu.max").write_text(f"{QUOTA_US} {PERIOD_US}", encoding="ascii")
-        yield group
-    finally:
-        group.rmdir()
-
 
 def cpu_stat(group: Path) -> Mapping[str, int]:
     """nr_periods, nr_throttled and the time in nanoseconds."""
@@ -276,18 +252,17 @@ def cpu_stat(group: Path) -> Mapping[str, int]:
 
 
 def test_a_quota_and_how_often_it_stopped_a_vcpu_are_those_of_its_cgroup() -> None:
-    with quota_group() as group, read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, tid):
-        assert of_vm(source.read(), guest.pid)["quota_set"] == 0
-        tasks = group / ("tasks" if (group / "tasks").exists() else "cgroup.threads")
-        tasks.write_text(str(tid), encoding="ascii")
+    with quota_group() as group, read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, _):
+        assert of_vm(source.read(), guest.pid, "cgroup")["quota_set"] == 0
+        enter(group, guest.pid)
         deadline = time.monotonic() + 60
         while cpu_stat(group)["nr_throttled"] < 5:
             assert time.monotonic() < deadline, "the quota stopped nobody"
             time.sleep(0.05)
         before = cpu_stat(group)
-        counted = of_vm(source.read(), guest.pid)
+        counted = of_vm(source.read(), guest.pid, "cgroup")
         after = cpu_stat(group)
     assert counted["quota_set"] == 1
-    assert (counted["quota_ns"], counted["quota_period_ns"]) == (1000 * QUOTA_US, 1000 * PERIOD_US)
+    assert (counted["quota_ns"], counted["period_ns"]) == (1000 * QUOTA_US, 1000 * PERIOD_US)
     for name, low in before.items():
         assert low <= counted[name] <= after[name] + (1000 if name == "throttled_ns" else 0), name

@@ -93,7 +93,35 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
     "nx-splits": CraftedTrouble({}, {"nx_lpage_splits": 400, "pages_2m": 600}),
     "small-pages": CraftedTrouble({}, {"pages_4k": 200_000, "pages_2m": 100}),
     "vcpu-never-ran": CraftedTrouble({}),
-    "preempted": CraftedTrouble({"preemption_reported": 400}),
+    "preempted": CraftedTrouble({"preemption_reported": 400, "sched.run_delay_ns": 30 * MS}),
+    "cpu-wait": CraftedTrouble(
+        {
+            "sched.run_delay_ns": 300 * MS,
+            "sched.run_ns": 600 * MS,
+            "sched.timeslices": 100,
+            "cgroup.nr_periods": 0,
+            "cgroup.nr_throttled": 0,
+        }
+    ),
+    "cpu-throttled": CraftedTrouble(
+        {
+            "sched.run_delay_ns": 300 * MS,
+            "sched.run_ns": 600 * MS,
+            "cgroup.nr_periods": 10,
+            "cgroup.nr_throttled": 6,
+        },
+        {"cgroup.quota_set": 1, "cgroup.quota_ns": 20_000_000, "cgroup.period_ns": 100_000_000},
+    ),
+    "vmm-threads-busy": CraftedTrouble(
+        {
+            "sched.vmm_run_ns": 700 * MS,
+            "sched.main_run_ns": 650 * MS,
+            "sched.iothread_run_ns": 30 * MS,
+            "sched.vhost_run_ns": 0,
+            "sched.pit_run_ns": 1 * MS,
+            "sched.run_ns": 200 * MS,
+        }
+    ),
     "preempted-in-kvm": CraftedTrouble({"preemption_other": 100}),
     "emulation-failure": CraftedTrouble({"insn_emulation_fail": 1}),
     "vmm-not-answering": CraftedTrouble({}, vmm_silent_s=4.0),

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..catalog.findings import UNKNOWN_FACTS, Rule, Severity
+from ..catalog.groups import load_groups
 from ..formula.check import Formula
 from ..formula.tree import (
     Either,
@@ -436,7 +437,7 @@ class _Look:
         """What it would take to know, and the group that would have to be counted, if it is that."""
         leaves = [leaf for formula in rule.conditions for leaf in self._leaves(formula.expression, formula.scope)]
         missing = dict.fromkeys(str(leaf.stat) for leaf, scope in leaves if self._is_missing(leaf, scope))
-        groups = [group for name in missing if (group := name.rpartition(".")[0])]
+        groups = [group for name in missing if (group := name.rpartition(".")[0]) in load_groups()]
         if groups:
             return f"group {groups[0]} is not being counted, which is off until asked for", groups[0]
         if missing:

@@ -1,12 +1,11 @@
 """Provider ``sched``: what the scheduler keeps of the threads behind a VM, from the records of a snapshot.
 
 The counts of a vCPU are those of the thread that last ran it, as in /proc/PID/task/TID/schedstat; they include all that
-the thread did in KVM and in the VMM. Those of a VM are of all other threads of its process, some of them by their name,
-and of the CPU quotas of the groups in which its vCPU threads are (cpu.stat and cpu.max). The scheduler updates the run
-time at a tick and when the thread leaves the CPU, and the run-queue wait when the thread gets a CPU. The words are laid
-out in sources/bpf/snapshot.h.
-Source: kernel/sched/stats.h (sched_info_arrive), kernel/sched/fair.c (update_curr, __refill_cfs_bandwidth_runtime),
-kernel/exit.c (__exit_signal), fs/proc/base.c (proc_pid_schedstat); Documentation/scheduler/sched-stats.rst.
+the thread did in KVM and in the VMM. Those of a VM are of all other threads of its process, some of them by their name.
+The scheduler updates the run time at a tick and when the thread leaves the CPU, and the run-queue wait when the thread
+gets a CPU. The words are laid out in sources/bpf/snapshot.h.
+Source: kernel/sched/stats.h (sched_info_arrive), kernel/sched/fair.c (update_curr), kernel/exit.c (__exit_signal),
+fs/proc/base.c (proc_pid_schedstat); Documentation/scheduler/sched-stats.rst.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _times(first: int, *names: str) -> tuple[Descriptor, ...]:
 # enum vcpu_sched
 _VCPU_STATS = (*_times(0, "run_ns", "run_delay_ns"), Descriptor("timeslices", Kind.CUMULATIVE, offset=16))
 # enum vm_sched
-_VM_THREADS = _times(
+_VM_STATS = _times(
     0,
     "vmm_run_ns",
     *("main_run_ns", "main_run_delay_ns"),
@@ -38,22 +37,13 @@ _VM_THREADS = _times(
     *("vhost_run_ns", "vhost_run_delay_ns"),
     *("pit_run_ns", "pit_run_delay_ns"),
 )
-_VM_QUOTAS = (
-    Descriptor("quota_set", Kind.INSTANT, Unit.BOOLEAN, offset=72),
-    Descriptor("quota_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=80),
-    Descriptor("quota_period_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=88),
-    Descriptor("nr_periods", Kind.CUMULATIVE, offset=96),
-    Descriptor("nr_throttled", Kind.CUMULATIVE, offset=104),
-    Descriptor("throttled_ns", Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=112),
-)
 
 
 def vm_schema(features: Feature) -> Schema | None:
     """The VM's stats; None on a kernel that does not keep them."""
     if Feature.SCHED_INFO not in features:
         return None
-    stats = (*_VM_THREADS, *_VM_QUOTAS) if Feature.CPU_QUOTA in features else _VM_THREADS
-    return Schema(PROVIDER, Scope.VM, stats, 8 * VM_SCHED_WORDS)
+    return Schema(PROVIDER, Scope.VM, _VM_STATS, 8 * VM_SCHED_WORDS)
 
 
 def vcpu_schema(features: Feature) -> Schema | None:

@@ -19,21 +19,23 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 5
+VERSION = 6
 MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
 VM_SETTINGS_WORDS = 3
-VM_SCHED_WORDS = 15
+VM_SCHED_WORDS = 9
+VM_QUOTA_WORDS = 6
 VM_APICV_WORDS = INHIBIT_BITS + 7
 VCPU_SCHED_WORDS = 3
 VCPU_APICV_WORDS = 8
 VM_EVENT_WORDS = 3 * INHIBIT_BITS + 1
 VCPU_EVENT_WORDS = 25
 _VM_IDENTITY, _VCPU_IDENTITY = 32, 16
-VM_HEAD_SIZE = _VM_IDENTITY + 8 * (VM_SETTINGS_WORDS + VM_SCHED_WORDS + VM_APICV_WORDS)
+_VM_OWN_WORDS = VM_SETTINGS_WORDS + VM_SCHED_WORDS + VM_QUOTA_WORDS
+VM_HEAD_SIZE = _VM_IDENTITY + 8 * (_VM_OWN_WORDS + VM_APICV_WORDS)
 VCPU_HEAD_SIZE = _VCPU_IDENTITY + 8 * (VCPU_SCHED_WORDS + VCPU_APICV_WORDS)
 HEADER_SIZE = _HEADER.size
 CONTROL_SIZE = _CONTROL.size
@@ -72,6 +74,9 @@ HAS_APIC = 1
 HAS_SCHED = 4
 """Flag of either record: the thread that last ran the vCPU was there to be read; all threads of the VM's process were,
 and it has no other VM."""
+
+HAS_QUOTA = 8
+"""Flag of a VM's record: some vCPU of it has a thread, whose cgroups were looked at."""
 
 
 class SnapshotHeader(NamedTuple):
@@ -199,7 +204,7 @@ class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
     _identity_size = _VM_IDENTITY
-    _own_words = VM_SETTINGS_WORDS + VM_SCHED_WORDS
+    _own_words = _VM_OWN_WORDS
 
     @property
     def settings(self) -> U64Array:
@@ -213,6 +218,13 @@ class VmRecords(Records):
         where ``flags`` has HAS_SCHED."""
         first = _VM_IDENTITY // 8 + VM_SETTINGS_WORDS
         return self._words[:, first : first + VM_SCHED_WORDS]
+
+    @property
+    def quota(self) -> U64Array:
+        """Shape (n, words): CPU quotas of its vCPU threads, as ``codec.cgroup`` describes them, a view. Only where
+        ``flags`` has HAS_QUOTA."""
+        first = _VM_IDENTITY // 8 + VM_SETTINGS_WORDS + VM_SCHED_WORDS
+        return self._words[:, first : first + VM_QUOTA_WORDS]
 
     @property
     def id(self) -> U64Array:

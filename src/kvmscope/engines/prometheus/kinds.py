@@ -45,6 +45,7 @@ from ..refusal import EngineRefusal, QueryEngine
 from .printer import NOBODY
 
 _KVM: Final = "kvm"
+_OF_SCHEDULER: Final = ("cgroup", "sched")
 _VENDORS: Final[Mapping[str, tuple[tuple[ReasonTable, ...], ...]]] = {
     "x86": ((ReasonTable.VMX,), (ReasonTable.SVM,)),
     "arm64": ((ReasonTable.ARM64, ReasonTable.ARM64_EXCEPTION),),
@@ -124,6 +125,8 @@ def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
     tables = {table.scope: table.stats for table in kernel.tables}
 
     def own(stat: ScopedStat) -> Descriptor | None:
+        if stat.provider in _OF_SCHEDULER:
+            return _of_scheduler(stat, kernel.architecture or "")
         shape = tables[stat.scope].get(stat.name) if stat.provider == _KVM else None
         return None if shape is None else _descriptor(stat.name, shape)
 
@@ -131,6 +134,12 @@ def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
     for vendor in _VENDORS.get(kernel.architecture or "", ()):
         for wakeup in _WAKEUPS:
             yield f"{kernel.name} with groups", _with_groups(own, kernel.architecture or "", vendor, wakeup)
+
+
+def _of_scheduler(stat: ScopedStat, architecture: str) -> Descriptor | None:
+    """Those that the iterator reads beside KVM's. Of a host that is read by another source they are unknown."""
+    entry = load_stats().find(*stat)
+    return None if entry is None or architecture not in entry.architectures else _descriptor(stat.name, entry.shape)
 
 
 def _with_groups(own: _Has, architecture: str, vendor: tuple[ReasonTable, ...], wakeup: str) -> _Has:

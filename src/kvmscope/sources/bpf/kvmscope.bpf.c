@@ -605,15 +605,15 @@ static void add_quota(struct vm_record *record, u64 group)
 	if (quota == -1ULL)
 		return;
 	period = read_member(struct task_group, group, cfs_bandwidth.period);
-	if (!record->sched[VM_QUOTA_SET] ||
-	    quota * (record->sched[VM_PERIOD_NS] >> 10) < record->sched[VM_QUOTA_NS] * (period >> 10)) {
-		record->sched[VM_QUOTA_NS] = quota;
-		record->sched[VM_PERIOD_NS] = period;
+	if (!record->quota[VM_QUOTA_SET] ||
+	    quota * (record->quota[VM_PERIOD_NS] >> 10) < record->quota[VM_QUOTA_NS] * (period >> 10)) {
+		record->quota[VM_QUOTA_NS] = quota;
+		record->quota[VM_PERIOD_NS] = period;
 	}
-	record->sched[VM_QUOTA_SET] = 1;
-	record->sched[VM_NR_PERIODS] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_periods);
-	record->sched[VM_NR_THROTTLED] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_throttled);
-	record->sched[VM_THROTTLED_NS] += read_member(struct task_group, group, cfs_bandwidth.throttled_time);
+	record->quota[VM_QUOTA_SET] = 1;
+	record->quota[VM_NR_PERIODS] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_periods);
+	record->quota[VM_NR_THROTTLED] += (u32)read_member(struct task_group, group, cfs_bandwidth.nr_throttled);
+	record->quota[VM_THROTTLED_NS] += read_member(struct task_group, group, cfs_bandwidth.throttled_time);
 }
 
 /* The quotas to which a vCPU's thread is subject: those of its group and of all above. vCPUs share a group, or each has its
@@ -626,6 +626,7 @@ static void add_groups(struct walk *walk, u64 group)
 	if (!record || !group || group == walk->group)
 		return;
 	walk->group = group;
+	record->flags |= VM_HAS_QUOTA;
 	for (i = 0; i < MAX_GROUPS && group; i++) {
 		add_quota(record, group);
 		group = (u64)read_member(struct task_group, group, parent);
@@ -877,6 +878,8 @@ static void begin_sched(struct walk *walk, struct vm_record *record)
 
 	for (word = 0; word < VM_SCHED_WORDS; word++)
 		record->sched[word] = 0;
+	for (word = 0; word < VM_QUOTA_WORDS; word++)
+		record->quota[word] = 0;
 	walk->is_alone = is_alone(walk->kvm);
 	walk->unmarked = 0;
 	walk->group = walk->group_above = 0;

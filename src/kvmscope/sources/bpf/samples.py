@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...codec import apicv, sched, settings
+from ...codec import apicv, cgroup, sched, settings
 from ...codec.apicv import Reasons
 from ...codec.snapshot import (
     HAS_CREATED,
@@ -46,6 +46,7 @@ class RecordedSubjects:
     vcpu_rows: I64Array
     apicv_vm_rows: I64Array
     apicv_vcpu_rows: I64Array
+    cgroup_rows: I64Array
     sched_vm_rows: I64Array
     sched_vcpu_rows: I64Array
     outside: int
@@ -74,6 +75,7 @@ class Samples:
         self._named = sum(1 << bit for bit in reasons)
         self._flags = HAS_EVENTS if hooks else 0
         self._settings = settings.vm_schema(features)
+        self._cgroup = cgroup.vm_schema(features)
         self._sched = sched.vm_schema(features), sched.vcpu_schema(features)
         self._apicv: tuple[Schema, Schema] | None = None
         counted = hooks.counted if hooks else None
@@ -89,7 +91,7 @@ class Samples:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        own = (schema for schema in (self._settings, *self._sched) if schema)
+        own = (schema for schema in (self._settings, self._cgroup, *self._sched) if schema)
         return self._kvm.vm, self._kvm.vcpu, *own, *(self._apicv or ())
 
     def make(self, taken_ns: int, run: Run) -> Sample:
@@ -102,6 +104,8 @@ class Samples:
         ]
         if self._settings:
             blocks.append(Block(self._settings, vms.settings, subjects.vm_rows))
+        if self._cgroup:
+            blocks.append(cgroup.block(self._cgroup, vms, subjects.cgroup_rows))
         of_vm, of_vcpu = self._sched
         if of_vm and of_vcpu:
             blocks.append(sched.block(of_vm, vms, subjects.sched_vm_rows))
@@ -140,6 +144,7 @@ class Samples:
             vcpu_rows=_shared(np.arange(len(vcpus))),
             apicv_vm_rows=_shared(apicv.vm_rows(vms, flags=self._flags)),
             apicv_vcpu_rows=_shared(apicv.vcpu_rows(vcpus, flags=self._flags)),
+            cgroup_rows=_shared(cgroup.vm_rows(vms)),
             sched_vm_rows=_shared(sched.rows(vms)),
             sched_vcpu_rows=_shared(sched.rows(vcpus)),
             outside=outside,

@@ -10,7 +10,7 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 5
+#define SNAPSHOT_VERSION 6
 #define SNAPSHOT_MAX_SLOTS 5
 
 enum snapshot_flags {
@@ -58,6 +58,7 @@ enum record_flags {
 	VM_HAS_EVENTS = 2,	/* the words of its group were written */
 	VCPU_HAS_EVENTS = 2,
 	VM_HAS_SCHED = 4,	/* its process has no other VM, and all of its threads were read */
+	VM_HAS_QUOTA = 8,	/* some vCPU of it has a thread, whose cgroups were looked at */
 	VCPU_HAS_SCHED = 4,	/* its thread was there to be read; else its `sched` words mean nothing */
 };
 
@@ -82,7 +83,7 @@ enum vm_settings {
 	VM_SETTINGS_WORDS,
 };
 
-/* What the scheduler keeps of the threads of the VMM's process that are no vCPUs, and of the VM's CPU quotas. */
+/* What the scheduler keeps of the threads of the VMM's process that are no vCPUs. */
 enum vm_sched {
 	VM_VMM_RUN_NS,		/* all of them, and those that have ended */
 	VM_MAIN_RUN_NS,		/* its first thread */
@@ -93,13 +94,18 @@ enum vm_sched {
 	VM_VHOST_RUN_DELAY_NS,
 	VM_PIT_RUN_NS,		/* the kernel thread of the in-kernel PIT */
 	VM_PIT_RUN_DELAY_NS,
-	VM_QUOTA_SET,		/* some group of its vCPU threads, or one above, has a quota */
+	VM_SCHED_WORDS,
+};
+
+/* CPU quotas of the cgroups of its vCPU threads, and of those above. */
+enum vm_quota {
+	VM_QUOTA_SET,		/* some of them have one */
 	VM_QUOTA_NS,		/* of the group with the least CPU time, */
 	VM_PERIOD_NS,		/* in so many nanoseconds */
 	VM_NR_PERIODS,		/* of all groups with a quota */
 	VM_NR_THROTTLED,
 	VM_THROTTLED_NS,
-	VM_SCHED_WORDS,
+	VM_QUOTA_WORDS,
 };
 
 struct vm_record {
@@ -111,6 +117,7 @@ struct vm_record {
 	u32 flags;
 	u64 settings[VM_SETTINGS_WORDS];
 	u64 sched[VM_SCHED_WORDS];
+	u64 quota[VM_QUOTA_WORDS];
 	u64 apicv[VM_APICV_WORDS];
 	u64 more[];	/* with group apicv the words of `enum vm_events`; then struct kvm_vm_stat */
 };
