@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build clean
+.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build packages test-packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ bench: setup ## measure, as ratios in one run; writes bench/RESULTS.md
 build: setup ## rebuild the BPF object and the lab's guests from their sources
 	tools/build-bpf.sh
 	tools/build-guests.sh
+
+packages: setup ## wheel, source distribution, .deb, .rpm and SHA256SUMS, in dist
+	python tools/packages.py
+
+test-packages: packages ## install them in clean Debian 12 and 13, and run what README says there; as root, half an hour
+	KVMSCOPE_PACKAGES=dist pytest tests/packages
 
 clean: ## remove what the targets above made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
