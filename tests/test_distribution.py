@@ -16,7 +16,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 SOURCES = PROJECT / "src"
 DAY_S = 1_600_000_000
-NOT_DISTRIBUTED = (".ci/", ".gitignore")
+NOT_DISTRIBUTED = (".ci/", ".github/", ".gitignore")
 pytest.importorskip("build", reason="build is not installed: pip install 'kvmscope[package]'")
 
 
