@@ -35,6 +35,7 @@ _GUESTS: Mapping[str, tuple[str, LabSpec]] = {
     "userspace": ("returns to its VMM", LabSpec(workload="hlt")),
     "wakeups": ("sleeps 20 µs and is woken", LabSpec(workload="halt", period_us=20, halt_poll_ns=0)),
     "mmu_lock": ("touches fresh pages with 2 vCPUs", LabSpec(workload="fault", vcpus=2)),
+    "dirty": ("dirties pages of a dirty ring", LabSpec(workload="ring")),
     "apicv": ("sends itself interrupts", LabSpec(workload="ipi")),
 }
 

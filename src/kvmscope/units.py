@@ -60,6 +60,12 @@ def format_bytes(value: float | None) -> str:
     return f"{value:g} B"
 
 
+def format_bytes_per_s(value: float | None) -> str:
+    """The same of a rate: ``1.5 MiB/s``."""
+    text = format_bytes(value)
+    return text if text == NOT_KNOWN_SIGN else f"{text}/s"
+
+
 def format_share(value: float | None) -> str:
     """A share of one as percent: ``12.5 %``; "–" if not known."""
     if value is None or math.isnan(value):

@@ -96,7 +96,8 @@ def vm(
     other = VmStats(VmId(1), [], [VcpuStats(0, [StatsOf(VCPU, np.full(6, 77, dtype=np.uint64))])])
     own = [] if irqchip is None else [StatsOf(IRQCHIP, np.array(irqchip, dtype=np.uint64))]
     if settings is not None:
-        own.append(StatsOf(SETTINGS, np.array(settings, dtype=np.uint64)))
+        words = [*settings, *[0] * (SETTINGS.words - len(settings))]
+        own.append(StatsOf(SETTINGS, np.array(words, dtype=np.uint64)))
     made = VmStats(VmId(2), own, [vcpu(place, values) for place, values in enumerate(vcpus)])
     return assemble([other, made], source="test", taken_ns=0, monotonic_ns=0)
 

@@ -62,8 +62,8 @@ class RuleCase:
 
 OF_GROUPS = frozenset({"wakeups-late", "vmm-time", "mmu-lock-contended", "exits-costly"})
 """Rules that ask for stats which are off until asked for."""
-OF_THREADS = frozenset({"cpu-wait", "cpu-throttled", "vmm-threads-busy"})
-"""Rules that ask for stats of provider sched, which the crafted host has only where a trouble has them."""
+OF_THREADS = frozenset({"cpu-wait", "cpu-throttled", "vmm-threads-busy", "memory-logged"})
+"""Rules that ask for stats of providers sched and settings, which the crafted host has where a trouble has them."""
 
 
 def found(judgement: Judgement) -> set[str]:

@@ -162,7 +162,7 @@ def _scripts(kernel: str, avic: bool, even_clock: bool) -> list[str]:
     rules = ["findings"] * (kernel == RULES_KERNEL)
     if even_clock:
         return rules
-    by_avic = ["group", *rules] if avic else ["exits", "counts"]
+    by_avic = ["group", *rules] if avic else ["exits", "counts", "dirty"]
     by_machine = ["inhibits", *by_avic] if has_apicv else ["counts"] * avic
     moments = ["moments"] * (avic and has_apicv)
     return ["numbers", "schemas"] * avic + moments + by_machine

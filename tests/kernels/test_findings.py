@@ -31,8 +31,11 @@ WITHOUT_AVIC = {
     "windows": {"ipi": {"irq-windows"}},
     "yields": {"yield": {"failing-yields"}},
     "undecodable": {"undecodable": {"emulation-failure", "userspace-exits"}},
-    "watched": {"dirty": {"pf-write-protect"}},
-    "watched beside another": {"dirty": {"pf-write-protect", "cpu-wait", "preempted-in-kvm"}, "halt": set()},
+    "watched": {"dirty": {"pf-write-protect", "memory-logged"}},
+    "watched beside another": {
+        "dirty": {"pf-write-protect", "memory-logged", "cpu-wait", "preempted-in-kvm"},
+        "halt": set(),
+    },
     "spinning beside another": {"spin": {"cpu-wait"}, "halt": set()},
     "small pages": {"spread": {"small-pages"}},
     "split pages": {"split pages": {"nx-splits", "userspace-exits"}},  # without a local APIC, HLT exits to the VMM

@@ -85,12 +85,14 @@ TROUBLES = {
     "a slow VMM": trouble("vmm-time", "mmio-storm", spec=LabSpec(workload="mmio"), groups=("userspace",)),
     "a lock that is held": trouble(
         "mmu-lock-contended",
+        "memory-logged",
         *CHURN,
         spec=LabSpec(workload="logged", vcpus=2),
         also=("tlb-shootdowns",),
         engines=SHADOWED,
         groups=("mmu_lock",),
     ),
+    "logged memory": trouble("memory-logged", spec=LabSpec(workload="dirty"), also=CHURN),
     "fresh memory": trouble(spec=LabSpec(workload="fault")),
     "a lock for one": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED, groups=("mmu_lock",)),
 }

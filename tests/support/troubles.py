@@ -138,6 +138,9 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
             "mmu_lock.mmu_lock_write_wait_ns": 20 * MS,
         }
     ),
+    "memory-logged": CraftedTrouble(
+        {}, {"settings.memory_pages": 262_144, "settings.dirty_logged_pages": 258_048, "dirty.dirty_bytes": 40 << 20}
+    ),
     "exits-costly": CraftedTrouble(
         {"exits.exit_io_ns": 200 * MS, "exits.exit_msr_ns": 50 * MS, "exits.exit_npf_ns": 1 * MS}
     ),

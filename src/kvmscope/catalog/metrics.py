@@ -38,6 +38,7 @@ class MetricUnit(Enum):
     SHARE = "share"
     SECONDS = "seconds"
     BYTES = "bytes"
+    BYTES_PER_SECOND = "bytes-per-second"
     RATIO = "ratio"
 
     @property
@@ -54,6 +55,7 @@ _DIMENSIONS: Final[Mapping[MetricUnit, Dimension]] = {
     MetricUnit.SHARE: Dimension(),
     MetricUnit.SECONDS: Dimension(seconds=1),
     MetricUnit.BYTES: Dimension(bytes=1),
+    MetricUnit.BYTES_PER_SECOND: Dimension(bytes=1, seconds=-1),
     MetricUnit.RATIO: Dimension(),
 }
 

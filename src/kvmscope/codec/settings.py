@@ -1,9 +1,9 @@
-"""Provider ``settings``: how the VMM has configured KVM for a VM's halts, which changes the meaning of their stats.
+"""Provider ``settings``: how the VMM has configured KVM for a VM's halts and memory, which changes what stats mean.
 
 KVM keeps it and exports none of it. All are instant values, as the kernel holds them; the words are laid out in
 sources/bpf/snapshot.h. Which of them a kernel has, its BTF says.
 Source: arch/x86/kvm/x86.c (KVM_CAP_X86_DISABLE_EXITS), virt/kvm/kvm_main.c (KVM_CAP_HALT_POLL,
-kvm_vcpu_max_halt_poll_ns).
+kvm_vcpu_max_halt_poll_ns; struct kvm_memory_slot).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _STATS = (
         Descriptor("halt_poll_cap_ns", Kind.INSTANT, Unit.SECONDS, exponent=-9, offset=16),
         Feature.HALT_POLL_CAP,
     ),
+    (Descriptor("memory_pages", Kind.INSTANT, offset=24), Feature.DIRTY_LOG),
+    (Descriptor("dirty_logged_pages", Kind.INSTANT, offset=32), Feature.DIRTY_LOG),
 )
 
 

@@ -19,13 +19,13 @@ from ..errors import FormatError
 from ..sample import I64Array, U64Array
 
 MAGIC = 0x706F63736D766B
-VERSION = 6
+VERSION = 7
 MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
 _CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
-VM_SETTINGS_WORDS = 3
+VM_SETTINGS_WORDS = 5
 VM_SCHED_WORDS = 9
 VM_QUOTA_WORDS = 6
 VM_APICV_WORDS = INHIBIT_BITS + 7
@@ -60,6 +60,7 @@ class Feature(IntFlag):
     HALT_POLL_CAP_SET = 32
     SCHED_INFO = 64
     CPU_QUOTA = 128
+    DIRTY_LOG = 256
 
 
 HAS_EVENTS = 2

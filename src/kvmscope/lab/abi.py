@@ -18,6 +18,7 @@ KVM_CAP_X2APIC_API = 129
 KVM_CAP_IMMEDIATE_EXIT = 136
 KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168
 KVM_CAP_HALT_POLL = 182
+KVM_CAP_DIRTY_LOG_RING = 192
 KVM_CAP_BINARY_STATS_FD = 203
 
 KVM_EXIT_UNKNOWN = 0
@@ -39,10 +40,14 @@ KVM_EXIT_SYSTEM_EVENT = 24
 KVM_EXIT_IOAPIC_EOI = 26
 KVM_EXIT_X86_RDMSR = 29
 KVM_EXIT_X86_WRMSR = 30
+KVM_EXIT_DIRTY_RING_FULL = 31
 
 KVM_MEM_LOG_DIRTY_PAGES = 1
 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1
 KVM_DIRTY_LOG_INITIALLY_SET = 2
+KVM_DIRTY_LOG_PAGE_OFFSET = 64
+KVM_DIRTY_GFN_F_DIRTY = 1
+KVM_DIRTY_GFN_F_RESET = 2
 
 KVM_IRQCHIP_PIC_MASTER = 0
 KVM_IRQCHIP_IOAPIC = 2
@@ -75,6 +80,12 @@ class ClearDirtyLog(ctypes.Structure):
     """struct kvm_clear_dirty_log."""
 
     _fields_ = (("slot", c_uint32), ("num_pages", c_uint32), ("first_page", c_uint64), ("dirty_bitmap", c_uint64))
+
+
+class DirtyGfn(ctypes.Structure):
+    """struct kvm_dirty_gfn: one entry of a dirty ring."""
+
+    _fields_ = (("flags", c_uint32), ("slot", c_uint32), ("offset", c_uint64))
 
 
 class IrqLevel(ctypes.Structure):
@@ -333,6 +344,7 @@ KVM_GET_PIT2 = _sized(_READ, 0x9F, PitState)
 KVM_SET_PIT2 = _sized(_WRITE, 0xA0, PitState)
 KVM_RUN = _io(0x80)
 KVM_CLEAR_DIRTY_LOG = _sized(_READ | _WRITE, 0xC0, ClearDirtyLog)
+KVM_RESET_DIRTY_RINGS = _io(0xC7)
 KVM_GET_REGS = _sized(_READ, 0x81, Regs)
 KVM_SET_REGS = _sized(_WRITE, 0x82, Regs)
 KVM_GET_SREGS = _sized(_READ, 0x83, Sregs)

@@ -119,7 +119,9 @@ class HostWords:
         yield self._said(_of_set(stats[Scope.VM]), vms, rows[Scope.VM])
         vcpus = [self._apicv_of_vcpu(vm, vcpu) for vm in self._host.vms for vcpu in range(vm.vcpus)]
         yield self._said(_of_set(stats[Scope.VCPU]), vcpus, rows[Scope.VCPU])
-        how = settings.vm_schema(Feature.HLT_EXITS | Feature.HALT_POLL_CAP | Feature.HALT_POLL_CAP_SET)
+        how = settings.vm_schema(
+            Feature.HLT_EXITS | Feature.HALT_POLL_CAP | Feature.HALT_POLL_CAP_SET | Feature.DIRTY_LOG
+        )
         assert how is not None
         yield self._said(how, [_flags(vm) for vm in self._host.vms], rows[Scope.VM])
         yield self._said(_of_set(HOST_STATS), [self._host_flags()] * len(self._host.vms), rows[Scope.VM])

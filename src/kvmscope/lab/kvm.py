@@ -22,6 +22,7 @@ from ..errors import SourceError, Unavailable
 from ..linux.kvm_device import DEVICE, open_kvm
 from .abi import (
     IOCTL_NAMES,
+    KVM_CAP_DIRTY_LOG_RING,
     KVM_CAP_HALT_POLL,
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
     KVM_CLEAR_DIRTY_LOG,
@@ -29,8 +30,11 @@ from .abi import (
     KVM_CREATE_PIT2,
     KVM_CREATE_VCPU,
     KVM_CREATE_VM,
+    KVM_DIRTY_GFN_F_DIRTY,
+    KVM_DIRTY_GFN_F_RESET,
     KVM_DIRTY_LOG_INITIALLY_SET,
     KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+    KVM_DIRTY_LOG_PAGE_OFFSET,
     KVM_ENABLE_CAP,
     KVM_EXIT_INTR,
     KVM_GET_DIRTY_LOG,
@@ -44,6 +48,7 @@ from .abi import (
     KVM_IRQ_LINE,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_REINJECT_CONTROL,
+    KVM_RESET_DIRTY_RINGS,
     KVM_RUN,
     KVM_SET_CPUID2,
     KVM_SET_IDENTITY_MAP_ADDR,
@@ -58,6 +63,7 @@ from .abi import (
     ChipState,
     ClearDirtyLog,
     Cpuid,
+    DirtyGfn,
     DirtyLog,
     EnableCap,
     IrqchipState,
@@ -142,6 +148,7 @@ class LabVm(_Closing):
         self.fd = ioctl(kvm.fd, KVM_CREATE_VM)
         self.vcpus: list[Vcpu] = []
         self.memory: mmap.mmap | None = None
+        self.ring_entries = 0
         self._untouched: mmap.mmap | None = None
 
     def set_memory(self, size_bytes: int, *, log_dirty: bool = False) -> mmap.mmap:
@@ -168,6 +175,15 @@ class LabVm(_Closing):
         ioctl(self.fd, KVM_GET_DIRTY_LOG, DirtyLog(dirty_bitmap=ctypes.addressof(words)))
         return bytes(words)
 
+    def enable_dirty_rings(self, entries: int) -> None:
+        """Have KVM note dirty pages in a ring of each vCPU, not in bitmaps. Before the first vCPU."""
+        self.enable(KVM_CAP_DIRTY_LOG_RING, entries * ctypes.sizeof(DirtyGfn))
+        self.ring_entries = entries
+
+    def reset_dirty_rings(self) -> None:
+        """Give KVM back the entries that were taken, and have it watch for the next write to each page."""
+        ioctl(self.fd, KVM_RESET_DIRTY_RINGS)
+
     def add_untouched_memory(self) -> None:
         """Give the VM 8 GiB more from address 4 GiB on, which nobody touches, for ``restart_dirty_log``."""
         self.enable(
@@ -190,6 +206,11 @@ class LabVm(_Closing):
                 slot=1, first_page=first, num_pages=_PAGES_A_WALK, dirty_bitmap=ctypes.addressof(bitmap)
             )
             ioctl(self.fd, KVM_CLEAR_DIRTY_LOG, clear)
+
+    def end_dirty_log(self) -> None:
+        """Have KVM log the untouched memory no more."""
+        assert self._untouched is not None
+        self._set_region(1, 0, 4 << 30, _UNTOUCHED_BYTES, _address(self._untouched))
 
     def set_intel_pages(self) -> None:
         """Place the pages that Intel's KVM needs before the first vCPU; harmless elsewhere."""
@@ -271,6 +292,8 @@ class Vcpu(_Closing):
         self.fd = ioctl(vm.fd, KVM_CREATE_VCPU, vcpu_id)
         self._mapping: mmap.mmap | None = None
         self._state: RunState | None = None
+        self._ring: mmap.mmap | None = None
+        self._ring_taken = 0
 
     @property
     def state(self) -> RunState:
@@ -288,6 +311,20 @@ class Vcpu(_Closing):
         except InterruptedError:
             return KVM_EXIT_INTR
         return int(state.exit_reason)
+
+    def take_dirty_ring(self) -> list[int]:
+        """The pages of its ring that nobody has taken, in their order; for one thread at a time."""
+        entries = self.vm.ring_entries
+        if self._ring is None:
+            size = entries * ctypes.sizeof(DirtyGfn)
+            self._ring = mmap.mmap(self.fd, size, offset=KVM_DIRTY_LOG_PAGE_OFFSET * PAGE)
+        taken = []
+        ring = (DirtyGfn * entries).from_buffer(self._ring)
+        while (entry := ring[self._ring_taken % entries]).flags == KVM_DIRTY_GFN_F_DIRTY:
+            taken.append(int(entry.offset))
+            entry.flags = KVM_DIRTY_GFN_F_RESET
+            self._ring_taken += 1
+        return taken
 
     def request_exit(self, on: bool = True) -> None:
         """Make KVM_RUN return at once from now on; a guest that runs already needs a signal to its thread as well."""
@@ -325,6 +362,9 @@ class Vcpu(_Closing):
         if self._mapping is not None:
             self._mapping.close()
             self._mapping = None
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
         self.fd = _close(self.fd)
 
 

@@ -97,6 +97,11 @@ class LabSpec:
         """How often each vCPU does its thing, as a number that a register holds."""
         return _UNTIL_STOPPED if self.count is None else self.count
 
+    @property
+    def logs_in_rings(self) -> bool:
+        """Whether KVM is to note dirty pages in rings."""
+        return self.workload not in WITHOUT_GUESTS and find_workload(self.workload).partner is Partner.DIRTY_RING
+
     def vm_name(self, index: int) -> str:
         return f"{self.name}-{index}"
 
@@ -146,13 +151,17 @@ class VcpuReport:
 
 @dataclass(frozen=True, slots=True)
 class VmReport:
-    """One VM, or one churner, which reports how many VMs it made and unmade in ``churned``."""
+    """One VM, or one churner, which reports how many VMs it made and unmade in ``churned``.
+
+    ``dirty_pages``: pages that its VMM fetched from KVM's dirty log; None if it has none.
+    """
 
     index: int
     name: str
     pid: int
     vcpus: tuple[VcpuReport, ...]
     churned: int | None = None
+    dirty_pages: int | None = None
     error: str | None = None
 
 

@@ -50,6 +50,8 @@ _MANY_PAGES = 65_536
 _UNBACKED = 0xD000_0000
 _MAILBOX = struct.Struct("<QQQ")
 
+_RING_ENTRIES = 4096
+_LOGGING = frozenset({Partner.DIRTY_LOG, Partner.DIRTY_RING})
 _PIT_HZ = 1_193_182
 _SPLIT_ROUTES = 24
 _POLL_S = 50e-6
@@ -81,7 +83,7 @@ class RunningGuest:
         self.vm = create_vm(api, spec)
         try:
             self.memory = self.vm.set_memory(
-                _memory_size(self.workload, spec.vcpus), log_dirty=self.workload.partner is Partner.DIRTY_LOG
+                _memory_size(self.workload, spec.vcpus), log_dirty=self.workload.partner in _LOGGING
             )
             _fill_memory(self.memory, self.workload.image)
             if self.workload.partner is Partner.DIRTY_LOG_UNASKED:
@@ -95,6 +97,8 @@ class RunningGuest:
         self._going = threading.Event()
         self._closing = threading.Event()
         self._helpers: list[threading.Thread] = []
+        self._log_lock = threading.Lock()
+        self._dirty_pages = 0
 
     def start(self) -> None:
         """Start the threads; they wait for ``go``."""
@@ -134,7 +138,22 @@ class RunningGuest:
 
     def report(self) -> VmReport:
         vcpus = tuple(runner.report() for runner in self.runners)
-        return VmReport(index=self.index, name=self.spec.vm_name(self.index), pid=os.getpid(), vcpus=vcpus)
+        return VmReport(
+            index=self.index,
+            name=self.spec.vm_name(self.index),
+            pid=os.getpid(),
+            vcpus=vcpus,
+            dirty_pages=self._dirty_pages if self.workload.partner in _LOGGING else None,
+        )
+
+    def fetch_dirty_pages(self, vcpu: Vcpu) -> None:
+        """Take from KVM, and count, the pages that were written to: all of the bitmap, or those in the vCPU's ring."""
+        with self._log_lock:
+            if self.workload.partner is Partner.DIRTY_LOG:
+                self._dirty_pages += int.from_bytes(self.vm.fetch_dirty_log(), "little").bit_count()
+                return
+            self._dirty_pages += len(vcpu.take_dirty_ring())
+            self.vm.reset_dirty_rings()
 
     def close(self) -> None:
         self.stop()
@@ -269,6 +288,8 @@ class _Runner:
         state = VcpuState.FAILED
         try:
             state = self._run()
+            if self.machine.workload.partner in _LOGGING:
+                self.machine.fetch_dirty_pages(self.vcpu)
         except (KvmscopeError, OSError) as error:
             self._error = str(error)
         finally:
@@ -304,11 +325,19 @@ class _Runner:
             elif reason == abi.KVM_EXIT_INTR:
                 if partner is Partner.SIGNALS_UNASKED:
                     self._write_count(exits[reason])
-            elif reason == abi.KVM_EXIT_INTERNAL_ERROR and partner is Partner.GOING_ON:
-                self._go_on()
-            elif reason != abi.KVM_EXIT_MMIO:
+            elif reason != abi.KVM_EXIT_MMIO and not self._handles(reason):
                 raise Unavailable(self._describe(reason))
         return VcpuState.STOPPED
+
+    def _handles(self, reason: int) -> bool:
+        """Do what a rare reason asks for; False if the guest cannot go on."""
+        if reason == abi.KVM_EXIT_DIRTY_RING_FULL:
+            self.machine.fetch_dirty_pages(self.vcpu)
+        elif reason == abi.KVM_EXIT_INTERNAL_ERROR and self.machine.workload.partner is Partner.GOING_ON:
+            self._go_on()
+        else:
+            return False
+        return True
 
     def _go_on(self) -> None:
         regs = self.vcpu.regs()
@@ -327,8 +356,8 @@ class _Runner:
                 shares = Argument.SHARED_FRESH_ADDRESS in self.machine.workload.arguments
                 start = _fresh_address(self.place & ~1 if shares else self.place)
                 self.machine.memory.madvise(mmap.MADV_DONTNEED, start, _FRESH_PAGES * PAGE)
-            case Partner.DIRTY_LOG:
-                vm.fetch_dirty_log()
+            case Partner.DIRTY_LOG | Partner.DIRTY_RING:
+                self.machine.fetch_dirty_pages(self.vcpu)
             case Partner.PIC_LINE:
                 vm.pulse_line(_PIC_INPUT)
             case Partner.IOAPIC_LINE:
@@ -357,6 +386,8 @@ def _set_up(vm: LabVm, spec: LabSpec) -> None:
         vm.set_pit_reinjection(spec.pit is GuestPit.REINJECT)
     if spec.halt_poll_ns is not None:
         vm.limit_halt_poll(spec.halt_poll_ns)
+    if spec.logs_in_rings:
+        vm.enable_dirty_rings(_RING_ENTRIES)
     for vcpu_id in spec.vcpu_ids:
         vm.create_vcpu(vcpu_id)
 

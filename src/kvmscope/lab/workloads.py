@@ -51,6 +51,7 @@ class Partner(Enum):
     MESSAGES_UNASKED = "messages unasked"
     TICKS = "ticks"
     DIRTY_LOG = "dirty log"
+    DIRTY_RING = "dirty ring"
     DIRTY_LOG_UNASKED = "dirty log unasked"
     DROPS_UNASKED = "drops unasked"
     SIGNALS_UNASKED = "signals unasked"
@@ -414,6 +415,19 @@ _ALL = (
         level=3,
         arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
         partner=Partner.DIRTY_LOG,
+    ),
+    Workload(
+        "ring",
+        "writes to a page that its VMM has asked KVM to note in a dirty ring",
+        "fault",
+        (
+            *_once_a_page("pf_taken", "one a page; the guest's own code and tables fault too"),
+            *_once_a_page("pf_fixed", "each of those faults is fixed by making the page writable"),
+            _NO_MMIO,
+        ),
+        level=3,
+        arguments=(Argument.FRESH_ADDRESS, Argument.FRESH_PAGES),
+        partner=Partner.DIRTY_RING,
     ),
     Workload(
         "logged",

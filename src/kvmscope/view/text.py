@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..host.text import ELLIPSIS, printable
 from ..schema import Base, Descriptor, Kind, Unit
-from ..units import format_bytes, format_count, format_cpus, format_seconds, format_share, format_vcpus
+from ..units import (
+    format_bytes,
+    format_bytes_per_s,
+    format_count,
+    format_cpus,
+    format_seconds,
+    format_share,
+    format_vcpus,
+)
 
 if TYPE_CHECKING:
     from ..catalog.metrics import MetricUnit
@@ -35,6 +43,7 @@ _FORMATS = {
     "share": format_share,
     "seconds": format_seconds,
     "bytes": format_bytes,
+    "bytes-per-second": format_bytes_per_s,
 }
 """By the value of a MetricUnit, since the catalogue takes 40 ms to load and many texts need none of it."""
 

@@ -61,6 +61,7 @@ _WIDTHS: Final = {
     MetricUnit.SHARE: 7,
     MetricUnit.SECONDS: 8,
     MetricUnit.BYTES: 9,
+    MetricUnit.BYTES_PER_SECOND: 11,
     MetricUnit.RATIO: 6,
 }
 _WIDE_APICV: Final = 12

@@ -96,6 +96,19 @@ struct dentry {
 struct xarray { void *xa_head; };
 struct xa_node { unsigned char shift; void *slots[64]; };
 
+struct kvm_memory_slot {
+	struct hlist_node id_node[2]; /* 5.17 and later, as all of this */
+	unsigned long base_gfn;
+	unsigned long npages;
+	unsigned long *dirty_bitmap;
+	u32 flags;
+};
+struct kvm_memslots {
+	u64 generation;
+	struct hlist_head id_hash[128];
+	int node_idx;
+};
+
 struct kvm_vm_stat { u64 first; };
 struct kvm_vcpu_stat { u64 first; u64 exits; };
 
@@ -116,6 +129,9 @@ struct kvm {
 	struct mm_struct *mm;
 	struct list_head vm_list;
 	refcount_t users_count;
+	unsigned long nr_memslot_pages;	  /* 5.17 and later */
+	struct kvm_memslots *memslots[1]; /* the active ones of each address space */
+	atomic_t nr_memslots_dirty_logging; /* 6.2 and later */
 	struct xarray vcpu_array; /* 5.17 and later */
 	atomic_t online_vcpus;
 	struct kvm_vm_stat stat;

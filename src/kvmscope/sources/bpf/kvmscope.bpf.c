@@ -44,6 +44,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MAX_PROBES 32
 #define MAX_RESTARTS 16	    /* of one process whose VMs go while they are read */
 #define MAX_REDOS 64	    /* of one part of a VM */
+#define MAX_MEMSLOT_LOOKS 4 /* at the slots of a VM, whose VMM changes them meanwhile */
+#define MAX_MEMSLOT_STEPS (1 << 16) /* KVM has 32,764 memory slots at most, in 128 buckets */
 #define CHUNK 64	    /* vCPUs that are read before they are checked: those of one node of the xarray */
 #define CHUNK_BY_LIST 4	    /* the same of a VM without a debugfs directory */
 #define GLANCE_NS 100000ULL /* no VM is destroyed and another made in its place in twice this time */
@@ -54,6 +56,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define IRQCHIP_KERNEL 1
 #define IRQCHIP_SPLIT 2
 #define KVM_GUESTDBG_BLOCKIRQ 0x00100000
+#define KVM_MEM_LOG_DIRTY_PAGES 1
+#define MEMSLOT_BUCKETS 128
 #define APIC_BASE_X2APIC (1ULL << 10)
 #define APIC_BASE_ENABLE (1ULL << 11)
 #define APIC_BASE_ADDRESS 0xffffff000ULL
@@ -161,6 +165,10 @@ struct walk {
 	u64 inhibits;		/* all bits that are set in some VM */
 	u64 pit;
 	u32 avic_vm_id;
+	u64 memslots, memslot;	/* its memory slots, and the hash node that is being looked at */
+	u64 logged_pages;	/* of the slots so far */
+	u64 memslot_node;	/* offset of that node in a slot */
+	u32 bucket;		/* of the hash of slots */
 	u32 online, base;	/* vCPUs of this VM, and how many of them are done */
 	u64 switches;		/* of the reader's thread when it began with this chunk */
 	u64 slots[CHUNK];	/* vCPUs, 64 at a time; below what was read of those of this chunk */
@@ -821,6 +829,60 @@ static void read_interrupts(struct walk *walk, u64 kvm, struct vm_record *record
 #define has_disabled_exits bpf_core_field_exists(struct kvm_arch___6_17, disabled_exits)
 #define has_hlt_in_guest bpf_core_field_exists(struct kvm_arch, hlt_in_guest)
 
+#define has_memslots                                                                                                   \
+	(bpf_core_field_exists(struct kvm_memslots, id_hash) && bpf_core_field_exists(struct kvm, nr_memslot_pages))
+
+/* One slot of the hash, or the next bucket of it. Slots are freed only after others have become the active ones. */
+static long visit_memslot(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	u64 slot;
+
+	if (!walk->memslot) {
+		if (walk->bucket >= MEMSLOT_BUCKETS)
+			return 1;
+		if (walk->bucket % CHUNK == 0)
+			bpf_probe_read_kernel(walk->slots, sizeof(walk->slots),
+					      (void *)(walk->memslots + bpf_core_field_offset(struct kvm_memslots, id_hash) +
+						       walk->bucket * sizeof(u64)));
+		walk->memslot = walk->slots[walk->bucket++ % CHUNK];
+		return 0;
+	}
+	slot = walk->memslot - walk->memslot_node;
+	if (read_member(struct kvm_memory_slot, slot, flags) & KVM_MEM_LOG_DIRTY_PAGES)
+		walk->logged_pages += read_member(struct kvm_memory_slot, slot, npages);
+	walk->memslot = (u64)read_member(struct hlist_node, walk->memslot, next);
+	return 0;
+}
+
+static long sum_memslots(u32 i, struct walk **context)
+{
+	struct walk *walk = *context;
+	u64 kvm = walk->kvm, generation;
+
+	walk->memslots = (u64)read_member(struct kvm, kvm, memslots[0]);
+	walk->memslot_node = bpf_core_field_offset(struct kvm_memory_slot, id_node) +
+			     (read_member(struct kvm_memslots, walk->memslots, node_idx) & 1) *
+				     sizeof(struct hlist_node);
+	walk->logged_pages = walk->memslot = walk->bucket = 0;
+	generation = read_member(struct kvm_memslots, walk->memslots, generation);
+	bpf_loop(MAX_MEMSLOT_STEPS, visit_memslot, context, 0);
+	return (u64)read_member(struct kvm, kvm, memslots[0]) == walk->memslots &&
+	       read_member(struct kvm_memslots, walk->memslots, generation) == generation;
+}
+
+/* How much memory the VM has, and how much of it is logged for dirty pages: no slot is, for nearly all VMs, and where
+ * KVM keeps their number, none is looked at. */
+static void read_memory(struct walk *walk, u64 kvm, struct vm_record *record)
+{
+	record->settings[VM_MEMORY_PAGES] = read_member(struct kvm, kvm, nr_memslot_pages);
+	walk->logged_pages = 0;
+	if (!bpf_core_field_exists(struct kvm, nr_memslots_dirty_logging) ||
+	    read_member(struct kvm, kvm, nr_memslots_dirty_logging.counter))
+		bpf_loop(MAX_MEMSLOT_LOOKS, sum_memslots, &walk, 0);
+	record->settings[VM_DIRTY_LOGGED_PAGES] = walk->logged_pages;
+}
+
 /* What decides how halts of this VM are counted. */
 static void read_settings(u64 kvm, struct vm_record *record)
 {
@@ -845,6 +907,8 @@ static u32 features(void)
 		found |= FEATURE_HALT_POLL_CAP;
 	if (bpf_core_field_exists(struct kvm, override_halt_poll_ns))
 		found |= FEATURE_HALT_POLL_CAP_SET;
+	if (has_memslots)
+		found |= FEATURE_DIRTY_LOG;
 
 	if (has_sched_info)
 		found |= FEATURE_SCHED_INFO;
@@ -908,6 +972,8 @@ static enum outcome copy_vm(struct walk *walk)
 	staged->first_vcpu = first;
 	staged->flags = walk->created_ns ? VM_HAS_CREATED : 0;
 	read_settings(kvm, staged);
+	if (has_memslots)
+		read_memory(walk, kvm, staged);
 	read_interrupts(walk, kvm, staged);
 	walk->online = read_member(struct kvm, kvm, online_vcpus.counter);
 	begin_sched(walk, staged);

@@ -10,7 +10,7 @@
 #define KVMSCOPE_SNAPSHOT_H
 
 #define SNAPSHOT_MAGIC 0x706f63736d766bULL /* "kvmscop" */
-#define SNAPSHOT_VERSION 6
+#define SNAPSHOT_VERSION 7
 #define SNAPSHOT_MAX_SLOTS 5
 
 enum snapshot_flags {
@@ -29,6 +29,7 @@ enum snapshot_features {
 	FEATURE_HALT_POLL_CAP_SET = 32, /* it counts only once the VMM has set it */
 	FEATURE_SCHED_INFO = 64, /* the scheduler keeps how long each thread has waited (CONFIG_SCHED_INFO) */
 	FEATURE_CPU_QUOTA = 128, /* groups of threads can have a CPU quota (CONFIG_CFS_BANDWIDTH) */
+	FEATURE_DIRTY_LOG = 256, /* the memory of a VM can be looked through for what is logged */
 };
 
 struct snapshot {
@@ -75,11 +76,13 @@ enum vm_apicv {
 	VM_APICV_WORDS,
 };
 
-/* What the VMM has told KVM to do about halts of this VM. */
+/* What the VMM has told KVM to do about halts of this VM, and which of its memory is logged for dirty pages. */
 enum vm_settings {
 	VM_HLT_EXITS_DISABLED,	/* KVM_CAP_X86_DISABLE_EXITS */
 	VM_HALT_POLL_CAP_SET,	/* KVM_CAP_HALT_POLL was used */
 	VM_HALT_POLL_CAP_NS,
+	VM_MEMORY_PAGES,	/* of all memory slots of address space 0, in pages of the host */
+	VM_DIRTY_LOGGED_PAGES,	/* of those slots with KVM_MEM_LOG_DIRTY_PAGES */
 	VM_SETTINGS_WORDS,
 };
 

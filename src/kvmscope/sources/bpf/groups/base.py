@@ -5,7 +5,7 @@ Values alone; nothing here touches the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -79,6 +79,8 @@ class GroupShape:
     """Why the events of this group may never come on this kernel; "" if they are known to come."""
     missing: tuple[tuple[str, str], ...] = ()
     """Stats that this kernel does not let be counted, each with the reason; they have no descriptor."""
+    while_logged: bool = False
+    """Whether the events of a VM happen only while its memory is logged for dirty pages: without, nothing is known."""
 
     @property
     def cost(self) -> Cost:
@@ -103,11 +105,14 @@ class Plan:
     missing: tuple[tuple[str, str], ...] = ()
     maps: Mapping[str, tuple[int | None, int]] = field(default_factory=dict)
     """(value_size or None, max_entries) of maps of the group's own."""
+    while_logged: bool = False
+    otherwise: Callable[[str], Plan] | None = None
+    """What to load where the kernel refuses this, for the reason given; None: nothing. May raise Unavailable."""
 
     def shape(self, subjects: int) -> GroupShape:
         """With room for twice as many subjects as there are, since more may come."""
         slots = max(_LEAST_ROOM[self.schema.scope], 2 * subjects)
-        return GroupShape(self.name, self.schema, slots, self.silent, self.missing)
+        return GroupShape(self.name, self.schema, slots, self.silent, self.missing, self.while_logged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@
 
 #define NO_VCPU 0xffffffffU /* the subject is a whole VM */
 #define TAKEN_OVER_AFTER_NS 1000000000ULL
+#define LIFE_OF_VM_NS 20000 /* no VM is destroyed and another made in its place in less */
 
 /* Set by the loader before the programs are loaded. */
 const volatile struct {
@@ -304,6 +305,20 @@ static __always_inline u64 read_born(u64 kvm)
 	u64 inode = birth_inode(kvm);
 
 	return inode ? read_member(struct inode, inode, i_ino) : 0;
+}
+
+/* Whether the address is that of a VM that is on the list of its address space's MMU notifiers. It is alive then, if the
+ * thread is about to do something to it. */
+static __always_inline bool is_vm(u64 kvm)
+{
+	u64 node = kvm + bpf_core_field_offset(struct kvm, mmu_notifier.hlist), *back, next = 0;
+	u32 text = 0;
+
+	bpf_core_read(&text, sizeof(text), &((struct kvm *)kvm)->stats_id);
+	if (text != *(const u32 *)"kvm-")
+		return 0;
+	back = (u64 *)read_member(struct kvm, kvm, mmu_notifier.hlist.pprev);
+	return back && !bpf_probe_read_kernel(&next, sizeof(next), back) && next == node;
 }
 
 /* The place of a vCPU whose events come in its own thread; 0 if there is no room. The row of what is counted is then

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ....errors import PermissionNeeded, SourceError
 from ....sample import Sample
@@ -15,6 +17,7 @@ from .base import AbsentGroup, Cost, Group, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
 
+_Loaded = TypeVar("_Loaded")
 _CONSTANTS = struct.Struct("=16sII")
 
 
@@ -32,6 +35,19 @@ def load(plan: Plan, shape: GroupShape) -> libbpf.BpfObject:
         constants=constants + bytes(-len(constants) % 8),
         programs=plan.programs,
     )
+
+
+def first_that_loads(plan: Plan, load_plan: Callable[[Plan], _Loaded]) -> _Loaded:
+    """What ``load_plan`` makes of a plan, or, if the kernel refuses that, of the one that is to be taken then."""
+    while True:
+        try:
+            return load_plan(plan)
+        except PermissionNeeded:
+            raise
+        except SourceError as error:
+            if plan.otherwise is None:
+                raise
+            plan = plan.otherwise(error.reason)
 
 
 class LoadedGroup:
@@ -81,7 +97,8 @@ def open_group(name: str, *, vms: int, vcpus: int, kernel: KernelFacts | None = 
     """
     try:
         plan = plans_by_name()[name](kernel or KernelFacts())
-        return LoadedGroup(plan, plan.shape(vms if plan.schema.scope is Scope.VM else vcpus))
+        subjects = vms if plan.schema.scope is Scope.VM else vcpus
+        return first_that_loads(plan, lambda each: LoadedGroup(each, each.shape(subjects)))
     except PermissionNeeded:
         raise
     except SourceError as error:

@@ -33,20 +33,6 @@ struct kvm___lock { rwlock_t mmu_lock; };
 #define LOCK_WRITE 4
 #define LOCK_RT 8 /* an rwlock of a kernel with PREEMPT_RT, where it sleeps */
 
-/* Whether the address is that of a VM that is on the list of its address space's MMU notifiers. It is alive then: the
- * thread is about to wait for its lock. */
-static __always_inline bool is_vm(u64 kvm)
-{
-	u64 node = kvm + bpf_core_field_offset(struct kvm, mmu_notifier.hlist), *back, next = 0;
-	u32 text = 0;
-
-	bpf_core_read(&text, sizeof(text), &((struct kvm *)kvm)->stats_id);
-	if (text != *(const u32 *)"kvm-")
-		return 0;
-	back = (u64 *)read_member(struct kvm, kvm, mmu_notifier.hlist.pprev);
-	return back && !bpf_probe_read_kernel(&next, sizeof(next), back) && next == node;
-}
-
 /* (lock, flags), in the thread that is to wait. What can be done here is done here, where there is time, and not once the
  * thread has the lock and others wait for it. */
 SEC("?tp_btf/contention_begin")

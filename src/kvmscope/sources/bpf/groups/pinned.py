@@ -16,7 +16,7 @@ import json
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from .base import Cost, GroupShape, Part, Plan
 from .kernel import KernelFacts
 from .slots import ARRAYS, Slots
 
-_FORMAT = "kvmscope-group/2"
+_FORMAT = "kvmscope-group/3"
 _META, _LINK = "meta", "link-"
 _LARGEST = 1 << 32
 
@@ -57,6 +57,7 @@ class GroupMeta:
             "data_size": shape.schema.data_size,
             "silent": shape.silent,
             "missing": [list(pair) for pair in shape.missing],
+            "while_logged": shape.while_logged,
             "object": self.object,
             "kvm_inode": self.kvm_inode,
             "schema": base64.b64encode(described).decode(),
@@ -80,6 +81,7 @@ class GroupMeta:
                     slots=_size(text["slots"]),
                     silent=str(text["silent"]),
                     missing=tuple((str(stat), str(reason)) for stat, reason in text["missing"]),
+                    while_logged=_truth(text["while_logged"]),
                 ),
                 object=str(text["object"]),
                 kvm_inode=int(text["kvm_inode"]),
@@ -92,6 +94,12 @@ def _size(number: object) -> int:
     if not isinstance(number, int) or not 0 <= number < _LARGEST:
         raise ValueError("a size that is none")
     return number
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("a truth value that is none")
+    return value
 
 
 def directory_in(root: Path) -> Path:
@@ -201,26 +209,27 @@ def pin_group(root: Path, plan: Plan, *, vms: int, vcpus: int, gid: int, mode: i
 
     What is pinned already is kept, with its counts, if it is the same and has room for those there are.
     """
+    place = directory_in(root) / plan.name
     subjects = vms if plan.schema.scope is Scope.VM else vcpus
+    loaded.first_that_loads(plan, lambda each: _keep_or_pin(place, each, subjects))
+    set_access(place, gid=gid, mode=mode)
+
+
+def _keep_or_pin(place: Path, plan: Plan, subjects: int) -> None:
     wanted = GroupMeta(
         plan.shape(subjects),
         pins.digest(loaded.object_data(plan.name)),
         pins.kvm_inode(),
     )
-    place = directory_in(root) / plan.name
     if not _serves(_pinned_meta(place, plan.name), wanted, subjects):
         _pin(place, plan, wanted)
-    set_access(place, gid=gid, mode=mode)
 
 
 def _serves(there: GroupMeta | None, wanted: GroupMeta, subjects: int) -> bool:
     if there is None or there.shape.slots < subjects:
         return False
-    return there == GroupMeta(_with_slots(wanted.shape, there.shape.slots), wanted.object, there.kvm_inode)
-
-
-def _with_slots(shape: GroupShape, slots: int) -> GroupShape:
-    return GroupShape(shape.name, shape.schema, slots, shape.silent, shape.missing)
+    shape = replace(wanted.shape, slots=there.shape.slots)
+    return there == GroupMeta(shape, wanted.object, there.kvm_inode)
 
 
 def _pinned_meta(place: Path, name: str) -> GroupMeta | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ....sample import NOT_KNOWN, Block, Gap, I64Array, Sample, U64Array
 from ....schema import Scope
 from .base import WHO_SIZE, GroupShape, Part
+from .logged import logged_vms
 
 ARRAYS = ("who", "data", "state")
 NO_VCPU = 0xFFFF_FFFF
@@ -63,12 +64,16 @@ class Slots:
             np.add.at(whole, rows, values)
         sees = not self.shape.silent or bool(state["used"])
         known = has_slot | (self._is_zero(sample, int(state["lost_ns"])) if sees else False)
-        gaps = tuple(self._gaps(sees, int(np.count_nonzero(~known)), subjects))
+        gaps = [*self._gaps(sees, int(np.count_nonzero(~known)), subjects)]
         if not sees:
-            return Part((), gaps)
+            return Part((), tuple(gaps))
+        if self.shape.while_logged:
+            logged = logged_vms(sample)
+            gaps += _gaps_without_log(self.shape.name, logged)
+            known &= False if logged is None else logged
         known_rows = np.flatnonzero(known)
         block = Block(self.shape.schema, whole if len(known_rows) == subjects else whole[known_rows], known_rows)
-        return Part((block,), gaps)
+        return Part((block,), tuple(gaps))
 
     @property
     def _scope(self) -> Scope:
@@ -110,6 +115,14 @@ class Slots:
         elif unknown:
             room = f"group {name} has room for {self.shape.slots} {_SUBJECTS[self._scope]}"
             yield Gap(f"{room}: {unknown} of {subjects} have no place in it", provider=name)
+
+
+def _gaps_without_log(name: str, logged: npt.NDArray[np.bool_] | None) -> Iterator[Gap]:
+    if logged is None:
+        yield Gap("this kernel does not show whose memory KVM logs for dirty pages", provider=name)
+    elif without := int(np.count_nonzero(~logged)):
+        who = "its VM" if len(logged) == 1 else f"{without} of {len(logged)} VMs"
+        yield Gap(f"KVM does not log the memory of {who}, so the pages written to are unknown", provider=name)
 
 
 def rows_of(sample: Sample, scope: Scope, vm_ids: U64Array, vcpu_ids: npt.NDArray[np.uint32]) -> I64Array:

@@ -16,7 +16,6 @@
 #define NUMBERS 64
 #define EINTR 4
 #define EFAULT 14
-#define LIFE_OF_VM_NS 20000
 
 struct row {
 	struct timed exits;
