@@ -78,7 +78,7 @@ TROUBLES = {
     "short sleeps": trouble("poll-too-short", spec=LabSpec(workload="halt", period_us=20, halt_poll_ns=0)),
     "racing faults": trouble("pf-spurious", spec=LabSpec(workload="race", vcpus=2)),
     "rewritten tables": trouble(*CHURN, spec=LabSpec(workload="retable"), engines=SHADOWED),
-    "dropped memory": trouble("tlb-shootdowns", spec=LabSpec(workload="drop", vcpus=2)),
+    "dropped memory": trouble("tlb-shootdowns", "memory-refaults", spec=LabSpec(workload="drop", vcpus=2)),
     "device registers": trouble("mmio-storm", spec=LabSpec(workload="mmio")),
     "ports that are not counted": trouble("userspace-exits", spec=LabSpec(workload="pio"), engines=SHADOWED),
     "kicks": trouble("vmm-kicks", spec=LabSpec(workload="kicked", period_us=100)),

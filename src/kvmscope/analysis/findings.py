@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from ..catalog.findings import UNKNOWN_FACTS, Rule, Severity
+from ..catalog.findings import FACT_GROUPS, UNKNOWN_FACTS, Rule, Severity
 from ..catalog.groups import load_groups
 from ..formula.check import Formula
 from ..formula.tree import (
@@ -437,14 +437,18 @@ class _Look:
         """What it would take to know, and the group that would have to be counted, if it is that."""
         leaves = [leaf for formula in rule.conditions for leaf in self._leaves(formula.expression, formula.scope)]
         missing = dict.fromkeys(str(leaf.stat) for leaf, scope in leaves if self._is_missing(leaf, scope))
+        facts = [leaf.name for leaf, _ in leaves if isinstance(leaf, FactTerm)]
         groups = [group for name in missing if (group := name.rpartition(".")[0]) in load_groups()]
+        groups += [FACT_GROUPS[name] for name in facts if not self._counts(FACT_GROUPS.get(name))]
         if groups:
             return f"group {groups[0]} is not being counted, which is off until asked for", groups[0]
         if missing:
             return f"this source or kernel has no {', '.join(missing)}", ""
-        facts = (leaf.name for leaf, _ in leaves if isinstance(leaf, FactTerm))
         reasons = [UNKNOWN_FACTS[name] for name in facts if name in UNKNOWN_FACTS]
         return (reasons[0] if reasons else "the statistics that it needs were not read"), ""
+
+    def _counts(self, group: str | None) -> bool:
+        return group is None or any(block.schema.provider == group for block in self.window.current.blocks)
 
     def _is_missing(self, leaf: Expression, scope: Scope) -> TypeGuard[StatTerm | QuantileTerm | ShareTerm]:
         if not isinstance(leaf, StatTerm | QuantileTerm | ShareTerm):

@@ -20,6 +20,7 @@ from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, reasons_of
 from .apicv.hosts import hosts_of
+from .exit_reasons import costliest_exit
 from .window import BoolArray, F64Array, Window, find_column
 from .words import words_of
 
@@ -59,7 +60,9 @@ def observe(
         (Scope.VM, "poll_limit"): limit_s,
         (Scope.VM, "poll_limit_known"): (~np.isnan(limit_s)).astype(np.float64),
         (Scope.VCPU, "never_ran"): _never_ran(window),
+        (Scope.VM, "mapped_growth"): _mapped_growth(window),
         (Scope.VCPU, "injected_while_active"): _injected_while_active(window),
+        (Scope.VCPU, "costliest_exit"): costliest_exit(window),
     }
 
 
@@ -185,6 +188,22 @@ def _injected_while_active(window: Window) -> F64Array:
     active = (now.words != 0) & (before.words[rows] != 0)
     rate = window.rate("kvm", Scope.VCPU, "irq_injections")
     return np.where(known, np.where(active, rate, 0.0), np.nan)
+
+
+PAGE_COUNTS: Final = ("pages_4k", "pages_2m", "pages_1g")
+
+
+def _mapped_growth(window: Window) -> F64Array:
+    """How many more pages KVM has mapped for each VM, a second, pages of any size counting as one; below 0 if fewer."""
+    rows = window.previous_rows(Scope.VM)
+    growth = np.zeros(len(rows))
+    for name in PAGE_COUNTS:
+        now = window.value("kvm", Scope.VM, name)
+        before = find_column(window.previous, "kvm", Scope.VM, name)
+        if before is None or not len(before.words):
+            return np.full(len(rows), np.nan)
+        growth += now - np.where(rows >= 0, before.values[rows], np.nan)
+    return growth / window.interval_s
 
 
 def _known(values: Sequence[float | None]) -> F64Array:

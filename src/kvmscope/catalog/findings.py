@@ -46,10 +46,16 @@ _RANKS: Final = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
 class Addition(Enum):
-    """What is added to the findings of a rule: the verdict on interrupt acceleration, or advice on halt polling."""
+    """What is added to the findings of a rule."""
 
     VERDICT = "apicv"
+    """The verdict on interrupt acceleration."""
     POLLING = "polling"
+    """Advice on halt polling."""
+    CLOCKS = "clocks"
+    """The clocks and timers that the guest is offered, as far as its configuration shows them."""
+    EXITS = "exits"
+    """The reasons of exits that take most time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,10 @@ FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
         (Scope.VM, "vmm_silent_s"): _SECONDS,
         (Scope.VM, "poll_limit"): _SECONDS,
         (Scope.VM, "poll_limit_known"): _NUMBER,
+        (Scope.VM, "mapped_growth"): _PER_SECOND,
         (Scope.VCPU, "never_ran"): _NUMBER,
         (Scope.VCPU, "injected_while_active"): _PER_SECOND,
+        (Scope.VCPU, "costliest_exit"): _NUMBER,
     }
 )
 """What a condition may use by ``fact(…)``."""
@@ -141,9 +149,13 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
         "never_ran": "how long the VM has existed is unknown",
         "poll_limit": "the limit on halt polling is unknown",
         "injected_while_active": _NO_STATE,
+        "mapped_growth": "how much memory was mapped before is unknown",
     }
 )
 """Why a fact can be unknown, as text for a person."""
+
+FACT_GROUPS: Final[Mapping[str, str]] = MappingProxyType({"costliest_exit": "exits"})
+"""Facts that need a group of opt-in counters."""
 
 
 @cache

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from ..analysis import exit_reasons
 from ..analysis.apicv.facts import INHIBIT, PROVIDER
 from ..analysis.apicv.hosts import HOST_PROVIDER
-from ..analysis.observations import STARTED_BY_NOW_S, halt_poll_limit_ns, is_by_setup, is_off
+from ..analysis.observations import PAGE_COUNTS, STARTED_BY_NOW_S, halt_poll_limit_ns, is_by_setup, is_off
 from ..catalog.findings import FACTS
 from ..formula.resolved import Quantity, ScopedStat, StatColumn
 from ..formula.tree import Level
@@ -205,6 +206,37 @@ class RecordedFacts:
             rate = apply(Function.DIVIDE, leaves.changes(injections)[0], INTERVAL_S)
         return when(every(is_known(now), is_known(before)), when(every(_holds(now), _holds(before)), rate, _NO))
 
+    def mapped_growth(self, lowering: Lowering) -> Scalar:
+        """How many more pages are mapped, a second."""
+        leaves, growth = lowering.leaves[Scope.VM], None
+        for name in PAGE_COUNTS:
+            column = _column(lowering, "kvm", Scope.VM, name, Quantity.NOW)
+            if column is None:
+                return Null()
+            before = apply(Function.TO_DOUBLE, apply(Function.SIGNED, leaves.before(column)))
+            more = apply(Function.SUBTRACT, leaves.now(column), before)
+            growth = more if growth is None else apply(Function.ADD, growth, more)
+        return Null() if growth is None else apply(Function.DIVIDE, growth, INTERVAL_S)
+
+    def costliest_exit(self, lowering: Lowering) -> Scalar:
+        """The share of a vCPU's time that the costliest reason takes; NULL where none is known."""
+        leaves, costliest = lowering.leaves[Scope.VCPU], None
+        for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
+            if (provider, scope) != (exit_reasons.PROVIDER, Scope.VCPU) or exit_reasons.judged_reason(name) is None:
+                continue
+            column = StatColumn(ScopedStat(provider, scope, name), Quantity.CHANGE, descriptor)
+            moved = lowering.sheets[scope].hold(leaves.changes(column)[0])
+            costliest = moved if costliest is None else lowering.sheets[scope].hold(_larger(costliest, moved))
+        if costliest is None:
+            return Null()
+        return apply(Function.DIVIDE, apply(Function.DIVIDE, costliest, Literal(1e9)), INTERVAL_S)
+
+
+def _larger(left: Scalar, right: Scalar) -> Scalar:
+    """The larger of two numbers, the other one where one is NULL."""
+    is_right = apply(Function.OR, apply(Function.IS_NULL, left), apply(Function.MORE, right, left))
+    return when(apply(Function.COALESCE, is_right, equal(Literal(1), Literal(0))), right, left)
+
 
 def _column(lowering: Lowering, provider: str, scope: Scope, name: str, quantity: Quantity) -> StatColumn | None:
     """A stat of these scenes, None if they have it not."""
@@ -284,4 +316,6 @@ _FACTS: Final[Mapping[str, Callable[[RecordedFacts, Lowering], Scalar]]] = {
     "poll_limit_known": RecordedFacts.poll_limit_known,
     "never_ran": RecordedFacts.never_ran,
     "injected_while_active": RecordedFacts.injected_while_active,
+    "mapped_growth": RecordedFacts.mapped_growth,
+    "costliest_exit": RecordedFacts.costliest_exit,
 }

@@ -16,6 +16,7 @@ from ..analysis.findings import EndCause, Ended, Finding, NotJudged
 from ..analysis.polling import PollingAdvice
 from ..catalog.findings import Remedy, Rule, Severity
 from ..sample import VmId
+from .added_causes import AddedCauses, FindingCause
 from .polling import PollingView, polling_view
 from .remedies import FindingRemedy, Parties, remedy_views
 from .values import Moment
@@ -29,15 +30,6 @@ class WorstVcpu:
 
     id: Annotated[int, "Its id."]
     value: Annotated[float, "What the rule's number is for it."]
-
-
-@dataclass(frozen=True, slots=True)
-class FindingCause:
-    """An inhibit reason behind a finding."""
-
-    name: Annotated[str, "Name of the reason."]
-    meaning: Annotated[str, "What the reason says."]
-    cause: Annotated[str, "What sets it, of this VM as far as its configuration is known. Untrusted text."]
 
 
 class FindingFields(TypedDict):
@@ -77,7 +69,9 @@ class ReportedFinding:
     evidence: Annotated[Mapping[str, float | None], "Metrics that show it, by name."]
     worst_vcpus: Annotated[Sequence[WorstVcpu], "The vCPUs with the largest values, the largest first."]
     worst_count: Annotated[int, "How many vCPUs have to do with it; 0 if the rule does not say which."]
-    causes: Annotated[Sequence[FindingCause], "What the verdict on interrupt acceleration adds."]
+    causes: Annotated[
+        Sequence[FindingCause], "What the verdict on interrupt acceleration, the configuration or the exits add."
+    ]
     polling: Annotated[PollingView | None, "Advice on the VM's limit on halt polling; null if the rule adds none."]
     explanation: Annotated[str, "Its impact."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
@@ -144,7 +138,7 @@ class RuleTotal:
     lost_vcpus: Annotated[float | None, "How many vCPUs' wall time they lose together."]
     since_s: Annotated[float, "For how many seconds the oldest has held."]
     worst: Annotated[Sequence[WorstVm], "Those that cost most, the costliest first."]
-    causes: Annotated[Sequence[CauseTotal], "What the verdicts on interrupt acceleration add, the most frequent first."]
+    causes: Annotated[Sequence[CauseTotal], "What verdicts, configurations or exits add, the most frequent first."]
     explanation: Annotated[str, "Its impact."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it, what helps most of them first."]
 
@@ -162,19 +156,23 @@ class FindingViews:
         parties: Mapping[VmId, Parties],
         verdicts: Verdicts | None,
         polling: Mapping[VmId, PollingAdvice],
+        added: AddedCauses,
     ) -> None:
         self._names = names
         self._parties = parties
         self._polling = polling
+        self._added = added
         self._remedies: dict[tuple[str, Parties], tuple[FindingRemedy, ...]] = {}
         self._reasons = {} if verdicts is None else {vm.id: vm.reasons for vm in verdicts.vms}
 
     def reported(self, finding: Finding) -> ReportedFinding:
-        return ReportedFinding(**self._fields(finding, self._reasons_of(finding), self._polling_of(finding)))
+        return ReportedFinding(
+            **self._fields(finding, self._reasons_of(finding), self._polling_of(finding), self._added_to(finding))
+        )
 
     def ended(self, ended: Ended) -> EndedFinding:
-        """The verdict and the polling of later do not explain it."""
-        return EndedFinding(**self._fields(ended.finding, (), None), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
+        """What the verdict, polling and configuration are later does not explain it."""
+        return EndedFinding(**self._fields(ended.finding), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
 
     def unchecked(self, missing: NotJudged) -> UncheckedRule:
         names = None if missing.vms is None else [self._names.get(vm, str(vm)) for vm in missing.vms]
@@ -206,9 +204,13 @@ class FindingViews:
         return remedy_views((remedy for remedy, _ in count.most_common()), vms)
 
     def _causes(self, findings: Sequence[Finding]) -> tuple[CauseTotal, ...]:
-        reasons = [reason for finding in findings for reason in self._reasons_of(finding)]
-        meanings = {reason.name: reason.meaning for reason in reasons}
-        count = Counter(reason.name for reason in reasons)
+        causes = [
+            cause
+            for finding in findings
+            for cause in (*map(_cause_of, self._reasons_of(finding)), *self._added_to(finding))
+        ]
+        meanings = {cause.name: cause.meaning for cause in causes}
+        count = Counter(cause.name for cause in causes)
         return tuple(CauseTotal(name=n, meaning=meanings[n], findings=times) for n, times in count.most_common())
 
     def _worst_vm(self, finding: Finding) -> WorstVm:
@@ -221,7 +223,13 @@ class FindingViews:
             evidence=finding.evidence,
         )
 
-    def _fields(self, finding: Finding, reasons: Sequence[Reason], polling: PollingView | None) -> FindingFields:
+    def _fields(
+        self,
+        finding: Finding,
+        reasons: Sequence[Reason] = (),
+        polling: PollingView | None = None,
+        added: Sequence[FindingCause] = (),
+    ) -> FindingFields:
         rule = finding.rule
         return {
             "rule": rule.slug,
@@ -236,7 +244,7 @@ class FindingViews:
             "evidence": finding.evidence,
             "worst_vcpus": tuple(WorstVcpu(worst.vcpu, worst.value) for worst in finding.worst),
             "worst_count": finding.worst_count,
-            "causes": tuple(FindingCause(reason.name, reason.meaning, reason.cause) for reason in reasons),
+            "causes": (*map(_cause_of, reasons), *added),
             "polling": polling,
             "explanation": rule.explanation,
             "remedies": self._remedies_of(finding, reasons),
@@ -256,8 +264,16 @@ class FindingViews:
         advice = self._polling.get(finding.vm) if finding.rule.adds_polling else None
         return None if advice is None else polling_view(advice)
 
+    def _added_to(self, finding: Finding) -> Sequence[FindingCause]:
+        adds = finding.rule.adds
+        return () if adds is None else self._added.get((adds, finding.vm), ())
+
     def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()
+
+
+def _cause_of(reason: Reason) -> FindingCause:
+    return FindingCause(reason.name, reason.meaning, reason.cause)
 
 
 def _remedies(rule: Rule, reasons: Sequence[Reason]) -> Sequence[Remedy]:

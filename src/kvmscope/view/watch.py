@@ -20,6 +20,7 @@ from ..analysis.window import Window
 from ..sample import VmId
 from ..scene import Scene
 from ..schema import Scope
+from .added_causes import added_causes
 from .apicv import ApicvView, apicv_view
 from .doctor import DoctorReport
 from .findings import FindingViews, ReportedFinding
@@ -167,7 +168,8 @@ class HostView:
         verdicts = self.verdicts if any(rule.adds_verdict for rule in rules) else None
         has_use = any(rule.adds_polling for rule in rules)
         polling = polling_of_vms(self.scene, self.evaluator) if has_use else {}
-        return FindingViews(self.log.names, self.log.parties, verdicts, polling)
+        added = added_causes(self.scene, self.window, self.judgement.findings)
+        return FindingViews(self.log.names, self.log.parties, verdicts, polling, added)
 
 
 class Watch:

@@ -30,10 +30,16 @@ _CONFIDENTIAL = {
 
 def of_qemu(argv: Sequence[str], *, managed_by: str | None = None, hardware: Hardware | None = None) -> InterruptConfig:
     """The settings in ``argv``, whose first element is the program. ``hardware``: what KVM runs on, None if unknown."""
-    program = argv[0].rpartition("/")[2] if argv else ""
-    if not _X86_PROGRAM.fullmatch(program.removeprefix(".").removesuffix("-wrapped")):
+    if not is_x86(argv):
+        program = argv[0].rpartition("/")[2] if argv else ""
         return InterruptConfig.unknown("qemu", f"{program} is not for x86", managed_by=managed_by)
     return _QemuReader(argv, managed_by, hardware).read()
+
+
+def is_x86(argv: Sequence[str]) -> bool:
+    """Whether the program, the first element of ``argv``, is a QEMU for x86 guests."""
+    program = argv[0].rpartition("/")[2] if argv else ""
+    return bool(_X86_PROGRAM.fullmatch(program.removeprefix(".").removesuffix("-wrapped")))
 
 
 class _QemuReader:

@@ -1,0 +1,117 @@
+"""Which clocks and timers a guest is offered, by QEMU's command line or libvirt's XML.
+
+A guest without a clock that it can read without an exit reads one that the VMM emulates: the ACPI PM timer and the RTC
+by ports, the HPET by MMIO. Not here: kvmclock and the TSC, which KVM always offers and Linux guests use.
+Rule: as for ``InterruptConfig``: each setting has its evidence, and what may be said elsewhere is unknown.
+Source: QEMU 7.2 to 10 docs/system/i386/hyperv.rst (hv-time needs no other, hv-stimer needs hv-synic and hv-time),
+hw/i386/pc.c (hpet is on by default, off on microvm); libvirt src/qemu/qemu_command.c (timers of <clock>).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ...errors import FormatError
+from .. import libvirt_xml
+from ..libvirt_xml import LibvirtDomain
+from ..process import PROCESSES_KEPT, VmmProcess
+from ..qemu_args import Cpu, parse
+from .qemu import is_x86
+from .settings import Setting
+
+_PASSTHROUGH = "hv-passthrough"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockConfig:
+    """``enlightened``: whether the guest is given any of Hyper-V's interfaces, so it is most likely Windows.
+
+    ``hyperv_clock``: the reference TSC page, a clock that is read without an exit. ``hyperv_timers``: synthetic timers,
+    which need SynIC. ``hpet``: the timer that the VMM emulates.
+    """
+
+    enlightened: Setting[bool]
+    hyperv_clock: Setting[bool]
+    hyperv_timers: Setting[bool]
+    hpet: Setting[bool]
+
+    @classmethod
+    def unknown(cls, why: str) -> ClockConfig:
+        return cls(*(Setting.unknown(why) for _ in range(4)))
+
+
+@lru_cache(maxsize=PROCESSES_KEPT)
+def clocks_of(process: VmmProcess | None, xml: bytes | None = None) -> ClockConfig:
+    """What the command line says; if it refers to a file for more, libvirt's XML of the VM if there is some."""
+    if process is None or process.vmm != "qemu" or not process.argv:
+        return ClockConfig.unknown("the command line of a QEMU is not known")
+    if not is_x86(process.argv):
+        return ClockConfig.unknown("not an x86 guest")
+    if not parse(process.argv).config_files:
+        return _of_qemu(process.argv)
+    try:
+        return ClockConfig.unknown("-readconfig") if xml is None else _of_domain(libvirt_xml.parse_domain(xml))
+    except FormatError as error:
+        return ClockConfig.unknown(str(error))
+
+
+def _of_qemu(argv: tuple[str, ...]) -> ClockConfig:
+    config = parse(argv)
+    cpu = config.cpu or Cpu("")
+    machine = config.machine
+    is_all = bool(cpu.flag(_PASSTHROUGH))
+    given = [name for name, value in cpu.features if name.startswith("hv-") and value not in (False, "off")]
+    timers = all(_enlightenment(cpu, name).value for name in ("hv-time", "hv-synic", "hv-stimer"))
+    missing = [name for name in ("hv-time", "hv-synic", "hv-stimer") if not _enlightenment(cpu, name).value]
+    return ClockConfig(
+        enlightened=Setting(bool(given), f"-cpu …,{given[0]}" if given else "no hv-* in -cpu"),
+        hyperv_clock=_enlightenment(cpu, "hv-time"),
+        hyperv_timers=Setting(timers, _enlightenment(cpu, _PASSTHROUGH if is_all else "hv-stimer").evidence)
+        if timers
+        else Setting(False, f"-cpu without {', '.join(missing)}"),
+        hpet=_hpet(machine.head if machine else None, machine.flag("hpet") if machine else None),
+    )
+
+
+def _enlightenment(cpu: Cpu, name: str) -> Setting[bool]:
+    if cpu.flag(_PASSTHROUGH):  # all that KVM has, whatever is said of each
+        return Setting(True, f"-cpu …,{_PASSTHROUGH}=on")
+    given = cpu.flag(name)
+    if given is None:
+        return Setting(False, f"-cpu without {name}")
+    return Setting(given, f"-cpu …,{name}={'on' if given else 'off'}")
+
+
+def _hpet(machine: str | None, given: bool | None) -> Setting[bool]:
+    if given is not None:
+        return Setting(given, f"-machine hpet={'on' if given else 'off'}")
+    if machine == "microvm":
+        return Setting(False, "machine type microvm has none")
+    return Setting(True, f"machine type {machine or 'by default'}: hpet=on by default")
+
+
+def _of_domain(domain: LibvirtDomain) -> ClockConfig:
+    clock = domain.timer("hypervclock")
+    hpet = domain.timer("hpet")
+    is_all = domain.hyperv_mode == "passthrough"
+    has_clock = is_all or (clock is not None and clock.present is not False)
+    has_timers = is_all or (all(domain.hyperv_flag(name) for name in ("synic", "stimer")) and has_clock)
+    has_any = is_all or has_clock or any(on for _, on in domain.hyperv)
+    everything = "<hyperv mode='passthrough'>"
+    return ClockConfig(
+        enlightened=Setting(has_any, everything if is_all else "<hyperv>" if has_any else "no <hyperv>"),
+        hyperv_clock=Setting(has_clock, _said(is_all, has_clock, "<timer name='hypervclock' present='yes'/>")),
+        hyperv_timers=Setting(has_timers, _said(is_all, has_timers, "<synic state='on'/> and <stimer state='on'/>")),
+        hpet=Setting(hpet is None or hpet.present is not False, _said_of_hpet(hpet)),
+    )
+
+
+def _said(is_all: bool, is_on: bool, element: str) -> str:
+    return "<hyperv mode='passthrough'>" if is_all else element if is_on else f"no {element}"
+
+
+def _said_of_hpet(timer: libvirt_xml.Timer | None) -> str:
+    if timer is None:
+        return "no <timer name='hpet'>, so QEMU's default (on)"
+    return f"<timer name='hpet' present='{'no' if timer.present is False else 'yes'}'/>"

@@ -1,0 +1,75 @@
+"""The clocks that a guest is offered, by command lines and XML."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvmscope.host.config.clocks import ClockConfig, clocks_of
+from kvmscope.host.process import VmmProcess
+
+Offer = tuple[bool | None, bool | None, bool | None, bool | None]
+
+
+def qemu(*options: str, program: str = "qemu-system-x86_64", vmm: str = "qemu") -> VmmProcess:
+    return VmmProcess(1, vmm, "web", None, None, program, (program, *options), 1)
+
+
+def offer(clocks: ClockConfig) -> Offer:
+    return (
+        clocks.enlightened.value,
+        clocks.hyperv_clock.value,
+        clocks.hyperv_timers.value,
+        clocks.hpet.value,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (False, False, False, True)),
+        (("-machine", "q35"), (False, False, False, True)),
+        (("-machine", "pc-q35-8.2,hpet=off"), (False, False, False, False)),
+        (("-no-hpet",), (False, False, False, False)),
+        (("-M", "microvm"), (False, False, False, False)),
+        (("-cpu", "host,hv-relaxed=on"), (True, False, False, True)),
+        (("-cpu", "host,hv_relaxed,hv_time"), (True, True, False, True)),
+        (("-cpu", "host,hv-time,hv-vpindex,hv-synic,hv-stimer"), (True, True, True, True)),
+        (("-cpu", "host,hv-time,hv-vpindex,hv-stimer,hv-synic=off"), (True, True, False, True)),
+        (("-cpu", "host,hv_passthrough,hv-time=off"), (True, True, True, True)),
+        (("-cpu", "host,hv-time=off"), (False, False, False, True)),
+        (("-readconfig", "vm.conf"), (None, None, None, None)),
+    ],
+)
+def test_what_the_command_line_of_qemu_offers(options: tuple[str, ...], expected: Offer) -> None:
+    assert offer(clocks_of(qemu(*options))) == expected
+
+
+def test_the_evidence_is_the_option_or_the_default() -> None:
+    clocks = clocks_of(qemu("-machine", "q35", "-cpu", "host,hv-time,hv-synic"))
+    assert clocks.hpet.evidence == "machine type q35: hpet=on by default"
+    assert clocks.hyperv_clock.evidence == "-cpu …,hv-time=on"
+    assert clocks.hyperv_timers.evidence == "-cpu without hv-stimer"
+
+
+XML = b"""<domain type='kvm'><features><hyperv><synic state='on'/><stimer state='on'/></hyperv></features>
+<clock><timer name='hypervclock' present='yes'/>%b</clock></domain>"""
+
+
+@pytest.mark.parametrize(
+    ("timer", "hpet"),
+    [(b"<timer name='hpet' present='no'/>", False), (b"<timer name='hpet' present='yes'/>", True), (b"", True)],
+)
+def test_xml_tells_what_a_file_of_options_hides(timer: bytes, hpet: bool) -> None:
+    assert offer(clocks_of(qemu("-readconfig", "vm.conf"), XML % timer)) == (True, True, True, hpet)
+
+
+def test_xml_without_hyperv_offers_none_of_its_clocks() -> None:
+    assert offer(clocks_of(qemu("-readconfig", "vm.conf"), b"<domain type='kvm'/>")) == (False, False, False, True)
+
+
+def test_damaged_xml_and_other_vmms_tell_nothing() -> None:
+    nothing = (None, None, None, None)
+    assert offer(clocks_of(qemu("-readconfig", "vm.conf"), b"<domain")) == nothing
+    assert offer(clocks_of(qemu(program="qemu-system-aarch64"))) == nothing
+    assert offer(clocks_of(qemu(vmm="firecracker"))) == nothing
+    assert offer(clocks_of(None)) == nothing
