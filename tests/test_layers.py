@@ -22,7 +22,14 @@ ROOMS = [room for row in ROWS for room in row]
 FACES = {"click", "rich"}
 SERVER = {"starlette", "uvicorn", "bcrypt", "isal"}
 RECORDINGS: dict[str, set[str]] = {room: {"pyarrow"} for room in ("store", "engines", "capture", "lab")}
-BESIDE_NUMPY = {"cli": FACES, "console": {"click"}, "tui": {"rich", "textual"}, "web": SERVER, **RECORDINGS}
+BESIDE_NUMPY = {
+    "cli": FACES,
+    "terminal": FACES,
+    "console": {"click"},
+    "tui": {"rich", "textual"},
+    "web": SERVER,
+    **RECORDINGS,
+}
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
@@ -104,7 +111,7 @@ def _needs_of_faces(room: str) -> set[str]:
     of_textual = {"linkify_it", "uc_micro", "platformdirs", "typing_extensions", "mdit_py_plugins"}
     of_rich = {"markdown_it", "mdurl", "pygments"}
     of_uvicorn = {"anyio", "click", "h11", "idna", "sniffio", "typing_extensions"}
-    return {"cli": of_rich, "tui": of_rich | of_textual, "web": of_uvicorn}.get(room, set())
+    return {"cli": of_rich, "terminal": of_rich, "tui": of_rich | of_textual, "web": of_uvicorn}.get(room, set())
 
 
 def test_a_third_party_package_would_be_noticed() -> None:
@@ -174,3 +181,11 @@ def test_every_class_name_occurs_once_and_is_no_question_word() -> None:
                 places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
     assert not {name.strip("_") for name in places} & QUESTION_WORDS
+
+
+MOST_LINES_OF_CLI = 3000
+
+
+def test_the_command_line_is_options_and_layout_alone() -> None:
+    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in (PACKAGE / "cli").glob("*.py")}
+    assert sum(lines.values()) < MOST_LINES_OF_CLI, "move what a command opens, decides or waits for to tasks"

@@ -17,6 +17,7 @@ _TIMES_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SHORTEST_S, _LONGEST_S = 1e-3, 10_000 * 3600.0
 _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 60
+_MOST_PERCENT = 10_000.0
 _MOST_QUOTED = 60
 
 _BINARY = ((2.0**60, "Ei"), (2.0**50, "Pi"), (2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
@@ -125,6 +126,22 @@ def parse_bytes(text: str) -> int:
     if not _SMALLEST_BYTES <= size <= _LARGEST_BYTES:
         raise ValueError(f"{quoted(text)} is not a size such as 500M or 20G, from 1M")
     return size
+
+
+def parse_cpu_share(text: str) -> float:
+    """A part of a CPU such as ``5%``, in CPUs; at most 10,000 %. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)%", text)
+    percent = float(match[1]) if match else 0.0
+    if not 0 < percent <= _MOST_PERCENT:
+        raise ValueError(f"{quoted(text)} is not a part of a CPU such as 5%")
+    return percent / 100
+
+
+def parse_file_mode(text: str) -> int:
+    """The number of a file mode such as 0440. Raises ValueError."""
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"{quoted(text)} is not a mode such as 0440")
+    return int(text, 8)
 
 
 def quoted(text: str) -> str:

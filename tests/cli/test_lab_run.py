@@ -89,7 +89,15 @@ def test_churn_is_reported_by_its_vms() -> None:
 @pytest.mark.live
 @pytest.mark.needs("kvm")
 def test_an_interrupt_ends_it_with_its_report() -> None:
-    command = [sys.executable, "-c", "from kvmscope.cli.lab import lab; lab()", "run", "--workload", "pio", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from kvmscope.cli.lab import lab; lab()",
+        "run",
+        "--workload",
+        "pio",
+        "--json",
+    ]
     command += ["--count", "100", "--stay"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None

@@ -12,9 +12,9 @@ import click
 
 from ..console.interrupts import until_ended
 from ..store.replay import LookPlan
+from ..terminal.display import Display
+from ..terminal.echo import echo_notes
 from ..units import quoted
-from .display import Display
-from .echo import echo_notes
 from .history import is_span, reading_options
 from .options import interval_option, watch_option
 from .session import open_counting_host, open_with_registers
@@ -99,9 +99,9 @@ def _open(source: str, plan: LookPlan, *, count: bool) -> SceneHost:
 
 
 def _display(*, each_vm: bool, as_json: bool) -> Display[ApicvView]:
+    from ..terminal.screen import rich_trees
     from ..view.apicv_text import apicv_nodes
     from ..view.tree import indented
-    from .screen import rich_trees
 
     return Display(
         lambda view: indented(apicv_nodes(view, each_vm=each_vm)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_lines
+from ..terminal.echo import echo_lines
 from .options import number_option, parse_mode
 
 _MOST = 1 << 20

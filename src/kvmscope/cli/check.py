@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_answer, wrapped
+from ..terminal.echo import echo_answer, wrapped
 from .options import json_option
 from .session import open_live_host
 

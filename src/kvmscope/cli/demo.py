@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UsageError
-from .echo import echo_lines, echo_notes, terminal_width
+from ..terminal.echo import echo_lines, echo_notes, terminal_width
 
 if TYPE_CHECKING:
     from ..collect import Host
@@ -21,24 +20,6 @@ if TYPE_CHECKING:
 _WARM_UP_S = 1.0
 _WINDOW_S = 1.0
 _HISTOGRAM = "halt_wait_hist"
-_NEXT = (
-    ("kvmscope lab run --workload halt --vcpus 2 --for 60s &", "guests that stay for a while"),
-    ("kvmscope status --watch", "the same screen, live"),
-    ("kvmscope read lab-halt-0/0", "every value of a vCPU as the kernel has it"),
-    ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
-    ("kvmscope doctor", "what is wrong with it, why that matters, what to do"),
-    ("kvmscope explain halt_poll_fail_ns", "what a number means on this host"),
-    ("kvmscope apicv", "whether its interrupts are accelerated, and if not, why"),
-    ("kvmscope check", "what can be read here, and how"),
-)
-_NEXT_SIMULATED = (
-    ("kvmscope lab simulate --for 10m &", "a simulated host that stays for a while"),
-    ("kvmscope status --watch --source published", "the same screen, live"),
-    ("kvmscope read web-1/0 --source published", "every value of a vCPU"),
-    ("kvmscope doctor --source published", "what is wrong with the VMs, and what to do"),
-    ("kvmscope apicv --source published", "whether its interrupts are accelerated, and if not, why"),
-    ("kvmscope check", "what can be read here, and what would help"),
-)
 
 
 @click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
@@ -54,7 +35,7 @@ def command() -> None:
         with open_live_host(guests.source) as host:
             _show(host, guests)
     click.echo("\nThe guests have ended. To try next:\n")
-    echo_lines(f"  {line}" for line in columns(_NEXT if guests.pids else _NEXT_SIMULATED))
+    echo_lines(f"  {line}" for line in columns(guests.to_try_next))
 
 
 def _show(host: Host, guests: DemoGuests) -> None:
@@ -70,10 +51,6 @@ def _show(host: Host, guests: DemoGuests) -> None:
     view, _ = glance(host, _WINDOW_S)
     status_display(screen, as_json=False).echo(screen.overview(view))
     scene = host.look()
-    *others, vm = guests.sleeper
-    for name in others:
-        with contextlib.suppress(UsageError):
-            find_subject(scene, name)
-            vm = name
+    vm = guests.name_of_sleeper(scene)
     click.echo(f"\n$ kvmscope hist {vm} {_HISTOGRAM}{option}")
     echo_lines(histogram_lines(histogram_view(scene, find_subject(scene, vm), _HISTOGRAM), width=terminal_width()))

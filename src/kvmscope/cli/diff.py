@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import click
 
 from ..errors import UsageError
-from ..store.requirements import require_pyarrow
-from .echo import echo_answer, echo_damage, echo_notes, page_width
+from ..terminal.echo import echo_answer, echo_damage, echo_notes, page_width
 from .options import json_option
-
-if TYPE_CHECKING:
-    from ..view.diff import DiffSource
-
-
-@dataclass(frozen=True, slots=True)
-class SideOptions:
-    """What was typed for one side."""
-
-    place: str
-    between: tuple[str, str] | None
-    hosts: tuple[str, ...]
 
 
 @click.command("diff", short_help="What changed between two recordings or times, beyond noise.")
@@ -57,23 +41,16 @@ def command(
     kvmscope diff /var/lib/kvmscope --between-a 09:00 10:00 --between-b 11:00 12:00
     kvmscope diff fleet/ --host-a node-1 --host-b node-2
     """
+    from ..tasks.differing import ChosenSide
     from ..view.diff import diff_view
     from ..view.diff_text import diff_lines
 
-    sides = SideOptions(a, between_a, host_a), SideOptions(b or a, between_b, host_b)
+    sides = ChosenSide(a, between_a, host_a), ChosenSide(b or a, between_b, host_b)
     if sides[0] == sides[1]:
         raise UsageError("both sides are the same; name a second recording, times or hosts")
-    require_pyarrow()
-    view = diff_view(_open(sides[0]), _open(sides[1]), vm=vm, pairs=not no_pairs)
+    opened = [side.open() for side in sides]
+    for damage, notes, _ in opened:
+        echo_damage(damage)
+        echo_notes(notes)
+    view = diff_view(opened[0].source, opened[1].source, vm=vm, pairs=not no_pairs)
     echo_answer(view, diff_lines(view, width=page_width()), as_json=as_json)
-
-
-def _open(side: SideOptions) -> DiffSource:
-    from ..analysis.difference_sides import MOST_SCENES
-    from ..store.places import spans_of_place
-    from ..view.diff import DiffSource
-
-    found = spans_of_place(side.place, side.between, side.hosts)
-    echo_damage(found.damage)
-    echo_notes(found.notes)
-    return DiffSource(side.place, [span.spread(MOST_SCENES) for span in found.spans])

@@ -12,7 +12,7 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import UsageError
 from ..store.replay import LookPlan, count_intervals
-from .echo import echo_answer, echo_notes, page_width
+from ..terminal.echo import echo_answer, echo_notes, page_width
 from .history import is_span, reading_options
 from .options import count_option, interval_option, time_option, watch_option
 from .session import open_counting_host

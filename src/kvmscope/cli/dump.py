@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from ..errors import UsageError
-from .echo import echo_damage, echo_each, echo_notes
+from ..terminal.echo import echo_damage, echo_each, echo_notes
 from .options import WholeNumber, parse_duration, source_option
 from .session import open_live_host
 

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import click
 
-from ..units import quoted
+from ..units import parse_cpu_share
 from .options import number_option, parse_size, parse_with, time_option
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_MOST_PERCENT = 10_000.0
-
-
-def _budget(text: str) -> float:
-    """A part of a CPU such as ``5%``, in CPUs."""
-    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)%", text)
-    percent = float(match[1]) if match else 0.0
-    if not 0 < percent <= _MOST_PERCENT:
-        raise ValueError(f"{quoted(text)} is not a part of a CPU such as 5%")
-    return percent / 100
-
 
 _OPTIONS = (
     click.option(
@@ -42,7 +29,7 @@ _OPTIONS = (
     click.option(
         "--budget",
         "budget_cpus",
-        callback=parse_with(_budget),
+        callback=parse_with(parse_cpu_share),
         default="5%",
         show_default=True,
         metavar="PERCENT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..store.requirements import require_pyarrow
-from .echo import echo_answer, echo_damage
+from ..terminal.echo import echo_answer, echo_damage
 from .options import json_option
 
 

@@ -6,12 +6,13 @@ The meaning is shown before any VM is read; then what applies here, and the valu
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from ..store.replay import LookPlan
-from .echo import echo_answer, echo_lines, page_width
+from ..terminal.echo import echo_answer, echo_lines, page_width
 from .history import is_recorded, reading_options
 from .options import interval_option
 from .session import open_host
@@ -37,25 +38,16 @@ def command(*, words: tuple[str, ...], interval: float, no_values: bool, source:
     kvmscope explain poll-waste
     kvmscope explain pit_reinj
     """
+    from ..tasks.explaining import machine_of
     from ..view.explain import ExplainContext, catalogue_lines, explain, explanation_view, here_lines
 
-    name, machine = " ".join(words), _machine(source)
+    name, machine = " ".join(words), machine_of(partial(open_host, source) if is_recorded() else None)
     shown = () if as_json else explain(ExplainContext(machine), name)
     echo_lines(catalogue_lines(shown, width=page_width()))
     sys.stdout.flush()
     view = explanation_view(_context(machine, source, None if no_values else interval, name), name)
     lines = here_lines(view.found, shown, width=page_width(), is_simulated=bool(view.simulated))
     echo_answer(view, lines, as_json=as_json)
-
-
-def _machine(source: str) -> Machine:
-    """The machine that is looked at."""
-    if not is_recorded():
-        from ..host.machine import read_machine
-
-        return read_machine()
-    with open_host(source) as host:
-        return host.look().machine
 
 
 def _context(machine: Machine, source: str, interval_s: float | None, name: str) -> ExplainContext:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
-from ..errors import UsageError
-from ..store.requirements import require_pyarrow
-from .echo import echo_damage
+from ..terminal.echo import echo_damage
 from .options import json_option, parse_size, time_option
-
-if TYPE_CHECKING:
-    from ..engines.fleet import FleetStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,7 +41,9 @@ def fleet_options(function: F) -> F:
         memory: int,
         **options: Any,
     ) -> Any:
-        with _open(paths, clickhouse, prometheus, interval, memory) as store:
+        from ..tasks.stores import open_fleet
+
+        with open_fleet(paths, clickhouse, prometheus, interval_s=interval, memory_bytes=memory) as store:
             done = function(*args, store=store, **options)
             echo_damage(store.damage)
             return done
@@ -57,21 +54,3 @@ def fleet_options(function: F) -> F:
 def paths_argument(function: F) -> F:
     """The recordings, where the command has no other argument."""
     return click.argument("paths", nargs=-1, metavar="[DIR]...")(function)
-
-
-def _open(
-    paths: tuple[str, ...], clickhouse: str | None, prometheus: str | None, interval_s: float | None, memory: int
-) -> FleetStore:
-    """Raises UsageError unless one place was typed."""
-    if bool(paths) + (clickhouse is not None) + (prometheus is not None) != 1:
-        raise UsageError("name one place to ask: directories of recordings, --clickhouse URL or --prometheus URL")
-    if prometheus is not None:
-        from ..engines.prometheus.fleet import open_prometheus_fleet
-
-        return open_prometheus_fleet(prometheus, interval_s=interval_s)
-    require_pyarrow()
-    from ..engines.fleets import open_clickhouse_fleet, open_recorded_fleet
-
-    if clickhouse is not None:
-        return open_clickhouse_fleet(clickhouse, interval_s=interval_s)
-    return open_recorded_fleet(paths, interval_s=interval_s, memory_bytes=memory)

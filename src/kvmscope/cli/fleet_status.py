@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .echo import echo_answer, page_width
+from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
 if TYPE_CHECKING:

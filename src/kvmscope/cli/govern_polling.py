@@ -9,7 +9,7 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
-from .echo import echo_answer, echo_notes
+from ..terminal.echo import echo_answer, echo_notes
 from .options import FilePath, interval_option, json_option, number_option, source_option, time_option
 from .session import open_live_host
 

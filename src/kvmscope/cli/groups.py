@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..console.commands import DefaultGroup
-from .echo import echo_answer, echo_lines, echo_notes, terminal_width
+from ..terminal.echo import echo_answer, echo_lines, echo_notes, terminal_width
 from .options import json_option, parse_mode, source_option, time_option
 
 EVENTS_SHOWN = 20

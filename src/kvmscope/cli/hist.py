@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..store.replay import LookPlan
-from .echo import echo_answer, echo_notes, terminal_width
+from ..terminal.echo import echo_answer, echo_notes, terminal_width
 from .history import is_span, reading_options
 from .options import interval_option
 from .session import begin_opening

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from ..errors import UsageError
-from .echo import echo_notes
+from ..terminal.echo import echo_notes
 from .options import json_option, source_option
 
 if TYPE_CHECKING:
     from ..collect import RecordedHost
     from ..store.places import PlaceChoice
-    from ..store.replay import LookPlan, SceneMoment, SceneSeries, TimeChoice
+    from ..store.replay import LookPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,13 +87,3 @@ def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
         echo_notes(look.notes)
         meta[_IS_NOTED] = True
     return RecordedHost(look.series, look.chosen, is_span=look.is_span)
-
-
-def open_moments(source: str = "auto") -> tuple[SceneSeries, Sequence[SceneMoment], TimeChoice]:
-    """The recording of this command line, when its scenes were taken, and which of these times were asked for.
-
-    Raises as ``open_recorded`` does.
-    """
-    choice = chosen_place()
-    assert choice is not None
-    return choice.open(source)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import click
 
 from ..errors import SourceError
-from ..lab.spec import MAX_VCPUS, MAX_VMS
-from ..units import quoted
-from .echo import echo_lines, echo_notes
+from ..lab.spec import MAX_VCPUS, MAX_VMS, parse_ids
+from ..terminal.echo import echo_lines, echo_notes
 from .options import number_option, parse_with, time_option
-
-
-def _ids(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
-        raise ValueError(f"{quoted(text)} is not a list of numbers such as 0,1,5")
-    return tuple(int(part) for part in text.split(","))
 
 
 @click.command("run")
@@ -28,7 +20,9 @@ def _ids(text: str) -> tuple[int, ...]:
 @number_option("--count", 1, 10**18 - 1, help="End when each vCPU has done its thing N times.")
 @time_option("--for", "for_s", help="End after this time, such as 10s.")
 @click.option("--name", default="", help="Name of the VMs, before their number.")
-@click.option("--vcpu-ids", callback=parse_with(_ids), metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1.")
+@click.option(
+    "--vcpu-ids", callback=parse_with(parse_ids), metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1."
+)
 @click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")
 @click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The timer chip in the kernel.")
 @number_option("--halt-poll-ns", 0, 2**32 - 1, metavar="NS", help="The longest that KVM polls before a halt sleeps.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -40,17 +39,7 @@ def simulate(*, vms: int, vcpus: int, seed: int, for_s: float | None, as_json: b
     raise_fd_limit()
     with until_ended(), SimulatedHost(vms=vms, vcpus=vcpus, seed=seed) as host:
         _echo(host.about(), as_json=as_json)
-        deadline = None if for_s is None else time.monotonic() + for_s
-        host.run(lambda seconds: _wait(seconds, deadline))
-
-
-def _wait(seconds: float, deadline: float | None) -> bool:
-    """Sleeps until the next update; True at the deadline."""
-    if deadline is None:
-        time.sleep(seconds)
-        return False
-    time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
-    return time.monotonic() >= deadline
+        host.run_for(for_s)
 
 
 def _echo(about: Simulated, *, as_json: bool) -> None:

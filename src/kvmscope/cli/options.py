@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..units import parse_bytes, parse_seconds, quoted
+from ..units import parse_bytes, parse_file_mode, parse_seconds, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -34,13 +34,7 @@ parse_size = parse_with(parse_bytes)
 """A size such as ``500M`` or ``20G`` in bytes (powers of 1024), from 1 MiB."""
 
 
-def _mode(text: str) -> int:
-    if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ValueError(f"{quoted(text)} is not a mode such as 0440")
-    return int(text, 8)
-
-
-parse_mode = parse_with(_mode)
+parse_mode = parse_with(parse_file_mode)
 """The number of a file mode such as 0440."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_answer, echo_lines, echo_notes
+from ..terminal.echo import echo_answer, echo_lines, echo_notes
 from .history import reading_options
 from .session import begin_opening
 

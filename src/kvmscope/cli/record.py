@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console.streams import writing_errors
 from ..store.requirements import require_pyarrow
 from ..store.ring import RingTier, parse_tiers, ring_limits
+from ..terminal.echo import echo_notes
 from ..view.recording import episode_notes, recording_summary
-from .echo import echo_notes
 from .episode_options import episode_options
 from .options import FilePath, count_option, interval_option, parse_size, parse_with, source_option, time_option
 from .session import live_opener
@@ -76,31 +75,14 @@ def command(
     """
     require_pyarrow()
     episodes.check(source)
-    from ..store.recorder import Recorder
     from ..store.target import choose_target
-    from ..tasks.recording import run_recorder
+    from ..tasks.recording import RecordingPlan, record
 
     target = choose_target(place, spool)
-    open_it = partial(live_opener(source), groups)
-    host = open_it()
-    capture = episodes.capture(target.directory, interval_s=interval, source=source, counted=groups)
-    try:
-        with writing_errors():
-            recorder = Recorder(
-                host,
-                target.directory,
-                interval_s=interval,
-                for_s=for_s,
-                limits=ring_limits(interval, keep, max_size, tiers),
-                upload_to=target.upload_to,
-                reopen=open_it,
-                consumer=capture,
-                looks_per_scene=episodes.looks_per_scene(interval),
-            )
-    except BaseException:
-        host.close()
-        raise
-    run_recorder(recorder, capture, target, realtime=realtime, note=lambda line: echo_notes([line]))
+    plan = RecordingPlan(
+        target, interval, for_s, ring_limits(interval, keep, max_size, tiers), episodes, source, groups, realtime
+    )
+    recorder, capture = record(plan, partial(live_opener(source), groups), note=lambda line: echo_notes([line]))
     echo_notes(recording_summary(recorder.state, target))
     if capture is not None:
         echo_notes(episode_notes(capture, str(target.directory)))

@@ -10,7 +10,6 @@ import click
 from ..console.interrupts import until_ended
 from ..errors import UsageError
 from ..store.cursor import ReplayCursor, place_at
-from .history import choose_place, open_moments
 from .options import interval_option, json_option
 from .status import status_display
 
@@ -34,12 +33,12 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     Home, End     to the beginning, to the end  space   play, stop
     q             quit
     """
+    from ..store.places import PlaceChoice
     from ..store.times import parse_time
     from ..tasks.replaying import views_from
     from ..view.screen import StatusScreen
 
-    choose_place(path)
-    series, moments, _ = open_moments("auto")
+    series, moments, _ = PlaceChoice(path).open()
     if len(moments) < 2:
         raise UsageError("a replay needs two scenes, and the recording has fewer")
     cursor = ReplayCursor(moments, interval, lambda text: parse_time(text, moments[-1].taken_ns))
@@ -61,7 +60,7 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
 
     from ..console.keys import keys_one_by_one, read_key
     from ..tasks.replaying import replay_lines
-    from .screen import rich_text
+    from ..terminal.screen import rich_text
 
     console = Console()
     with (

@@ -10,7 +10,7 @@ import click
 from ..console.streams import writing_errors
 from ..errors import UsageError
 from ..store.requirements import require_pyarrow
-from .echo import echo_damage, echo_notes
+from ..terminal.echo import echo_damage, echo_notes
 
 if TYPE_CHECKING:
     from ..view.report import ReportView

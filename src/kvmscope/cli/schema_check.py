@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from .echo import echo_answer, wrapped
+from ..terminal.echo import echo_answer, wrapped
 from .options import json_option
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .echo import echo_answer
+from ..terminal.echo import echo_answer
 from .options import json_option
 
 _FOUND = 1

@@ -9,7 +9,7 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
-from .echo import echo_damage, echo_notes
+from ..terminal.echo import echo_damage, echo_notes
 from .history import chosen_place, history_options
 from .options import FilePath, WholeNumber, count_option, interval_option, source_option
 from .session import open_live_host

@@ -5,7 +5,6 @@ The context object of the command line has the function that opens a host. Tests
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from ..collect import Host, SceneHost
 
 _ONE_LOOK = LookPlan()
-_SWITCH_S = 0.0001
-"""How long a thread waits before it asks for Python's lock, while a host is being opened. At Python's 5 ms the thread
-that opens it by a hundred short system calls would hardly get on beside one that imports."""
 
 Opener: TypeAlias = "Callable[[str], Host]"
 
@@ -66,17 +62,7 @@ def _begin_live(source: str, groups: Sequence[str] = ()) -> Callable[[], Host]:
         return partial(opener, source)
     from .. import collect
 
-    opening = collect.HostOpening(source, groups)
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-
-    def wait() -> Host:
-        try:
-            return opening.wait()
-        finally:
-            sys.setswitchinterval(before_s)
-
-    return wait
+    return collect.HostOpening(source, groups, is_hurried=True).wait
 
 
 def live_opener(source: str, *, begins: bool = False) -> Callable[[Sequence[str]], Host]:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..console.progress import progress
-from ..console.streams import writing_errors
 from ..errors import UsageError
 from ..store.replay import LookPlan
 from ..store.requirements import require_pyarrow
-from .echo import echo_notes
+from ..terminal.echo import echo_notes
 from .history import history_options, is_recorded, is_span
 from .options import interval_option, source_option
 from .session import open_live_host, open_with_registers
 
 if TYPE_CHECKING:
-    from ..scene import Scene
     from ..store.episode_note import EpisodeNote
-
-_WINDOWS = 2
 
 
 @click.command("snapshot", short_help="One file with what the commands show now, to attach to a report.")
@@ -50,10 +41,10 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
     kvmscope doctor --from report.zip
     """
     from ..store.snapshot import encode_snapshot
-    from ..tasks.snapshot import make_snapshot
+    from ..tasks.snapshot import choose_file, make_snapshot, read_scenes, write_file
     from ..tasks.sources import check_host
 
-    target = _target(file)
+    target = choose_file(file)
     note: EpisodeNote | None = None
     if episode is not None:
         if is_recorded():
@@ -63,40 +54,10 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
 
         scenes, note = open_episode(episode)
     else:
-        scenes = list(_looks(source, interval))
+        plan = LookPlan((interval, interval), is_one_window=False)
+        with open_with_registers(source, plan) as host:
+            scenes = read_scenes(host, len(plan.steps_s), 0.0 if is_span() else interval, all_of_it=is_span())
     check = None if episode is not None or is_recorded() else check_host(open_live_host)
     data = encode_snapshot(make_snapshot(scenes, note, check, anonymise=anonymise))
-    _write(target, data)
+    write_file(target, data)
     echo_notes([f"{target} has {len(data) / 1024:.0f} KiB; kvmscope doctor --from {target}"] if target != "-" else [])
-
-
-def _target(file: str | None) -> str:
-    """Where to write. Raises UsageError for a file that is there."""
-    if file is None:
-        file = f"kvmscope-snapshot-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
-    if file == "-":
-        if sys.stdout.isatty():
-            raise UsageError("a terminal cannot show a snapshot; name a file, or pipe it")
-        return file
-    if Path(file).exists():
-        raise UsageError(f"{file} exists, and is not written over")
-    return file
-
-
-def _looks(source: str, interval_s: float) -> Iterator[Scene]:
-    """The scenes of two intervals, or of the recorded time that was asked for."""
-    plan = LookPlan((interval_s,) * _WINDOWS, is_one_window=False)
-    with open_with_registers(source, plan) as host, progress("reading two intervals"):
-        yield host.look()
-        count = 0
-        while host.has_more and (is_span() or count < _WINDOWS):
-            yield host.look_after(0 if is_span() else interval_s)
-            count += 1
-
-
-def _write(target: str, data: bytes) -> None:
-    if target == "-":
-        sys.stdout.buffer.write(data)
-        return
-    with writing_errors(), Path(target).open("xb") as file:
-        file.write(data)

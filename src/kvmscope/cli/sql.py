@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from ..store.requirements import require_pyarrow
-from .echo import echo_answer, echo_damage, echo_each, echo_lines
+from ..terminal.echo import echo_answer, echo_damage, echo_each, echo_lines
 from .options import FilePath, json_option, parse_size
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def command(
     kvmscope sql --from DIR --output exits.parquet 'SELECT time, name, exits FROM deltas'
     """
     from ..catalog.questions import find_question, load_questions
+    from ..tasks.stores import open_sql
     from ..view.sql_result import question_lines, question_list
 
     if as_csv + as_json + (output is not None) > 1 or (query is not None and ready is not None):
@@ -59,27 +59,14 @@ def command(
         view = question_list(load_questions())
         echo_answer(view, question_lines(view), as_json=as_json)
         return
-    with _open(places, url, memory) as store:
+    with open_sql(places, url, memory_bytes=memory) as store:
         echo_damage(store.damage)
         if asked is None:
-            from .sql_prompt import run_prompt
+            from ..terminal.sql_prompt import run_prompt
 
             run_prompt(store)
         else:
             _answer(store, asked, as_json=as_json, as_csv=as_csv, output=output)
-
-
-def _open(places: tuple[str, ...], url: str | None, memory: int) -> SqlStore:
-    if bool(places) == bool(url):
-        raise UsageError("name a recording by --from PATH (`kvmscope record DIR` makes one), or --clickhouse URL")
-    require_pyarrow()
-    if url:
-        from ..engines.clickhouse import open_clickhouse
-
-        return open_clickhouse(url, memory_bytes=memory)
-    from ..engines.recordings import open_recordings
-
-    return open_recordings(places, memory_bytes=memory)
 
 
 def _answer(store: SqlStore, asked: str, *, as_json: bool, as_csv: bool, output: Path | None) -> None:

@@ -9,8 +9,8 @@ import click
 
 from ..console.interrupts import until_ended
 from ..store.replay import LookPlan
-from .display import Display
-from .echo import echo_notes
+from ..terminal.display import Display
+from ..terminal.echo import echo_notes
 from .history import reading_options
 from .options import interval_option, watch_option
 from .session import open_host
@@ -82,8 +82,8 @@ def command(
 
 def status_display(screen: StatusScreen, *, as_json: bool) -> Display[Overview]:
     """What is shown of a host: as wide and as high as the terminal, plain and of a fixed width to anything else."""
+    from ..terminal.screen import rich_text
     from ..view.text import plain
-    from .screen import rich_text
 
     return Display(
         lambda overview: plain(screen.lines(overview, width=_WIDTH_OF_A_PIPE)),

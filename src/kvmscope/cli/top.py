@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Unavailable, UsageError
-from .history import history_options, is_recorded, open_moments
+from .history import chosen_place, history_options
 from .options import parse_duration, source_option
 from .session import live_opener
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..scene import Scene
+    from ..store.places import PlaceChoice
     from ..view.groups import GroupListView
 
 
@@ -40,17 +41,18 @@ def command(*, interval: float, source: str) -> None:
     kvmscope top --from /var/lib/kvmscope --at -10m
     """
     _require_terminal()
-    if is_recorded():
-        _show_recording(interval, source)
-    else:
+    choice = chosen_place()
+    if choice is None:
         _show_host(interval, source)
+    else:
+        _show_recording(choice, interval, source)
 
 
-def _show_recording(interval_s: float, source: str) -> None:
+def _show_recording(choice: PlaceChoice, interval_s: float, source: str) -> None:
     from ..store.replay import within
     from ..tui.player import Player
 
-    series, moments, times = open_moments(source)
+    series, moments, times = choice.open(source)
     asked = within(moments, times)
     shown = asked if times.is_span else moments
     can_grow = series.can_grow and not times.is_span

@@ -7,12 +7,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import SourceError
+from ..errors import SourceError, UsageError
+from ..scene import Scene
+from ..view.subjects import find_subject
 from . import process, simulate
 from .spec import LabSpec
 
 _WORKLOADS: Final = (("pio", 1), ("fault", 1), ("halt", 2), ("spin", 1), ("idle", 2))
 _SLEEPER: Final = "halt"
+
+
+_NEXT: Final = (
+    ("kvmscope lab run --workload halt --vcpus 2 --for 60s &", "guests that stay for a while"),
+    ("kvmscope status --watch", "the same screen, live"),
+    ("kvmscope read lab-halt-0/0", "every value of a vCPU as the kernel has it"),
+    ("kvmscope hist lab-halt-0 halt_wait_hist --interval 2s", "how long its vCPUs slept just now"),
+    ("kvmscope doctor", "what is wrong with it, why that matters, what to do"),
+    ("kvmscope explain halt_poll_fail_ns", "what a number means on this host"),
+    ("kvmscope apicv", "whether its interrupts are accelerated, and if not, why"),
+    ("kvmscope check", "what can be read here, and how"),
+)
+_NEXT_SIMULATED: Final = (
+    ("kvmscope lab simulate --for 10m &", "a simulated host that stays for a while"),
+    ("kvmscope status --watch --source published", "the same screen, live"),
+    ("kvmscope read web-1/0 --source published", "every value of a vCPU"),
+    ("kvmscope doctor --source published", "what is wrong with the VMs, and what to do"),
+    ("kvmscope apicv --source published", "whether its interrupts are accelerated, and if not, why"),
+    ("kvmscope check", "what can be read here, and what would help"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +46,20 @@ class DemoGuests:
     source: str
     sleeper: tuple[str, ...]
     pids: frozenset[int] = frozenset()
+
+    @property
+    def to_try_next(self) -> tuple[tuple[str, str], ...]:
+        """Command lines, and what each shows."""
+        return _NEXT if self.pids else _NEXT_SIMULATED
+
+    def name_of_sleeper(self, scene: Scene) -> str:
+        """What selects the VM that sleeps in a scene of this host."""
+        *names, pid = self.sleeper
+        for name in names:
+            with contextlib.suppress(UsageError):
+                find_subject(scene, name)
+                return name
+        return pid
 
 
 def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:

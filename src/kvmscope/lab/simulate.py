@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import resource
 import select
@@ -113,6 +114,16 @@ class SimulatedHost:
         began = time.monotonic()
         while not wait(PERIOD_S):
             self.advance(time.monotonic() - began)
+
+    def run_for(self, seconds: float | None) -> None:
+        """Keeps the values moving for so long; without end for None."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+
+        def wait(step_s: float) -> bool:
+            time.sleep(max(0.0, min(step_s, deadline - time.monotonic())))
+            return time.monotonic() >= deadline
+
+        self.run(wait)
 
     def close(self) -> None:
         """Ends every publication. Idempotent."""

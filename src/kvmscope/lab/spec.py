@@ -5,12 +5,14 @@ Rule: a spec is checked once, where it is made; the VMM and its process trust it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
 from ..errors import UsageError
+from ..units import quoted
 from .workloads import GuestIrqchip, GuestPit, Partner, Workload, find_workload
 
 BARE = "bare"
@@ -115,6 +117,13 @@ class LabSpec:
         fields["irqchip"] = GuestIrqchip(fields["irqchip"])
         fields["pit"] = GuestPit(fields["pit"])
         return cls(**fields)
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """Ids of vCPUs, as ``0,1,5``. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise ValueError(f"{quoted(text)} is not a list of numbers such as 0,1,5")
+    return tuple(map(int, text.split(",")))
 
 
 class VcpuState(Enum):

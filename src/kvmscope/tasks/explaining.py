@@ -10,9 +10,18 @@ from ..collect import SceneHost
 from ..console.progress import progress, reading_progress
 from ..errors import SourceError
 from ..host.facts import Machine
+from ..host.machine import read_machine
 from ..host.text import printable
 from ..view.explain import ExplainContext, HostWindow, check_name
 from .following import read_interval
+
+
+def machine_of(open_it: Callable[[], SceneHost] | None) -> Machine:
+    """The machine of a recording, or without one this machine."""
+    if open_it is None:
+        return read_machine()
+    with open_it() as host:
+        return host.look().machine
 
 
 def read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s: float, name: str) -> ExplainContext:

@@ -21,6 +21,7 @@ from ..view.recording import recording_progress, trouble_note
 if TYPE_CHECKING:  # loading them loads pyarrow
     from ..capture.consumer import EpisodeCapture
     from ..store.recorder import Recorder
+    from ..store.ring import RingLimits
     from ..store.target import RecordingTarget
 
 _COUNTING_SOURCES = ("auto", "bpf", "pinned")
@@ -63,25 +64,69 @@ class EpisodePlan:
         return EpisodeCapture(directory, replace(self.limits, groups=groups), open_host=open_it, interval_s=rate_s)
 
 
-def run_recorder(
+@dataclass(frozen=True, slots=True)
+class RecordingPlan:
+    """What is recorded, and where to. ``for_s``: None for no end. ``is_realtime``: with locked memory and real-time
+    priority."""
+
+    target: RecordingTarget
+    interval_s: float
+    for_s: float | None
+    limits: RingLimits
+    episodes: EpisodePlan
+    source: str
+    groups: tuple[str, ...]
+    is_realtime: bool
+
+
+def record(
+    plan: RecordingPlan, open_it: Callable[[], Host], note: Callable[[str], None]
+) -> tuple[Recorder, EpisodeCapture | None]:
+    """Records until the end or an interruption, and writes what is left; gives what did it, which has ended.
+
+    A terminal shows how far it is; without one, ``note`` is told when something cannot be stored, and when it can be
+    again. Raises UsageError, SourceError, OutputError, RecordingError.
+    """
+    from ..store.recorder import Recorder
+
+    host, target, interval_s = open_it(), plan.target, plan.interval_s
+    capture = plan.episodes.capture(target.directory, interval_s=interval_s, source=plan.source, counted=plan.groups)
+    try:
+        with writing_errors():
+            recorder = Recorder(
+                host,
+                target.directory,
+                interval_s=interval_s,
+                for_s=plan.for_s,
+                limits=plan.limits,
+                upload_to=target.upload_to,
+                reopen=open_it,
+                consumer=capture,
+                looks_per_scene=plan.episodes.looks_per_scene(interval_s),
+            )
+    except BaseException:
+        host.close()
+        raise
+    _run(recorder, capture, target, is_realtime=plan.is_realtime, note=note)
+    return recorder, capture
+
+
+def _run(
     recorder: Recorder,
     capture: EpisodeCapture | None,
     target: RecordingTarget,
     *,
-    realtime: bool,
+    is_realtime: bool,
     note: Callable[[str], None],
 ) -> None:
-    """Records until the end or an interruption, and writes what is left. A terminal shows how far it is; without one,
-    ``note`` is told when something cannot be stored, and when it can be again.
-    """
     try:
         with until_ended():
-            if realtime:
+            if is_realtime:
                 priority.favour_process()
             if capture is not None:
                 capture.start()
             recorder.start()
-            if realtime and recorder.looking_thread is not None:
+            if is_realtime and recorder.looking_thread is not None:
                 priority.run_in_real_time(recorder.looking_thread)
             _show(recorder, target, note)
     finally:

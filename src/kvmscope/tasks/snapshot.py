@@ -6,9 +6,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from ..codec.schema_json import encode
+from ..collect import SceneHost
+from ..console.progress import progress
+from ..console.streams import writing_errors
+from ..errors import UsageError
 from ..scene import Scene
 from ..store.episode_note import EpisodeNote
 from ..store.snapshot import Snapshot, SnapshotAbout
@@ -22,6 +28,37 @@ from ..view.watch import Watch
 from .kernels import kernel_of
 
 _WIDTH = 120
+
+
+def choose_file(file: str | None) -> str:
+    """Where to write a snapshot, ``-`` for stdout. Raises UsageError for a file that is there, and for a terminal."""
+    if file is None:
+        file = f"kvmscope-snapshot-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
+    if file == "-":
+        if sys.stdout.isatty():
+            raise UsageError("a terminal cannot show a snapshot; name a file, or pipe it")
+        return file
+    if Path(file).exists():
+        raise UsageError(f"{file} exists, and is not written over")
+    return file
+
+
+def read_scenes(host: SceneHost, intervals: int, interval_s: float, *, all_of_it: bool) -> list[Scene]:
+    """The scenes of so many intervals; of a recorded time, ``all_of_it`` has."""
+    with progress("reading two intervals"):
+        scenes = [host.look()]
+        while host.has_more and (all_of_it or len(scenes) <= intervals):
+            scenes.append(host.look_after(interval_s))
+    return scenes
+
+
+def write_file(target: str, data: bytes) -> None:
+    """To a new file, or to stdout for ``-``. Raises OutputError."""
+    if target == "-":
+        sys.stdout.buffer.write(data)
+        return
+    with writing_errors(), Path(target).open("xb") as file:
+        file.write(data)
 
 
 def make_snapshot(

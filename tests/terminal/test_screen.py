@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmscope.cli.screen import rich_text
+from kvmscope.terminal.screen import rich_text
 from kvmscope.view.text import Span, Style, plain, styled
 
 LINES = [styled("head", Style.HEAD), (Span("name  "), Span("0", Style.DIM)), styled("[red]no markup[/red]"), styled("")]

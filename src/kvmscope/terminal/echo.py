@@ -26,11 +26,6 @@ def page_width() -> int:
     return terminal_width() or _WIDTH_OF_A_PIPE
 
 
-def fill(paragraph: str, indent: str, *, hang: str = "  ") -> list[str]:
-    """The text in lines that fit the terminal, or a page where there is none."""
-    return text.fill(paragraph, indent, width=page_width(), hang=hang)
-
-
 def wrapped(lines: Iterable[str], *, indent: int) -> list[str]:
     """The same lines, broken to fit a terminal where there is one."""
     return text.wrapped(lines, indent=indent, width=terminal_width())
