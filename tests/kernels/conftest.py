@@ -161,7 +161,7 @@ def _scripts(kernel: str, avic: bool, even_clock: bool) -> list[str]:
     has_apicv = find_kernel(kernel).has_apicv
     rules = ["findings"] * (kernel == RULES_KERNEL)
     if even_clock:
-        return rules
+        return [*rules, *(["govern"] * (kernel == RULES_KERNEL))]
     by_avic = ["group", *rules] if avic else ["exits", "counts", "dirty"]
     by_machine = ["inhibits", *by_avic] if has_apicv else ["counts"] * avic
     moments = ["moments"] * (avic and has_apicv)

@@ -66,7 +66,8 @@ def polling(
                 plan = GovernorPlan(begun_ns, min, begun_ns if max is None else max, patience, wakeup_p99_s=wakeup_p99)
             except ValueError as error:
                 raise UsageError(f"{error}; it chooses among 0 and powers of two from 4096 on") from None
-            echo_notes([f"halt_poll_ns is {begun_ns}, and will be again at the end"])
+            end = "nothing is changed" if dry_run else "it is restored at the end"
+            echo_notes([f"halt_poll_ns is {begun_ns}; {end}"])
             for step in govern(host.watch(interval, first=first), limit, plan, contracts, is_dry_run=dry_run):
                 echo_answer(step, [step_line(step)], as_json=as_json, one_line=True)
                 sys.stdout.flush()

@@ -131,7 +131,7 @@ def _counting(group: str, trouble: Trouble) -> Trouble:
 def _waste_polls(observer: Observer) -> None:
     """As with the parameters of newer kernels; and then, on the same guest, the VMM lowers its limit of polling."""
     spec = LabSpec(workload="uneven", period_us=1000, halt_poll_ns=3_000_000)
-    with _parameter("halt_poll_ns_shrink", "2"), _guests(observer, spec) as (guest,):
+    with parameter("halt_poll_ns_shrink", "2"), _guests(observer, spec) as (guest,):
         observer.look(3)
         guest.vm.limit_halt_poll(0)
         observer.look(2)
@@ -147,12 +147,12 @@ def _clear_stats(observer: Observer) -> None:
 
 def _split_pages(observer: Observer) -> None:
     observer.vms.append("split pages")
-    with _parameter("nx_huge_pages", "force"), _large_pages(observer.kvm):
+    with parameter("nx_huge_pages", "force"), _large_pages(observer.kvm):
         observer.look()
 
 
 @contextlib.contextmanager
-def _parameter(name: str, value: str) -> Iterator[None]:
+def parameter(name: str, value: str) -> Iterator[None]:
     """Another value for a parameter of this kernel's KVM."""
     parameter = Path("/sys/module/kvm/parameters") / name
     usual = parameter.read_text(encoding="ascii")
