@@ -261,7 +261,7 @@ def faults_of(ending: Ending, number: signal.Signals, line: CommandLine) -> list
     noise = [text for text in ending.stderr.splitlines() if "Traceback" in text or "ignored" in text or "Error" in text]
     late = [f"ended after {ending.after_s:.2f} s"] if ending.after_s > MUST_END_WITHIN_S else []
     orphans = [f"left behind {', '.join(ending.orphans)}"] if ending.orphans else []
-    if not ending.was_handled and not ending.was_over and PACKAGE not in ending.stderr:
+    if not (ending.was_handled or ending.was_over or f'File "{PACKAGE}' in ending.stderr):
         return late + orphans  # only Python's own code ran
     was_at_its_end = ending.was_over or ending.after_s < AT_ITS_END_S
     by_itself = (NORMAL_END, *line.exit_codes) if was_at_its_end else (NORMAL_END,) if line.ends_normally else ()

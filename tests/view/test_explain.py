@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,23 @@ def test_a_name_that_is_nothing_gets_the_nearest(kvmscope: Any) -> None:
     result = kvmscope.run("explain", "pf_fats", "--no-values")
     assert result.exit_code == 2
     assert "did you mean pf_fast" in result.stderr
+
+
+def test_that_the_catalogue_does_not_have_a_name_is_said_before_a_source_is_opened(kvmscope: Any) -> None:
+    for source in ("auto", "bpf"):
+        result = kvmscope.run("explain", "pf_fats", "--source", source, error=Unavailable("no KVM here"))
+        said, reason = result.stderr.splitlines()[:2]
+        assert said.startswith("the catalogue has nothing called 'pf_fats'; did you mean pf_fast")
+        assert "without the statistics of this host (no KVM here)" in reason
+        assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_a_statistic_that_only_the_host_has_is_looked_for_there(kvmscope: Any, crafted: Any) -> None:
+    later = replace(crafted.after, monotonic_ns=crafted.after.monotonic_ns + 10**9)
+    result = kvmscope.run("explain", "read_size", "--interval", "1ms", on=[crafted.after, later])
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("the catalogue has nothing called 'read_size'")
+    assert "read_size" in result.stdout
 
 
 def test_a_wrong_name_is_refused_before_the_interval(kvmscope: Any, crafted: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from kvmscope.analysis.window import Window
+from kvmscope.catalog.groups import load_groups
+from kvmscope.errors import Unavailable
 from kvmscope.scene import Scene
 from kvmscope.view.groups import (
     GroupState,
@@ -51,6 +54,19 @@ def test_providers_have_their_owner_and_what_is_unknown_is_a_dash(scene: Scene) 
     assert next(line for line in lines if line.startswith("wakeups ")).split()[4:8] == ["–", "–", "–", "–"]
     assert "MEMORY: kernel memory for 4 VMs with 6 vCPUs" in "\n".join(lines)
     assert lines[-1].endswith("not available here: no such tracepoint")
+
+
+def test_without_a_source_the_groups_are_listed_with_the_reason(kvmscope: Any) -> None:
+    result = kvmscope.run("groups", error=Unavailable("no KVM here"))
+    assert result.exit_code == 0
+    assert "No VM can be read here, so no group can count: no KVM here." in result.stdout
+    listed = json.loads(kvmscope.run("groups", "--json", error=Unavailable("no KVM here")).stdout)
+    assert [group["name"] for group in listed["groups"]] == list(load_groups())
+    assert (listed["source"], listed["vm_count"], listed["why_not"]) == (None, None, "no KVM here")
+
+
+def test_a_source_that_was_named_must_work_to_list_groups(kvmscope: Any) -> None:
+    assert kvmscope.run("groups", "--source", "bpf", error=Unavailable("no KVM here")).exit_code == 3
 
 
 def test_a_trial_has_the_events_of_the_interval_by_vm(crafted: Any, scene: Scene) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from ..console.commands import DefaultGroup
@@ -28,13 +30,13 @@ def command() -> None:
 @source_option
 @json_option
 def list_command(*, source: str, as_json: bool) -> None:
-    """List statistics by owner, with their cost: those that are always on, and the opt-in groups."""
-    from ..tasks.groups import list_groups
+    """List statistics by owner, with their cost: those that are always on, and the opt-in groups. Where no source works
+    it lists the opt-in groups alone, and says why."""
+    from ..tasks.groups import read_groups
     from ..view.groups import group_list_lines
     from .session import open_live_host
 
-    with open_live_host(source) as host:
-        view = list_groups(host.look())
+    view = read_groups(partial(open_live_host, source), must_read=source != "auto")
     echo_answer(view, group_list_lines(view, width=terminal_width()), as_json=as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from ..analysis.window import Window
 from ..collect import SceneHost
@@ -12,7 +13,7 @@ from ..errors import SourceError
 from ..host.facts import Machine
 from ..host.machine import read_machine
 from ..host.text import printable
-from ..view.explain import ExplainContext, HostWindow, check_name
+from ..view.explain import ExplainContext, HostWindow, check_name, explain
 from .following import read_interval
 
 
@@ -24,10 +25,26 @@ def machine_of(open_it: Callable[[], SceneHost] | None) -> Machine:
         return host.look().machine
 
 
-def read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s: float, name: str) -> ExplainContext:
-    """An interval of the host, in which the name has its values. Raises UsageError for a name that is not known there,
-    SourceError if the host cannot be read.
+def explain_context(
+    open_it: Callable[[float], SceneHost], machine: Machine, interval_s: float | None, name: str, *, must_read: bool
+) -> ExplainContext:
+    """An interval of the host, in which the name has its values; without an interval, or where the host cannot be read,
+    the reason why there is none. ``open_it``: opens the host for an interval.
+
+    Raises UsageError for a name that is not known there. Raises SourceError if the host must be read and cannot be,
+    but for a name that the catalogue does not have either.
     """
+    if interval_s is None:
+        return ExplainContext(machine, why_not="not asked for")
+    try:
+        return _read_context(partial(open_it, interval_s), machine, interval_s, name)
+    except SourceError as error:
+        if must_read and explain(ExplainContext(machine), name):
+            raise
+        return ExplainContext(machine, why_not=error.reason)
+
+
+def _read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s: float, name: str) -> ExplainContext:
     with contextlib.ExitStack() as stack:
         with progress(f"looking for {printable(name)} on this host"):
             host = stack.enter_context(open_it())
@@ -38,13 +55,3 @@ def read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s:
             interval = read_interval(host, scene, length_s)
     assert isinstance(interval.window, Window)
     return ExplainContext(machine, HostWindow(interval.scene, interval.window))
-
-
-def context_or_why_not(
-    open_it: Callable[[], SceneHost], machine: Machine, interval_s: float, name: str
-) -> ExplainContext:
-    """The same for a host that need not be readable: the context says why it was not."""
-    try:
-        return read_context(open_it, machine, interval_s, name)
-    except SourceError as error:
-        return ExplainContext(machine, why_not=error.reason)

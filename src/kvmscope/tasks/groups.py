@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..catalog.groups import load_groups
 from ..collect import Host
-from ..errors import UsageError
+from ..errors import SourceError, UsageError
 from ..scene import Scene
 from ..schema import Scope
 from ..sources.bpf import libbpf
@@ -22,11 +22,24 @@ from ..view.groups import (
     ProgramRuns,
     StatOwner,
     check_groups,
+    group_catalogue_view,
     group_list_view,
     group_trial_view,
 )
 from ..view.subjects import follow
 from .following import read_interval
+
+
+def read_groups(open_it: Callable[[], Host], *, must_read: bool) -> GroupListView:
+    """What ``list_groups`` says of a look at a host, which is opened for it. Where it cannot be read: SourceError if it
+    ``must_read``, else the groups alone, each with what it would take, or why this kernel cannot count it."""
+    try:
+        with open_it() as host:
+            return list_groups(host.look())
+    except SourceError as error:
+        if must_read:
+            raise
+        return group_catalogue_view(map(_view, offers(vms=0, vcpus=0)), error.reason)
 
 
 def list_groups(scene: Scene) -> GroupListView:

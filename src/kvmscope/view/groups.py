@@ -23,7 +23,7 @@ from ..schema import Scope
 from ..units import NOT_KNOWN_SIGN, format_bytes, format_count, format_seconds
 from .subjects import Selection
 from .text import SIMULATED, columns, counted, note_lines, wrapped
-from .values import SceneAnswer, scene_head
+from .values import Answer, Moment, SceneAnswer, SourceChoice, scene_head
 
 _TITLE_CELLS = 32
 
@@ -63,11 +63,15 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupListView(SceneAnswer):
+class GroupListView(Answer):
     """The statistics that there are, and what they cost."""
 
-    vm_count: Annotated[int, "Number of VMs."]
-    vcpu_count: Annotated[int, "Number of vCPUs."]
+    time: Annotated[Moment | None, "When the host was read; null if it could not be."]
+    simulated: Annotated[bool | None, "Whether a simulated host stands behind the numbers; null if none was read."]
+    source: SourceChoice | None
+    why_not: Annotated[str | None, "Why the host was not read, and only opt-in groups are listed; null if it was."]
+    vm_count: Annotated[int | None, "Number of VMs; null if not known."]
+    vcpu_count: Annotated[int | None, "Number of vCPUs; null if not known."]
     groups: tuple[GroupView, ...]
 
 
@@ -151,9 +155,17 @@ def group_list_view(scene: Scene, groups: Iterable[GroupView]) -> GroupListView:
     """The providers of a scene, and ``groups``: what can be had on request."""
     return GroupListView(
         **scene_head(scene),
+        why_not=None,
         vm_count=len(scene.sample.vms),
         vcpu_count=len(scene.sample.vcpus),
         groups=(*_provider_views(scene.sample), *groups),
+    )
+
+
+def group_catalogue_view(groups: Iterable[GroupView], why_not: str) -> GroupListView:
+    """The groups alone, where no VM can be read for the reason ``why_not``."""
+    return GroupListView(
+        time=None, simulated=None, source=None, why_not=why_not, vm_count=None, vcpu_count=None, groups=tuple(groups)
     )
 
 
@@ -214,8 +226,12 @@ def group_list_lines(view: GroupListView, *, width: int | None) -> Iterator[str]
     ]
     yield from columns(table, right=(3, 4, 5, 6, 7, 8))
     yield ""
-    vms, vcpus = counted(view.vm_count, "VM"), counted(view.vcpu_count, "vCPU")
-    yield f"MEMORY: kernel memory for {vms} with {vcpus}; if off, what attaching would take, with room for more."
+    if view.vm_count is None or view.vcpu_count is None:
+        yield f"No VM can be read here, so no group can count: {view.why_not}. `kvmscope check` says what would help."
+        yield "MEMORY: kernel memory that attaching would take, with room for VMs to come."
+    else:
+        vms, vcpus = counted(view.vm_count, "VM"), counted(view.vcpu_count, "vCPU")
+        yield f"MEMORY: kernel memory for {vms} with {vcpus}; if off, what attaching would take, with room for more."
     yield "A group that is off costs nothing. ns/EVENT is from bench/RESULTS.md; `groups try` measures it on this host."
     groups = load_groups()
     notes = [

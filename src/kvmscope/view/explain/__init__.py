@@ -3,7 +3,7 @@
 Rule: the meaning is always shown; values that could not be read have a reason.
 """
 
-from .lookup import Explanation, ExplanationView, check_name, explain, explanation_view
+from .lookup import Explanation, ExplanationView, catalogue_miss, check_name, explain, explanation_view
 from .text import catalogue_lines, caveat_lines, here_lines, host_lines, meaning_lines, title_of
 from .values import ExplainContext, HostWindow
 
@@ -13,6 +13,7 @@ __all__ = [
     "ExplanationView",
     "HostWindow",
     "catalogue_lines",
+    "catalogue_miss",
     "caveat_lines",
     "check_name",
     "explain",

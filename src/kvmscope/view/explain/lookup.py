@@ -54,7 +54,8 @@ def explanation_view(context: ExplainContext, name: str) -> ExplanationView:
     """Everything of that name. Raises UsageError, with the nearest names, if there is nothing."""
     found = explain(context, name)
     if not found:
-        raise _unknown_name(name, () if context.live is None else _stat_names(context.live.window.current))
+        stats = () if context.live is None else _stat_names(context.live.window.current)
+        raise _unknown_name(name, stats, why_not=context.why_not)
     head = None if context.live is None else scene_head(context.live.scene)
     return ExplanationView(
         time=head["time"] if head else None,
@@ -78,6 +79,11 @@ def explain(context: ExplainContext, name: str) -> tuple[Explanation, ...]:
     )
 
 
+def catalogue_miss(name: str) -> str:
+    """What to say at once of a name that the catalogue does not have: only a statistic of a host can be called so."""
+    return str(UsageError(f"the catalogue has nothing called '{printable(name)}'", nearest=_nearest(name)))
+
+
 def check_name(context: ExplainContext, name: str, sample: Sample) -> None:
     """Raises UsageError, with the nearest names, if neither the catalogue nor a sample has anything of that name."""
     provider, _, bare = name.rpartition(".")
@@ -86,13 +92,18 @@ def check_name(context: ExplainContext, name: str, sample: Sample) -> None:
         raise _unknown_name(name, _stat_names(sample))
 
 
-def _unknown_name(name: str, stats: Iterable[str] = ()) -> UsageError:
-    """``stats``: names that this host has beside those of the catalogue."""
-    nearest = difflib.get_close_matches(name, [*_names(), *stats], n=3, cutoff=0.6)
+def _unknown_name(name: str, stats: Iterable[str] = (), *, why_not: str = "") -> UsageError:
+    """``stats``: names that this host has beside those of the catalogue; ``why_not``: why these are not known."""
     message = (
         f"nothing is called '{printable(name)}' here: no statistic, metric, rule, reason, caveat, group or setting"
     )
-    return UsageError(message, nearest=tuple(nearest))
+    if why_not:
+        message += f", as far as is known without the statistics of this host ({why_not})"
+    return UsageError(message, nearest=_nearest(name, stats))
+
+
+def _nearest(name: str, stats: Iterable[str] = ()) -> tuple[str, ...]:
+    return tuple(difflib.get_close_matches(name, [*_names(), *stats], n=3, cutoff=0.6))
 
 
 def _stat_names(sample: Sample) -> Iterator[str]:
