@@ -12,7 +12,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
 ROOT_PAGES = tuple(
     path
-    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "contrib/README.md", "examples/README.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "contrib/README.md",
+        "contrib/packaging/README.md",
+        "examples/README.md",
+    )
     if (path := PROJECT / name).is_file()
 )
 PAGES = (*ROOT_PAGES, *sorted(DOCS.rglob("*.md")))
