@@ -172,7 +172,8 @@ def _start(sql: str) -> int:
 
 
 def _empty(schema: Any) -> Any:
-    return pa.RecordBatch.from_pylist([], schema=schema)
+    """No rows. Not made of Python's values: the first array that is loads pandas, where that is installed."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def text(value: str) -> str:

@@ -8,7 +8,7 @@ judged here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -131,17 +131,17 @@ class SqlFleet:
         fire. What must hold for it is asked with the other rules, as a rule of its own.
         """
         by_count = [rule for rule in rules if _asks_for_every_count(rule)]
-        screens = {screen.slug: rule for rule in rules if (screen := self._screen(rule)) is not None}
-        others = [rule for rule in rules if rule not in by_count and rule not in screens.values()]
-        suspects = defaultdict[frozenset[StatName], set[str]](set)
-        for row in self._judged([*others, *filter(None, map(self._screen, screens.values()))], hosts):
+        screens = {screen.slug: screen for rule in rules if (screen := self._screen(rule)) is not None}
+        screened = {_screen_slug(rule): rule for rule in rules if _screen_slug(rule) in screens}
+        others = [rule for rule in rules if rule not in by_count and rule not in screened.values()]
+        suspects: dict[str, set[str]] = {slug: set() for slug in screens}
+        for row in self._judged([*others, *screens.values()], hosts):
             if row["rule"] in screens:
-                suspects[self._histograms(screens[row["rule"]])].add(row["host"])
+                suspects[row["rule"]].add(row["host"])
             else:
                 yield row
-        for histograms, its_hosts in suspects.items():
-            those = [rule for rule in screens.values() if self._histograms(rule) == histograms]
-            yield from self._judged(those, sorted(its_hosts))
+        for those in _grouped(screened.values(), self._histograms):
+            yield from self._judged(those, sorted(set[str]().union(*(suspects[_screen_slug(rule)] for rule in those))))
         if by_count:
             yield from self._judged(by_count, self._hosts_with_new_epochs(hosts), NeededStats(has_counts=True))
 
@@ -157,7 +157,7 @@ class SqlFleet:
         if not found:
             return None
         activity = found[0] if len(found) > 1 else None
-        bare = replace(rule, slug=f"may be {rule.slug}", clears=None, windows=1, cost=None, lost=None, evidence=())
+        bare = replace(rule, slug=_screen_slug(rule), clears=None, windows=1, cost=None, lost=None, evidence=())
         return replace(bare, activity=activity, when=found[-1])
 
     def _histograms(self, rule: Rule) -> frozenset[StatName]:
@@ -307,6 +307,19 @@ def _asks_for_every_count(rule: Rule) -> bool:
         for formula in rule.formulas
         for part, _ in walk(formula.expression, formula.scope)
     )
+
+
+def _screen_slug(rule: Rule) -> str:
+    """No rule of the catalogue has such a slug."""
+    return f"may be {rule.slug}"
+
+
+def _grouped(rules: Iterable[Rule], key: Callable[[Rule], Hashable]) -> Iterable[Sequence[Rule]]:
+    """The rules with the same key together."""
+    groups = defaultdict[Hashable, list[Rule]](list)
+    for rule in rules:
+        groups[key(rule)].append(rule)
+    return groups.values()
 
 
 def _in_schema(text: str, schema: str) -> str:
