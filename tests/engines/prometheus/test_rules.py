@@ -19,6 +19,8 @@ from troubles import BUSY, TROUBLES
 
 from kvmscope.catalog.findings import load_findings
 from kvmscope.catalog.metrics import load_metrics
+from kvmscope.engines.prometheus.buckets import MOST_BUCKETS
+from kvmscope.engines.prometheus.printer import MOST_CHARACTERS, SAYABLE_FACTS
 from kvmscope.engines.prometheus.rules import (
     AlertRule,
     alert_annotations,
@@ -171,9 +173,25 @@ def run_unit_tests(folder: Path, name: str, tests: list[Any], *, every_s: int = 
     promtool("test", "rules", str(path))
 
 
-def test_the_docs_have_every_refusal_with_its_reason_and_what_needs_vcpus() -> None:
-    lines = (PROJECT / "docs/reference/engines.md").read_text(encoding="utf-8").splitlines()
-    for refusal in (*METRICS.refused, *ALERTS.refused):
-        assert any(refusal.subject in line and refusal.reason in line for line in lines), str(refusal)
-    listed = " ".join(lines).partition("need `--detail vcpu`: ")[2].partition(".")[0]
+def test_the_docs_have_the_refusals_and_no_other_with_their_reasons() -> None:
+    page = (PROJECT / "docs/reference/engines.md").read_text(encoding="utf-8")
+    table = page.partition("| rule | why |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    listed = {slug: why for slugs, why in rows for slug in slugs.split(", ")}
+    assert listed == {refusal.subject: refusal.reason for refusal in ALERTS.refused}
+    assert not METRICS.refused
+    assert "Every metric of the catalogue can be said." in page
+
+
+def test_the_docs_have_what_no_formula_may_ask_for() -> None:
+    said = " ".join((PROJECT / "docs/reference/engines.md").read_text(encoding="utf-8").split())
+    facts = " and ".join(f"`{name}`" for name in sorted(name for _, name in SAYABLE_FACTS))
+    assert f"`fact(…)`, except {facts}, which are exported" in said
+    assert f"a histogram of more than {MOST_BUCKETS} buckets" in said
+    assert f"more than {MOST_CHARACTERS:,} characters" in said
+
+
+def test_the_docs_have_the_alerts_that_need_series_of_vcpus() -> None:
+    said = " ".join((PROJECT / "docs/reference/engines.md").read_text(encoding="utf-8").split())
+    listed = said.partition("need `--detail vcpu`: ")[2].partition(".")[0]
     assert listed.split(", ") == [alert.rule.slug for alert in ALERTS.alerts if alert.needs_vcpus]

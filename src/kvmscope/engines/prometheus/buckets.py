@@ -15,7 +15,7 @@ from ...analysis.bucket_bounds import bucket_bounds, float_text
 from ...analysis.histogram import Q_PARTS, weights_below
 from ...schema import Base, Descriptor, Kind
 
-_MOST_BUCKETS = 65
+MOST_BUCKETS = 65
 """Beyond these, a log histogram has buckets that no value of 64 bits is in."""
 
 
@@ -65,7 +65,7 @@ def share(changes: BucketChanges, bound: float, *, is_above: bool) -> str:
 def is_sayable(descriptor: Descriptor) -> bool:
     """Whether the bounds of the buckets follow from their numbers."""
     has_width = descriptor.kind is Kind.LOG_HISTOGRAM or descriptor.bucket_size > 0
-    return has_width and descriptor.size <= _MOST_BUCKETS
+    return has_width and descriptor.size <= MOST_BUCKETS
 
 
 def _below(changes: BucketChanges, whole: int, weights: list[float], total: str) -> str:
