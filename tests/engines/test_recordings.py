@@ -369,3 +369,8 @@ def test_findings_are_those_of_the_doctor(tmp_path: Path) -> None:
     assert rows
     severities = {rule.slug: rule.severity.value for rule in load_findings()}
     assert all(severity == severities[rule] for rule, _, severity, _ in rows)
+
+
+def test_the_engine_writes_nothing_to_standard_output_while_it_works(tmp_path: Path) -> None:
+    with open_recordings([str(two_segments(tmp_path / "r"))]) as store:
+        assert list(store.query("SELECT current_setting('enable_progress_bar')").rows()) == [(False,)]

@@ -53,6 +53,7 @@ class DuckDbConnection:
         self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self.do("SET TimeZone = 'UTC'")
+        self.do("SET enable_progress_bar = false")  # it goes to standard output, between the lines of an answer
 
     def do(self, sql: str) -> None:
         """Run a statement of kvmscope's own. Raises as ``stream`` does."""
