@@ -7,7 +7,7 @@ Install: copy this file to the directory sos/report/plugins of the Python that r
 Look at what it collected by ``kvmscope doctor --from sos_commands/kvmscope/snapshot.zip``.
 """
 
-from sos.report.plugins import IndependentPlugin, Plugin
+from sos.report.plugins import DebianPlugin, IndependentPlugin, Plugin, UbuntuPlugin
 
 _ANONYMISE = "anonymise"
 _ABOUT = "replace names, uuids, paths and ids in the snapshot"
@@ -20,10 +20,12 @@ else:
     _OPTIONS = [PluginOpt(_ANONYMISE, default=False, desc=_ABOUT)]
 
 
-class Kvmscope(Plugin, IndependentPlugin):
+class Kvmscope(Plugin, IndependentPlugin, DebianPlugin, UbuntuPlugin):
     """Statistics of KVM, what is wrong with its VMs, and whether their interrupts are accelerated, as one file that
     kvmscope reads. It takes some five seconds and changes nothing on the host.
     """
+
+    # The sos of Debian 12 takes no IndependentPlugin: a plugin has to be its distribution's.
 
     short_desc = "KVM statistics, findings and APICv state"
     plugin_name = "kvmscope"

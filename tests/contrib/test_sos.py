@@ -56,6 +56,15 @@ def test_it_is_a_plugin_that_sos_takes(plugin: ModuleType) -> None:
     assert len(plugin.Kvmscope.option_list) == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sos leaves a pipe open
+def test_the_policy_of_this_distribution_takes_it(plugin: ModuleType) -> None:
+    from sos import policies  # type: ignore[import-not-found]
+
+    policy = policies.load(sysroot="/")
+    assert issubclass(plugin.Kvmscope, tuple(policy.valid_subclasses))
+    assert policy.validate_plugin(plugin.Kvmscope)
+
+
 @pytest.mark.parametrize("anonymise", [False, True])
 def test_what_it_runs_makes_a_snapshot_that_is_read_back(
     plugin: ModuleType, kvmscope: Any, crafted: Any, tmp_path: Path, anonymise: bool

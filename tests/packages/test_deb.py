@@ -104,7 +104,7 @@ def test_services_are_there_and_off(installed: CleanRoot) -> None:
 
 
 def test_sos_takes_its_plugin(installed: CleanRoot) -> None:
-    installed.run("apt-get install -y -qq --no-install-recommends sosreport")
+    installed.run("apt-get install -y -qq --no-install-recommends sosreport xz-utils")
     installed.run("sos report --batch -o kvmscope --tmp-dir /tmp")
     (archive,) = installed.holds("/tmp/sosreport-*.tar.xz")
     names = installed.run(f"tar --list --file={archive}").stdout

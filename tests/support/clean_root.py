@@ -20,6 +20,8 @@ from pathlib import Path
 MIRROR = "http://deb.debian.org/debian"
 USER = "newcomer"
 _SHARED = ("/etc/resolv.conf", "/etc/hosts")
+_AUTHORITIES = "/usr/local/share/ca-certificates"
+"""Those that this machine trusts beside Debian's; ca-certificates adds them when it is installed."""
 _OF_PIP = ("PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 """How pip reaches an index from this machine; files that these name are there inside too."""
 
@@ -58,7 +60,7 @@ class CleanRoot:
             "LC_ALL": "C.UTF-8",
             "TERM": "dumb",
             "DEBIAN_FRONTEND": "noninteractive",
-            **{name: os.environ[name] for name in _OF_PIP if name in os.environ},
+            **_environment_of_pip(),
         }
         inside = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         if user != "root":
@@ -84,6 +86,12 @@ class CleanRoot:
         return [f"/{path.relative_to(self.path)}" for path in self.path.glob(pattern.lstrip("/"))]
 
 
+def _environment_of_pip() -> dict[str, str]:
+    """Also for the pip that a pip starts to build: it reads none of PIP_CERT."""
+    found = {name: os.environ[name] for name in _OF_PIP if name in os.environ}
+    return found | ({"REQUESTS_CA_BUNDLE": found["PIP_CERT"]} if "PIP_CERT" in found else {})
+
+
 @contextmanager
 def unpacked_root(release: str, folder: Path) -> Iterator[CleanRoot]:
     """A fresh system below ``folder``, which is removed at the end."""
@@ -101,6 +109,8 @@ def _share_with(root: Path) -> None:
     """How names are resolved here, and the files that pip is told of."""
     for name in _SHARED:
         shutil.copyfile(name, root / name.lstrip("/"))
+    if Path(_AUTHORITIES).is_dir():
+        shutil.copytree(_AUTHORITIES, root / _AUTHORITIES.lstrip("/"), dirs_exist_ok=True)
     for name in (os.environ.get(variable, "") for variable in _OF_PIP):
         inside = root / name.lstrip("/")
         if name.startswith("/") and Path(name).is_file() and not inside.exists():
