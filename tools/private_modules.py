@@ -27,6 +27,7 @@ _NOT_NEEDED = (
     "share",
     "**/tests",
     "*.dist-info/direct_url.json",  # where the wheel of kvmscope was on the machine that built this
+    "*.dist-info/RECORD",  # has a checksum of that; dpkg and rpm know what is installed
     "numpy/_core/include",  # headers, to compile against
     "numpy/_core/lib",
     "numpy/f2py",
