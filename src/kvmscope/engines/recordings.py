@@ -100,7 +100,7 @@ class RecordingStore:
         self._connection.do(sql)
 
     def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
-        """A query for the rows of a relation of ``RAW`` that are of these hosts. No file of another host is opened."""
+        """A query for the rows of a relation of ``RAW`` that are of these hosts. No rows of another host are read."""
         listed = ", ".join(map(text, hosts)) or "NULL"
         return f"SELECT * FROM ({self._relations[table].sql(hosts)}) AS r WHERE host IN ({listed})"
 
@@ -138,13 +138,16 @@ class _Relation:
         return [file for files in self.alike for file in files]
 
     def sql(self, hosts: Sequence[str] | None = None) -> str:
-        """A query for its rows, of all hosts or at least of these."""
-        alike = self.alike
-        if hosts is not None:
-            folders = {f"/host={host}/" for host in hosts}
-            alike = [[file for file in files if _host_folder(file) in folders] for files in alike]
-        sources = [self.nothing, *(_of_files(files) for files in alike if files), *self.others]
-        return " UNION ALL BY NAME ".join(sources)
+        """A query for its rows, of all hosts or at least of these; its columns are the same for any hosts."""
+        folders = None if hosts is None else {f"/host={host}/" for host in hosts}
+        files = (_of_alike(files, folders) for files in self.alike)
+        return " UNION ALL BY NAME ".join([self.nothing, *files, *self.others])
+
+
+def _of_alike(files: Sequence[str], folders: set[str] | None) -> str:
+    """A query for files with the same columns, of these folders of hosts; at least for the columns."""
+    wanted = files if folders is None else [file for file in files if _host_folder(file) in folders]
+    return _of_files(wanted) if wanted else f"(SELECT * FROM ({_of_files(files[:1])}) WHERE false)"
 
 
 def _host_folder(file: str) -> str:
