@@ -51,7 +51,7 @@ MOMENTS: Final = 4
 UNKNOWN: Final = HostApicv.unknown("not looked at")
 LEAVES: Final = Leaves(f"{STEP_S}s")
 METRICS: Final = formulas(load_metrics())
-GROUPS: Final = ("userspace", "wakeups", "mmu_lock")
+GROUPS: Final = ("userspace", "wakeups", "mmu_lock", "dirty", "sched", "cgroup", "settings")
 HOSTS: Final[Mapping[str, tuple[str, ReasonTable | None]]] = {
     "x86-5.15": ("x86-5.15", None),
     "x86-6.18": ("x86-6.18", None),
