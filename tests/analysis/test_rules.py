@@ -642,3 +642,17 @@ def test_halts_that_go_to_the_vmm_are_not_said_to_end_at_once(make_host: Callabl
     case = RuleCase(make_host, CraftedTrouble({"halt_exits": 9000, "fpu_reload": 9000}))
     case.see()
     assert found(case.see()) == {"userspace-exits"}
+
+
+@pytest.mark.parametrize(("waited_ms", "left"), [(None, 0.4), (0, 0.4), (90, 0.31), (350, 0.05), (500, 0.0)])
+def test_time_that_a_vcpu_waited_for_a_cpu_is_not_time_in_the_vmm(
+    waited_ms: int | None, left: float, make_host: Callable[..., Any]
+) -> None:
+    waited = {} if waited_ms is None else {"sched.run_delay_ns": waited_ms * MS}
+    rates = {"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS, **waited}
+    case = RuleCase(make_host, CraftedTrouble(rates, vcpus=1))
+    case.see()
+    fired = {finding.rule.slug: finding for finding in case.see().findings}
+    assert ("vmm-time" in fired) == (left >= 0.2)
+    if "vmm-time" in fired:
+        assert fired["vmm-time"].lost_vcpus == pytest.approx(left)

@@ -133,7 +133,9 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
     "wakeups-late": CraftedTrouble(
         {"wakeups.wakeups": 100, "wakeups.wakeup_to_entry_ns": 400 * MS, "wakeups.wakeup_to_entry_hist": 100}
     ),
-    "vmm-time": CraftedTrouble({"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS}),
+    "vmm-time": CraftedTrouble(
+        {"userspace.userspace_exits": 500, "userspace.userspace_ns": 400 * MS, "sched.run_delay_ns": 0}
+    ),
     "mmu-lock-contended": CraftedTrouble(
         {
             "mmu_lock.mmu_lock_read_contended": 900,
