@@ -50,14 +50,14 @@ def polling(
     """
     from ..analysis.governor import GovernorPlan
     from ..catalog.contracts import load_governor_contract, parse_contract
-    from ..tasks.governing import check_contracts, govern, poll_limit
+    from ..tasks.governing import check_contracts, govern, groups_to_count, poll_limit
     from ..tasks.kernels import read_text
     from ..view.governing import step_line
 
     contracts = [load_governor_contract()]
     if contract is not None:
         contracts.append(parse_contract(read_text(str(contract)), str(contract)))
-    with open_live_host(source, ["wakeups"]) as host:
+    with open_live_host(source, groups_to_count()) as host:
         first = host.look()
         check_contracts(host, contracts, first)
         with until_ended(), poll_limit(is_dry_run=dry_run) as limit:

@@ -16,16 +16,31 @@ from ..analysis.governor import GovernorAction, GovernorPlan, GovernorState, dec
 from ..analysis.governor_contract import UNFIT_CAVEATS, shortfalls
 from ..catalog.caveats import load_caveats
 from ..catalog.contracts import Contract
+from ..catalog.groups import load_groups
+from ..catalog.metrics import formulas, load_metrics
 from ..catalog.stats import load_stats
 from ..collect import Host
 from ..errors import Unavailable
+from ..formula.tree import QuantileTerm, StatTerm, walk
 from ..host.text import printable
 from ..linux.halt_poll import hold_halt_poll, read_halt_poll_ns
 from ..scene import Scene
+from ..schema import Scope
 from ..view.governing import GovernorStep, governor_step
 from ..view.values import Moment
 from ..view.watch import HostView
 from .kernels import kernel_of, read_from
+
+_MEASURED = ("wakeup_cost_s", "wakeup_p99_s")
+"""Metrics of the evidence that opt-in groups make exact."""
+
+
+def groups_to_count() -> tuple[str, ...]:
+    """The opt-in groups that the evidence reads."""
+    metrics = formulas(load_metrics())
+    parts = (part for name in _MEASURED for part, _ in walk(metrics[name].expression, Scope.VCPU))
+    providers = {part.stat.provider for part in parts if isinstance(part, StatTerm | QuantileTerm)}
+    return tuple(sorted(providers & load_groups().keys()))
 
 
 class PollLimit(Protocol):
