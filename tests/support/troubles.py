@@ -151,9 +151,9 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
         {"exits.exit_io_ns": 200 * MS, "exits.exit_msr_ns": 50 * MS, "exits.exit_npf_ns": 1 * MS}
     ),
     "pause-exits": CraftedTrouble({"exits.exit_pause_instruction_ns": 600 * MS}),
-    "split-locks": CraftedTrouble({"exits.exit_ac_excp_ns": 600 * MS}),
+    "split-locks": CraftedTrouble({"exits.exit_ac_excp_ns": 600 * MS, "exits.exit_buslock_ns": 0}),
     "cpuid-exits": CraftedTrouble({"exits.exit_cpuid_ns": 600 * MS}),
-    "wbinvd-exits": CraftedTrouble({"exits.exit_wbinvd_ns": 600 * MS}),
+    "wbinvd-exits": CraftedTrouble({"exits.exit_wbinvd_ns": 600 * MS, "exits.exit_invd_ns": 0}),
     "faults-slow": CraftedTrouble({"exits.exit_npf_ns": 300 * MS, "exits.exit_npf": 400}),
     "exits-of-one-reason": CraftedTrouble({"exits.exit_rdtsc_ns": 300 * MS}),
     "vm-entry-failed": CraftedTrouble({"userspace.userspace_exit_fail_entry": 1}),

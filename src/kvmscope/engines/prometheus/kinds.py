@@ -121,7 +121,8 @@ _Has = Callable[[ScopedStat], Descriptor | None]
 
 
 def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
-    """A kernel without groups, and with them as far as its architecture has them."""
+    """A kernel without groups, read by another source than the iterator or by it; and with groups as far as its
+    architecture has them."""
     tables = {table.scope: table.stats for table in kernel.tables}
 
     def own(stat: ScopedStat) -> Descriptor | None:
@@ -130,7 +131,11 @@ def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
         shape = tables[stat.scope].get(stat.name) if stat.provider == _KVM else None
         return None if shape is None else _descriptor(stat.name, shape)
 
+    def elsewhere(stat: ScopedStat) -> Descriptor | None:
+        return None if stat.provider in _OF_SCHEDULER else own(stat)
+
     yield kernel.name, own
+    yield f"{kernel.name} by other sources", elsewhere
     for vendor in _VENDORS.get(kernel.architecture or "", ()):
         for wakeup in _WAKEUPS:
             yield f"{kernel.name} with groups", _with_groups(own, kernel.architecture or "", vendor, wakeup)
@@ -162,7 +167,7 @@ def _with_groups(own: _Has, architecture: str, vendor: tuple[ReasonTable, ...], 
 @cache
 def _exit_stats(vendor: tuple[ReasonTable, ...]) -> frozenset[str]:
     return frozenset(
-        f"exit_{name}{end}" for table in vendor for name in reasons(table).values() for end in ("_ns", "s")
+        f"exit_{name}{end}" for table in vendor for name in reasons(table).values() for end in ("", "_ns", "s")
     )
 
 

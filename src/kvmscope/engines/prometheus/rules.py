@@ -14,6 +14,7 @@ A group is evaluated once a window, so windows adjoin and evaluations in a row a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,7 @@ _METRIC_LEVEL: Final = "kvmscope_vm"
 _COUNT_LEVEL: Final = "kvm_vm"
 _OF_VMS: Final = "kvm_vm_"
 _OF_VCPUS: Final = "kvm_vcpu_"
+_HISTOGRAM_OF_VCPUS: Final = re.compile(r"\bkvm_vcpu_\w+_(bucket|count)\b")
 _SEVERITIES: Final[Mapping[Severity, str]] = MappingProxyType(
     {Severity.INFO: "info", Severity.WARNING: "warning", Severity.PROBLEM: "critical"}
 )
@@ -72,6 +74,11 @@ class AlertRule:
     def needs_vcpus(self) -> bool:
         """Whether it reads series of vCPUs, which ``serve`` exports for every VM with ``--detail vcpu`` only."""
         return _OF_VCPUS in self.query
+
+    @property
+    def needs_histograms(self) -> bool:
+        """Whether it reads histograms of vCPUs, which take ``--detail full``."""
+        return _HISTOGRAM_OF_VCPUS.search(self.query) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +248,7 @@ def _lines(file: RuleFile) -> Iterator[str]:
 
 def _alert_lines(alert: AlertRule) -> Iterator[str]:
     if alert.needs_vcpus:
-        yield "      # needs kvmscope serve --detail vcpu"
+        yield f"      # needs kvmscope serve --detail {'full' if alert.needs_histograms else 'vcpu'}"
     yield f"      - alert: {alert.name}"
     yield from _query(alert.query)
     if alert.for_s:
