@@ -28,7 +28,7 @@ WITHOUT_AVIC = {
     "port I/O": {"pio": {"port-io-storm"}},
     "port I/O by reason": {"pio": {"port-io-storm", "exits-costly"}},
     "MMIO": {"mmio": {"mmio-storm"}},
-    "windows": {"ipi": {"irq-windows"}},
+    "windows": {"ipi": {"irq-windows", "halts-without-rest"}},
     "yields": {"yield": {"failing-yields"}},
     "undecodable": {"undecodable": {"emulation-failure", "userspace-exits"}},
     "watched": {"dirty": {"pf-write-protect", "memory-logged"}},
@@ -135,7 +135,9 @@ def test_a_cpu_with_avic_that_is_not_used_is_told(without_avic: Seen) -> None:
     assert cpu is not None
     assert cpu.flags is not None
     able = replace(without_avic.machine, cpu=Fact(replace(cpu, flags=cpu.flags | {"avic"}), None))
-    assert replace(without_avic, machine=able).reports("windows")[-1]["found"] == {"ipi": {"irq-windows", "apicv-off"}}
+    assert replace(without_avic, machine=able).reports("windows")[-1]["found"] == {
+        "ipi": {"irq-windows", "halts-without-rest", "apicv-off"}
+    }
 
 
 def test_nothing_is_found_in_a_first_window_but_what_needs_no_second(without_avic: Seen) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ def test_polling_costs_less_than_half_and_wakeups_stay_within_their_bound(govern
     assert before > 0.1
     assert last["polled_cpus"] <= before / 2
     assert last["limit_ns"] < BEGUN_NS
-    assert last["wakeup_p99_s"] <= BOUND_S
+    settled = [step["wakeup_p99_s"] for step in steps if step["limit_ns"] == last["limit_ns"]]
+    assert median(settled) <= BOUND_S
 
 
 def test_vms_with_a_limit_of_their_own_are_counted_and_left_out(governed: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,7 @@ def of_vm(sample: Sample, pid: int, provider: str, stat: str) -> list[int]:
 
 
 def test_without_the_group_only_the_iterator_is_loaded() -> None:
+    gc.collect()  # sources of other tests keep their programs until they are collected
     before = programs()
     source = BpfSource()
     try:
