@@ -84,9 +84,9 @@ def test_root_gets_the_same_ids_from_stats_fds_where_debugfs_is_mounted(guests: 
 
 
 def test_vms_of_one_process_one_after_the_other_have_different_ids() -> None:
-    with process.start(LabSpec(workload="churn", vcpus=1, count=200)) as guests, closing(BpfSource()) as source:
+    with process.start(LabSpec(workload="churn", vcpus=1, count=5000)) as guests, closing(BpfSource()) as source:
         guests.go()
         seen: set[int] = set()
-        while not guests.wait_for_end(0):
+        while len(seen) <= 20 and not guests.wait_for_end(0):
             seen.update(source.read().vms.id.tolist())
     assert len(seen) > 20
