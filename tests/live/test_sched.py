@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,15 +53,6 @@ def spinner(cpu: int) -> Iterator[None]:
             spinning.kill()
 
 
-@contextmanager
-def read_by_bpf() -> Iterator[BpfSource]:
-    source = BpfSource()
-    try:
-        yield source
-    finally:
-        source.close()
-
-
 def vcpu_of(sample: Sample, pid: int) -> tuple[int, Schedstat]:
     """The thread of a process's only vCPU, and what is counted for it."""
     (row,) = (row for row, each in enumerate(sample.vms.pid.tolist()) if each == pid)
@@ -84,7 +75,7 @@ def witnessed(source: BpfSource, pid: int, tid: int) -> Schedstat:
 
 def test_a_guest_pinned_beside_a_spinner_shows_the_wait_of_its_schedstat() -> None:
     cpu = max(os.sched_getaffinity(0))
-    with process.start(LabSpec(workload="spin")) as guest, read_by_bpf() as source, spinner(cpu):
+    with process.start(LabSpec(workload="spin")) as guest, closing(BpfSource()) as source, spinner(cpu):
         guest.wait_for_ready()
         guest.go()
         deadline = time.monotonic() + 60
@@ -110,7 +101,7 @@ def vcpu_tid(source: BpfSource, pid: int) -> int:
 
 
 def test_a_vcpu_that_never_ran_has_no_times() -> None:
-    with process.start(LabSpec(workload="bare")) as guest, read_by_bpf() as source:
+    with process.start(LabSpec(workload="bare")) as guest, closing(BpfSource()) as source:
         guest.wait_for_ready()
         sample = source.read()
         (row,) = (row for row, each in enumerate(sample.vms.pid.tolist()) if each == guest.pid)
@@ -152,7 +143,7 @@ def other_threads(pid: int, vcpu: int) -> Mapping[int, Schedstat]:
 
 
 def test_threads_that_are_no_vcpus_are_counted_without_the_vcpu() -> None:
-    with read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, tid):
+    with closing(BpfSource()) as source, running(source, LabSpec(workload="spin")) as (guest, tid):
         before = other_threads(guest.pid, tid)
         counted = of_vm(source.read(), guest.pid)
         after = other_threads(guest.pid, tid)
@@ -165,7 +156,7 @@ def test_threads_that_are_no_vcpus_are_counted_without_the_vcpu() -> None:
 
 
 def test_time_of_a_thread_that_ended_stays_with_its_vm() -> None:
-    with read_by_bpf() as source, Kvm() as kvm, kvm.create_vm():
+    with closing(BpfSource()) as source, Kvm() as kvm, kvm.create_vm():
         before = of_vm(source.read(), os.getpid())["vmm_run_ns"]
         burner = threading.Thread(target=burn, args=(0.1,))
         burner.start()
@@ -180,7 +171,12 @@ def burn(cpu_s: float) -> None:
 
 
 def test_threads_named_as_io_threads_and_vhost_workers_are_counted_by_kind() -> None:
-    with read_by_bpf() as source, Kvm() as kvm, kvm.create_vm(), named_threads("IO iothread0", "vhost-77") as tids:
+    with (
+        closing(BpfSource()) as source,
+        Kvm() as kvm,
+        kvm.create_vm(),
+        named_threads("IO iothread0", "vhost-77") as tids,
+    ):
         before = [schedstat(os.getpid(), tid) for tid in tids]
         counted = of_vm(source.read(), os.getpid())
         after = [schedstat(os.getpid(), tid) for tid in tids]
@@ -217,7 +213,7 @@ def named_threads(*names: str) -> Iterator[list[int]]:
 
 
 def test_the_kernel_thread_of_a_pit_is_counted_for_its_vm() -> None:
-    with read_by_bpf() as source, running(source, LabSpec(workload="pit", pit=GuestPit.DISCARD)) as (guest, _):
+    with closing(BpfSource()) as source, running(source, LabSpec(workload="pit", pit=GuestPit.DISCARD)) as (guest, _):
         (thread,) = (pid for pid in numbers_in_proc() if comm(pid) == f"kvm-pit/{guest.pid}"[:15])
         before = schedstat(thread, thread)
         counted = of_vm(source.read(), guest.pid)
@@ -252,7 +248,11 @@ def cpu_stat(group: Path) -> Mapping[str, int]:
 
 
 def test_a_quota_and_how_often_it_stopped_a_vcpu_are_those_of_its_cgroup() -> None:
-    with quota_group() as group, read_by_bpf() as source, running(source, LabSpec(workload="spin")) as (guest, _):
+    with (
+        quota_group() as group,
+        closing(BpfSource()) as source,
+        running(source, LabSpec(workload="spin")) as (guest, _),
+    ):
         assert of_vm(source.read(), guest.pid, "cgroup")["quota_set"] == 0
         enter(group, guest.pid)
         deadline = time.monotonic() + 60

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,15 +51,6 @@ class Runner:
         self._may_end.wait(60)
 
 
-@contextmanager
-def read_by_bpf() -> Iterator[BpfSource]:
-    source = BpfSource()
-    try:
-        yield source
-    finally:
-        source.close()
-
-
 def tids_here(sample: Sample) -> list[int]:
     """Of the vCPUs of this process, in the order of their ids."""
     (row,) = (row for row, pid in enumerate(sample.vms.pid.tolist()) if pid == os.getpid())
@@ -68,7 +59,7 @@ def tids_here(sample: Sample) -> list[int]:
 
 
 def test_a_vcpu_whose_thread_has_ended_has_no_thread() -> None:
-    with Kvm() as kvm, kvm.create_vm() as vm, read_by_bpf() as source:
+    with Kvm() as kvm, kvm.create_vm() as vm, closing(BpfSource()) as source:
         vcpus = [vm.create_vcpu(number) for number in range(3)]
         runners = [Runner(vcpu) for vcpu in vcpus[:2]]
         assert tids_here(source.read()) == [runners[0].tid, runners[1].tid, NOT_KNOWN]
@@ -82,7 +73,7 @@ def test_a_vcpu_whose_thread_has_ended_has_no_thread() -> None:
 
 
 def test_a_number_that_another_thread_has_by_now_is_not_taken_for_the_vcpus() -> None:
-    with Kvm() as kvm, kvm.create_vm() as vm, read_by_bpf() as source:
+    with Kvm() as kvm, kvm.create_vm() as vm, closing(BpfSource()) as source:
         runner = Runner(vm.create_vcpu(0))
         number = runner.tid
         assert tids_here(source.read()) == [number]

@@ -34,7 +34,9 @@ def history_options(function: F) -> F:
     @functools.wraps(function)
     def command(*args: Any, place: str | None, at: str | None, between: tuple[str, str] | None, **options: Any) -> Any:
         if place is not None:
-            choose_place(place, at, between)
+            from ..store.places import PlaceChoice  # it costs a start in which no recording is read
+
+            click.get_current_context().meta[_CHOICE] = PlaceChoice(place, at, between)
         elif at is not None or between is not None:
             raise UsageError("--at and --between are times of a recording, which --from names")
         return function(*args, **options)
@@ -45,13 +47,6 @@ def history_options(function: F) -> F:
 def reading_options(function: F) -> F:
     """The options of every command that reads the host or a recording, and reports."""
     return history_options(source_option(json_option(function)))
-
-
-def choose_place(place: str, at: str | None = None, between: tuple[str, str] | None = None) -> None:
-    """Look at this recording, as --from would have it."""
-    from ..store.places import PlaceChoice  # it costs a start in which no recording is read
-
-    click.get_current_context().meta[_CHOICE] = PlaceChoice(place, at, between)
 
 
 def chosen_place() -> PlaceChoice | None:

@@ -166,9 +166,7 @@ def _with_groups(own: _Has, architecture: str, vendor: tuple[ReasonTable, ...], 
 
 @cache
 def _exit_stats(vendor: tuple[ReasonTable, ...]) -> frozenset[str]:
-    return frozenset(
-        f"exit_{name}{end}" for table in vendor for name in reasons(table).values() for end in ("", "_ns", "s")
-    )
+    return frozenset(f"exit_{name}{end}" for table in vendor for name in reasons(table).values() for end in ("", "_ns"))
 
 
 def _descriptor(name: str, shape: Shape) -> Descriptor:

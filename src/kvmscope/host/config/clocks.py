@@ -17,10 +17,10 @@ from .. import libvirt_xml
 from ..libvirt_xml import LibvirtDomain
 from ..process import PROCESSES_KEPT, VmmProcess
 from ..qemu_args import Cpu, parse
-from .qemu import is_x86
+from .qemu import enlightenment, is_x86
 from .settings import Setting
 
-_PASSTHROUGH = "hv-passthrough"
+_FOR_TIMERS = ("hv-time", "hv-synic", "hv-stimer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,18 @@ def _of_qemu(argv: tuple[str, ...]) -> ClockConfig:
     config = parse(argv)
     cpu = config.cpu or Cpu("")
     machine = config.machine
-    is_all = bool(cpu.flag(_PASSTHROUGH))
     given = [name for name, value in cpu.features if name.startswith("hv-") and value not in (False, "off")]
-    timers = all(_enlightenment(cpu, name).value for name in ("hv-time", "hv-synic", "hv-stimer"))
-    missing = [name for name in ("hv-time", "hv-synic", "hv-stimer") if not _enlightenment(cpu, name).value]
+    missing = [name for name in _FOR_TIMERS if not _said_of(cpu, name).value]
     return ClockConfig(
         enlightened=Setting(bool(given), f"-cpu …,{given[0]}" if given else "no hv-* in -cpu"),
-        hyperv_clock=_enlightenment(cpu, "hv-time"),
-        hyperv_timers=Setting(timers, _enlightenment(cpu, _PASSTHROUGH if is_all else "hv-stimer").evidence)
-        if timers
-        else Setting(False, f"-cpu without {', '.join(missing)}"),
+        hyperv_clock=_said_of(cpu, "hv-time"),
+        hyperv_timers=Setting(False, f"-cpu without {', '.join(missing)}") if missing else _said_of(cpu, "hv-stimer"),
         hpet=_hpet(machine.head if machine else None, machine.flag("hpet") if machine else None),
     )
 
 
-def _enlightenment(cpu: Cpu, name: str) -> Setting[bool]:
-    if cpu.flag(_PASSTHROUGH):  # all that KVM has, whatever is said of each
-        return Setting(True, f"-cpu …,{_PASSTHROUGH}=on")
-    given = cpu.flag(name)
-    if given is None:
-        return Setting(False, f"-cpu without {name}")
-    return Setting(given, f"-cpu …,{name}={'on' if given else 'off'}")
+def _said_of(cpu: Cpu, name: str) -> Setting[bool]:
+    return enlightenment(cpu, name) or Setting(False, f"-cpu without {name}")
 
 
 def _hpet(machine: str | None, given: bool | None) -> Setting[bool]:

@@ -15,12 +15,14 @@ import re
 from collections.abc import Sequence
 
 from ..apicv import Hardware
-from ..qemu_args import Properties, QemuConfig, Smp, parse, split_options
+from ..qemu_args import Cpu, Properties, QemuConfig, Smp, parse, split_options
 from .nesting import given_nesting
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting, highest_apic_id
 
 _X86_PROGRAM = re.compile(r"(qemu.*-system-)?(x86_64|i386)|qemu-kvm|kvm|qemu|.*x86_64.*|.*i386.*")
 _PASSES_ON_HOST = ("host", "max")
+_HV_PASSTHROUGH = "hv-passthrough"
+
 _CONFIDENTIAL = {
     "sev-guest": Confidential.SEV,
     "sev-snp-guest": Confidential.SEV_SNP,
@@ -34,6 +36,16 @@ def of_qemu(argv: Sequence[str], *, managed_by: str | None = None, hardware: Har
         program = argv[0].rpartition("/")[2] if argv else ""
         return InterruptConfig.unknown("qemu", f"{program} is not for x86", managed_by=managed_by)
     return _QemuReader(argv, managed_by, hardware).read()
+
+
+def enlightenment(cpu: Cpu | None, name: str) -> Setting[bool] | None:
+    """One of Hyper-V's interfaces, such as ``hv-synic``, as ``-cpu`` says; None if it says nothing of it."""
+    if cpu is None:
+        return None
+    if cpu.flag(_HV_PASSTHROUGH):  # all that KVM has, whatever is said of each
+        return Setting(True, f"-cpu …,{_HV_PASSTHROUGH}=on")
+    given = cpu.flag(name)
+    return None if given is None else Setting(given, f"-cpu …,{name}={_onoff(given)}")
 
 
 def is_x86(argv: Sequence[str]) -> bool:
@@ -101,20 +113,15 @@ class _QemuReader:
     def _synic(self) -> Setting[bool]:
         if hidden := self._hidden("cpu"):
             return Setting.unknown(hidden)
-        cpu = self._config.cpu
-        if cpu and cpu.flag("hv-passthrough"):  # all that KVM has, whatever is said of each
-            return Setting(True, "-cpu …,hv-passthrough=on")
-        given = cpu.flag("hv-synic") if cpu else None
-        if given is not None:
-            return Setting(given, f"-cpu …,hv-synic={_onoff(given)}")
-        return Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by default")
+        absent = Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by default")
+        return enlightenment(self._config.cpu, "hv-synic") or absent
 
     def _avic_hint(self) -> Setting[bool]:
         if hidden := self._hidden("cpu"):
             return Setting.unknown(hidden)
         cpu = self._config.cpu
-        if cpu and cpu.flag("hv-passthrough"):
-            return Setting(True, "-cpu …,hv-passthrough=on, and KVM has the advice since Linux 5.15", is_sure=False)
+        if cpu and cpu.flag(_HV_PASSTHROUGH):
+            return Setting(True, f"-cpu …,{_HV_PASSTHROUGH}=on, and KVM has the advice since Linux 5.15", is_sure=False)
         for name in ("hv-avic", "hv-apicv"):
             given = cpu.flag(name) if cpu else None
             if given is not None:
