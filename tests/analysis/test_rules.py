@@ -101,6 +101,10 @@ def test_every_rule_has_its_case() -> None:
     assert {rule.slug for rule in load_findings()} == set(TROUBLES)
 
 
+COUNTED_ELSEWHERE = {"dirty_fetched_pages_per_s"}
+"""What no kernel has that has what stands beside it in the evidence."""
+
+
 @pytest.mark.parametrize("slug", TROUBLES)
 def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host: Callable[..., Any]) -> None:
     case = RuleCase(make_host, TROUBLES[slug])
@@ -114,7 +118,8 @@ def test_a_rule_fires_on_its_trouble_and_no_other_rule_does(slug: str, make_host
     for formula, size in ((rule.cost, finding.cost_cpus), (rule.lost, finding.lost_vcpus)):
         assert (size is None) == (formula is None)
         assert size is None or 0 < size < 4
-    assert None not in finding.evidence.values()
+    unknown = {name for name, value in finding.evidence.items() if value is None}
+    assert unknown <= COUNTED_ELSEWHERE
     assert (len(finding.worst) > 0) == (rule.worst is not None)
     assert {each.rule for each in judgement.not_judged} <= OF_GROUPS | OF_THREADS or slug == "stats-reset"
 

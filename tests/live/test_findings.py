@@ -132,7 +132,7 @@ def look_until(host: collect.Host, holds: Callable[[HostView], bool], *, at_leas
 # -- troubles --------------------------------------------------------------------------------------------------------
 
 
-NOT_COUNTED = {"dirty_bytes_per_s"}
+NOT_COUNTED = {"dirty_bytes_per_s", "dirty_fetched_pages_per_s"}
 """Evidence that an opt-in group adds, which no case counts by."""
 
 

@@ -17,6 +17,7 @@ from kvmscope.sample import Gap, Sample
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
 from kvmscope.view.doctor_text import HEIGHT, event_lines, head_lines, report_lines, rule_report_lines
+from kvmscope.view.findings_text import evidence_text
 from kvmscope.view.jsonout import dump, to_object
 from kvmscope.view.remedies import remedy_views
 from kvmscope.view.subjects import follow
@@ -285,3 +286,9 @@ def test_a_simulated_host_says_so_and_what_inhibits_its_vms(own_proc: Path) -> N
     assert all(remedy["do"] for finding in inhibited for remedy in finding["remedies"])
     total = next(total for total in answer_of(last)["by_rule"] if total["rule"] == "apicv-inhibited")
     assert {cause["name"] for cause in total["causes"]} >= {"pit_reinj"}
+
+
+def test_evidence_that_this_kernel_does_not_count_is_null_for_programs_and_not_shown() -> None:
+    evidence = {"dirty_logged_share": 1.0, "dirty_bytes_per_s": None, "dirty_fetched_pages_per_s": 25_000.0}
+    assert evidence_text(evidence) == "logged 100 %, fetched/s 25k"
+    assert evidence_text({"dirty_bytes_per_s": None}) == ""

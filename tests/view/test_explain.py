@@ -18,6 +18,7 @@ from kvmscope.catalog.metrics import Metric, load_metrics
 from kvmscope.catalog.stats import load_stats
 from kvmscope.errors import Unavailable
 from kvmscope.host.machine import read_machine
+from kvmscope.sample import Sample
 from kvmscope.scene import Scene
 from kvmscope.view.explain import (
     ExplainContext,
@@ -150,6 +151,35 @@ def test_a_wrong_name_is_refused_before_the_interval(kvmscope: Any, crafted: Any
     result = kvmscope.run("explain", "read_siz", "--interval", "1h", on=[crafted.after])
     assert result.exit_code == 2
     assert "did you mean read_size" in result.stderr
+
+
+def without_disk(sample: Sample) -> Sample:
+    """A moment after it, in which nobody publishes provider disk."""
+    blocks = tuple(block for block in sample.blocks if block.schema.provider != "disk")
+    return replace(sample, monotonic_ns=sample.monotonic_ns + 10**9, blocks=blocks)
+
+
+def test_a_stat_whose_only_publisher_ends_within_the_interval_is_explained_without_values(
+    kvmscope: Any, crafted: Any
+) -> None:
+    result = kvmscope.run("explain", "read_size", "--interval", "1ms", on=[crafted.after, without_disk(crafted.after)])
+    assert result.exit_code == 0, result.stderr
+    assert "from provider disk" in result.stdout
+    assert "every VM that has it ended within the interval" in result.stdout
+
+
+def test_a_stat_whose_publisher_begins_within_the_interval_is_explained(kvmscope: Any, crafted: Any) -> None:
+    first, then = (
+        replace(crafted.after, source="published"),
+        replace(crafted.after, source="published", monotonic_ns=crafted.after.monotonic_ns + 2 * 10**9),
+    )
+    nobody = replace(without_disk(first), monotonic_ns=first.monotonic_ns)
+    result = kvmscope.run("explain", "read_size", "--interval", "1ms", on=[nobody, then])
+    assert result.exit_code == 0, result.stderr
+    assert "from provider disk" in result.stdout
+    wrong = kvmscope.run("explain", "read_siz", "--interval", "1ms", on=[nobody, then])
+    assert wrong.exit_code == 2
+    assert "did you mean read_size" in wrong.stderr
 
 
 @pytest.mark.parametrize("metric", load_metrics(), ids=lambda metric: metric.name)

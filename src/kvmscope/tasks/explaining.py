@@ -16,6 +16,9 @@ from ..host.text import printable
 from ..view.explain import ExplainContext, HostWindow, check_name, explain
 from .following import read_interval
 
+_PUBLISHED = "published"
+"""The source of what processes publish, which come and go."""
+
 
 def machine_of(open_it: Callable[[], SceneHost] | None) -> Machine:
     """The machine of a recording, or without one this machine."""
@@ -49,7 +52,8 @@ def _read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s
         with progress(f"looking for {printable(name)} on this host"):
             host = stack.enter_context(open_it())
             scene = host.look()
-        check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
+        if scene.sample.source != _PUBLISHED:  # there a name may come within the interval
+            check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
         length_s = host.interval_s(interval_s)
         with reading_progress(length_s):
             interval = read_interval(host, scene, length_s)

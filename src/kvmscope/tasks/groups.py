@@ -22,11 +22,11 @@ from ..view.groups import (
     ProgramRuns,
     StatOwner,
     check_groups,
+    find_vm,
     group_catalogue_view,
     group_list_view,
     group_trial_view,
 )
-from ..view.subjects import follow
 from .following import read_interval
 
 
@@ -77,7 +77,7 @@ def try_groups(names: Sequence[str], look_s: float, vm: str | None) -> tuple[Gro
         loaded = [group for group in source.groups if isinstance(group, LoadedGroup)]
         before = {group.name: ProgramRuns(*group.ran()) for group in loaded}
         first = host.look()
-        followed = None if vm is None else follow(first, vm)
+        followed = None if vm is None else find_vm(first, vm)
         interval = read_interval(host, first, look_s, followed)
         runs = {group.name: ProgramRuns(*group.ran()) - before[group.name] for group in loaded}
     subject = None if followed is None else followed.locate(interval.scene)

@@ -46,8 +46,8 @@ def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
     subject = title_of(finding.name, finding.vm, finding.vcpu)
     yield from fill(_headline(finding.severity, subject, finding.title, finding.rule), width=width)
     yield from fill(_size(finding), _INDENT, width=width)
-    if finding.evidence:
-        yield from fill(f"evidence: {evidence_text(finding.evidence)}", _INDENT, width=width)
+    if evidence := evidence_text(finding.evidence):
+        yield from fill(f"evidence: {evidence}", _INDENT, width=width)
     for cause in finding.causes:
         text = printable(cause.cause, max_length=200)
         yield from fill(f"cause: {cause.name}: {cause.meaning} ({text})", _INDENT, width=width)
@@ -95,7 +95,8 @@ def total_size(total: RuleTotal) -> str:
 def table_lines(findings: Sequence[ReportedFinding], *, width: int) -> Iterator[str]:
     """Findings of one rule, a line each, with the evidence in columns."""
     metrics = {metric.name: metric for metric in load_metrics()}
-    evidence = list(findings[0].evidence) if findings else []
+    shown = findings[0].evidence if findings else {}
+    evidence = [name for name in shown if any(finding.evidence.get(name) is not None for finding in findings)]
     head = ["VM", "cost", "for", *(metrics[name].title for name in evidence), "worst vCPUs"]
     rows = [
         [
@@ -111,9 +112,10 @@ def table_lines(findings: Sequence[ReportedFinding], *, width: int) -> Iterator[
 
 
 def evidence_text(evidence: Mapping[str, float | None]) -> str:
-    """Metrics by their titles."""
+    """Metrics by their titles. What is not known here, such as what only an opt-in group counts, shows nothing."""
     metrics = {metric.name: metric for metric in load_metrics()}
-    return ", ".join(f"{metrics[name].title} {format_metric(metrics[name].unit, v)}" for name, v in evidence.items())
+    known = {metrics[name]: value for name, value in evidence.items() if value is not None}
+    return ", ".join(f"{metric.title} {format_metric(metric.unit, value)}" for metric, value in known.items())
 
 
 def worst_text(finding: ReportedFinding) -> str:

@@ -21,7 +21,7 @@ from ..sample import Block, Gap, Sample, VmId
 from ..scene import Scene
 from ..schema import Scope
 from ..units import NOT_KNOWN_SIGN, format_bytes, format_count, format_seconds
-from .subjects import Selection
+from .subjects import FollowedVm, Selection, followed, match_subject, near_vms, vcpu_rows
 from .text import SIMULATED, columns, counted, note_lines, wrapped
 from .values import Answer, Moment, SceneAnswer, SourceChoice, scene_head
 
@@ -131,11 +131,29 @@ class ProgramRuns:
 
 
 def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
-    """The groups, and the VM that may follow them: a last word that is not, and is not like, the name of a group."""
+    """The groups, and the VM that may follow them: a last word that is not the name of a group.
+
+    Whether it is a VM or a misspelt group, the VMs that run decide: ``find_vm``.
+    """
     *before, last = words
-    if before and not difflib.get_close_matches(last, list(load_groups()), n=1):
+    if before and last not in load_groups():
         return tuple(before), last
     return tuple(words), None
+
+
+def find_vm(scene: Scene, word: str) -> FollowedVm:
+    """The VM or vCPU that follows the groups. UsageError, with the groups that are nearly so called, if it is none."""
+    found = match_subject(scene, word)
+    if found is None:
+        groups = nearest_groups(word)
+        what = "group and no VM" if groups else "VM"
+        raise UsageError(f"there is no {what} '{printable(word)}'", nearest=(*groups, *near_vms(scene, word)))
+    return followed(scene, found)
+
+
+def nearest_groups(word: str) -> tuple[str, ...]:
+    """Names of groups that are nearly ``word``."""
+    return tuple(difflib.get_close_matches(word, list(load_groups()), n=2))
 
 
 def check_groups(names: Iterable[str]) -> None:
@@ -143,9 +161,8 @@ def check_groups(names: Iterable[str]) -> None:
     groups = load_groups()
     for name in names:
         if name not in groups:
-            nearest = tuple(difflib.get_close_matches(name, list(groups), n=2))
             message = f"there is no group '{printable(name)}'; there are {', '.join(groups)}"
-            raise UsageError(message, nearest=nearest)
+            raise UsageError(message, nearest=nearest_groups(name))
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
@@ -273,8 +290,17 @@ def group_trial_view(
         vm_count=len(scene.sample.vms),
         vcpu_count=len(scene.sample.vcpus),
         groups=tuple(_trial(scene, window, name, runs.get(name), subject) for name in names),
-        gaps=scene.sample.gaps,
+        gaps=tuple(_gaps_of(scene, subject)),
     )
+
+
+def _gaps_of(scene: Scene, subject: Selection | None) -> Iterator[Gap]:
+    """What is missing of a VM, or of one of its vCPUs, or of all; everything if none was chosen."""
+    vm = None if subject is None else scene.sample.vms.vm_id(subject.vm)
+    vcpu = None if subject is None or subject.vcpu is None else int(scene.sample.vcpus.id[subject.vcpu])
+    for gap in scene.sample.gaps:
+        if vm is None or gap.vm is None or (gap.vm == vm and (vcpu is None or gap.vcpu in (None, vcpu))):
+            yield gap
 
 
 def _trial(
@@ -287,7 +313,7 @@ def _trial(
         ns_per_run=runs.ns_per_run if runs else None,
         why_empty=None
         if events
-        else _why_empty(scene.sample, name)
+        else _why_empty(scene, name, subject)
         if window
         else "unknown: the VM ended within the interval",
         events=events,
@@ -321,14 +347,23 @@ def _event(scene: Scene, scope: Scope, event: Event) -> EventView:
     )
 
 
-def _why_empty(sample: Sample, name: str) -> str:
-    """A group without a row has seen nothing; of one without a block that is unknown."""
-    if not len(sample.vms):
+def _why_empty(scene: Scene, name: str, subject: Selection | None) -> str:
+    """A group without an event of a VM has seen nothing of it; where it does not count this VM that is unknown."""
+    if not len(scene.sample.vms):
         return "no VM is running"
-    if any(len(block.rows) for block in sample.blocks if block.schema.provider == name):
+    if any(_has_row(scene.sample, block, subject) for block in scene.sample.blocks if block.schema.provider == name):
         return "no such event in this interval"
-    reason = next((gap.reason for gap in sample.gaps if gap.provider == name), "nothing of it was read")
-    return f"unknown: {reason}"
+    reasons = (gap.reason for gap in _gaps_of(scene, subject) if gap.provider == name)
+    return f"unknown: {next(reasons, 'nothing of it was read')}"
+
+
+def _has_row(sample: Sample, block: Block, subject: Selection | None) -> bool:
+    """Whether a block has a row of what was chosen, or one at all."""
+    if subject is None:
+        return len(block.rows) > 0
+    if block.schema.scope is Scope.VM:
+        return subject.vm in block.rows
+    return any(row in block.rows for row in vcpu_rows(sample, subject))
 
 
 def group_trial_lines(view: GroupTrialView, *, limit: int | None) -> Iterator[str]:

@@ -85,10 +85,11 @@ def explain_stat(context: ExplainContext, name: str) -> Iterator[StatExplanation
 
 
 def described(context: ExplainContext) -> Iterator[tuple[Schema, Descriptor]]:
-    """Every stat that this host has, with its schema."""
+    """Every stat that this host has, with its schema; at the end those of publishers that ended in the interval."""
     if context.live is None:
         return
-    for block in context.live.window.current.blocks:
+    window = context.live.window
+    for block in (*window.current.blocks, *window.previous.blocks):
         for descriptor in block.schema.descriptors:
             yield block.schema, descriptor
 

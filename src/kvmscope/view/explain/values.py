@@ -82,6 +82,8 @@ def stat_values(context: ExplainContext, provider: str, scope: Scope, name: str)
         return NoValues(why_not=context.why_not)
     column = find_column(context.live.window.current, provider, scope, name)
     if column is None:
+        if find_column(context.live.window.previous, provider, scope, name) is not None:
+            return NoValues(why_not="every VM that has it ended within the interval")
         return NoValues(why_not=_why_no_stat(provider, context.live))
     return formula_values(context, stat_formulas(provider, scope, column.descriptor))
 
