@@ -105,6 +105,11 @@ class Vms:
     def ids(self) -> tuple[VmId, ...]:
         return tuple(map(VmId, self.id.tolist()))
 
+    @cached_property
+    def row_of(self) -> Mapping[VmId, int]:
+        """The row of each VM."""
+        return {vm: row for row, vm in enumerate(self.ids)}
+
     def given_label(self, row: int) -> str:
         """The label, or "" if it is what the kernel calls every VM: ``kvm-PID``."""
         label = self.label[row]

@@ -17,6 +17,7 @@ _TIMES_S = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SHORTEST_S, _LONGEST_S = 1e-3, 10_000 * 3600.0
 _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 60
+_LEAST_ESTIMATE = 0.0005
 _MOST_PERCENT = 10_000.0
 _MOST_QUOTED = 60
 
@@ -91,10 +92,16 @@ def format_estimate(value: float | None) -> str:
     """
     if value is None or math.isnan(value):
         return NOT_KNOWN_SIGN
-    if 0 < value < 0.0005:
+    if 0 < value < _LEAST_ESTIMATE:
         return "below 0.001"
-    rounded = float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}")
-    return f"{rounded:.3f}".rstrip("0").rstrip(".")
+    return f"{round_estimate(value):.3f}".rstrip("0").rstrip(".")
+
+
+def round_estimate(value: float) -> float:
+    """The number that ``format_estimate`` writes; what is smaller than it writes is returned as it is."""
+    if 0 < value < _LEAST_ESTIMATE:
+        return value
+    return round(float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}"), 3)
 
 
 def rfc3339(ns: int, *, has_ms: bool = True) -> str:

@@ -20,7 +20,7 @@ from ..view.events import EventKind, HostEvent
 from ..view.groups import GroupListView
 from ..view.history import History
 from ..view.overview import VmOverview
-from ..view.trouble import VmTrouble, order_of, troubles_of
+from ..view.trouble import HostTroubles, VmOrder, troubles_of
 from ..view.values import Moment
 from ..view.vm_columns import HISTORY_METRIC
 from ..view.watch import HostView
@@ -58,7 +58,7 @@ class Board:
     history: History = field(default_factory=lambda: History((HISTORY_METRIC,)))
     events: deque[HostEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     shown_events: Sequence[HostEvent] = ()
-    troubles: Mapping[VmId, VmTrouble] = field(default_factory=dict)
+    troubles: HostTroubles = field(default_factory=HostTroubles)
     marked: set[VmId] = field(default_factory=set)
     selected: VmId | None = None
     opened: VmId | None = None
@@ -66,8 +66,8 @@ class Board:
     views: deque[HostView] = field(default_factory=deque)
     order: list[VmId] = field(default_factory=list)
     places: Mapping[VmId, int] = field(default_factory=dict)
-    _ids: Sequence[VmId] = ()
-    _troubles: Mapping[VmId, VmTrouble] | None = None
+    _sorting: VmOrder = field(default_factory=VmOrder)
+    _troubles: HostTroubles | None = None
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
@@ -110,9 +110,7 @@ class Board:
         if self._troubles is None:
             self._troubles = troubles_of(self.shown.judgement.findings)
         self.troubles = self._troubles
-        ids = self.shown.overview.vms.ids
-        if ids != self._ids:
-            self._ids, self.places = ids, {vm: place for place, vm in enumerate(ids)}
+        self.places = self.shown.overview.vms.place_of
         self._forget_ended(self.shown)
         self.sort(is_asked=False)
 
@@ -145,11 +143,10 @@ class Board:
     def _note_ended(self, before: HostView | None, now: HostView) -> None:
         if before is None:
             return
-        vms, ids = before.overview.vms, now.overview.vms.ids
-        if vms.ids == ids:
+        vms, there = before.overview.vms, now.overview.vms.place_of
+        if vms.ids == now.overview.vms.ids:
             return
-        there = set(ids)
-        for vm in there & self.ended.keys():
+        for vm in there.keys() & self.ended.keys():
             del self.ended[vm]
         for place, vm in enumerate(vms.ids):
             if vm not in there:
@@ -198,15 +195,10 @@ class Board:
             came = [vm for vm in self.places if vm not in known]
             self.order = [*kept, *(vm for vm in self.ended if vm not in known), *came]
             return
-        overview = self.shown.overview
-        by, is_upside_down = self.settings.sort, self.settings.is_upside_down
-        ids = overview.vms.ids
-        before = {vm: place for place, vm in enumerate(self.order)}
-        sorted_ids = [
-            ids[place]
-            for place in order_of(overview.vms, by, self.troubles, is_upside_down=is_upside_down, before=before)
-        ]
-        self.order = [*sorted_ids, *(vm for vm in self.ended if vm not in self.places)]
+        vms, settings = self.shown.overview.vms, self.settings
+        places = self._sorting.places(vms, settings.sort, self.troubles, is_upside_down=settings.is_upside_down)
+        ids = vms.ids
+        self.order = [*(ids[place] for place in places), *(vm for vm in self.ended if vm not in self.places)]
 
     def visible(self) -> Sequence[VmId]:
         """The VMs of the table, in order: those that the filter lets through."""
@@ -220,7 +212,7 @@ class Board:
         found = self.vm(vm)
         if found is None:
             return False
-        trouble = self.troubles.get(vm)
+        trouble = self.troubles.of_vm.get(vm)
         words = (
             found.name,
             found.uuid or "",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # the thread that reads begins before these are loaded
-    from ..sample import VmId
     from ..view.events import HostEvent
     from ..view.groups import GroupListView
-    from ..view.trouble import VmTrouble
+    from ..view.overview import HostTotal, VmOverview
+    from ..view.trouble import HostTroubles
     from ..view.values import Moment
     from ..view.watch import HostView
 
@@ -26,7 +26,7 @@ class Arrival:
 
     view: HostView
     events: tuple[HostEvent, ...] = ()
-    troubles: Mapping[VmId, VmTrouble] | None = None
+    troubles: HostTroubles | None = None
     begins: bool = False
 
 
@@ -128,11 +128,10 @@ class GroupControls(ABC):
 def prepare(view: HostView, metrics: Sequence[str]) -> None:
     """Work out what a screen is going to ask for, on the thread that reads."""
     vms = view.overview.vms
-    _ = vms.ids
+    _ = vms.place_of
+    _ = view.verdicts
+    subjects: list[HostTotal | VmOverview] = [view.overview.total, *vms[:1]]
     for metric in metrics:
         vms.column(metric)
-    _ = view.verdicts
-    if len(vms):
-        first = vms[0]
-        for metric in metrics:
-            _ = metric in first.partial
+        for subject in subjects:
+            _ = subject.metrics[metric], metric in subject.partial

@@ -41,8 +41,6 @@ class History:
         self._moments: deque[_KeptWindow] = deque(maxlen=length)
         self._added = 0
         self._shown = 0
-        self._ids: Sequence[VmId] = ()
-        self._places: Mapping[VmId, int] = {}
 
     def show(self) -> None:
         """From now on what is asked for ends with the last window, until this is called again."""
@@ -53,13 +51,9 @@ class History:
 
     def add(self, overview: Overview) -> None:
         """One more window."""
-        ids = overview.vms.ids
-        if ids != self._ids:
-            self._ids, self._places = ids, {vm: place for place, vm in enumerate(ids)}
-        places = self._places
         columns = {metric: overview.vms.column(metric) for metric in self.metrics}
         total = {metric: overview.total.metrics.get(metric) for metric in self.metrics}
-        self._append(_KeptWindow(overview.time, places, columns, total))
+        self._append(_KeptWindow(overview.time, overview.vms.place_of, columns, total))
 
     def add_unknown(self, time: Moment) -> None:
         """A window of which nothing is known, because the source was away."""

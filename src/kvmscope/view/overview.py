@@ -66,7 +66,7 @@ class HostTotal:
 class VmRows(Rows[VmOverview]):
     """VMs of a window, each made when it is asked for. ``rows``: theirs in the scene's sample, all if None."""
 
-    __slots__ = ("_ids", "_rows", "_scene", "_status", "_verdicts")
+    __slots__ = ("_is_whole", "_rows", "_scene", "_status", "_verdicts")
 
     def __init__(
         self,
@@ -75,12 +75,12 @@ class VmRows(Rows[VmOverview]):
         verdicts: Callable[[], Verdicts | None],
         rows: Sequence[int] | None = None,
     ) -> None:
+        self._is_whole = rows is None
         self._rows = range(len(scene.sample.vms)) if rows is None else rows
         super().__init__(len(self._rows), lambda place: self._vm(self._rows[place]))
         self._scene = scene
         self._status = status
         self._verdicts = verdicts
-        self._ids: tuple[VmId, ...] | None = None
 
     @property
     def names(self) -> Sequence[str]:
@@ -90,9 +90,15 @@ class VmRows(Rows[VmOverview]):
     @property
     def ids(self) -> Sequence[VmId]:
         """The id of each VM."""
-        if self._ids is None:
-            self._ids = tuple(self._scene.sample.vms.vm_id(row) for row in self._rows)
-        return self._ids
+        ids = self._scene.sample.vms.ids
+        return ids if self._is_whole else [ids[row] for row in self._rows]
+
+    @property
+    def place_of(self) -> Mapping[VmId, int]:
+        """The place of each VM."""
+        if self._is_whole:
+            return self._scene.sample.vms.row_of
+        return {vm: place for place, vm in enumerate(self.ids)}
 
     @property
     def silent(self) -> Sequence[int]:
@@ -106,12 +112,15 @@ class VmRows(Rows[VmOverview]):
     def column(self, metric: str) -> Sequence[float | None]:
         """One metric of each VM."""
         column = self._status.vms.column(metric)
-        return column if self._rows == range(len(column)) else [column[row] for row in self._rows]
+        return column if self._is_whole else [column[row] for row in self._rows]
 
     def largest_first(self, metric: str) -> list[int]:
         """Places by one metric, those of VMs for which it is not known last."""
+        rows = self._status.vms.largest_first(metric)
+        if self._is_whole:
+            return rows
         places = {row: place for place, row in enumerate(self._rows)}
-        return [places[row] for row in self._status.vms.largest_first(metric) if row in places]
+        return [places[row] for row in rows if row in places]
 
     def _vm(self, row: int) -> VmOverview:
         verdicts = self._verdicts()

@@ -7,17 +7,17 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 import numpy as np
 
 from ..analysis.findings import Finding
 from ..catalog.findings import Severity
-from ..sample import VmId
-from ..units import format_estimate
+from ..sample import I64Array, VmId
+from ..units import round_estimate
 from .overview import VmRows
 
 HURTS: Final = "hurts"
@@ -27,12 +27,14 @@ NAME: Final = "name"
 
 _TIE: Final = "exits_per_s"
 _LAST: Final = 1 << 62
-_NOTHING_BEFORE: Final[Mapping[VmId, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class VmTrouble:
-    """The findings of one VM and of its vCPUs together. ``rule``, ``title``, ``severity``: of the most urgent one."""
+    """The findings of one VM and of its vCPUs together. ``rule``, ``title``, ``severity``: of the most urgent one.
+
+    ``hurt``: sorts VMs, the one that hurts most first.
+    """
 
     findings: int
     rules: int
@@ -41,76 +43,86 @@ class VmTrouble:
     severity: Severity
     cost_cpus: float | None
     lost_vcpus: float | None
+    hurt: tuple[float, float, int]
 
 
-def troubles_of(findings: Sequence[Finding]) -> Mapping[VmId, VmTrouble]:
-    """By VM. ``findings``: the most urgent first."""
+@dataclass(frozen=True, slots=True)
+class HostTroubles:
+    """What is wrong on a host. ``of_vm``: with each VM that has findings; ``counts``: of findings by severity."""
+
+    of_vm: Mapping[VmId, VmTrouble] = field(default_factory=dict)
+    counts: Mapping[Severity, int] = field(default_factory=dict)
+
+
+def troubles_of(findings: Sequence[Finding]) -> HostTroubles:
+    """``findings``: the most urgent first."""
+    counts = dict.fromkeys(Severity, 0)
+    for severity, alike in groupby(findings, key=lambda finding: finding.rule.severity):
+        counts[severity] += sum(1 for _ in alike)
     of_vm: dict[VmId, list[Finding]] = {}
     for finding in findings:
         of_vm.setdefault(finding.vm, []).append(finding)
-    return {vm: _trouble(found) for vm, found in of_vm.items()}
+    return HostTroubles({vm: _trouble(found) for vm, found in of_vm.items()}, counts)
 
 
-def order_of(
-    vms: VmRows,
-    by: str,
-    troubles: Mapping[VmId, VmTrouble],
-    *,
-    is_upside_down: bool = False,
-    before: Mapping[VmId, int] = _NOTHING_BEFORE,
-) -> Sequence[int]:
-    """Places of the VMs: by what hurts, by ``name``, or by a metric, the largest first and unknown ones last.
+class VmOrder:
+    """Sorts the VMs of views that follow one another. By what hurts, VMs that are nearly alike keep their order."""
 
-    ``before``: where each VM stood. By what hurts, VMs that are nearly alike keep their order.
-    """
-    if by == NAME:
-        order = sorted(range(len(vms)), key=vms.names.__getitem__)
-    elif by == HURTS:
-        order = _by_hurt(vms, troubles, before)
-    else:
-        order = vms.largest_first(by)
-    return order[::-1] if is_upside_down else order
+    def __init__(self) -> None:
+        self._ids: Sequence[VmId] = ()
+        self._stood: I64Array = np.empty(0, dtype=np.int64)
 
+    def places(self, vms: VmRows, by: str, troubles: HostTroubles, *, is_upside_down: bool = False) -> Sequence[int]:
+        """Places of the VMs: by what hurts, by ``name``, or by a metric, the largest first and unknown ones last."""
+        if by == NAME:
+            order = sorted(range(len(vms)), key=vms.names.__getitem__)
+        elif by == HURTS:
+            order = self._by_hurt(vms, troubles.of_vm)
+        else:
+            order = vms.largest_first(by)
+        return order[::-1] if is_upside_down else order
 
-def _by_hurt(vms: VmRows, troubles: Mapping[VmId, VmTrouble], before: Mapping[VmId, int]) -> list[int]:
-    ids = vms.ids
-    stood = np.array([before.get(vm, _LAST) for vm in ids], dtype=np.int64)
-    exits = np.array([-1.0 if value is None else value for value in vms.column(_TIE)], dtype=np.float64)
-    # A third more or less is alike: 2 steps a doubling. Unknown ones are below zero, and come last.
-    steps = np.where(exits < 0, -1.0, np.round(2 * np.log2(np.maximum(exits, 0.0) + 1)))
-    order: list[int] = np.lexsort((stood, -steps)).tolist()
-    troubled = [place for place in order if ids[place] in troubles]
-    troubled.sort(key=_worst_first(lambda place: troubles[ids[place]]))
-    is_troubled = set(troubled)
-    return troubled + [place for place in order if place not in is_troubled]
+    def _by_hurt(self, vms: VmRows, troubles: Mapping[VmId, VmTrouble]) -> list[int]:
+        exits = np.array(vms.column(_TIE), dtype=np.float64)  # None becomes NaN
+        # A third more or less is alike: 2 steps a doubling. Unknown ones are below zero, and come last.
+        steps = np.where(np.isnan(exits), -1.0, np.round(2 * np.log2(np.maximum(exits, 0.0) + 1)))
+        by_exits = np.lexsort((self._standing(vms), -steps))
+        hurts = {place: troubles[vm].hurt for vm, place in _places_of(troubles, vms)}
+        is_troubled = np.zeros(len(vms), dtype=np.bool_)
+        is_troubled[list(hurts)] = True
+        is_troubled = is_troubled[by_exits]
+        troubled = sorted(by_exits[is_troubled].tolist(), key=hurts.__getitem__)
+        order: list[int] = troubled + by_exits[~is_troubled].tolist()
+        self._stood[order] = np.arange(len(order))
+        return order
 
-
-def _worst_first(of: Callable[[int], VmTrouble]) -> Callable[[int], tuple[float, float, int]]:
-    def key(place: int) -> tuple[float, float, int]:
-        trouble = of(place)
-        return -_shown(trouble.cost_cpus), -_shown(trouble.lost_vcpus), -trouble.severity.rank
-
-    return key
+    def _standing(self, vms: VmRows) -> I64Array:
+        """Where each VM stood before; new ones last."""
+        if vms.ids != self._ids:
+            before = dict(zip(self._ids, self._stood.tolist(), strict=True))
+            self._ids = vms.ids
+            self._stood = np.array([before.get(vm, _LAST) for vm in self._ids], dtype=np.int64)
+        return self._stood
 
 
-def _shown(value: float | None) -> float:
-    """The number that a screen shows for it."""
-    if not value:
-        return 0.0
-    text = format_estimate(value)
-    return float(text) if text[0].isdigit() else value
+def _places_of(troubles: Mapping[VmId, VmTrouble], vms: VmRows) -> list[tuple[VmId, int]]:
+    places = vms.place_of
+    return [(vm, places[vm]) for vm in troubles if vm in places]
 
 
 def _trouble(found: Sequence[Finding]) -> VmTrouble:
     first = found[0].rule
+    cost_cpus = _sum_of_known([finding.cost_cpus for finding in found])
+    lost_vcpus = _sum_of_known([finding.lost_vcpus for finding in found])
     return VmTrouble(
         findings=len(found),
         rules=len({finding.rule.slug for finding in found}),
         rule=first.slug,
         title=first.title,
         severity=first.severity,
-        cost_cpus=_sum_of_known([finding.cost_cpus for finding in found]),
-        lost_vcpus=_sum_of_known([finding.lost_vcpus for finding in found]),
+        cost_cpus=cost_cpus,
+        lost_vcpus=lost_vcpus,
+        hurt=(-round_estimate(cost_cpus or 0.0), -round_estimate(lost_vcpus or 0.0), -first.severity.rank),
     )
 
 

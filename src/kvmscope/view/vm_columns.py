@@ -181,30 +181,16 @@ class VmCells:
 
     def cell(self, column: VmColumn, vm: VmOverview) -> Span:
         """What stands in a column for a VM, as wide as it comes."""
-        make = self._own.get(column.key)
+        make = _OWN_CELLS.get(column.key)
         if make is not None:
-            return make(vm, column.width)
+            return make(self, vm, column.width)
         return metric_span(column.key, vm.metrics.get(column.key), is_partial=column.key in vm.partial)
 
-    @property
-    def _own(self) -> Mapping[str, Callable[[VmOverview, int], Span]]:
-        """What makes the cells of columns that are not metrics, from a VM and a width."""
-        return {
-            "name": lambda vm, width: Span(printable(vm.name, max_length=width)),
-            "cost": self._cost,
-            "finding": self._finding,
-            "apicv": lambda vm, width: Span(apicv_text(vm.apicv, is_wide=width >= _WIDE_APICV)),
-            "history": self._history,
-            "vcpus": lambda vm, _width: Span(str(len(vm.vcpus))),
-            "vmm": lambda vm, width: Span(printable(vm.vmm or NOT_KNOWN_SIGN, max_length=width)),
-            "pid": lambda vm, _width: Span(NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)),
-        }
-
-    def _history(self, vm: VmOverview, width: int) -> Span:
+    def history_cell(self, vm: VmOverview, width: int) -> Span:
         values = self.history.of_vm(vm.id, HISTORY_METRIC)
         return Span(self.history.sparkline(values, width, levels=self.levels))
 
-    def _cost(self, vm: VmOverview, _width: int) -> Span:
+    def cost_cell(self, vm: VmOverview, _width: int) -> Span:
         trouble = self.troubles.get(vm.id)
         if trouble is None:
             return Span("")
@@ -212,7 +198,7 @@ class VmCells:
             return Span(f"{format_estimate(trouble.cost_cpus)} CPU")
         return Span("" if trouble.lost_vcpus is None else f"{format_estimate(trouble.lost_vcpus)} vCPU")
 
-    def _finding(self, vm: VmOverview, width: int) -> Span:
+    def finding_cell(self, vm: VmOverview, width: int) -> Span:
         if vm.silent_s is not None:
             return Span(f"VMM silent {format_seconds(vm.silent_s)}", Style.ALERT)
         trouble = self.troubles.get(vm.id)
@@ -222,6 +208,19 @@ class VmCells:
         sign = severity_sign(trouble.severity)
         rule = printable(trouble.rule, max_length=max(1, width - len(sign) - 1 - len(more)))
         return Span(f"{sign} {rule}{more}", _STYLES.get(trouble.severity, Style.PLAIN))
+
+
+_OWN_CELLS: Final[Mapping[str, Callable[[VmCells, VmOverview, int], Span]]] = {
+    "name": lambda _cells, vm, width: Span(printable(vm.name, max_length=width)),
+    "cost": VmCells.cost_cell,
+    "finding": VmCells.finding_cell,
+    "apicv": lambda _cells, vm, width: Span(apicv_text(vm.apicv, is_wide=width >= _WIDE_APICV)),
+    "history": VmCells.history_cell,
+    "vcpus": lambda _cells, vm, _width: Span(str(len(vm.vcpus))),
+    "vmm": lambda _cells, vm, width: Span(printable(vm.vmm or NOT_KNOWN_SIGN, max_length=width)),
+    "pid": lambda _cells, vm, _width: Span(NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)),
+}
+"""What makes the cells of columns that are not metrics, from a VM and a width."""
 
 
 def severity_sign(severity: Severity) -> str:

@@ -52,6 +52,7 @@ class VmsPage(ListPage):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         self._columns: tuple[VmColumn, ...] = ()
+        self._cells = self._make_cells()
         self._visible: Sequence[VmId] = ()
         self._typed: str | None = None
 
@@ -66,6 +67,7 @@ class VmsPage(ListPage):
 
     def body(self, size: PageSize) -> list[ScreenLine]:
         self._visible = self.board.visible()
+        self._cells = self._make_cells()
         self._follow()
         gap = self._gap(size.width)
         self._columns = fitting_columns(self.desk.settings.columns, size.width, gap=gap)
@@ -109,10 +111,7 @@ class VmsPage(ListPage):
         return tuple(spans)
 
     def _finding_counts(self) -> list[Span]:
-        counts = dict.fromkeys(reversed(Severity), 0)
-        shown = self.board.shown
-        for finding in shown.judgement.findings if shown else ():
-            counts[finding.rule.severity] += 1
+        counts = {severity: self.board.troubles.counts.get(severity, 0) for severity in reversed(Severity)}
         return [
             Span(f"{severity_sign(severity)} {number}  ", severity_style(severity) if number else Style.DIM)
             for severity, number in counts.items()
@@ -134,20 +133,18 @@ class VmsPage(ListPage):
         if found is None:  # a filter may keep what is gone by now
             return text_line("")
         is_ended = self.board.is_ended(vm)
-        cells = self._cells
-        spans = [self._cell(column, found, cells, is_ended=is_ended) for column in self._columns]
+        spans = [self._cell(column, found, is_ended=is_ended) for column in self._columns]
         return ScreenLine(self._line(spans, width), is_stale=is_ended or self.board.loss is not None)
 
-    def _cell(self, column: VmColumn, vm: VmOverview, cells: VmCells, *, is_ended: bool) -> Span:
+    def _cell(self, column: VmColumn, vm: VmOverview, *, is_ended: bool) -> Span:
         if column.key == "mark":
             return Span("*" if vm.id in self.board.marked else " ", Style.HEAD)
         if column.key == "finding" and is_ended:
             return Span(_ENDED, Style.ALERT)
-        return cells.cell(column, vm)
+        return self._cells.cell(column, vm)
 
-    @property
-    def _cells(self) -> VmCells:
-        return VmCells(self.board.troubles, self.board.history, self.desk.charset.levels)
+    def _make_cells(self) -> VmCells:
+        return VmCells(self.board.troubles.of_vm, self.board.history, self.desk.charset.levels)
 
     def _line(self, spans: Sequence[Span], width: int) -> Line:
         widths = [column.width for column in self._columns]
@@ -187,7 +184,7 @@ class VmsPage(ListPage):
             return f"{printable(vm.name)} has ended: its last values"
         if vm.silent_s is not None:
             return f"{printable(vm.name)}: its VMM has not answered for {format_seconds(vm.silent_s)}"
-        trouble = self.board.troubles.get(vm.id)
+        trouble = self.board.troubles.of_vm.get(vm.id)
         if trouble is None:
             return f"{printable(vm.name)}: no findings; VMs keep their places until Esc"
         return f"{printable(vm.name)}: {trouble.title} [{trouble.rule}]"
