@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the pages of docs/reference/ from the catalogue: stats, metrics, findings, reasons, caveats.
+"""Writes the pages of docs/reference/ from the catalogue (stats, metrics, findings, reasons, caveats, settings), and
+the texts of messages from the code.
 
 `tools/reference.py` writes them; `tools/reference.py --check` says which are not as the catalogue has it, and exits
 with 1 if there are any. Pages are not edited by hand.
@@ -13,6 +14,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.messages import GAP, messages
+
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import Rule, load_findings
 from kvmscope.catalog.inhibits import Inhibit, load_inhibits
@@ -23,6 +28,7 @@ from kvmscope.schema import Scope, Unit
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _MADE = "<!-- Made by tools/reference.py from the catalogue; not edited by hand. -->"
+_MADE_OF_CODE = "<!-- Made by tools/reference.py from the code; not edited by hand. -->"
 
 
 def pages() -> Mapping[str, str]:
@@ -34,11 +40,12 @@ def pages() -> Mapping[str, str]:
         "reasons.md": _page("Inhibit reasons", _REASONS, _reasons()),
         "caveats.md": _page("Caveats", _CAVEATS, _caveats()),
         "settings.md": _page("Settings", _SETTINGS, _settings()),
+        "message-texts.md": _page("Texts of messages", _MESSAGES, _messages(), made=_MADE_OF_CODE),
     }
 
 
-def _page(title: str, about: str, body: Iterable[str]) -> str:
-    return "\n".join((f"# {title}", "", _MADE, "", about.strip(), "", *body)).rstrip() + "\n"
+def _page(title: str, about: str, body: Iterable[str], *, made: str = _MADE) -> str:
+    return "\n".join((f"# {title}", "", made, "", about.strip(), "", *body)).rstrip() + "\n"
 
 
 # --- stats ------------------------------------------------------------------------------------------------------------
@@ -251,6 +258,32 @@ def _settings() -> Iterator[str]:
         yield ""
 
 
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+_MESSAGES = """
+Every text of an error, by its [slug](messages.md), and every reason of a gap. `…` stands for what is filled in: a name,
+a number, or the words of the kernel or of another program. What would help follows the text, as `try:` does on the
+command line. A text of `recording` follows the path of what it is about, one of `catalog` the file, the line and the
+part that is wrong. A usage error may end with the nearest names.
+"""
+
+
+def _messages() -> Iterator[str]:
+    for slug, of_slug in itertools.groupby(messages(), key=lambda message: message.slug):
+        yield "## gaps" if slug == GAP else f"## {slug}"
+        yield ""
+        for text, variants in itertools.groupby(of_slug, key=lambda message: message.text):
+            yield f"- {_code(text)}"
+            yield from (f"    - try: {_code(each.remedy)}" for each in variants if each.remedy)
+        yield ""
+
+
+def _code(text: str) -> str:
+    """A text as it is printed, on one line."""
+    text = " ".join(text.split())
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
 def _cell(text: str) -> str:
     """Text in a table of Markdown, where angle brackets are no markup."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
@@ -261,17 +294,18 @@ def _list(before: str, names: Iterable[str]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the reference pages from the catalogue.")
+    parser = argparse.ArgumentParser(description="Write the reference pages from catalogue and code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not up to date")
     check = parser.parse_args().check
-    stale = [name for name, text in pages().items() if not _is(PAGES / name, text)]
+    made = pages()
+    stale = [name for name, text in made.items() if not _is(PAGES / name, text)]
     if check:
         for name in stale:
-            print(f"docs/reference/{name} is not what the catalogue says; run tools/reference.py", file=sys.stderr)
+            print(f"docs/reference/{name} is not up to date; run tools/reference.py", file=sys.stderr)
         return 1 if stale else 0
     PAGES.mkdir(parents=True, exist_ok=True)
     for name in stale:
-        (PAGES / name).write_text(pages()[name], encoding="utf-8")
+        (PAGES / name).write_text(made[name], encoding="utf-8")
     return 0
 
 
