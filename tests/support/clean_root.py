@@ -7,6 +7,7 @@ shares the kernel with this machine; /dev, with /dev/kvm, and /sys are those of 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+PROJECT = Path(__file__).parents[2]
 MIRROR = "http://deb.debian.org/debian"
 USER = "newcomer"
 _SHARED = ("/etc/resolv.conf", "/etc/hosts")
 _AUTHORITIES = "/usr/local/share/ca-certificates"
 """Those that this machine trusts beside Debian's; ca-certificates adds them when it is installed."""
-_OF_PIP = ("PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
+_OF_PIP = ("PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 """How pip reaches an index from this machine; files that these name are there inside too."""
 
 _ENTER = """
@@ -135,3 +137,40 @@ def _base(release: str) -> Path:
 def _succeed(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+# --- what README says, and the checkout that it says it of ------------------------------------------------------------
+
+
+def shell_block(word: str) -> str:
+    """The block of README's shell lines that has this word."""
+    (found,) = (
+        block for block in re.findall(r"^```sh\n(.*?)^```$", _readme(), re.MULTILINE | re.DOTALL) if word in block
+    )
+    return str(found)
+
+
+def apt_get_line(packages: str) -> str:
+    """The `apt-get install` of these packages that README's text names."""
+    (line,) = set(re.findall(rf"`(apt-get install {packages})`", _readme()))
+    return str(line)
+
+
+def _readme() -> str:
+    return (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def put_archive(root: CleanRoot, owner: str) -> None:
+    """What is committed, as a downloaded archive has it, in the home of its owner."""
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=PROJECT, check=True, capture_output=True).stdout
+    (root.path / "checkout.tar").write_bytes(archive)
+    place = f"~{owner}/kvmscope"
+    root.run(f"rm -rf {place} && mkdir {place} && tar -xf /checkout.tar -C {place} && chown -R {owner}: {place}")
+
+
+def put_clone(root: CleanRoot, owner: str) -> None:
+    """What is committed, cloned by the git that is inside."""
+    bundle = root.path / "kvmscope.bundle"
+    _succeed("git", "-C", str(PROJECT), "bundle", "create", str(bundle), "HEAD")
+    place = f"~{owner}/kvmscope"
+    root.run(f"rm -rf {place} && git clone -q /kvmscope.bundle {place} && chown -R {owner}: {place}")
