@@ -22,6 +22,7 @@ import numpy as np
 from bench.result import Row
 from bench.timing import duration
 from kvmscope.analysis.window import BoolArray, Window
+from kvmscope.codec.records import VcpuRecords, VmRecords
 from kvmscope.codec.snapshot import (
     HAS_APIC,
     HAS_CREATED,
@@ -30,8 +31,6 @@ from kvmscope.codec.snapshot import (
     Feature,
     SnapshotFlag,
     SnapshotHeader,
-    VcpuRecords,
-    VmRecords,
 )
 from kvmscope.formula.tree import HOST, Level
 from kvmscope.host.machine import read_machine

@@ -92,4 +92,4 @@ def _iterator(loop: Timed) -> Pairs:
     """Runs of the program whose records nobody looks at."""
     with closing(BpfSource()) as source:
         source.read()
-        return pairs(timed(source.program.arena.header), loop, rounds=ROUNDS, calls=1)
+        return pairs(timed(source.arena.header), loop, rounds=ROUNDS, calls=1)

@@ -5,24 +5,24 @@ Ctrl-C, and Python's own handler of SIGINT would print a traceback of whatever i
 loaded a signal ends the process at once, with the exit code of that signal; nothing has been done that must be undone.
 """
 
-import _signal  # built in: ``signal`` loads enum and re, for several ms
-import os
-import sys
+try:
+    import _signal  # built in: ``signal`` loads enum and re, for several ms
+    import os
+    import sys
 
+    def _end_at_once(number: int, _frame: object) -> None:
+        os._exit(128 + number)
 
-def _end_at_once(number: int, _frame: object) -> None:
-    os._exit(128 + number)
+    def _handle_early() -> None:
+        """But for what whoever started this process has it ignore, and for handlers of a program that imports this."""
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            _signal.signal(_signal.SIGINT, _end_at_once)
+        if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGTERM, _end_at_once)
 
-
-def _handle_early() -> None:
-    """But for what whoever started this process has it ignore, and for handlers of a program that imports this."""
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _end_at_once)
-    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
-        _signal.signal(_signal.SIGTERM, _end_at_once)
-
-
-_handle_early()
+    _handle_early()
+except KeyboardInterrupt:  # of Python's own handler, a moment before it is replaced
+    raise SystemExit(130) from None
 
 _OBJECTS_A_COLLECTION = 20_000
 """Loading a command makes some 100,000 objects that stay; looking through them each 700 takes 10 ms of its start."""

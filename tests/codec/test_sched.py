@@ -10,16 +10,8 @@ import pytest
 
 from kvmscope.catalog.stats import load_stats
 from kvmscope.codec import cgroup, sched, snapshot
-from kvmscope.codec.snapshot import (
-    HAS_APIC,
-    HAS_QUOTA,
-    HAS_SCHED,
-    VCPU_HEAD_SIZE,
-    VM_HEAD_SIZE,
-    Feature,
-    VcpuRecords,
-    VmRecords,
-)
+from kvmscope.codec.records import VcpuRecords, VmRecords
+from kvmscope.codec.snapshot import HAS_APIC, HAS_QUOTA, HAS_SCHED, VCPU_HEAD_SIZE, VM_HEAD_SIZE, Feature
 from kvmscope.schema import Schema
 
 HEADER_FILE = Path(snapshot.__file__).parent.parent / "sources/bpf/snapshot.h"

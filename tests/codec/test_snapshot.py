@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.codec import snapshot
+from kvmscope.codec.records import RecordBuffers, VcpuRecords, VmRecords, copy_records
 from kvmscope.codec.snapshot import (
     CONTROL_SIZE,
     HAS_APIC,
@@ -29,11 +30,7 @@ from kvmscope.codec.snapshot import (
     VM_QUOTA_WORDS,
     VM_SCHED_WORDS,
     VM_SETTINGS_WORDS,
-    RecordBuffers,
     SnapshotFlag,
-    VcpuRecords,
-    VmRecords,
-    copy_records,
     parse_generation,
     parse_header,
 )

@@ -369,6 +369,46 @@ def test_while_it_starts_no_signal_shows_a_traceback_of_ours(command: list[str])
     assert not bad, "\n".join(bad)
 
 
+FEWEST_LINES = 20
+AT_A_LINE = """
+import runpy, signal, sys
+at, number = int(sys.argv[1]), int(sys.argv[2])
+lines = 0
+def trace(frame, event, argument):
+    global lines
+    if not frame.f_code.co_filename.endswith("kvmscope/__main__.py"):
+        return None
+    if event == "line" and frame.f_lineno > FIRST:
+        lines += 1
+        if lines == at:
+            sys.settrace(None)
+            signal.raise_signal(number)
+    return trace
+sys.argv = ["kvmscope", "--version"]
+sys.settrace(trace)
+runpy.run_module("kvmscope", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_at_each_line_of_the_entry_point_ends_it_quietly(number: signal.Signals) -> None:
+    """From the line on which it begins to look after signals; only Python's own code runs before it."""
+    first = Path(PACKAGE, "__main__.py").read_text(encoding="utf-8").splitlines().index("try:") + 1
+    script = AT_A_LINE.replace("FIRST", str(first))
+    quietly = {CODES[number], -signal.SIGTERM if number is signal.SIGTERM else CODES[number]}  # before it is handled
+    bad, line = [], 0
+    while True:
+        line += 1
+        command = [sys.executable, "-c", script, str(line), str(int(number))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        if done.returncode == NORMAL_END:
+            break
+        if done.returncode not in quietly or done.stderr:
+            bad.append((line, done.returncode, done.stderr[-300:]))
+    assert line > FEWEST_LINES, "the lines were not traced"
+    assert not bad
+
+
 def python(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
 

@@ -34,7 +34,9 @@ from kvmscope.schema import Scope
 from kvmscope.sources.bpf import libbpf, pins
 from kvmscope.sources.bpf.attach import access, attach, detach
 from kvmscope.sources.bpf.layout import Layout
-from kvmscope.sources.bpf.source import BpfSource, PinnedSource, load_program, read_reasons
+from kvmscope.sources.bpf.loading import load_program
+from kvmscope.sources.bpf.place import ROOT, directory_in
+from kvmscope.sources.bpf.source import BpfSource, PinnedSource, read_reasons
 from kvmscope.sources.kvm_schema import read_kvm_schemas
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
@@ -303,7 +305,7 @@ def test_it_outlives_the_process_that_attached(root: Path, guests: Running) -> N
 
 def identity_of(root: Path) -> dict[str, int]:
     """The kernel's numbers of the pinned program and maps."""
-    directory = pins.directory_in(root)
+    directory = directory_in(root)
     found: dict[str, int] = {}
     for name in ("read", "control", "vms", "vcpus", "meta"):
         fd = int(library().bpf_obj_get(os.fsencode(directory / name)))
@@ -711,15 +713,15 @@ def attached(group: str) -> Iterator[str]:
     """``kvmscope attach`` where every command looks; the group that may read."""
     pytest.importorskip("click")
     pytest.importorskip("kvmscope.cli", exc_type=ImportError)
-    if pins.ROOT.exists():
-        pytest.skip(f"something is attached at {pins.ROOT} already, and not ours to replace")
+    if ROOT.exists():
+        pytest.skip(f"something is attached at {ROOT} already, and not ours to replace")
     try:
         done = subprocess.run([*KVMSCOPE, "attach", "--group", group], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         yield group
     finally:
         subprocess.run([*KVMSCOPE, "detach"], check=True, stdout=subprocess.DEVNULL)
-        assert not pins.ROOT.exists()
+        assert not ROOT.exists()
 
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
@@ -747,13 +749,13 @@ def test_commands_work_for_the_group_and_tell_others_why_not(attached: str, gues
         assert outside.returncode == 3
         assert outside.stdout == ""
         assert attached in outside.stderr
-        assert f"this user may not read {pins.ROOT}" in outside.stderr
+        assert f"this user may not read {ROOT}" in outside.stderr
 
 
 def test_detach_without_anything_attached_says_so() -> None:
     pytest.importorskip("kvmscope.cli", exc_type=ImportError)
-    if pins.ROOT.exists():
-        pytest.skip(f"something is attached at {pins.ROOT} already, and not ours to replace")
+    if ROOT.exists():
+        pytest.skip(f"something is attached at {ROOT} already, and not ours to replace")
     done = subprocess.run([*KVMSCOPE, "detach"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "nothing was attached\n")
 

@@ -19,7 +19,7 @@ import pytest
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
-from kvmscope.sources.bpf import pins
+from kvmscope.sources.bpf.place import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
 
@@ -204,8 +204,8 @@ def test_without_kvm_the_demo_is_simulated_and_says_so(tmp_path: Path) -> None:
 @pytest.fixture
 def nobody() -> tuple[str, ...]:
     """What runs a command as a user who is in no group."""
-    if pins.ROOT.exists():
-        pytest.skip(f"something is attached at {pins.ROOT}, which this test would replace")
+    if ROOT.exists():
+        pytest.skip(f"something is attached at {ROOT}, which this test would replace")
     return NOBODY
 
 
@@ -227,7 +227,7 @@ def test_a_group_reads_what_root_attached_and_others_do_not(guests: Running, nob
         detached = run("detach")
     assert detached == "detached\n"
     assert run("detach") == "nothing was attached\n"
-    assert not pins.ROOT.exists()
+    assert not ROOT.exists()
 
 
 @pytest.mark.needs("nobody")

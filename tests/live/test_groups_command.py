@@ -15,7 +15,7 @@ from kvmscope.catalog.groups import load_groups
 from kvmscope.lab import process
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
-from kvmscope.sources.bpf import pins
+from kvmscope.sources.bpf.place import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf")]
 
@@ -80,8 +80,8 @@ def test_a_group_that_there_is_not_is_a_usage_error() -> None:
 
 @pytest.mark.needs("nobody")
 def test_a_pinned_group_is_read_without_root_until_it_is_unpinned(guests: Running) -> None:
-    if pins.ROOT.exists():
-        pytest.skip(f"something is attached at {pins.ROOT}, which this test would replace")
+    if ROOT.exists():
+        pytest.skip(f"something is attached at {ROOT}, which this test would replace")
     name = guests.spec.vm_name(0)
     try:
         assert "userspace" in run("groups", "pin", "userspace", "--mode", "0444")
@@ -94,4 +94,4 @@ def test_a_pinned_group_is_read_without_root_until_it_is_unpinned(guests: Runnin
         assert "no stat 'userspace_exits'" in run("read", name + "/0", "userspace_exits", before=NOBODY, code=2)
     finally:
         run("detach")
-    assert not pins.ROOT.exists()
+    assert not ROOT.exists()

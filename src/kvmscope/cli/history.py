@@ -71,13 +71,14 @@ def refuse_counting() -> None:
         raise UsageError("--count counts on this host; a recording has what was counted when it was made")
 
 
-def open_recorded(source: str, plan: LookPlan) -> RecordedHost:
+def open_recorded(source: str, plan: LookPlan | None) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
     from ..collect import RecordedHost
+    from ..store.replay import LookPlan
 
     choice, meta = chosen_place(), click.get_current_context().meta
     assert choice is not None
-    look = choice.look(source, plan)
+    look = choice.look(source, plan or LookPlan())
     if not meta.get(_IS_NOTED):
         echo_notes(look.notes)
         meta[_IS_NOTED] = True

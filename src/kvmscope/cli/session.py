@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from ..store.replay import LookPlan
 from .history import is_recorded, open_recorded, refuse_counting
 
 if TYPE_CHECKING:
     from ..collect import Host, SceneHost
-
-_ONE_LOOK = LookPlan()
+    from ..store.replay import LookPlan
 
 Opener: TypeAlias = "Callable[[str], Host]"
 
 
-def open_host(source: str, plan: LookPlan = _ONE_LOOK) -> SceneHost:
-    """What this command line looks at: the recording of ``--from``, of which ``plan`` says what, or this host by
-    ``source``. Raises UsageError if there is no such source or recorded time, SourceError, RecordingError.
+def open_host(source: str, plan: LookPlan | None = None) -> SceneHost:
+    """What this command line looks at: the recording of ``--from``, of which ``plan`` says what (None: one scene), or
+    this host by ``source``.
+
+    Raises UsageError if there is no such source or recorded time, SourceError, RecordingError.
     """
     return begin_opening(source, plan)()
 
@@ -46,7 +46,7 @@ def open_with_registers(source: str, plan: LookPlan) -> SceneHost:
     return sources.open_with_registers(source)
 
 
-def begin_opening(source: str, plan: LookPlan = _ONE_LOOK) -> Callable[[], SceneHost]:
+def begin_opening(source: str, plan: LookPlan | None = None) -> Callable[[], SceneHost]:
     """The same for a command that loads something before it needs the host: what it is given waits for the host."""
     return partial(open_recorded, source, plan) if is_recorded() else _begin_live(source)
 

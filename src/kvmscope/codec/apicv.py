@@ -18,6 +18,7 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
+from .records import VcpuRecords, VmRecords
 from .snapshot import (
     HAS_APIC,
     INHIBIT_BITS,
@@ -25,8 +26,6 @@ from .snapshot import (
     VM_APICV_WORDS,
     VM_EVENT_WORDS,
     Feature,
-    VcpuRecords,
-    VmRecords,
 )
 
 PROVIDER = "apicv"

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .snapshot import HAS_QUOTA, VM_QUOTA_WORDS, Feature, VmRecords
+from .records import VmRecords
+from .snapshot import HAS_QUOTA, VM_QUOTA_WORDS, Feature
 
 PROVIDER = "cgroup"
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .snapshot import HAS_SCHED, VCPU_SCHED_WORDS, VM_SCHED_WORDS, Feature, VcpuRecords, VmRecords
+from .records import VcpuRecords, VmRecords
+from .snapshot import HAS_SCHED, VCPU_SCHED_WORDS, VM_SCHED_WORDS, Feature
 
 PROVIDER = "sched"
 

@@ -28,13 +28,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import FormatError
-from ..sample import U64Array
 from ..schema import WORD_BITS, Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
+
+if TYPE_CHECKING:
+    from ..sample import U64Array
 
 ByteOrder: TypeAlias = Literal["little", "big"]
 Value: TypeAlias = int | bool | tuple[int, ...]
@@ -116,6 +116,8 @@ class StatsFile:
 
     def words(self) -> U64Array:
         """The data as native u64, shape (words,), without the odd bytes at its end; a view if the order is native."""
+        import numpy as np  # who asks for descriptors alone, as a source that is being opened, does without
+
         prefix = _PREFIX[self.description.byteorder]
         raw = np.frombuffer(self.data, dtype=f"{prefix}u8", count=len(self.data) // _WORD)
         return raw.astype(np.uint64, copy=False)

@@ -1,7 +1,9 @@
 """Chooses a source and opens it. ``auto`` tries the sources, best first, and keeps why each better one was not used.
 
-Opening the iterator takes the kernel and libbpf some 70 ms, in which they do not need Python's lock. So a source is
-opened on a thread of its own, and the caller imports modules beside it.
+Loading the iterator takes the kernel and libbpf some 90 ms, in which they do not need Python's lock. So a source is
+opened on a thread of its own, and the caller imports modules beside it. What that thread needs until the iterator is
+loaded does not import numpy (see ``sources.bpf.loading``), which takes the caller as long, and is imported before that
+thread starts, as imports on two threads take turns.
 """
 
 from __future__ import annotations
@@ -17,22 +19,36 @@ from typing import TYPE_CHECKING
 from ..errors import SourceError, Unavailable, UsageError
 from ..linux.kvm import is_kvm_there
 from ..linux.namespaces import is_sys_hidden
-from ..sources.base import Source
 
 if TYPE_CHECKING:
+    from ..sources.base import Source
     from .live import Host
 
 
 def _open_pinned(groups: Sequence[str] = ()) -> Source:
+    from ..sources.bpf.place import require_attached
+
+    require_attached()
     from ..sources.bpf.source import PinnedSource
 
     return PinnedSource(groups=groups or None)
 
 
 def _open_bpf(groups: Sequence[str] = ()) -> Source:
+    if not groups:
+        return _open_reader()
     from ..sources.bpf.source import BpfSource
 
     return BpfSource(groups)
+
+
+def _open_reader() -> Source:
+    from ..sources.bpf.loading import load_reader
+
+    reader = load_reader()
+    from ..sources.bpf.source import BpfSource
+
+    return BpfSource(reader=reader)
 
 
 def _open_statsfd() -> Source:
@@ -113,8 +129,11 @@ class HostOpening:
         if isinstance(groups, str):
             raise UsageError(f"groups: expected a list of names, found the text {groups!r}")
         self._open = _chosen(source, groups)
-        if source in _BY_BPF:
-            from ..sources.bpf import source as _  # noqa: F401 - here, since imports on two threads take turns
+        self._needs_bpf = source in _BY_BPF
+        if self._needs_bpf:
+            from ..sources.bpf import loading, place
+
+            del loading, place
         self._opened: OpenedSource | BaseException | None = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -126,6 +145,8 @@ class HostOpening:
 
     def wait(self) -> Host:
         """The host, which must be closed. Raises what the opening raised."""
+        if self._needs_bpf:
+            from ..sources.bpf import source as _  # noqa: F401 - the thread that opens it is busy with loading
         from .live import Host  # 30 ms, in which the source is being opened
 
         try:

@@ -9,28 +9,15 @@ from __future__ import annotations
 
 import os
 import struct
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 
-from ..errors import Unavailable
+from ..linux.boot import boot_key
 from ..sample import VmId
 
 DEBUGFS = "/sys/kernel/debug/kvm"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ALL = (1 << 64) - 1
 _BY_BIRTH, _BY_PROCESS = 0, 1
-
-
-@cache
-def boot_key() -> bytes:
-    """The 16 bytes that ids of this boot are made with. They are no secret."""
-    try:
-        return uuid.UUID(_BOOT_ID.read_text(encoding="ascii").strip()).bytes
-    except (OSError, ValueError) as error:
-        raise Unavailable(f"{_BOOT_ID} has no boot id, which ids of VMs are made of", path=str(_BOOT_ID)) from error
 
 
 def vm_id_by_birth(inode: int, created_ns: int) -> VmId:

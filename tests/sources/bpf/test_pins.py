@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from kvmscope.codec.snapshot import VERSION
 from kvmscope.errors import FormatError, SourceError, Unavailable
 from kvmscope.sources.bpf.layout import Layout
-from kvmscope.sources.bpf.pins import META_SIZE, Meta, directory_in, kvm_inode, open_pinned, remove, set_access
+from kvmscope.sources.bpf.pins import META_SIZE, Meta, kvm_inode, open_pinned, remove, set_access
+from kvmscope.sources.bpf.place import directory_in
 from kvmscope.sources.kvm_schema import KvmSchemas
 
 CAPTURED = Path(__file__).parent.parent.parent / "data" / "statsfile"

@@ -10,6 +10,7 @@ import struct
 import numpy as np
 import pytest
 
+from kvmscope.codec.records import VcpuRecords, VmRecords
 from kvmscope.codec.snapshot import (
     HAS_APIC,
     HAS_CREATED,
@@ -19,8 +20,6 @@ from kvmscope.codec.snapshot import (
     Feature,
     SnapshotFlag,
     SnapshotHeader,
-    VcpuRecords,
-    VmRecords,
 )
 from kvmscope.sample import NOT_KNOWN, Sample, U64Array
 from kvmscope.schema import Descriptor, Kind, Schema, Scope, Unit

@@ -14,30 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ...codec import snapshot
-from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader, VcpuRecords, VmRecords
-from ...errors import Busy, SourceError
+from ...codec.records import VcpuRecords, VmRecords
+from ...codec.snapshot import Feature, SnapshotFlag, SnapshotHeader
+from ...errors import Busy
 from .holding import CopiedRecords, HeldRecords, SharedRecords
 from .layout import Layout
+from .run_errors import Overflow, Replaced
 
 _LONGEST_WAIT_S = 1.0
 _FEWEST_ATTEMPTS = 20
 """Also where the CPU is wanted so much that they take longer than that."""
 _LONGEST_PAUSE_S = 0.002
-
-
-class Replaced(SourceError):
-    """What was opened is no longer what is attached."""
-
-
-class Overflow(SourceError):
-    """The host has more VMs or vCPUs than the loaded program has room for."""
-
-    def __init__(self, header: SnapshotHeader, layout: Layout) -> None:
-        room = f"{layout.vm_room} VMs with {layout.vcpu_room} vCPUs"
-        super().__init__(f"room for {room}, but {header.vms} with {header.vcpus} run here")
-        self.vm_room, self.vcpu_room = layout.vm_room, layout.vcpu_room
-        self.vms = header.vms
-        self.vcpus = header.vcpus
 
 
 class Run(NamedTuple):

@@ -16,7 +16,9 @@ from . import pins
 from .arena import Arena
 from .groups import pinned, plans_by_name
 from .layout import Layout
-from .source import load_program, object_data, read_reasons, runs_on_svm
+from .loading import load_program, object_data, runs_on_svm
+from .place import ROOT, directory_in
+from .source import read_reasons
 
 DEFAULT_VMS, DEFAULT_VCPUS, DEFAULT_SLOTS, DEFAULT_MODE = 1024, 8192, 2, 0o440
 _ROOT_SLOTS = 1
@@ -38,7 +40,7 @@ def attach(
     *,
     gid: int | None = None,
     mode: int | None = None,
-    root: Path = pins.ROOT,
+    root: Path = ROOT,
     vms: int | None = None,
     vcpus: int | None = None,
     slots: int | None = None,
@@ -128,7 +130,7 @@ def _attach(
         for plan in plans:
             pinned.unpin(root, plan.name)
     if kept:
-        pins.set_access(pins.directory_in(root), gid=gid, mode=mode)
+        pins.set_access(directory_in(root), gid=gid, mode=mode)
     else:
         _attach_iterator(wanted, root=root, gid=gid, mode=mode)
     if plans:
@@ -136,19 +138,19 @@ def _attach(
         for plan in plans:
             pinned.pin_group(root, plan, vms=count_vms, vcpus=count_vcpus, gid=gid, mode=mode)
     memory = (there.layout if there and kept else layout).memory_bytes + pinned.memory_bytes(root)
-    return Attached(pins.directory_in(root), kept, memory, pinned.pinned_names(root))
+    return Attached(directory_in(root), kept, memory, pinned.pinned_names(root))
 
 
-def access(root: Path = pins.ROOT) -> tuple[int, int] | None:
+def access(root: Path = ROOT) -> tuple[int, int] | None:
     """Group id and mode of the files of what is attached; None if nothing is."""
     try:
-        status = (pins.directory_in(root) / pins.ITERATOR).stat()
+        status = (directory_in(root) / pins.ITERATOR).stat()
     except OSError:
         return None
     return status.st_gid, stat.S_IMODE(status.st_mode)
 
 
-def detach(root: Path = pins.ROOT, *, groups: Sequence[str] = ()) -> bool:
+def detach(root: Path = ROOT, *, groups: Sequence[str] = ()) -> bool:
     """Take away whatever any version attached under ``root``, or these ``groups`` alone; False if there was nothing.
 
     Raises PermissionNeeded.

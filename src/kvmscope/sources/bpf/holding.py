@@ -17,7 +17,8 @@ from weakref import WeakSet
 import numpy as np
 
 from ...codec import snapshot
-from ...codec.snapshot import RecordBuffers, SnapshotHeader, copy_records
+from ...codec.records import RecordBuffers, copy_records, first_records
+from ...codec.snapshot import SnapshotHeader
 from ...sample import U64Array
 from .layout import Layout
 
@@ -96,7 +97,7 @@ class SharedRecords:
         slot = self._slots[header.slot]
         self._busy[header.slot] = 1
         slot.is_given = True
-        return snapshot.first_records(slot.vms, header.vms), snapshot.first_records(slot.vcpus, header.vcpus)
+        return first_records(slot.vms, header.vms), first_records(slot.vcpus, header.vcpus)
 
     def close(self) -> None:
         """The arrays are unmapped when the last view of them is gone; this lets go of all but those of samples."""

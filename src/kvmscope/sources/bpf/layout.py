@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from ...codec import snapshot
-from ..vm_ids import boot_key
+from ...linux.boot import boot_key
 
 _GROUP_APICV, _GROUP_APIC = 1, 2
 _CHUNK = 64

@@ -14,9 +14,9 @@ from ...codec.apicv import Counted
 from ...codec.snapshot import VCPU_EVENT_WORDS, VM_EVENT_WORDS, Feature
 from ...errors import SourceError
 from ...schema import Schema, Scope
-from . import pins
 from .groups import pinned, plans_by_name
 from .groups.kernel import KernelFacts
+from .place import ROOT
 from .source import GROUP_ROOM, read_reasons
 
 _ALL = Feature.APICV | Feature.SYNIC | Feature.SEV
@@ -38,7 +38,7 @@ class Offer:
     is_pinned: bool = False
 
 
-def offers(*, vms: int, vcpus: int, root: Path = pins.ROOT) -> tuple[Offer, ...]:
+def offers(*, vms: int, vcpus: int, root: Path = ROOT) -> tuple[Offer, ...]:
     """Every group that there is, in the order of the catalogue, for a host with so many VMs and vCPUs."""
     attached, subjects = pinned.pinned_names(root), _by_scope(vms, vcpus)
     return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in plans_by_name()))

@@ -14,9 +14,7 @@ The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root m
 from __future__ import annotations
 
 import base64
-import errno
 import fcntl
-import grp
 import hashlib
 import json
 import mmap
@@ -27,19 +25,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...codec.apicv import Reasons
-from ...codec.snapshot import VERSION
-from ...errors import FormatError, PermissionNeeded, SourceError, Unavailable
+from ...errors import FormatError, SourceError, Unavailable
 from ...linux import mounts, procfs
 from ...linux.modules import module_inode
 from ..kvm_schema import KvmSchemas
 from . import libbpf
-from .arena import Replaced
 from .layout import Layout
+from .place import ROOT, directory_in, explain, open_directory
+from .run_errors import Replaced
 
-ROOT = Path("/run/kvmscope")
+if TYPE_CHECKING:
+    from ...codec.apicv import Reasons
+
 META_SIZE = 65536
 NEW = "new-"
 """Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
@@ -155,17 +154,12 @@ class Pinned:
             os.close(fd)
 
 
-def directory_in(root: Path) -> Path:
-    """Where this version's pins are."""
-    return root / f"v{VERSION}"
-
-
 def open_pinned(root: Path = ROOT) -> Pinned:
     """Raises Unavailable if nothing usable is attached, PermissionNeeded if this user may not read it."""
     directory = directory_in(root)
     fds: dict[str, int] = {}
+    held = open_directory(root)
     try:
-        held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # By the directory's fd, so that all are of one program even if another takes its place meanwhile.
             here = Path(procfs.fd_path(held))
@@ -188,33 +182,6 @@ def open_pinned(root: Path = ROOT) -> Pinned:
 def _read_meta(fd: int) -> Meta:
     with mmap.mmap(fd, META_SIZE, prot=mmap.PROT_READ) as mapped:
         return Meta.parse(bytes(mapped))
-
-
-def explain(error: OSError, directory: Path, *, gone: str = "nothing is attached") -> SourceError:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionNeeded(
-            f"this user may not read {directory}",
-            remedy=f"join its group ({_group_of(directory)}), or as root: kvmscope attach --readers GROUP",
-            path=str(directory),
-            errno=error.errno,
-        )
-    if error.errno == errno.ENOENT:
-        other = sorted(path.name for path in directory.parent.glob("v*"))
-        what = f"what is attached is of another version ({', '.join(other)})" if other else gone
-        return Unavailable(what, remedy="as root: kvmscope attach", path=str(directory), errno=error.errno)
-    return Unavailable(f"{directory}: {error.strerror}", path=str(directory), errno=error.errno)
-
-
-def _group_of(directory: Path) -> str:
-    """By name, or by number if it has none."""
-    try:
-        number = directory.stat().st_gid
-    except OSError:
-        return "unknown"
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 # -- attach and detach: root only ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...codec import apicv, cgroup, sched, settings
 from ...codec.apicv import Reasons
+from ...codec.records import VcpuRecords, VmRecords
 from ...codec.snapshot import (
     HAS_CREATED,
     HAS_EVENTS,
@@ -21,8 +22,6 @@ from ...codec.snapshot import (
     Feature,
     SnapshotFlag,
     SnapshotHeader,
-    VcpuRecords,
-    VmRecords,
 )
 from ...errors import Unavailable
 from ...linux.namespaces import SHARE_PIDS

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The snapshot format: what one run of the iterator leaves in memory. Its other side is codec/snapshot.py.
+/* The snapshot format: what one run of the iterator leaves in memory. Its other side is codec/snapshot.py and records.py.
  *
  * A run fills the records of one slot of two memory-mapped arrays, `vms` and `vcpus`, and hands its reader a
  * `struct snapshot` through the iterator's file. A record is a head, what groups have counted, and the kernel's stat

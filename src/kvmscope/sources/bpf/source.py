@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,79 +15,48 @@ from ...codec import apicv
 from ...codec.apicv import Reasons
 from ...codec.snapshot import Feature
 from ...errors import SourceError, Unavailable
-from ...linux import btf
 from ...linux.kvm import running_kvm_name
 from ...sample import Sample
 from ...schema import Schema
-from ..kvm_schema import read_kvm_schemas
-from . import libbpf, pins
-from .arena import Arena, Overflow, Replaced
-from .group import Hooks, choose_hooks, programs
-from .layout import Layout
+from . import pins
+from .arena import Arena
+from .group import choose_hooks, programs
+from .loading import FIRST_ROOM, LoadedReader, Program, read_inhibit_numbers, read_traits
+from .place import ROOT
+from .run_errors import Overflow, Replaced
 from .samples import Samples
 
 if TYPE_CHECKING:
     from .groups.base import Group
 
-_FIRST_ROOM = 64, 256
-"""VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
 _RESERVES = 1.03, 2.0, 4.0, 8.0
 """How much larger than the host the next program is made, and the one after if more VMs came while it was loaded.
 The first is small, since there are two slots of it: a reader takes no more than three times what it reads."""
-_SLOTS = 2
-"""One is filled while the last sample has the other; with a group there is one, as large as for a large host."""
-_T = TypeVar("_T")
 GROUP_ROOM = 4096, 16384
-"""The same with a group; such a program is not replaced by a larger one, as its counts would start anew."""
-
-
-def object_data() -> bytes:
-    """The object file of the iterator and of group apicv."""
-    return Path(__file__).with_name("kvmscope.bpf.o").read_bytes()
-
-
-def load_program(layout: Layout, hooks: Hooks | None = None) -> libbpf.BpfObject:
-    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
-    return libbpf.load_object(
-        object_data(),
-        maps=layout.maps,
-        constants=layout.constants(),
-        programs=programs(hooks.chosen) if hooks else None,
-    )
+"""VMs and vCPUs with a group; such a program is not replaced by a larger one, as its counts would start again at 0. It
+has one slot, as large as for a large host."""
+_T = TypeVar("_T")
 
 
 def read_reasons() -> Reasons:
     """What the bits of the inhibit word mean on this kernel; empty if it has none."""
-    return apicv.reasons_from_enumerators(btf.read_enum("kvm_apicv_inhibit", module="kvm"))
+    return apicv.reasons_from_enumerators(read_inhibit_numbers())
 
 
-def runs_on_svm() -> bool:
-    """Whether kvm_amd is what runs the VMs."""
-    return running_kvm_name() == "kvm_amd"
+class _Running:
+    """A program of this process, and the arrays that its runs fill."""
 
-
-class Program:
-    """The iterator, and the hooks of a group, loaded for this process alone; gone when closed."""
-
-    def __init__(self, layout: Layout, hooks: Hooks | None = None) -> None:
-        self._bpf = load_program(layout, hooks)
+    def __init__(self, program: Program) -> None:
+        self.program = program
         try:
-            link = self._bpf.attach_map_iterator("read_host", "control")
-            fds = {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
-            self.arena = Arena(layout, fds, partial(libbpf.open_iterator, link), is_own=True)
-            for hook in hooks.chosen if hooks else ():
-                self._bpf.attach(hook.program)
+            self.arena = Arena(program.layout, program.arrays, program.open_run, is_own=True)
         except BaseException:
-            self._bpf.close()
+            program.close()
             raise
-
-    def fd(self, program: str) -> int:
-        """Of one of the programs, for those who ask the kernel what it costs."""
-        return self._bpf.program_fd(program)
 
     def close(self) -> None:
         self.arena.close()
-        self._bpf.close()
+        self.program.close()
 
 
 class BpfSource:
@@ -102,17 +70,22 @@ class BpfSource:
 
     name = "bpf"
 
-    def __init__(self, groups: Sequence[str] = ()) -> None:
-        self._schemas = read_kvm_schemas()
-        self._is_svm = runs_on_svm()
+    def __init__(self, groups: Sequence[str] = (), *, reader: LoadedReader | None = None) -> None:
+        """``reader``: what was loaded for a source without groups; this closes it."""
+        self._traits = reader.traits if reader else read_traits()
         self.hooks = choose_hooks(running_kvm_name()) if "apicv" in groups else None
         self._reads_apic = "apicv" in groups or "apic" in groups
         self._groups: list[Group] = []
-        self._program = self._load(*GROUP_ROOM if self.hooks else _FIRST_ROOM)
+        self._running = _Running(reader.program if reader else self._load(*GROUP_ROOM if self.hooks else FIRST_ROOM))
         try:
             features = self._features()
             self._samples = Samples(
-                self.name, self._schemas, read_reasons(), features, hooks=self.hooks, registers=self._reads_apic
+                self.name,
+                self._traits.schemas,
+                apicv.reasons_from_enumerators(self._traits.inhibit_numbers),
+                features,
+                hooks=self.hooks,
+                registers=self._reads_apic,
             )
             self._open_groups(groups)
         except BaseException:
@@ -135,12 +108,17 @@ class BpfSource:
     @property
     def program(self) -> Program:
         """What is loaded now."""
-        return self._program
+        return self._running.program
+
+    @property
+    def arena(self) -> Arena:
+        """What its runs fill."""
+        return self._running.arena
 
     def close(self) -> None:
         for group in self._groups:
             group.close()
-        self._program.close()
+        self._running.close()
 
     def _open_groups(self, names: Sequence[str]) -> None:
         if not names:
@@ -150,7 +128,7 @@ class BpfSource:
         wanted = [name for name in dict.fromkeys(names) if name in plans_by_name()]
         if not wanted:
             return
-        here = self._program.arena.header()
+        here = self._running.arena.header()
         for name in wanted:
             self._groups.append(loaded.open_group(name, vms=here.vms, vcpus=here.vcpus))
 
@@ -159,7 +137,7 @@ class BpfSource:
         return self._with_room(self._read_features)
 
     def _read_features(self) -> Feature:
-        return self._program.arena.features()
+        return self._running.arena.features()
 
     def _with_room(self, run: Callable[[], _T]) -> _T:
         """What a run gives, by a program that is made larger until the host fits, as more VMs can come meanwhile.
@@ -175,26 +153,20 @@ class BpfSource:
 
     def _read(self) -> Sample:
         taken_ns = time.time_ns()
-        return self._samples.make(taken_ns, self._program.arena.read())
+        return self._samples.make(taken_ns, self._running.arena.read())
 
     def _load(self, vms: int, vcpus: int) -> Program:
-        sizes = self._schemas.vm.data_size, self._schemas.vcpu.data_size
-        layout = Layout(
-            *sizes,
-            vms,
-            vcpus,
-            slots=_SLOTS if self.hooks is None else 1,
-            is_svm=self._is_svm,
-            counts_apicv=self.hooks is not None,
-            reads_apic=self._reads_apic,
-        )
+        layout = replace(self._traits.layout(vms, vcpus), reads_apic=self._reads_apic)
+        if self.hooks is None:
+            return Program(layout)
+        layout = replace(layout, slots=1, counts_apicv=True)
         try:
-            return Program(layout, self.hooks)
+            return Program(layout, programs(self.hooks.chosen))
         except Unavailable as error:
-            if self.hooks is None or not any(hook.is_function for hook in self.hooks.chosen):
+            if not any(hook.is_function for hook in self.hooks.chosen):
                 raise
             self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
-            return Program(layout, self.hooks)
+            return Program(layout, programs(self.hooks.chosen))
 
     def _grow(self, overflow: Overflow, factor: float) -> None:
         """The program of group apicv is kept, since its counts would end with it: it reads again once VMs have gone."""
@@ -203,9 +175,9 @@ class BpfSource:
             raise Unavailable(
                 reason, remedy="read again once there are fewer VMs, or read without groups"
             ) from overflow
-        larger = self._load(_with_reserve(overflow.vms, factor), _with_reserve(overflow.vcpus, factor))
-        self._program.close()
-        self._program = larger
+        larger = _Running(self._load(_with_reserve(overflow.vms, factor), _with_reserve(overflow.vcpus, factor)))
+        self._running.close()
+        self._running = larger
 
 
 class PinnedSource:
@@ -216,7 +188,7 @@ class PinnedSource:
 
     name = "pinned"
 
-    def __init__(self, root: Path = pins.ROOT, groups: Sequence[str] | None = None) -> None:
+    def __init__(self, root: Path = ROOT, groups: Sequence[str] | None = None) -> None:
         self._root = root
         self._wanted = groups
         self._open()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ....errors import PermissionNeeded, SourceError
+from ....linux.boot import boot_key
 from ....sample import Sample
 from ....schema import Schema, Scope
-from ...vm_ids import boot_key
 from .. import libbpf
 from . import plans_by_name
 from .base import AbsentGroup, Cost, Group, GroupShape, Part, Plan

@@ -26,7 +26,8 @@ from ....linux import procfs
 from ....sample import Gap, Sample
 from ....schema import Schema, Scope
 from .. import libbpf, pins
-from ..arena import Replaced
+from ..place import explain
+from ..run_errors import Replaced
 from . import loaded, plans_by_name
 from .base import Cost, GroupShape, Part, Plan
 from .kernel import KernelFacts
@@ -175,7 +176,7 @@ def _open(place: Path, name: str) -> tuple[GroupMeta, int, Mapping[str, int]]:
             raise Unavailable(
                 f"group {name} is not pinned", remedy=_remedy(name), path=str(place), errno=error.errno
             ) from error
-        raise pins.explain(error, place) from error
+        raise explain(error, place) from error
     return meta, inode, fds
 
 

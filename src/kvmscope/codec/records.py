@@ -1,0 +1,196 @@
+"""Records of VMs and vCPUs that one run of the BPF iterator leaves in memory, as columns.
+
+The other side of ``struct vm_record`` and ``struct vcpu_record`` in sources/bpf/snapshot.h. Pure: the caller maps the
+arrays. Rule: records stay as they stand; stats and states are views of them, identities are copied once per change. An
+array that is too small for its records is a FormatError.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import FormatError
+from ..sample import I64Array, U64Array
+from .snapshot import (
+    VCPU_IDENTITY_SIZE,
+    VCPU_SCHED_WORDS,
+    VM_IDENTITY_SIZE,
+    VM_OWN_WORDS,
+    VM_QUOTA_WORDS,
+    VM_SCHED_WORDS,
+    VM_SETTINGS_WORDS,
+)
+
+
+class RecordBuffers:
+    """Memory for copies, used again once nobody holds an array of it: fresh pages would cost more than the copying."""
+
+    _MOST = 4  # a watch holds the samples of an interval, and sometimes those of the one before
+
+    def __init__(self) -> None:
+        self._buffers: list[U64Array] = []
+
+    def take(self, words: int) -> U64Array:
+        """An array of so many words, whatever they are; nobody else has it until it is dropped."""
+        self._buffers = [buffer for buffer in self._buffers if words <= len(buffer) <= 2 * words + _SLACK]
+        for buffer in self._buffers:
+            # numpy has every view refer to the array that owns the memory. Three are the list, the loop and the call.
+            if sys.getrefcount(buffer) == _HELD_HERE_ALONE:
+                return buffer[:words]
+        fresh = np.empty(words + words // 8, dtype=np.uint64)
+        if len(self._buffers) < self._MOST:
+            self._buffers.append(fresh)
+        return fresh[:words]
+
+
+_SLACK = 4096
+_HELD_HERE_ALONE = 3
+
+
+class Records:
+    """Records of one array: shape (n, words) u64, heads included."""
+
+    _identity_size: ClassVar[int]
+    _own_words: ClassVar[int]
+    """Between the identity and the words of ``apicv``."""
+
+    def __init__(self, words: U64Array, *, stat_size: int) -> None:
+        self._words = words
+        self._stats = words.shape[1] - stat_size // 8
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    @property
+    def apicv(self) -> U64Array:
+        """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
+        return self._words[:, self._identity_size // 8 + self._own_words : self._stats]
+
+    @property
+    def stats(self) -> U64Array:
+        """Shape (n, words of the kernel's stat structure), a view."""
+        return self._words[:, self._stats :]
+
+    def identities(self) -> bytes:
+        """Who the subjects are and what their records have: equal bytes have equal columns, ``flags`` among them."""
+        return self._words[:, : self._identity_size // 8].tobytes()
+
+    @cached_property
+    def _identity(self) -> U64Array:
+        """The identities in one piece: a column of them then costs no walk over all records."""
+        return np.ascontiguousarray(self._words[:, : self._identity_size // 8])
+
+    def _u32(self, offset: int) -> I64Array:
+        return self._identity.view(np.uint32)[:, offset // 4].astype(np.int64)
+
+    def _i32(self, offset: int) -> I64Array:
+        return self._identity.view(np.int32)[:, offset // 4].astype(np.int64)
+
+
+class VmRecords(Records):
+    """Records of ``struct vm_record``."""
+
+    _identity_size = VM_IDENTITY_SIZE
+    _own_words = VM_OWN_WORDS
+
+    @property
+    def settings(self) -> U64Array:
+        """Shape (n, words): what the VMM has told KVM, as ``codec.settings`` describes it, a view."""
+        first = VM_IDENTITY_SIZE // 8
+        return self._words[:, first : first + VM_SETTINGS_WORDS]
+
+    @property
+    def sched(self) -> U64Array:
+        """Shape (n, words): what the scheduler has counted for the VMM, as ``codec.sched`` describes it, a view. Only
+        where ``flags`` has HAS_SCHED."""
+        first = VM_IDENTITY_SIZE // 8 + VM_SETTINGS_WORDS
+        return self._words[:, first : first + VM_SCHED_WORDS]
+
+    @property
+    def quota(self) -> U64Array:
+        """Shape (n, words): CPU quotas of its vCPU threads, as ``codec.cgroup`` describes them, a view. Only where
+        ``flags`` has HAS_QUOTA."""
+        first = VM_IDENTITY_SIZE // 8 + VM_SETTINGS_WORDS + VM_SCHED_WORDS
+        return self._words[:, first : first + VM_QUOTA_WORDS]
+
+    @property
+    def id(self) -> U64Array:
+        return self._identity[:, 0].copy()
+
+    @property
+    def created_ns(self) -> I64Array:
+        """CLOCK_REALTIME; only where ``flags`` has HAS_CREATED."""
+        return self._identity[:, 1].astype(np.int64)
+
+    @property
+    def pid(self) -> I64Array:
+        """0: not visible to the reader."""
+        return self._i32(16)
+
+    @property
+    def vcpus(self) -> I64Array:
+        return self._u32(24)
+
+    @property
+    def flags(self) -> I64Array:
+        return self._u32(28)
+
+
+class VcpuRecords(Records):
+    """Records of ``struct vcpu_record``."""
+
+    _identity_size = VCPU_IDENTITY_SIZE
+    _own_words = VCPU_SCHED_WORDS
+
+    @property
+    def sched(self) -> U64Array:
+        """Shape (n, words): what the scheduler has counted, as ``codec.sched`` describes it, a view. Only where
+        ``flags`` has HAS_SCHED."""
+        first = VCPU_IDENTITY_SIZE // 8
+        return self._words[:, first : first + VCPU_SCHED_WORDS]
+
+    @property
+    def vm(self) -> I64Array:
+        """Row in the VM records."""
+        return self._u32(0)
+
+    @property
+    def id(self) -> I64Array:
+        return self._u32(4)
+
+    @property
+    def tid(self) -> I64Array:
+        """0: it never ran, or not visible to the reader."""
+        return self._i32(8)
+
+    @property
+    def flags(self) -> I64Array:
+        return self._u32(12)
+
+
+def copy_records(
+    array: memoryview, *, record_size: int, room: int, slot: int, count: int, buffers: RecordBuffers
+) -> U64Array:
+    """The first ``count`` records of one slot, copied to a buffer: shape (count, record_size / 8).
+
+    Raises FormatError if the array is too small to hold them.
+    """
+    end = (slot * room + count) * record_size
+    if count > room or end > len(array):
+        raise FormatError("snapshot records", offset=len(array), expected=f"{count} of room {room}", got="fewer")
+    first = slot * room * record_size
+    words = np.frombuffer(array, np.uint64, count * record_size // 8, first)
+    copied = buffers.take(len(words))
+    copied[:] = words
+    return copied.reshape(count, record_size // 8)
+
+
+def first_records(slot: U64Array, count: int) -> U64Array:
+    """The same of a slot that is given as an array of its records, and not copied. Raises FormatError."""
+    if count > len(slot):
+        raise FormatError("snapshot records", offset=slot.nbytes, expected=f"{count} of room {len(slot)}", got="fewer")
+    return slot[:count]
