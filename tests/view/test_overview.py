@@ -102,13 +102,14 @@ def test_any_metric_or_the_name_can_choose_them(many: Overview) -> None:
 
 def test_a_screen_of_a_few_vms_makes_no_others(many: Overview, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    make = type(many.vms)._vm
+    facts = type(many.vms._facts)
+    make = facts.vm
 
-    def counting(rows: Any, row: int) -> Any:
+    def counting(made_of: Any, row: int) -> Any:
         made.append(row)
-        return make(rows, row)
+        return make(made_of, row)
 
-    monkeypatch.setattr(type(many.vms), "_vm", counting)
+    monkeypatch.setattr(facts, "vm", counting)
     lines_of(many, width=120)
     assert len(made) <= 40
 

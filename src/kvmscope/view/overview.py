@@ -66,70 +66,72 @@ class HostTotal:
 class VmRows(Rows[VmOverview]):
     """VMs of a window, each made when it is asked for. ``rows``: theirs in the scene's sample, all if None."""
 
-    __slots__ = ("_is_whole", "_rows", "_scene", "_status", "_verdicts")
+    __slots__ = ("_facts", "_is_whole", "_rows")
 
-    def __init__(
-        self,
-        scene: Scene,
-        status: HostStatus,
-        verdicts: Callable[[], Verdicts | None],
-        rows: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, facts: _VmFacts, rows: Sequence[int] | None = None) -> None:
+        self._facts = facts
         self._is_whole = rows is None
-        self._rows = range(len(scene.sample.vms)) if rows is None else rows
-        super().__init__(len(self._rows), lambda place: self._vm(self._rows[place]))
-        self._scene = scene
-        self._status = status
-        self._verdicts = verdicts
+        self._rows = chosen = range(len(facts.scene.sample.vms)) if rows is None else rows
+        super().__init__(len(chosen), lambda place: facts.vm(chosen[place]))
 
     @property
     def names(self) -> Sequence[str]:
         """The name of each VM."""
-        return [self._scene.identities[row].name for row in self._rows]
+        return [self._facts.scene.identities[row].name for row in self._rows]
 
     @property
     def ids(self) -> Sequence[VmId]:
         """The id of each VM."""
-        ids = self._scene.sample.vms.ids
+        ids = self._facts.scene.sample.vms.ids
         return ids if self._is_whole else [ids[row] for row in self._rows]
 
     @property
     def place_of(self) -> Mapping[VmId, int]:
         """The place of each VM."""
         if self._is_whole:
-            return self._scene.sample.vms.row_of
+            return self._facts.scene.sample.vms.row_of
         return {vm: place for place, vm in enumerate(self.ids)}
 
     @property
     def silent(self) -> Sequence[int]:
         """Places of the VMs whose VMM has not answered."""
-        return [place for place, row in enumerate(self._rows) if self._scene.identities[row].silent_s is not None]
+        identities = self._facts.scene.identities
+        return [place for place, row in enumerate(self._rows) if identities[row].silent_s is not None]
 
     def only(self, places: Sequence[int]) -> VmRows:
         """The same of some of them."""
-        return VmRows(self._scene, self._status, self._verdicts, [self._rows[place] for place in places])
+        return VmRows(self._facts, [self._rows[place] for place in places])
 
     def column(self, metric: str) -> Sequence[float | None]:
         """One metric of each VM."""
-        column = self._status.vms.column(metric)
+        column = self._facts.status.vms.column(metric)
         return column if self._is_whole else [column[row] for row in self._rows]
 
     def largest_first(self, metric: str) -> list[int]:
         """Places by one metric, those of VMs for which it is not known last."""
-        rows = self._status.vms.largest_first(metric)
+        rows = self._facts.status.vms.largest_first(metric)
         if self._is_whole:
             return rows
         places = {row: place for place, row in enumerate(self._rows)}
         return [places[row] for row in rows if row in places]
 
-    def _vm(self, row: int) -> VmOverview:
-        verdicts = self._verdicts()
+
+@dataclass(frozen=True, slots=True)
+class _VmFacts:
+    """What VMs are made of. It knows none of the rows that ask it, so a view is freed as soon as nobody has it."""
+
+    scene: Scene
+    status: HostStatus
+    verdicts: Callable[[], Verdicts | None]
+
+    def vm(self, row: int) -> VmOverview:
+        verdicts = self.verdicts()
         verdict = verdicts.vms[row] if verdicts else None
-        rows = self._scene.sample.vcpus_of_vm[row]
+        rows = self.scene.sample.vcpus_of_vm[row]
         return VmOverview(
-            **vm_head(self._scene, row),
-            metrics=MetricRow(self._status.vms, row),
-            partial=PartialMetrics(self._status.vms, row),
+            **vm_head(self.scene, row),
+            metrics=MetricRow(self.status.vms, row),
+            partial=PartialMetrics(self.status.vms, row),
             apicv=_apicv(verdict),
             vcpus=Rows(
                 rows.stop - rows.start,
@@ -139,8 +141,8 @@ class VmRows(Rows[VmOverview]):
 
     def _vcpu(self, row: int, is_active: bool | None) -> VcpuOverview:
         return VcpuOverview(
-            **vcpu_head(self._scene.sample, row),
-            metrics=MetricRow(self._status.vcpus, row),
+            **vcpu_head(self.scene.sample, row),
+            metrics=MetricRow(self.status.vcpus, row),
             apicv_active=is_active,
         )
 
@@ -188,7 +190,7 @@ def make_overview(
         **scene_head(scene),
         interval_s=status.interval_s,
         host=host_facts(scene.machine),
-        vms=VmRows(scene, status, verdicts),
+        vms=VmRows(_VmFacts(scene, status, verdicts)),
         total=HostTotal(
             vms=len(scene.sample.vms),
             vcpus=len(scene.sample.vcpus),

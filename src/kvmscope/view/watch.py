@@ -84,16 +84,17 @@ class HostView:
         self.judgement = judgement
         self.log = log
         self._examiner = examiner
+        self._judged = _JudgedWindow(scene, evaluator, judgement, log)
 
     @property
     def window(self) -> Window:
         """The scene's sample and the one before it."""
         return self.evaluator.window
 
-    @cached_property
+    @property
     def verdicts(self) -> Verdicts:
         """For each VM whether its interrupts are accelerated, and if not, why."""
-        return judge_scene(self.scene, self.window)
+        return self._judged.verdicts
 
     @cached_property
     def apicv(self) -> ApicvView:
@@ -105,12 +106,13 @@ class HostView:
         """The host with its VMs, their metrics and findings."""
         metrics = tuple(self._examiner.metrics.values())
         status = summarize(self.window, metrics, evaluator=self.evaluator)
-        return make_overview(self.scene, status, verdicts=lambda: self.verdicts, findings=self.findings)
+        judged = self._judged
+        return make_overview(self.scene, status, verdicts=lambda: judged.verdicts, findings=self.findings)
 
     @cached_property
     def findings(self) -> Sequence[ReportedFinding]:
         """What is wrong, the most urgent first."""
-        return self._reported(self.judgement.findings)
+        return self._judged.reported(self.judgement.findings)
 
     def report(self, vm: FollowedVm | None = None, *, rule: str | None = None) -> DoctorReport:
         """The doctor's report of all VMs and rules, or of one VM, or of one rule."""
@@ -119,6 +121,7 @@ class HostView:
             return (vm is None or vm.has(finding.vm, finding.vcpu)) and rule in (None, finding.rule.slug)
 
         findings = tuple(filter(is_asked, self.judgement.findings))
+        reported, views = self._judged.reported, self._judged.views
         sample = self.scene.sample
         return DoctorReport(
             **scene_head(self.scene),
@@ -130,12 +133,12 @@ class HostView:
             vcpu_count=len(sample.vcpus),
             rules=len(self._examiner.rules),
             vm=None if vm is None else self._followed(vm),
-            by_rule=tuple(map(self._views.total, by_rule(findings))),
-            findings=self._reported(findings),
-            begun=self._reported(tuple(filter(is_asked, self.log.begun))),
-            ended=tuple(self._views.ended(ended) for ended in self._endings if is_asked(ended.finding)),
+            by_rule=tuple(map(views.total, by_rule(findings))),
+            findings=reported(findings),
+            begun=reported(tuple(filter(is_asked, self.log.begun))),
+            ended=tuple(views.ended(ended) for ended in self._endings if is_asked(ended.finding)),
             not_judged=tuple(
-                self._views.unchecked(missing)
+                views.unchecked(missing)
                 for missing in self.judgement.not_judged
                 if (vm is None or missing.vms is None or vm.id in missing.vms) and rule in (None, missing.rule)
             ),
@@ -148,9 +151,6 @@ class HostView:
         evaluator = self._examiner.evaluator(self.scene, window)
         return HostView(self.scene, evaluator, self.judgement, self._examiner, self.log)
 
-    def _reported(self, findings: Sequence[Finding]) -> Sequence[ReportedFinding]:
-        return Rows(len(findings), lambda row: self._views.reported(findings[row]))
-
     def _followed(self, vm: FollowedVm) -> FollowedVm:
         gone = self.log.gone.get(vm.id)
         return FollowedVm(vm.id, self.log.names.get(vm.id, vm.name), vm.vcpu, gone.seen if gone else None)
@@ -162,13 +162,34 @@ class HostView:
         latest = {ended.finding.key: ended for ended in self.log.ended if ended.finding.key not in now}
         return tuple(latest.values())
 
+
+@dataclass(frozen=True)
+class _JudgedWindow:
+    """What rows of findings and of VMs are made of, when they are asked for.
+
+    It knows neither these rows nor the view that has them. So a view with its samples is freed as soon as nobody has
+    it, and not when Python next looks for cycles: on a large host that would be some GB later.
+    """
+
+    scene: Scene
+    evaluator: Evaluator
+    judgement: Judgement
+    log: WatchLog
+
     @cached_property
-    def _views(self) -> FindingViews:
+    def verdicts(self) -> Verdicts:
+        return judge_scene(self.scene, self.evaluator.window)
+
+    def reported(self, findings: Sequence[Finding]) -> Sequence[ReportedFinding]:
+        return Rows(len(findings), lambda row: self.views.reported(findings[row]))
+
+    @cached_property
+    def views(self) -> FindingViews:
         rules = [finding.rule for finding in self.judgement.findings]
         verdicts = self.verdicts if any(rule.adds_verdict for rule in rules) else None
         has_use = any(rule.adds_polling for rule in rules)
         polling = polling_of_vms(self.scene, self.evaluator) if has_use else {}
-        added = added_causes(self.scene, self.window, self.judgement.findings)
+        added = added_causes(self.scene, self.evaluator.window, self.judgement.findings)
         return FindingViews(self.log.names, self.log.parties, verdicts, polling, added)
 
 
