@@ -79,7 +79,9 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
     "pf-spurious": CraftedTrouble({"pf_taken": 4000, "pf_fixed": 2000, "pf_spurious": 2000}),
     "pf-emulation": CraftedTrouble({"pf_taken": 4000, "pf_emulate": 2000, "pf_fixed": 2000}),
     "pf-retries": CraftedTrouble({"pf_taken": 30_000}),
-    "memory-refaults": CraftedTrouble({"pf_taken": 4000, "pf_fixed": 4000, "remote_tlb_flush": 400}),
+    "memory-refaults": CraftedTrouble(
+        {"pf_taken": 4000, "pf_fixed": 4000, "remote_tlb_flush": 400, "pressure.memory_some_ns": 80 * MS}
+    ),
     "shadow-paging-churn": CraftedTrouble({"mmu_pde_zapped": 2000}),
     "injected-despite-apicv": CraftedTrouble({"irq_injections": 250}, active=True),
     "apicv-inhibited": CraftedTrouble({"irq_injections": 200}, apicv=frozenset({"pit_reinj"})),
@@ -105,6 +107,8 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
             "sched.timeslices": 100,
             "cgroup.nr_periods": 0,
             "cgroup.nr_throttled": 0,
+            "pressure.cpu_some_ns": 300 * MS,
+            "pressure.cpu_full_ns": 200 * MS,
         }
     ),
     "cpu-throttled": CraftedTrouble(
@@ -113,6 +117,7 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
             "sched.run_ns": 600 * MS,
             "cgroup.nr_periods": 10,
             "cgroup.nr_throttled": 6,
+            "pressure.cpu_full_ns": 500 * MS,
         },
         {"cgroup.quota_set": 1, "cgroup.quota_ns": 20_000_000, "cgroup.period_ns": 100_000_000},
     ),
@@ -154,7 +159,9 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
     "split-locks": CraftedTrouble({"exits.exit_ac_excp_ns": 600 * MS, "exits.exit_buslock_ns": 0}),
     "cpuid-exits": CraftedTrouble({"exits.exit_cpuid_ns": 600 * MS}),
     "wbinvd-exits": CraftedTrouble({"exits.exit_wbinvd_ns": 600 * MS, "exits.exit_invd_ns": 0}),
-    "faults-slow": CraftedTrouble({"exits.exit_npf_ns": 300 * MS, "exits.exit_npf": 400}),
+    "faults-slow": CraftedTrouble(
+        {"exits.exit_npf_ns": 300 * MS, "exits.exit_npf": 400, "pressure.memory_some_ns": 90 * MS}
+    ),
     "exits-of-one-reason": CraftedTrouble({"exits.exit_rdtsc_ns": 300 * MS}),
     "vm-entry-failed": CraftedTrouble({"userspace.userspace_exit_fail_entry": 1}),
     "kvm-internal-error": CraftedTrouble({"userspace.userspace_exit_internal_error": 1}),

@@ -52,7 +52,7 @@ def load_groups() -> Mapping[str, GroupEntry]:
 @cache
 def kernel_providers() -> frozenset[str]:
     """Providers whose stats come from the kernel. A published file may bear their names only if it is simulated."""
-    return frozenset({"kvm", "cgroup", "sched", "settings", *load_groups()})
+    return frozenset({"kvm", "cgroup", "pressure", "sched", "settings", *load_groups()})
 
 
 def parse_groups(text: str, file: str) -> Mapping[str, GroupEntry]:

@@ -20,6 +20,7 @@ from ..sample import NOT_KNOWN, Gap, Sample, Vms
 from ..scene import Scene, VmIdentity
 from ..schema import Schema
 from ..sources.base import Source
+from ..sources.vm_pressure import SCHEMA, with_pressure
 from ..sources.vm_publications import VmPublications
 from .host import SceneHost
 from .joining import join, published_names
@@ -49,6 +50,7 @@ class Host(SceneHost):
         self._publications = VmPublications()
         self._end = self._ends_with(source)
         self._instead = instead
+        self._has_pressure = False
         self._detour: tuple[Gap, ...] = ()
         self._naming = Naming()
         self._identified: _Identified | None = None
@@ -72,8 +74,9 @@ class Host(SceneHost):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas that samples can have blocks of; after a look also of what VMMs publish."""
-        return (*self._source.schemas, *self._publications.schemas)
+        """The schemas that samples can have blocks of; after a look also of what only looks have."""
+        pressure = (SCHEMA,) if self._has_pressure else ()
+        return (*self._source.schemas, *pressure, *self._publications.schemas)
 
     def read(self) -> Sample:
         """One sample of the whole host. Raises SourceError if the source is gone."""
@@ -89,6 +92,9 @@ class Host(SceneHost):
         """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
         sample = self.read()
         answers = self._ask(sample)
+        if sample.source not in _OF_PUBLISHED:
+            sample = with_pressure(sample, {pid: answer.group for pid, answer in answers.items()})
+            self._has_pressure = self._has_pressure or sample.block(SCHEMA.provider, SCHEMA.scope) is not None
         names: Mapping[int, str] = {}
         published = self._read_published(sample, answers)
         if published is not None:

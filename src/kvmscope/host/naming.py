@@ -21,6 +21,8 @@ from typing import Final, TypeAlias
 from ..codec.publication import LINK_PREFIXES
 from ..errors import Unavailable
 from ..linux import memfd, procfs
+from ..linux.cgroups import find_unified, folder_of_process
+from ..linux.facts import Fact
 from ..linux.files import PROC
 from .libvirt_files import domain_xml
 from .process import VmmProcess
@@ -47,7 +49,13 @@ _MOST_THREADS = 64
 _SEARCH_EVERY_S = 0.05
 """How often some VMM is searched for published files, which takes some 100 µs: each of n VMMs every n times this."""
 
+_GROUP_EVERY_S = 10.0
+"""How often it is looked up in which cgroup the threads of a VMM are, some 8 µs each. A process is put there
+before or soon after it starts, and hardly ever moved."""
+
 _PREFIXES: Final = tuple(LINK_PREFIXES.values())
+
+_NOT_LOOKED_UP: Final = Fact[str].unknown("its cgroup was not looked up yet")
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -58,13 +66,15 @@ class VmmAnswer:
 
     ``process``: None if the process is gone, may not be looked at, or has never answered. ``domain_xml``: libvirt's
     XML of its VM where that is needed. ``silent_s``: for how long it has not answered; None if it has. ``published``:
-    its files that are called like published stats: the number of the fd by inode.
+    its files that are called like published stats: the number of the fd by inode. ``group``: the directory of the
+    innermost cgroup that all its threads are in.
     """
 
     process: VmmProcess | None
     domain_xml: bytes | None
     silent_s: float | None
     published: Mapping[int, int] = field(default_factory=dict)
+    group: Fact[str] = _NOT_LOOKED_UP
 
 
 class Naming:
@@ -140,6 +150,7 @@ class Naming:
             except OSError:
                 found = None  # out of file descriptors or memory: says nothing of the process
             self._search(entry)
+            self._find_group(entry)
             with self._changed:
                 entry.take(found, self._clock())
                 self._answered += 1
@@ -172,6 +183,21 @@ class Naming:
             found = {}  # gone, of another user, or a kernel that cannot tell memfds apart
         if found or entry.known.published:
             entry.known = replace(entry.known, published=found)
+
+    def _find_group(self, entry: _Entry) -> None:
+        """Look up its cgroup where that is due. It waits for nobody that holds ``mmap_lock``."""
+        now = self._clock()
+        every_s = max(_GROUP_EVERY_S, _SEARCH_EVERY_S * len(self._entries))
+        if entry.grouped_at is not None and now - entry.grouped_at < every_s:
+            return
+        entry.grouped_at = now
+        process = procfs.open_process(entry.pid, proc_root=self._proc_root)
+        if process is None:
+            return
+        with process:
+            group = folder_of_process(process, find_unified(proc_root=self._proc_root))
+        if group != entry.known.group:
+            entry.known = replace(entry.known, group=group)
 
     def _look_at(self, pid: int, before: _Seen | None) -> _Found | None:
         """None if nothing changed since ``before``."""
@@ -224,6 +250,7 @@ class _Entry:
     known: VmmAnswer = _NO_ANSWER
     """What is answered while it is not late."""
     searched_at: float | None = None
+    grouped_at: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -233,7 +260,8 @@ class _Entry:
         """An answer has come; None: all is as it was."""
         self.is_pending, self.running_since, self.answered_at = False, None, now
         if found is not None:
-            self.seen, self.known = found.seen, VmmAnswer(found.process, found.domain_xml, None, self.known.published)
+            self.seen = found.seen
+            self.known = replace(self.known, process=found.process, domain_xml=found.domain_xml)
 
     def answer(self, now: float) -> VmmAnswer:
         if self.running_since is None:

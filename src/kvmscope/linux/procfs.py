@@ -99,6 +99,10 @@ class Process:
             return None
         return tuple(line.split(":", 2)[2] for line in _text(data).splitlines() if line.count(":") >= 2)
 
+    def unified_groups(self) -> dict[int, str] | None:
+        """The cgroup of each of its threads in the unified hierarchy, by thread id; readable by everybody."""
+        return self._each("task", _read_unified_group)
+
     def executable(self) -> str | None:
         """Path of its program as it sees it; needs the right to ptrace it."""
         return _attempt(lambda: _text(os.readlink(b"exe", dir_fd=self._directory)))
@@ -243,6 +247,12 @@ def _numbers(directory: int) -> list[int]:
 def _read_comm(tid: int, directory: int) -> str | None:
     comm = _read_at(f"{tid}/comm", directory)
     return None if comm is None else _text(comm).removesuffix("\n")
+
+
+def _read_unified_group(tid: int, directory: int) -> str | None:
+    text = _text(_read_at(f"{tid}/cgroup", directory) or b"")
+    groups = (line.removeprefix("0::") for line in text.splitlines() if line.startswith("0::/"))
+    return next(groups, None)
 
 
 def _read_link(name: str, directory: int) -> str | None:

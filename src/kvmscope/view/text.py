@@ -108,7 +108,7 @@ def unit_text(stat: Descriptor) -> str:
 def gap_lines(gaps: Sequence[Gap]) -> list[str]:
     """What could not be read, a line a reason and the most frequent first; not more than a few lines."""
     count: dict[str, int] = {}
-    for gap in gaps:
+    for gap in (gap for gap in gaps if gap.provider not in _SUPPORTING):
         count[gap.reason] = count.get(gap.reason, 0) + 1
     ordered = sorted(count, key=lambda reason: -count[reason])
     times = {reason: f" ({count[reason]} times)" if count[reason] > 1 else "" for reason in ordered}
@@ -124,6 +124,9 @@ def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:
             return f"no VMs found, but source {source} does not see all of this host"
     return NO_VM.format(source=source)
 
+
+_SUPPORTING = ("pressure",)
+"""Providers that only support what others say, and that many hosts lack: texts do not name what is missing of them."""
 
 _OF_THE_HOST = (None, "kvm")
 """Providers of gaps that say that whole VMs may be missing."""

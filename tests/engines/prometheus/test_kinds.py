@@ -51,7 +51,7 @@ MOMENTS: Final = 4
 UNKNOWN: Final = HostApicv.unknown("not looked at")
 LEAVES: Final = Leaves(f"{STEP_S}s")
 METRICS: Final = formulas(load_metrics())
-GROUPS: Final = ("userspace", "wakeups", "mmu_lock", "dirty", "sched", "cgroup", "settings")
+GROUPS: Final = ("userspace", "wakeups", "mmu_lock", "dirty", "sched", "cgroup", "pressure", "settings")
 OF_TEMPLATES: Final = {
     ("userspace", Scope.VCPU): ("userspace_exit_fail_entry", "userspace_exit_internal_error"),
 }

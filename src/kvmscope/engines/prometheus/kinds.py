@@ -45,7 +45,7 @@ from ..refusal import EngineRefusal, QueryEngine
 from .printer import NOBODY
 
 _KVM: Final = "kvm"
-_OF_SCHEDULER: Final = ("cgroup", "sched")
+_OF_SCHEDULER: Final = ("cgroup", "pressure", "sched")
 _VENDORS: Final[Mapping[str, tuple[tuple[ReasonTable, ...], ...]]] = {
     "x86": ((ReasonTable.VMX,), (ReasonTable.SVM,)),
     "arm64": ((ReasonTable.ARM64, ReasonTable.ARM64_EXCEPTION),),
