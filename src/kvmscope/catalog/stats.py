@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -108,16 +108,17 @@ class StatCatalog:
     """The catalogue; iterates over its entries in the order of the file."""
 
     entries: tuple[StatEntry, ...]
-    _exact: Mapping[tuple[str, Scope, str], StatEntry] = field(init=False, repr=False, compare=False)
-    _templates: tuple[tuple[re.Pattern[str], StatEntry], ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        exact = {(e.provider, e.scope, e.name): e for e in self.entries if e.template is None}
+    @cached_property
+    def _exact(self) -> Mapping[tuple[str, Scope, str], StatEntry]:
+        return {(e.provider, e.scope, e.name): e for e in self.entries if e.template is None}
+
+    @cached_property
+    def _templates(self) -> tuple[tuple[re.Pattern[str], StatEntry], ...]:
+        """For each name with holes, those with the longest fixed part first: exit_{reason}_ns before exit_{reason}."""
         templates = [(_pattern(e.template), e) for e in self.entries if e.template is not None]
-        # The name with the longest fixed part wins: exit_{reason}_ns before exit_{reason}.
         templates.sort(key=lambda pair: len(_HOLE.sub("", pair[1].name)), reverse=True)
-        object.__setattr__(self, "_exact", exact)
-        object.__setattr__(self, "_templates", tuple(templates))
+        return tuple(templates)
 
     def __iter__(self) -> Iterator[StatEntry]:
         return iter(self.entries)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from ..errors import CatalogError, mark
 from ..schema import Unit
@@ -70,6 +69,7 @@ _FUNCTIONS: Final = (
     *(fold.value for fold in Fold),
     "fact",
 )
+_COMPARISONS: Final = tuple(comparison.value for comparison in Comparison)
 _TOKENS_MAX, _DEPTH_MAX = 300, 30
 
 
@@ -91,8 +91,9 @@ def parse(text: str, blame: Blame | None = None) -> Expression:
     return _Parser(text, blame or blame_text(text)).whole()
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
+    """A tuple, since a start of a command makes some thousands."""
+
     kind: str
     text: str
     at: int
@@ -124,8 +125,8 @@ class _Parser:
 
     def __init__(self, text: str, blame: Blame) -> None:
         self._blame = blame
-        self._tokens = _tokenize(text, blame)
-        self._place = 0
+        self._tokens = iter(_tokenize(text, blame))
+        self._next = next(self._tokens)
         self._depth = 0
 
     def whole(self) -> Expression:
@@ -134,17 +135,14 @@ class _Parser:
             self._refuse("an operator or the end")
         return expression
 
-    @property
-    def _next(self) -> _Token:
-        return self._tokens[self._place]
-
     def _take(self) -> _Token:
         token = self._next
-        self._place += 1
+        self._next = next(self._tokens, token)  # the end stays
         return token
 
     def _take_if(self, *texts: str) -> _Token | None:
-        return self._take() if self._next.text in texts and self._next.kind in ("sign", "name") else None
+        token = self._next
+        return self._take() if token.text in texts and token.kind in ("sign", "name") else None
 
     def _expect(self, sign: str) -> None:
         if not self._take_if(sign):
@@ -177,7 +175,7 @@ class _Parser:
 
     def _comparison(self) -> Expression:
         left = self._sum()
-        token = self._take_if(*(comparison.value for comparison in Comparison))
+        token = self._take_if(*_COMPARISONS)
         return Compare(Comparison(token.text), left, self._sum(), at=token.at) if token else left
 
     def _sum(self) -> Expression:

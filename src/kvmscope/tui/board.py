@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..sample import VmId
 from ..view.events import EventKind, HostEvent
-from ..view.groups import GroupListView
 from ..view.history import History
 from ..view.overview import VmOverview
 from ..view.trouble import HostTroubles, VmOrder, troubles_of
@@ -26,6 +25,9 @@ from ..view.vm_columns import HISTORY_METRIC
 from ..view.watch import HostView
 from .feed import Arrival, Failure, Loss, News, OfferedGroups, Refusal
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..view.groups import GroupListView
 
 KEPT_S: Final = 10.0
 """How long a VM that ended stays in the table."""

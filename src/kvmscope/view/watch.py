@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..analysis.apicv import Verdicts
 from ..analysis.by_rule import by_rule
@@ -21,8 +22,6 @@ from ..sample import VmId
 from ..scene import Scene
 from ..schema import Scope
 from .added_causes import added_causes
-from .apicv import ApicvView, apicv_view
-from .doctor import DoctorReport
 from .findings import FindingViews, ReportedFinding
 from .host import host_facts
 from .judging import Examiner, judge_scene
@@ -31,6 +30,10 @@ from .polling import polling_of_vms
 from .remedies import Parties, parties_of_vm
 from .subjects import FollowedVm
 from .values import Moment, Rows, scene_head
+
+if TYPE_CHECKING:
+    from .apicv import ApicvView
+    from .doctor import DoctorReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class HostView:
     @cached_property
     def apicv(self) -> ApicvView:
         """The same as a view, as ``apicv --json`` writes it."""
+        from .apicv import apicv_view  # 13 ms of a start, and most screens show the verdict in a word
+
         return apicv_view(self.scene, self.window)
 
     @cached_property
@@ -116,6 +121,7 @@ class HostView:
 
     def report(self, vm: FollowedVm | None = None, *, rule: str | None = None) -> DoctorReport:
         """The doctor's report of all VMs and rules, or of one VM, or of one rule."""
+        from .doctor import DoctorReport
 
         def is_asked(finding: Finding) -> bool:
             return (vm is None or vm.has(finding.vm, finding.vcpu)) and rule in (None, finding.rule.slug)
