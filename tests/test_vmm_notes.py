@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.catalog.settings import PARTIES
+from kvmscope.catalog.settings import PARTIES, load_managers
 from kvmscope.host.config import Irqchip, Pit, of_process
 from kvmscope.host.process import VmmProcess
 
@@ -39,4 +39,5 @@ def test_the_table_says_what_a_plain_command_line_sets_up(vmm: str, irqchip: str
 def test_every_party_that_settings_are_written_for_has_a_section() -> None:
     headings = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     named = {name for heading in headings for name in heading.split(", ")}
-    assert {title for party, title in PARTIES.items() if party not in ("any", "opennebula")} <= named
+    without = {"any", "opennebula", *load_managers()}
+    assert {title for party, title in PARTIES.items() if party not in without} <= named

@@ -22,7 +22,7 @@ from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import Rule, load_findings
 from kvmscope.catalog.inhibits import Inhibit, load_inhibits
 from kvmscope.catalog.metrics import Metric, load_metrics
-from kvmscope.catalog.settings import PARTIES, load_settings
+from kvmscope.catalog.settings import PARTIES, load_managers, load_settings
 from kvmscope.catalog.stats import StatEntry, load_stats
 from kvmscope.schema import Scope, Unit
 
@@ -243,6 +243,10 @@ next start of the VM on, unless its text says otherwise.
 
 
 def _settings() -> Iterator[str]:
+    yield "Some managers name none of these settings:"
+    yield ""
+    yield from (f"- {text}." for text in load_managers().values())
+    yield ""
     for setting in load_settings().values():
         yield f"## {setting.name}"
         yield ""

@@ -37,6 +37,19 @@ def test_a_manager_that_has_not_is_named_before_the_one_below_it() -> None:
     assert ways("openstack", "libvirt", "qemu") == ["Nova writes warp='off'", "QEMU: -machine warp=on"]
 
 
+def test_a_manager_that_names_no_setting_says_what_it_does_with_options_and_those_below_come_after() -> None:
+    text = ENTRY + '[[manager]]\nparty = "kata"\ntext = "Kata writes them"\n'
+    warp = parse_settings(text, "settings.toml")["warp"]
+    assert [str(way) for way in warp.ways(("kata", "qemu"))] == ["Kata writes them", "QEMU: -machine warp=on"]
+    assert [way.is_possible for way in warp.ways(("kata", "firecracker"))] == [False, False]
+
+
+def test_who_runs_qemu_through_libvirt_has_libvirts_words_after_its_own() -> None:
+    said = [str(way) for way in ways_of(["pit-discard"], parties_of("qemu", "cloudstack"))]
+    assert said[0].startswith("CloudStack adds libvirt's XML")
+    assert said[1].startswith("libvirt: <timer name='pit' tickpolicy='discard'/>")
+
+
 def test_a_vmm_that_has_not_is_the_end_and_an_unknown_one_is_told_what_to_call() -> None:
     assert ways("jailer", "firecracker") == ["Firecracker has no engine"]
     assert ways("other") == ways() == ["In the VMM: KVM_CAP_WARP"]
@@ -100,6 +113,8 @@ def test_a_way_names_its_party() -> None:
         (ENTRY.replace("firecracker =", "qemu ="), "expected a party that is not in 'by', found 'qemu'"),
         (ENTRY.replace('"-machine warp=on"', "7"), "expected text"),
         (ENTRY + ENTRY, "which line 2 has"),
+        (ENTRY + '[[manager]]\nparty = "katta"\ntext = "x"\n', "expected one of kubevirt"),
+        (ENTRY + 2 * '[[manager]]\nparty = "kata"\ntext = "x"\n', "which line 12 has"),
     ],
 )
 def test_what_the_file_may_not_say_is_refused_with_its_place(spoiled: str, message: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from kvmscope.host.process import VmmProcess
 from kvmscope.scene import VmIdentity
-from kvmscope.view.known_names import known_names, selecting_names
+from kvmscope.view.known_names import known_names, manager_of, selecting_names
 
 XML = b"""<domain type='kvm'><title>shop</title><metadata>
 <nova:instance xmlns:nova='http://openstack.org/nova/instance/1.1'><nova:name>db-1</nova:name>
@@ -38,3 +38,35 @@ def test_a_damaged_xml_adds_no_words(xml: bytes) -> None:
 
 def test_a_vm_whose_vmm_is_not_known_has_no_words() -> None:
     assert known_names(VmIdentity("pid-5", None)) == {}
+
+
+OPENNEBULA = b"""<domain type='kvm'><name>one-7</name><metadata><one:vm xmlns:one='http://opennebula.org/xmlns/libvirt/1.0'>
+<one:name>shop</one:name><one:uname>ann</one:uname><one:gname>users</one:gname></one:vm></metadata></domain>"""
+KUBEVIRT = b"""<domain type='kvm'><metadata><kubevirt xmlns='http://kubevirt.io'><uid>1f0e9d8c</uid></kubevirt>
+</metadata></domain>"""
+
+
+@pytest.mark.parametrize(
+    ("by_process", "xml", "manager"),
+    [
+        ("libvirt", XML, "openstack"),
+        ("libvirt", OPENNEBULA, "opennebula"),
+        ("libvirt", KUBEVIRT, "kubevirt"),
+        ("libvirt", b"<domain type='kvm'><title>t</title></domain>", "libvirt"),
+        ("libvirt", b"<network/>", "libvirt"),
+        ("libvirt", None, "libvirt"),
+        ("openstack", OPENNEBULA, "openstack"),
+        (None, None, None),
+    ],
+)
+def test_a_manager_that_shows_in_the_xml_alone_stands_above_libvirt(
+    by_process: str | None, xml: bytes | None, manager: str | None
+) -> None:
+    process = VmmProcess(5, "qemu", "vm", None, by_process, "qemu-kvm", (), 1)
+    assert manager_of(VmIdentity("vm", process, xml)) == manager
+
+
+def test_names_in_opennebula_and_kubevirt_are_known_and_a_group_selects_none() -> None:
+    assert known_names(identity(xml=OPENNEBULA)) == {"opennebula.name": "shop", "opennebula.group": "users"}
+    assert selecting_names(identity(xml=OPENNEBULA)) == {"shop"}
+    assert known_names(identity(xml=KUBEVIRT)) == {"kubevirt.uid": "1f0e9d8c"}

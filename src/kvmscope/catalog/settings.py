@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .data import read_toml
-from .tomlfile import TomlEntry, read_tables, shown, unique
+from .tomlfile import TomlEntry, read_root, root_tables, shown, unique
 
 ANY: Final = "any"
 """Stands for a VMM that the catalogue does not know."""
@@ -26,6 +26,14 @@ PARTIES: Final[Mapping[str, str]] = MappingProxyType(
         "incus": "Incus",
         "lxd": "LXD",
         "opennebula": "OpenNebula",
+        "ovirt": "oVirt",
+        "cloudstack": "CloudStack",
+        "kata": "Kata Containers",
+        "multipass": "Multipass",
+        "lima": "Lima",
+        "podman": "Podman",
+        "docker-desktop": "Docker Desktop",
+        "android": "Android emulator",
         "libvirt": "libvirt",
         "qemu": "QEMU",
         "cloud-hypervisor": "cloud-hypervisor",
@@ -39,7 +47,7 @@ PARTIES: Final[Mapping[str, str]] = MappingProxyType(
 """What people call each party, by the words of ``VmmProcess.vmm`` and ``managed_by``."""
 
 _FILE: Final = "settings.toml"
-_THROUGH_LIBVIRT: Final = frozenset({"kubevirt", "openstack", "opennebula"})
+_THROUGH_LIBVIRT: Final = frozenset({"kubevirt", "openstack", "opennebula", "ovirt", "cloudstack"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,14 @@ class SettingWay:
 
 @dataclass(frozen=True, slots=True)
 class VmSetting:
-    """A setting. ``by``: how it is written, ``cannot``: why it is not there, both by party."""
+    """A setting. ``by``: how it is written, ``cannot``: why it is not there, both by party; ``unless_said``: what is
+    said of parties that have neither."""
 
     name: str
     does: str
     by: Mapping[str, str]
     cannot: Mapping[str, str]
+    unless_said: Mapping[str, str]
 
     def ways(self, parties: Sequence[str]) -> tuple[SettingWay, ...]:
         """How the first of ``parties`` that has the setting writes it, after those that have not.
@@ -72,8 +82,8 @@ class VmSetting:
         for party in (*parties, ANY):
             if party in self.by:
                 return (*found, SettingWay(party, self.by[party]))
-            if party in self.cannot:
-                found.append(SettingWay(party, self.cannot[party], is_possible=False))
+            if reason := self.cannot.get(party) or self.unless_said.get(party):
+                found.append(SettingWay(party, reason, is_possible=False))
                 if party == parties[-1]:
                     break
         return tuple(found)
@@ -93,6 +103,12 @@ def ways_of(names: Sequence[str], parties: Sequence[str]) -> Iterator[SettingWay
 
 
 @cache
+def load_managers() -> Mapping[str, str]:
+    """Of managers that name no setting of the catalogue: what they do with the options of their VMM."""
+    return _parse_managers(read_root(read_toml(_FILE), _FILE))
+
+
+@cache
 def load_settings() -> Mapping[str, VmSetting]:
     """Every setting by its name, in the order of the file."""
     return parse_settings(read_toml(_FILE), _FILE)
@@ -100,8 +116,10 @@ def load_settings() -> Mapping[str, VmSetting]:
 
 def parse_settings(text: str, file: str) -> Mapping[str, VmSetting]:
     """Settings from TOML. Raises CatalogError if a field is missing or invalid, or a name is not unique."""
-    entries = read_tables(text, file, "setting")
-    settings = [_parse_setting(entry) for entry in entries]
+    root = read_root(text, file)
+    managers = _parse_managers(root)
+    entries = root_tables(root, "setting", beside=("manager",))
+    settings = [_parse_setting(entry, managers) for entry in entries]
     unique(entries, "name")
     return MappingProxyType({setting.name: setting for setting in settings})
 
@@ -115,7 +133,20 @@ def setting_names(entry: TomlEntry, key: str) -> tuple[str, ...]:
     return names
 
 
-def _parse_setting(entry: TomlEntry) -> VmSetting:
+def _parse_managers(root: TomlEntry) -> Mapping[str, str]:
+    found = {}
+    entries = root_tables(root, "manager", beside=("setting",))
+    for entry in entries:
+        entry.check_keys(("party", "text"))
+        party = entry.string("party")
+        if party not in PARTIES:
+            raise entry.error("party", f"one of {', '.join(PARTIES)}", shown(party))
+        found[party] = entry.string("text")
+    unique(entries, "party")
+    return MappingProxyType(found)
+
+
+def _parse_setting(entry: TomlEntry, managers: Mapping[str, str]) -> VmSetting:
     entry.check_keys(("name", "does", "by"), ("cannot",))
     by = _by_party(entry.table("by"))
     cannot = _by_party(entry.table("cannot")) if "cannot" in entry else {}
@@ -126,6 +157,7 @@ def _parse_setting(entry: TomlEntry) -> VmSetting:
         does=entry.string("does"),
         by=MappingProxyType(by),
         cannot=MappingProxyType(cannot),
+        unless_said=managers,
     )
 
 

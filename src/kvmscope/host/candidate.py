@@ -39,6 +39,12 @@ class Candidate:
         names = (self.program, file_name(executable).removeprefix(".").removesuffix("-wrapped"), self.stat.comm)
         return tuple(dict.fromkeys(filter(None, names)))
 
+    @property
+    def given_name(self) -> str | None:
+        """The VM's name where that is what the command line calls the program: microvm.nix writes ``microvm@NAME``."""
+        _, at, name = self.program.partition("microvm@")
+        return name or None if at else None
+
     def is_called(self, pattern: re.Pattern[str]) -> bool:
         """Whether one of its names is all of ``pattern``."""
         return any(pattern.fullmatch(name) for name in self.programs)

@@ -29,6 +29,9 @@ _NAMESPACE_END = "}"
 _NOVA = "{http://openstack.org/nova/"
 """A namespace as ElementTree writes it before a tag. Nova's ends in its version."""
 
+_OPENNEBULA = "{http://opennebula.org/xmlns/libvirt/"
+_KUBEVIRT = "{http://kubevirt.io"
+
 
 @dataclass(frozen=True, slots=True)
 class Timer:
@@ -65,7 +68,8 @@ class LibvirtDomain:
     each enlightenment, and whether it is on. ``apic``, ``pae``: whether the element stands there. ``ioapic_driver``:
     ``kvm`` or ``qemu`` (``qemu`` is kernel_irqchip=split). ``vcpus``: the most there can be; ``current_vcpus``: at the
     start. ``vcpu_threads``: libvirt's vCPU number (QEMU's cpu_index, not the APIC id), thread id; only while running.
-    ``known_as``: the title that its owner gave it, and what Nova wrote down of its instance, as ``VmmProcess`` has it.
+    ``known_as``: the title that its owner gave it, and what Nova, OpenNebula and KubeVirt wrote down of it, as
+    ``VmmProcess`` has it.
     """
 
     is_running: bool
@@ -89,6 +93,12 @@ class LibvirtDomain:
     iommu: Iommu | None
     vcpu_threads: tuple[tuple[int, int], ...]
     known_as: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def manager(self) -> str:
+        """Who had libvirt make it, as ``VmmProcess.managed_by``; libvirt itself if nobody wrote that down."""
+        spaces = (word.partition(".")[0] for word, _ in self.known_as)
+        return next((space for space in spaces if space != "libvirt"), "libvirt")
 
     def hyperv_flag(self, name: str) -> bool | None:
         """Whether an enlightenment (``synic``, ``avic``, ``stimer``) is switched on or off; None if not mentioned."""
@@ -137,13 +147,18 @@ def parse_domain(data: bytes) -> LibvirtDomain:
 
 def _known_as(domain: Element) -> Iterator[tuple[str, str | None]]:
     yield "libvirt.title", _text(domain, "title")
-    for instance in domain.iterfind("metadata/*"):
-        space, _, tag = instance.tag.rpartition(_NAMESPACE_END)
+    for noted in domain.iterfind("metadata/*"):
+        space, _, tag = noted.tag.rpartition(_NAMESPACE_END)
+        at = space + _NAMESPACE_END
         if tag == "instance" and space.startswith(_NOVA):
-            at = space + _NAMESPACE_END
-            yield "openstack.name", _text(instance, f"{at}name")
-            yield "openstack.project", _text(instance, f"{at}owner/{at}project")
-            yield "openstack.flavor", _attribute(instance, f"{at}flavor", "name")
+            yield "openstack.name", _text(noted, f"{at}name")
+            yield "openstack.project", _text(noted, f"{at}owner/{at}project")
+            yield "openstack.flavor", _attribute(noted, f"{at}flavor", "name")
+        elif tag == "vm" and space.startswith(_OPENNEBULA):
+            yield "opennebula.name", _text(noted, f"{at}name")
+            yield "opennebula.group", _text(noted, f"{at}gname")
+        elif tag == "kubevirt" and space.startswith(_KUBEVIRT):
+            yield "kubevirt.uid", _text(noted, f"{at}uid")
 
 
 def _hyperv(element: Element | None) -> tuple[tuple[str, bool], ...]:

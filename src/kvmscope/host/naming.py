@@ -24,6 +24,7 @@ from ..linux import memfd, procfs
 from ..linux.cgroups import find_unified, folder_of_process
 from ..linux.facts import Fact
 from ..linux.files import PROC
+from .kubernetes import with_pod_name
 from .libvirt_files import domain_xml
 from .process import VmmProcess
 from .vmm import identify
@@ -213,6 +214,8 @@ class Naming:
             return None
         # ``seen`` is older than the identity, so an exec between the two shows the next time.
         identity = identify(pid, proc_root=self._proc_root)
+        if identity is not None:
+            identity = with_pod_name(identity, root=self._root)
         xml = None if identity is None else domain_xml(identity, root=self._root)
         # Amid an exec a process has its new name and no command line yet.
         return _Found(seen if argv else None, identity, xml)

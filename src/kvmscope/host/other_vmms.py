@@ -27,22 +27,37 @@ _VIRTUALBOX = re.compile(r"VBoxHeadless|VirtualBoxVM|VBoxSDL")
 
 
 def _firecracker(candidate: Candidate) -> Recognised | None:
-    # The jailer may run the binary under any file name, but always with these two.
-    jailed = "--start-time-us" in candidate.argv and "--parent-cpu-time-us" in candidate.argv
-    if not candidate.is_called(_FIRECRACKER) and not jailed:
-        return None
+    is_firecracker = candidate.is_called(_FIRECRACKER) or candidate.option("--api-sock") is not None
+    return as_firecracker(candidate) if is_firecracker or _is_jailed(candidate) else None
+
+
+def _is_jailed(candidate: Candidate) -> bool:
+    """Firecracker's jailer may run the binary under any file name, but always with these two."""
+    return "--start-time-us" in candidate.argv and "--parent-cpu-time-us" in candidate.argv
+
+
+def as_firecracker(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is Firecracker."""
     name = candidate.option("--id")
+    _, kata, inside = (candidate.option("--api-sock") or "").partition("/run/vc/firecracker/")
+    if kata:
+        sandbox = inside.partition("/")[0]
+        return Recognised("firecracker", sandbox, None, "kata", (("kata.sandbox", sandbox),))
     return Recognised(
         "firecracker",
         None if name == "anonymous-instance" else name,
-        managed_by="jailer" if jailed else None,
+        managed_by="jailer" if _is_jailed(candidate) else None,
         clue=_clue(candidate, ("socket", "--api-sock"), ("configuration", "--config-file")),
     )
 
 
 def _cloud_hypervisor(candidate: Candidate) -> Recognised | None:
-    if not candidate.is_called(_CLOUD_HYPERVISOR):
-        return None
+    is_named = candidate.is_called(_CLOUD_HYPERVISOR) or candidate.option("--api-socket") is not None
+    return as_cloud_hypervisor(candidate) if is_named else None
+
+
+def as_cloud_hypervisor(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is cloud-hypervisor."""
     platform = dict(qemu_args.split_pairs(candidate.option("--platform") or ""))
     uuid = platform.get("system_uuid") or platform.get("uuid")
     # libvirt passes its API socket as an inherited fd, but names the event pipe after the VM.
@@ -61,8 +76,11 @@ def _cloud_hypervisor(candidate: Candidate) -> Recognised | None:
 
 
 def _crosvm(candidate: Candidate) -> Recognised | None:
-    if not candidate.is_called(_CROSVM):
-        return None
+    return as_crosvm(candidate) if candidate.is_called(_CROSVM) else None
+
+
+def as_crosvm(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is crosvm."""
     name = candidate.option("--name")
     socket = candidate.option("--socket") or candidate.option("-s")
     return Recognised("crosvm", name or _name_by_socket(socket))
@@ -72,8 +90,13 @@ def _kvmtool(candidate: Candidate) -> Recognised | None:
     # kvmtool installs itself as "vm" too, a name that anything may have; its subcommands decide.
     if not candidate.is_called(_KVMTOOL) or candidate.argv[1:2] not in (("run",), ("sandbox",)):
         return None
+    return as_kvmtool(candidate)
+
+
+def as_kvmtool(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is kvmtool."""
     # -n is --network here. Without --name, kvmtool calls the guest after its pid, or after the directory it boots.
-    name = candidate.option("--name")
+    name = candidate.option("--name") or candidate.given_name
     if name is None and candidate.option("--disk") is None and candidate.option("-d") is None:
         status = candidate.process.status()
         name = f"guest-{status.ns_pids[-1]}" if status and status.ns_pids else None
@@ -95,8 +118,11 @@ def _stratovirt(candidate: Candidate) -> Recognised | None:
 
 
 def _virtualbox(candidate: Candidate) -> Recognised | None:
-    if not candidate.is_called(_VIRTUALBOX):
-        return None
+    return as_virtualbox(candidate) if candidate.is_called(_VIRTUALBOX) else None
+
+
+def as_virtualbox(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is VirtualBox."""
     started = candidate.option("--startvm") or candidate.option("-startvm")
     comment = candidate.option("--comment") or candidate.option("-comment")
     return Recognised("virtualbox", comment or started, started)
@@ -154,7 +180,7 @@ RECOGNISERS = (
 # --- libkrun: a library, so the program may be anything ---------------------------------------------------------------
 
 _KRUN_LIBRARY = re.compile(r"/libkrun(?:fw)?(?:-\w+)?\.so[.\d]*(?: \(deleted\))?$")
-_KRUN_PROGRAM = re.compile(r"krunvm|boxlite-shim")
+_KRUN_PROGRAM = re.compile(r"krunvm|boxlite-shim|msb")
 
 
 def recognise_libkrun(candidate: Candidate) -> Recognised | None:

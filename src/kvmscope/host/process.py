@@ -14,6 +14,11 @@ PROCESSES_KEPT: Final = 32_768
 a larger host would push each other out, and each command line would be parsed in every window."""
 
 
+def outermost(by_process: str | None, by_domain: str | None) -> str | None:
+    """Of the managers that a process and libvirt's XML show: the XML's, if the process shows libvirt at most."""
+    return by_domain or by_process if by_process in (None, "libvirt") else by_process
+
+
 @dataclass(frozen=True, slots=True)
 class VmmProcess:
     """What one process says of itself; all text is untrusted.

@@ -1,8 +1,8 @@
 """Recognises QEMU, who manages it, and by which words that manager knows the VM.
 
 Rule: QEMU is known by what it is called, or else by its options, since distributions, OpenNebula and users rename it.
-Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, Kata, Incus, OpenNebula, Multipass and the
-Android emulator write; see docs/reference/vmms.md.
+Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, oVirt, CloudStack, Kata, Incus, OpenNebula,
+Multipass, Lima, podman machine, Docker Desktop and the Android emulator write; see docs/reference/vmms.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from . import qemu_args
 from .candidate import Candidate, Recognised
 
-_QEMU = re.compile(r"qemu|(?:qemu-)?kvm(?:-spice)?|qemu(?:-[a-z0-9]+)*-system-[\w.-]+")
+_QEMU = re.compile(r"qemu|kvm(?:-spice)?|qemu-kvm(?:-[\w.-]+)?|qemu(?:-[a-z0-9]+)*-system-[\w.-]+")
 
 _TELLING_OPTIONS = frozenset(
     """
@@ -24,26 +24,43 @@ _TELLING_OPTIONS = frozenset(
 
 _TELLING_AT_LEAST = 2
 
+_COMMON_OPTIONS = frozenset(
+    """
+    S append bios boot cdrom daemonize display drive global hda hdb incoming initrd kernel m monitor name no-reboot
+    no-shutdown nographic object pidfile readconfig rtc sandbox serial smbios snapshot spice usb uuid vga vnc
+    """.split()
+)
+"""Options that most command lines of QEMU have some of, and other programs too."""
+
+_COMMON_AT_LEAST = 3
+"""With a single dash each; one fewer beside one that is telling."""
+
 
 def recognise_qemu(candidate: Candidate) -> Recognised | None:
     """QEMU by one of its names."""
-    return _recognised(candidate) if candidate.is_called(_QEMU) else None
+    return as_qemu(candidate) if candidate.is_called(_QEMU) else None
 
 
 def recognise_by_options(candidate: Candidate) -> Recognised | None:
     """QEMU under another name."""
-    options = qemu_args.split_options(candidate.argv)
-    telling = {option.name for option in options if option.name in _TELLING_OPTIONS}
-    return _recognised(candidate) if len(telling) >= _TELLING_AT_LEAST else None
+    given = {option.name for option in qemu_args.split_options(candidate.argv)}
+    with_one_dash = given & {word[1:] for word in candidate.argv if word.startswith("-")}
+    has_telling = bool(with_one_dash & _TELLING_OPTIONS)
+    is_qemu = (
+        len(given & _TELLING_OPTIONS) >= _TELLING_AT_LEAST
+        or len(with_one_dash & _COMMON_OPTIONS) >= _COMMON_AT_LEAST - has_telling
+    )
+    return as_qemu(candidate) if is_qemu else None
 
 
-def _recognised(candidate: Candidate) -> Recognised:
+def as_qemu(candidate: Candidate) -> Recognised:
+    """What the command line says, of a process that is QEMU."""
     config = qemu_args.parse(candidate.argv)
     system = next((table for table in config.smbios if table.text("type") == "1"), qemu_args.Properties(None))
     known_as = dict(_known_as(candidate, config, system))
     return Recognised(
         "qemu",
-        config.name or known_as.get("multipass.instance") or known_as.get("android.avd"),
+        config.name or next((known_as[word] for word in _NAMING_WORDS if known_as.get(word)), None),
         config.uuid or system.text("uuid"),
         next((word.partition(".")[0] for word in known_as), None),
         tuple((word, value) for word, value in known_as.items() if value),
@@ -51,22 +68,57 @@ def _recognised(candidate: Candidate) -> Recognised:
     )
 
 
+_NAMING_WORDS = ("multipass.instance", "android.avd", "podman.machine", "lima.instance")
+"""Of managers that give QEMU no name."""
+
+
 def _known_as(
     candidate: Candidate, config: qemu_args.QemuConfig, system: qemu_args.Properties
 ) -> Iterator[tuple[str, str]]:
-    """Of each manager that shows, the outermost first: KubeVirt, Nova and OpenNebula run QEMU through libvirt.
+    """Of each manager that shows, the outermost first: KubeVirt, Nova and others run QEMU through libvirt.
 
     A value is empty where the command line shows who manages the VM, but not what it is called there.
     """
     by_libvirt = any(chardev.startswith("socket,id=charmonitor") for chardev in config.values("chardev"))
-    name = config.name or ""
-    if system.text("manufacturer") == "KubeVirt" or candidate.mentions("/run/kubevirt"):
+    yield from _known_by_clouds(candidate, config, system, by_libvirt=by_libvirt)
+    yield from _known_by_virtualisers(candidate, config)
+    yield from _known_by_desktop_tools(candidate, config)
+    if by_libvirt:
+        yield "libvirt.domain", config.name or ""
+
+
+def _known_by_clouds(
+    candidate: Candidate, config: qemu_args.QemuConfig, system: qemu_args.Properties, *, by_libvirt: bool
+) -> Iterator[tuple[str, str]]:
+    """Managers of many hosts, by what they write into the guest's SMBIOS tables."""
+    name, uuid = config.name or "", config.uuid or system.text("uuid") or ""
+    manufacturer, product = system.text("manufacturer") or "", system.text("product") or ""
+    if manufacturer == "KubeVirt" or candidate.mentions("/run/kubevirt"):
         # No name in Kubernetes has an underscore.
         namespace, _, vm = name.partition("_")
         yield "kubevirt.namespace", namespace
         yield "kubevirt.vm", vm
-    if (system.text("product") or "").startswith("OpenStack"):
-        yield "openstack.uuid", config.uuid or system.text("uuid") or ""
+    # Vendors put their own names into manufacturer and product, and leave the family.
+    if product.startswith("OpenStack") or (by_libvirt and system.text("family") == "Virtual Machine"):
+        yield "openstack.uuid", uuid
+    if manufacturer == "oVirt" or system.text("family") == "oVirt":
+        yield "ovirt.vm", name
+    if product.startswith("CloudStack"):
+        yield "cloudstack.instance", name
+    if (one := re.fullmatch(r"one-(\d+)", name)) and _is_of_opennebula(candidate, one[1]):
+        yield "opennebula.vm", one[1]
+
+
+def _is_of_opennebula(candidate: Candidate, vm: str) -> bool:
+    """By its packages' name for QEMU, its data stores, or the names of its images in Ceph (``one-IMAGE-VM-DISK``)."""
+    in_ceph = re.compile(rf"one-\d+-{vm}-\d+")
+    return (
+        candidate.program == "qemu-kvm-one" or candidate.mentions("/one/") or any(map(in_ceph.search, candidate.argv))
+    )
+
+
+def _known_by_virtualisers(candidate: Candidate, config: qemu_args.QemuConfig) -> Iterator[tuple[str, str]]:
+    """Managers of a host that start QEMU on their own."""
     if config.has("id") and candidate.mentions("/run/qemu-server/"):
         yield "proxmox.vmid", next(iter(config.values("id")), "")
     if candidate.mentions("/run/vc/vm/"):
@@ -74,18 +126,24 @@ def _known_as(
     for manager in ("incus", "lxd"):
         if any(f"/{manager}/" in path for path in config.config_files):
             # A project other than the default stands before the name, which has no underscore.
-            project, _, instance = name.rpartition("_")
+            project, _, instance = (config.name or "").rpartition("_")
             yield f"{manager}.instance", instance
             if project:
                 yield f"{manager}.project", project
-    if (one := re.fullmatch(r"one-(\d+)", name)) and candidate.mentions("/one/"):
-        yield "opennebula.vm", one[1]
+
+
+def _known_by_desktop_tools(candidate: Candidate, config: qemu_args.QemuConfig) -> Iterator[tuple[str, str]]:
+    """What starts a VM or two for one user, and gives them no name."""
     if candidate.mentions("/vault/instances/") and candidate.mentions("multipass"):
         yield "multipass.instance", _part_after(candidate, "/vault/instances/")
+    if candidate.mentions("/.lima/"):
+        yield "lima.instance", _part_after(candidate, "/.lima/")
+    if candidate.mentions("/podman/qmp_"):
+        yield "podman.machine", _part_after(candidate, "/podman/qmp_").removesuffix(".sock")
+    if candidate.mentions("/.docker/desktop/vms/"):
+        yield "docker-desktop.vm", _part_after(candidate, "/.docker/desktop/vms/")
     if avd := _android_device(candidate, config):
         yield "android.avd", avd
-    if by_libvirt:
-        yield "libvirt.domain", name
 
 
 def _part_after(candidate: Candidate, place: str) -> str:

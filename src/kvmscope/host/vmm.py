@@ -19,9 +19,17 @@ from ..linux import procfs
 from ..linux.files import PROC
 from ..linux.kvmfiles import FdKind, parse_link
 from .candidate import Candidate, Recognised
-from .other_vmms import RECOGNISERS, recognise_libkrun
+from .other_vmms import (
+    RECOGNISERS,
+    as_cloud_hypervisor,
+    as_crosvm,
+    as_firecracker,
+    as_kvmtool,
+    as_virtualbox,
+    recognise_libkrun,
+)
 from .process import OTHER, VmmProcess
-from .qemu_vm import recognise_by_options, recognise_qemu
+from .qemu_vm import as_qemu, recognise_by_options, recognise_qemu
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -66,32 +74,51 @@ def vcpu_threads(pid: int, *, proc_root: str = PROC) -> dict[int, int]:
     return dict(zip(sorted(ids), (tid for _, tid in sorted(by_number.items())), strict=True))
 
 
+_BY_THREAD: Final[tuple[tuple[re.Pattern[str], Callable[[Candidate], Recognised]], ...]] = (
+    (re.compile(r"CPU \d+/KVM"), as_qemu),
+    (re.compile(r"vcpu\d+"), as_cloud_hypervisor),
+    (re.compile(r"fc_vcpu \d+"), as_firecracker),
+    (re.compile(r"crosvm_vcpu\d+"), as_crosvm),
+    (re.compile(r"kvm-vcpu-\d+"), as_kvmtool),
+    (re.compile(r"EMT-\d+"), as_virtualbox),
+)
+"""What each VMM calls the threads of its vCPUs."""
+
+
+def _recognise_by_threads(candidate: Candidate) -> Recognised | None:
+    """A VMM whose program says nothing, by what it calls its threads."""
+    names = (candidate.process.threads() or {}).values()
+    return next((read(candidate) for pattern, read in _BY_THREAD if any(map(pattern.fullmatch, names))), None)
+
+
 _RECOGNISERS: Final[tuple[Callable[[Candidate], Recognised | None], ...]] = (
     *RECOGNISERS,
     recognise_qemu,
     recognise_by_options,
     recognise_libkrun,
+    _recognise_by_threads,
 )
 
 
 def _identified(candidate: Candidate) -> VmmProcess:
     found = next((found for recognise in _RECOGNISERS if (found := recognise(candidate))), Recognised(OTHER))
+    name = found.name or candidate.given_name
     uuid = found.uuid if found.uuid and _UUID.fullmatch(found.uuid) else None
     known_as = dict((*found.known_as, *_known_by_cgroup(candidate)))
-    managed_by = found.managed_by or _manager_by_cgroup(candidate)
-    if managed_by == "libvirt" and found.name:
-        known_as["libvirt.domain"] = found.name
+    managed_by = _manager(found, candidate)
+    if managed_by == "libvirt" and name:
+        known_as["libvirt.domain"] = name
     return VmmProcess(
         pid=candidate.process.pid,
         vmm=found.vmm,
-        name=found.name or None,
+        name=name or None,
         uuid=uuid.lower() if uuid else None,
         managed_by=managed_by,
         command=candidate.program or candidate.stat.comm,
         argv=candidate.argv,
         start_ticks=candidate.stat.start_ticks,
         known_as=tuple(known_as.items()),
-        clue=None if found.name else found.clue or _clue_by_place(candidate),
+        clue=None if name else found.clue or _clue_by_place(candidate),
     )
 
 
@@ -102,6 +129,16 @@ _CGROUP_MANAGERS: Final = (
     (re.compile(r"/docker[-/][0-9a-f]{64}"), "docker"),
     (re.compile(r"/kubepods"), "kubernetes"),
 )
+
+
+_INNERMOST = "jailer"
+"""What starts one VM for a manager, if there is one."""
+
+
+def _manager(found: Recognised, candidate: Candidate) -> str | None:
+    if found.managed_by is None or found.managed_by == _INNERMOST:
+        return _manager_by_cgroup(candidate) or found.managed_by
+    return found.managed_by
 
 
 def _manager_by_cgroup(candidate: Candidate) -> str | None:

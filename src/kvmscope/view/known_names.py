@@ -10,18 +10,27 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from ..errors import FormatError
-from ..host.libvirt_xml import parse_domain
+from ..host.libvirt_xml import LibvirtDomain, parse_domain
+from ..host.process import outermost
 from ..scene import VmIdentity
 
-_OF_MANY = ("kubevirt.namespace", "openstack.flavor", "openstack.project", "incus.project", "lxd.project")
+_OF_MANY = (
+    "kubevirt.namespace",
+    "kubernetes.namespace",
+    "openstack.flavor",
+    "openstack.project",
+    "opennebula.group",
+    "incus.project",
+    "lxd.project",
+)
 """Words that several VMs have, so they select none."""
 
 
 def known_names(identity: VmIdentity) -> Mapping[str, str]:
     """Each word with what it is, such as ``{"proxmox.vmid": "100"}``; the outermost manager first."""
     of_process = identity.process.known_as if identity.process else ()
-    of_domain = _of_domain(identity.domain_xml) if identity.domain_xml else ()
-    return MappingProxyType(dict((*of_process, *of_domain)))
+    domain = _domain(identity.domain_xml) if identity.domain_xml else None
+    return MappingProxyType(dict((*of_process, *(domain.known_as if domain else ()))))
 
 
 def selecting_names(identity: VmIdentity) -> frozenset[str]:
@@ -29,9 +38,16 @@ def selecting_names(identity: VmIdentity) -> frozenset[str]:
     return frozenset(value for word, value in known_names(identity).items() if word not in _OF_MANY)
 
 
+def manager_of(identity: VmIdentity) -> str | None:
+    """What manages it, the outermost that is known, as ``VmmProcess.managed_by``."""
+    domain = _domain(identity.domain_xml) if identity.domain_xml else None
+    by_process = identity.process.managed_by if identity.process else None
+    return outermost(by_process, domain.manager if domain else None)
+
+
 @lru_cache(maxsize=4096)
-def _of_domain(xml: bytes) -> tuple[tuple[str, str], ...]:
+def _domain(xml: bytes) -> LibvirtDomain | None:
     try:
-        return parse_domain(xml).known_as
+        return parse_domain(xml)
     except FormatError:
-        return ()
+        return None

@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeAlias
 from ..catalog.findings import Remedy
 from ..catalog.settings import SettingWay, parties_of, ways_of
 from ..scene import VmIdentity
+from .known_names import manager_of
 
 Parties: TypeAlias = tuple[str, ...]
 """Who runs a VM, the outermost first, as ``settings.parties_of`` has them."""
@@ -43,7 +44,7 @@ class FindingRemedy:
 def parties_of_vm(identity: VmIdentity) -> Parties:
     """Who runs a VM; nobody if its process is not known."""
     process = identity.process
-    return () if process is None else parties_of(process.vmm, process.managed_by)
+    return () if process is None else parties_of(process.vmm, manager_of(identity))
 
 
 def remedy_views(remedies: Iterable[Remedy], vms: Sequence[Parties] = ()) -> tuple[FindingRemedy, ...]:

@@ -26,7 +26,7 @@ from typing import Annotated, Final, Generic, Literal, TypedDict, TypeVar, overl
 
 from ..sample import Sample, VmId
 from ..scene import Scene
-from .known_names import known_names
+from .known_names import known_names, manager_of
 
 FORMAT: Final = "kvmscope/1"
 
@@ -186,7 +186,7 @@ def vm_head(scene: Scene, row: int) -> VmHead:
         "pid": scene.pid(row),
         "vmm": scene.vmm(row),
         "uuid": identity.process.uuid if identity.process else None,
-        "managed_by": identity.process.managed_by if identity.process else None,
+        "managed_by": manager_of(identity),
         "known_as": known_names(identity),
         "clue": identity.process.clue if identity.process else None,
         "created": Moment(created_ns) if created_ns >= 0 else None,

@@ -24,11 +24,11 @@ def of_domain(domain: LibvirtDomain, *, hardware: Hardware | None = None) -> Int
     ``hardware``: what KVM runs on, None if unknown.
     """
     if domain.type != "kvm":
-        return InterruptConfig.unknown("other", f"<domain type='{domain.type}'>", managed_by="libvirt")
+        return InterruptConfig.unknown("other", f"<domain type='{domain.type}'>", managed_by=domain.manager)
     irqchip = _irqchip(domain)
     return InterruptConfig(
         vmm="qemu",
-        managed_by="libvirt",
+        managed_by=domain.manager,
         irqchip=irqchip,
         pit=_pit(domain, irqchip),
         synic=_hyperv(domain, "synic"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Generic, TypeVar
 
+from ..process import outermost
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -108,7 +110,7 @@ class InterruptConfig:
         """This one, with what it does not know taken from ``other``."""
         return InterruptConfig(
             vmm=self.vmm,
-            managed_by=self.managed_by,
+            managed_by=outermost(self.managed_by, other.managed_by),
             irqchip=_known(self.irqchip, other.irqchip),
             pit=_known(self.pit, other.pit),
             synic=_known(self.synic, other.synic),
