@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,15 @@ from typing import Any
 from bench.overhead import Overhead, Ran, counting, measure, perf
 from bench.result import Row
 from kvmscope.errors import SourceError
-from kvmscope.lab import kernels
+from kvmscope.lab import kernels, process
 from kvmscope.lab.spec import LabSpec
+from kvmscope.sources.bpf import libbpf
 from kvmscope.sources.bpf.groups.kernel import Isa, KernelFacts
+from kvmscope.sources.bpf.groups.loaded import LoadedGroup, open_group
 
 SPAN_S, ROUNDS = 0.15, 12
+RING_EVENT_NS = 200
+"""What an event of group dirty may cost at most."""
 KERNEL, EMULATED_SPAN_S, EMULATED_ROUNDS = "6.1", 0.2, 4
 _TIMEOUT_S = 240
 _GUESTS: Mapping[str, tuple[str, LabSpec]] = {
@@ -41,7 +47,7 @@ _GUESTS: Mapping[str, tuple[str, LabSpec]] = {
 
 
 def bench() -> Sequence[Row]:
-    return [*_here(), *_emulated()]
+    return [*_here(), *_event_of_a_ring(), *_emulated()]
 
 
 def _here() -> Iterator[Row]:
@@ -57,6 +63,26 @@ def _here() -> Iterator[Row]:
         is_silent = KernelFacts().isa is Isa.UNKNOWN
         recorder = _nothing() if is_silent else f"; its recorder {found.ns_per_exit:.0f} ns of CPU time an exit"
         yield Row(f"`perf kvm stat record`: a guest that {what}", _slower(found) + recorder)
+
+
+def _event_of_a_ring() -> Iterator[Row]:
+    """Of group dirty its one program for dirty rings; beside it runs one at the end of every system call."""
+    spans_ns = []
+    with process.start(_GUESTS["dirty"][1]) as guest, libbpf.run_statistics():
+        guest.go()
+        for _ in range(ROUNDS):
+            with closing(open_group("dirty", vms=8, vcpus=64)) as group:
+                if not isinstance(group, LoadedGroup) or "push" not in group.plan.programs:
+                    return
+                before = libbpf.ran(group.fd("push"))
+                time.sleep(SPAN_S)
+                runs, spent_ns = (b - a for a, b in zip(before, libbpf.ran(group.fd("push")), strict=True))
+                if runs:
+                    spans_ns.append(spent_ns / runs)
+    if spans_ns:
+        median = statistics.median(spans_ns)
+        measured = f"{median:.0f} ns, at best {min(spans_ns):.0f} ns"
+        yield Row("dirty: one page put into a ring", measured, f"≤ {RING_EVENT_NS} ns", holds=median <= RING_EVENT_NS)
 
 
 @contextmanager

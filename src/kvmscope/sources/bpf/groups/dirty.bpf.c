@@ -34,7 +34,10 @@ struct constants {
 };
 
 struct scratch {
-	u64 vcpu; /* whose VM the thread's slot is, if it put a page into a ring last */
+	u64 ring;   /* of the vCPU whose VM the thread's slot is, if it put a page into a ring last */
+	u32 index;  /* how many were put into it by then, as it counts them */
+	u32 slot;   /* whose time the thread set last, */
+	u64 tick;   /* and in which of jiffies */
 };
 
 #include "common.h"
@@ -46,6 +49,7 @@ struct kvm___dirty {
 	u32 dirty_ring_size;
 	u64 manual_dirty_log_protect;
 };
+struct kvm_dirty_ring { u32 dirty_index; };
 struct kvm_memory_slot___id { short id; };
 struct file { void *private_data; };
 struct fdtable { unsigned int max_fds; struct file **fd; };
@@ -55,15 +59,29 @@ struct pt_regs { unsigned long di, si, dx, orig_ax; }; /* x86-64 */
 struct pt_regs___arm64 { u64 regs[31]; u64 orig_x0; s32 syscallno; };
 #pragma clang attribute pop
 
-static __always_inline struct row *row_of_vm(u64 kvm, u64 born, u64 now)
+#define TICK_NS 10000000ULL /* at most */
+
+/* Sets the slot's time, once a tick: to read the clock costs as much as all the rest. It is not before the event then. */
+static __always_inline void stamp(struct thread *thread, struct who *place)
+{
+	u64 tick = bpf_jiffies64();
+
+	if (thread->own.tick == tick && thread->own.slot == thread->slot)
+		return;
+	thread->own.tick = tick;
+	thread->own.slot = thread->slot;
+	place->last_ns = bpf_ktime_get_ns() + TICK_NS;
+}
+
+static __always_inline struct row *row_of_vm(u64 kvm, u64 born)
 {
 	struct thread *thread = this_thread();
 	struct who *place = thread ? place_of_vm(thread, kvm, born) : 0;
 
 	if (!place)
 		return 0;
-	thread->own.vcpu = 0;
-	place->last_ns = now;
+	thread->own.ring = 0;
+	stamp(thread, place);
 	return row_of(thread->slot, 0);
 }
 
@@ -101,33 +119,45 @@ int mark(unsigned long long *ctx)
 		return 0;
 	if (bpf_probe_read_kernel(&word, sizeof(word), bitmap + page / 64) || word >> (page % 64) & 1)
 		return 0;
-	row = row_of_vm((u64)kvm, born_of(kvm), bpf_ktime_get_ns());
+	row = row_of_vm((u64)kvm, born_of(kvm));
 	return row ? count_page(row) : 0;
 }
 
-/* (ring, slot, offset), in the thread of the vCPU whose ring it is. The VM is looked up if another vCPU was here before,
- * or if its slot was silent for so long that this may be another VM at the same address. */
+static __noinline struct who *find_ring(struct thread *thread, u64 ring)
+{
+	u64 vcpu = loaded_vcpu(), kvm;
+
+	if (!vcpu)
+		return 0;
+	kvm = (u64)read_member(struct kvm_vcpu, vcpu, kvm);
+	thread->own.ring = ring;
+	return place_of_vm(thread, kvm, read_born(kvm));
+}
+
+/* (ring, slot, offset), in the thread of the vCPU whose ring it is. A ring counts what is put into it, from its vCPU's
+ * birth on. So whoever finds the count that follows the last one has the same ring of the same VM before him, and not
+ * another at its address; only others are looked up. */
 SEC("?tp_btf/kvm_dirty_ring_push")
 int push(unsigned long long *ctx)
 {
+	struct kvm_dirty_ring *ring = (struct kvm_dirty_ring *)ctx[0];
 	struct thread *thread = this_thread();
-	u64 vcpu = loaded_vcpu(), now = bpf_ktime_get_ns(), kvm;
 	struct who *place = 0;
 	struct row *row;
+	u32 index;
 
-	if (!thread || !vcpu)
+	if (!thread || !ring) /* which is never null; in 6.12 the verifier does not know that of a tracepoint's argument */
 		return 0;
-	if (thread->own.vcpu == vcpu)
+	index = ring->dirty_index;
+	if (thread->own.ring == (u64)ring && thread->own.index + 1 == index)
 		place = slot_held(thread, thread->subject, thread->born);
-	if (!place || now - place->last_ns > LIFE_OF_VM_NS) {
-		kvm = (u64)read_member(struct kvm_vcpu, vcpu, kvm);
-		place = place_of_vm(thread, kvm, read_born(kvm));
-		thread->own.vcpu = vcpu;
-	}
+	if (!place)
+		place = find_ring(thread, (u64)ring);
+	thread->own.index = index;
 	row = place ? row_of(thread->slot, 0) : 0;
 	if (!row)
 		return 0;
-	place->last_ns = now;
+	stamp(thread, place);
 	__sync_fetch_and_add(&row->ring, 1);
 	return count_page(row);
 }
@@ -290,7 +320,7 @@ int fetch(unsigned long long *ctx)
 	if (!kvm)
 		return 0;
 	pages = fetched_pages(kvm, &call);
-	row = row_of_vm(kvm, read_born(kvm), bpf_ktime_get_ns());
+	row = row_of_vm(kvm, read_born(kvm));
 	if (row)
 		__sync_fetch_and_add(&row->fetched, pages);
 	return 0;
