@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build packages test-packages clean
+.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build test-pages packages test-packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: setup ## measure, as ratios in one run; writes bench/RESULTS.md
 build: setup ## rebuild the BPF object and the lab's guests from their sources
 	tools/build-bpf.sh
 	tools/build-guests.sh
+
+test-pages: setup ## run every command of the how-to pages on small guests; as root, some minutes
+	KVMSCOPE_PAGES=1 pytest tests/live/test_howtos.py tests/live/test_tutorial.py
 
 packages: setup ## wheel, source distribution, .deb, .rpm and SHA256SUMS, in dist
 	python tools/packages.py
