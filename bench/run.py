@@ -41,6 +41,7 @@ BENCHES: Mapping[str, str] = {
     "recording": "Recordings",
     "fleet": "Fleets",
     "startup": "Start",
+    "installing": "Installation",
     "top": "The screen of top",
 }
 """Heading by module, each with a ``bench`` and a docstring that says how it measures."""

@@ -52,5 +52,5 @@ def test_the_command_line_takes_at_most_120_mb(tmp_path: Path, wheel: Path) -> N
     environment = Environment(tmp_path, wheel, "[cli]")
     assert environment.added_bytes() <= MOST_BYTES
     assert "Commands:" in environment.run("kvmscope", "--help")
-    assert "halt polling" in environment.run("kvmscope", "explain", "halt_poll_ns").lower()
+    assert "halt polling" in environment.run("kvmscope", "explain", "poll-waste").lower()
     assert "source" in environment.run("kvmscope", "check")
