@@ -33,9 +33,6 @@ from tools import manpages, private_modules
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGING = ROOT / "contrib/packaging"
-NO_ADDRESS = "The kvmscope developers <kvmscope@example.org>"
-"""Whoever publishes packages says who answers for them: KVMSCOPE_MAINTAINER."""
-
 _WHEEL = "wheel"
 _SHELLS = ("bash", "zsh", "fish")
 _EXAMPLES = ("grafana", "kubernetes", "opentelemetry", "pcp", "prometheus", "telegraf", "textfile")
@@ -157,7 +154,8 @@ def _write_gzip(path: Path, text: str) -> None:
 
 
 def _maintainer() -> str:
-    return os.environ.get("KVMSCOPE_MAINTAINER", NO_ADDRESS)
+    """Who answers for the packages: whoever KVMSCOPE_MAINTAINER names, else the author of what they are built from."""
+    return os.environ.get("KVMSCOPE_MAINTAINER") or _of_last_commit("%an <%ae>")
 
 
 def _version(wheel: Path) -> str:
@@ -186,10 +184,12 @@ def _epoch_s() -> int:
 
 def _set_epoch() -> None:
     if "SOURCE_DATE_EPOCH" not in os.environ:
-        command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
-        os.environ["SOURCE_DATE_EPOCH"] = subprocess.run(
-            command, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        os.environ["SOURCE_DATE_EPOCH"] = _of_last_commit("%ct")
+
+
+def _of_last_commit(what: str) -> str:
+    command = ["git", "-C", str(ROOT), "log", "-1", f"--format={what}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def write_checksums(dist: Path) -> None:
