@@ -5,7 +5,8 @@ set -e
 case "$1" in
 remove | 0)
 	if [ -d /run/systemd/system ]; then
-		systemctl --quiet disable --now kvmscope-serve.service kvmscope-record.service kvmscope-attach.service || :
+		systemctl --quiet disable --now kvmscope-serve.service kvmscope-record.service kvmscope-govern-polling.service \
+			kvmscope-attach.service || :
 	fi
 	;;
 upgrade) ;;
