@@ -31,6 +31,7 @@ _NOT_NEEDED = (
     "numpy/_core/include",  # headers, to compile against
     "numpy/_core/lib",
     "numpy/f2py",
+    "numpy/random/lib",  # a static library, likewise
     "pyarrow/include",
     "pyarrow/src",
     "pyarrow/**/*.px?",

@@ -30,6 +30,7 @@ _OF_PIP = ("PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 _ENTER = """
 root=$1; shift
 mount --make-rprivate /
+mount --bind "$root" "$root" # rpm's scriptlets change how the root is mounted
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
