@@ -163,8 +163,8 @@ def test_columns_that_are_switched_off_are_gone_also_in_the_next_run(
 def test_a_column_that_matters_more_is_there_where_the_terminal_is_narrow(screen: HandScreen) -> None:
     seconds(screen)
     assert "halt poll" not in screen.rows()[2]
-    screen.keys("f", *["down"] * 9)
-    assert screen.rows()[10].startswith("[x]  halt poll")
+    screen.keys("f", *["down"] * 11)
+    assert screen.rows()[12].startswith("[x]  halt poll")
     screen.keys(*["plus"] * 8, "escape")
     assert "halt poll" in screen.rows()[2]
 
@@ -204,3 +204,36 @@ def test_the_mouse_selects_opens_and_sorts(screen: HandScreen) -> None:
     screen.draw()
     screen.shell.click(5, 3, screen.size, is_double=True)
     assert type(screen.desk.page) is VmPage
+
+
+def test_the_ways_out_and_to_the_help_are_shown_at_any_width(make_screen: Callable[..., HandScreen]) -> None:
+    for keys in ((), ("s",), ("f",), ("d",), ("e",), ("g",), ("home", "enter"), ("home", "enter", "enter")):
+        screen = make_screen(size=(22, 12))
+        seconds(screen)
+        screen.keys(*keys)
+        last = screen.rows()[-1]
+        assert "? help" in last
+        assert "Esc" in last or "q quit" in last
+
+
+def test_a_narrow_table_leaves_columns_out_and_cuts_no_number(make_screen: Callable[..., HandScreen]) -> None:
+    for width in range(30, 130):
+        screen = make_screen(size=(width, 24))
+        seconds(screen)
+        screen.keys("home", "enter", "enter")
+        heads = screen.rows()[1].split()
+        assert heads == ["now", "kind", "stability", "by"][: len(heads)], width
+        assert all(row.rstrip()[-1:] != "…" for row in screen.rows()[2:8] if len(heads) == 1), width
+
+
+def test_a_low_terminal_shows_vms_rather_than_totals(make_screen: Callable[..., HandScreen]) -> None:
+    screen = make_screen(size=(80, 5))
+    seconds(screen)
+    assert "old-nic" in screen.draw()
+
+
+def test_a_metric_that_the_host_cannot_count_takes_no_column(screen: HandScreen) -> None:
+    seconds(screen)
+    assert "CPU wait" not in screen.draw()
+    screen.keys("f")
+    assert "not on this host: Wall time that vCPUs were ready to run" in screen.draw()

@@ -10,6 +10,8 @@ from ..view.text import Line, Span, Style, cells, padded
 from .charset import Charset
 
 GAP: Final = 1
+WHOLE_LINE: Final = 10_000
+"""The most that a column takes which takes all that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,42 @@ class PageSize:
 
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a table.
+
+    ``least``, ``most``: the cells that it takes, as there is room; ``most`` is ``least`` if it is not given. ``rank``:
+    on a narrow screen that of the largest is left out first; those of 0 stay.
+    """
+
+    title: str
+    least: int
+    most: int = 0
+    is_text: bool = True
+    rank: int = 0
+
+
+def column_widths(columns: Sequence[TableColumn], width: int, *, gap: int = GAP) -> list[int]:
+    """The cells of each column; 0 for one that is left out."""
+    widths = [column.least for column in columns]
+    by_rank = sorted(range(len(columns)), key=lambda place: -columns[place].rank)
+    for place in by_rank:
+        if _taken(widths, gap) > width and columns[place].rank:
+            widths[place] = 0
+    # What is left goes to the first columns that take it; what is missing is taken from the longest that stay.
+    for place, column in enumerate(columns):
+        if widths[place]:
+            widths[place] += max(0, min(width - _taken(widths, gap), column.most - column.least))
+    while _taken(widths, gap) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _taken(widths: Sequence[int], gap: int) -> int:
+    shown = [width for width in widths if width]
+    return sum(shown) + gap * max(0, len(shown) - 1)
 
 
 def text_line(text: str, style: Style = Style.PLAIN) -> ScreenLine:

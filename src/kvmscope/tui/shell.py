@@ -39,8 +39,8 @@ class Shell:
 
     def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:
         """The mouse was pressed."""
-        player, last = self.desk.player, size.height - 3
-        if player is not None and y == last:
+        player = self.desk.player
+        if player is not None and self.desk.page.is_time_line(y):
             player.go_to(x / max(1, size.width - 1))
         else:
             self.desk.page.click(x, y, size, is_double=is_double)

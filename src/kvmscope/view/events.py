@@ -119,16 +119,16 @@ def _vm_events(view: HostView) -> Iterator[HostEvent]:
 def _finding_events(view: HostView) -> Iterator[HostEvent]:
     time = Moment(view.scene.sample.taken_ns)
     for finding in view.log.begun:
-        yield _finding_event(view, time, EventKind.FINDING_BEGAN, finding, finding.rule.title)
+        yield _finding_event(view, time, EventKind.FINDING_BEGAN, finding)
     for ended in view.judgement.ended:
-        text = f"{ended.finding.rule.title} ({ended.why.value})"
-        yield _finding_event(view, time, EventKind.FINDING_ENDED, ended.finding, text)
+        yield _finding_event(view, time, EventKind.FINDING_ENDED, ended.finding, f" ({ended.why.value})")
 
 
-def _finding_event(view: HostView, time: Moment, kind: EventKind, finding: Finding, text: str) -> HostEvent:
+def _finding_event(view: HostView, time: Moment, kind: EventKind, finding: Finding, why: str = "") -> HostEvent:
     name = _name(view, finding.vm)
     title = name if finding.vcpu is None else f"{name}/{finding.vcpu}"
-    return HostEvent(time, kind, f"{text} [{finding.rule.slug}]", finding.vm, title, finding.rule.severity)
+    rule = finding.rule
+    return HostEvent(time, kind, f"{rule.slug}: {rule.title}{why}", finding.vm, title, rule.severity)
 
 
 def _reset_events(view: HostView) -> Iterator[HostEvent]:

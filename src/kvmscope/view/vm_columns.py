@@ -27,10 +27,12 @@ HISTORY_METRIC: Final = "exits_per_s"
 DEFAULT_COLUMNS: Final = (
     "finding",
     "apicv",
-    "vmm_return_share",
+    "run_delay_vcpus",
     "exits_per_s",
     "history",
+    "vmm_return_share",
     "vcpus",
+    "vcpu_cpus",
     "exits_halt_share",
     "halt_poll_fail_share",
     "halt_poll_cpus",
@@ -65,7 +67,7 @@ _WIDTHS: Final = {
     MetricUnit.RATIO: 6,
 }
 _WIDE_APICV: Final = 12
-WIDE: Final = 100
+WIDE: Final = 120
 """Columns of a screen that has room for whole names."""
 
 _NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
@@ -100,7 +102,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
         VmColumn(
             "finding",
             "finding",
-            18,
+            17,
             "Its most urgent finding, and how many rules found more. !! problem, ! warning, i info.",
             is_text=True,
             roomy=26,
@@ -135,7 +137,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
 
 
 def fitting_columns(wanted: Sequence[str], width: int, *, gap: int) -> tuple[VmColumn, ...]:
-    """The columns of a table of this width: those of ``wanted`` that have room, with the room that is left."""
+    """The columns of a table of this width: those of ``wanted`` that have room, and the room that is left."""
     there = vm_columns() if width < WIDE else _roomy_columns()
     left, chosen = width + gap, []
     for key in dict.fromkeys((*ALWAYS, *wanted)):
@@ -211,7 +213,7 @@ class VmCells:
 
 
 _OWN_CELLS: Final[Mapping[str, Callable[[VmCells, VmOverview, int], Span]]] = {
-    "name": lambda _cells, vm, width: Span(printable(vm.name, max_length=width)),
+    "name": lambda _cells, vm, width: Span(printable(vm.name or str(vm.id), max_length=width)),
     "cost": VmCells.cost_cell,
     "finding": VmCells.finding_cell,
     "apicv": lambda _cells, vm, width: Span(apicv_text(vm.apicv, is_wide=width >= _WIDE_APICV)),

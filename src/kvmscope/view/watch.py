@@ -18,6 +18,7 @@ from ..analysis.evaluate import Evaluator
 from ..analysis.findings import Ended, Finding, Judgement, Key
 from ..analysis.status import summarize
 from ..analysis.window import Window
+from ..formula.resolved import Unresolved, walk_resolved
 from ..sample import VmId
 from ..scene import Scene
 from ..schema import Scope
@@ -93,6 +94,11 @@ class HostView:
     def window(self) -> Window:
         """The scene's sample and the one before it."""
         return self.evaluator.window
+
+    def lacks(self, metric: str) -> bool:
+        """Whether this host or its source does not have a statistic that a metric is made of, so no VM has it."""
+        formula = self.evaluator.resolve(metric, Scope.VM)
+        return any(isinstance(node, Unresolved) for node in walk_resolved(formula.node))
 
     @property
     def verdicts(self) -> Verdicts:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ...host.text import printable
 from ...units import format_seconds, time_of_day
-from ...view.text import SIMULATED, Span, Style, counted
+from ...view.text import SIMULATED, Span, Style, counted, fill
 from ...view.values import Moment
 from ...view.watch import HostView
 from ..board import Board
@@ -23,7 +23,9 @@ from ..lines import PageSize, ScreenLine, laid_out, text_line, two_sided
 from ..settings import Settings, SettingsFile
 
 BACK_KEYS: Final = ("escape", "left", "backspace", "q")
-_NARROW: Final = 100
+_KEY_GAP: Final = 2
+_PART_OF_NOTICES: Final = 6
+"""Notices take at most one line of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +82,46 @@ class Desk:
             self.pages.pop().on_close()
 
 
+_PLAYER_HINTS: Final = (
+    KeyHint(", .", "step", "One interval back, one on; < and > are ten."),
+    KeyHint("p", "play", "Play on, or stop. A click on the time line goes there."),
+)
+
+
 class Page(ABC):
-    """One page."""
+    """One page. ``hints``: its keys, the most important first; the last two lead out and to the help."""
 
     name: str = ""
     hints: Sequence[KeyHint] = ()
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self._time_line_y = 0
 
     @property
     def board(self) -> Board:
         return self.desk.board
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether what the page shows has ended, so that its values are the last ones."""
+        return False
+
+    @property
+    def hints_here(self) -> Sequence[KeyHint]:
+        """Its keys; in a recording those that move in it stand where a live host has the pause."""
+        if self.desk.player is None:
+            return self.hints
+        return [each for hint in self.hints for each in (_PLAYER_HINTS if hint.key == "p" else (hint,))]
+
+    def is_time_line(self, y: int) -> bool:
+        """Whether the time line of a recording was drawn there."""
+        return self.desk.player is not None and y == self._time_line_y
+
     def draw(self, size: PageSize) -> list[ScreenLine]:
         """All lines of the page, each as wide as it."""
         head, foot = self._head(size), self._foot(size)
+        self._time_line_y = size.height - len(foot)
         room = max(0, size.height - len(head) - len(foot))
         body = self.body(PageSize(size.width, room))[:room]
         body += [text_line("")] * (room - len(body))
@@ -136,7 +162,8 @@ class Page(ABC):
     def _foot(self, size: PageSize) -> list[ScreenLine]:
         position = self.desk.feed.position
         lines = [] if position is None else [time_line(position, size.width, self.desk.charset)]
-        return [*lines, self._notice(), self._keys(size.width)]
+        notices = self._notices(size.width)[: max(1, size.height // _PART_OF_NOTICES)]
+        return [*lines, *notices, self._keys(size.width)]
 
     def _state(self) -> str:
         """Whether what is shown is live, and if not, what it is."""
@@ -150,26 +177,30 @@ class Page(ABC):
             return "STALE"
         if board.is_paused:
             return "PAUSED"
+        if self.has_ended:
+            return "ENDED"
         if self.desk.feed.position is not None:
             return "RECORDED"
         return "reading" if board.shown is None else f"every {format_seconds(self.desk.interval_s)}"
 
     def _state_style(self) -> Style:
-        return Style.ALERT if self.board.loss is not None or self.board.is_paused else Style.PLAIN
+        is_old = self.board.loss is not None or self.board.is_paused or self.has_ended
+        return Style.ALERT if is_old else Style.PLAIN
 
-    def _notice(self) -> ScreenLine:
-        """One line for what matters beside the page: the most urgent thing first."""
+    def _notices(self, width: int) -> list[ScreenLine]:
+        """What matters beside the page: the most urgent thing first."""
         board = self.board
         if board.loss is not None:
             remedy = f"; try: {board.loss.remedy}" if board.loss.remedy else ""
             reason = printable(board.loss.reason, max_length=200)
             since = f"values are of {clock(_time_of(board.shown))}; " if board.shown else ""
-            return text_line(f"source lost: {since}{reason}{remedy}", Style.PROBLEM)
+            text = f"source lost: {since}{reason}{remedy}"
+            return [text_line(line, Style.PROBLEM) for line in fill(text, width=width)]
         if self.desk.notice:
-            return text_line(self.desk.notice, Style.WARNING)
+            return [text_line(line, Style.WARNING) for line in fill(self.desk.notice, width=width)]
         if board.is_paused and board.shown is not None:
-            return text_line(f"paused: values are of {clock(_time_of(board.shown))}; p goes on", Style.WARNING)
-        return self.notice()
+            return [text_line(f"paused: values are of {clock(_time_of(board.shown))}; p goes on", Style.WARNING)]
+        return [self.notice()]
 
     def notice(self) -> ScreenLine:
         """What the page itself has to say there."""
@@ -179,15 +210,21 @@ class Page(ABC):
         return text_line("")
 
     def _keys(self, width: int) -> ScreenLine:
-        """As many keys as there is room for."""
+        """As many keys as there is room for, in their order; the last ones, which lead out and to the help, first."""
+        there = self.hints_here
+        left, chosen = width + _KEY_GAP, set()
+        *others, last_but_one, last = range(len(there))
+        for place in (last, last_but_one, *others):
+            hint = there[place]
+            taken = len(hint.key) + 1 + len(hint.word) + _KEY_GAP
+            if taken <= left:
+                left -= taken
+                chosen.add(place)
+        hints = [hint for place, hint in enumerate(there) if place in chosen]
         spans: list[Span] = []
-        left = width
-        for hint in self.hints:
-            taken = len(hint.key) + len(hint.word) + 3
-            if not hint.word or taken > left:
-                continue
-            spans += [Span(hint.key, Style.HEAD), Span(f" {hint.word}  ")]
-            left -= taken
+        for hint in hints:
+            gap = " " * _KEY_GAP if spans else ""
+            spans += [Span(gap + hint.key, Style.HEAD), Span(f" {hint.word}")]
         return ScreenLine(tuple(spans))
 
 
@@ -220,10 +257,10 @@ def host_title(view: HostView | None) -> str:
     host, total = view.overview.host, view.overview.total
     parts = (
         printable(host.name or "this host"),
-        f"Linux {host.kernel or '?'}",
-        host.kvm_module,
         f"{counted(total.vms, 'VM')}, {counted(total.vcpus, 'vCPU')}",
+        host.kvm_module,
         f"by {view.overview.source.name}",
+        f"Linux {host.kernel or '?'}",
     )
     return " · ".join(part for part in parts if part)
 
@@ -267,13 +304,14 @@ class ListPage(Page):
         """The cursor has moved."""
 
     def body(self, size: PageSize) -> list[ScreenLine]:
-        above = self.above(size.width)[: size.height]
+        above = self.above(size.width)
+        above = above[max(0, len(above) + 1 - size.height) :]  # a row goes before all but the last of them
         self._above = len(above)
         self._room = max(1, size.height - len(above))
         self._settle()
         rows = range(self.first, min(self.count, self.first + self._room))
         lines = [self._placed(place, size.width) for place in rows] or self.empty(size.width)
-        return [*above, *lines]
+        return [*above, *lines][: size.height]
 
     def _placed(self, place: int, width: int) -> ScreenLine:
         line = self.row(place, width)

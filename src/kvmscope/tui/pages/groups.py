@@ -14,7 +14,7 @@ from ...host.text import printable
 from ...units import NOT_KNOWN_SIGN, format_bytes
 from ...view.groups import GroupState, GroupView, group_trial_lines, group_trial_view
 from ...view.text import Span, Style, fill
-from ..lines import PageSize, ScreenLine, text_line
+from ..lines import WHOLE_LINE, PageSize, ScreenLine, TableColumn, text_line
 from .base import Desk, KeyHint
 from .lists import TablePage
 
@@ -26,10 +26,16 @@ class GroupsPage(TablePage):
     """Opt-in groups; those that are switched on count as long as the page is open."""
 
     name = "opt-in groups"
-    heads = ("", "group", "state", "ns/event", "B/VM", "B/vCPU", "memory", "what it counts")
-    widths = (3, 10, 8, 8, 5, 6, 8, 14)
-    is_text = (True, True, True, False, False, False, False, True)
-    grows = 7
+    columns = (
+        TableColumn("", 3),
+        TableColumn("group", 10),
+        TableColumn("state", 8, rank=2),
+        TableColumn("ns/event", 8, is_text=False, rank=1),
+        TableColumn("B/VM", 5, is_text=False, rank=5),
+        TableColumn("B/vCPU", 6, is_text=False, rank=6),
+        TableColumn("memory", 8, is_text=False, rank=4),
+        TableColumn("what it counts", 14, WHOLE_LINE, rank=3),
+    )
     hints = (
         KeyHint("space", "count", "Count by this group, or stop; it counts only while this page is open."),
         KeyHint("Esc", "stop, back", "Stop counting, and back to the page before."),

@@ -15,7 +15,7 @@ from ...view.findings_text import cost_text
 from ...view.text import Span, Style, counted
 from ...view.trouble import HURTS, NAME
 from ...view.vm_columns import ALWAYS, VmColumn, severity_sign, severity_style, vm_columns
-from ..lines import ScreenLine, cell_line, text_line
+from ..lines import WHOLE_LINE, ScreenLine, TableColumn, cell_line, column_widths, text_line
 from ..settings import sort_keys
 from .base import Desk, KeyHint, ListPage, clock
 from .texts import RulePage
@@ -24,12 +24,9 @@ _GAP: Final = 2
 
 
 class TablePage(ListPage):
-    """A list with columns; one of them takes the room that the others leave."""
+    """A list with columns, of which a narrow screen shows those that matter most."""
 
-    heads: Sequence[str] = ()
-    widths: Sequence[int] = ()
-    is_text: Sequence[bool] = ()
-    grows: int = 0
+    columns: Sequence[TableColumn] = ()
     hints: Sequence[KeyHint] = (
         KeyHint("Enter", "open", "Open the line."),
         KeyHint("p", "pause", "Stop the screen; reading goes on."),
@@ -38,24 +35,36 @@ class TablePage(ListPage):
     )
 
     def above(self, width: int) -> list[ScreenLine]:
-        return [self.cells([Span(head, Style.HEAD) for head in self.heads], width)]
+        return [self.cells([Span(column.title, Style.HEAD) for column in self.columns], width)]
 
     def cells(self, spans: Sequence[Span], width: int) -> ScreenLine:
-        """A line of the table."""
-        widths = list(self.widths)
-        others = sum(widths) - widths[self.grows] + _GAP * (len(widths) - 1)
-        widths[self.grows] = max(widths[self.grows], width - others)
-        return ScreenLine(cell_line(spans, widths, self.is_text, self.desk.charset, gap=_GAP))
+        """A line of the table, of a cell for each of its columns."""
+        widths = column_widths(self.columns, width, gap=_GAP)
+        shown = [place for place, each in enumerate(widths) if each]
+        return ScreenLine(
+            cell_line(
+                [spans[place] for place in shown],
+                [widths[place] for place in shown],
+                [self.columns[place].is_text for place in shown],
+                self.desk.charset,
+                gap=_GAP,
+            )
+        )
 
 
 class FindingsPage(TablePage):
     """What each rule of the doctor found in all, the most urgent first."""
 
     name = "findings by rule"
-    heads = ("", "rule", "what it says", "VMs", "vCPUs", "costs", "for")
-    widths = (2, 22, 10, 5, 5, 9, 7)
-    is_text = (True, True, True, False, False, False, False)
-    grows = 2
+    columns = (
+        TableColumn("", 2),
+        TableColumn("rule", 12, 24),
+        TableColumn("what it says", 10, WHOLE_LINE, rank=1),
+        TableColumn("VMs", 5, is_text=False, rank=2),
+        TableColumn("vCPUs", 5, is_text=False, rank=4),
+        TableColumn("costs", 9, is_text=False, rank=3),
+        TableColumn("for", 7, is_text=False, rank=5),
+    )
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
@@ -101,10 +110,12 @@ class EventsPage(TablePage):
     """What happened since the start, the newest first."""
 
     name = "events"
-    heads = ("time", "event", "VM", "")
-    widths = (8, 14, 20, 20)
-    is_text = (True, True, True, True)
-    grows = 3
+    columns = (
+        TableColumn("time", 8),
+        TableColumn("event", 14, rank=2),
+        TableColumn("VM", 10, 20),
+        TableColumn("", 12, WHOLE_LINE, rank=1),
+    )
     hints = (
         KeyHint("Enter", "open", "Open the VM of the event, if it is there."),
         *TablePage.hints[1:],
@@ -147,10 +158,7 @@ class ColumnsPage(TablePage):
     """The columns of the first page: which are shown, and which come first where there is no room for all."""
 
     name = "columns"
-    heads = ("", "column", "what it is")
-    widths = (3, 16, 20)
-    is_text = (True, True, True)
-    grows = 2
+    columns = (TableColumn("", 3), TableColumn("column", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
     hints = (
         KeyHint("space", "show or hide", "Show the column, or leave it out."),
         KeyHint("+ -", "move", "More or less important: the first columns are shown where there is no room for all."),
@@ -177,7 +185,11 @@ class ColumnsPage(TablePage):
     def row(self, place: int, width: int) -> ScreenLine:
         column = self._column(place)
         sign = "[x]" if column.key in self._shown else "[ ]"
-        return self.cells((Span(sign), Span(column.title, Style.HEAD), Span(column.help)), width)
+        shown = self.board.shown
+        is_missing = shown is not None and column.is_metric and shown.lacks(column.key)
+        text = f"not on this host: {column.help}" if is_missing else column.help
+        style = Style.DIM if is_missing else Style.PLAIN
+        return self.cells((Span(sign), Span(column.title, Style.HEAD), Span(text, style)), width)
 
     def enter(self, place: int) -> None:
         key = self._order[place]
@@ -209,10 +221,7 @@ class SortPage(TablePage):
     """What VMs can be sorted by."""
 
     name = "sort by"
-    heads = ("", "sort by", "")
-    widths = (1, 16, 20)
-    is_text = (True, True, True)
-    grows = 2
+    columns = (TableColumn("", 1), TableColumn("sort by", 12, 16), TableColumn("", 20, WHOLE_LINE, rank=1))
     hints = (
         KeyHint("Enter", "sort", "Sort by this; the one that is used already turns the order around."),
         KeyHint("Esc", "back", "Back to the page before."),

@@ -25,7 +25,7 @@ from ...view.measurands import (
 from ...view.subjects import FollowedVm
 from ...view.text import Span, Style, counted
 from ...view.watch import HostView
-from ..lines import ScreenLine, text_line
+from ..lines import ScreenLine, TableColumn, text_line
 from .base import Desk, KeyHint, clock
 from .lists import TablePage
 from .texts import TextPage
@@ -38,10 +38,13 @@ class SubjectPage(TablePage):
     """Every metric and statistic of a VM or vCPU."""
 
     name = "statistics"
-    heads = ("", "now", "kind", "stability", "by")
-    widths = (32, 24, 14, 10, 8)
-    is_text = (True, False, True, True, True)
-    grows = 4
+    columns = (
+        TableColumn("", 22, 36),
+        TableColumn("now", 24, is_text=False),
+        TableColumn("kind", 14, rank=1),
+        TableColumn("stability", 10, rank=2),
+        TableColumn("by", 8, 24, rank=3),
+    )
     hints = (
         KeyHint("Enter", "open", "Open it: history, histogram, meaning, and the caveats that hold here."),
         KeyHint("/", "filter", "Show what has a text in its name."),
@@ -62,7 +65,11 @@ class SubjectPage(TablePage):
         return self.board.view_of(self.subject.id)
 
     def heading(self) -> str:
-        return f"statistics of {self.subject.title}{_ended_text(self.board.is_ended(self.subject.id))}"
+        return f"statistics of {self.subject.title}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.board.is_ended(self.subject.id)
 
     @cached_property
     def _measurands(self) -> Sequence[Measurand]:
@@ -148,8 +155,11 @@ class StatPage(TextPage):
         self._known: dict[int, tuple[HostView, float | None]] = {}
 
     def heading(self) -> str:
-        ended = _ended_text(self.board.is_ended(self.subject.id))
-        return f"{self.measure.name} of {self.subject.title}{ended}"
+        return f"{self.measure.name} of {self.subject.title}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.board.is_ended(self.subject.id)
 
     def lines(self, width: int) -> Iterator[ScreenLine]:
         view = self.board.view_of(self.subject.id)
@@ -221,9 +231,5 @@ class StatPage(TextPage):
         return None if view is None else explanation_of(view, self.measure)
 
 
-def _ended_text(is_ended: bool) -> str:
-    return "  ENDED: the last values" if is_ended else ""
-
-
 def _is_stale(page: SubjectPage | StatPage) -> bool:
-    return page.board.loss is not None or page.board.is_ended(page.subject.id)
+    return page.board.loss is not None or page.has_ended

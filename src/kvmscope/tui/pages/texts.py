@@ -98,8 +98,11 @@ class VmFindingsPage(TextPage):
 
     def heading(self) -> str:
         found = self.board.vm(self.vm)
-        ended = "  ENDED: these were its last" if self.board.is_ended(self.vm) else ""
-        return f"findings of {printable(found.name) if found else self.vm}{ended}"
+        return f"findings of {printable(found.name) if found else self.vm}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.board.is_ended(self.vm)
 
     def lines(self, width: int) -> Iterator[ScreenLine]:
         view = self.board.view_of(self.vm)
@@ -124,7 +127,11 @@ class ApicvPage(TextPage):
 
     def heading(self) -> str:
         found = None if self.vm is None else self.board.vm(self.vm)
-        return self.name if found is None else f"{self.name} of {printable(found.name)}"
+        return self.name if found is None else f"APICv/AVIC of {printable(found.name)}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.vm is not None and self.board.is_ended(self.vm)
 
     def lines(self, width: int) -> Iterator[ScreenLine]:
         view = self.board.shown if self.vm is None else self.board.view_of(self.vm)
@@ -156,15 +163,14 @@ class HelpPage(TextPage):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         page = desk.page
-        self._title, self._hints_of_page = page.name, tuple(page.hints)
+        self._title, self._hints_of_page = page.name, tuple(page.hints_here)
 
     def lines(self, width: int) -> Iterator[ScreenLine]:
         yield text_line(f"Keys of the page: {self._title}", Style.HEAD)
         yield from _key_lines(self._hints_of_page, width)
         yield text_line("")
         yield text_line("Keys of every page", Style.HEAD)
-        every = [*_EVERYWHERE, *(_RECORDED if self.desk.player is not None else ())]
-        yield from _key_lines(every, width)
+        yield from _key_lines(_EVERYWHERE, width)
         for heading, text in _SIGNS:
             yield text_line("")
             yield text_line(heading, Style.HEAD)
@@ -181,16 +187,12 @@ def _key_lines(hints: Sequence[KeyHint], width: int) -> Iterator[ScreenLine]:
 
 
 _EVERYWHERE = (
-    KeyHint("↑ ↓ PgUp PgDn", "", "Move; Home and End go to the first and last line; the mouse and its wheel work too."),
-    KeyHint("Esc ← q", "", "Back to the page before; q on the first page leaves."),
-    KeyHint("p", "", "Stop the screen; reading goes on, so history and events have no hole."),
+    KeyHint(
+        "Up Down", "", "Move; also PgUp, PgDn, Home, End, j, k, the mouse and its wheel. Right opens as Enter does."
+    ),
+    KeyHint("Esc Left q", "", "Back to the page before; q on the first page leaves."),
     KeyHint("t", "", "Next theme: two with the terminal's own 16 colours, dark, light."),
     KeyHint("Ctrl-C", "", "Leave."),
-)
-_RECORDED = (
-    KeyHint(", .", "", "One interval back, one on."),
-    KeyHint("< >", "", "Ten intervals back, ten on."),
-    KeyHint("p", "", "Play on, or stop. A click on the time line goes there."),
 )
 _SIGNS = (
     (
@@ -204,7 +206,7 @@ _SIGNS = (
         "!! problem, ! warning, i info. – is a value that is not known; it is never shown as 0. ≥ is a minimum and ~ "
         "an estimate: some vCPUs are unknown. ENDED: the VM has ended, and its values are the last ones. STALE: the "
         "source is lost, and all values are of the time before. A blank in a sparkline is an interval that is not "
-        "known.",
+        "known. Times of day are UTC.",
     ),
     ("Nothing is changed", "No key changes a VM, a VMM or a setting of the host."),
 )

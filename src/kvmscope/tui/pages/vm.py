@@ -19,6 +19,7 @@ from ...view.text import Span, Style
 from ...view.vm_columns import DEFAULT_COLUMNS, metric_span, severity_style, vm_columns
 from ...view.watch import HostView
 from ..lines import ScreenLine, cell_line, text_line
+from ..settings import Settings
 from .base import Desk, KeyHint, ListPage, clock
 from .subject import SubjectPage
 from .texts import ApicvPage, VmFindingsPage
@@ -44,6 +45,7 @@ class VmPage(ListPage):
     def __init__(self, desk: Desk, vm: VmId) -> None:
         super().__init__(desk)
         self.vm = vm
+        self._chosen: tuple[int, HostView | None, Settings, Sequence[Metric]] | None = None
         desk.board.opened = vm
 
     def on_close(self) -> None:
@@ -75,8 +77,7 @@ class VmPage(ListPage):
         return self.board.vm(self.vm)
 
     @property
-    def is_ended(self) -> bool:
-        """Whether the VM has ended, as far as is shown."""
+    def has_ended(self) -> bool:
         return self.board.is_ended(self.vm)
 
     @property
@@ -113,7 +114,7 @@ class VmPage(ListPage):
         return [*lines, text_line(""), ScreenLine(self._line([Span(head, Style.HEAD) for head in heads], width))]
 
     def _end_lines(self) -> list[ScreenLine]:
-        if not self.is_ended:
+        if not self.has_ended:
             return []
         ended = self.board.ended.get(self.vm)
         when = f" by {clock(ended.seen)}" if ended else ""
@@ -128,7 +129,7 @@ class VmPage(ListPage):
         found = self._overview
         assert found is not None
         spans = self._vm_cells(found, width) if place == 0 else self._vcpu_cells(found.vcpus[place - 1], width)
-        return ScreenLine(self._line(spans, width), is_stale=self.is_ended or self.board.loss is not None)
+        return ScreenLine(self._line(spans, width), is_stale=self.has_ended or self.board.loss is not None)
 
     def _vm_cells(self, vm: VmOverview, width: int) -> list[Span]:
         metrics = [
@@ -142,14 +143,22 @@ class VmPage(ListPage):
         metrics = [metric_span(each.name, vcpu.metrics.get(each.name)) for each in self._metrics(width)]
         return [Span(str(vcpu.id)), Span(tid), Span(_ACTIVE[vcpu.apicv_active]), *metrics]
 
-    def _metrics(self, width: int) -> list[Metric]:
+    def _metrics(self, width: int) -> Sequence[Metric]:
         """Those of vCPUs that have room: the columns of the first page, then all others."""
+        view, settings = self._view, self.desk.settings
+        if self._chosen is None or self._chosen[:3] != (width, view, settings):
+            self._chosen = width, view, settings, self._choose(width)
+        return self._chosen[3]
+
+    def _choose(self, width: int) -> Sequence[Metric]:
         of_vcpus = {metric.name: metric for metric in load_metrics() if metric.scope is Scope.VCPU}
         keys = dict.fromkeys((*self.desk.settings.columns, *DEFAULT_COLUMNS, *of_vcpus))
         left, chosen = width - sum(_HEAD_WIDTHS) - 2 * _GAP, []
         for key in keys:
             metric = of_vcpus.get(key)
-            if metric is not None and vm_columns()[key].width + _GAP <= left:
+            if metric is None or (self._view is not None and self._view.lacks(key)):
+                continue
+            if vm_columns()[key].width + _GAP <= left:
                 left -= vm_columns()[key].width + _GAP
                 chosen.append(metric)
         return chosen

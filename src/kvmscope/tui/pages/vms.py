@@ -70,7 +70,7 @@ class VmsPage(ListPage):
         self._cells = self._make_cells()
         self._follow()
         gap = self._gap(size.width)
-        self._columns = fitting_columns(self.desk.settings.columns, size.width, gap=gap)
+        self._columns = fitting_columns(self._wanted, size.width, gap=gap)
         self.desk.feed.want(self._metrics)
         return super().body(size)
 
@@ -83,18 +83,30 @@ class VmsPage(ListPage):
             self.cursor = self._visible.index(selected) if selected in self._visible else None
 
     @property
+    def _wanted(self) -> list[str]:
+        """The chosen columns, without metrics that no VM here can have."""
+        shown, columns = self.board.shown, vm_columns()
+        return [
+            key
+            for key in self.desk.settings.columns
+            if shown is None or not columns[key].is_metric or not shown.lacks(key)
+        ]
+
+    @property
     def _metrics(self) -> tuple[str, ...]:
         """The metrics that the page asks of VMs."""
         return (*(column.key for column in self._columns if column.is_metric), HISTORY_METRIC)
 
     def above(self, width: int) -> list[ScreenLine]:
-        return [ScreenLine(self._totals(width)), ScreenLine(self._column_heads(width))]
+        if self.board.shown is None:  # which columns there are, the first view says
+            return [text_line("reading the host …", Style.DIM)]
+        totals = ScreenLine(self._totals(width), is_stale=self.board.loss is not None)
+        return [totals, ScreenLine(self._column_heads(width))]
 
     def _totals(self, width: int) -> Line:
         """The host in numbers: findings by severity, and a few metrics."""
         shown = self.board.shown
-        if shown is None:
-            return (Span("reading the host …", Style.DIM),)
+        assert shown is not None
         spans = [Span("all VMs  ", Style.HEAD), *self._finding_counts()]
         total = shown.overview.total
         for name in _HOST_METRICS:
