@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.messages import GAP, messages
 
+from kvmscope.catalog.addresses import AddressSpace, load_addresses
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import Rule, load_findings
 from kvmscope.catalog.inhibits import Inhibit, load_inhibits
@@ -40,6 +41,7 @@ def pages() -> Mapping[str, str]:
         "reasons.md": _page("Inhibit reasons", _REASONS, _reasons()),
         "caveats.md": _page("Caveats", _CAVEATS, _caveats()),
         "settings.md": _page("Settings", _SETTINGS, _settings()),
+        "ports-and-msrs.md": _page("Ports and MSRs", _ADDRESSES, _addresses()),
         "message-texts.md": _page("Texts of messages", _MESSAGES, _messages(), made=_MADE_OF_CODE),
     }
 
@@ -259,6 +261,25 @@ def _settings() -> Iterator[str]:
                 yield f"| {title} | {_cell(setting.by[party])} |"
         for party, reason in setting.cannot.items():
             yield f"| {PARTIES[party]} | no: {_cell(reason)} |"
+        yield ""
+
+
+# --- ports and MSRs ---------------------------------------------------------------------------------------------------
+
+_ADDRESSES = """
+What group [`accesses`](groups.md#accesses) counts by name: `port_NAME` and `msr_NAME` are its stats, and findings on
+port I/O and MSRs name the most frequent ones. A number counts under the first name whose range it is in.
+"""
+
+
+def _addresses() -> Iterator[str]:
+    for space, ranges in load_addresses().spaces.items():
+        yield f"## {'Ports' if space is AddressSpace.PORT else 'MSRs'}"
+        yield ""
+        yield "| stat | numbers | what an access is for |"
+        yield "|---|---|---|"
+        for each in ranges:
+            yield f"| `{space.value}_{each.name}` | {each.numbers} | {_cell(each.means)} |"
         yield ""
 
 

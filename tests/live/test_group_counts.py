@@ -1,4 +1,4 @@
-"""Groups userspace, wakeups and mmu_lock on this host: what they count is what guests did, by other witnesses.
+"""Groups userspace, accesses, wakeups and mmu_lock here: what they count is what guests did, by other witnesses.
 
 The witnesses: the lab's VMM counts the returns of its own KVM_RUNs, KVM has a histogram of the halts in which a thread
 slept, and the scheduler sums for each thread how long it waited for a CPU.
@@ -90,6 +90,33 @@ def test_a_vcpu_that_is_long_away_counts_that_time_for_the_reason(counting: Call
     lowest_ns = sum(int(count) << (bucket - 1) for bucket, count in enumerate(histogram) if bucket)
     assert exits == report.vms[0].vcpus[0].exits["io"]
     assert lowest_ns <= took_ns <= 2 * lowest_ns, "each value of a bucket is below twice its lower bound"
+
+
+def test_an_instruction_that_cannot_be_emulated_is_counted_by_its_suberror(
+    counting: Callable[[str], BpfSource],
+) -> None:
+    report, sample = run(LabSpec(workload="undecodable", vcpus=2, count=300), counting("userspace"))
+    for name, count in (("emulation", 300), ("simul_ex", 0), ("delivery_ev", 0), ("other", 0)):
+        assert column(sample, report, "userspace", f"internal_error_{name}").tolist() == [count, count]
+    assert column(sample, report, "userspace", "entry_failure_other").tolist() == [0, 0]
+
+
+# -- accesses --------------------------------------------------------------------------------------------------------
+
+
+def test_accesses_to_a_port_are_as_many_as_the_guest_made(counting: Callable[[str], BpfSource]) -> None:
+    report, sample = run(LabSpec(workload="pio", vcpus=2, count=300), counting("accesses"))
+    for place, vcpu in enumerate(report.vms[0].vcpus):
+        assert column(sample, report, "accesses", "port_other")[place] == vcpu.exits["io"]
+    assert column(sample, report, "accesses", "port_serial").tolist() == [0, 0]
+
+
+def test_ipis_are_counted_as_writes_of_their_msr(counting: Callable[[str], BpfSource]) -> None:
+    report, sample = run(LabSpec(workload="ipi", vcpus=2, count=300), counting("accesses"))
+    sent = int(column(sample, report, "accesses", "msr_x2apic_icr").sum())
+    assert sent >= 300
+    assert column(sample, report, "accesses", "msr_x2apic_eoi").sum() == pytest.approx(sent, abs=4)
+    assert column(sample, report, "accesses", "msr_tsc_deadline").sum() == 0
 
 
 # -- wakeups ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent
 """``importlib.resources`` would load a dozen modules in every start of a command."""
 
 TOML_FILES: Final = (
+    "addresses",
     "caveats",
     "exit_reasons",
     "findings",

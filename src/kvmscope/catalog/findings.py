@@ -53,9 +53,12 @@ class Addition(Enum):
     POLLING = "polling"
     """Advice on halt polling."""
     CLOCKS = "clocks"
-    """The clocks and timers that the guest is offered, as far as its configuration shows them."""
+    """The clocks and timers that the guest is offered, as far as its configuration shows them, with the ports and MSRs
+    that it uses most, while they are counted."""
     EXITS = "exits"
     """The reasons of exits that take most time."""
+    ERRORS = "errors"
+    """Suberrors of internal errors, and causes of failed entries."""
 
 
 @dataclass(frozen=True, slots=True)

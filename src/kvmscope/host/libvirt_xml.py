@@ -80,6 +80,7 @@ class LibvirtDomain:
     machine: str | None
     vcpus: int | None
     current_vcpus: int | None
+    acpi: bool
     apic: bool
     pae: bool
     ioapic_driver: str | None
@@ -127,6 +128,7 @@ def parse_domain(data: bytes) -> LibvirtDomain:
         machine=_attribute(domain, "os/type", "machine"),
         vcpus=most,
         current_vcpus=most if current is None else current,
+        acpi=domain.find("features/acpi") is not None,
         apic=domain.find("features/apic") is not None,
         pae=domain.find("features/pae") is not None,
         ioapic_driver=_attribute(domain, "features/ioapic", "driver"),

@@ -1,4 +1,4 @@
-"""Causes that are added to findings: the clocks that a guest is offered, and the costliest reasons of its exits."""
+"""Causes that are added to findings: clocks that a guest is offered, ports and MSRs that it uses, reasons of exits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
+from ..analysis.accesses import CountedError, FrequentAccess, counted_errors, frequent_accesses
 from ..analysis.exit_reasons import costly_reasons
 from ..analysis.findings import Finding
 from ..analysis.window import Window
+from ..catalog.addresses import AddressSpace
 from ..catalog.findings import Addition
 from ..host.config.clocks import ClockConfig, clocks_of
 from ..sample import VmId
@@ -38,9 +40,23 @@ def added_causes(scene: Scene, window: Window, findings: Sequence[Finding]) -> A
     return found
 
 
-def _clocks(scene: Scene, _window: Window, vm_row: int) -> Iterator[FindingCause]:
+def _clocks(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
     identity = scene.identities[vm_row]
-    return clock_causes(clocks_of(identity.process, identity.domain_xml))
+    yield from clock_causes(clocks_of(identity.process, identity.domain_xml))
+    yield from map(access_cause, frequent_accesses(window, vm_row))
+
+
+def access_cause(access: FrequentAccess) -> FindingCause:
+    """What ports or MSRs are for that vCPUs access often, and what to do about it."""
+    word = "MSR" if access.space is AddressSpace.MSR else "port"
+    if access.range is None:
+        numbers = (
+            "numbers without a name here" if access.number is None else f"{access.number:#x}, the last of its kind"
+        )
+        name, means = f"{word} other", f"{word}s that have no name here"
+    else:
+        name, numbers, means = f"{word} {access.range.name}", access.range.numbers, access.range.means
+    return FindingCause(name, f"{access.per_s:,.0f} accesses a second: {means}.", f"{word} {numbers}")
 
 
 def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
@@ -53,12 +69,21 @@ def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
                 "If the guest is Windows: it is offered no Hyper-V clock, and reads the ACPI PM timer or the HPET."
             )
         yield FindingCause("hyperv-clock", meaning, clocks.hyperv_clock.evidence)
+        if clocks.pm_timer.value:
+            meaning = "The guest has an ACPI PM timer: if it is its clock, each read is port I/O that the VMM handles."
+            yield FindingCause("acpi-pm-timer", meaning, clocks.pm_timer.evidence)
     elif clocks.hyperv_timers.value is False:
         meaning = "A Windows guest is offered Hyper-V's clock and not its timers (stimer), so it programs the RTC."
         yield FindingCause("hyperv-timers", meaning, clocks.hyperv_timers.evidence)
     if clocks.hpet.value:
         meaning = "The guest has an HPET: if it is its clock, each read is MMIO that the VMM handles."
         yield FindingCause("hpet", meaning, clocks.hpet.evidence)
+    if clocks.rtc_catchup.value:
+        meaning = (
+            "Ticks of the RTC that were lost are injected later: a guest that programs the RTC gets them in bursts, "
+            "and acknowledges each by port I/O that the VMM handles."
+        )
+        yield FindingCause("rtc-catchup", meaning, clocks.rtc_catchup.evidence)
 
 
 def _exits(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
@@ -68,7 +93,34 @@ def _exits(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]
         )
 
 
+def _errors(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
+    yield from map(error_cause, counted_errors(window, vm_row))
+
+
+def error_cause(error: CountedError) -> FindingCause:
+    """What an internal error of KVM or a failed entry means."""
+    meaning = _ERRORS.get(error.stat, "One that has no name here.")
+    return FindingCause(error.stat, meaning, f"{error.count:,} in this interval")
+
+
+_ERRORS: Final = {
+    "internal_error_emulation": (
+        "Suberror 1: KVM had to emulate an instruction that it does not know, or could not fetch it."
+    ),
+    "internal_error_simul_ex": "Suberror 2: exceptions came while an exception was delivered to a guest in real mode.",
+    "internal_error_delivery_ev": (
+        "Suberror 3: an exit came while an event was delivered to the guest: its descriptor or page tables, or its "
+        "stack, lie in MMIO or in no memory."
+    ),
+    "internal_error_unexpected_exit_reason": "Suberror 4: an exit that this KVM does not know.",
+    "entry_failure_invalid_state": ("The CPU found the guest's state invalid (VMX 0x80000021, SVM VMEXIT_INVALID)."),
+    "entry_failure_msr_load": "The CPU could not load an MSR of the guest (VMX 0x80000022).",
+    "entry_failure_machine_check": "A machine check came during the entry (VMX 0x80000029): see the host's kernel log.",
+    "entry_failure_instruction": "VMLAUNCH or VMRESUME itself failed (the number of a VMX instruction's error).",
+}
+
 _ADDED: Final[Mapping[Addition, Callable[[Scene, Window, int], Iterator[FindingCause]]]] = {
     Addition.CLOCKS: _clocks,
     Addition.EXITS: _exits,
+    Addition.ERRORS: _errors,
 }

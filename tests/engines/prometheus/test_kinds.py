@@ -51,9 +51,10 @@ MOMENTS: Final = 4
 UNKNOWN: Final = HostApicv.unknown("not looked at")
 LEAVES: Final = Leaves(f"{STEP_S}s")
 METRICS: Final = formulas(load_metrics())
-GROUPS: Final = ("userspace", "wakeups", "mmu_lock", "dirty", "sched", "cgroup", "pressure", "settings")
+GROUPS: Final = ("userspace", "accesses", "wakeups", "mmu_lock", "dirty", "sched", "cgroup", "pressure", "settings")
 OF_TEMPLATES: Final = {
     ("userspace", Scope.VCPU): ("userspace_exit_fail_entry", "userspace_exit_internal_error"),
+    ("accesses", Scope.VCPU): ("port_pm_timer", "port_pm_timer_old", "port_rtc", "msr_hv_clock"),
 }
 """Stats whose entry in the catalogue is of many names, of those that metrics read."""
 HOSTS: Final[Mapping[str, tuple[str, ReasonTable | None]]] = {

@@ -73,3 +73,32 @@ def test_damaged_xml_and_other_vmms_tell_nothing() -> None:
     assert offer(clocks_of(qemu(program="qemu-system-aarch64"))) == nothing
     assert offer(clocks_of(qemu(vmm="firecracker"))) == nothing
     assert offer(clocks_of(None)) == nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "pm_timer", "rtc_catchup"),
+    [
+        ((), True, False),
+        (("-no-acpi",), False, False),
+        (("-M", "microvm"), False, False),
+        (("-machine", "q35,acpi=off", "-rtc", "driftfix=slew"), False, True),
+        (("-rtc", "base=utc", "-rtc", "driftfix=slew"), True, True),
+        (("-readconfig", "vm.conf"), None, None),
+    ],
+)
+def test_timers_that_qemu_emulates(options: tuple[str, ...], pm_timer: bool | None, rtc_catchup: bool | None) -> None:
+    clocks = clocks_of(qemu(*options))
+    assert (clocks.pm_timer.value, clocks.rtc_catchup.value) == (pm_timer, rtc_catchup)
+
+
+@pytest.mark.parametrize(
+    ("xml", "pm_timer", "rtc_catchup"),
+    [
+        (b"<features><acpi/></features><clock><timer name='rtc' tickpolicy='catchup'/></clock>", True, True),
+        (b"<features><apic/></features><clock><timer name='rtc' tickpolicy='delay'/></clock>", False, False),
+        (b"<clock><timer name='pit' tickpolicy='catchup'/></clock>", False, False),
+    ],
+)
+def test_timers_of_libvirt_s_xml(xml: bytes, pm_timer: bool, rtc_catchup: bool) -> None:
+    clocks = clocks_of(qemu("-readconfig", "vm.conf"), b"<domain type='kvm'>%b</domain>" % xml)
+    assert (clocks.pm_timer.value, clocks.rtc_catchup.value) == (pm_timer, rtc_catchup)

@@ -4,7 +4,8 @@ A guest without a clock that it can read without an exit reads one that the VMM 
 by ports, the HPET by MMIO. Not here: kvmclock and the TSC, which KVM always offers and Linux guests use.
 Rule: as for ``InterruptConfig``: each setting has its evidence, and what may be said elsewhere is unknown.
 Source: QEMU 7.2 to 10 docs/system/i386/hyperv.rst (hv-time needs no other, hv-stimer needs hv-synic and hv-time),
-hw/i386/pc.c (hpet is on by default, off on microvm); libvirt src/qemu/qemu_command.c (timers of <clock>).
+hw/i386/pc.c (hpet is on by default, off on microvm), hw/acpi/core.c (acpi_pm_tmr_init), hw/rtc/mc146818rtc.c
+(lost_tick_policy; -rtc driftfix); libvirt src/qemu/qemu_command.c (timers of <clock>).
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ class ClockConfig:
     """``enlightened``: whether the guest is given any of Hyper-V's interfaces, so it is most likely Windows.
 
     ``hyperv_clock``: the reference TSC page, a clock that is read without an exit. ``hyperv_timers``: synthetic timers,
-    which need SynIC. ``hpet``: the timer that the VMM emulates.
+    which need SynIC. ``hpet``, ``pm_timer``: clocks that the VMM emulates. ``rtc_catchup``: whether the VMM makes up
+    for ticks of the RTC that the guest lost, by injecting more.
     """
 
     enlightened: Setting[bool]
     hyperv_clock: Setting[bool]
     hyperv_timers: Setting[bool]
     hpet: Setting[bool]
+    pm_timer: Setting[bool]
+    rtc_catchup: Setting[bool]
 
     @classmethod
     def unknown(cls, why: str) -> ClockConfig:
-        return cls(*(Setting.unknown(why) for _ in range(4)))
+        return cls(*(Setting.unknown(why) for _ in range(6)))
 
 
 @lru_cache(maxsize=PROCESSES_KEPT)
@@ -67,6 +71,8 @@ def _of_qemu(argv: tuple[str, ...]) -> ClockConfig:
         hyperv_clock=_said_of(cpu, "hv-time"),
         hyperv_timers=Setting(False, f"-cpu without {', '.join(missing)}") if missing else _said_of(cpu, "hv-stimer"),
         hpet=_hpet(machine.head if machine else None, machine.flag("hpet") if machine else None),
+        pm_timer=_pm_timer(machine.head if machine else None, machine.flag("acpi") if machine else None),
+        rtc_catchup=_rtc_catchup(config.rtc.text("driftfix") if config.rtc else None),
     )
 
 
@@ -82,9 +88,24 @@ def _hpet(machine: str | None, given: bool | None) -> Setting[bool]:
     return Setting(True, f"machine type {machine or 'by default'}: hpet=on by default")
 
 
+def _pm_timer(machine: str | None, acpi: bool | None) -> Setting[bool]:
+    if machine == "microvm":
+        return Setting(False, "machine type microvm has none")
+    if acpi is not None:
+        return Setting(acpi, f"-machine acpi={'on' if acpi else 'off'}")
+    return Setting(True, f"machine type {machine or 'by default'}: acpi=on by default")
+
+
+def _rtc_catchup(driftfix: str | None) -> Setting[bool]:
+    if driftfix is None:
+        return Setting(False, "no driftfix in -rtc, so QEMU's default (none)")
+    return Setting(driftfix == "slew", f"-rtc driftfix={driftfix}")
+
+
 def _of_domain(domain: LibvirtDomain) -> ClockConfig:
     clock = domain.timer("hypervclock")
     hpet = domain.timer("hpet")
+    rtc = domain.timer("rtc")
     is_all = domain.hyperv_mode == "passthrough"
     has_clock = is_all or (clock is not None and clock.present is not False)
     has_timers = is_all or (all(domain.hyperv_flag(name) for name in ("synic", "stimer")) and has_clock)
@@ -95,6 +116,8 @@ def _of_domain(domain: LibvirtDomain) -> ClockConfig:
         hyperv_clock=Setting(has_clock, _said(is_all, has_clock, "<timer name='hypervclock' present='yes'/>")),
         hyperv_timers=Setting(has_timers, _said(is_all, has_timers, "<synic state='on'/> and <stimer state='on'/>")),
         hpet=Setting(hpet is None or hpet.present is not False, _said_of_hpet(hpet)),
+        pm_timer=Setting(domain.acpi, "<acpi/>" if domain.acpi else "no <acpi/> in <features>"),
+        rtc_catchup=Setting(rtc is not None and rtc.tick_policy == "catchup", _said_of_rtc(rtc)),
     )
 
 
@@ -106,3 +129,9 @@ def _said_of_hpet(timer: libvirt_xml.Timer | None) -> str:
     if timer is None:
         return "no <timer name='hpet'>, so QEMU's default (on)"
     return f"<timer name='hpet' present='{'no' if timer.present is False else 'yes'}'/>"
+
+
+def _said_of_rtc(timer: libvirt_xml.Timer | None) -> str:
+    if timer is None or timer.tick_policy is None:
+        return "no tickpolicy of <timer name='rtc'>, so QEMU's default (none)"
+    return f"<timer name='rtc' tickpolicy='{timer.tick_policy}'/>"

@@ -151,6 +151,12 @@ struct kvm_vcpu;
 struct kvm_lapic { struct kvm_vcpu *vcpu; bool apicv_active; void *regs; };
 struct kvm_vcpu_hv_synic { unsigned long auto_eoi_bitmap[4]; };
 struct kvm_vcpu_hv { struct kvm_vcpu_hv_synic synic; };
+struct kvm_run { /* shared with the VMM, which can write to it */
+	union {
+		struct { u64 hardware_entry_failure_reason; } fail_entry;
+		struct { u32 suberror; } internal;
+	};
+};
 struct kvm_vcpu_arch {
 	u64 apic_base;          /* x86 */
 	struct kvm_lapic *apic; /* x86 */
@@ -162,6 +168,7 @@ struct kvm_vcpu {
 	int vcpu_id;
 	int vcpu_idx;
 	unsigned long guest_debug;
+	struct kvm_run *run;
 	struct pid *pid;
 	rwlock_t pid_lock; /* 6.13 and later; before, RCU protects `pid` */
 	struct kvm_vcpu_arch arch;

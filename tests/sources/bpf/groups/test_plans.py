@@ -87,7 +87,7 @@ def test_each_architecture_has_the_reasons_that_are_its_own() -> None:
 
 def test_a_reason_without_a_name_and_a_failed_call_have_places_of_their_own() -> None:
     plan = userspace.plan(PlannedKernel())
-    place_of = plan.constants[16:]
+    place_of = plan.constants[24:]
     names = plan.schema.names
     error, other = (int.from_bytes(plan.constants[at : at + 4], "little") for at in (0, 4))
     first = names.index("userspace_exit_unknown")

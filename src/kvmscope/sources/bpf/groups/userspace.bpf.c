@@ -14,6 +14,7 @@
 
 #define REASONS 32
 #define NUMBERS 64
+#define DETAILS 8
 #define EINTR 4
 #define EFAULT 14
 
@@ -21,12 +22,22 @@ struct row {
 	struct timed exits;
 	u64 reason_count[REASONS];
 	u64 reason_ns[REASONS];
+	u64 internal_error[DETAILS]; /* by suberror; 0: one that has no name */
+	u64 entry_failure[DETAILS];  /* by enum entry_failure */
+};
+
+enum entry_failure {
+	FAILURE_OTHER,
+	FAILURE_INVALID_STATE,
+	FAILURE_MSR_LOAD,
+	FAILURE_MACHINE_CHECK,
+	FAILURE_INSTRUCTION,
 };
 
 struct constants {
 	u32 error; /* where what failed is counted; places are below REASONS */
 	u32 other; /* where a number is that has no name */
-	u32 intr, memory_fault; /* numbers, not places */
+	u32 intr, memory_fault, internal_error, fail_entry; /* numbers, not places */
 	u8 place_of[NUMBERS];
 };
 
@@ -100,6 +111,38 @@ int entry(unsigned long long *ctx)
 	return enter(thread, vcpu);
 }
 
+/* What hardware_entry_failure_reason says: VMX's exit reason with bit 31, or the number of the error of an instruction,
+ * which is below 64; SVM's VMEXIT_INVALID. */
+static __always_inline u32 failure_of(u64 reason)
+{
+	switch ((u32)reason) {
+	case 0x80000021:
+	case 0xffffffff:
+		return FAILURE_INVALID_STATE;
+	case 0x80000022:
+		return FAILURE_MSR_LOAD;
+	case 0x80000029:
+		return FAILURE_MACHINE_CHECK;
+	default:
+		return reason && reason < 64 ? FAILURE_INSTRUCTION : FAILURE_OTHER;
+	}
+}
+
+/* The vCPU is alive: its KVM_RUN has not returned yet. What its struct kvm_run says only chooses what is counted. */
+static __always_inline void count_detail(struct row *row, u64 vcpu, u32 reason)
+{
+	u64 run = (u64)read_member(struct kvm_vcpu, vcpu, run);
+	u32 suberror;
+
+	if (reason == config.own.internal_error) {
+		suberror = read_member(struct kvm_run, run, internal.suberror);
+		row->internal_error[suberror < DETAILS ? suberror : 0]++;
+	} else if (reason == config.own.fail_entry) {
+		row->entry_failure[failure_of(read_member(struct kvm_run, run, fail_entry.hardware_entry_failure_reason)) &
+				   (DETAILS - 1)]++;
+	}
+}
+
 /* (reason, errno), in the vCPU's thread, after the vCPU was put */
 SEC("?tp_btf/kvm_userspace_exit")
 int leave(unsigned long long *ctx)
@@ -113,6 +156,8 @@ int leave(unsigned long long *ctx)
 		return 0;
 	row->exits.count++;
 	row->reason_count[place]++;
+	if (!(s32)ctx[1])
+		count_detail(row, thread->subject, ctx[0]);
 	held->pending = place + 1;
 	held->last_ns = bpf_ktime_get_ns();
 	return 0;

@@ -1,8 +1,8 @@
 """Group ``userspace``: per vCPU why KVM_RUN returned to the VMM, how often, and how long until it was called again.
 
 An exit is what tracepoint kvm_userspace_exit tells of; a KVM_RUN that a signal ended is ``intr``, one that failed
-``error``. The time is that outside KVM_RUN, what the VMM waits for and pauses of the VM included; it counts once it is
-over.
+``error``. Internal errors of KVM and failed VM entries are counted by their cause too. The time is that outside
+KVM_RUN, what the VMM waits for and pauses of the VM included; it counts once it is over.
 Programs: userspace.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 """
 
@@ -21,6 +21,11 @@ NAME = "userspace"
 ERROR, OTHER = "error", "other"
 _REASONS = 32
 _NUMBERS = 64
+_DETAILS = 8
+_INTERNAL_ERRORS = (OTHER, "emulation", "simul_ex", "delivery_ev", "unexpected_exit_reason")
+"""By suberror: KVM_INTERNAL_ERROR_* of include/uapi/linux/kvm.h."""
+_ENTRY_FAILURES = (OTHER, "invalid_state", "msr_load", "machine_check", "instruction")
+"""By ``enum entry_failure`` of the program."""
 
 _ELSEWHERE = ("s390_", "papr_", "riscv_", "loongarch_", "dcr", "epr", "osi", "watchdog")  # the bare ones are PowerPC's
 _X86 = ("x86_", "hyperv", "xen", "tdx", "snp_", "ioapic_", "tpr_", "set_tpr", "irq_window_", "nmi")
@@ -55,14 +60,20 @@ def schema_of(names: tuple[str, ...]) -> Schema:
     found = [
         *timed(0, "userspace_exits", time="userspace_ns", histogram="userspace_hist"),
         *(each for place, name in enumerate((*names, ERROR, OTHER)) for each in _descriptors(place, name)),
+        *_details(2 * _REASONS, "internal_error", _INTERNAL_ERRORS),
+        *_details(2 * _REASONS + _DETAILS, "entry_failure", _ENTRY_FAILURES),
     ]
-    return Schema(NAME, Scope.VCPU, tuple(found), TIMED_SIZE + 2 * 8 * _REASONS)
+    return Schema(NAME, Scope.VCPU, tuple(found), TIMED_SIZE + 8 * (2 * _REASONS + 2 * _DETAILS))
 
 
 def _descriptors(place: int, name: str) -> Iterator[Descriptor]:
     stat, at = f"userspace_exit_{name}", TIMED_SIZE + 8 * place
     yield counted(at, stat)
     yield summed(at + 8 * _REASONS, f"{stat}_ns")
+
+
+def _details(first: int, stat: str, names: tuple[str, ...]) -> Iterator[Descriptor]:
+    yield from (counted(TIMED_SIZE + 8 * place, f"{stat}_{name}") for place, name in enumerate(names, first))
 
 
 def _constants(names: Mapping[int, str]) -> bytes:
@@ -72,4 +83,5 @@ def _constants(names: Mapping[int, str]) -> bytes:
     place_of = bytearray([other]) * _NUMBERS
     for place, number in enumerate(names):
         place_of[number] = place
-    return struct.pack("=IIII", error, other, numbers["intr"], numbers["memory_fault"]) + bytes(place_of)
+    known = (numbers[name] for name in ("intr", "memory_fault", "internal_error", "fail_entry"))
+    return struct.pack("=6I", error, other, *known) + bytes(place_of)

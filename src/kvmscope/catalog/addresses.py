@@ -1,0 +1,78 @@
+"""Ports and MSRs by name, from addresses.toml: what group ``accesses`` counts, and what an access is for.
+
+Rule: names can be part of a stat's name, and a number belongs to the first entry whose range it is in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from types import MappingProxyType
+from typing import Final
+
+from .data import read_toml
+from .tomlfile import TomlEntry, read_root, root_tables, unique
+
+_FILE: Final = "addresses.toml"
+_NAME: Final = re.compile(r"[a-z0-9_]+")
+
+
+class AddressSpace(Enum):
+    """What is addressed; its value begins the names of the stats."""
+
+    PORT = "port"
+    MSR = "msr"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """Ports or MSRs that count under one name; ``last`` is included."""
+
+    name: str
+    first: int
+    last: int
+    means: str
+
+    @property
+    def numbers(self) -> str:
+        """``0x70-0x71``, or ``0x830``."""
+        return f"{self.first:#x}" if self.first == self.last else f"{self.first:#x}-{self.last:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressTable:
+    """``provider``: of the stats that count accesses. ``spaces``: ranges, in the order in which they are searched."""
+
+    provider: str
+    spaces: Mapping[AddressSpace, tuple[AddressRange, ...]]
+
+
+@cache
+def load_addresses() -> AddressTable:
+    """The table of the catalogue."""
+    return parse_addresses(read_toml(_FILE), _FILE)
+
+
+def parse_addresses(text: str, file: str) -> AddressTable:
+    """The table from TOML. Raises CatalogError."""
+    root, tables = read_root(text, file), tuple(space.value for space in AddressSpace)
+    spaces = {AddressSpace(each): _parse(root_tables(root, each, beside=(*tables, "provider"))) for each in tables}
+    return AddressTable(root.string("provider"), MappingProxyType(spaces))
+
+
+def _parse(entries: list[TomlEntry]) -> tuple[AddressRange, ...]:
+    unique(entries, "name")
+    return tuple(_range(entry) for entry in entries)
+
+
+def _range(entry: TomlEntry) -> AddressRange:
+    entry.check_keys(("name", "first", "last", "means"), ())
+    name, first, last = entry.string("name"), entry.integer("first"), entry.integer("last")
+    if not _NAME.fullmatch(name):
+        raise entry.error("name", "lower-case letters, digits and _", name)
+    if last < first:
+        raise entry.error("last", f"a number from {first:#x} on", f"{last:#x}")
+    return AddressRange(name, first, last, entry.string("means"))

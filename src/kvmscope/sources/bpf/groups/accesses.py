@@ -1,0 +1,63 @@
+"""Group ``accesses``: per vCPU how often the guest accesses I/O ports and MSRs, by what they belong to.
+
+An access is what tracepoints kvm_pio and kvm_msr tell of: an instruction that KVM emulates, also where the VMM then
+completes it. They are in KVM's common code, whichever module runs the VMs. Numbers that belong to nothing known count
+as ``other``, and the last one is kept.
+Programs: accesses.bpf.c. Names and numbers: catalog/addresses.toml.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+from ....catalog.addresses import AddressRange, AddressSpace, load_addresses
+from ....schema import Descriptor, Kind, Schema, Scope
+from .base import Plan, counted
+from .kernel import KernelFacts
+
+NAME = "accesses"
+OTHER, NUMBER = "other", "other_number"
+_PLACES = 80
+_RANGES = 64
+
+
+def plan(kernel: KernelFacts) -> Plan:
+    """What to load. Raises Unavailable on a kernel without the tracepoints."""
+    kernel.need_tracepoints("kvm_pio", "kvm_msr")
+    return Plan(
+        NAME,
+        schema_of(),
+        rows=1,
+        programs=dict.fromkeys(("port", "msr")),
+        constants=_constants(),
+    )
+
+
+def schema_of() -> Schema:
+    """A count for each range, ``other`` and the last number of those; first of ports, then of MSRs."""
+    return Schema(NAME, Scope.VCPU, tuple(_descriptors()), 8 * _PLACES)
+
+
+def _descriptors() -> Iterator[Descriptor]:
+    first = 0
+    for space, ranges in load_addresses().spaces.items():
+        for place, each in enumerate((*(each.name for each in ranges), OTHER), first):
+            yield counted(8 * place, f"{space.value}_{each}")
+        first += len(ranges) + 2
+        yield Descriptor(f"{space.value}_{NUMBER}", Kind.INSTANT, offset=8 * (first - 1))
+    assert first <= _PLACES
+
+
+def _constants() -> bytes:
+    """Both tables, in the order of ``struct constants``."""
+    of_space = load_addresses().spaces
+    ports, msrs = of_space[AddressSpace.PORT], of_space[AddressSpace.MSR]
+    return _table(ports, 0) + _table(msrs, len(ports) + 2)
+
+
+def _table(ranges: Sequence[AddressRange], first: int) -> bytes:
+    assert len(ranges) <= _RANGES
+    entries = b"".join(struct.pack("=IIII", each.first, each.last, first + at, 0) for at, each in enumerate(ranges))
+    other = first + len(ranges)
+    return entries.ljust(16 * _RANGES, b"\0") + struct.pack("=IIII", len(ranges), other, other + 1, 0)
