@@ -33,6 +33,7 @@ from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.workloads import EVERYWHERE, Engine, find_engine
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
+from kvmscope.view.added_causes import added_causes
 from kvmscope.view.watch import HostView, Watch
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf"), pytest.mark.usefixtures("favoured")]
@@ -204,6 +205,47 @@ def test_a_guest_beside_another_on_one_cpu_is_told_to_wait() -> None:
         findings = found(report, first.pid)
     assert findings.keys() == {"cpu-wait"}
     assert findings["cpu-wait"].lost_vcpus == pytest.approx(0.5, abs=0.4)
+
+
+@pytest.mark.needs("root")
+def test_guests_on_one_cpu_are_told_each_other_and_the_task_that_runs_beside_them() -> None:
+    with (
+        guests(LabSpec(workload="spin"), LabSpec(workload="spin")) as (first, second),
+        spinner() as spinning,
+        collect.open_host("bpf", ("wakeups",)) as host,
+    ):
+        pin_to_one_cpu(first, second)
+        os.sched_setaffinity(spinning, {max(os.sched_getaffinity(0))})
+        report = look_until(host, lambda report: all(_is_told(report, vm, spinning) for vm in (first, second)))
+        told = {vm.pid: causes_of(report, vm.pid, "cpu-wait") for vm in (first, second)}
+        evidence = found(report, first.pid)["cpu-wait"].evidence
+    for vm, other in ((first, second), (second, first)):
+        assert any(name.startswith("VM ") and f"process {other.pid}," in who for name, who in told[vm.pid].items())
+        assert any(name.startswith("task ") and f"process {spinning}," in who for name, who in told[vm.pid].items())
+    assert (evidence["wait_behind_vcpus_share"] or 0.0) > 0.05
+
+
+def _is_told(report: HostView, vm: Running, spinning: int) -> bool:
+    return f"process {spinning}," in " ".join(causes_of(report, vm.pid, "cpu-wait").values())
+
+
+def causes_of(report: HostView, pid: int, rule: str) -> dict[str, str]:
+    """What is added to a finding: by name the text of the cause."""
+    finding = found(report, pid).get(rule)
+    if finding is None or finding.rule.adds is None:
+        return {}
+    added = added_causes(report.scene, report.window, [finding])
+    return {cause.name: cause.cause for cause in added.get((finding.rule.adds, finding.vm), ())}
+
+
+@contextlib.contextmanager
+def spinner() -> Iterator[int]:
+    """A process that uses a CPU all the time; its pid."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        try:
+            yield spinning.pid
+        finally:
+            spinning.kill()
 
 
 @pytest.mark.needs("root")

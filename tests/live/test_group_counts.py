@@ -182,6 +182,34 @@ def test_a_thread_that_waits_for_its_cpu_has_late_wakeups_by_as_much_as_the_sche
     assert 0.5 * scheduler_ns < late_ns < 1.3 * scheduler_ns
 
 
+def test_waits_in_kvm_are_those_of_the_scheduler_and_all_of_them_are_behind_somebody(
+    counting: Callable[[str], BpfSource],
+) -> None:
+    source = counting("wakeups")
+    cpu = max(os.sched_getaffinity(0))
+    with process.start(LabSpec(workload="spin")) as guests, busy(cpu):
+        guests.go()
+        tid = thread_of(guests)
+        os.sched_setaffinity(tid, {cpu})
+        deadline = time.monotonic() + 60
+        first, before_ns = source.read(), waited_ns(guests.pid, tid)
+        while waited_ns(guests.pid, tid) < before_ns + 400_000_000:
+            assert time.monotonic() < deadline, "nothing made the guest wait"
+            time.sleep(0.05)
+        last, after_ns = source.read(), waited_ns(guests.pid, tid)
+        report = guests.report()
+
+    def moved(stat: str) -> int:
+        return int(column(last, report, "wakeups", stat)[0]) - int(column(first, report, "wakeups", stat)[0])
+
+    # A guest that spins never leaves KVM_RUN; the scheduler is read a moment before and a moment later.
+    assert moved("wait_ns") == pytest.approx(after_ns - before_ns, rel=0.05)
+    behind = [moved(f"wait_behind_{name}_ns") for name in ("vcpu", "own", "other", "nobody")]
+    assert sum(behind) == moved("wait_ns")
+    assert behind[2] > 0.5 * moved("wait_ns"), "the process beside it is no vCPU"
+    assert moved("waits") > 0
+
+
 @contextlib.contextmanager
 def busy(cpu: int) -> Iterator[None]:
     """A process that takes all of one CPU."""

@@ -109,6 +109,8 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
             "cgroup.nr_throttled": 0,
             "pressure.cpu_some_ns": 300 * MS,
             "pressure.cpu_full_ns": 200 * MS,
+            "wakeups.wait_ns": 300 * MS,
+            "wakeups.wait_behind_vcpu_ns": 100 * MS,
         }
     ),
     "cpu-throttled": CraftedTrouble(

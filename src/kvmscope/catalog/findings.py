@@ -59,6 +59,8 @@ class Addition(Enum):
     """The reasons of exits that take most time."""
     ERRORS = "errors"
     """Suberrors of internal errors, and causes of failed entries."""
+    RIVALS = "rivals"
+    """Who ran while vCPUs waited for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from typing import Annotated, Final, TypeAlias
 from ..analysis.accesses import CountedError, FrequentAccess, counted_errors, frequent_accesses
 from ..analysis.exit_reasons import costly_reasons
 from ..analysis.findings import Finding
+from ..analysis.rivals import rivals
 from ..analysis.window import Window
 from ..catalog.addresses import AddressSpace
 from ..catalog.findings import Addition
 from ..host.config.clocks import ClockConfig, clocks_of
+from ..host.text import printable
 from ..sample import VmId
 from ..scene import Scene
 
@@ -119,8 +121,21 @@ _ERRORS: Final = {
     "entry_failure_instruction": "VMLAUNCH or VMRESUME itself failed (the number of a VMX instruction's error).",
 }
 
+
+def _rivals(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
+    vms = {scene.pid(row): row for row in range(len(scene.sample.vms))}
+    for rival in rivals(window, vm_row):
+        task, row = printable(rival.name, max_length=15), vms.get(rival.pid)
+        vm = None if row is None else "its own" if row == vm_row else f"VM {scene.title(row)}"
+        meaning = (
+            f"It ran {rival.count:,} times while vCPUs waited for the CPU, and takes {rival.vcpus:.2f} vCPUs of theirs."
+        )
+        yield FindingCause(vm or f"task {task}", meaning, f"process {rival.pid}, task {task}")
+
+
 _ADDED: Final[Mapping[Addition, Callable[[Scene, Window, int], Iterator[FindingCause]]]] = {
     Addition.CLOCKS: _clocks,
     Addition.EXITS: _exits,
     Addition.ERRORS: _errors,
+    Addition.RIVALS: _rivals,
 }

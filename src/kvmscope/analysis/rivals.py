@@ -1,0 +1,94 @@
+"""Which processes ran while the vCPUs of a VM waited for a CPU, from what the kernel counted by vCPU.
+
+Each vCPU has a few places for the processes that it waited for most: process id, name, and for how long they ran while
+it waited. A process that takes over a place begins at 0 there.
+Pure. Source: ``struct rival`` of sources/bpf/groups/wakeups.bpf.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..sample import Block, I64Array, Sample, VcpuId
+from ..schema import Scope
+from .window import Window
+
+_FIRST: Final = "rival_1_pid"
+_PLACES: Final = 16
+"""More than a vCPU has."""
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A process that ran while vCPUs of a VM waited.
+
+    ``pid``: as the kernel numbers it. ``name``: of its task that ran last, at most 15 bytes; untrusted text.
+    ``vcpus``: for how long in each second, over all vCPUs that waited.
+    """
+
+    pid: int
+    name: str
+    count: int
+    vcpus: float
+
+
+@dataclass(slots=True)
+class _Ran:
+    name: str
+    count: int
+    ns: int
+
+
+def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
+    """The processes that a VM's vCPUs waited for most in the window; none where that is not counted."""
+    rows = np.flatnonzero(window.current.vcpus.vm == vm_row)
+    before = _by_vcpu(window.previous, np.arange(len(window.previous.vcpus)))
+    total: dict[int, _Ran] = {}
+    for vcpu, ran in _by_vcpu(window.current, rows).items():
+        if vcpu not in before:
+            continue
+        for pid, now in ran.items():
+            then = before[vcpu].get(pid, _Ran("", 0, 0))
+            if now.ns < then.ns:
+                then = _Ran("", 0, 0)  # it lost its place and got one again
+            found = total.setdefault(pid, _Ran(now.name, 0, 0))
+            found.count += now.count - then.count
+            found.ns += now.ns - then.ns
+    ranked = sorted((pid for pid in total if total[pid].ns), key=lambda pid: -total[pid].ns)[:_SHOWN]
+    length_ns = window.interval_s * 1e9
+    return [Rival(pid, total[pid].name, total[pid].count, total[pid].ns / length_ns) for pid in ranked]
+
+
+def _by_vcpu(sample: Sample, rows: I64Array) -> Mapping[VcpuId, Mapping[int, _Ran]]:
+    """By vCPU what each process has run, for these rows of vCPUs."""
+    found: dict[VcpuId, Mapping[int, _Ran]] = {}
+    for block in sample.blocks_of(Scope.VCPU):
+        if _FIRST in block.schema.names:
+            for place in np.flatnonzero(np.isin(block.rows, rows)).tolist():
+                row = int(block.rows[place])
+                vm = sample.vms.vm_id(int(sample.vcpus.vm[row]))
+                found[VcpuId(vm, int(sample.vcpus.id[row]))] = dict(_ran(block, place))
+    return found
+
+
+def _ran(block: Block, place: int) -> Iterator[tuple[int, _Ran]]:
+    for number in range(1, _PLACES):
+        stat = f"rival_{number}"
+        if f"{stat}_pid" not in block.schema.names:
+            return
+        pid, *name, count, ns = (
+            int(block.column(f"{stat}_{word}")[place]) for word in ("pid", "name_1", "name_2", "count", "ns")
+        )
+        if pid:
+            yield pid, _Ran(_text(name), count, ns)
+
+
+def _text(words: Sequence[int]) -> str:
+    """A name of the kernel, of 16 bytes with a NUL at its end, in words as this machine stores them."""
+    data = np.array(words, dtype=np.uint64).tobytes()
+    return data.partition(b"\0")[0].decode("utf-8", "backslashreplace")
