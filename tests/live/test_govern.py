@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,38 @@ pytestmark = pytest.mark.live
 EXAMPLE = Path(__file__).parents[2] / "examples" / "govern_vmm.py"
 LINE = re.compile(r"(\d+) ns, polled ([0-9.]+) CPU: (\w+): ")
 BUSY_CPUS = 0.02
+PATIENCE_S = 40
+"""For a moment in which the guest has a CPU to itself."""
 
 
 @pytest.mark.needs("kvm")
+@pytest.mark.usefixtures("favoured")
 def test_a_vmm_governs_its_own_vm_by_the_same_controller() -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, "--for", "8"], capture_output=True, text=True, check=True, timeout=60
-    )
-    steps = [(int(limit), float(cpus), what) for limit, cpus, what in LINE.findall(done.stdout)]
-    assert len(steps) == len(done.stdout.splitlines()) > 5
-    first = steps[0][1]
-    if not any(what == "lower" for _, _, what in steps) and first < BUSY_CPUS:
-        pytest.skip(f"the CPUs are too busy for polling: {first:.4f} CPU of it")
-    assert steps[-1][0] < steps[0][0]
-    assert steps[-1][1] <= first / 2
+    steps: list[tuple[int, float, str]] = []
+    command = [sys.executable, str(EXAMPLE), "--for", str(PATIENCE_S)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as example:
+        assert example.stdout is not None
+        for line in example.stdout:
+            (step,) = LINE.findall(line)
+            steps.append((int(step[0]), float(step[1]), step[2]))
+            if _has_settled(steps):
+                break
+        example.send_signal(signal.SIGINT)
+    most = max(cpus for _, cpus, _ in steps)
+    if not any(what == "lower" for _, _, what in steps) and most < BUSY_CPUS:
+        pytest.skip(f"the CPUs were too busy for polling, for {PATIENCE_S} s: {most:.4f} CPU of it at most")
+    assert _has_settled(steps), steps
+
+
+def _has_settled(steps: Sequence[tuple[int, float, str]]) -> bool:
+    """Whether a lower limit has halved what polling took with the one that it began with.
+
+    KVM does not poll on a CPU that others want too, so it can take a while before there is something to lower.
+    """
+    begun_ns = steps[0][0]
+    at_first = max(cpus for limit_ns, cpus, _ in steps if limit_ns == begun_ns)
+    limit_ns, cpus, _ = steps[-1]
+    return limit_ns < begun_ns and at_first >= BUSY_CPUS and cpus <= at_first / 2
 
 
 @pytest.mark.needs("kvm", "bpf", "root")
