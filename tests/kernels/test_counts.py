@@ -1,4 +1,4 @@
-"""Groups userspace, wakeups and mmu_lock on stock kernels: every hook is there, counts are those of VMM and trace."""
+"""Groups that count events on stock kernels: every hook is there, counts are those of VMM and trace."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def test_exits_to_the_vmm_are_as_many_as_the_vmm_saw(on_x86: dict[str, Any]) -> 
             assert {name: counted[f"userspace_exit_{name}"][place] for name in of_vcpu} == of_vcpu
             assert counted["userspace_exits"][place] == sum(of_vcpu.values())
             assert sum(counted["userspace_hist"][place]) == sum(of_vcpu.values()) - 1, "the last is still going on"
+
+
+def test_ports_and_msrs_are_counted_by_what_they_belong_to(on_x86: dict[str, Any]) -> None:
+    pio, ipi = on_x86["pio"], on_x86["ipi"]["counted"]
+    assert pio["counted"]["port_other"] == [of_vcpu["io"] for of_vcpu in pio["exits"]]
+    assert sum(ipi["msr_x2apic_icr"]) >= 50
+    assert "msr_hv_clock" not in ipi
+
+
+def test_an_internal_error_is_counted_by_its_suberror(on_x86: dict[str, Any]) -> None:
+    counted = on_x86["undecodable"]["counted"]
+    assert counted["internal_error_emulation"] == counted["userspace_exit_internal_error"] == [50]
 
 
 def test_vcpus_that_take_turns_in_one_thread_are_told_apart(kernel: str, seen: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Runs inside an emulated kernel: guests as seen by groups userspace, wakeups and mmu_lock, by their VMM and the trace.
+"""Runs inside an emulated kernel: guests as seen by groups that count events, by their VMM and the trace.
 
 The output is one JSON object; what it should be is said in tests/kernels/test_counts.py.
 """
@@ -29,11 +29,11 @@ _OWN = re.compile(r"-(\d+) +\[\d+\] +\S+ +([\d.]+): (kvm_vcpu_wakeup: wait|kvm_v
 
 
 def stats_of(sample: Sample, pid: int) -> dict[str, Any]:
-    """Every stat of the three groups that moved, of the VM of a process and as lists over its vCPUs."""
+    """Every stat of these groups that moved, of the VM of a process and as lists over its vCPUs."""
     found: dict[str, Any] = {}
     (vm,) = [row for row in range(len(sample.vms)) if sample.vms.pid[row] == pid]
     for block in sample.blocks:
-        if block.schema.provider not in ("userspace", "wakeups", "mmu_lock"):
+        if block.schema.provider not in ("userspace", "accesses", "wakeups", "mmu_lock"):
             continue
         of_vm = block.rows if block.schema.scope is Scope.VM else sample.vcpus.vm[block.rows]
         places = [place for place, row in enumerate(of_vm) if row == vm]
@@ -79,9 +79,9 @@ def wakeups_traced(thread: int) -> list[int]:
 
 def x86() -> dict[str, Any]:
     """Guests of the lab, in processes of their own."""
-    source = BpfSource(groups=("userspace", "wakeups", "mmu_lock"))
+    source = BpfSource(groups=("userspace", "accesses", "wakeups", "mmu_lock"))
     answer: dict[str, Any] = {"gaps": [gap.reason for gap in source.read().gaps]}
-    for workload, vcpus in (("pio", 2), ("mmio", 1)):
+    for workload, vcpus in (("pio", 2), ("mmio", 1), ("ipi", 2), ("undecodable", 1)):
         with process.start(LabSpec(workload=workload, vcpus=vcpus, count=50)) as guests:
             guests.go()
             report = guests.wait_for_done(120)
