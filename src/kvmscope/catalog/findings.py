@@ -24,9 +24,9 @@ from .data import read_toml
 from .metrics import metric_context
 from .settings import setting_names
 from .tomlfile import TomlEntry, read_tables, shown, unique
+from .windows import USUAL_WINDOWS
 
 _FILE: Final = "findings.toml"
-_WINDOWS: Final = 2
 _WINDOWS_MAX: Final = 100
 
 
@@ -241,7 +241,7 @@ def _number(entry: TomlEntry, key: str, scope: Scope, context: Context, wanted: 
 
 
 def _windows(entry: TomlEntry) -> int:
-    windows = entry.integer("windows", _WINDOWS)
+    windows = entry.integer("windows", USUAL_WINDOWS)
     if not 1 <= windows <= _WINDOWS_MAX:
         raise entry.error("windows", f"1 to {_WINDOWS_MAX}", str(windows))
     return windows

@@ -11,7 +11,8 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
-from ..store.replay import LookPlan, count_intervals
+from ..store.replay import LookPlan
+from ..tasks.lengths import count_intervals
 from ..terminal.echo import echo_answer, echo_notes, page_width
 from .history import is_span, reading_options
 from .options import count_option, interval_option, time_option, watch_option

@@ -9,6 +9,7 @@ import click
 
 from ..console.interrupts import until_ended
 from ..errors import UsageError
+from ..export.limits import SERIES_OF_VMS
 from ..terminal.echo import echo_damage, echo_notes
 from .history import chosen_place, history_options
 from .options import FilePath, WholeNumber, count_option, interval_option, source_option
@@ -38,7 +39,7 @@ _WAIT_S = 3600.0
     "--max-series",
     type=WholeNumber(0, 1_000_000_000),
     metavar="N",
-    help="At most so many series; 0 for no limit. Default: 40,000 with --detail vm, else no limit.",
+    help=f"At most so many series; 0 for no limit. Default: {SERIES_OF_VMS:,} with --detail vm, else no limit.",
 )
 @interval_option("5s", help="How often findings and metrics are judged.")
 @click.option(

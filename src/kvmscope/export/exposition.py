@@ -19,6 +19,7 @@ from .budget import ClassedSeries, KeptSeries, SeriesChoice, choose
 from .held import HeldFinding
 from .judged import apicv_series, finding_series, identity_series, metric_series
 from .labels import LabelSets, label_sets, shown_text
+from .limits import SERIES_OF_VMS
 from .series import NumberSeries, Series, numbers
 from .stats import Detail, stat_series
 from .subjects import Subjects
@@ -61,10 +62,6 @@ class Reading:
     sums: Sequence[VmSum]
     view: HostView | None = None
     held: Sequence[HeldFinding] = ()
-
-
-SERIES_OF_VMS: Final = 40_000
-"""The most series of VMs that are exported by default: about a megabyte of a scrape."""
 
 
 @dataclass(frozen=True)

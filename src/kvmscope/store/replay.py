@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 EARLY = 0.05
 """Part of an interval by which a scene may come before the interval is over, and still ends it."""
 
-_INTERVALS_OF_RULES = 2
 _MS_NS = 10**6
 _HOLE_STEPS, _HOLE_NS = 10, 60 * 10**9
 _MOST_BETWEEN = 256
@@ -86,17 +85,6 @@ class LookPlan:
     goes_on: bool = False
     is_one_window: bool = True
     follows: bool = False
-
-
-def count_intervals(look_s: float, interval_s: float) -> int:
-    """How many intervals a look by rules has. Raises UsageError for fewer than rules need."""
-    count = int(look_s / interval_s + 1e-6)
-    if count < _INTERVALS_OF_RULES:
-        raise UsageError(
-            f"--for {look_s:g}s has no room for {_INTERVALS_OF_RULES} intervals of {interval_s:g}s, which rules need; "
-            f"shorten --interval or lengthen --for"
-        )
-    return count
 
 
 @dataclass(frozen=True, slots=True)

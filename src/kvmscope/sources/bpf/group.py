@@ -7,7 +7,6 @@ of standing at zero. The programs are in apicv_events.h.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...codec.apicv import Counted
@@ -41,6 +40,11 @@ class Hooks:
     @property
     def counted(self) -> frozenset[Counted]:
         return frozenset(hook.gives for hook in self.chosen if hook.gives)
+
+    @property
+    def programs(self) -> dict[str, str | None]:
+        """Program -> function to attach to, or None if its tracepoint is in the object already."""
+        return {hook.program: hook.point if hook.is_function else None for hook in self.chosen}
 
     def without_functions(self, reason: str) -> Hooks:
         """What is left on a kernel that refuses programs on functions."""
@@ -124,8 +128,3 @@ def choose_hooks(running_kvm: str | None) -> Hooks:
         why_not |= dict.fromkeys(_OF_AVIC, "only AMD's AVIC has these, and which module runs VMs here is not known")
     chosen += [Hook(program, point, what, is_function=False) for program, point, what in tracepoints]
     return Hooks(tuple(chosen), why_not, _OF_AVIC if running_kvm not in ("kvm_amd", None) else frozenset())
-
-
-def programs(hooks: Iterable[Hook]) -> dict[str, str | None]:
-    """Program -> function to attach to, or None if its tracepoint is in the object already."""
-    return {hook.program: hook.point if hook.is_function else None for hook in hooks}

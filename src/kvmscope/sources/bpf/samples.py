@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,9 @@ from ...sample import NOT_KNOWN, Block, Gap, I64Array, Sample, U64Array, Vcpus, 
 from ...schema import Schema
 from ..kvm_schema import KvmSchemas
 from .arena import Run
-from .group import Hooks
+
+if TYPE_CHECKING:
+    from .group import Hooks
 
 _Column = TypeVar("_Column", I64Array, U64Array)
 

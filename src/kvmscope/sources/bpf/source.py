@@ -20,13 +20,13 @@ from ...sample import Sample
 from ...schema import Schema
 from . import pins
 from .arena import Arena
-from .group import choose_hooks, programs
 from .loading import FIRST_ROOM, LoadedReader, Program, read_inhibit_numbers, read_traits
 from .place import ROOT
 from .run_errors import Overflow, Replaced
 from .samples import Samples
 
 if TYPE_CHECKING:
+    from .group import Hooks
     from .groups.base import Group
 
 _RESERVES = 1.03, 2.0, 4.0, 8.0
@@ -73,7 +73,7 @@ class BpfSource:
     def __init__(self, groups: Sequence[str] = (), *, reader: LoadedReader | None = None) -> None:
         """``reader``: what was loaded for a source without groups; this closes it."""
         self._traits = reader.traits if reader else read_traits()
-        self.hooks = choose_hooks(running_kvm_name()) if "apicv" in groups else None
+        self.hooks = _hooks() if "apicv" in groups else None
         self._reads_apic = "apicv" in groups or "apic" in groups
         self._groups: list[Group] = []
         self._running = _Running(reader.program if reader else self._load(*GROUP_ROOM if self.hooks else FIRST_ROOM))
@@ -161,12 +161,12 @@ class BpfSource:
             return Program(layout)
         layout = replace(layout, slots=1, counts_apicv=True)
         try:
-            return Program(layout, programs(self.hooks.chosen))
+            return Program(layout, self.hooks.programs)
         except Unavailable as error:
             if not any(hook.is_function for hook in self.hooks.chosen):
                 raise
             self.hooks = self.hooks.without_functions(f"this kernel refuses programs on functions ({error.reason})")
-            return Program(layout, programs(self.hooks.chosen))
+            return Program(layout, self.hooks.programs)
 
     def _grow(self, overflow: Overflow, factor: float) -> None:
         """The program of group apicv is kept, since its counts would end with it: it reads again once VMs have gone."""
@@ -257,6 +257,12 @@ class PinnedSource:
         except Overflow as overflow:
             raise _attach_larger(overflow) from overflow
         return self._samples.make(taken_ns, run)
+
+
+def _hooks() -> Hooks:
+    from .group import choose_hooks  # 2 ms of a start, and most count no groups
+
+    return choose_hooks(running_kvm_name())
 
 
 def with_groups(sample: Sample, groups: Iterable[Group]) -> Sample:
