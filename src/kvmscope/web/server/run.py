@@ -6,11 +6,13 @@ are given up, and only then threads are started and requests answered.
 
 from __future__ import annotations
 
+import codecs
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +54,10 @@ _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     load_inhibits,
     load_metrics,
     load_stats,
+    partial(codecs.lookup, "ascii"),
 )
-"""What reads files of the package, once each."""
+"""What reads files of the package or of Python, once each. Python loads a codec when a file is first opened with it:
+those of VMMs are opened after the rights are gone."""
 
 
 @dataclass(frozen=True, slots=True)
