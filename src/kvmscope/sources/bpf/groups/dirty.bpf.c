@@ -165,7 +165,8 @@ int push(unsigned long long *ctx)
 /* -- where no function can be hooked ---------------------------------------------------------------------------------- */
 
 struct call {
-	u64 is_ioctl, fd, request, argument;
+	u64 is_ioctl, fd, argument;
+	u32 request; /* of 64 bits the kernel heeds these; QEMU has its number in an int, which extends the sign */
 };
 
 /* What a system call that ends was asked for; the registers of the thread still have it. */
