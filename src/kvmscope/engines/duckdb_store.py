@@ -33,6 +33,7 @@ _CONFIG = {
     "allow_unsigned_extensions": "false",
     "python_enable_replacements": "false",  # a name in a query is never a variable of this program
     "errors_as_json": "true",
+    "checkpoint_threshold": "1TB",  # a database in memory has nothing to gain from one, and they cost seconds
 }
 
 

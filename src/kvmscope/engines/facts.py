@@ -9,6 +9,7 @@ reads them all.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,7 +49,16 @@ from .relational import (
 from .stat_columns import COUNTS
 from .windows import WINDOW_ID
 
-FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS)
+STATS_RESET: Final = "stats_reset"
+EPOCH_ENDED: Final = "epoch_ended"
+"""1 where the VM, or one of its vCPUs, was there when the window began and is in another epoch at its end, else 0."""
+COUNT_FELL: Final = "count_fell"
+"""1 where a count of KVM went down, of those that are read for anything else, else 0."""
+FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS) | {
+    (Scope.VM, EPOCH_ENDED),
+    (Scope.VM, COUNT_FELL),
+}
+"""Those of the catalogue, and those by which a query over many hosts chooses the VMs of which more is asked."""
 _YES, _NO = Literal(1.0), Literal(0.0)
 
 
@@ -104,6 +114,17 @@ class RecordedFacts:
         for each in fell:
             total = apply(Function.ADD, total, apply(Function.COALESCE, each, _NO))
         return total
+
+    def count_fell(self, lowering: Lowering) -> Scalar:
+        """Whether ``stats_reset`` is not 0, as far as the counts that the relations have show it."""
+        fell = defaultdict[Scope, list[Scalar]](list)
+        for column in _kvm_counts(lowering):
+            fell[column.stat.scope].append(lowering.leaves[column.stat.scope].fell(column))
+        return _of_vm_or_vcpus(lowering, {scope: _any(conditions) for scope, conditions in fell.items()})
+
+    def epoch_ended(self, lowering: Lowering) -> Scalar:
+        ended = apply(Function.NOT_EQUAL, Ref("epoch_before"), Ref("epoch_after"))
+        return _of_vm_or_vcpus(lowering, dict.fromkeys(Scope, ended))
 
     def apicv_inhibited(self, lowering: Lowering) -> Scalar:
         known, disabled, by_setup = [], [], []
@@ -276,6 +297,14 @@ def _inhibits(lowering: Lowering) -> Iterable[tuple[str, Scalar]]:
             yield name.removeprefix(INHIBIT), _now(lowering, provider, scope, name)
 
 
+def _of_vm_or_vcpus(lowering: Lowering, conditions: Mapping[Scope, Scalar]) -> Scalar:
+    """Whether the condition of its scope holds of the VM, or of one of its vCPUs."""
+    flags = {scope: lowering.sheets[scope].hold(when(holds, _YES, _NO)) for scope, holds in conditions.items()}
+    if Scope.VCPU in flags:
+        flags[Scope.VCPU] = lowering.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.MAX, flags[Scope.VCPU]))
+    return when(_any(equal(flag, _YES) for flag in flags.values()), _YES, _NO)
+
+
 def _kvm_counts(lowering: Lowering) -> Iterable[StatColumn]:
     for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
         if provider == "kvm" and descriptor.kind in COUNTS:
@@ -306,7 +335,9 @@ def _by_key(key: Scalar, values: Mapping[str, float]) -> Scalar:
 
 _FACTS: Final[Mapping[str, Callable[[RecordedFacts, Lowering], Scalar]]] = {
     "vcpus": RecordedFacts.vcpus,
-    "stats_reset": RecordedFacts.stats_reset,
+    STATS_RESET: RecordedFacts.stats_reset,
+    COUNT_FELL: RecordedFacts.count_fell,
+    EPOCH_ENDED: RecordedFacts.epoch_ended,
     "apicv_inhibited": RecordedFacts.apicv_inhibited,
     "apicv_off_on_host": RecordedFacts.apicv_off_on_host,
     "apicv_uninhibited": RecordedFacts.apicv_uninhibited,

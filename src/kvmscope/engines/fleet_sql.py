@@ -8,7 +8,7 @@ judged here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -18,8 +18,7 @@ from ..catalog.findings import Rule, find_rule, load_findings
 from ..catalog.metrics import formulas, load_metrics
 from ..errors import KvmscopeError
 from ..formula.check import Formula
-from ..formula.necessary import necessary
-from ..formula.tree import HOST, Expression, FactTerm, Level, StatName, walk
+from ..formula.tree import HOST, Level, StatName
 from ..schema import Schema, Scope
 from .columns import BlockSet, PlacedSchema
 from .engine import SqlStore
@@ -39,9 +38,10 @@ from .recorded_documents import RecordedDocuments
 from .refusal import EngineRefusal, QueryEngine
 from .relational import Query
 from .rules import RuleSet, refused_rules, rule_query
+from .screens import Row, ScreenedRules, asks_for_every_count
 from .spelling import literal
-from .tables import RAW, SUBJECT_KEY, SUBJECTS
-from .thinning import NeededStats, histograms_of
+from .tables import RAW
+from .thinning import NeededStats
 from .windows import WindowPlan
 
 _PART: Final = "kvmscope: a part of the hosts"
@@ -50,15 +50,13 @@ _PART_ROWS: Final = 700_000
 """Rows of vCPUs that are asked at once, about: what DuckDB then needs is some hundred MiB."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
-_ASKS_FOR_EVERY_COUNT: Final = "stats_reset"
-"""The fact that compares every count of KVM."""
 
 
 class SubjectRelations(Protocol):
     """Where the relations of VMs and vCPUs are."""
 
-    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None) -> str:
-        """The schema of relations that have these statistics, at least of these hosts; of all for None."""
+    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None, vms: frozenset[int] | None = None) -> str:
+        """The schema of relations that have these statistics, at least of these VMs of these hosts; of all for None."""
         ...
 
     def made(self) -> str:
@@ -72,7 +70,9 @@ class LoadedRelations:
 
     schema: str
 
-    def having(self, _stats: NeededStats, _hosts: Sequence[str] | None = None) -> str:
+    def having(
+        self, _stats: NeededStats, _hosts: Sequence[str] | None = None, _vms: frozenset[int] | None = None
+    ) -> str:
         return self.schema
 
     def made(self) -> str:
@@ -81,7 +81,8 @@ class LoadedRelations:
 
 @dataclass(frozen=True, slots=True)
 class FleetRelations:
-    """``schema``: of the scenes that are asked. ``plan``: their windows; ``window_s``: how long these are.
+    """``schema``: of the scenes that are asked, and of their VMs. ``plan``: their windows; ``window_s``: the length of
+    these.
 
     ``documents``: the schema of the documents, and of scenes with the first and the last of all.
     """
@@ -114,7 +115,7 @@ class SqlFleet:
         refused = refused_rules(rules, self.engine)
         judged = [each for each in rules if each.slug not in {refusal.subject for refusal in refused}]
         of_slug = {each.slug: each for each in judged}
-        found = defaultdict[tuple[str, str, int], list[dict[str, Any]]](list)
+        found = defaultdict[tuple[str, str, int], list[Row]](list)
         for row in self._windows_of(judged, None if host is None else [host]):
             found[row["rule"], row["host"], row["vm"]].append(row)
         return FleetFindings(
@@ -124,74 +125,38 @@ class SqlFleet:
             self.relations.window_s,
         )
 
-    def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        """The windows in which rules fire.
+    def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[Row]:
+        """The windows in which rules fire. Costly rules are asked only of the VMs of which they may."""
+        screened = ScreenedRules(rules, self._metrics, self._histograms)
+        yield from screened.sift(self._judged(screened.first, hosts))
+        yield from screened.decided()
+        for those, suspects in screened.second():
+            yield from self._judged(those, sorted(suspects), frozenset().union(*suspects.values()))
 
-        A rule that compares every count, or reads the buckets of a histogram, is asked only of the hosts where it may
-        fire. What must hold for it is asked with the other rules, as a rule of its own.
-        """
-        by_count = [rule for rule in rules if _asks_for_every_count(rule)]
-        screens = {screen.slug: screen for rule in rules if (screen := self._screen(rule)) is not None}
-        screened = {_screen_slug(rule): rule for rule in rules if _screen_slug(rule) in screens}
-        others = [rule for rule in rules if rule not in by_count and rule not in screened.values()]
-        suspects: dict[str, set[str]] = {slug: set() for slug in screens}
-        for row in self._judged([*others, *screens.values()], hosts):
-            if row["rule"] in screens:
-                suspects[row["rule"]].add(row["host"])
-            else:
-                yield row
-        for those in _grouped(screened.values(), self._histograms):
-            yield from self._judged(those, sorted(set[str]().union(*(suspects[_screen_slug(rule)] for rule in those))))
-        if by_count:
-            yield from self._judged(by_count, self._hosts_with_new_epochs(hosts), NeededStats(has_counts=True))
-
-    def _screen(self, rule: Rule) -> Rule | None:
-        """What must hold for a rule that reads a histogram, as a rule; None if it reads none, or nothing follows."""
-        if not self._histograms(rule):
-            return None
-        found = [
-            replace(condition, expression=expression)
-            for condition in rule.conditions
-            if (expression := necessary(condition.expression, self._reads_histogram)) is not None
-        ]
-        if not found:
-            return None
-        activity = found[0] if len(found) > 1 else None
-        bare = replace(rule, slug=_screen_slug(rule), clears=None, windows=1, cost=None, lost=None, evidence=())
-        return replace(bare, activity=activity, when=found[-1])
-
-    def _histograms(self, rule: Rule) -> frozenset[StatName]:
-        """Those whose buckets a rule reads."""
-        return frozenset(name for formula in rule.formulas for name in histograms_of(formula.expression, self._metrics))
-
-    def _reads_histogram(self, expression: Expression) -> bool:
-        return any(True for _ in histograms_of(expression, self._metrics))
+    @cached_property
+    def _histograms(self) -> frozenset[StatName]:
+        """The statistics that are histograms."""
+        return frozenset(
+            StatName(provider, name)
+            for blocks in self._documents.block_sets
+            for (provider, _, name), descriptor in blocks.descriptors.items()
+            if descriptor.is_histogram
+        )
 
     def _formulas(self, rule: Rule) -> Iterator[Formula]:
         yield from rule.formulas
         yield from (self._metrics[name] for name in rule.evidence)
 
-    def _hosts_with_new_epochs(self, hosts: Sequence[str] | None) -> Sequence[str]:
-        """Those where a subject has rows of several epochs. A count that falls begins one."""
-        schema = self.relations.subjects.made()
-        found = set[str]()
-        for scope, table in SUBJECTS.items():
-            keys = ", ".join(("host", "boot", *SUBJECT_KEY[scope]))
-            rows = self._store.query(f"""
-                SELECT DISTINCT host FROM (
-                    SELECT host FROM {schema}.{table.value} GROUP BY {keys} HAVING min(epoch) <> max(epoch)
-                ) AS e""").rows()
-            found.update(str(host) for (host,) in rows)
-        return sorted(found if hosts is None else found.intersection(hosts))
-
     def _judged(
-        self, rules: Sequence[Rule], hosts: Sequence[str] | None, stats: NeededStats | None = None
+        self, rules: Sequence[Rule], hosts: Sequence[str] | None, vms: frozenset[int] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The windows in which rules fire, by one query. ``hosts``: None for all. ``stats``: what the rules read."""
+        """The windows in which rules fire, by one query. ``hosts``: None for all. ``vms``: the ids of those of which
+        that is asked; others may be answered too."""
         if not rules or hosts == []:
             return
-        stats = stats or NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
-        schema = self.relations.subjects.having(stats, hosts)
+        stats = NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
+        stats = replace(stats, has_counts=any(map(asks_for_every_count, rules)))
+        schema = self.relations.subjects.having(stats, hosts, vms)
         asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
         query = rule_query(asked, self._block_sets(stats), self._plan, self._documents.facts)
         yield from self._rows(query, schema, hosts)
@@ -256,8 +221,8 @@ class SqlFleet:
 
     @cached_property
     def _documents(self) -> RecordedDocuments:
-        made, relations = self.relations.subjects.made(), self.relations
-        return RecordedDocuments(self._store, made, documents=relations.documents, place=self.place)
+        relations = self.relations
+        return RecordedDocuments(self._store, relations.schema, documents=relations.documents, place=self.place)
 
     def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
         """The sets of blocks, as far as these statistics are in them."""
@@ -299,27 +264,6 @@ class SqlFleet:
             found = self._store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
             names = found.names
             yield from (dict(zip(names, row, strict=True)) for row in found.rows())
-
-
-def _asks_for_every_count(rule: Rule) -> bool:
-    return any(
-        isinstance(part, FactTerm) and part.name == _ASKS_FOR_EVERY_COUNT
-        for formula in rule.formulas
-        for part, _ in walk(formula.expression, formula.scope)
-    )
-
-
-def _screen_slug(rule: Rule) -> str:
-    """No rule of the catalogue has such a slug."""
-    return f"may be {rule.slug}"
-
-
-def _grouped(rules: Iterable[Rule], key: Callable[[Rule], Hashable]) -> Iterable[Sequence[Rule]]:
-    """The rules with the same key together."""
-    groups = defaultdict[Hashable, list[Rule]](list)
-    for rule in rules:
-        groups[key(rule)].append(rule)
-    return groups.values()
 
 
 def _in_schema(text: str, schema: str) -> str:

@@ -36,6 +36,8 @@ WINDOWS: Final = 3
 """Windows of a recording, where nobody asked for a length: enough for rules that need two in a row."""
 
 _ACTIVE: Final = "apicv_active"
+_MOST_LISTED: Final = 2000
+"""Of so many VMs rows are chosen by VM; of more, to read all of their hosts takes no longer."""
 _BY_FACTS: Final = ("settings", HOST_PROVIDER)
 """Providers all of whose statistics the facts of rules read."""
 _KVM: Final = "kvm"
@@ -67,9 +69,13 @@ def _stats_of(formula: Formula, metrics: Mapping[str, Formula]) -> Iterator[Stat
     return (part.stat for part in _terms(formula.expression, metrics) if isinstance(part, _OF_STATS))
 
 
-def histograms_of(expression: Expression, metrics: Mapping[str, Formula]) -> Iterator[StatName]:
-    """The histograms whose buckets an expression, or a metric that it refers to, reads."""
-    return (part.stat for part in _terms(expression, metrics) if isinstance(part, QuantileTerm | ShareTerm))
+def histograms_of(
+    expression: Expression, metrics: Mapping[str, Formula], histograms: frozenset[StatName]
+) -> Iterator[StatName]:
+    """The histograms whose buckets an expression, or a metric that it refers to, reads, if only to count values."""
+    for part in _terms(expression, metrics):
+        if isinstance(part, _OF_STATS) and (not isinstance(part, StatTerm) or part.stat in histograms):
+            yield part.stat
 
 
 def _terms(expression: Expression, metrics: Mapping[str, Formula]) -> Iterator[Expression]:
@@ -113,42 +119,59 @@ class ThinnedRecordings:
     def __init__(self, store: RecordingStore, window_s: float) -> None:
         """``window_s``: how far apart the scenes are."""
         self._store = store
-        self._made: dict[tuple[NeededStats, tuple[str, ...] | None], str] = {}
+        self._made: dict[tuple[NeededStats, _ChosenVms], str] = {}
         store.make(f"CREATE SCHEMA {THIN}")
         store.make(f"CREATE TABLE {THIN}.scenes AS {_scenes(round(window_s * 1e9))}")
         store.make(f"CREATE TABLE {THIN}.documents AS SELECT * FROM {RAW}.documents")
         self._schemas = RecordedDocuments(store, THIN, documents=THIN).schemas
         moments = store.query(f"SELECT DISTINCT boottime_ns FROM {THIN}.scenes").columns[0].values
         self._is_chosen = f"boottime_ns IN ({', '.join(map(str, moments))})" if moments else "false"
-        self._add(THIN, Scope.VM, replace(_of_everything(), has_counts=True), None)
+        self._add(THIN, Scope.VM, replace(_of_everything(), has_counts=True), _ChosenVms())
 
-    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None) -> str:
-        """The schema of relations with these statistics, of these hosts or of all."""
-        key = stats, None if hosts is None else tuple(hosts)
+    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None, vms: frozenset[int] | None = None) -> str:
+        """The schema of relations with these statistics, of these VMs of these hosts or of all."""
+        key = stats, _ChosenVms(None if hosts is None else tuple(hosts), vms)
         if key not in self._made:
-            self._made[key] = self._make(stats, hosts)
+            self._made[key] = self._make(*key)
         return self._made[key]
 
     def made(self) -> str:
         """A schema of relations of all hosts, whatever statistics they have."""
-        of_all = (name for (_, hosts), name in self._made.items() if hosts is None)
+        of_all = (name for (_, choice), name in self._made.items() if choice == _ChosenVms())
         return next(of_all, None) or self.having(NeededStats())
 
-    def _make(self, stats: NeededStats, hosts: Sequence[str] | None) -> str:
+    def _make(self, stats: NeededStats, choice: _ChosenVms) -> str:
         name = f"{THIN}_{len(self._made)}"
         self._store.make(f"CREATE SCHEMA {name}")
         self._store.make(f"CREATE VIEW {name}.scenes AS SELECT * FROM {THIN}.scenes")
-        self._store.make(f"CREATE VIEW {name}.vms AS SELECT * FROM {THIN}.vms")
-        self._add(name, Scope.VCPU, stats, hosts)
+        self._store.make(f"CREATE VIEW {name}.vms AS SELECT * FROM {THIN}.vms AS r WHERE {choice.condition}")
+        self._add(name, Scope.VCPU, stats, choice)
         return name
 
-    def _add(self, schema: str, scope: Scope, stats: NeededStats, hosts: Sequence[str] | None) -> None:
+    def _add(self, schema: str, scope: Scope, stats: NeededStats, choice: _ChosenVms) -> None:
         """Make the relation of a scope."""
         table = SUBJECTS[scope]
         names = ", ".join(map(quote, _columns(table, scope, self._schemas, stats)))
-        source = f"{RAW}.{table.value}" if hosts is None else f"({self._store.rows_of(table, hosts)})"
-        rows = f"SELECT {names} FROM {source} AS r WHERE {self._is_chosen}"
+        source = f"{RAW}.{table.value}"
+        if choice.hosts is not None:
+            source = f"({self._store.rows_of(table, choice.hosts)})"
+        rows = f"SELECT {names} FROM {source} AS r WHERE {self._is_chosen} AND {choice.condition}"
         self._store.make(f"CREATE TABLE {schema}.{table.value} AS {rows}")
+
+
+@dataclass(frozen=True, slots=True)
+class _ChosenVms:
+    """Whose rows a relation has at least; None for all."""
+
+    hosts: tuple[str, ...] | None = None
+    vms: frozenset[int] | None = None
+
+    @property
+    def condition(self) -> str:
+        """Whether a row is of one of the VMs, if they are few."""
+        if self.vms is None or len(self.vms) > _MOST_LISTED:
+            return "true"
+        return f"r.vm IN ({', '.join(map(str, sorted(self.vms))) or 'NULL'})"
 
 
 def _of_everything() -> NeededStats:
