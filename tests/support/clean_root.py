@@ -101,7 +101,7 @@ def unpacked_root(release: str, folder: Path) -> Iterator[CleanRoot]:
     path = folder / "root"
     path.mkdir()
     try:
-        _succeed("tar", "--extract", f"--file={_base(release)}", "--numeric-owner", "-C", str(path))
+        _succeed("tar", "--extract", f"--file={archive_of(release)}", "--numeric-owner", "-C", str(path))
         _share_with(path)
         yield CleanRoot(path)
     finally:
@@ -121,7 +121,7 @@ def _share_with(root: Path) -> None:
             shutil.copyfile(name, inside)
 
 
-def _base(release: str) -> Path:
+def archive_of(release: str) -> Path:
     """The archive of what debootstrap makes, from the cache where it is there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmscope/roots"
     archive = cache / f"{release}.tar"
