@@ -13,8 +13,8 @@
  * that lost its counts had been seen, so that a reader knows of whom zero may no longer be said.
  *
  * Pointers are followed only of what is alive: the vCPU that the hooked thread has loaded, an argument that the kernel
- * vouches for, or a VM whose lock the thread is about to wait for. What is written to a mapped array is a count, a time, a
- * number of a row, or the id of a VM: never what was read at the end of a pointer.
+ * vouches for, or a VM whose lock the thread is about to wait for. A mapped array gets counts, times, numbers of rows, ids of
+ * VMs, and of a task that the kernel vouches for its tgid and comm: nothing else that was read at the end of a pointer.
  *
  * The loader (groups/base.py) sets the sizes of the arrays, and joins slots to subjects by VM id and vCPU id.
  */
