@@ -9,13 +9,16 @@ is nothing else has no text of kvmscope, and is left out.
 from __future__ import annotations
 
 import ast
+import importlib
 import itertools
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import kvmscope
 from kvmscope import errors
 from kvmscope.errors import KvmscopeError
 
@@ -421,6 +424,9 @@ def _shown(text: Text) -> str:
 
 def _kinds() -> dict[str, str]:
     """The slug of each kind of error by its name, and of what else says why something is missing."""
+    for each in pkgutil.walk_packages(kvmscope.__path__, "kvmscope."):  # kinds are known once their modules are loaded
+        if not each.name.endswith("__main__"):
+            importlib.import_module(each.name)
     kinds: dict[str, str] = {"Gap": GAP, "BadParameter": "usage", _FAIL: "usage"}
     ahead: list[type[KvmscopeError]] = [KvmscopeError]
     while ahead:

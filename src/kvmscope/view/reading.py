@@ -239,7 +239,7 @@ def _refuse_what_is_elsewhere(scene: Scene, subject: Selection, names: frozenset
     if any(np.isin(block.rows, rows[block.schema.scope]).any() for block in blocks):
         return
     vm, providers = scene.sample.vms.vm_id(subject.vm), {block.schema.provider for block in blocks}
-    if not any(gap.vm == vm or (gap.vm is None and gap.provider in providers) for gap in scene.sample.gaps):
+    if not any(gap.vm in (vm, None) and gap.provider in providers for gap in scene.sample.gaps):
         owners = dict.fromkeys(owner for block in blocks for owner in _owners(scene, block))
         raise UsageError(f"{title} has no statistic {word}; VMs that have it: {few(list(owners)) or 'none'}")
 
