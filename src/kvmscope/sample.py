@@ -8,7 +8,7 @@ leaves the other rows out and adds a ``Gap``; it never writes a zero. Rates and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -75,6 +75,11 @@ class Gap:
     vcpu: int | None = None
     provider: str | None = None
     stat: str | None = None
+
+
+def gaps_of(gaps: Iterable[Gap], vm: VmId | None) -> tuple[Gap, ...]:
+    """What is missing of one VM, or of all; everything for None."""
+    return tuple(gap for gap in gaps if vm is None or gap.vm in (None, vm))
 
 
 _KERNEL_LABEL = re.compile(r"kvm-\d+")

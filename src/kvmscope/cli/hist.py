@@ -32,6 +32,7 @@ def command(
     kvmscope hist web-1 halt_wait_hist --interval 5s
     """
     opening = begin_opening(source, _plan(stat, interval))
+    from ..sample import gaps_of
     from ..tasks.histograms import list_histograms, read_histogram
     from ..view.histogram import HistogramListView, HistogramView, histogram_lines, histogram_list_lines
     from ..view.text import note_lines
@@ -48,8 +49,7 @@ def command(
     echo_answer(view, lines, as_json=as_json)
     if as_json:
         return
-    gaps = [gap for gap in view.gaps if gap.vm in (None, view.vm.id)]
-    echo_notes(note_lines(view.source.name, view.source.why_not, gaps))
+    echo_notes(note_lines(view.source.name, view.source.why_not, gaps_of(view.gaps, view.vm.id)))
 
 
 def _plan(stat: str | None, interval: float | None) -> LookPlan:

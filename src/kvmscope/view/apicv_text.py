@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ..analysis.apicv import Branch, Certainty, Outcome, State, Witness
 from ..host.text import printable
+from ..sample import gaps_of
 from ..units import format_seconds, format_share
 from .apicv import ApicvView, InhibitView, LimitView, PredictionView, VcpuApicvView, VmApicvView, WhatIfView
 from .text import SIMULATED, Style, counted, few, no_vm_line, note_lines
@@ -53,8 +54,7 @@ def apicv_nodes(view: ApicvView, *, each_vm: bool = False) -> list[TextNode]:
     if len(groups) < len(view.vms):
         nodes.append(TextNode("`kvmscope apicv VM` shows one VM with its evidence, --all shows every VM", Style.DIM))
     chosen = view.vms[0].id if each_vm and len(view.vms) == 1 else None
-    gaps = [gap for gap in view.gaps if chosen is None or gap.vm in (None, chosen)]
-    notes = note_lines(view.source.name, view.source.why_not, gaps)
+    notes = note_lines(view.source.name, view.source.why_not, gaps_of(view.gaps, chosen))
     return nodes + [TextNode(line, Style.DIM) for line in notes]
 
 

@@ -17,7 +17,7 @@ from ..analysis.window import Window
 from ..catalog.groups import GroupHome, kernel_providers, load_groups
 from ..errors import UsageError
 from ..host.text import printable
-from ..sample import Block, Gap, Sample, VmId
+from ..sample import Block, Gap, Sample, VmId, gaps_of
 from ..scene import Scene
 from ..schema import Scope
 from ..units import NOT_KNOWN_SIGN, format_bytes, format_count, format_seconds
@@ -298,9 +298,7 @@ def _gaps_of(scene: Scene, subject: Selection | None) -> Iterator[Gap]:
     """What is missing of a VM, or of one of its vCPUs, or of all; everything if none was chosen."""
     vm = None if subject is None else scene.sample.vms.vm_id(subject.vm)
     vcpu = None if subject is None or subject.vcpu is None else int(scene.sample.vcpus.id[subject.vcpu])
-    for gap in scene.sample.gaps:
-        if vm is None or gap.vm is None or (gap.vm == vm and (vcpu is None or gap.vcpu in (None, vcpu))):
-            yield gap
+    return (gap for gap in gaps_of(scene.sample.gaps, vm) if vcpu is None or gap.vcpu in (None, vcpu))
 
 
 def _trial(

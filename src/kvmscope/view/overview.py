@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..analysis.apicv import Branch, State, Verdicts, VmVerdict
 from ..analysis.status import HostStatus, MetricRow, PartialMetrics
-from ..sample import Gap, VmId
+from ..sample import Gap, VmId, gaps_of
 from ..scene import Scene
 from .findings import ReportedFinding
 from .host import HostFacts, host_facts
@@ -171,7 +171,7 @@ def of_one_vm(overview: Overview, vm: VmId) -> Overview:
         overview,
         vms=overview.vms.only([place for place, other in enumerate(overview.vms.ids) if other == vm]),
         findings=[finding for finding in overview.findings if finding.vm == vm],
-        gaps=tuple(gap for gap in overview.gaps if gap.vm in (None, vm)),
+        gaps=gaps_of(overview.gaps, vm),
     )
 
 

@@ -19,7 +19,7 @@ from ..analysis.findings import Ended, Finding, Judgement, Key
 from ..analysis.status import summarize
 from ..analysis.window import Window
 from ..formula.resolved import Unresolved, walk_resolved
-from ..sample import VmId
+from ..sample import VmId, gaps_of
 from ..scene import Scene
 from ..schema import Scope
 from .added_causes import added_causes
@@ -154,7 +154,7 @@ class HostView:
                 for missing in self.judgement.not_judged
                 if (vm is None or missing.vms is None or vm.id in missing.vms) and rule in (None, missing.rule)
             ),
-            gaps=tuple(gap for gap in sample.gaps if vm is None or gap.vm in (None, vm.id)),
+            gaps=gaps_of(sample.gaps, None if vm is None else vm.id),
         )
 
     def since(self, first: HostView) -> HostView:
