@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from ..catalog.addresses import AddressRange, AddressSpace, load_addresses
-from ..sample import I64Array, Sample
+from ..sample import Sample, U64Array
 from ..schema import Kind, Scope
 from .window import Window
 
@@ -44,12 +44,12 @@ class CountedError:
 
 def frequent_accesses(window: Window, vm_row: int) -> Sequence[FrequentAccess]:
     """The ports and MSRs that a VM's vCPUs access most, the most frequent first; none where they are not counted."""
-    rows = np.flatnonzero(window.current.vcpus.vm == vm_row)
+    rows = window.current.vcpus_of_vm[vm_row]
     found = sorted(_accesses(window, rows), key=lambda each: -each.per_s)
     return [each for each in found if each.per_s >= _LEAST_PER_S][:_SHOWN]
 
 
-def _accesses(window: Window, rows: I64Array) -> Iterator[FrequentAccess]:
+def _accesses(window: Window, rows: slice) -> Iterator[FrequentAccess]:
     table = load_addresses()
     there = _counts(window.current, table.provider)
     for space, ranges in table.spaces.items():
@@ -65,9 +65,9 @@ def _accesses(window: Window, rows: I64Array) -> Iterator[FrequentAccess]:
 
 def counted_errors(window: Window, vm_row: int) -> Sequence[CountedError]:
     """The internal errors and failed entries of a VM's vCPUs in the window, the most frequent first."""
-    rows = np.flatnonzero(window.current.vcpus.vm == vm_row)
+    rows = window.current.vcpus_of_vm[vm_row]
     stats = (stat for stat in _counts(window.current, _USERSPACE) if stat.startswith(_ERRORS))
-    found = [CountedError(stat, round(_total(window, _USERSPACE, stat, rows))) for stat in stats]
+    found = [CountedError(stat, _total(window, _USERSPACE, stat, rows)) for stat in stats]
     return sorted((each for each in found if each.count), key=lambda each: -each.count)
 
 
@@ -77,12 +77,20 @@ def _counts(sample: Sample, provider: str) -> Sequence[str]:
     return tuple(dict.fromkeys(stat.name for stat in stats))
 
 
-def _total(window: Window, provider: str, stat: str, rows: I64Array) -> float:
-    return float(np.nan_to_num(window.delta(provider, Scope.VCPU, stat)[rows]).sum())
+def _total(window: Window, provider: str, stat: str, rows: slice) -> int:
+    return int(_moved(window, provider, stat, rows).sum())
 
 
-def _last_number(window: Window, provider: str, stat: str, rows: I64Array) -> int | None:
+def _last_number(window: Window, provider: str, stat: str, rows: slice) -> int | None:
     """Of some vCPU that accessed such a number in the window."""
-    moved = np.nan_to_num(window.delta(provider, Scope.VCPU, stat.removesuffix("_number"))[rows]) > 0
+    moved = _moved(window, provider, stat.removesuffix("_number"), rows) > 0
     numbers = window.value(provider, Scope.VCPU, stat)[rows][moved]
     return int(numbers[0]) if len(numbers) else None
+
+
+def _moved(window: Window, provider: str, stat: str, rows: slice) -> U64Array:
+    """By how much the count of each vCPU moved; 0 where that is not known, so that sums have what is known."""
+    movement = window.movement(provider, Scope.VCPU, stat)
+    if movement is None:
+        return np.zeros(rows.stop - rows.start, dtype=np.uint64)
+    return np.where(movement.known[rows], movement.words[rows], np.uint64(0))

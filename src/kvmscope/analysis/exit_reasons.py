@@ -60,7 +60,7 @@ def costliest_exit(window: Window) -> F64Array:
 
 def costly_reasons(window: Window, vm_row: int) -> Iterable[CostlyReason]:
     """The reasons that take much of the time of a VM's vCPUs, the costliest first."""
-    rows = np.flatnonzero(window.current.vcpus.vm == vm_row)
+    rows = window.current.vcpus_of_vm[vm_row]
     found = []
     for stat, reason in _judged_stats(window.current):
         shares = np.nan_to_num(window.rate(PROVIDER, Scope.VCPU, stat)[rows] / 1e9)

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from ..sample import Block, I64Array, Sample, VcpuId
+from ..sample import Block, Sample, VmId
 from ..schema import Scope
 from .window import Window
 
@@ -46,10 +46,10 @@ class _Ran:
 
 def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
     """The processes that a VM's vCPUs waited for most in the window; none where that is not counted."""
-    rows = np.flatnonzero(window.current.vcpus.vm == vm_row)
-    before = _by_vcpu(window.previous, np.arange(len(window.previous.vcpus)))
+    vm = window.current.vms.vm_id(vm_row)
+    before = _by_vcpu(window.previous, vm)
     total: dict[int, _Ran] = {}
-    for vcpu, ran in _by_vcpu(window.current, rows).items():
+    for vcpu, ran in _by_vcpu(window.current, vm).items():
         if vcpu not in before:
             continue
         for pid, now in ran.items():
@@ -64,15 +64,17 @@ def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
     return [Rival(pid, total[pid].name, total[pid].count, total[pid].ns / length_ns) for pid in ranked]
 
 
-def _by_vcpu(sample: Sample, rows: I64Array) -> Mapping[VcpuId, Mapping[int, _Ran]]:
-    """By vCPU what each process has run, for these rows of vCPUs."""
-    found: dict[VcpuId, Mapping[int, _Ran]] = {}
+def _by_vcpu(sample: Sample, vm: VmId) -> Mapping[int, Mapping[int, _Ran]]:
+    """By id of each vCPU of a VM what each process has run; empty if the VM is not there."""
+    vm_row = sample.vms.row_of.get(vm)
+    if vm_row is None:
+        return {}
+    rows = sample.vcpus_of_vm[vm_row]
+    found: dict[int, Mapping[int, _Ran]] = {}
     for block in sample.blocks_of(Scope.VCPU):
         if _FIRST in block.schema.names:
-            for place in np.flatnonzero(np.isin(block.rows, rows)).tolist():
-                row = int(block.rows[place])
-                vm = sample.vms.vm_id(int(sample.vcpus.vm[row]))
-                found[VcpuId(vm, int(sample.vcpus.id[row]))] = dict(_ran(block, place))
+            for place in np.flatnonzero((block.rows >= rows.start) & (block.rows < rows.stop)).tolist():
+                found[int(sample.vcpus.id[block.rows[place]])] = dict(_ran(block, place))
     return found
 
 

@@ -34,7 +34,7 @@ class Subjects:
     @cached_property
     def rows(self) -> Mapping[VmId, int]:
         """The row of each VM."""
-        return {VmId(vm): row for row, vm in enumerate(self.scene.sample.vms.id.tolist())}
+        return self.scene.sample.vms.row_of
 
     @cached_property
     def vms(self) -> LabelSets:
