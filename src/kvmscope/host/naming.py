@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from ..codec.publication import LINK_PREFIXES
 from ..errors import Unavailable
 from ..linux import memfd, procfs
-from ..linux.cgroups import find_unified, folder_of_process
+from ..linux.cgroups import UnifiedHierarchy, find_unified, folder_of_process
 from ..linux.facts import Fact
 from ..linux.files import PROC
 from .kubernetes import with_pod_name
@@ -84,6 +84,7 @@ class Naming:
     def __init__(self, *, proc_root: str = PROC, root: str = "/", clock: Clock = time.monotonic) -> None:
         self._proc_root = proc_root
         self._root = root
+        self._hierarchy: UnifiedHierarchy | None = None
         self._clock = clock
         self._changed = threading.Condition()
         # All below is read and written with the lock of the condition held.
@@ -196,7 +197,8 @@ class Naming:
         if process is None:
             return
         with process:
-            group = folder_of_process(process, find_unified(proc_root=self._proc_root))
+            self._hierarchy = self._hierarchy or find_unified(proc_root=self._proc_root)
+            group = folder_of_process(process, self._hierarchy)
         if group != entry.known.group:
             entry.known = replace(entry.known, group=group)
 
