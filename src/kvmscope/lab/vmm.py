@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import KvmscopeError, Unavailable
@@ -55,6 +56,7 @@ _LOGGING = frozenset({Partner.DIRTY_LOG, Partner.DIRTY_RING})
 _PIT_HZ = 1_193_182
 _SPLIT_ROUTES = 24
 _POLL_S = 50e-6
+_BEFORE_VCPUS = -10  # nice value of a thread
 
 
 def install_kick_handler() -> None:
@@ -195,7 +197,9 @@ class RunningGuest:
             time.sleep(self.spec.period_us / 1e6)
 
     def _restart_dirty_log(self) -> None:
-        # Without pause, so that the lock is held for a good part of the time.
+        # Without pause, so that the lock is held for a good part of the time, and before the vCPUs, which leave no CPU.
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEFORE_VCPUS)
         while self._is_running:
             self.vm.restart_dirty_log()
 
