@@ -272,3 +272,26 @@ def test_what_a_killed_compaction_left_is_removed(tmp_path: Path, host_scenes: l
     scenes.unlink()
     RecordingWriter(directory).close()
     assert list(directory.rglob("*.parquet")) == []
+
+
+LOADED_BY_THE_FIRST_SCENE = """
+import sys
+from pathlib import Path
+from crafted import BEFORE, MACHINE, identities, make_sample
+from kvmscope.scene import Scene
+from kvmscope.store.writer import RecordingWriter
+scene = Scene(make_sample(BEFORE), identities(BEFORE), MACHINE, {})
+writer = RecordingWriter(Path(sys.argv[1]))
+before = set(sys.modules)
+writer.append(scene)
+print([name for name in sys.modules if name not in before])
+writer.close()
+"""
+
+
+def test_the_first_scene_loads_nothing_that_looking_would_wait_for(tmp_path: Path) -> None:
+    """While a module is loaded, no other thread of Python runs: pyarrow loads pandas, for a second or more."""
+    pytest.importorskip("pandas", reason="pandas is not installed, so that pyarrow cannot load it")
+    command = [sys.executable, "-c", LOADED_BY_THE_FIRST_SCENE, str(tmp_path / "recording")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout == "[]\n"

@@ -62,6 +62,15 @@ class JournalScene(SampleHead):
     silent_s: tuple[float | None, ...]
 
 
+def load_conversions() -> None:
+    """Have pyarrow load what its first conversion needs.
+
+    That is all of pandas where it is installed: one to three seconds in which no other thread of Python runs. It must
+    not happen while a host is looked at.
+    """
+    pa.array([0], pa.uint8())
+
+
 class JournalWriter:
     """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done.
 

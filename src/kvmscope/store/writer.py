@@ -16,7 +16,7 @@ from ..errors import RecordingError, UsageError
 from ..scene import Scene
 from . import layout
 from .compactor import Compactor
-from .journal import JournalWriter
+from .journal import JournalWriter, load_conversions
 from .ring import RingLimits
 from .storage import Storage, sync_directory
 
@@ -63,6 +63,7 @@ class RecordingWriter:
         segments = spool if upload_to is None else upload_to
         places = [spool] if upload_to is None else [spool, upload_to]
         _check(*places)
+        load_conversions()
         self._lock = _lock(directory)
         try:
             self._lock = _bring_up_to_date(self._lock, *places)
