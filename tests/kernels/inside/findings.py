@@ -163,29 +163,59 @@ def parameter(name: str, value: str) -> Iterator[None]:
         parameter.write_text(usual, encoding="ascii")
 
 
+def _repeating(name: str, instructions: bytes) -> Trouble:
+    """A VM of this name that executes the instructions 1,024 times between two halts; they must leave %esi alone."""
+
+    def look(observer: Observer) -> None:
+        observer.vms.append(name)
+        memory = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory[0x1000 : 0x1000 + len(code)] = code
+        with observer.kvm.create_vm() as vm:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, MemoryRegion(memory_size=len(memory), userspace_addr=address))
+            with _halting(observer.kvm, vm):
+                observer.look()
+
+    size = len(instructions)
+    code = (
+        b"\xbe\x00\x04\x00\x00"  # 1: mov $1024, %esi
+        + instructions  # 2:
+        + b"\x4e\x75" + bytes([256 - size - 3])  # dec %esi; jnz 2b
+        + b"\xf4\xeb" + bytes([256 - size - 11])  # hlt; jmp 1b
+    )  # fmt: skip
+    return look
+
+
 @contextlib.contextmanager
 def _large_pages(kvm: Kvm) -> Iterator[None]:
     """A VM that executes something in each of its large pages, and then halts again and again."""
+    with kvm.create_vm() as vm:
+        memory = _large_memory(vm)
+        with _halting(kvm, vm):
+            yield
+    del memory  # the guest's until here
+
+
+@contextlib.contextmanager
+def _halting(kvm: Kvm, vm: LabVm) -> Iterator[None]:
+    """Runs what lies at 0x1000, which halts now and then, in flat mode."""
     stopping = threading.Event()
 
     def run() -> None:
         while not stopping.is_set():
             assert vcpu.run() == abi.KVM_EXIT_HLT
 
-    with kvm.create_vm() as vm:
-        memory = _large_memory(vm)
-        vcpu = vm.create_vcpu(0)
-        vcpu.set_cpuid(kvm.supported_cpuid())
-        set_flat_mode(vcpu)
-        vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            thread.join()
-    del memory  # the guest's until here
+    vcpu = vm.create_vcpu(0)
+    vcpu.set_cpuid(kvm.supported_cpuid())
+    set_flat_mode(vcpu)
+    vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def _large_memory(vm: LabVm) -> mmap.mmap:
@@ -223,6 +253,10 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
     "windows": _on(LabSpec(workload="ipi")),
     "yields": _on(LabSpec(workload="yield")),
     "undecodable": _on(LabSpec(workload="undecodable")),
+    "undecodable by reason": _counting("userspace", _on(LabSpec(workload="undecodable"))),
+    "CPUID": _counting("exits", _repeating("cpuid", b"\x31\xc0\x0f\xa2")),  # xor %eax, %eax; cpuid
+    "WBINVD": _counting("exits", _repeating("wbinvd", b"\x0f\x09")),
+    "CR4": _counting("exits", _repeating("cr4", b"\x0f\x20\xe0")),  # mov %cr4, %eax
     "watched": _on(LabSpec(workload="dirty")),
     "watched beside another": _on(LabSpec(workload="dirty"), _BESIDE),
     "spinning beside another": _on(LabSpec(workload="spin"), _BESIDE),
