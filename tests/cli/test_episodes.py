@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,59 @@ def test_doctor_shows_an_episode_where_its_finding_stood_unless_another_time_is_
     assert ended.exit_code == 2  # 0 s is not a time before the end
     begun = kvmscope.run("status", "--from", place, "--at", "2023-11-14T22:13:25.123Z")
     assert "mmio-storm" not in begun.stdout
+
+
+@pytest.fixture
+def of_two(kvmscope: Any, crafted: Any, tmp_path: Path) -> str:
+    """An episode in which one VM has a storm from second 5 to 10, and another one, which came later, from 10 to 15."""
+
+    def vm(name: str, second: int, begin: int) -> Any:
+        storms = min(max(second - begin, 0), 5)
+        counts = {stat: storms * STORM[stat] + (second - storms) * CALM[stat] for stat in CALM}
+        return crafted.vm(name, [crafted.vcpu(0, counts)])
+
+    def sample(second: int) -> Any:
+        later = [vm("late", second - 2, 8)] if second > 1 else []
+        return crafted.make_sample([vm("early", second, 5), *later], at_s=second)
+
+    place = tmp_path / "two"
+    on = list(map(sample, range(26)))
+    result = kvmscope.run("record", str(place), "--interval", "80ms", "--for", "2s", "--after", "4s", on=on)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (place / "episodes").iterdir()] == ["0001"]
+    return f"{place}/episodes/0001"
+
+
+def test_doctor_looks_over_a_whole_episode_and_shows_in_full_what_came_and_went(kvmscope: Any, of_two: str) -> None:
+    text = kvmscope.run("doctor", "--from", of_two).stdout
+    stands, gone = text.index("WARNING late: "), text.index("WARNING early: ")
+    assert stands < gone, "what ended is shown after what had not"
+    assert "or longer" in text[stands:gone]
+    assert re.search(r"for \d s until 2023-11-14T22:13:3\d\.\d+Z \(cleared\)", text[gone:])
+    assert text[gone:].count("fix: ") >= 1
+    lasting = kvmscope.run("doctor", "--from", of_two, "--for", "3s", "--interval", "1s").stdout
+    assert "WARNING late: " in lasting
+    assert "early" not in lasting, "a length was named"
+
+
+def test_doctor_of_an_episode_can_be_of_a_vm_that_came_after_it_began(kvmscope: Any, of_two: str) -> None:
+    assert "WARNING late: " in kvmscope.run("doctor", "late", "--from", of_two).stdout
+    early = kvmscope.run("doctor", "early", "--from", of_two).stdout
+    assert "nothing found in the last interval" in early
+    assert "WARNING early: " in early
+
+
+def test_other_commands_show_the_time_at_which_a_finding_of_an_episode_stood_last(kvmscope: Any, of_two: str) -> None:
+    status = kvmscope.run("status", "--from", of_two).stdout
+    assert "late [mmio-storm" in status
+    assert "early [mmio-storm" not in status
+
+
+def test_doctor_of_an_episode_as_json_has_each_interval_of_the_recorder(kvmscope: Any, of_two: str) -> None:
+    answer = json.loads(kvmscope.run("doctor", "--from", of_two, "--json").stdout)
+    assert [found["name"] for found in answer["findings"]] == ["late"]
+    assert [found["name"] for found in answer["ended"]] == ["early"]
+    assert (answer["interval_s"], answer["windows"]) == (1.0, answer["watched_s"])
 
 
 def test_no_episodes_are_kept_where_they_are_switched_off(kvmscope: Any, grown: Any, tmp_path: Path) -> None:

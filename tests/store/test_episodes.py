@@ -19,7 +19,7 @@ from kvmscope.store.episode_note import (
     note_text,
     parse_note,
 )
-from kvmscope.store.episodes import NOTE, EpisodeWriter, focus_of, list_episodes, trim_episodes
+from kvmscope.store.episodes import NOTE, EpisodeWriter, list_episodes, note_of, trim_episodes
 from kvmscope.store.recording import Recording
 from kvmscope.store.ring import RingLimits
 from kvmscope.store.writer import RecordingWriter
@@ -85,9 +85,9 @@ def test_episodes_are_listed_and_the_recording_goes_on_without_them(recording: P
     for each in found.episodes:
         assert len(list(Recording(each.place).scenes())) == 1
         assert each.size_bytes == sum(p.stat().st_size for p in Path(each.place).rglob("*") if p.is_file())
-        assert focus_of(each.place) == each.note.focus_ns
+        assert note_of(each.place) == each.note
         assert list_episodes(each.place).episodes == (each,)
-    assert focus_of(str(recording)) is None
+    assert note_of(str(recording)) is None
 
 
 def test_a_damaged_note_hides_no_other_episode(recording: Path) -> None:

@@ -53,7 +53,7 @@ def test_scenes_are_read_back_as_they_were_written(tmp_path_factory: pytest.Temp
     snapshot = SnapshotFile(path)
     for moment, scene in zip(snapshot.moments(), found, strict=True):
         assert_same(snapshot.scene(moment), scene)
-    assert (snapshot.about, snapshot.focus_ns, snapshot.text("a.txt")) == (ABOUT, 3, "b")
+    assert (snapshot.about, snapshot.episode, snapshot.text("a.txt")) == (ABOUT, EpisodeNote(1, 2, focus_ns=3), "b")
     assert is_snapshot(str(path))
 
 

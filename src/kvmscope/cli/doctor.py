@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..store.replay import LookPlan
 from ..tasks.lengths import count_intervals
 from ..terminal.echo import echo_answer, echo_notes, page_width
-from .history import is_span, reading_options
+from .history import is_left_as_it_is, is_recorded, reading_options
 from .options import count_option, interval_option, time_option, watch_option
 from .session import open_counting_host
 
@@ -78,13 +78,14 @@ def command(
     if watch and fail_on:
         raise UsageError("--fail-on cannot be combined with --watch, which goes on until Ctrl-C")
     count = 1 if watch else count_intervals(look_s, interval)
-    plan = LookPlan((interval,) * count, goes_on=watch, is_one_window=False)
+    is_usual = is_left_as_it_is("look_s", "interval")
+    plan = LookPlan((interval,) * count, goes_on=watch, is_one_window=False, whole_episode=is_usual)
     with open_counting_host(source, groups, plan) as host:
         first = host.look()
         from ..tasks.watching import read_views
         from ..view.scope import find_scope, watch_lines
 
-        scope = find_scope(first, subject, rule)
+        scope = find_scope(host.ends(first), subject, rule)
         echo_notes(filter(None, [scope.note]))
         if watch:
             with until_ended():
@@ -92,9 +93,10 @@ def command(
                     echo_answer(report, watch_lines(report, width=page_width()), as_json=as_json, one_line=True)
                     sys.stdout.flush()
             return
-        *_, view = read_views(host, interval, first=first, count=None if is_span() else count, keeps_ended=True)
+        length_s, number = host.interval_s(interval), None if is_recorded() else count
+        *_, view = read_views(host, length_s, first=first, count=number, keeps_ended=True)
     report = scope.report(view)
-    text = scope.lines(report, width=page_width(), lists_unchecked=lists_unchecked)
+    text = scope.lines(report, width=page_width(), lists_unchecked=lists_unchecked, shows_ended=is_recorded())
     echo_answer(report, text, as_json=as_json)
     if fail_on and report.reaches(fail_on):
         click.get_current_context().exit(_FOUND)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from ..errors import UsageError
 from ..terminal.echo import echo_notes
@@ -65,6 +66,12 @@ def is_span() -> bool:
     return choice is not None and choice.between is not None
 
 
+def is_left_as_it_is(*options: str) -> bool:
+    """Whether the command line has none of these options."""
+    source = click.get_current_context().get_parameter_source
+    return all(source(option) is ParameterSource.DEFAULT for option in options)
+
+
 def refuse_counting() -> None:
     """Raises UsageError for ``--count`` with a recording."""
     if is_recorded():
@@ -82,4 +89,4 @@ def open_recorded(source: str, plan: LookPlan | None) -> RecordedHost:
     if not meta.get(_IS_NOTED):
         echo_notes(look.notes)
         meta[_IS_NOTED] = True
-    return RecordedHost(look.series, look.chosen, is_span=look.is_span)
+    return RecordedHost(look.series, look.chosen, is_span=look.is_span, looks_at_each=look.is_whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -57,6 +57,10 @@ class SceneHost(ABC):
     def interval_s(self, asked_s: float) -> float:
         """How long an interval is for which these seconds were asked: the span of a recording if one was chosen."""
         return asked_s
+
+    def ends(self, first: Scene) -> Sequence[Scene]:
+        """The scenes that tell which VMs there are: the first look, and of a recording also the last that it has."""
+        return (first,)
 
     def watch(self, interval_s: float, *, first: Scene | None = None, keeps_ended: bool = False) -> Iterator[HostView]:
         """Every ``interval_s`` seconds what there is to be said of them, without end, or to the end of a recording.

@@ -15,11 +15,21 @@ from .host import SceneHost
 class RecordedHost(SceneHost):
     """A recording, looked at as a host is: the next look is the next scene. Nothing here waits or knows the time."""
 
-    def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment], *, is_span: bool = False) -> None:
-        """``moments``: what can be looked at. ``is_span``: they are the interval, however long that is."""
+    def __init__(
+        self,
+        series: SceneSeries,
+        moments: Sequence[SceneMoment],
+        *,
+        is_span: bool = False,
+        looks_at_each: bool = False,
+    ) -> None:
+        """``moments``: what can be looked at. ``is_span``: they are the interval, however long that is.
+        ``looks_at_each``: an interval is from one to the next, however long it is asked to be.
+        """
         self._series = series
         self._moments = moments
         self._is_span = is_span
+        self._looks_at_each = looks_at_each
         self._place = -1
         self._scene: Scene | None = None
         self.why_not = {}
@@ -52,6 +62,10 @@ class RecordedHost(SceneHost):
         """When the scenes were taken that can be looked at."""
         return self._moments
 
+    def ends(self, first: Scene) -> Sequence[Scene]:
+        last = self._moments[-1]
+        return (first,) if last.is_same(SceneMoment.of(first)) else (first, self._series.scene(last))
+
     def look(self) -> Scene:
         """The next scene. Raises UsageError if there is none, RecordingError."""
         return self._look_at(self._place + 1)
@@ -66,7 +80,7 @@ class RecordedHost(SceneHost):
 
     def interval_s(self, asked_s: float) -> float:
         if not self._is_span:
-            return asked_s
+            return 0.0 if self._looks_at_each else asked_s
         return (self._moments[-1].boottime_ns - self._moments[0].boottime_ns) / 1e9
 
     def close(self) -> None:

@@ -84,6 +84,12 @@ class EpisodeNote:
     ended_ns: int | None = None
     why_ended: EpisodeEnd | None = None
 
+    @property
+    def cleared_ns(self) -> int | None:
+        """When the last of its findings ended; None if one had not, or there is none."""
+        ends = [finding.ended_ns for finding in self.findings]
+        return max((end for end in ends if end is not None), default=None) if None not in ends else None
+
 
 def note_text(note: EpisodeNote) -> str:
     """The note as JSON."""

@@ -120,15 +120,10 @@ def open_episode(place: str) -> tuple[list[Scene], EpisodeNote]:
     return scenes, found.episodes[0].note
 
 
-def focus_of(place: str) -> int | None:
-    """Where in an episode its findings are shown best, CLOCK_REALTIME nanoseconds; None if ``place`` is not one.
-
-    Raises RecordingError if its note is damaged.
-    """
+def note_of(place: str) -> EpisodeNote | None:
+    """The note of an episode; None if ``place`` is not one. Raises RecordingError if its note is damaged."""
     storage = Storage(place)
-    if not storage.has(NOTE):
-        return None
-    return _read_note(storage, NOTE).focus_ns
+    return _read_note(storage, NOTE) if storage.has(NOTE) else None
 
 
 def _check_recording(storage: Storage) -> None:

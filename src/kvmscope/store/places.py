@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..units import rfc3339
-from .replay import LookPlan, SceneMoment, SceneSeries, TimeChoice, choose, omissions
+from .episode_note import EpisodeNote
+from .replay import MS_NS, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose, omissions
 from .requirements import require_pyarrow
 from .snapshot import SnapshotFile, is_snapshot
 from .spans import SceneSpan, open_spans
@@ -50,12 +51,20 @@ class PlaceChoice:
     def look(self, source: str, plan: LookPlan) -> RecordedLook:
         """The scenes that a command with this plan looks at. Raises as ``open`` does."""
         series, moments, times = self.open(source)
+        episode = None
         if times == TimeChoice() and not plan.goes_on:
-            times = TimeChoice(at_ns=_focus_ns(series, self.place))
+            episode = _episode_note(series, self.place)
+            times = _times_of_episode(episode, moments, plan)
         chosen = choose(moments, plan, times)
         damaged = (f"damaged: {damage}" for damage in series.damage)
         notes = dict.fromkeys([*damaged, self._about(chosen), *omissions(moments, plan, times)])
-        return RecordedLook(series, chosen, tuple(notes), is_span=times.is_span and plan.is_one_window)
+        return RecordedLook(
+            series,
+            chosen,
+            tuple(notes),
+            is_span=times.is_span and plan.is_one_window,
+            is_whole=plan.whole_episode and episode is not None,
+        )
 
     def _about(self, chosen: Sequence[SceneMoment]) -> str:
         first, last = rfc3339(chosen[0].taken_ns), rfc3339(chosen[-1].taken_ns)
@@ -64,12 +73,16 @@ class PlaceChoice:
 
 @dataclass(frozen=True, slots=True)
 class RecordedLook:
-    """The chosen scenes of a series. ``notes``: what to say of them. ``is_span``: they are one interval."""
+    """The chosen scenes of a series. ``notes``: what to say of them. ``is_span``: they are one interval.
+
+    ``is_whole``: they are an episode, whose intervals are from each scene to the next.
+    """
 
     series: SceneSeries
     chosen: Sequence[SceneMoment]
     notes: tuple[str, ...]
     is_span: bool
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +102,20 @@ def spans_of_place(place: str, between: tuple[str, str] | None, hosts: Sequence[
     return PlaceSpans(found.spans, series.damage, (left,) if found.left_out else ())
 
 
-def _focus_ns(series: SceneSeries, place: str) -> int | None:
-    """The time of an episode that is shown if none was typed; None for what is not one."""
+def _episode_note(series: SceneSeries, place: str) -> EpisodeNote | None:
+    """The note of an episode, or of a snapshot of one; None for what is neither."""
     if isinstance(series, SnapshotFile):
-        return series.focus_ns
-    from .episodes import focus_of  # likewise
+        return series.episode
+    from .episodes import note_of  # likewise
 
-    return focus_of(place)
+    return note_of(place)
+
+
+def _times_of_episode(note: EpisodeNote | None, moments: Sequence[SceneMoment], plan: LookPlan) -> TimeChoice:
+    """The time of an episode that is shown if none was typed."""
+    if note is None:
+        return TimeChoice()
+    if plan.whole_episode and moments:
+        until_ns = moments[-1].taken_ns if note.cleared_ns is None else note.cleared_ns - MS_NS
+        return TimeChoice(since_ns=moments[0].taken_ns, until_ns=until_ns)
+    return TimeChoice(at_ns=note.focus_ns)

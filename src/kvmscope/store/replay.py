@@ -1,7 +1,8 @@
 """Which scenes of a recording a command looks at: those that a live host would have given it at that time. Pure.
 
 Rule: without a time a command sees the end of a recording, ``at`` a time what it would have shown then, and ``between``
-two times all of it as one window, or as the windows that follow one another for what judges each.
+two times all of it as one window, or as the windows that follow one another for what judges each. An episode shows the
+time of its findings, and to what judges each window all of it until then.
 All scenes of a choice are of one boot and source, that of the last one.
 """
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 EARLY = 0.05
 """Part of an interval by which a scene may come before the interval is over, and still ends it."""
 
-_MS_NS = 10**6
+MS_NS = 10**6
+"""To what a time is known that a person types."""
+
 _HOLE_STEPS, _HOLE_NS = 10, 60 * 10**9
 _MOST_BETWEEN = 256
 """Scenes that are read between two times where a VM is followed."""
@@ -78,13 +81,15 @@ class LookPlan:
 
     ``steps_s``: seconds from each look to the next. ``goes_on``: with the last step until there is no more (--watch).
     ``is_one_window``: its looks are parts of one window, which can be any length. ``follows``: it follows a VM, and
-    looks in between whether it is there.
+    looks in between whether it is there. ``whole_episode``: it looks at each scene of an episode of which no time is
+    named.
     """
 
     steps_s: tuple[float, ...] = ()
     goes_on: bool = False
     is_one_window: bool = True
     follows: bool = False
+    whole_episode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ def moments_of(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bo
         moment
         for moment in moments
         if (since_ns is None or moment.taken_ns >= since_ns)
-        and (until_ns is None or moment.taken_ns // _MS_NS <= until_ns // _MS_NS)
+        and (until_ns is None or moment.taken_ns // MS_NS <= until_ns // MS_NS)
     ]
 
 

@@ -119,11 +119,6 @@ class SnapshotFile:
         self._scenes = [self._scene(name) for name in sorted(self._members) if name.startswith(_SCENES)]
 
     @property
-    def focus_ns(self) -> int | None:
-        """Of a snapshot of an episode, where its findings show best."""
-        return None if self.episode is None else self.episode.focus_ns
-
-    @property
     def episode(self) -> EpisodeNote | None:
         """The note of the episode that it is of. Raises RecordingError if that is damaged."""
         data = self._members.get(_EPISODE)

@@ -18,6 +18,7 @@ from ..units import format_seconds, rfc3339
 from .doctor import DoctorReport
 from .findings import EndedFinding, RuleTotal
 from .findings_text import (
+    END_WORDS,
     brief_lines,
     cost_text,
     finding_lines,
@@ -34,25 +35,26 @@ _FEW_VMS = 3
 _ENDINGS_SHOWN = 3
 _BRIEF = "also found; `kvmscope doctor RULE` has the impact and the fix:"
 _BRIEF_HEAD = 2
-_END_WORDS = {
-    "cleared": "cleared",
-    "unknown": "can no longer be determined",
-    "gone": "the VM or vCPU has ended",
-    "reset": "its statistics were reset",
-}
 
 
-def report_lines(report: DoctorReport, *, width: int, lists_unchecked: bool = False) -> Iterator[str]:
-    """What a person reads: what was looked at, what was found, and what was not checked."""
+def report_lines(
+    report: DoctorReport, *, width: int, lists_unchecked: bool = False, shows_ended: bool = False
+) -> Iterator[str]:
+    """What a person reads: what was looked at, what was found, and what was not checked.
+
+    ``shows_ended``: a few findings that ended are shown as those that stand, and not by a line.
+    """
     head = [*head_lines(report, width=width), *_ended_vm_lines(report)]
     notes = note_lines(report.source.name, report.source.why_not, report.gaps)
     if report.vm is None and not report.vm_count and not report.ended:
         yield from (*head, *fill(no_vm_line(report.source.name, report.gaps), width=width, hang=""), *notes)
         return
     last_seen = _last_seen(report)
+    brief = [ended for ended in report.ended if ended not in last_seen]
+    whole, brief = (brief, []) if shows_ended and len(brief) <= _ENDINGS_SHOWN else ([], brief)
     foot = [
         *fill(_sum(report), width=width),
-        *_ending_lines([ended for ended in report.ended if ended not in last_seen], width),
+        *_ending_lines(brief, width),
         *_unchecked(report, width, lists_unchecked),
         *notes,
     ]
@@ -60,6 +62,8 @@ def report_lines(report: DoctorReport, *, width: int, lists_unchecked: bool = Fa
     for finding in last_seen:
         yield from ("", *finding_lines(finding, width=width))
     yield from _blocks(report, width, room=HEIGHT - len(head) - len(foot) - 1)
+    for finding in whole:
+        yield from ("", *finding_lines(finding, width=width))
     yield ""
     yield from foot
 
@@ -180,6 +184,9 @@ def _sum(report: DoctorReport) -> str:
     if report.vm is not None and report.vm.ended is not None:
         return f"{counted(len(_last_seen(report)), 'finding')} when it ended, by {counted(report.rules, 'rule')}"
     if not report.findings:
+        if report.ended:
+            ended = counted(len(report.ended), "finding")
+            return f"nothing found in the last interval by {counted(report.rules, 'rule')}; {ended} had ended before"
         return f"nothing found by {counted(report.rules, 'rule')}"
     if all(total.findings == 1 for total in report.by_rule):
         found = counted(len(report.findings), "finding")
@@ -205,7 +212,7 @@ def _ending_lines(endings: Sequence[EndedFinding], width: int) -> Iterator[str]:
         return
     for ended in endings:
         name = title_of(ended.name, ended.vm, ended.vcpu)
-        text = f"ended: {name}: {ended.title} [{ended.rule}]: {_END_WORDS[ended.ended.why.value]}"
+        text = f"ended: {name}: {ended.title} [{ended.rule}]: {END_WORDS[ended.ended.why]}"
         yield from fill(text, width=width)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
+from ..analysis.findings import EndCause
 from ..catalog.findings import Rule, Severity, load_findings
 from ..catalog.metrics import load_metrics
 from ..formula.check import Dimension, Formula
 from ..formula.tree import Reduction, StatTerm, walk
 from ..host.text import printable
-from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus
-from .findings import ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
+from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus, rfc3339
+from .findings import EndedFinding, ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
 from .polling import polling_lines
 from .remedies import FindingRemedy
 from .text import cells, columns, counted, cut, few, fill, format_metric
@@ -19,6 +21,14 @@ _INDENT = "   "
 _NAME_MAX = 64
 _CAUSES_SHOWN = 3
 _VMS_SHOWN = 3
+
+END_WORDS: Final = {
+    EndCause.CLEARED: "cleared",
+    EndCause.UNKNOWN: "can no longer be determined",
+    EndCause.GONE: "the VM or vCPU has ended",
+    EndCause.RESET: "its statistics were reset",
+}
+"""How a finding ended."""
 
 
 def title_of(name: str | None, vm: object, vcpu: int | None = None) -> str:
@@ -170,10 +180,16 @@ def _size(finding: ReportedFinding) -> str:
     cost, worst = cost_text(finding), worst_text(finding)
     parts = [
         f"costs {cost}" if cost else "",
-        f"for {format_seconds(finding.since_s)} or longer",
+        f"for {format_seconds(finding.since_s)} {_until(finding)}",
         f"worst vCPUs: {worst}" if worst else "",
     ]
     return "; ".join(filter(None, parts))
+
+
+def _until(finding: ReportedFinding) -> str:
+    if isinstance(finding, EndedFinding):
+        return f"until {rfc3339(finding.ended.time.ns)} ({END_WORDS[finding.ended.why]})"
+    return "or longer"
 
 
 def _worst_vm_text(worst: WorstVm) -> str:

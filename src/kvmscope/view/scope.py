@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..catalog.findings import Rule, find_rule, load_findings, near_rules
@@ -35,27 +35,29 @@ class DoctorScope:
         """What a view has of it."""
         return view.report(self.vm, rule=None if self.rule is None else self.rule.slug)
 
-    def lines(self, report: DoctorReport, *, width: int, lists_unchecked: bool = False) -> Iterator[str]:
-        """The report as text."""
+    def lines(
+        self, report: DoctorReport, *, width: int, lists_unchecked: bool = False, shows_ended: bool = False
+    ) -> Iterator[str]:
+        """The report as text, with these options of ``report_lines``."""
         if self.rule is not None:
             return rule_report_lines(report, self.rule, width=width)
-        return report_lines(report, width=width, lists_unchecked=lists_unchecked)
+        return report_lines(report, width=width, lists_unchecked=lists_unchecked, shows_ended=shows_ended)
 
 
-def find_scope(scene: Scene, word: str | None, slug: str | None) -> DoctorScope:
-    """``word``: a VM or a rule, where a VM goes before a rule; ``slug``: a rule. Raises UsageError."""
+def find_scope(scenes: Sequence[Scene], word: str | None, slug: str | None) -> DoctorScope:
+    """``word``: a VM of a scene or a rule, where a VM goes before a rule; ``slug``: a rule. Raises UsageError."""
     rule = None if slug is None else find_rule(slug)
     if word is None:
         return DoctorScope(None, rule)
     rules = {each.slug: each for each in load_findings()}
-    found = match_subject(scene, word)
-    if found is not None:
+    vm = next((followed(scene, found) for scene in scenes if (found := match_subject(scene, word))), None)
+    if vm is not None:
         also = f"{word} is a VM here, and a rule too; for the rule: kvmscope doctor --rule {word}"
-        return DoctorScope(followed(scene, found), rule, also if word in rules else "")
+        return DoctorScope(vm, rule, also if word in rules else "")
     if word in rules and rule is None:
         return DoctorScope(None, rules[word])
-    near = (*near_vms(scene, word), *near_rules(word))
-    raise UsageError(f"there is no VM '{printable(word)}', and no rule either", nearest=near)
+    near = dict.fromkeys([*(name for scene in scenes for name in near_vms(scene, word)), *near_rules(word)])
+    raise UsageError(f"there is no VM '{printable(word)}', and no rule either", nearest=tuple(near))
 
 
 def watch_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
