@@ -43,6 +43,7 @@ from kvmscope.tui.charset import Charset
 from kvmscope.tui.feed import Arrival, Deliver, Position, prepare
 from kvmscope.tui.pages.base import Desk
 from kvmscope.tui.settings import SettingsFile
+from kvmscope.tui.shell import Shell
 from kvmscope.units import format_bytes
 from kvmscope.view.events import EventWatch
 from kvmscope.view.trouble import troubles_of
@@ -97,7 +98,7 @@ async def _measure(vms: int) -> tuple[list[int], list[int]]:
     """Nanoseconds of CPU time of frames, and of whole seconds."""
     feed, host = _NoFeed(), LargeHost(8, vms=vms, vcpus_each=4)
     file = SettingsFile(Path("/nonexistent/top.toml"))
-    app = TopApp(Desk(Board(file.settings), file, feed, Charset(), 1.0))
+    app = TopApp(Shell(Desk(Board(file.settings), file, feed, Charset(), 1.0)), feed.start)
     frames, seconds = [], []
     watch, events = Watch(), EventWatch()
     async with app.run_test(size=(120, 40)) as pilot:

@@ -23,6 +23,7 @@ from kvmscope.tui.charset import Charset
 from kvmscope.tui.pages.base import Desk
 from kvmscope.tui.sampler import Sampler
 from kvmscope.tui.settings import Settings, SettingsFile
+from kvmscope.tui.shell import Shell
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "top.svg"
 SIZE = (120, 24)
@@ -54,7 +55,7 @@ def main() -> None:
 async def picture(sampler: Sampler, folder: Path) -> str:
     """The screen after a while, with a VM selected."""
     file = SettingsFile(folder / "top.toml", Settings(theme="dark"))
-    app = TopApp(Desk(Board(file.settings), file, sampler, Charset(), 1.0, sampler))
+    app = TopApp(Shell(Desk(Board(file.settings), file, sampler, Charset(), 1.0, sampler)), sampler.start)
     async with app.run_test(size=SIZE) as pilot:
         await asyncio.sleep(WATCHED_S)
         await pilot.press("down", "down")

@@ -22,6 +22,7 @@ from kvmscope.tui.feed import Loss
 from kvmscope.tui.pages.base import Desk
 from kvmscope.tui.pages.vms import VmsPage
 from kvmscope.tui.settings import THEMES, Settings, SettingsFile
+from kvmscope.tui.shell import Shell
 from kvmscope.view.values import Moment
 
 from .conftest import HandFeed, HandHost
@@ -42,7 +43,7 @@ class Screening:
         self.feed, self.host = HandFeed(), HandHost()
         file = SettingsFile(folder / "top.toml", Settings(theme=theme))
         self.desk = Desk(Board(file.settings), file, self.feed, Charset(), 1.0)
-        self.app = TopApp(self.desk)
+        self.app = TopApp(Shell(self.desk), self.feed.start)
         self._second = 0
 
     def play(self, play: Play, size: tuple[int, int] = (80, 24)) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
@@ -78,15 +79,16 @@ def _list_groups(scene: Scene) -> GroupListView:
 
 
 def _require_terminal() -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("top needs a terminal; for other outputs there is `kvmscope status --watch`")
+    # Textual writes to stderr.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise UsageError(
+            "top needs a terminal for stdin, stdout and stderr; for other outputs there is `kvmscope status --watch`"
+        )
 
 
 def _load_screen() -> Callable[..., None]:
-    try:
-        from ..tui.run import show
-    except ImportError as error:
-        if error.name is None or not error.name.startswith("textual"):
-            raise
-        raise Unavailable("top needs textual", remedy="pip install 'kvmscope[top]'") from None
+    if find_spec("textual") is None:  # it is loaded after the first screen
+        raise Unavailable("top needs textual", remedy="pip install 'kvmscope[top]'")
+    from ..tui.run import show
+
     return show

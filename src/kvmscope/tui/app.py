@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 from textual import events
@@ -12,9 +12,10 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from .canvas import Canvas
-from .feed import News
+from .driver import driver_upon
+from .feed import Deliver, News
+from .first_screen import FirstScreen
 from .lines import PageSize
-from .pages.base import Desk
 from .shell import Shell
 
 _THEMES: Final = {
@@ -26,7 +27,7 @@ _THEMES: Final = {
 
 
 class TopApp(App[None]):
-    """Shows the desk until it is left."""
+    """Draws a shell until it is left. ``listen``: called once there is a screen, with what takes the news."""
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "kvmscope top"
@@ -44,11 +45,13 @@ class TopApp(App[None]):
             super().__init__()
             self.news = news
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, shell: Shell, listen: Callable[[Deliver], None], first: FirstScreen | None = None) -> None:
         # Textual decides here whether NO_COLOR leaves greys or nothing; the terminal's own colours are what is wanted.
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
-        self.shell = Shell(desk)
-        self._desk = desk
+        ansi_color = True if "NO_COLOR" in os.environ else None
+        super().__init__(ansi_color=ansi_color, driver_class=None if first is None else driver_upon(first))
+        self.shell = shell
+        self._desk = shell.desk
+        self._listen = listen
         self._canvas = Canvas()
 
     def compose(self) -> ComposeResult:
@@ -57,7 +60,7 @@ class TopApp(App[None]):
     def on_mount(self) -> None:
         self._apply_theme()
         self._canvas.focus()
-        self._desk.feed.start(self._pass_on)
+        self._listen(self._pass_on)
 
     def _pass_on(self, news: Sequence[News]) -> None:
         """Called on the thread that reads."""

@@ -18,17 +18,18 @@ from textual.widget import Widget
 
 from ..view.text import Line, Style, cells
 from .lines import ScreenLine
+from .looks import LOOKS
 
 _WHEEL: Final = 3
 
 STYLES: Final = {
-    Style.PLAIN: TerminalStyle(),
-    Style.HEAD: TerminalStyle(bold=True),
-    Style.DIM: TerminalStyle(dim=True),
-    Style.GOOD: TerminalStyle(color="green"),
-    Style.ALERT: TerminalStyle(bold=True, reverse=True),
-    Style.WARNING: TerminalStyle(color="yellow"),
-    Style.PROBLEM: TerminalStyle(color="red", bold=True),
+    style: TerminalStyle(
+        color=look.colour,
+        bold=look.is_bold or None,
+        dim=look.is_dim or None,
+        reverse=look.is_reversed or None,
+    )
+    for style, look in LOOKS.items()
 }
 _SELECTED: Final = TerminalStyle(reverse=True)
 _SELECTED_STYLES: Final = {style: _SELECTED + TerminalStyle(bold=style is Style.PROBLEM) for style in Style}

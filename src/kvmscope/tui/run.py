@@ -1,13 +1,27 @@
-"""Puts a desk together, and shows it until it is left."""
+"""Puts a desk together, and shows it until it is left.
+
+The first view is shown before Textual is loaded, if it comes soon and the theme is the terminal's own. While it is
+waited for, the thread that reads has Python's lock for itself.
+"""
 
 from __future__ import annotations
 
-from .app import TopApp
+import os
+import shutil
+from typing import Final
+
 from .board import Board
 from .charset import charset_of_locale
-from .feed import Controls, Feed, GroupControls
+from .feed import Arrival, Controls, Feed, GroupControls
+from .first_screen import FirstScreen
+from .lines import PageSize
+from .mailbox import Mailbox
 from .pages.base import Desk
-from .settings import SettingsFile, settings_path
+from .settings import OWN_THEMES, SettingsFile, settings_path
+from .shell import Shell
+
+_FIRST_WAIT_S: Final = 1.0
+"""How long the first view is waited for, with nothing on the screen."""
 
 
 def show(
@@ -19,11 +33,37 @@ def show(
 ) -> None:
     """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
     file = SettingsFile.read(settings_path())
-    desk = Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, groups, player)
-    app = TopApp(desk)
+    shell = Shell(Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, groups, player))
+    mailbox = Mailbox()
     try:
-        app.run()
+        feed.start(mailbox.put)
+        exit_code = _run(shell, mailbox, _first_screen(shell, mailbox))
     finally:
         feed.stop()
-    if app.return_code:
-        raise SystemExit(app.return_code)
+    if exit_code:
+        raise SystemExit(exit_code)
+
+
+def _first_screen(shell: Shell, mailbox: Mailbox) -> FirstScreen | None:
+    """The first view on the terminal; None if that is left to Textual."""
+    if shell.desk.settings.theme not in OWN_THEMES:
+        return None
+    news = mailbox.take(_FIRST_WAIT_S)
+    for each in news:
+        shell.take(each)
+    if not any(isinstance(each, Arrival) for each in news):
+        return None
+    return FirstScreen(shell.draw(PageSize(*shutil.get_terminal_size())), has_colours="NO_COLOR" not in os.environ)
+
+
+def _run(shell: Shell, mailbox: Mailbox, first: FirstScreen | None) -> int:
+    """Textual's exit code."""
+    try:
+        from .app import TopApp  # not at the top: it loads Textual
+
+        app = TopApp(shell, mailbox.forward, first)
+        app.run()
+    finally:
+        if first is not None:
+            first.close()
+    return app.return_code or 0

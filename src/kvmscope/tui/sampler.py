@@ -6,7 +6,6 @@ its reason, and the host is opened again at each interval until it works.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from ..collect import SceneHost
 from ..errors import KvmscopeError, SourceError
 from ..scene import Scene
 from ..view.values import Moment
-from .feed import Arrival, Deliver, Failure, GroupControls, Loss, News, OfferedGroups, Position, Refusal, prepare
+from .feed import Arrival, Deliver, Failure, GroupControls, Loss, OfferedGroups, Position, Refusal, prepare
+from .mailbox import Mailbox
 
 FIRST_WINDOW_S = 0.2
 """Length of the first window, so that values show soon."""
@@ -50,8 +50,7 @@ class Sampler(GroupControls):
         self._is_stopped = False
         self._is_asked = False
         self._wake = threading.Event()
-        self._kept: queue.SimpleQueue[Sequence[News]] = queue.SimpleQueue()
-        self._deliver: Deliver = self._kept.put
+        self._mailbox = Mailbox()
         self._opened = threading.Event()
         self._error: KvmscopeError | None = None
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -68,12 +67,7 @@ class Sampler(GroupControls):
 
     def start(self, deliver: Deliver) -> None:
         """Hand over all that was read, and what is read from now on."""
-        self._deliver = deliver
-        while True:
-            try:
-                deliver(self._kept.get_nowait())
-            except queue.Empty:
-                return
+        self._mailbox.forward(deliver)
 
     def stop(self) -> None:
         """End soon; a read that hangs is left behind."""
@@ -105,7 +99,7 @@ class Sampler(GroupControls):
         try:
             self._read_until_stopped()
         except BaseException as error:  # whatever it is: the screen must not go on as if it were live
-            self._deliver([Failure(error)])
+            self._mailbox.put([Failure(error)])
             self._opened.set()
 
     def _read_until_stopped(self) -> None:
@@ -133,9 +127,9 @@ class Sampler(GroupControls):
         loss = _loss(error)
         if groups and self._groups == groups:
             self._groups = ()
-            self._deliver([Refusal(loss.reason, loss.remedy)])
+            self._mailbox.put([Refusal(loss.reason, loss.remedy)])
             return
-        self._deliver([loss])
+        self._mailbox.put([loss])
         self._pause(max(self.interval_s, _RETRY_S))
 
     def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch, due_s: float) -> None:
@@ -151,14 +145,14 @@ class Sampler(GroupControls):
             view = watch.add(last)
             if view is not None:
                 prepare(view, self._wanted)
-                self._deliver([Arrival(view, events.add(view), troubles_of(view.judgement.findings))])
+                self._mailbox.put([Arrival(view, events.add(view), troubles_of(view.judgement.findings))])
             due_s = max(due_s + self.interval_s, time.monotonic())
 
     def _answer(self, scene: Scene) -> None:
         """List the groups if that was asked for."""
         if self._is_asked:
             self._is_asked = False
-            self._deliver([OfferedGroups(self._list_groups(scene))])
+            self._mailbox.put([OfferedGroups(self._list_groups(scene))])
 
     def _waits(self, due_s: float, groups: Sequence[str], last: Scene) -> bool:
         """Wait until it is time for the next read; false if there is to be none of this host."""

@@ -15,8 +15,11 @@ from typing import Any, Final
 from ..view.trouble import HURTS, NAME
 from ..view.vm_columns import ALWAYS, DEFAULT_COLUMNS, vm_columns
 
-THEMES: Final = ("terminal", "terminal-light", "dark", "light")
-"""``terminal``: its own 16 colours on its own background. ``dark`` and ``light``: colours of ours."""
+OWN_THEMES: Final = ("terminal", "terminal-light")
+"""The terminal's own 16 colours on its own background."""
+
+THEMES: Final = (*OWN_THEMES, "dark", "light")
+"""``dark`` and ``light``: colours of ours."""
 
 _HEAD: Final = "# Written by kvmscope top.\n"
 
