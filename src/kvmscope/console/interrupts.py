@@ -7,21 +7,26 @@ Python runs a signal handler between any two steps of the main thread. A handler
 - in an import it leaves a half-made module, and C code that imports may replace or drop it;
 - in the making of a child process it leaves a child that nobody knows;
 - a signal just before a blocking system call does not end that call, and a wait that only a fatal signal ends
-  (reading /proc of a process that holds its mmap_lock) does not return to Python at all.
+  (reading /proc of a process that holds its mmap_lock) does not return to Python at all;
+- C code that keeps Python's lock, such as the loading of a large library, lets no other thread run Python for so long.
 
 So the handler notes the signal and raises ``Interruption`` only where that is safe. A thread beside it, which C code
 wakes through ``set_wakeup_fd``, has the main thread look again until it has raised, and ends the process if that takes
-longer than ``_PATIENCE_S``. An exception that was dropped comes to ``sys.unraisablehook``, and is raised once more.
+longer than ``_PATIENCE_S``. That is counted from the signal, whose time the kernel notes on the socket that wakes the
+thread: on a busy host the thread itself may begin a second later. An exception that was dropped comes to
+``sys.unraisablehook``, and is raised once more.
 
 Only a process whose main program is kvmscope installs this: who imports the package keeps its own handlers.
 """
 
 from __future__ import annotations
 
+import _socket  # ``socket`` loads ``enum`` and ``selectors`` in every start
 import _thread
 import contextlib
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -37,6 +42,13 @@ _NUDGE = signal.SIGRTMAX
 
 _NUDGE_EVERY_S = 0.05
 _PATIENCE_S = 1.2
+_LEAST_PATIENCE_S = 2 * _NUDGE_EVERY_S
+"""For a main thread that kept Python's lock for longer than ``_PATIENCE_S`` and may look now."""
+
+_SO_TIMESTAMP = 29
+"""The module ``socket`` has no name for it. Source: include/uapi/asm-generic/socket.h (SO_TIMESTAMP_OLD)."""
+
+_TIMEVAL = struct.Struct("@ll")
 _IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 _SHOW_CURSOR = b"\x1b[?25h"
 
@@ -74,14 +86,28 @@ class Interrupts:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         with contextlib.suppress(OSError):  # without a free fd the handlers alone must do
-            woken, wake = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(wake, False)
-            signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-            _thread.start_new_thread(self._watch, (woken,))
+            self._woken, self._wake = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+            self._woken.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMP, 1)
+            self._wake.setblocking(False)
+            signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+            _thread.start_new_thread(self._watch, (self._woken,))
 
     def take(self) -> None:
         """The signal was a normal end of what was going on; the process goes on, and another one counts again."""
         self._pending = self._raised = None
+
+    @contextlib.contextmanager
+    def default_action(self) -> Iterator[None]:
+        """As the function ``ended_at_once``."""
+        is_main = _thread.get_ident() == self._main  # others may not set handlers
+        handled = [number for number in _ENDING if is_main and signal.getsignal(number) == self._on_signal]
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            for number in handled:
+                signal.signal(number, self._on_signal)
 
     def close(self) -> None:
         """From now on nothing is raised: the process is at its end, or else ``_watch`` ends it."""
@@ -114,16 +140,17 @@ class Interrupts:
         else:
             sys.__unraisablehook__(dropped)
 
-    def _watch(self, woken: int) -> None:
+    def _watch(self, woken: _socket.socket) -> None:
         """The other thread: sees each signal that came through to its end."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         while True:
-            for number in os.read(woken, 64):
-                if number in _ENDING:
-                    self._see_through(number)
+            number, sent_s = _receive(woken)
+            if number in _ENDING:
+                waited_s = max(0.0, time.time() - sent_s)
+                self._see_through(number, max(_LEAST_PATIENCE_S, _PATIENCE_S - waited_s))
 
-    def _see_through(self, number: int) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+    def _see_through(self, number: int, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             self._nudged += 1
             signal.pthread_kill(self._main, _NUDGE)
@@ -131,6 +158,15 @@ class Interrupts:
             if self._answered == self._nudged and self._pending is None and not self._is_closed:
                 return
         _end_process(128 + number)
+
+
+def _receive(woken: _socket.socket) -> tuple[int, float]:
+    """The next signal, and the Unix time at which it came."""
+    number, notes, _, _ = woken.recvmsg(1, _socket.CMSG_SPACE(_TIMEVAL.size))
+    if not notes:
+        return number[0], time.time()
+    seconds, microseconds = _TIMEVAL.unpack(notes[0][2])
+    return number[0], seconds + microseconds / 1e6
 
 
 def _must_go_on(frame: FrameType | None) -> bool:
@@ -163,6 +199,14 @@ def install() -> Interrupts:
     _installed = Interrupts()
     _installed.install()
     return _installed
+
+
+@contextlib.contextmanager
+def ended_at_once() -> Iterator[None]:
+    """For C code that keeps Python's lock for longer than a person waits, when nothing has to be undone: a signal ends
+    the process by the kernel's hand, which a shell shows as the same exit codes."""
+    with contextlib.nullcontext() if _installed is None else _installed.default_action():
+        yield
 
 
 @contextlib.contextmanager

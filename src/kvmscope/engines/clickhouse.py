@@ -7,6 +7,7 @@ Rule: a user's query runs read-only; what a read-only query can still read is wh
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -15,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import pyarrow as pa
 
+from ..console.interrupts import ended_at_once
 from ..errors import QueryError, RecordingError, Unavailable, UsageError
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .engine import QueryResult
@@ -56,6 +58,8 @@ def _connect(parts: SplitResult, url: str) -> Any:
         raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
     try:
         if parts.scheme == "chdb":
+            with ended_at_once():  # half a gigabyte of library is loaded
+                importlib.import_module("chdb")
             return clickhouse_connect.get_client(interface="chdb", path=unquote(parts.netloc + parts.path) or None)
         return clickhouse_connect.get_client(
             interface=parts.scheme,
