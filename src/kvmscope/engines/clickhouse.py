@@ -8,6 +8,7 @@ Rule: a user's query runs read-only; what a read-only query can still read is wh
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -56,6 +57,7 @@ def _connect(parts: SplitResult, url: str) -> Any:
         import clickhouse_connect
     except ImportError:
         raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it logs is raised as well
     try:
         if parts.scheme == "chdb":
             with ended_at_once():  # half a gigabyte of library is loaded
@@ -72,8 +74,7 @@ def _connect(parts: SplitResult, url: str) -> Any:
             query_retries=0,
         )
     except Exception as error:  # of the client, of urllib3, of chdb
-        reason = _first_line(error)
-        raise Unavailable(f"{shown_url(url)} does not answer: {reason}", remedy=_remedy(parts)) from None
+        raise Unavailable(f"{shown_url(url)} does not answer: {_why(error)}", remedy=_remedy(parts)) from None
 
 
 def _remedy(parts: SplitResult) -> str:
@@ -189,7 +190,7 @@ class ClickHouseStore:
         except DatabaseError as error:
             raise _translated(error, sql) from None
         except (ClickHouseError, OSError) as error:
-            raise Unavailable(f"{self.name} does not answer: {_first_line(error)}", remedy="try again") from None
+            raise Unavailable(f"{self.name} does not answer: {_why(error)}", remedy="try again") from None
 
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
@@ -222,5 +223,11 @@ def _offset(text: str, sql: str) -> int | None:
     return min(offset, len(sql))
 
 
-def _first_line(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
+    """What the kernel said, if it is behind the error; else its first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     return str(error).partition("\n")[0][:_MOST_SAID] or type(error).__name__
