@@ -108,7 +108,7 @@ def test_any_bytes_are_a_domain_or_a_format_error(data: bytes) -> None:
 
 NOVA = b"""<domain type='kvm'><name>instance-0000002a</name><title>the shop's database</title><metadata>
 <libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'/>
-<n:instance xmlns:n='http://openstack.org/nova/instance/1.1'><n:name>db-1</n:name>
+<n:instance xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'><n:name>db-1</n:name>
 <n:flavor name='m1.large'><n:memory>8192</n:memory></n:flavor>
 <n:owner><n:user uuid='a'>joe</n:user><n:project uuid='b'>acme</n:project></n:owner></n:instance>
 </metadata></domain>"""
@@ -124,4 +124,4 @@ def test_title_and_what_nova_wrote_down_are_read_whatever_prefix_it_uses() -> No
 
 
 def test_an_instance_of_another_namespace_is_not_novas() -> None:
-    assert parse_domain(NOVA.replace(b"openstack.org/nova", b"example.org/nova")).known_as[1:] == ()
+    assert parse_domain(NOVA.replace(b"openstack.org/xmlns", b"example.org/xmlns")).known_as[1:] == ()

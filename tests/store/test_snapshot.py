@@ -34,6 +34,7 @@ from kvmscope.store.snapshot import Snapshot, SnapshotAbout, SnapshotFile, encod
 from kvmscope.store.snapshot_scenes import SceneRedaction
 from kvmscope.tasks.snapshot import make_snapshot
 from kvmscope.view.jsonout import to_object
+from kvmscope.view.known_names import manager_of
 from kvmscope.view.watch import HostView, Watch
 
 ABOUT = SnapshotAbout("0.1", 1_700_000_000 * 10**9, False)
@@ -148,11 +149,12 @@ QEMU = st.builds(
     st.sampled_from(["52:54:de:ad:fe:e1", "deadfee1"]),
     st.lists(SECRETS, max_size=3),
 )
+NOVA = "http://openstack.org/xmlns/libvirt/nova/1.1"
 XML = st.builds(
     lambda name: (
         f"<domain type='kvm'><name>{name}</name><uuid>5ec7e700-1234-4321-8888-0123456789ab</uuid>"
         f"<title>{name}</title><vcpu>4</vcpu><os><type machine='pc-q35-8.2'>hvm</type></os>"
-        "<metadata><nova:instance xmlns:nova='http://openstack.org/nova/1.1'><nova:name>s3cr3t</nova:name>"
+        f"<metadata><nova:instance xmlns:nova='{NOVA}'><nova:name>s3cr3t</nova:name>"
         "<nova:owner><nova:project>Quetzal</nova:project></nova:owner><nova:flavor name='s3cr3t'/></nova:instance>"
         "</metadata><features><apic/><ioapic driver='qemu'/><hyperv mode='custom'><synic state='on'/></hyperv>"
         "</features><clock><timer name='pit' tickpolicy='discard'/></clock><cpu mode='host-passthrough'>"
@@ -295,6 +297,24 @@ def test_a_captured_command_line_is_judged_as_before(place: Path) -> None:
     again = SceneRedaction([scene]).scene(scene).identities[0]
     for hardware in (None, *Hardware):
         assert settings_of(scene.identities[0], hardware) == settings_of(again, hardware)
+
+
+@pytest.mark.parametrize(
+    ("noted", "manager"),
+    [
+        (f"<n:instance xmlns:n='{NOVA}'><n:name>s3</n:name></n:instance>", "openstack"),
+        ("<o:vm xmlns:o='http://opennebula.org/xmlns/libvirt/1.0'><o:name>s3</o:name></o:vm>", "opennebula"),
+        ("<kubevirt xmlns='http://kubevirt.io'><uid>5ec7e700</uid></kubevirt>", "kubevirt"),
+        ("", "libvirt"),
+    ],
+)
+def test_who_had_libvirt_make_a_vm_stays_known(noted: str, manager: str) -> None:
+    process = VmmProcess(1, "qemu", "a", None, "libvirt", "qemu-kvm", ("qemu-kvm",), 1, (("libvirt.domain", "a"),))
+    xml = f"<domain type='kvm'><name>a</name><metadata>{noted}</metadata></domain>".encode()
+    scene = Scene(make_sample([VmSpec("a", [VcpuSpec(0)])]), (VmIdentity("a", process, xml),), MACHINE, {})
+    again = SceneRedaction([scene]).scene(scene).identities[0]
+    assert manager_of(scene.identities[0]) == manager_of(again) == manager
+    assert b"s3" not in (again.domain_xml or b"")
 
 
 def test_gaps_that_have_no_secret_stay_readable() -> None:

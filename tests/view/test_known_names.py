@@ -7,7 +7,7 @@ from kvmscope.scene import VmIdentity
 from kvmscope.view.known_names import known_names, manager_of, selecting_names
 
 XML = b"""<domain type='kvm'><title>shop</title><metadata>
-<nova:instance xmlns:nova='http://openstack.org/nova/instance/1.1'><nova:name>db-1</nova:name>
+<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:name>db-1</nova:name>
 <nova:flavor name='m1.large'/></nova:instance></metadata></domain>"""
 DOMAIN = (("openstack.uuid", "83a66210"), ("libvirt.domain", "instance-2a"))
 

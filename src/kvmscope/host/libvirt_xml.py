@@ -26,7 +26,7 @@ MAX_BYTES: Final = 4 << 20
 _MAX_DEPTH = 64
 
 _NAMESPACE_END = "}"
-_NOVA = "{http://openstack.org/nova/"
+_NOVA = "{http://openstack.org/xmlns/libvirt/nova/"
 """A namespace as ElementTree writes it before a tag. Nova's ends in its version."""
 
 _OPENNEBULA = "{http://opennebula.org/xmlns/libvirt/"

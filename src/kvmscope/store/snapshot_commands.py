@@ -23,7 +23,7 @@ _JUDGED: Final = frozenset("M accel cpu cpus device global irqchip m machine obj
 """Options by whose values VMs are judged, without their dashes."""
 _NUMBERED: Final = _JUDGED - {"device", "object", "platform"}
 """Of these, those whose numbers say how large a VM is and not which one it is."""
-_OPTION = re.compile(r"--?[a-z][a-z0-9-]{0,40}")
+_OPTION = re.compile(r"--?[a-z][a-z0-9-]{0,40}|-[MS]")
 _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,60}", re.IGNORECASE)
 _FLAG = re.compile(r"[+-][a-z0-9_.-]{1,30}|hv[_-][a-z0-9_-]{1,30}|vmx|svm|kvm_?[a-z0-9_]*")
 """Of -cpu: what is switched on or off, and what QEMU takes as switched on where it stands alone."""
@@ -198,10 +198,17 @@ class CommandRedaction:
         if "libvirt.title" in names:
             yield _element("title", names["libvirt.title"])
         if any(word.startswith("openstack.") for word in names):
-            yield "<metadata><nova:instance xmlns:nova='http://openstack.org/nova/1.1'>"
+            yield "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
             yield _element("nova:name", names.get("openstack.name", ""))
             yield f"<nova:owner>{_element('nova:project', names.get('openstack.project', ''))}</nova:owner>"
             yield f"<nova:flavor{_attributes(name=names.get('openstack.flavor'))}/></nova:instance></metadata>"
+        if any(word.startswith("opennebula.") for word in names):
+            yield "<metadata><one:vm xmlns:one='http://opennebula.org/xmlns/libvirt/1.0'>"
+            yield _element("one:name", names.get("opennebula.name", ""))
+            yield f"{_element('one:gname', names.get('opennebula.group', ''))}</one:vm></metadata>"
+        if "kubevirt.uid" in names:
+            yield "<metadata><kubevirt xmlns='http://kubevirt.io'>"
+            yield f"{_element('uid', names['kubevirt.uid'])}</kubevirt></metadata>"
 
 
 def _options_in(condition: Condition) -> Iterator[str]:

@@ -38,10 +38,26 @@ def offer(clocks: ClockConfig) -> Offer:
         (("-cpu", "host,hv_passthrough,hv-time=off"), (True, True, True, True)),
         (("-cpu", "host,hv-time=off"), (False, False, False, True)),
         (("-readconfig", "vm.conf"), (None, None, None, None)),
+        (("-cpu", "host,hv_passthrough", "-readconfig", "/run/incus/win/qemu.conf"), (True, True, True, None)),
     ],
 )
 def test_what_the_command_line_of_qemu_offers(options: tuple[str, ...], expected: Offer) -> None:
     assert offer(clocks_of(qemu(*options))) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--cpus", "boot=2", "--kernel", "k"), (False, False, False, False)),
+        (("--cpus=boot=2,kvm_hyperv=on",), (True, True, True, False)),
+        (("--disk", "path=a", "--cpus", "boot=2,kvm_hyperv=off"), (False, False, False, False)),
+        (("--api-socket", "/run/a.sock"), (None, None, None, None)),
+    ],
+)
+def test_what_the_command_line_of_cloud_hypervisor_offers(options: tuple[str, ...], expected: Offer) -> None:
+    clocks = clocks_of(qemu(*options, program="cloud-hypervisor", vmm="cloud-hypervisor"))
+    assert offer(clocks) == expected
+    assert clocks.pm_timer.value is (None if expected[0] is None else True)
 
 
 def test_the_evidence_is_the_option_or_the_default() -> None:

@@ -125,15 +125,60 @@ def test_a_config_file_before_an_option_does_not_hide_it() -> None:
     assert "a.cfg" in earlier.irqchip.evidence
 
 
+def test_a_config_file_does_not_hide_the_cpu_which_has_no_group_in_it() -> None:
+    incus = qemu("-cpu", "host,hv_passthrough,svm=off", "-readconfig", "/run/incus/win/qemu.conf")
+    assert (incus.synic.value, incus.nested.value, incus.irqchip.value) == (True, None, None)
+    assert qemu("-readconfig", "a.cfg").synic.value is None
+
+
 def test_a_value_that_qemu_does_not_have_is_unknown() -> None:
     assert qemu("-M", "q35,kernel_irqchip=maybe").irqchip.value is None
     assert qemu("-global", "kvm-pit.lost_tick_policy=merge").pit.value is None
 
 
-def test_a_qemu_for_another_architecture_says_nothing_of_apics() -> None:
-    config = of_process(process("qemu", "/usr/bin/qemu-system-aarch64", "-M", "virt"))
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("/usr/bin/qemu-system-aarch64", "-M", "virt"),
+        ("qemu-system-s390x",),
+        ("/usr/libexec/qemu-kvm", "-machine", "virt-rhel9.4.0,gic-version=3"),
+        ("microvm@arm", "-M", "virt,gic-version=3"),
+        ("kvm", "-machine", "s390-ccw-virtio-8.2"),
+        ("ppc", "-machine", "type=pseries-9.0,accel=kvm"),
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_a_qemu_for_another_architecture_says_nothing_of_apics(argv: tuple[str, ...]) -> None:
+    config = of_process(process("qemu", *argv))
     assert not any(setting.value is not None for setting in config.settings.values())
-    assert "not for x86" in config.irqchip.evidence
+    assert "not an x86 guest" in config.irqchip.evidence
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "/usr/bin/qemu-system-x86_64",
+        "/usr/bin/qemu-system-x86_64-ev",
+        "qemu-system-i386",
+        "/usr/libexec/qemu-kvm",
+        "qemu-kvm-one",
+        "one-qemu",
+        "/usr/bin/kvm-spice",
+        "/opt/x/qemu-kvm-custom",
+        "microvm@web",
+        "/nix/store/abc-qemu/bin/.qemu-system-x86_64-wrapped",
+        "emulator",
+    ],
+)
+def test_a_qemu_of_any_name_has_the_configuration_of_its_options(program: str) -> None:
+    said = ("-M", "q35,kernel_irqchip=split", "-cpu", "host,hv-synic=on,-vmx")
+    config = of_process(process("qemu", program, *said), hardware=Hardware.INTEL)
+    assert config.settings == qemu_on_intel(*said).settings
+    assert (config.irqchip.value, config.synic.value, config.nested.value) == (Irqchip.SPLIT, True, False)
+
+
+def qemu_on_intel(*options: str) -> InterruptConfig:
+    return of_process(process("qemu", "qemu-system-x86_64", *options), hardware=Hardware.INTEL)
 
 
 def test_a_confidential_guest_of_an_unknown_kind_is_unknown() -> None:

@@ -1,23 +1,25 @@
-"""Which clocks and timers a guest is offered, by QEMU's command line or libvirt's XML.
+"""Which clocks and timers a guest is offered, by the command line of QEMU or cloud-hypervisor, or by libvirt's XML.
 
 A guest without a clock that it can read without an exit reads one that the VMM emulates: the ACPI PM timer and the RTC
 by ports, the HPET by MMIO. Not here: kvmclock and the TSC, which KVM always offers and Linux guests use.
 Rule: as for ``InterruptConfig``: each setting has its evidence, and what may be said elsewhere is unknown.
 Source: QEMU 7.2 to 10 docs/system/i386/hyperv.rst (hv-time needs no other, hv-stimer needs hv-synic and hv-time),
 hw/i386/pc.c (hpet is on by default, off on microvm), hw/acpi/core.c (acpi_pm_tmr_init), hw/rtc/mc146818rtc.c
-(lost_tick_policy; -rtc driftfix); libvirt src/qemu/qemu_command.c (timers of <clock>).
+(lost_tick_policy; -rtc driftfix); libvirt src/qemu/qemu_command.c (timers of <clock>); cloud-hypervisor
+arch/src/x86_64/mod.rs (kvm_hyperv), vmm/src/device_manager.rs (AcpiPmTimerDevice), as of August 2026.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from ...errors import FormatError
 from .. import libvirt_xml
 from ..libvirt_xml import LibvirtDomain
 from ..process import PROCESSES_KEPT, VmmProcess
-from ..qemu_args import Cpu, parse
+from ..qemu_args import Cpu, as_flag, parse
+from .others import cloud_hypervisor_cpus
 from .qemu import enlightenment, is_x86
 from .settings import Setting
 
@@ -44,35 +46,62 @@ class ClockConfig:
     def unknown(cls, why: str) -> ClockConfig:
         return cls(*(Setting.unknown(why) for _ in range(6)))
 
+    def filled_from(self, other: ClockConfig) -> ClockConfig:
+        """What is unknown here, taken from ``other``."""
+        mine = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
+
 
 @lru_cache(maxsize=PROCESSES_KEPT)
 def clocks_of(process: VmmProcess | None, xml: bytes | None = None) -> ClockConfig:
     """What the command line says; if it refers to a file for more, libvirt's XML of the VM if there is some."""
+    if process is not None and process.vmm == "cloud-hypervisor":
+        return _of_cloud_hypervisor(process.argv)
     if process is None or process.vmm != "qemu" or not process.argv:
         return ClockConfig.unknown("the command line of a QEMU is not known")
     if not is_x86(process.argv):
         return ClockConfig.unknown("not an x86 guest")
-    if not parse(process.argv).config_files:
-        return _of_qemu(process.argv)
+    told = _of_qemu(process.argv)
+    if xml is None or not parse(process.argv).config_files:
+        return told
     try:
-        return ClockConfig.unknown("-readconfig") if xml is None else _of_domain(libvirt_xml.parse_domain(xml))
-    except FormatError as error:
-        return ClockConfig.unknown(str(error))
+        return told.filled_from(_of_domain(libvirt_xml.parse_domain(xml)))
+    except FormatError:
+        return told
 
 
 def _of_qemu(argv: tuple[str, ...]) -> ClockConfig:
     config = parse(argv)
+    if config.cpu is None and config.config_files:
+        return ClockConfig.unknown("-readconfig may say it, and is not read")
     cpu = config.cpu or Cpu("")
     machine = config.machine
     given = [name for name, value in cpu.features if name.startswith("hv-") and value not in (False, "off")]
     missing = [name for name in _FOR_TIMERS if not _said_of(cpu, name).value]
+    elsewhere = Setting[bool].unknown("-readconfig may say it, and is not read") if config.config_files else None
     return ClockConfig(
         enlightened=Setting(bool(given), f"-cpu …,{given[0]}" if given else "no hv-* in -cpu"),
         hyperv_clock=_said_of(cpu, "hv-time"),
         hyperv_timers=Setting(False, f"-cpu without {', '.join(missing)}") if missing else _said_of(cpu, "hv-stimer"),
-        hpet=_hpet(machine.head if machine else None, machine.flag("hpet") if machine else None),
-        pm_timer=_pm_timer(machine.head if machine else None, machine.flag("acpi") if machine else None),
-        rtc_catchup=_rtc_catchup(config.rtc.text("driftfix") if config.rtc else None),
+        hpet=elsewhere or _hpet(machine.head if machine else None, machine.flag("hpet") if machine else None),
+        pm_timer=elsewhere or _pm_timer(machine.head if machine else None, machine.flag("acpi") if machine else None),
+        rtc_catchup=elsewhere or _rtc_catchup(config.rtc.text("driftfix") if config.rtc else None),
+    )
+
+
+def _of_cloud_hypervisor(argv: tuple[str, ...]) -> ClockConfig:
+    cpus = cloud_hypervisor_cpus(argv)
+    if cpus is None:
+        return ClockConfig.unknown("configured over its API or restored, not by its command line")
+    given = as_flag(cpus.get("kvm_hyperv", "off"))
+    said = "--cpus …,kvm_hyperv=" + cpus["kvm_hyperv"] if "kvm_hyperv" in cpus else "--cpus without kvm_hyperv"
+    return ClockConfig(
+        enlightened=Setting(given, said),
+        hyperv_clock=Setting(given, said),
+        hyperv_timers=Setting(given, said),
+        hpet=Setting(False, "cloud-hypervisor has no HPET"),
+        pm_timer=Setting(True, "cloud-hypervisor always has an ACPI PM timer"),
+        rtc_catchup=Setting(False, "cloud-hypervisor's RTC has no ticks"),
     )
 
 

@@ -26,10 +26,16 @@ def of_other(vmm: str, argv: Sequence[str], *, managed_by: str | None = None) ->
     return replace(reader(argv), managed_by=managed_by)
 
 
-def _cloud_hypervisor(argv: Sequence[str]) -> InterruptConfig:
+def cloud_hypervisor_cpus(argv: Sequence[str]) -> Mapping[str, str] | None:
+    """What cloud-hypervisor's ``--cpus`` says; None if the VM is not configured by this command line."""
     by_api = not any(_values(argv, option) for option in ("--kernel", "--firmware", "--disk", "--cpus", "--platform"))
+    return None if by_api else _pairs(argv, "--cpus")
+
+
+def _cloud_hypervisor(argv: Sequence[str]) -> InterruptConfig:
+    given = cloud_hypervisor_cpus(argv)
     why = "configured over its API or restored, not by its command line"
-    cpus, platform = _pairs(argv, "--cpus"), _pairs(argv, "--platform")
+    cpus, platform = given or {}, _pairs(argv, "--platform")
     synic = as_flag(cpus.get("kvm_hyperv", "off"))
     nested = as_flag(cpus.get("nested", "on"))
     most = as_number(cpus.get("max", cpus.get("boot", "1")))
@@ -41,7 +47,7 @@ def _cloud_hypervisor(argv: Sequence[str]) -> InterruptConfig:
         pit=Setting(Pit.ABSENT, "cloud-hypervisor makes no PIT"),
         avic_hint=Setting.unknown("depends on its version: 53.0 gives it with kvm_hyperv=on, 52.0 did not yet"),
     )
-    if by_api:
+    if given is None:
         return fixed
     return replace(
         fixed,

@@ -1,12 +1,12 @@
 """QEMU's command line as an ``InterruptConfig``.
 
 Rule: a ``-readconfig`` file may hold any option, so what is not said before or after it on the command line is unknown,
-and what is said only before it as well.
+and what is said only before it as well. Such a file has no group for ``-cpu``, so what that option says is decisive.
 
-Source: QEMU 7.2 to 10: accel/kvm/kvm-all.c (kernel_irqchip and its defaults), hw/i386/{microvm,pc_q35,pc}.c,
-hw/i386/kvm/i8254.c (kvm-pit.lost_tick_policy), target/i386/kvm/kvm.c and docs/system/i386/hyperv.rst (hv-*),
-(hv-passthrough enables all that KVM has, whatever else is
-given), target/i386/kvm/kvm-cpu.c (svm is off for all models but host and max), include/hw/i386/topology.h (APIC ids).
+Source: QEMU 7.2 to 10: system/vl.c (groups of options that -readconfig knows), accel/kvm/kvm-all.c (kernel_irqchip and
+its defaults), hw/i386/{microvm,pc_q35,pc}.c, hw/i386/kvm/i8254.c (kvm-pit.lost_tick_policy), target/i386/kvm/kvm.c and
+docs/system/i386/hyperv.rst (hv-*; hv-passthrough enables all that KVM has, whatever else is given),
+target/i386/kvm/kvm-cpu.c (svm is off for all models but host and max), include/hw/i386/topology.h (APIC ids).
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from ..qemu_args import Cpu, Properties, QemuConfig, Smp, parse, split_options
 from .nesting import given_nesting
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting, highest_apic_id
 
-_X86_PROGRAM = re.compile(r"(qemu.*-system-)?(x86_64|i386)|qemu-kvm|kvm|qemu|.*x86_64.*|.*i386.*")
+_SYSTEM = re.compile(r"(?:^|-)system-([a-z0-9_]+)")
+_OTHER_MACHINE = re.compile(
+    r"(?:virt|sbsa-ref|raspi\w*|s390-ccw-virtio|pseries|powernv\w*|malta|loongson3-virt)(?:-[\w.]+)?"
+)
+"""Machine types of architectures other than x86 whose KVM QEMU uses."""
 _PASSES_ON_HOST = ("host", "max")
 _HV_PASSTHROUGH = "hv-passthrough"
 
@@ -33,8 +37,7 @@ _CONFIDENTIAL = {
 def of_qemu(argv: Sequence[str], *, managed_by: str | None = None, hardware: Hardware | None = None) -> InterruptConfig:
     """The settings in ``argv``, whose first element is the program. ``hardware``: what KVM runs on, None if unknown."""
     if not is_x86(argv):
-        program = argv[0].rpartition("/")[2] if argv else ""
-        return InterruptConfig.unknown("qemu", f"{program} is not for x86", managed_by=managed_by)
+        return InterruptConfig.unknown("qemu", "its guest is not an x86 guest", managed_by=managed_by)
     return _QemuReader(argv, managed_by, hardware).read()
 
 
@@ -49,9 +52,16 @@ def enlightenment(cpu: Cpu | None, name: str) -> Setting[bool] | None:
 
 
 def is_x86(argv: Sequence[str]) -> bool:
-    """Whether the program, the first element of ``argv``, is a QEMU for x86 guests."""
-    program = argv[0].rpartition("/")[2] if argv else ""
-    return bool(_X86_PROGRAM.fullmatch(program.removeprefix(".").removesuffix("-wrapped")))
+    """Whether a QEMU with this command line runs an x86 guest.
+
+    Its program may have any name. A name that says an architecture says it of the guest; else the machine type does,
+    which all architectures but x86 require.
+    """
+    named = _SYSTEM.search(argv[0].rpartition("/")[2]) if argv else None
+    if named is not None:
+        return named[1].startswith(("x86", "i386"))
+    machine = parse(argv).machine
+    return machine is None or machine.head is None or not _OTHER_MACHINE.fullmatch(machine.head)
 
 
 class _QemuReader:
@@ -111,13 +121,13 @@ class _QemuReader:
         return Setting.unknown(f"{evidence} is not a known value") if chosen is None else Setting(chosen, evidence)
 
     def _synic(self) -> Setting[bool]:
-        if hidden := self._hidden("cpu"):
+        if hidden := self._hidden_cpu():
             return Setting.unknown(hidden)
         absent = Setting(False, "no hv-synic, and QEMU enables no Hyper-V enlightenment by default")
         return enlightenment(self._config.cpu, "hv-synic") or absent
 
     def _avic_hint(self) -> Setting[bool]:
-        if hidden := self._hidden("cpu"):
+        if hidden := self._hidden_cpu():
             return Setting.unknown(hidden)
         cpu = self._config.cpu
         if cpu and cpu.flag(_HV_PASSTHROUGH):
@@ -140,7 +150,7 @@ class _QemuReader:
         return Setting(Confidential.NONE, "no confidential-guest-support")
 
     def _nested(self) -> Setting[bool]:
-        if hidden := self._hidden("cpu"):
+        if hidden := self._hidden_cpu():
             return Setting.unknown(hidden)
         cpu = self._config.cpu
         if (given := given_nesting(self._hardware, self._said_of_flag)) is not None:
@@ -167,6 +177,9 @@ class _QemuReader:
         if levels is None:
             return Setting.unknown(f"{cpus.evidence}: how QEMU fills up that topology depends on the machine type")
         return Setting(highest_apic_id(cpus.value, levels), cpus.evidence)
+
+    def _hidden_cpu(self) -> str | None:
+        return None if self._config.cpu else self._hidden("cpu")
 
     def _hidden(self, *options: str) -> str | None:
         """Why these options may not be decisive; None if they are."""
