@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from rival_samples import sample_of
 
 from kvmscope.analysis.rivals import Rival, rivals
 from kvmscope.analysis.window import Window
-from kvmscope.sample import Sample, VmId
-from kvmscope.schema import Schema
-from kvmscope.sources.bpf.groups.wakeups import schema_of
-from kvmscope.sources.files import StatsOf, VcpuStats, VmStats, assemble
-
-SCHEMA = schema_of("entry")
-Places = Sequence[tuple[int, bytes, int, int]]
-"""Of each place: process id, name, runs and nanoseconds."""
-
-
-def words_of(schema: Schema, places: Places) -> bytes:
-    data = bytearray(schema.data_size)
-    for number, (pid, name, count, ns) in enumerate(places, 1):
-        padded = name.ljust(16, b"\0")
-        values = {"pid": pid, "count": count, "ns": ns}
-        at = {stat: schema[f"rival_{number}_{stat}"].offset for stat in ("pid", "name_1", "name_2", "count", "ns")}
-        for stat, value in values.items():
-            data[at[stat] : at[stat] + 8] = value.to_bytes(8, "little")
-        data[at["name_1"] : at["name_1"] + 8] = padded[:8]
-        data[at["name_2"] : at["name_2"] + 8] = padded[8:]
-    return bytes(data)
-
-
-def sample_of(second: int, vcpus: Mapping[int, Places], *, others: Mapping[int, Places] | None = None) -> Sample:
-    vms = [
-        VmStats(
-            VmId(number),
-            [],
-            [VcpuStats(vcpu, [StatsOf(SCHEMA, words_of(SCHEMA, places))]) for vcpu, places in of_vm.items()],
-            pid=number,
-        )
-        for number, of_vm in ((1, vcpus), (2, others or {}))
-    ]
-    ns = second * 1_000_000_000
-    return assemble(vms, source="bpf", taken_ns=ns, monotonic_ns=ns)
 
 
 def test_processes_are_added_up_over_the_vcpus_of_a_vm_and_the_worst_comes_first() -> None:
@@ -54,15 +19,15 @@ def test_processes_are_added_up_over_the_vcpus_of_a_vm_and_the_worst_comes_first
         others={0: [(5, b"other", 1, 9)]},
     )
     assert rivals(Window(before, after), 0) == [
-        Rival(9, "a-name-of-15-by", 4, 0.5),
-        Rival(7, "spin", 5, 0.3),
+        Rival(9, "a-name-of-15-by", 4, 0.5, 0.625),
+        Rival(7, "spin", 5, 0.3, 0.375),
     ]
 
 
 def test_a_process_that_lost_its_place_meanwhile_begins_at_0() -> None:
     before = sample_of(10, {0: [(7, b"spin", 5, 900_000_000)]})
     after = sample_of(11, {0: [(7, b"spin", 2, 100_000_000)]})
-    assert rivals(Window(before, after), 0) == [Rival(7, "spin", 2, 0.1)]
+    assert rivals(Window(before, after), 0) == [Rival(7, "spin", 2, 0.1, 1.0)]
 
 
 def test_nobody_is_named_of_a_vcpu_that_did_not_wait_or_was_not_there_before() -> None:
@@ -74,3 +39,11 @@ def test_a_name_that_is_no_text_is_escaped() -> None:
     after = sample_of(11, {0: [(7, b"\xffx", 1, 1_000_000)]})
     (found,) = rivals(Window(sample_of(10, {0: []}), after), 0)
     assert found.name == "\\xffx"
+
+
+def test_a_process_is_named_if_it_ran_for_a_hundredth_of_the_wait() -> None:
+    """Of 2 s that a vCPU waited the places know half; the rest was behind processes that have none."""
+    ran = [(7, b"spin", 900, 979_000_000), (8, b"kworker", 1, 19_000_000), (9, b"shell", 1, 21_000_000)]
+    before, after = sample_of(10, {0: []}), sample_of(12, {0: ran}, wait_ns=2_000_000_000)
+    found = rivals(Window(before, after), 0)
+    assert [(rival.name, round(rival.share, 4)) for rival in found] == [("spin", 0.4895), ("shell", 0.0105)]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+from rival_samples import sample_of
+
 from kvmscope.analysis.accesses import CountedError, FrequentAccess
+from kvmscope.analysis.by_rule import by_rule
+from kvmscope.analysis.findings import Finding
+from kvmscope.analysis.window import Window
 from kvmscope.catalog.addresses import AddressSpace, load_addresses
+from kvmscope.catalog.findings import find_rule
 from kvmscope.host.config.clocks import clocks_of
 from kvmscope.host.process import VmmProcess
-from kvmscope.view.added_causes import access_cause, clock_causes, error_cause
+from kvmscope.scene import Scene, VmIdentity
+from kvmscope.view.added_causes import CauseSize, SizeUnit, access_cause, added_causes, clock_causes, error_cause
+from kvmscope.view.findings import FindingViews, RuleTotal
+from kvmscope.view.findings_text import finding_lines, total_lines
 
 
 def causes(*options: str) -> dict[str, str]:
@@ -46,7 +58,8 @@ def test_an_msr_is_told_by_its_number_and_what_to_do() -> None:
     icr = next(each for each in load_addresses().spaces[AddressSpace.MSR] if each.name == "x2apic_icr")
     cause = access_cause(FrequentAccess(AddressSpace.MSR, icr, None, 12_345.6))
     assert (cause.name, cause.cause) == ("MSR x2apic_icr", "MSR 0x830")
-    assert cause.meaning.startswith("12,346 accesses a second: IPIs")
+    assert cause.meaning.startswith("IPIs")
+    assert cause.size == CauseSize(12_345.6, SizeUnit.ACCESSES_PER_S)
 
 
 def test_a_port_without_a_name_is_told_by_its_number() -> None:
@@ -56,5 +69,46 @@ def test_a_port_without_a_name_is_told_by_its_number() -> None:
 
 def test_an_error_is_told_by_its_suberror() -> None:
     cause = error_cause(CountedError("internal_error_delivery_ev", 3))
-    assert (cause.name, cause.cause) == ("internal_error_delivery_ev", "3 in this interval")
+    assert (cause.name, cause.size) == ("internal_error_delivery_ev", CauseSize(3, SizeUnit.ERRORS))
     assert cause.meaning.startswith("Suberror 3:")
+
+
+@pytest.fixture
+def crowded(crafted: Any) -> tuple[RuleTotal, list[str]]:
+    """Two VMs that wait: one for the other and a task, the other for tasks of which one hardly ran."""
+    before = sample_of(10, {0: []}, others={0: []})
+    after = sample_of(
+        12,
+        {0: [(2, b"CPU 0/KVM", 900, 1_200_000_000), (7, b"backup", 40, 100_000_000)]},
+        others={0: [(7, b"backup", 1, 1_300_000_000), (8, b"kworker/0:1", 1, 3_000_000)]},
+    )
+    scene = Scene(after, (VmIdentity("web", None), VmIdentity("db", None)), crafted.machine, {})
+    rule = find_rule("cpu-wait")
+    findings = [Finding(rule, vm, row, None, 2.0, None, 0.6, {}, (), 1) for row, vm in enumerate(scene.sample.vms.ids)]
+    added = added_causes(scene, Window(before, after), findings)
+    views = FindingViews(dict(zip(scene.sample.vms.ids, ("web", "db"), strict=True)), {}, None, {}, added)
+    (total,) = map(views.total, by_rule(findings))
+    lines = [line for finding in findings for line in finding_lines(views.reported(finding), width=200)]
+    return total, [line.strip() for line in lines if "cause:" in line]
+
+
+def test_rivals_of_a_finding_are_named_with_their_share_of_the_wait(crowded: tuple[RuleTotal, list[str]]) -> None:
+    assert crowded[1] == [
+        "cause: VM db: It ran while vCPUs waited for a CPU. "
+        "(0.6 vCPU of wall time; 92 % of the wait, in 900 runs; process 2, task CPU 0/KVM)",
+        "cause: task backup: It ran while vCPUs waited for a CPU. "
+        "(0.05 vCPU of wall time; 8 % of the wait, in 40 runs; process 7, task backup)",
+        "cause: task backup: It ran while vCPUs waited for a CPU. "
+        "(0.65 vCPU of wall time; 100 % of the wait, in 1 run; process 7, task backup)",
+    ]
+
+
+def test_rivals_of_several_vms_are_added_up_and_the_one_that_took_most_comes_first(
+    crowded: tuple[RuleTotal, list[str]],
+) -> None:
+    sizes = [cause.size for cause in crowded[0].causes]
+    assert [(cause.name, cause.findings) for cause in crowded[0].causes] == [("task backup", 2), ("VM db", 1)]
+    assert [size.value for size in sizes if size] == pytest.approx([0.7, 0.6])
+    assert {size.unit for size in sizes if size} == {SizeUnit.VCPUS}
+    text = "\n".join(total_lines(crowded[0], width=200))
+    assert "cause of 2: task backup: It ran while vCPUs waited for a CPU. (0.7 vCPU of wall time in all)" in text

@@ -17,10 +17,14 @@ from ..sample import Block, Sample, VmId
 from ..schema import Scope
 from .window import Window
 
+_PROVIDER: Final = "wakeups"
+_WAIT: Final = "wait_ns"
 _FIRST: Final = "rival_1_pid"
 _PLACES: Final = 16
 """More than a vCPU has."""
 _SHOWN: Final = 5
+_LEAST_SHARE: Final = 0.01
+"""Of the wait: one that ran less is not why vCPUs waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,14 @@ class Rival:
     """A process that ran while vCPUs of a VM waited.
 
     ``pid``: as the kernel numbers it. ``name``: of its task that ran last, at most 15 bytes; untrusted text.
-    ``vcpus``: for how long in each second, over all vCPUs that waited.
+    ``vcpus``: for how long in each second, over all vCPUs that waited. ``share``: of all that they waited.
     """
 
     pid: int
     name: str
     count: int
     vcpus: float
+    share: float
 
 
 @dataclass(slots=True)
@@ -45,7 +50,8 @@ class _Ran:
 
 
 def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
-    """The processes that a VM's vCPUs waited for most in the window; none where that is not counted."""
+    """The processes that a VM's vCPUs waited for most in the window, for a hundredth of the wait at least, the one
+    that took most first; none where that is not counted."""
     vm = window.current.vms.vm_id(vm_row)
     before = _by_vcpu(window.previous, vm)
     total: dict[int, _Ran] = {}
@@ -59,9 +65,20 @@ def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
             found = total.setdefault(pid, _Ran(now.name, 0, 0))
             found.count += now.count - then.count
             found.ns += now.ns - then.ns
-    ranked = sorted((pid for pid in total if total[pid].ns), key=lambda pid: -total[pid].ns)[:_SHOWN]
-    length_ns = window.interval_s * 1e9
-    return [Rival(pid, total[pid].name, total[pid].count, total[pid].ns / length_ns) for pid in ranked]
+    wait_ns = max(_wait_ns(window, vm_row), sum(ran.ns for ran in total.values()))
+    least_ns = max(_LEAST_SHARE * wait_ns, 1)
+    ranked = sorted((pid for pid in total if total[pid].ns >= least_ns), key=lambda pid: -total[pid].ns)[:_SHOWN]
+    return [_rival(pid, total[pid], window.interval_s * 1e9, wait_ns) for pid in ranked]
+
+
+def _rival(pid: int, ran: _Ran, length_ns: float, wait_ns: float) -> Rival:
+    return Rival(pid, ran.name, ran.count, ran.ns / length_ns, ran.ns / wait_ns)
+
+
+def _wait_ns(window: Window, vm_row: int) -> float:
+    """How long the VM's vCPUs waited in the window, also behind processes that have no place."""
+    rates = window.rate(_PROVIDER, Scope.VCPU, _WAIT)[window.current.vcpus_of_vm[vm_row]]
+    return float(np.nansum(rates)) * window.interval_s
 
 
 def _by_vcpu(sample: Sample, vm: VmId) -> Mapping[int, Mapping[int, _Ran]]:

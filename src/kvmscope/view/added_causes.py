@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Final, TypeAlias
 
 from ..analysis.accesses import CountedError, FrequentAccess, counted_errors, frequent_accesses
@@ -17,6 +18,23 @@ from ..host.config.clocks import ClockConfig, clocks_of
 from ..host.text import printable
 from ..sample import VmId
 from ..scene import Scene
+from .text import counted
+
+
+class SizeUnit(Enum):
+    """What the size of a cause counts. Sizes of one cause can be added over findings."""
+
+    VCPUS = "vcpus"
+    ACCESSES_PER_S = "accesses_per_s"
+    ERRORS = "errors"
+
+
+@dataclass(frozen=True, slots=True)
+class CauseSize:
+    """How much of a cause there is in an interval."""
+
+    value: Annotated[float, "The number."]
+    unit: Annotated[SizeUnit, "Of what: vCPUs' wall time in vCPUs, accesses a second, or errors in the interval."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +44,7 @@ class FindingCause:
     name: Annotated[str, "Its name."]
     meaning: Annotated[str, "What it says."]
     cause: Annotated[str, "What sets it, of this VM as far as its configuration is known. Untrusted text."]
+    size: Annotated[CauseSize | None, "How much of it there is; null where that has no number."] = None
 
 
 AddedCauses: TypeAlias = Mapping[tuple[Addition, VmId], tuple[FindingCause, ...]]
@@ -58,7 +77,8 @@ def access_cause(access: FrequentAccess) -> FindingCause:
         name, means = f"{word} other", f"{word}s that have no name here"
     else:
         name, numbers, means = f"{word} {access.range.name}", access.range.numbers, access.range.means
-    return FindingCause(name, f"{access.per_s:,.0f} accesses a second: {means}.", f"{word} {numbers}")
+    meaning = f"{means[:1].upper()}{means[1:]}."
+    return FindingCause(name, meaning, f"{word} {numbers}", CauseSize(access.per_s, SizeUnit.ACCESSES_PER_S))
 
 
 def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
@@ -90,9 +110,8 @@ def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
 
 def _exits(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
     for reason in costly_reasons(window, vm_row):
-        yield FindingCause(
-            reason.name, f"Exits for {reason.name} take {reason.vcpus:.2f} vCPUs.", f"exit_{reason.name}"
-        )
+        size = CauseSize(reason.vcpus, SizeUnit.VCPUS)
+        yield FindingCause(reason.name, f"Exits for {reason.name}.", f"exit_{reason.name}", size)
 
 
 def _errors(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
@@ -102,7 +121,7 @@ def _errors(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause
 def error_cause(error: CountedError) -> FindingCause:
     """What an internal error of KVM or a failed entry means."""
     meaning = _ERRORS.get(error.stat, "One that has no name here.")
-    return FindingCause(error.stat, meaning, f"{error.count:,} in this interval")
+    return FindingCause(error.stat, meaning, error.stat, CauseSize(error.count, SizeUnit.ERRORS))
 
 
 _ERRORS: Final = {
@@ -126,11 +145,14 @@ def _rivals(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]
     vms = {scene.pid(row): row for row in range(len(scene.sample.vms))}
     for rival in rivals(window, vm_row):
         task, row = printable(rival.name, max_length=15), vms.get(rival.pid)
-        vm = None if row is None else "its own" if row == vm_row else f"VM {scene.title(row)}"
-        meaning = (
-            f"It ran {rival.count:,} times while vCPUs waited for the CPU, and takes {rival.vcpus:.2f} vCPUs of theirs."
+        vm = None if row is None else "its own threads" if row == vm_row else f"VM {scene.title(row)}"
+        ran = f"{rival.share * 100:.0f} % of the wait, in {counted(rival.count, 'run')}"
+        yield FindingCause(
+            vm or f"task {task}",
+            "It ran while vCPUs waited for a CPU.",
+            f"{ran}; process {rival.pid}, task {task}",
+            CauseSize(rival.vcpus, SizeUnit.VCPUS),
         )
-        yield FindingCause(vm or f"task {task}", meaning, f"process {rival.pid}, task {task}")
 
 
 _ADDED: Final[Mapping[Addition, Callable[[Scene, Window, int], Iterator[FindingCause]]]] = {

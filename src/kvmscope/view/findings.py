@@ -16,7 +16,7 @@ from ..analysis.findings import EndCause, Ended, Finding, NotJudged
 from ..analysis.polling import PollingAdvice
 from ..catalog.findings import Remedy, Rule, Severity
 from ..sample import VmId
-from .added_causes import AddedCauses, FindingCause
+from .added_causes import AddedCauses, CauseSize, FindingCause
 from .polling import PollingView, polling_view
 from .remedies import FindingRemedy, Parties, remedy_views
 from .values import Moment
@@ -110,6 +110,7 @@ class CauseTotal:
     name: Annotated[str, "Name of the reason."]
     meaning: Annotated[str, "What the reason says."]
     findings: Annotated[int, "How many findings it is behind."]
+    size: Annotated[CauseSize | None, "How much of it there is in all; null where that has no number."] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,9 @@ class RuleTotal:
     lost_vcpus: Annotated[float | None, "How many vCPUs' wall time they lose together."]
     since_s: Annotated[float, "For how many seconds the oldest has held."]
     worst: Annotated[Sequence[WorstVm], "Those that cost most, the costliest first."]
-    causes: Annotated[Sequence[CauseTotal], "What verdicts, configurations or exits add, the most frequent first."]
+    causes: Annotated[
+        Sequence[CauseTotal], "What verdicts, configurations or exits add: the largest first, else the most frequent."
+    ]
     explanation: Annotated[str, "Its impact."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it, what helps most of them first."]
 
@@ -209,9 +212,10 @@ class FindingViews:
             for finding in findings
             for cause in (*map(_cause_of, self._reasons_of(finding)), *self._added_to(finding))
         ]
-        meanings = {cause.name: cause.meaning for cause in causes}
-        count = Counter(cause.name for cause in causes)
-        return tuple(CauseTotal(name=n, meaning=meanings[n], findings=times) for n, times in count.most_common())
+        named: dict[str, list[FindingCause]] = {}
+        for cause in causes:
+            named.setdefault(cause.name, []).append(cause)
+        return tuple(sorted(map(_cause_total, named.values()), key=_urgency))
 
     def _worst_vm(self, finding: Finding) -> WorstVm:
         return WorstVm(
@@ -270,6 +274,17 @@ class FindingViews:
 
     def _reasons_of(self, finding: Finding) -> Sequence[Reason]:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()
+
+
+def _cause_total(causes: Sequence[FindingCause]) -> CauseTotal:
+    """Of causes of one name."""
+    sizes = [cause.size for cause in causes if cause.size is not None]
+    size = CauseSize(sum(each.value for each in sizes), sizes[0].unit) if sizes else None
+    return CauseTotal(name=causes[0].name, meaning=causes[0].meaning, findings=len(causes), size=size)
+
+
+def _urgency(total: CauseTotal) -> tuple[float, int]:
+    return (-(total.size.value if total.size else 0.0), -total.findings)
 
 
 def _cause_of(reason: Reason) -> FindingCause:

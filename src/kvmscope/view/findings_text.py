@@ -12,6 +12,7 @@ from ..formula.check import Dimension, Formula
 from ..formula.tree import Reduction, StatTerm, walk
 from ..host.text import printable
 from ..units import NOT_KNOWN_SIGN, format_count, format_cpus, format_estimate, format_seconds, format_vcpus, rfc3339
+from .added_causes import CauseSize, SizeUnit
 from .findings import EndedFinding, ReportedFinding, RuleTotal, UncheckedRule, WorstVcpu, WorstVm
 from .polling import polling_lines
 from .remedies import FindingRemedy
@@ -59,7 +60,7 @@ def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
     if evidence := evidence_text(finding.evidence):
         yield from fill(f"evidence: {evidence}", _INDENT, width=width)
     for cause in finding.causes:
-        text = printable(cause.cause, max_length=200)
+        text = "; ".join(filter(None, (_cause_size(cause.size), printable(cause.cause, max_length=200))))
         yield from fill(f"cause: {cause.name}: {cause.meaning} ({text})", _INDENT, width=width)
     for line in polling_lines(finding.polling) if finding.polling else ():
         yield from fill(line, _INDENT, width=width)
@@ -73,7 +74,8 @@ def total_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
     shown = "; ".join(_worst_vm_text(worst) for worst in total.worst[:_VMS_SHOWN])
     yield from fill(f"worst: {shown}", _INDENT, width=width)
     for cause in total.causes[:_CAUSES_SHOWN]:
-        yield from fill(f"cause of {cause.findings}: {cause.name}: {cause.meaning}", _INDENT, width=width)
+        size = f" ({_cause_size(cause.size)} in all)" if cause.size else ""
+        yield from fill(f"cause of {cause.findings}: {cause.name}: {cause.meaning}{size}", _INDENT, width=width)
     more = len(total.causes) - _CAUSES_SHOWN
     if more > 0:
         yield from fill(f"and {counted(more, 'other cause')}", _INDENT, width=width)
@@ -190,6 +192,18 @@ def _until(finding: ReportedFinding) -> str:
     if isinstance(finding, EndedFinding):
         return f"until {rfc3339(finding.ended.time.ns)} ({END_WORDS[finding.ended.why]})"
     return "or longer"
+
+
+def _cause_size(size: CauseSize | None) -> str:
+    if size is None:
+        return ""
+    match size.unit:
+        case SizeUnit.VCPUS:
+            return f"{format_vcpus(size.value)} of wall time"
+        case SizeUnit.ACCESSES_PER_S:
+            return f"{size.value:,.0f} accesses a second"
+        case SizeUnit.ERRORS:
+            return counted(round(size.value), "error")
 
 
 def _worst_vm_text(worst: WorstVm) -> str:

@@ -87,6 +87,11 @@ function sayRule(shown, rule) {
 const remedies = (list) => list.map((remedy) => el("p", {}, el("b", {}, "Fix: "), remedy.do, " ",
   ...remedy.how.flatMap((way) => [el("code", {}, way.text), " "]), el("span", { class: "soft" }, "Trade-off: " + remedy.price)));
 
+const sizeUnits = { vcpus: "vCPU of wall time", accesses_per_s: "accesses a second", errors: "errors" };
+
+const causeText = ({ name, meaning, findings, size }) =>
+  `${printable(name)}: ${meaning} (${findings}${size ? `; ${amount(size.value)} ${sizeUnits[size.unit]} in all` : ""})`;
+
 async function showRule(rule, body) {
   try {
     const report = await atMoment("doctor", { rule });
@@ -95,7 +100,7 @@ async function showRule(rule, body) {
     const names = [...new Set(total.worst.flatMap((worst) => Object.keys(worst.evidence)))];
     body.replaceChildren(
       el("p", {}, total.explanation), ...remedies(total.remedies),
-      ...total.causes.map((cause) => el("p", {}, `${cause.name}: ${cause.meaning} (${cause.findings})`)),
+      ...total.causes.map((cause) => el("p", {}, causeText(cause))),
       table("Evidence of " + rule, ["VM", "vCPU", ...names], total.worst.map((worst) => [
         el("a", { href: link({ vm: worst.vm }) }, printable(worst.name ?? worst.vm)),
         worst.vcpu === null ? "" : String(worst.vcpu), ...names.map((name) => amount(worst.evidence[name]))])));
