@@ -142,7 +142,7 @@ class Program:
             for node in ast.walk(module.tree):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     self._functions.setdefault(node.name, []).append((module, node))
-                elif isinstance(node, ast.Call) and (name := _name_of(node.func)):
+                elif isinstance(node, ast.Call) and (name := _name_of(node.func)) and not _is_of_a_mapping(node):
                     self._calls.setdefault(name, []).append((module, node))
 
     def calls(self, name: str) -> Sequence[tuple[Module, ast.Call]]:
@@ -295,7 +295,8 @@ class Reading:
 
     def _called(self, module: Module, call: ast.Call, steps: int) -> Iterator[Text]:
         """What a function of the package returns, with the arguments in it."""
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "get":
+        if _is_of_a_mapping(call):
+            assert isinstance(call.func, ast.Attribute)
             yield from self._of_mapping(module, call.func.value, steps)
             for default in call.args[1:]:
                 yield from self.texts(module, default, steps)
@@ -351,6 +352,11 @@ class Reading:
 
 def _name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_of_a_mapping(call: ast.Call) -> bool:
+    """Whether this is ``get`` of a mapping, which calls no function of the package, whatever is named so there."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "get"
 
 
 def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
