@@ -21,6 +21,6 @@ def test_bpf_and_perfmon_suffice_for_all_but_hooks_in_modules(any_kernel: str) -
     for group in ("", "apic", "mmu_lock"):
         assert some[group] == all_of_them[group], group
         assert some[group][:2] == [2, 4]
-    for group in ("apicv", "exits", "userspace", "wakeups"):
+    for group in ("apicv", "exits", "userspace", "accesses", "wakeups", "dirty"):
         assert "CAP_SYS_ADMIN" in json.dumps(some[group]), group
         assert group in all_of_them[group][2]

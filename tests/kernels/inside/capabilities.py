@@ -18,7 +18,7 @@ from kvmscope.lab.spec import BARE, LabSpec
 from kvmscope.linux.capabilities import Capability, effective_capabilities
 from kvmscope.sources.bpf.source import BpfSource
 
-GROUPS = ("", "apic", "apicv", "exits", "mmu_lock", "userspace", "wakeups")
+GROUPS = ("", "apic", "apicv", "exits", "mmu_lock", "userspace", "accesses", "wakeups", "dirty")
 _VERSION_3 = 0x2008_0522
 _KEEP_CAPABILITIES = 8
 _NOBODY = 65534
