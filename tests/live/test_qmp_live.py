@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from kvmscope.errors import Unavailable
-from kvmscope.lab.kernel_packages import Apt, unpack_deb
 from kvmscope.lab.qemu import PROGRAM, Qemu
 from kvmscope.sample import Sample
 from kvmscope.schema import Scope
@@ -29,40 +25,6 @@ from kvmscope.sources.statsfd import StatsFdSource
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "qemu", "qmp", "setpriv")]
 
 WRITES = 300
-_PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
-
-
-def _backports_qemu() -> Path:
-    """The root of an unpacked QEMU from bookworm-backports, fetched once. Unavailable if it cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmscope" / "qemu-bookworm-backports"
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-            _fetch(Path(scratch))
-            (Path(scratch) / "root").rename(cache)
-    return cache
-
-
-def _fetch(scratch: Path) -> None:
-    apt = Apt(scratch / "apt", arch="amd64", suites=["debian bookworm-backports"])
-    (scratch / "apt").mkdir()
-    apt.update()
-    root = scratch / "root"
-    root.mkdir()
-    for package in apt.download([apt.show(name) for name in _PACKAGES], into=scratch / "packages"):
-        unpack_deb(package, into=root)
-
-
-@pytest.fixture(scope="session")
-def new_qemu_root() -> Path:
-    try:
-        root = _backports_qemu()
-    except Unavailable as error:
-        pytest.skip(f"QEMU of bookworm-backports cannot be had: {error}")
-    version = subprocess.run([root / "usr/bin" / PROGRAM, "--version"], capture_output=True, text=True, check=False)
-    if version.returncode:
-        pytest.skip(f"QEMU of bookworm-backports does not run here: {version.stderr.strip()}")
-    return root
 
 
 class Control:

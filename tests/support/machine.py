@@ -76,6 +76,7 @@ THINGS: dict[str, Callable[[], str | None]] = {
     "setpriv": _program("setpriv"),
     "tmux": _program("tmux"),
     "unshare": _program("unshare"),
+    "libvirtd": _program("libvirtd"),
     "nobody": _nobody,
     "atheris": _module("atheris"),
     "qmp": _module("qemu.qmp"),

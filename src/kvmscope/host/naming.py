@@ -218,7 +218,7 @@ class Naming:
         identity = identify(pid, proc_root=self._proc_root)
         if identity is not None:
             identity = with_pod_name(identity, root=self._root)
-        xml = None if identity is None else domain_xml(identity, root=self._root)
+        xml = None if identity is None else domain_xml(identity, root=self._root, proc_root=self._proc_root)
         # Amid an exec a process has its new name and no command line yet.
         return _Found(seen if argv else None, identity, xml)
 

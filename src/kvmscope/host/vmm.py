@@ -122,9 +122,10 @@ def _identified(candidate: Candidate) -> VmmProcess:
     )
 
 
+_PROXMOX: Final = re.compile(r"/qemu\.slice/(\d+)\.scope")
 _CGROUP_MANAGERS: Final = (
     (re.compile(r"/machine-qemu\\x2d"), "libvirt"),
-    (re.compile(r"/qemu\.slice/\d+\.scope"), "proxmox"),
+    (_PROXMOX, "proxmox"),
     (re.compile(r"/libpod-[0-9a-f]{64}"), "podman"),
     (re.compile(r"/docker[-/][0-9a-f]{64}"), "docker"),
     (re.compile(r"/kubepods"), "kubernetes"),
@@ -149,6 +150,8 @@ _POD = re.compile(r"/kubepods[^\n]*[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_]
 
 
 def _known_by_cgroup(candidate: Candidate) -> Iterator[tuple[str, str]]:
+    if vm := _PROXMOX.search(candidate.cgroups):
+        yield "proxmox.vmid", vm[1]
     if pod := _POD.search(candidate.cgroups):
         yield "kubernetes.pod_uid", pod[1].replace("_", "-")
 

@@ -1,6 +1,6 @@
 """The calls of the C library that Python has no function for. Each raises OSError with the kernel's error.
 
-Source: syscall(2), mmap(2), mount(2), prctl(2), mlockall(2).
+Source: syscall(2), openat2(2), mmap(2), mount(2), prctl(2), mlockall(2).
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.
     if result == -1:
         _fail("syscall")
     return result
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_IN_ROOT: Final = 0x10
+_OPENAT2: Final = 437  # the same on every architecture
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    """Open a file below a directory, with rules for how its path is resolved (Linux 5.6 and later); the fd."""
+    how = _OpenHow(flags, 0, resolve)
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return syscall(_OPENAT2, directory, name, how, ctypes.sizeof(how))
 
 
 def map_for_reading(fd: int, size: int) -> int:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from .files import PROC
+from .libc import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 _MAX_FILE_BYTES = 16 << 20
 """More than the largest argv the kernel takes (6 MiB); a bound on what a hostile process can make a reader hold."""
@@ -219,6 +220,22 @@ def read_file(path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
     The path may lead into a place that a guest's owner controls: a link at its end is refused, a pipe does not block.
     """
     return _attempt(lambda: _read_whole(os.open(path, _FILE | os.O_NOFOLLOW | os.O_NONBLOCK), max_bytes))
+
+
+def read_file_below(root: str, path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
+    """The same of a file in a tree that others control: every link is taken as seen from ``root``, so none leads out.
+
+    None also before Linux 5.6, which cannot open files so.
+    """
+    return _attempt(lambda: _read_whole(_open_below(root, path, _FILE | os.O_NOFOLLOW | os.O_NONBLOCK), max_bytes))
+
+
+def _open_below(root: str, path: str, flags: int) -> int:
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(directory, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(directory)
 
 
 def _read_at(name: str, directory: int) -> bytes | None:
