@@ -21,7 +21,7 @@ from formula_cases import (
     Value,
     Words,
     any_cases,
-    any_formulas,
+    any_makers,
     any_metrics,
 )
 from hypothesis import given, settings
@@ -303,8 +303,7 @@ _LEVELS: Final[Mapping[Scope, Sequence[Level]]] = {
 def test_evaluating_what_was_resolved_is_interpreting_what_was_written(data: st.DataObject) -> None:
     case, metrics = data.draw(any_cases()), data.draw(any_metrics())
     scope = data.draw(st.sampled_from(Scope))
-    names = tuple(name for name in metrics if scope is Scope.VM or name.startswith("vcpu"))
-    formula = data.draw(any_formulas(scope, names))
+    formula = data.draw(any_makers(metrics)).formula(scope)
     evaluator, interpreter = case.evaluator(metrics), Interpreter(case, metrics)
     for level in _LEVELS[scope]:
         assert _plain(evaluator.of(formula, level)) == interpreter.of(formula, level), evaluator.resolve(formula, level)

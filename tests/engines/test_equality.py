@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from any_formula import FormulaMaker
 from crafted import MACHINE
 from engines_at_hand import ENGINES, ClickhouseAtHand, DuckdbAtHand, Rows, block_sets, is_near, tables_by_host
-from formula_cases import ReferenceMoment, Value, any_formulas, any_metrics, any_moments, later
+from formula_cases import FACTS, ReferenceMoment, Value, any_makers, any_metrics, any_moments, later
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -115,11 +116,12 @@ def any_engine_cases(draw: st.DrawFn) -> EngineCase:
         grown = st.fixed_dictionaries({subject: later(words, subject) for subject, words in moments[-1].words.items()})
         moments.append(draw(st.one_of(any_moments(), grown.map(ReferenceMoment), grown.map(ReferenceMoment))))
     scenes = list(_scenes(moments, draw(st.lists(st.sampled_from([1, 2]), min_size=4, max_size=4))))
-    names = [(level, name) for level in (Scope.VCPU, Scope.VM, HOST) for name in ("age", "size")]
+    names = [(level, name) for level in (Scope.VCPU, Scope.VM, HOST) for name in FACTS]
     asked = draw(st.lists(st.sampled_from(names), unique=True))
     columns = [{key: draw(_facts(len(_subjects(scene.sample, key[0])))) for key in asked} for scene in scenes[1:]]
     metrics = draw(any_metrics())
-    formulas = [draw(_any_formula(metrics)) for _ in range(FORMULAS_A_CASE)]
+    maker = draw(any_makers(metrics))
+    formulas = [_any_formula(maker) for _ in range(FORMULAS_A_CASE)]
     return EngineCase(scenes, metrics, formulas, GivenFacts(columns, scenes))
 
 
@@ -135,14 +137,11 @@ def _facts(count: int) -> st.SearchStrategy[Sequence[Value]]:
     return st.lists(st.none() | st.integers(0, 3).map(float), min_size=count, max_size=count)
 
 
-@st.composite
-def _any_formula(draw: st.DrawFn, metrics: Mapping[str, Formula]) -> Formula:
-    scope = draw(st.sampled_from(Scope))
-    names = tuple(name for name in metrics if scope is Scope.VM or name.startswith("vcpu"))
-    formula = draw(any_formulas(scope, names))
-    if formula.type.is_condition or not draw(st.booleans()):
+def _any_formula(maker: FormulaMaker) -> Formula:
+    formula = maker.formula(maker.random.choice(list(Scope)))
+    if formula.type.is_condition or maker.random.random() < 0.5:
         return formula
-    return replace(formula, expression=draw(st.sampled_from(_vast(formula.expression))))
+    return replace(formula, expression=maker.random.choice(_vast(formula.expression)))
 
 
 def _vast(expression: Expression) -> list[Expression]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from formula_cases import EvaluationCase, any_cases, any_conditions
+from formula_cases import EvaluationCase, any_cases, any_makers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -102,7 +102,8 @@ def _reads_hist(part: Expression) -> bool:
 
 @st.composite
 def any_junctions(draw: st.DrawFn) -> tuple[EvaluationCase, Formula]:
-    left, right, third = (draw(any_conditions(Scope.VCPU)) for _ in range(3))
+    maker = draw(any_makers())
+    left, right, third = (maker.condition(Scope.VCPU, 1) for _ in range(3))
     inner = Join(draw(st.sampled_from(Junction)), left, right)
     return draw(any_cases()), Formula(Join(draw(st.sampled_from(Junction)), inner, third), Scope.VCPU, CONDITION)
 

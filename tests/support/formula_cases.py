@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+from any_formula import FormulaMaker
 from hypothesis import strategies as st
 
 from kvmscope.analysis.evaluate import Evaluator
@@ -15,28 +15,7 @@ from kvmscope.analysis.window import Window
 from kvmscope.formula.check import Formula, Type
 from kvmscope.formula.tree import (
     HOST,
-    Arithmetic,
-    Compare,
-    Comparison,
-    Either,
-    Expression,
-    FactTerm,
-    Fold,
-    Join,
-    Junction,
     Level,
-    Minus,
-    Negation,
-    Number,
-    Operator,
-    OverVcpus,
-    QuantileTerm,
-    Ratio,
-    Reduction,
-    Reference,
-    ShareTerm,
-    StatName,
-    StatTerm,
 )
 from kvmscope.sample import Sample, VmId
 from kvmscope.schema import Base, Descriptor, Kind, Schema, Scope, Unit, Unknown
@@ -133,72 +112,15 @@ class EvaluationCase:
 
 # --- generated formulas and samples -----------------------------------------------------------------------------------
 
-_bare = st.integers(0, 4).map(lambda value: Number(float(value)))
-_zeros = st.sampled_from([None, 0.0, 1.0, -1.0])
+FACTS = ("age", "size")
+_MISREAD = 0.2
 
 
-@cache
-def _numbers(scope: Scope, depth: int, names: tuple[str, ...]) -> st.SearchStrategy[Expression]:
-    """``names``: metrics that may be referred to."""
-    stats = st.builds(StatName, st.just("kvm"), st.sampled_from(NAMES[scope]))
-    leaf: list[st.SearchStrategy[Expression]] = [
-        _bare,
-        st.builds(StatTerm, st.sampled_from(Reduction), stats),
-        st.builds(FactTerm, st.sampled_from(["age", "size", "nothing"])),
-    ]
-    if scope is Scope.VCPU:
-        hists = st.builds(StatName, st.just("kvm"), st.sampled_from(["hist", "hist", "exits"]))
-        bounds = st.sampled_from([1e-9, 3e-9, 4e-9]).map(Number)
-        leaf += [
-            st.builds(QuantileTerm, hists, st.sampled_from([0.0, 0.5, 1.0])),
-            st.builds(ShareTerm, hists, bounds, st.booleans()),
-        ]
-    if names:
-        leaf.append(st.builds(Reference, st.sampled_from(names)))
-    if depth == 0:
-        return st.one_of(leaf)
-    inner = _numbers(scope, depth - 1, names)
-    signs = st.sampled_from([sign for sign in Operator if sign is not Operator.DIVIDE])
-    larger: list[st.SearchStrategy[Expression]] = [
-        st.builds(Minus, inner),
-        st.builds(Arithmetic, signs, inner, inner),
-        st.builds(Arithmetic, st.just(Operator.DIVIDE), inner, st.sampled_from([2.0, 4.0]).map(Number)),
-        st.builds(Ratio, inner, inner, _zeros),
-        st.builds(Either, st.lists(inner, min_size=1, max_size=3).map(tuple)),
-    ]
-    if scope is Scope.VM:
-        folds = st.sampled_from([Fold.SUM, Fold.MAX, Fold.MEAN])
-        of_vcpus = tuple(name for name in names if name.startswith("vcpu"))
-        larger += [
-            st.builds(OverVcpus, folds, _numbers(Scope.VCPU, depth - 1, of_vcpus)),
-            st.builds(OverVcpus, st.just(Fold.COUNT), _conditions(Scope.VCPU, depth - 1, of_vcpus)),
-        ]
-    return st.one_of(*leaf, *larger, *larger)
-
-
-@cache
-def _conditions(scope: Scope, depth: int, names: tuple[str, ...]) -> st.SearchStrategy[Expression]:
-    numbers = _numbers(scope, max(depth - 1, 0), names)
-    compared = st.builds(Compare, st.sampled_from(Comparison), numbers, numbers)
-    if depth == 0:
-        return compared
-    inner = _conditions(scope, depth - 1, names)
-    return st.one_of(
-        compared,
-        st.builds(Join, st.sampled_from(Junction), inner, inner),
-        st.builds(Negation, inner),
-        st.builds(Either, st.lists(inner, min_size=1, max_size=2).map(tuple)),
-    )
-
-
-def any_conditions(scope: Scope) -> st.SearchStrategy[Expression]:
-    return _conditions(scope, 1, ())
-
-
-@cache
-def any_formulas(scope: Scope, names: tuple[str, ...]) -> st.SearchStrategy[Formula]:
-    expressions = st.one_of(_numbers(scope, 3, names), _conditions(scope, 3, names))
-    return expressions.map(lambda expression: Formula(expression, scope, Type()))
+@st.composite
+def any_makers(draw: st.DrawFn, metrics: Mapping[str, Formula] | None = None) -> FormulaMaker:
+    """Makers of formulas over ``SCHEMAS``, that may refer to these metrics."""
+    chance = draw(st.randoms(use_true_random=False))
+    return FormulaMaker(chance, SCHEMAS, metrics or {}, (*FACTS, "nothing"), misread=_MISREAD)
 
 
 @st.composite
@@ -206,8 +128,7 @@ def any_metrics(draw: st.DrawFn) -> dict[str, Formula]:
     """Each may refer to those before it."""
     metrics: dict[str, Formula] = {}
     for name, scope in (("vcpu_a", Scope.VCPU), ("vcpu_b", Scope.VCPU), ("vm_c", Scope.VM)):
-        known = tuple(other for other in metrics if scope is Scope.VM or other.startswith("vcpu"))
-        metrics[name] = Formula(draw(_numbers(scope, 2, known)), scope, Type())
+        metrics[name] = Formula(draw(any_makers(metrics)).number(scope, 2), scope, Type())
     return metrics
 
 
@@ -223,7 +144,7 @@ def any_cases(draw: st.DrawFn) -> EvaluationCase:
         after = ReferenceMoment({subject: draw(later(words, subject)) for subject, words in before.words.items()})
     facts: dict[tuple[Level, str], Sequence[Value]] = {}
     for level in (Scope.VCPU, Scope.VM, HOST):
-        for name in ("age", "size"):
+        for name in FACTS:
             if draw(st.booleans()):
                 count = len(after.subjects(level))
                 column = st.lists(st.none() | st.integers(0, 3).map(float), min_size=count, max_size=count)
