@@ -45,6 +45,7 @@ _ADDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "fault": ("pf_taken", "pf_fixed"),
         "fault_fast": ("pf_taken", "pf_fixed", "pf_fast"),
         "fault_again": ("pf_taken", "pf_spurious"),
+        "fault_retry": ("pf_taken",),
         "fault_write": ("pf_taken", "pf_emulate", "insn_emulation"),
         "fault_mmio": ("pf_taken", "pf_mmio_spte_created", "mmio_exits", "insn_emulation", "fpu_reload"),
         "fault_guest": ("pf_guest", "req_event"),
@@ -61,6 +62,7 @@ _ADDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "halt_cut": (
             *("halt_exits", "halt_attempted_poll", "halt_wakeup", "host_state_reload", "irq_injections", "req_event"),
         ),
+        "halt_pending": ("halt_exits",),
         "halt_slept": ("halt_exits", "halt_wakeup", "host_state_reload", "irq_injections", "req_event"),
         "emulated_by_vmm": ("fpu_reload", "host_state_reload"),
     }

@@ -28,7 +28,7 @@ class ApicvSupport(Enum):
 class HostKind:
     """Hosts that are alike. ``kernel``: in ``catalog.kernels``. ``module``: the one that runs guests.
 
-    ``counts_groups``: whether opt-in groups count there.
+    ``counts_groups``: whether opt-in groups count there, and what the scheduler keeps is read too.
     """
 
     name: str

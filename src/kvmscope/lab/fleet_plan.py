@@ -1,7 +1,7 @@
 """Which hosts a simulated fleet has, which VMs they run, and which of those are in trouble.
 
-Rule: a plan is a pure function of its arguments. Troubles are dealt out in turn, each to the next VM that can have it,
-so a fleet with some VMs of each kind of host has them all.
+Rule: a plan is a pure function of its arguments. Each VM in trouble has the one that fewest VMs had before it, and of
+those the one that fewest kinds of hosts can have, so a fleet with some VMs of each kind of host has them all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -86,18 +86,18 @@ class PlannedHost:
 def plan_fleet(size: FleetSize) -> Iterator[PlannedHost]:
     """The hosts of a fleet, one after the other. Raises UsageError."""
     size.check()
-    waiting = deque(TROUBLES)
+    dealer = _Dealer(size.vcpus)
     for number in range(size.hosts):
-        yield _plan_host(number, size, waiting)
+        yield _plan_host(number, size, dealer)
 
 
-def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> PlannedHost:
+def _plan_host(number: int, size: FleetSize, dealer: _Dealer) -> PlannedHost:
     chance = random.Random(f"{size.seed} host {number}")
     kind = HOST_KINDS[number % len(HOST_KINDS)]
     sick = _SICK_VMS if chance.random() < _SICK_HOSTS else 0.0
     vms = []
     for row in range(size.vms):
-        trouble = _deal(waiting, kind, size.vcpus) if chance.random() < sick else None
+        trouble = dealer.deal(kind) if chance.random() < sick else None
         vms.append(_plan_vm(f"{size.seed} {number} {row}", row, kind, trouble, size.vcpus))
     return PlannedHost(
         number=number,
@@ -109,14 +109,26 @@ def _plan_host(number: int, size: FleetSize, waiting: deque[Trouble]) -> Planned
     )
 
 
-def _deal(waiting: deque[Trouble], kind: HostKind, vcpus: int) -> Trouble | None:
-    """The trouble that has waited longest of those that a VM of this host can have; it waits again at the end."""
-    stats = _stats_of(kind.kernel)
-    found = next((trouble for trouble in waiting if trouble.fits(kind, stats, vcpus)), None)
-    if found is not None:
-        waiting.remove(found)
-        waiting.append(found)
-    return found
+class _Dealer:
+    """Gives troubles to VMs of so many vCPUs."""
+
+    def __init__(self, vcpus: int) -> None:
+        self._fitting = {
+            kind.name: [trouble for trouble in TROUBLES if trouble.fits(kind, _stats_of(kind.kernel), vcpus)]
+            for kind in HOST_KINDS
+        }
+        self._kinds = Counter(trouble.name for fitting in self._fitting.values() for trouble in fitting)
+        self._dealt = Counter[str]()
+
+    def deal(self, kind: HostKind) -> Trouble | None:
+        """The next trouble of a VM on such a host."""
+        found = min(self._fitting[kind.name], key=self._turn, default=None)
+        if found is not None:
+            self._dealt[found.name] += 1
+        return found
+
+    def _turn(self, trouble: Trouble) -> tuple[int, int]:
+        return self._dealt[trouble.name], self._kinds[trouble.name]
 
 
 def _plan_vm(key: str, row: int, kind: HostKind, trouble: Trouble | None, vcpus: int) -> PlannedVm:

@@ -45,7 +45,9 @@ class Trouble:
     ``rule``: the rule that finds it; None for a state of interrupt acceleration that no rule reports. ``where``: hosts
     with APICv or AVIC in such a state. ``stats``: what the kernel must have. ``vm_rates``: of the VM's own counters, a
     second; ``vcpu_rates``: likewise, for each of its vCPUs. ``inhibit``, ``flags``: what the provider apicv says of the
-    VM. ``group``: the opt-in group that counts it. ``least_vcpus``: of a VM that can have it.
+    VM. ``counted``: what the opt-in groups count of it (``fleet_groups``). ``scheduled``: what the scheduler and its
+    cgroup have, by provider and stat, a second for counts. ``logs_memory``: whether the VMM has KVM log all writes to
+    its memory. ``least_vcpus``: of a VM that can have it.
     """
 
     name: str
@@ -58,14 +60,17 @@ class Trouble:
     inhibit: str | None = None
     flags: frozenset[str] = frozenset()
     is_amd: bool | None = None
-    group: str | None = None
+    counted: str | None = None
+    scheduled: Mapping[str, float] = field(default_factory=dict)
+    logs_memory: bool = False
     least_vcpus: int = 1
     keeps_injections: bool = False
 
     def fits(self, kind: HostKind, stats: frozenset[str], vcpus: int) -> bool:
         """Whether a VM of so many vCPUs can have it on such a host, whose kernel has these stats."""
         is_there = kind.acceleration in self.where and self.stats <= stats and vcpus >= self.least_vcpus
-        return is_there and self.is_amd in (None, kind.is_amd) and (self.group is None or kind.counts_groups)
+        is_seen = kind.counts_groups or not (self.counted or self.scheduled)
+        return is_there and is_seen and self.is_amd in (None, kind.is_amd)
 
 
 _ON: Final = frozenset({ApicvSupport.ON})
@@ -81,6 +86,11 @@ _INTERRUPTED: Final = _lives("proxy", 6000, {"inject": 45, "msr": 35, "irq": 15,
 
 def _levels(name: str, **levels: float) -> Behaviour:
     return replace(_WEB, name=name, levels={**_STEADY, **levels})
+
+
+def _exiting(name: str) -> Behaviour:
+    """A guest with as many exits as the opt-in groups count of one reason."""
+    return _lives(name, 80_000, {"msr": 98, "irq": 2})
 
 
 def _inhibited(reason: str, *flags: str, is_amd: bool | None = None) -> Trouble:
@@ -195,10 +205,71 @@ TROUBLES: Final = (
     ),
     Trouble("a VMM that hangs", "vmm-not-answering", replace(_WEB, name="frozen"), stats=frozenset()),
     Trouble("a reset", "stats-reset", replace(_WEB, name="cleared"), stats=frozenset()),
-    Trouble("late wakeups", "wakeups-late", replace(_WEB, name="late"), group="wakeups"),
-    Trouble("time in the VMM", "vmm-time", replace(_WEB, name="device"), group="userspace"),
-    Trouble("a contended lock", "mmu-lock-contended", replace(_WEB, name="faulting"), group="mmu_lock"),
-    Trouble("costly exits", "exits-costly", replace(_WEB, name="clock"), group="exits"),
+    Trouble(
+        "faults that are tried again",
+        "pf-retries",
+        _lives("swapped", 6000, {"fault_retry": 50, "fault": 12, "msr": 38}),
+        stats=_PF,
+    ),
+    Trouble(
+        "memory that is unmapped and faulted in again",
+        "memory-refaults",
+        _lives("reclaimed", 5000, {"fault": 36, "msr": 54, "irq": 10}),
+        stats=_PF | {"pages_4k", "remote_tlb_flush"},
+        vcpu_rates={"remote_tlb_flush": 18},
+        vm_rates={"remote_tlb_flush_requests": 40},
+    ),
+    Trouble(
+        "halts that end at once",
+        "halts-without-rest",
+        _lives("menu", 14_000, {"halt_pending": 90, "msr": 7, "irq": 3}),
+        stats=_HALTS,
+    ),
+    Trouble(
+        "busy nested guests",
+        "nested-cost",
+        _lives("l1", 14_000, {"enter_l2": 40, "msr": 50, "irq": 10}),
+        stats=frozenset({"nested_run"}),
+    ),
+    Trouble("logged memory", "memory-logged", replace(_WEB, name="leaving"), logs_memory=True),
+    Trouble("late wakeups", "wakeups-late", replace(_WEB, name="late"), counted="wakeups"),
+    Trouble("time in the VMM", "vmm-time", replace(_WEB, name="device"), counted="userspace"),
+    Trouble("a contended lock", "mmu-lock-contended", replace(_WEB, name="faulting"), counted="mmu_lock"),
+    Trouble("costly exits", "exits-costly", _exiting("clock"), counted="msr exits"),
+    Trouble("pauses", "pause-exits", _exiting("spinlock"), counted="pause exits"),
+    Trouble("split locks", "split-locks", replace(_BATCH, name="unaligned"), counted="split locks"),
+    Trouble("CPUID", "cpuid-exits", _exiting("serializing"), counted="cpuid exits"),
+    Trouble("WBINVD", "wbinvd-exits", replace(_BATCH, name="graphics"), counted="wbinvd exits"),
+    Trouble("slow faults", "faults-slow", replace(_BATCH, name="postcopy"), counted="slow faults"),
+    Trouble("XSETBV", "exits-of-one-reason", _exiting("states"), counted="exits of another reason"),
+    Trouble("a failed entry", "vm-entry-failed", replace(_WEB, name="resumed"), counted="failed entry"),
+    Trouble("an internal error", "kvm-internal-error", replace(_WEB, name="crashed"), counted="internal error"),
+    Trouble(
+        "no CPU to run on",
+        "cpu-wait",
+        replace(_BATCH, name="overcommitted"),
+        scheduled={"sched.run_delay_ns": 300e6, "sched.run_ns": 650e6},
+    ),
+    Trouble(
+        "a quota",
+        "cpu-throttled",
+        replace(_BATCH, name="limited"),
+        scheduled={
+            "sched.run_delay_ns": 350e6,
+            "cgroup.quota_set": 1,
+            "cgroup.quota_ns": 50e6,
+            "cgroup.period_ns": 100e6,
+            "cgroup.nr_periods": 10,
+            "cgroup.nr_throttled": 6,
+            "cgroup.throttled_ns": 300e6,
+        },
+    ),
+    Trouble(
+        "busy threads of the VMM",
+        "vmm-threads-busy",
+        replace(_WEB, name="emulated"),
+        scheduled={"sched.vmm_run_ns": 700e6, "sched.main_run_ns": 650e6},
+    ),
     Trouble("nested guests", None, replace(_WEB, name="hyper"), where=_ON, inhibit="nested", is_amd=True),
     Trouble("quiet and inhibited", None, replace(HEALTHY[2], name="quiet"), where=_ON, inhibit="hyperv"),
 )

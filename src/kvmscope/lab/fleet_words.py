@@ -17,9 +17,10 @@ from ..publish import StatSet
 from ..sample import I64Array, U64Array
 from ..schema import Descriptor, Schema, Scope, Table
 from .behaviours import FloatArray, events_until, sum_up, sums_of_events
-from .fleet_groups import COUNTED
+from .fleet_groups import counted_groups
 from .fleet_hosts import ApicvSupport
 from .fleet_plan import PlannedHost, PlannedVm, kernel_of
+from .fleet_scheduling import scheduling_schemas, scheduling_words
 from .fleet_troubles import behaviour_of
 from .simulated_apicv import APICV_STATS, HOST_FLAGS, HOST_STATS
 from .simulated_kvm import stat_sets
@@ -28,6 +29,7 @@ _INHIBITED_S: Final = 3600.0
 """For how long a reason has held when the recording begins."""
 _QUIET: Final = 60.0
 """Injections a second of a VM whose interrupts are not its trouble, where they are not accelerated: no rule minds."""
+_PAGES_OF_GIB: Final = 1 << 18
 _ARM_NAMES: Final = {"wfi_exit_stat": "halt_exits", "mmio_exit_user": "mmio_exits"}
 """What arm64 calls what x86 counts by another name."""
 
@@ -54,6 +56,7 @@ class HostWords:
             yield from self._x86(everybody)
         if self._host.kind.counts_groups:
             yield from self._groups(everybody)
+            yield from self._scheduling(everybody)
 
     # --- provider kvm -------------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class HostWords:
             Feature.HLT_EXITS | Feature.HALT_POLL_CAP | Feature.HALT_POLL_CAP_SET | Feature.DIRTY_LOG
         )
         assert how is not None
-        yield self._said(how, [_flags(vm) for vm in self._host.vms], rows[Scope.VM])
+        yield self._said(how, [{**_flags(vm), **_memory(vm)} for vm in self._host.vms], rows[Scope.VM])
         yield self._said(_of_set(HOST_STATS), [self._host_flags()] * len(self._host.vms), rows[Scope.VM])
 
     def _said(
@@ -182,12 +185,20 @@ class HostWords:
 
     def _groups(self, rows: Mapping[Scope, I64Array]) -> Iterator[tuple[Schema, U64Array, I64Array]]:
         """What the groups have counted since the recording began."""
-        of_vms = [None if vm.trouble is None else vm.trouble.group for vm in self._host.vms]
-        of_scope = {Scope.VM: of_vms, Scope.VCPU: [of_vms[row] for row in self._owner.tolist()]}
-        for group in COUNTED:
-            groups = of_scope[group.schema.scope]
-            is_sick = np.array([name == group.schema.provider for name in groups])
-            yield group.schema, group.words(is_sick, self._times_s), rows[group.schema.scope]
+        for group in counted_groups(is_amd=self._host.kind.is_amd):
+            scope = group.schema.scope
+            troubles = [None if vm.trouble is None else vm.trouble.counted for vm in self._vms_of(scope)]
+            yield group.schema, group.words(troubles, self._times_s), rows[scope]
+
+    def _scheduling(self, rows: Mapping[Scope, I64Array]) -> Iterator[tuple[Schema, U64Array, I64Array]]:
+        for schema in scheduling_schemas():
+            scheduled = [{} if vm.trouble is None else vm.trouble.scheduled for vm in self._vms_of(schema.scope)]
+            yield schema, scheduling_words(schema, scheduled, self._times_s), rows[schema.scope]
+
+    def _vms_of(self, scope: Scope) -> list[PlannedVm]:
+        """The VM of each subject."""
+        vms = self._host.vms
+        return list(vms) if scope is Scope.VM else [vms[row] for row in self._owner.tolist()]
 
 
 def _schema(table: Table) -> Schema:
@@ -231,3 +242,9 @@ def _in_layout(schema: Schema, words: U64Array) -> U64Array:
 def _flags(vm: PlannedVm) -> dict[str, int | FloatArray]:
     flags = frozenset[str]() if vm.trouble is None else vm.trouble.flags
     return dict.fromkeys(flags if "irqchip_kernel" in flags else flags | {"irqchip_split"}, 1)
+
+
+def _memory(vm: PlannedVm) -> dict[str, int | FloatArray]:
+    """Its pages of 4 KiB, and of how many the VMM has KVM log the writes."""
+    pages = 4 * _PAGES_OF_GIB
+    return {"memory_pages": pages, "dirty_logged_pages": pages if vm.trouble and vm.trouble.logs_memory else 0}
