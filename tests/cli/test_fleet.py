@@ -17,7 +17,10 @@ pytest.importorskip("duckdb", reason="DuckDB is not installed: make setup")
 
 from json_schemas import check_json
 
+from kvmscope.catalog.findings import find_rule
+from kvmscope.catalog.settings import ANY
 from kvmscope.cli import main
+from kvmscope.engines.fleets import open_recorded_fleet
 from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
 
@@ -63,6 +66,35 @@ def test_doctor_has_what_was_planted_and_shows_one_rule_or_one_host(fleet: Path)
     assert f"{one['host_name']}  {one['name']}" in re.sub(r" {2,}", "  ", of_rule)
     of_host = json.loads(run("doctor", str(fleet), "--of", one["host_name"], "--json").stdout)
     assert {each["host"] for each in of_host["findings"]} == {one["host"]}
+
+
+def test_a_fix_is_written_as_those_who_run_the_vms_write_it(fleet: Path) -> None:
+    """As ``doctor`` writes it for one host: each manager and VMM of the VMs with findings, and nobody else."""
+    planted = json.loads((fleet / ANSWERS).read_text())["planted"]
+    by_rule = json.loads(run("doctor", str(fleet), "--json").stdout)["by_rule"]
+    ways = {(total["rule"], way["party"]) for total in by_rule for fix in total["remedies"] for way in fix["how"]}
+    assert {party for _, party in ways} >= {"cloud-hypervisor", "qemu"}
+    with open_recorded_fleet([str(fleet)]) as store:
+        running = {(each.host, each.vm): each for each in store.vms({(one["host"], one["vm"]) for one in planted})}
+    parties: dict[str, set[str | None]] = {}
+    for each in planted:
+        vm = running[each["host"], each["vm"]]
+        parties.setdefault(each["rule"], {ANY}).update({vm.vmm, vm.managed_by})
+    assert all(party in parties[rule] for rule, party in ways)
+    written = next(total for total in by_rule if any(fix["how"] for fix in total["remedies"]))
+    text = run("doctor", str(fleet), "--of", written["rule"]).stdout
+    said = [way["text"] for fix in written["remedies"] for way in fix["how"]]
+    assert said
+    assert all(way.split()[0] in text for way in said)
+
+
+def test_a_fix_that_no_host_with_the_finding_can_follow_is_left_out(fleet: Path) -> None:
+    """All hosts have EPT or NPT and the TDP MMU switched on."""
+    rule = find_rule("mmu-lock-contended")
+    assert sum(fix.only_if is not None for fix in rule.remedies) == 2
+    by_rule = {total["rule"]: total for total in json.loads(run("doctor", str(fleet), "--json").stdout)["by_rule"]}
+    fixes = [fix["do"] for fix in by_rule[rule.slug]["remedies"]]
+    assert sorted(fixes) == sorted(fix.do for fix in rule.remedies if fix.only_if is None)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ It is slow, reads every column, and shares nothing with the queries of engines: 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from kvmscope.engines.fleet import (
     FleetHost,
     FleetMetric,
     FleetSchema,
+    FleetVm,
 )
 from kvmscope.engines.refusal import EngineRefusal, QueryEngine
 from kvmscope.errors import KvmscopeError
@@ -64,6 +65,18 @@ class NumpyFleet:
             if rule in (None, slug[1])
         ]
         return FleetFindings(found, [each.slug for each in Examiner().rules], (), self._every_ns / 1e9)
+
+    def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
+        found = {}
+        for host, scenes in self._scenes.items():
+            for scene in scenes:
+                for vm, identity in zip(scene.sample.vms.id.tolist(), scene.identities, strict=True):
+                    process = identity.process
+                    if process is not None and (host, f"{vm:016x}") in chosen:
+                        found[host, vm] = FleetVm(
+                            host, f"{vm:016x}", process.vmm, process.managed_by, identity.domain_xml
+                        )
+        return list(found.values())
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         del has_rates
@@ -184,6 +197,7 @@ def _host(host: str, scenes: Sequence[Scene]) -> FleetHost:
         vcpus=len(sample.vcpus),
         first_ns=scenes[0].sample.taken_ns,
         last_ns=sample.taken_ns,
+        machine=machine,
     )
 
 

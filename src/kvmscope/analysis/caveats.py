@@ -106,12 +106,13 @@ def judge_all(caveats: Mapping[str, Caveat], slugs: Iterable[str], facts: Facts)
 def rules_here(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
     """The rules, each with the remedies that are known to be possible on this host."""
     return tuple(
-        replace(rule, remedies=tuple(remedy for remedy in rule.remedies if _is_possible(remedy, facts)))
+        replace(rule, remedies=tuple(remedy for remedy in rule.remedies if is_possible(remedy, facts)))
         for rule in rules
     )
 
 
-def _is_possible(remedy: Remedy, facts: Facts) -> bool:
+def is_possible(remedy: Remedy, facts: Facts) -> bool:
+    """Whether a remedy is known to be possible on a host."""
     return remedy.only_if is None or judge(remedy.only_if, facts).verdict is TruthValue.HOLDS
 
 

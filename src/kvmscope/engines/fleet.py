@@ -8,13 +8,14 @@ refusal, and leaves out of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Protocol, Self
 
 from ..errors import KvmscopeError
+from ..host.facts import Machine
 from ..schema import Schema
 from .refusal import EngineRefusal, QueryEngine
 
@@ -24,7 +25,8 @@ class FleetHost:
     """A host as it was last seen. ``host``: the id by which all rows name it; None where a fact is not known.
 
     ``parameters``: those of KVM's modules that matter here, as ``kvm_amd.avic`` and as the kernel writes their values.
-    ``first_ns``, ``last_ns``: CLOCK_REALTIME of its first and last sample.
+    ``first_ns``, ``last_ns``: CLOCK_REALTIME of its first and last sample. ``machine``: all that was recorded of it, if
+    the store keeps that.
     """
 
     host: str
@@ -39,6 +41,7 @@ class FleetHost:
     vcpus: int
     first_ns: int
     last_ns: int
+    machine: Machine | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,18 @@ class FleetFindings:
     judged: Sequence[str]
     refused: Sequence[EngineRefusal]
     window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FleetVm:
+    """Who runs a VM, as was last seen. ``vmm``, ``managed_by``: as in ``VmmProcess``. ``domain_xml``: libvirt's, where
+    the store keeps it."""
+
+    host: str
+    vm: str
+    vmm: str | None
+    managed_by: str | None
+    domain_xml: bytes | None = None
 
 
 class AccelerationState(Enum):
@@ -139,6 +154,10 @@ class FleetStore(Protocol):
 
     def findings(self, *, rule: str | None = None, host: str | None = None) -> FleetFindings:
         """What the rules of the catalogue find; of one rule, or on the host with this id, if given."""
+        ...
+
+    def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
+        """Who runs these VMs, each a host's id and a VM's. Those of which the store knows nothing are left out."""
         ...
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..host.apicv import host_apicv
 from ..host.facts import Machine
+from ..scene import VmIdentity
 from ..schema import Scope
 from ..store.names import column_names
 from .engine import SqlStore
-from .fleet import AccelerationState, FleetHost
+from .fleet import AccelerationState, FleetHost, FleetVm
 from .recorded_documents import RecordedDocuments
 from .spelling import SPELLINGS, Spelling, quote
 from .stat_columns import RecordedSchema, ViewColumn, stat_columns
@@ -101,6 +102,7 @@ def _host(
         vcpus=size[1],
         first_ns=seen_ns[0],
         last_ns=seen_ns[1],
+        machine=machine,
     )
 
 
@@ -132,6 +134,24 @@ def read_interrupts(
         said = dict(zip(flags, values, strict=True))
         state, reasons = _state(said, machines.get(host))
         yield VmInterrupts(host, vm, name, vmm, int(vcpus or 0), state, reasons)
+
+
+def read_vms(
+    store: SqlStore, schema: str, documents: RecordedDocuments, chosen: Collection[tuple[str, str]]
+) -> Sequence[FleetVm]:
+    """Who runs these VMs, each a host's id and a VM's, by the document that was last seen of each."""
+    spelling = SPELLINGS[store.dialect]
+    found = store.query(f"""
+        SELECT host, {spelling.vm_id("vm")}, {spelling.last}(identity, time)
+        FROM {schema}.vms WHERE identity IS NOT NULL GROUP BY host, vm""")
+    keys = {(host, vm): key for host, vm, key in found.rows() if (host, vm) in chosen}
+    reader = documents.reader(set(keys.values()))
+    identities = {vm: reader.get(VmIdentity, key) for vm, key in keys.items()}
+    return [
+        FleetVm(*vm, identity.process.vmm, identity.process.managed_by, identity.domain_xml)
+        for vm, identity in identities.items()
+        if identity.process is not None
+    ]
 
 
 def _recorded(schemas: Sequence[RecordedSchema]) -> Mapping[str, ViewColumn]:

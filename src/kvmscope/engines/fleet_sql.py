@@ -8,7 +8,7 @@ judged here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -30,8 +30,9 @@ from .fleet import (
     FleetHost,
     FleetMetric,
     FleetSchema,
+    FleetVm,
 )
-from .fleet_hosts import SeenHost, read_hosts, read_interrupts
+from .fleet_hosts import SeenHost, read_hosts, read_interrupts, read_vms
 from .printing import print_query
 from .queries import FormulaSet, formula_query
 from .recorded_documents import RecordedDocuments
@@ -160,6 +161,9 @@ class SqlFleet:
         asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
         query = rule_query(asked, self._block_sets(stats), self._plan, self._documents.facts)
         yield from self._rows(query, schema, hosts)
+
+    def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
+        return read_vms(self._store, self.relations.subjects.made(), self._documents, chosen) if chosen else ()
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         means = self._injection_means() if has_rates else _Means()

@@ -40,8 +40,12 @@ def selecting_names(identity: VmIdentity) -> frozenset[str]:
 
 def manager_of(identity: VmIdentity) -> str | None:
     """What manages it, the outermost that is known, as ``VmmProcess.managed_by``."""
-    domain = _domain(identity.domain_xml) if identity.domain_xml else None
-    by_process = identity.process.managed_by if identity.process else None
+    return outermost_manager(identity.process.managed_by if identity.process else None, identity.domain_xml)
+
+
+def outermost_manager(by_process: str | None, domain_xml: bytes | None) -> str | None:
+    """The outermost of what the VMM's process shows and what libvirt's XML names; either may be missing."""
+    domain = _domain(domain_xml) if domain_xml else None
     return outermost(by_process, domain.manager if domain else None)
 
 

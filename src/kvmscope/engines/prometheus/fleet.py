@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ from ..fleet import (
     FleetHost,
     FleetMetric,
     FleetSchema,
+    FleetVm,
 )
 from ..refusal import EngineRefusal, QueryEngine
 from .client import PrometheusStore, StoreAccess, StoreAnswer, StoreSample
@@ -80,6 +81,7 @@ class _VmTitle:
     id: str
     name: str | None
     vmm: str | None
+    managed_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,14 @@ class PrometheusFleet:
             return self._judged(rules, host)
         found = list(self._reported(rules, host))
         return FleetFindings(found, [each.slug for each in rules], (), 0.0)
+
+    def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
+        """As ``FleetStore``."""
+        return [
+            FleetVm(host, title.id, title.vmm, title.managed_by)
+            for (host, _), title in self._titles.items()
+            if (host, title.id) in chosen
+        ]
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         """As ``FleetStore``."""
@@ -328,13 +338,15 @@ class PrometheusFleet:
     @cached_property
     def _titles(self) -> Mapping[_VmKey, _VmTitle]:
         return {
-            _vm_key(sample): _VmTitle(labels.get("id", labels.get("vm", "")), labels.get("name"), labels.get("vmm"))
+            _vm_key(sample): _VmTitle(
+                labels.get("id", labels.get("vm", "")), labels.get("name"), labels.get("vmm"), labels.get("managed_by")
+            )
             for sample in self._ask(VM_INFO.sample_name).samples
             for labels in (_known(sample.labels),)
         }
 
     def _title(self, key: _VmKey) -> _VmTitle:
-        return self._titles.get(key, _VmTitle(key[1], None, None))
+        return self._titles.get(key, _VmTitle(key[1], None, None, None))
 
     def _parameters(self) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}

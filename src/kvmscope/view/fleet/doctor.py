@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
+from ...analysis.caveats import Facts, is_possible
 from ...analysis.findings import urgency
 from ...catalog.findings import Remedy, Rule, Severity, find_rule, load_findings
 from ...catalog.inhibits import load_inhibits, unlisted
+from ...catalog.settings import parties_of
 from ...engines.fleet import FleetFinding, FleetHost, FleetStore
 from ..findings import CauseTotal
-from ..remedies import FindingRemedy, remedy_views
+from ..known_names import outermost_manager
+from ..remedies import FindingRemedy, Parties, remedy_views
 from ..values import Moment
 from .place import UNKNOWN, FleetAnswer, find_host, fleet_head
+
+_VmPlace: TypeAlias = tuple[str, str]
+"""A host's id and a VM's."""
 
 _WORST_SHOWN: Final = 5
 _COSTLIEST: Final = 10
@@ -93,7 +99,7 @@ def fleet_doctor_view(store: FleetStore, *, subject: str | None = None) -> Fleet
     found = store.findings(rule=slug, host=host_id)  # before hosts are asked for, which then reads no more
     hosts = store.hosts()
     head = fleet_head(store, hosts)
-    findings = _Findings(hosts, _reasons(store, found.findings))
+    findings = _Findings(hosts, _reasons(store, found.findings), _parties(store, found.findings))
     by_rule = findings.totals(found.findings)
     is_drilled = subject is not None
     return FleetDoctorView(
@@ -110,12 +116,18 @@ def fleet_doctor_view(store: FleetStore, *, subject: str | None = None) -> Fleet
     )
 
 
-def _reasons(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+def _reasons(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[_VmPlace, tuple[str, ...]]:
     """What inhibits APICv or AVIC, by host and VM, if some rule adds that."""
     rules = {rule.slug for rule in load_findings() if rule.adds_verdict}
     if not any(finding.rule in rules for finding in found):
         return {}
     return {(each.host, each.vm): each.reasons for each in store.acceleration(has_rates=False)}
+
+
+def _parties(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[_VmPlace, Parties]:
+    """Who runs the VMs that rules found something of."""
+    vms = store.vms({(finding.host, finding.vm) for finding in found})
+    return {(vm.host, vm.vm): parties_of(vm.vmm, outermost_manager(vm.managed_by, vm.domain_xml)) for vm in vms}
 
 
 def finding_rank(finding: FleetFinding) -> tuple[bool, float, int, str]:
@@ -126,9 +138,15 @@ def finding_rank(finding: FleetFinding) -> tuple[bool, float, int, str]:
 class _Findings:
     """Puts findings beside their hosts and rules."""
 
-    def __init__(self, hosts: Iterable[FleetHost], reasons: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[FleetHost],
+        reasons: Mapping[_VmPlace, tuple[str, ...]],
+        parties: Mapping[_VmPlace, Parties],
+    ) -> None:
         self._hosts = {host.host: host for host in hosts}
         self._reasons = reasons
+        self._parties = parties
 
     def view(self, found: FleetFinding) -> FleetFindingView:
         host = self._hosts.get(found.host)
@@ -171,8 +189,27 @@ class _Findings:
             worst=tuple(map(self.view, findings[:_WORST_SHOWN])),
             causes=causes,
             explanation=rule.explanation,
-            remedies=tuple(_remedies(rule, causes)),
+            remedies=self._remedies(rule, causes, findings),
         )
+
+    def _remedies(
+        self, rule: Rule, causes: Sequence[CauseTotal], findings: Sequence[FleetFinding]
+    ) -> tuple[FindingRemedy, ...]:
+        """What removes the causes, the most frequent first, else what the rule says and is possible on some of the
+        hosts; as those write it who run the VMs."""
+        parties = [self._parties.get((finding.host, finding.vm), ()) for finding in findings]
+        if not causes:
+            hosts = dict.fromkeys(finding.host for finding in findings)
+            return remedy_views((each for each in rule.remedies if self._is_possible(each, hosts)), parties)
+        inhibits, price = load_inhibits(), rule.remedies[0].price
+        found = (inhibits.get(cause.name) or unlisted(cause.name) for cause in causes)
+        return remedy_views((Remedy(each.change, price, settings=each.settings) for each in found), parties)
+
+    def _is_possible(self, remedy: Remedy, hosts: Iterable[str]) -> bool:
+        if remedy.only_if is None:
+            return True
+        machines = (self._hosts[host].machine for host in hosts if host in self._hosts)
+        return any(is_possible(remedy, Facts(machine)) for machine in machines if machine is not None)
 
     def _kernel(self, host: str) -> str:
         found = self._hosts.get(host)
@@ -185,16 +222,6 @@ class _Findings:
             CauseTotal(name=name, meaning=inhibits.get(name, unlisted(name)).meaning, findings=count)
             for name, count in Counter(reasons).most_common(_COSTLIEST)
         )
-
-
-def _remedies(rule: Rule, causes: Sequence[CauseTotal]) -> Iterable[FindingRemedy]:
-    """What removes the causes, the most frequent first, else what the rule says."""
-    inhibits = load_inhibits()
-    if not causes:
-        return remedy_views(rule.remedies)
-    price = rule.remedies[0].price
-    found = (inhibits.get(cause.name) or unlisted(cause.name) for cause in causes)
-    return remedy_views(Remedy(each.change, price, settings=each.settings) for each in found)
 
 
 def _urgency(total: FleetRuleTotal) -> tuple[bool, float, int, str]:

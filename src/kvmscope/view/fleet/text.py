@@ -87,7 +87,7 @@ def _doctor_sum(view: FleetDoctorView) -> str:
         parts.append(f"about {format_estimate(view.cost_cpus)} CPU in all")
     if view.lost_vcpus:
         parts.append(f"about {format_estimate(view.lost_vcpus)} vCPU of wall time in all")
-    return "; ".join([*parts, "`kvmscope fleet doctor … RULE` or HOST shows all of one"])
+    return "; ".join([*parts, "`--of RULE` or `--of HOST` shows all of one"])
 
 
 def _total_lines(total: FleetRuleTotal, width: int, *, is_whole: bool) -> Iterator[str]:
