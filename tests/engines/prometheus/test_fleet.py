@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pytest
-from crafted_host import NOON_NS, CraftedHost
-from loads import machine
 from prometheus_server import exported_samples, open_metrics_of, prometheus_over, serving
-from troubles import BUSY, TROUBLES
+from scraped_hosts import LAST_S, STEP_S, scenes_of
 
 from kvmscope.analysis.evaluate import Evaluator
 from kvmscope.analysis.window import Window
@@ -23,32 +20,11 @@ from kvmscope.engines.prometheus.fleet import PrometheusFleet, store_access
 from kvmscope.errors import Unavailable, UsageError
 from kvmscope.export.stats import Detail
 from kvmscope.formula.tree import HOST
-from kvmscope.scene import Scene, VmIdentity
 from kvmscope.view.fleet.apicv import fleet_apicv_view
 from kvmscope.view.fleet.doctor import fleet_doctor_view
 from kvmscope.view.watch import HostView, Watch
 
-STEP_S, SCRAPES = 15, 13
-LAST_S = NOON_NS / 1e9 + (SCRAPES - 1) * STEP_S
 TROUBLED = ("mmio-storm", "shadow-paging-churn")
-
-
-def scenes_of(name: str, *troubles: str, apicv: frozenset[str] | None = frozenset()) -> list[Scene]:
-    """A host whose VMs have a trouble each, and one VM that works."""
-    host = CraftedHost()
-    for each in (*troubles, "busy"):
-        host.add(each, apicv=apicv, active=not apicv)
-    facts = replace(machine("6.18.4", hostname=name, halt_poll_ns="200000"))
-    scenes = []
-    for _ in range(SCRAPES):
-        sample = host.sample()
-        identities = tuple(VmIdentity(vm.name, None) for vm in host.vms)
-        scenes.append(Scene(sample, identities, facts, {}))
-        begin_s = host.now_s
-        for each in (*troubles, "busy"):
-            host.now_s = begin_s
-            host.run(STEP_S, {**BUSY, **(TROUBLES[each].rates if each in TROUBLES else {})}, vm=each)
-    return scenes
 
 
 HOSTS = {"a:9796": scenes_of("alpha", *TROUBLED), "b:9796": scenes_of("beta", apicv=frozenset({"pit_reinj"}))}
