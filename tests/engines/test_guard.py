@@ -33,6 +33,20 @@ WRITES = [
     "WITH gone AS (DELETE FROM raw.episodes RETURNING *) SELECT * FROM gone",
     "SELECT * FROM (DELETE FROM raw.episodes RETURNING *)",
     "ALTER TABLE raw.episodes ADD COLUMN a INT",
+    "COPY (FROM vms) TO '/dev/stdout'",
+    "COPY raw.episodes FROM '{new}'",
+    "IMPORT DATABASE '{new}'",
+    "ATTACH 'http://127.0.0.1:1/made.db'",
+    "DETACH memory",
+    "CREATE TEMP MACRO made() AS TABLE FROM read_text('/etc/passwd')",
+    "CREATE VIEW made AS FROM read_text('/etc/passwd')",
+    "CREATE SEQUENCE made",
+    "CREATE TYPE made AS ENUM ('a')",
+    "CREATE PERSISTENT SECRET made (TYPE http, BEARER_TOKEN 'a')",
+    "DROP SECRET made",
+    "COMMENT ON VIEW vms IS 'a'",
+    "TRUNCATE raw.episodes",
+    "MERGE INTO raw.episodes USING vms ON true WHEN MATCHED THEN DELETE",
 ]
 SETS = [
     "CHECKPOINT",
@@ -55,6 +69,26 @@ SETS = [
     "SELECT 1; DROP VIEW vms",
     "",
     "  -- nothing",
+    "SELECT 1;; SELECT 2",
+    "; SELECT 1",
+    "SELECT 1 /* */; /* */ DROP VIEW vms",
+    "SELECT ?",
+    "SELECT $1",
+    "SELECT $a",
+    "EXECUTE made(1)",
+    "DEALLOCATE made",
+    "SET VARIABLE made = 1",
+    "SET SESSION threads = 1",
+    "PRAGMA enable_profiling",
+    "PRAGMA version",
+    "CALL enable_logging()",
+    "UPDATE EXTENSIONS",
+    "CREATE TEMP TABLE made AS SELECT 1",
+    "ATTACH ':memory:' AS made",
+    "LOAD '{new}'",
+    "EXPLAIN SELECT 1",
+    "EXPLAIN ANALYZE FROM read_text('/etc/passwd')",
+    "ANALYZE",
 ]
 READS = [
     "SELECT * FROM read_csv('/etc/passwd')",
@@ -100,6 +134,61 @@ READS = [
     "SELECT write_log('a')",
     "SHOW TABLES",
     "SHOW ALL TABLES",
+    "FROM '{link}'",
+    "FROM read_csv('{link}')",
+    "FROM read_text('{folder}/*')",
+    "FROM vms, read_text('/etc/passwd')",
+    "FROM vms POSITIONAL JOIN read_text('/etc/passwd')",
+    "SELECT * FROM vms CROSS JOIN LATERAL read_text(name)",
+    "PIVOT read_csv('/etc/passwd') ON column0 USING count(*)",
+    "FROM (PIVOT '/etc/passwd' ON a USING count(*))",
+    "FROM (SUMMARIZE '/etc/passwd')",
+    "FROM (SUMMARIZE vms)",
+    "DESCRIBE TABLE '/etc/passwd'",
+    "TABLE '/etc/passwd'",
+    "FROM read_parquet(['/etc/passwd'])",
+    "FROM read_ndjson_objects('/etc/passwd')",
+    "FROM parquet_schema('/etc/passwd')",
+    "FROM parquet_kv_metadata('{segment}')",
+    "FROM sqlite_scan('/a', 'b')",
+    "FROM postgres_query('a', 'b')",
+    "FROM st_read('/a')",
+    "FROM arrow_scan(1, 2, 3)",
+    "FROM pandas_scan(1)",
+    "FROM duckdb_functions()",
+    "FROM duckdb_temporary_files()",
+    "FROM sql_auto_complete('a')",
+    "FROM main.vms",
+    "FROM temp.vms",
+    "FROM system.main.duckdb_tables",
+    "FROM range((SELECT count(*) FROM glob('/etc/*')))",
+    "FROM unnest((SELECT list(file) FROM glob('/*')))",
+    "VALUES ((SELECT content FROM read_text('/etc/passwd')))",
+    "SELECT exists(FROM glob('/etc/*'))",
+    "SELECT array(FROM glob('/etc/*'))",
+    "SELECT list_transform([1], x -> (SELECT count(*) FROM glob('/*')))",
+    "WITH RECURSIVE a AS (FROM read_text('/etc/passwd')) FROM a",
+    """SELECT * FROM (WITH "/etc/passwd" AS (SELECT 1) FROM "/etc/passwd"), "/etc/passwd" """,
+    "WITH a AS (FROM later), later AS (SELECT 1) FROM a",
+    "WITH a AS (FROM a) FROM a",
+    "SELECT \"getenv\"('HOME')",
+    "SELECT main.getenv('HOME')",
+    "SELECT system.main.getenv('HOME')",
+    "SELECT ('HOME').getenv()",
+    "SELECT GeTeNv('HOME')",
+    "SELECT list_apply(['HOME'], lambda x: getenv(x))",
+    "SELECT COLUMNS(c -> getenv('A') = 'b') FROM vms",
+    "SELECT getvariable('a')",
+    "SELECT nextval('a')",
+    "SELECT current_user",
+    "SELECT current_query()",
+    "SELECT read_text('/etc/passwd')",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT http_get('http://127.0.0.1:1')",
+    "SELECT 'a' INTO made",
+    "SELECT name FROM `vms",
+    "SELECT 1 /* no end",
+    "SELECT 'no end",
 ]
 FORBIDDEN = [*WRITES, *SETS, *READS]
 
@@ -128,19 +217,26 @@ ALLOWED = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingStore]:
     place = record(simulated_scenes(3), tmp_path_factory.mktemp("guard") / "r")
+    (Path(place) / "link.csv").symlink_to("/etc/passwd")
     with open_recordings([place]) as opened:
         opened.segment = str(next(Path(place).glob("vcpus/*/*/*.parquet")))  # type: ignore[attr-defined]
         yield opened
 
 
 def text_of(store: RecordingStore, query: str, tmp_path: Path) -> str:
-    return query.replace("{new}", str(tmp_path / "new")).replace("{segment}", store.segment)  # type: ignore[attr-defined]
+    segment: str = store.segment  # type: ignore[attr-defined]
+    folder = Path(segment).parents[3]
+    places = {"{new}": tmp_path / "new", "{segment}": segment, "{folder}": folder, "{link}": folder / "link.csv"}
+    for word, place in places.items():
+        query = query.replace(word, str(place))
+    return query
 
 
 @pytest.mark.parametrize("query", FORBIDDEN)
 def test_what_does_more_than_read_recordings_is_refused(store: RecordingStore, query: str, tmp_path: Path) -> None:
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError) as refused:
         plain_result(store.ask(text_of(store, query, tmp_path)))
+    assert bool(refused.value.line) == bool(query.partition("--")[0].strip()), "it says where"
     assert list(tmp_path.iterdir()) == []
 
 

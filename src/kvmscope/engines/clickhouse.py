@@ -21,7 +21,7 @@ from ..console.interrupts import ended_at_once
 from ..errors import QueryError, RecordingError, Unavailable, UsageError
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .engine import QueryResult
-from .guard import check_query
+from .guard import check_function, check_query
 from .judged_views import JUDGED_VIEWS
 from .printing import CLICKHOUSE_SESSION
 from .raw_columns import ColumnType, known_columns
@@ -152,11 +152,13 @@ class ClickHouseStore:
         self.close()
 
     def _check(self, sql: str) -> None:
-        """Raises QueryError if ClickHouse's own parser does not find one SELECT."""
+        """Raises QueryError if ClickHouse's own parser does not find one SELECT, of functions that it may have."""
         asked = f"{_EXPLAIN} {sql}"
         tree = self._call(lambda: self._client.raw_query(asked, fmt="TabSeparated"), asked)
         if not tree.startswith(b"SelectWithUnionQuery"):
             raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=0)
+        for name in dict.fromkeys(_FUNCTION.findall(tree.decode("utf-8", "replace"))):
+            check_function(name, sql, _word(name, sql))
 
     def _make_judged(self, views: Collection[str]) -> None:
         """Make those of these views whose text is so long that they are made when they are first read."""
@@ -195,6 +197,12 @@ class ClickHouseStore:
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
 _PLACE = re.compile(r"\(line (\d+), col (\d+)\)")
+_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
+_UNKNOWN = re.compile(
+    r"^(?:Unknown|Identifier|Function with name|There is no|Missing)[^`']*[`'](?:[^`']*\.)?([^`'.]+)[`']"
+)
+_IN_SCOPE = re.compile(r"[.:]? In scope .*", re.DOTALL)
+"""The query again, with the settings that it is given."""
 _EXPLAIN: Final = "EXPLAIN AST"
 _MEMORY_CODE, _AUTH_CODES = 241, (192, 193, 194, 516)
 
@@ -203,7 +211,7 @@ def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
     """ClickHouse's error by whose fault it is."""
     found = _CODE.search(str(error))
     code, text = (int(found[1]), found[2]) if found else (0, str(error))
-    reason = " ".join(re.sub(r"\(version [^)]*\)|FORMAT \w+", "", text).split())[:_MOST_SAID]
+    reason = " ".join(re.sub(r"\(version [^)]*\)|FORMAT \w+", "", _IN_SCOPE.sub("", text)).split())[:_MOST_SAID]
     if code in _AUTH_CODES:
         return Unavailable(f"ClickHouse refused the user: {reason}", remedy="another user or password in the URL")
     if code == _MEMORY_CODE:
@@ -214,10 +222,11 @@ def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
 
 
 def _offset(text: str, sql: str) -> int | None:
-    """The character of the query that the error names."""
+    """The character of the query that the error names, or the first word that it calls unknown."""
     place = _PLACE.search(text)
     if place is None:
-        return None
+        unknown = _UNKNOWN.search(text)
+        return _word(unknown[1], sql) if unknown else None
     line, column = int(place[1]), int(place[2])
     offset = sum(len(each) + 1 for each in sql.split("\n")[: line - 1]) + column - 1
     return min(offset, len(sql))
@@ -231,3 +240,9 @@ def _why(error: BaseException) -> str:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     return str(error).partition("\n")[0][:_MOST_SAID] or type(error).__name__
+
+
+def _word(name: str, sql: str) -> int | None:
+    """Where a name stands first."""
+    found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql)
+    return found.start() if found else None

@@ -87,10 +87,18 @@ class DuckDbConnection:
         if not statements:
             raise QueryError("the query is empty")
         if len(statements) > 1:
-            raise QueryError(f"one query at a time: this is {len(statements)}", query=sql)
-        if statements[0].type != self._duckdb.StatementType.SELECT:
-            kind = str(statements[0].type).rpartition(".")[2].replace("_", " ")
+            second = len(statements[0].query) + _start(statements[1].query)
+            raise QueryError(f"one query at a time: this is {len(statements)}", query=sql, offset=second)
+        kind = self._kind_of(statements[0])
+        if kind != "SELECT":
             raise QueryError(f"recordings are only read: {kind} is not a SELECT", query=sql, offset=_start(sql))
+
+    def _kind_of(self, statement: Any) -> str:
+        """A statement's kind in words."""
+        try:
+            return str(statement.type).rpartition(".")[2].replace("_", " ")
+        except ValueError:  # a kind that the Python of DuckDB has no name for
+            return "this statement"
 
     def stream(self, sql: str) -> Iterator[Any]:
         """The record batches of a SELECT, at least one. Raises QueryError, RecordingError, Unavailable."""

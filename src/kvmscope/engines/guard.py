@@ -1,14 +1,17 @@
 """What a query that a user typed may do: read the relations of the recordings, and nothing else.
 
-The second of two looks, by another parser than the engine's own, at the whole tree: what is allowed is listed, so a
-function that a later engine adds is refused until it is listed. The engine itself refuses what gets past it: DuckDB's
-doors are closed (``duckdb_store``), ClickHouse's queries are read-only (``clickhouse``).
+The second of two looks, by another parser than the engine's own, at the whole tree. Relations, and functions that stand
+for one, are listed as allowed; functions of values as refused, as there are a thousand. What gets past it, the engine
+refuses: DuckDB's doors are closed (``duckdb_store``). ClickHouse's queries are read-only, and the functions that its
+own parser finds are checked too (``clickhouse``), since one of them reads files.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import QueryError, Unavailable
@@ -30,12 +33,18 @@ _OUTSIDE: Final = frozenset(
     CURRENT_SETTING GETENV GETVARIABLE NEXTVAL CURRVAL WRITE_LOG QUERY QUERY_TABLE JSON_EXECUTE_SERIALIZED_SQL
     FILE FILECLUSTER URL S3 S3CLUSTER REMOTE REMOTESECURE HDFS MYSQL POSTGRESQL SQLITE ODBC JDBC MONGODB REDIS
     EXECUTABLE CLUSTER CLUSTERALLREPLICAS GCS AZUREBLOBSTORAGE DELTALAKE ICEBERG HUDI INPUT MERGE DICTIONARY PYTHON VIEW
-    GETSETTING GETSERVERSETTING GETMACRO FILESYSTEMAVAILABLE FILESYSTEMCAPACITY FILESYSTEMUNRESERVED HOSTNAME FQDN
-    SLEEP SLEEPEACHROW THROWIF CATBOOSTEVALUATE JOINGET JOINGETORNULL DICTGET DICTGETORDEFAULT DICTGETORNULL
-    ADDRESSTOLINE ADDRESSTOSYMBOL DEMANGLE SHOWCERTIFICATE
+    GETSETTING GETSERVERSETTING GETMERGETREESETTING GETSETTINGORDEFAULT GETSERVERPORT GETMACRO SHOWCERTIFICATE
+    FILESYSTEMAVAILABLE FILESYSTEMCAPACITY FILESYSTEMUNRESERVED HOSTNAME FQDN DISPLAYNAME SERVERUUID TCPPORT
+    GETOSKERNELVERSION UPTIME BUILDID TID QUERYID INITIALQUERYID CONNECTIONID ZOOKEEPERSESSIONUPTIME LOGTRACE
+    CURRENTUSER USER SESSIONUSER AUTHENTICATEDUSER CURRENTPROFILES ENABLEDPROFILES DEFAULTPROFILES CURRENTROLES
+    ENABLEDROLES DEFAULTROLES HASCOLUMNINTABLE SLEEP SLEEPEACHROW THROWIF CATBOOSTEVALUATE MODELEVALUATE
+    NAIVEBAYESCLASSIFIER JOINGET JOINGETORNULL ADDRESSTOLINE ADDRESSTOLINEWITHINLINES ADDRESSTOSYMBOL DEMANGLE
+    CURRENTQUERY TXIDCURRENT HASTABLEPRIVILEGE HASSCHEMAPRIVILEGE HASDATABASEPRIVILEGE PARSEDUCKDBLOGMESSAGE
     """.split()
 )
 """Functions that know or do something that is not of the recordings. Not all that there are: the engine refuses too."""
+_DICTIONARIES: Final = ("DICTGET", "DICTHAS", "DICTISIN", "AIGENERATE")
+"""How the names of others begin."""
 
 
 class Relations(NamedTuple):
@@ -53,29 +62,52 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
         from sqlglot import exp
     except ImportError:
         raise Unavailable("SQL needs sqlglot", remedy="pip install 'kvmscope[sql]'") from None
+    tokenize = partial(sqlglot.tokenize, read=DIALECTS[dialect])
     try:
         statements = sqlglot.parse(sql, read=DIALECTS[dialect])
     except sqlglot.errors.SqlglotError as error:
-        raise _not_understood(error, sql) from None
+        raise _not_understood(error, sql, tokenize) from None
     if len(statements) != 1 or statements[0] is None:
-        raise QueryError("one query at a time", query=sql)
+        raise QueryError("one query at a time", query=sql, offset=_second(tokenize(sql)))
     tree = statements[0]
     if not isinstance(tree, exp.Query | exp.Values):
-        raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=_offset(tree))
+        raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=_start(sql))
     for node in tree.walk():
         _check_node(node, sql, exp)
     return _views_of(tree, sql, relations, exp)
 
 
+def check_function(name: str, sql: str, offset: int | None) -> None:
+    """Raises QueryError for a function that knows or does something that is not of the recordings."""
+    plain = name.upper().replace("_", "")
+    if plain in _NOT_HERE or plain.startswith(_DICTIONARIES):
+        raise QueryError(f"{name} is not a function of recordings", query=sql, offset=offset)
+
+
+def _second(tokens: Sequence[Any]) -> int | None:
+    """Where a second statement begins, or what ends the first."""
+    kinds = [token.token_type.name for token in tokens]
+    if "SEMICOLON" not in kinds:
+        return None
+    return int(tokens[min(kinds.index("SEMICOLON") + 1, len(tokens) - 1)].start)
+
+
+def _start(sql: str) -> int:
+    return len(sql) - len(sql.lstrip())
+
+
 def _check_node(node: Any, sql: str, exp: Any) -> None:
-    if isinstance(node, exp.DML | exp.DDL | exp.Command | exp.Into) and not isinstance(node, exp.Query):
-        raise QueryError("recordings are only read", query=sql, offset=_offset(node))
+    statements = (
+        exp.DML | exp.DDL | exp.Command | exp.Into | exp.Describe | exp.Summarize | exp.Show | exp.Set | exp.Pragma
+    )
+    if isinstance(node, statements) and not isinstance(node, exp.Query):
+        raise QueryError("recordings are only read", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.SettingsProperty) or node.args.get("settings") or node.args.get("format"):
-        raise QueryError("a query sets nothing", query=sql, offset=_offset(node))
+        raise QueryError("a query sets nothing", query=sql, offset=_place(node, sql))
+    if isinstance(node, exp.Placeholder | exp.Parameter):
+        raise QueryError("a query has no parameters", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.Func):
-        name = _name(node)
-        if name.upper().replace("_", "") in _NOT_HERE:
-            raise QueryError(f"{name} is not a function of recordings", query=sql, offset=_offset(node))
+        check_function(_name(node), sql, _place(node, sql))
 
 
 _NOT_HERE: Final = frozenset(name.replace("_", "") for name in _OUTSIDE)
@@ -83,16 +115,32 @@ _NOT_HERE: Final = frozenset(name.replace("_", "") for name in _OUTSIDE)
 
 def _views_of(tree: Any, sql: str, relations: Relations, exp: Any) -> frozenset[str]:
     found = set()
-    named = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if isinstance(table.this, exp.Func):
             if _name(table.this).upper() not in _MAKERS:
                 reason = f"{_name(table.this)} reads what is not of the recordings"
-                raise QueryError(reason, query=sql, offset=_offset(table.this))
+                raise QueryError(reason, query=sql, offset=_place(table.this, sql))
             continue
-        _check_name(table, sql, named, relations)
+        _check_name(table, sql, frozenset(_named_around(table, exp)), relations)
         found |= {table.name.lower()} if not table.db else set()
     return frozenset(found & set(relations.views))
+
+
+def _named_around(table: exp.Table, exp: Any) -> Iterator[str]:
+    """The names that WITH gives where a table stands: in all queries around it, and before it in a WITH of which it is
+    a part itself."""
+    child: Any = table
+    node: Any = table.parent
+    while node is not None:
+        if isinstance(node, exp.With):
+            names = node.expressions
+            place = next(at for at, cte in enumerate(names) if cte is child)
+            yield from (cte.alias_or_name.lower() for cte in names[: place + bool(node.args.get("recursive"))])
+        else:
+            its = node.args.get("with_") or node.args.get("with")
+            if its is not None and its is not child:
+                yield from (cte.alias_or_name.lower() for cte in its.expressions)
+        child, node = node, node.parent
 
 
 def _check_name(table: exp.Table, sql: str, named: Collection[str], relations: Relations) -> None:
@@ -104,7 +152,7 @@ def _check_name(table: exp.Table, sql: str, named: Collection[str], relations: R
         near = tuple(difflib.get_close_matches(typed, [*all_names, *named], n=3))
         there = "" if near else f"; there are {', '.join(all_names)}"
         hint = f"; did you mean {', '.join(near)}?" if near else there
-        raise QueryError(f"there is no relation {typed!r:.60}{hint}", query=sql, offset=_offset(table.this))
+        raise QueryError(f"there is no relation {typed!r:.60}{hint}", query=sql, offset=_place(table.this, sql))
 
 
 def _name(function: Any) -> str:
@@ -122,13 +170,32 @@ def _offset(node: Any) -> int | None:
     return min(places, default=None)
 
 
-def _not_understood(error: Any, sql: str) -> QueryError:
+def _place(node: Any, sql: str) -> int:
+    """The same, or that of what is around it, or the begin of the query."""
+    found: int | None = _offset(node)
+    while found is None and node.parent is not None:
+        node = node.parent
+        found = _offset(node)
+    return _start(sql) if found is None else found
+
+
+def _not_understood(error: Any, sql: str, tokenize: Callable[[str], object]) -> QueryError:
     found = (getattr(error, "errors", None) or [{}])[0]
     line, column = found.get("line"), found.get("col")
+    if not line or not column:
+        reason = "a quotation mark or a comment does not end"
+        return QueryError(reason, query=sql, offset=_last_understood(sql, tokenize, type(error)))
     reason = (
         f"it cannot be checked that this only reads: {found.get('description') or str(error).partition(chr(10))[0]}"
     )
-    if not line or not column:
-        return QueryError(reason)
     start = sum(len(each) + 1 for each in sql.split("\n")[: line - 1])
     return QueryError(reason, query=sql, offset=min(start + max(0, column - 1), len(sql)))
+
+
+def _last_understood(sql: str, tokenize: Callable[[str], object], refusal: type[Exception]) -> int:
+    """Where what does not end begins: there is no end in any longer text."""
+    for size in range(len(sql) - 1, 0, -1):
+        with suppress(refusal):
+            tokenize(sql[:size])
+            return size
+    return 0
