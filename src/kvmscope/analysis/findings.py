@@ -430,7 +430,9 @@ class _Look:
 
     def _vms(self, scope: Scope, rows: _Rows) -> tuple[VmId, ...] | None:
         sample = self.window.current
-        vms = np.unique(rows if scope is Scope.VM else sample.vcpus.vm[rows]).tolist()
+        is_meant = np.zeros(len(sample.vms), dtype=np.bool_)
+        is_meant[rows if scope is Scope.VM else sample.vcpus.vm[rows]] = True
+        vms = np.flatnonzero(is_meant).tolist()  # np.unique would load numpy.ma, 8 ms of a start
         return None if len(vms) == len(sample.vms) else tuple(sample.vms.vm_id(vm) for vm in vms)
 
     def _why_unknown(self, rule: Rule) -> tuple[str, str]:

@@ -292,8 +292,7 @@ class Window:
         vms = np.ones(len(self.current.vms), dtype=np.bool_)
         vms[self.current.vcpus.vm[~self._has_same_thread]] = False
         previous = self._previous_vms
-        lost = np.unique(self.previous.vcpus.vm[self.gone(Scope.VCPU)])
-        return vms & ~np.isin(previous, lost)
+        return vms & ~np.isin(previous, self.previous.vcpus.vm[self.gone(Scope.VCPU)])
 
     def _unknown(self, scope: Scope) -> F64Array:
         return np.full(_count(self.current, scope), np.nan)
