@@ -80,7 +80,7 @@ def refuse_counting() -> None:
 
 def open_recorded(source: str, plan: LookPlan | None) -> RecordedHost:
     """The recording of this command line. Raises UsageError, RecordingError, Unavailable without pyarrow."""
-    from ..collect import RecordedHost
+    from ..collect import GrowingRecording, RecordedHost
     from ..store.replay import LookPlan
 
     choice, meta = chosen_place(), click.get_current_context().meta
@@ -89,4 +89,6 @@ def open_recorded(source: str, plan: LookPlan | None) -> RecordedHost:
     if not meta.get(_IS_NOTED):
         echo_notes(look.notes)
         meta[_IS_NOTED] = True
+    if look.can_grow:
+        return GrowingRecording(look.series, look.chosen)
     return RecordedHost(look.series, look.chosen, is_span=look.is_span, looks_at_each=look.is_whole)

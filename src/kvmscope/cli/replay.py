@@ -41,7 +41,7 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     series, moments, _ = PlaceChoice(path).open()
     if len(moments) < 2:
         raise UsageError("a replay needs two scenes, and the recording has fewer")
-    cursor = ReplayCursor(moments, interval, lambda text: parse_time(text, moments[-1].taken_ns))
+    cursor = ReplayCursor(moments, interval, lambda text: parse_time(text, cursor.moments[-1].taken_ns))
     if at is not None:
         cursor.place = place_at(moments, cursor.parse_time(at))
     screen = StatusScreen()
@@ -59,7 +59,7 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
     from rich.live import Live
 
     from ..console.keys import keys_one_by_one, read_key
-    from ..tasks.replaying import replay_lines
+    from ..tasks.replaying import ReplayScreen
     from ..terminal.screen import rich_text
 
     console = Console()
@@ -67,11 +67,7 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
         keys_one_by_one(),
         Live(redirect_stderr=False, console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live,
     ):
+        replay = ReplayScreen(series, cursor, screen)
         while not cursor.has_ended:
-            lines = replay_lines(series, cursor, screen, console.width, console.height)
-            live.update(rich_text(lines), refresh=True)
-            key = read_key(cursor.wait_s if cursor.is_playing and cursor.typed is None else None)
-            if key is None:
-                cursor.play()
-            else:
-                cursor.press(key)
+            live.update(rich_text(replay.lines(console.width, console.height)), refresh=True)
+            replay.go_on(read_key(replay.pause_s))

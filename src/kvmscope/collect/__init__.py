@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .opening import SOURCES as SOURCES
     from .opening import HostOpening as HostOpening
     from .opening import open_host as open_host
+    from .recorded import GrowingRecording as GrowingRecording
     from .recorded import RecordedHost as RecordedHost
     from .recorded import open_recording as open_recording
 
@@ -23,6 +24,7 @@ _HOME = {
     "SOURCES": "opening",
     "HostOpening": "opening",
     "open_host": "opening",
+    "GrowingRecording": "recorded",
     "RecordedHost": "recorded",
     "open_recording": "recorded",
 }

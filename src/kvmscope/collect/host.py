@@ -41,9 +41,10 @@ class SceneHost(ABC):
     def now_s(self) -> float:
         """The time by which intervals are measured."""
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something to look at after the last look; a live host always has."""
+    def wait_for_more(self) -> bool:
+        """Whether there is something to look at after the last look; a live host always has. A recording that is still
+        being written is waited for.
+        """
         return True
 
     @abstractmethod
@@ -78,7 +79,7 @@ class SceneHost(ABC):
 
         watch = Watch(keeps_ended=keeps_ended)
         watch.add(first or self.look())
-        while self.has_more:
+        while self.wait_for_more():
             view = watch.add(self.look_after(interval_s))
             if view is not None:
                 yield view

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import RecordingError, UsageError
+from ..errors import KvmscopeError, RecordingError, UsageError
 from ..scene import Scene
 from ..schema import Schema
+from ..store.growth import LOOK_AGAIN_S, is_written, place_in
 from ..store.replay import EARLY, SceneMoment, SceneSeries
 from .host import SceneHost
 
 
 class RecordedHost(SceneHost):
-    """A recording, looked at as a host is: the next look is the next scene. Nothing here waits or knows the time."""
+    """A recording, looked at as a host is: the next look is the next scene. It neither waits nor knows the time."""
 
     def __init__(
         self,
@@ -27,7 +29,7 @@ class RecordedHost(SceneHost):
         ``looks_at_each``: an interval is from one to the next, however long it is asked to be.
         """
         self._series = series
-        self._moments = moments
+        self._moments = list(moments)
         self._is_span = is_span
         self._looks_at_each = looks_at_each
         self._place = -1
@@ -48,8 +50,7 @@ class RecordedHost(SceneHost):
     def now_s(self) -> float:
         return self._moments[max(0, self._place)].boottime_ns / 1e9
 
-    @property
-    def has_more(self) -> bool:
+    def wait_for_more(self) -> bool:
         return self._place + 1 < len(self._moments)
 
     @property
@@ -92,6 +93,44 @@ class RecordedHost(SceneHost):
         self._place = place
         self._scene = self._series.scene(self._moments[place])
         return self._scene
+
+
+class GrowingRecording(RecordedHost):
+    """A recording that a recorder may be appending to. At its end the next scene is waited for, until the recorder has
+    written none for longer than it should: then the recording is over.
+    """
+
+    def wait_for_more(self) -> bool:
+        self._wait_for_scene(after_s=0.0)
+        return super().wait_for_more()
+
+    def look_after(self, interval_s: float) -> Scene:
+        """The next scene that is this many seconds after the last; an earlier one if the recorder ends before."""
+        self._wait_for_scene(after_s=interval_s * (1 - EARLY))
+        return super().look_after(interval_s)
+
+    def _wait_for_scene(self, *, after_s: float) -> None:
+        """Wait until there is a scene after the last look, and so many seconds after it; or until none is expected."""
+        while not (super().wait_for_more() and self._moments[-1].boottime_ns / 1e9 >= self.now_s + after_s):
+            if self._grow():
+                continue
+            if not is_written(self._moments, time.time_ns()):
+                return
+            time.sleep(LOOK_AGAIN_S)
+
+    def _grow(self) -> bool:
+        """Take what was added, as far as it makes a window with what was before; whether there was any."""
+        try:
+            moments = self._series.moments()
+        except KvmscopeError:  # its directory is gone
+            return False
+        last = self._moments[-1]
+        added = moments[place_in(moments, last, len(self._moments) - 1) + 1 :] if moments else ()
+        for moment in added:
+            if not moment.follows(self._moments[-1]):
+                break
+            self._moments.append(moment)
+        return self._moments[-1] is not last
 
 
 def open_recording(path: str | Path) -> RecordedHost:

@@ -35,6 +35,7 @@ class ReplayCursor:
     """``place``: of the moment that is shown. ``typed``: the time that is being typed, None if none is.
 
     ``parse_time``: the time of a text, CLOCK_REALTIME nanoseconds; raises UsageError. ``note``: why a time was refused.
+    ``is_growing``: a recorder is adding moments, so playing goes on at the end. ``follows``: it has played to there.
     """
 
     moments: Sequence[SceneMoment]
@@ -46,6 +47,8 @@ class ReplayCursor:
     has_ended: bool = False
     typed: str | None = None
     note: str = ""
+    is_growing: bool = False
+    follows: bool = False
 
     def press(self, key: str) -> None:
         """Do what a key is for; others do nothing."""
@@ -55,12 +58,13 @@ class ReplayCursor:
             return
         steps = {"right": 1, "left": -1, "up": _LEAP, "down": -_LEAP}
         if key in steps:
-            self.is_playing = False
+            self.is_playing = self.follows = False
             self.step(steps[key])
         elif key in ("home", "end"):
-            self.is_playing, self.place = False, 0 if key == "home" else len(self.moments) - 1
+            self.place = 0 if key == "home" else len(self.moments) - 1
+            self.is_playing = self.follows = key == "end" and self.is_growing
         elif key == " ":
-            self.is_playing = not self.is_playing
+            self.is_playing, self.follows = not self.is_playing, False
         elif key in "+-" and key:
             self.speed = min(_FASTEST, max(_SLOWEST, self.speed * (2 if key == "+" else 0.5)))
         elif key == "g":
@@ -74,10 +78,24 @@ class ReplayCursor:
             self.place = self.neighbour(self.place, 1 if intervals > 0 else -1)
 
     def play(self) -> None:
-        """Go on by an interval; at the end playing stops."""
-        before = self.place
-        self.step(1)
-        self.is_playing = self.place != before
+        """Go on by an interval, or by all that there are if it follows a recorder; at the end playing stops, unless
+        more is coming.
+        """
+        begin = self.place
+        self._go_on()
+        before = begin
+        while self.follows and self.place != before:
+            before = self.place
+            self._go_on()
+        if self.place == begin:
+            self.is_playing = self.follows = self.is_growing
+
+    def _go_on(self) -> None:
+        """By an interval; what is shorter counts as one only if no more is coming."""
+        beside = self.neighbour(self.place, 1)
+        passed_ns = self.moments[beside].taken_ns - self.moments[self.place].taken_ns
+        if not self.is_growing or passed_ns >= self.interval_s * (1 - EARLY) * 1e9:
+            self.place = beside
 
     @property
     def wait_s(self) -> float:
@@ -118,5 +136,5 @@ class ReplayCursor:
         except UsageError as error:
             self.note = str(error)
             return
-        self.is_playing = False
+        self.is_playing = self.follows = False
         self.place = place_at(self.moments, time_ns)

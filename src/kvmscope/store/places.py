@@ -64,6 +64,7 @@ class PlaceChoice:
             tuple(notes),
             is_span=times.is_span and plan.is_one_window,
             is_whole=plan.whole_episode and episode is not None,
+            can_grow=series.can_grow and plan.goes_on and not times.is_span,
         )
 
     def _about(self, chosen: Sequence[SceneMoment]) -> str:
@@ -75,7 +76,8 @@ class PlaceChoice:
 class RecordedLook:
     """The chosen scenes of a series. ``notes``: what to say of them. ``is_span``: they are one interval.
 
-    ``is_whole``: they are an episode, whose intervals are from each scene to the next.
+    ``is_whole``: they are an episode, whose intervals are from each scene to the next. ``can_grow``: they are to be
+    looked at up to the end of a recording that a recorder may be appending to.
     """
 
     series: SceneSeries
@@ -83,6 +85,7 @@ class RecordedLook:
     notes: tuple[str, ...]
     is_span: bool
     is_whole: bool
+    can_grow: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def read_interval(host: SceneHost, first: Scene, interval_s: float, followed: Fo
         if followed is not None and followed.locate(scene) is None:
             return Interval(last, None if last is first else Window(first, last), has_ended=True)
         last = scene
-        if host.now_s >= deadline_s or not host.has_more:
+        if host.now_s >= deadline_s or not host.wait_for_more():
             return Interval(scene, Window(first, scene))
 
 
@@ -50,6 +50,6 @@ def iter_intervals(host: SceneHost, first: Scene, interval_s: float, followed: F
     while True:
         interval = read_interval(host, first, interval_s, followed)
         yield interval
-        if interval.has_ended or not host.has_more:
+        if interval.has_ended or not host.wait_for_more():
             return
         first = interval.scene

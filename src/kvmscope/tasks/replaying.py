@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+from ..errors import KvmscopeError
 from ..store.cursor import ReplayCursor
-from ..store.replay import SceneSeries
+from ..store.growth import LOOK_AGAIN_S, is_written, place_in
+from ..store.replay import SceneMoment, SceneSeries
 from ..units import rfc3339
 from ..view.screen import StatusScreen
 from ..view.text import Line, Style, styled
@@ -14,14 +18,6 @@ from ..view.watch import HostView, Watch
 _KEYS = "←→ step  ↑↓ ten  space play  +- speed  g time  q quit"
 _BEFORE = 10
 """Intervals that are judged before the one that is shown, so that its findings are those of the time."""
-
-
-def view_at(series: SceneSeries, cursor: ReplayCursor) -> HostView | None:
-    """The interval that ends at the cursor's place; None at the first scene of a boot or source."""
-    watch, view = Watch(), None
-    for place in cursor.before(_BEFORE):
-        view = watch.add(series.scene(cursor.moments[place]))
-    return view
 
 
 def views_from(series: SceneSeries, cursor: ReplayCursor) -> Iterator[HostView]:
@@ -40,22 +36,68 @@ def views_from(series: SceneSeries, cursor: ReplayCursor) -> Iterator[HostView]:
             return
 
 
-def replay_lines(
-    series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen, width: int, height: int
-) -> list[Line]:
-    """The screen of status at the cursor's place, and where that is."""
-    room = height - 2
-    lines = [styled("no interval ends here: it is the first scene of its boot or source")]
-    view = view_at(series, cursor)
-    if view is not None:
-        lines = list(screen.lines(screen.overview(view), width=width, height=room))[:room]
-    lines += [styled("")] * (room - len(lines))
-    return [*lines, styled(_state(cursor), Style.HEAD)]
+class ReplayScreen:
+    """The screen of status at the place of a cursor, which a recorder's additions reach."""
+
+    def __init__(self, series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> None:
+        self._series = series
+        self._cursor = cursor
+        self._screen = screen
+        self._shown: tuple[SceneMoment, HostView | None] | None = None
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """The screen, and below it where in the recording that is."""
+        room = height - 2
+        lines = [styled("no interval ends here: it is the first scene of its boot or source")]
+        view = self._view()
+        if view is not None:
+            lines = list(self._screen.lines(self._screen.overview(view), width=width, height=room))[:room]
+        lines += [styled("")] * (room - len(lines))
+        return [*lines, styled(_state(self._cursor), Style.HEAD)]
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long it stays as it is if no key is pressed; None for ever."""
+        cursor = self._cursor
+        if cursor.is_playing and cursor.typed is None and not cursor.follows:
+            return cursor.wait_s
+        return LOOK_AGAIN_S if self._series.can_grow else None
+
+    def go_on(self, key: str | None) -> None:
+        """What a key does, or with None the end of a pause. The cursor has what was recorded until now."""
+        cursor = self._cursor
+        self._follow_growth()
+        if key is not None:
+            cursor.press(key)
+        elif cursor.is_playing and cursor.typed is None:
+            cursor.play()
+
+    def _follow_growth(self) -> None:
+        """Let the cursor have what a recorder has added, or its ring deleted, and whether more is coming."""
+        if not self._series.can_grow:
+            return
+        cursor = self._cursor
+        with suppress(KvmscopeError):  # its directory is gone: what was read is still there to look at
+            moments = self._series.moments()
+            if moments:
+                cursor.place = place_in(moments, cursor.moments[cursor.place], cursor.place)
+                cursor.moments = moments
+        cursor.is_growing = is_written(cursor.moments, time.time_ns())
+
+    def _view(self) -> HostView | None:
+        """The interval that ends at the cursor's place; None at the first scene of a boot or source."""
+        moment = self._cursor.moments[self._cursor.place]
+        if self._shown is None or not self._shown[0].is_same(moment):
+            watch, view = Watch(), None
+            for place in self._cursor.before(_BEFORE):
+                view = watch.add(self._series.scene(self._cursor.moments[place]))
+            self._shown = moment, view
+        return self._shown[1]
 
 
 def _state(cursor: ReplayCursor) -> str:
     if cursor.typed is not None:
         return f"go to (14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m): {cursor.typed}█"
-    mode = f"playing × {cursor.speed:g}" if cursor.is_playing else "stopped"
+    mode = "live" if cursor.follows else f"playing × {cursor.speed:g}" if cursor.is_playing else "stopped"
     at = rfc3339(cursor.moments[cursor.place].taken_ns)
     return f"{at}  {cursor.place + 1}/{len(cursor.moments)}  {mode}  {cursor.note or _KEYS}"

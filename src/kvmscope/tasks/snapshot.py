@@ -47,7 +47,7 @@ def read_scenes(host: SceneHost, intervals: int, interval_s: float, *, all_of_it
     """The scenes of so many intervals; of a recorded time, ``all_of_it`` has."""
     with progress("reading two intervals"):
         scenes = [host.look()]
-        while host.has_more and (all_of_it or len(scenes) <= intervals):
+        while (all_of_it or len(scenes) <= intervals) and host.wait_for_more():
             scenes.append(host.look_after(interval_s))
     return scenes
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from ..errors import KvmscopeError, UsageError
 from ..store.cursor import place_at, place_beside
+from ..store.growth import is_written, place_in
 from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
 from ..view.events import EventWatch
 from ..view.values import Moment
@@ -28,9 +29,6 @@ _BEFORE: Final = 60
 _LEAVE_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 1.0
 """How often a recording that may grow is looked at, at least."""
-
-_LATE_INTERVALS, _LATE_S = 3, 2.0
-"""A recorder that has written nothing for so many of its intervals and so many seconds is not said to be live."""
 
 
 class Player(Controls):
@@ -83,7 +81,7 @@ class Player(Controls):
     def position(self) -> Position:
         with self._lock:
             moments, place = self._moments, self._place
-            is_playing, is_live = self._is_playing, self._follows and _is_written(moments)
+            is_playing, is_live = self._is_playing, self._follows and is_written(moments, time.time_ns())
         first, now, last = (Moment(moments[each].taken_ns) for each in (0, place, -1))
         return Position(place, len(moments), first, now, last, is_playing, is_live)
 
@@ -156,9 +154,9 @@ class Player(Controls):
         with self._lock:
             if not moments:
                 return
-            self._place = _place_in(moments, self._moments, self._place)
+            self._place = place_in(moments, self._moments[self._place], self._place)
             if self._target is not None:
-                self._target = _place_in(moments, self._moments, self._target)
+                self._target = place_in(moments, self._moments[self._target], self._target)
             self._moments = moments
             place = self._place if self._follows and self._target is None else len(moments) - 1
         if len(moments) - 1 - place > _BEFORE:
@@ -214,23 +212,6 @@ class Player(Controls):
         if news and isinstance(news[-1], Arrival):
             prepare(news[-1].view, self._wanted)
         return news
-
-
-def _place_in(moments: Sequence[SceneMoment], before: Sequence[SceneMoment], place: int) -> int:
-    """Where a moment is now; a ring may have deleted it, and others before it."""
-    moment = before[place]
-    if place < len(moments) and moments[place].is_same(moment):
-        return place
-    for now in range(len(moments) - 1, -1, -1):
-        if moments[now].is_same(moment):
-            return now
-    return place_at(moments, moment.taken_ns)
-
-
-def _is_written(moments: Sequence[SceneMoment]) -> bool:
-    """Whether the last scene came when it was due."""
-    usual_ns = moments[-1].taken_ns - moments[-2].taken_ns if len(moments) > 1 else 0
-    return time.time_ns() - moments[-1].taken_ns < _LATE_INTERVALS * max(usual_ns, 0) + _LATE_S * 1e9
 
 
 def _nowhere(news: Sequence[News]) -> None:
