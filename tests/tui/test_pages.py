@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.tui.pages.lists import ColumnsPage, EventsPage, FindingsPage, SortPage
+from kvmscope.tui.pages.lists import ColumnsPage, EventsPage, FindingsPage, SortPage, TablePage
 from kvmscope.tui.pages.subject import StatPage, SubjectPage
 from kvmscope.tui.pages.texts import ApicvPage, HelpPage, RulePage, VmFindingsPage
 from kvmscope.tui.pages.vm import VmPage
@@ -222,8 +222,34 @@ def test_a_narrow_table_leaves_columns_out_and_cuts_no_number(make_screen: Calla
         seconds(screen)
         screen.keys("home", "enter", "enter")
         heads = screen.rows()[1].split()
-        assert heads == ["now", "kind", "stability", "by"][: len(heads)], width
-        assert all(row.rstrip()[-1:] != "…" for row in screen.rows()[2:8] if len(heads) == 1), width
+        assert heads == ["statistic", "now", "kind", "stability", "by"][: len(heads)], width
+        assert all(row.rstrip()[-1:] != "…" for row in screen.rows()[2:8] if len(heads) == 2), width
+
+
+@pytest.mark.parametrize("keys", [("d",), ("e",), ("f",), ("s",)])
+def test_what_a_row_cuts_off_stands_whole_below_once_it_is_chosen(keys: tuple[str, ...], screen: HandScreen) -> None:
+    seconds(screen)
+    screen.keys(*keys, "home")
+    page = screen.desk.page
+    assert isinstance(page, TablePage)
+    for place in range(min(page.count, 8)):
+        page.set_cursor(place)
+        assert " ".join(page.about(place).split()) in " ".join(screen.draw().split())
+
+
+def test_the_totals_are_whole_in_ascii_at_any_width(make_screen: Callable[..., HandScreen]) -> None:
+    for width in range(60, 180):
+        screen = make_screen(size=(width, 24), is_ascii=True)
+        seconds(screen, 2)
+        assert "~" not in screen.rows()[1], width
+
+
+def test_a_host_without_vms_says_so_in_whole_sentences(screen: HandScreen) -> None:
+    screen.second()
+    screen.second()
+    text = " ".join(screen.draw().split())
+    assert "no VM is running here" in text
+    assert "kvmscope demo" in text
 
 
 def test_a_low_terminal_shows_vms_rather_than_totals(make_screen: Callable[..., HandScreen]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from ..analysis.apicv import Branch, Certainty, Outcome, State, Witness
 from ..host.text import printable
@@ -40,8 +41,13 @@ _OUTCOMES = {
 }
 
 
-def apicv_nodes(view: ApicvView, *, each_vm: bool = False) -> list[TextNode]:
-    """What a person reads, top to bottom. ``each_vm``: every VM by itself, with all its evidence."""
+_ONE_VM: Final = "`kvmscope apicv VM` shows one VM with its evidence, --all shows every VM"
+
+
+def apicv_nodes(view: ApicvView, *, each_vm: bool = False, one_vm: str = _ONE_VM) -> list[TextNode]:
+    """What a person reads, top to bottom. ``each_vm``: every VM by itself, with all its evidence. ``one_vm``: how that
+    is shown where VMs stand together.
+    """
     nodes = [TextNode(SIMULATED, Style.ALERT)] if view.simulated else []
     nodes.append(_host_node(view))
     if not view.vms:
@@ -52,7 +58,7 @@ def apicv_nodes(view: ApicvView, *, each_vm: bool = False) -> list[TextNode]:
         for group in groups
     ]
     if len(groups) < len(view.vms):
-        nodes.append(TextNode("`kvmscope apicv VM` shows one VM with its evidence, --all shows every VM", Style.DIM))
+        nodes.append(TextNode(one_vm, Style.DIM))
     chosen = view.vms[0].id if each_vm and len(view.vms) == 1 else None
     notes = note_lines(view.source.name, view.source.why_not, gaps_of(view.gaps, chosen))
     return nodes + [TextNode(line, Style.DIM) for line in notes]

@@ -200,10 +200,15 @@ class Page(ABC):
             return [text_line(line, Style.WARNING) for line in fill(self.desk.notice, width=width)]
         if board.is_paused and board.shown is not None:
             return [text_line(f"paused: values are of {clock(_time_of(board.shown))}; p goes on", Style.WARNING)]
+        return self.notices(width)
+
+    def notices(self, width: int) -> list[ScreenLine]:
+        """What the page itself has to say there."""
+        del width
         return [self.notice()]
 
     def notice(self) -> ScreenLine:
-        """What the page itself has to say there."""
+        """The same, if it is one line."""
         shown = self.board.shown
         if shown is not None and shown.scene.sample.simulated:
             return text_line(SIMULATED, Style.ALERT)

@@ -83,9 +83,13 @@ class GroupsPage(TablePage):
             Span(state, Style.GOOD if is_counted else Style.PLAIN),
             *(Span(NOT_KNOWN_SIGN if number is None else f"{number:,}") for number in numbers),
             Span(format_bytes(group.total_bytes)),
-            Span(group.note or load_groups()[group.name].title),
+            Span(self.about(place)),
         )
         return self.cells(spans, width)
+
+    def about(self, place: int) -> str:
+        group = self._groups[place]
+        return group.note or load_groups()[group.name].title
 
     def _counts(self, size: PageSize) -> list[ScreenLine]:
         shown = self.board.shown

@@ -12,7 +12,7 @@ from ...units import NOT_KNOWN_SIGN, format_seconds
 from ...view.events import HostEvent
 from ...view.findings import RuleTotal
 from ...view.findings_text import cost_text
-from ...view.text import Span, Style, counted
+from ...view.text import Span, Style, counted, fill
 from ...view.trouble import HURTS, NAME
 from ...view.vm_columns import ALWAYS, VmColumn, severity_sign, severity_style, vm_columns
 from ..lines import WHOLE_LINE, ScreenLine, TableColumn, cell_line, column_widths, text_line
@@ -36,6 +36,16 @@ class TablePage(ListPage):
 
     def above(self, width: int) -> list[ScreenLine]:
         return [self.cells([Span(column.title, Style.HEAD) for column in self.columns], width)]
+
+    def about(self, place: int) -> str:
+        """What a row says, of which there may be room for a part in its line; empty if that is all of it."""
+        del place
+        return ""
+
+    def notices(self, width: int) -> list[ScreenLine]:
+        if self.cursor is not None and self.cursor < self.count and (text := self.about(self.cursor)):
+            return [text_line(line) for line in fill(text, width=width, hang="")]
+        return super().notices(width)
 
     def cells(self, spans: Sequence[Span], width: int) -> ScreenLine:
         """A line of the table, of a cell for each of its columns."""
@@ -98,6 +108,10 @@ class FindingsPage(TablePage):
         )
         return self.cells(spans, width)
 
+    def about(self, place: int) -> str:
+        total = self._totals[place]
+        return f"{total.title} [{total.rule}]"
+
     def empty(self, width: int) -> list[ScreenLine]:
         return [text_line(f"nothing found by {counted(len(load_findings()), 'rule')}", Style.DIM)]
 
@@ -114,7 +128,7 @@ class EventsPage(TablePage):
         TableColumn("time", 8),
         TableColumn("event", 14, rank=2),
         TableColumn("VM", 10, 20),
-        TableColumn("", 12, WHOLE_LINE, rank=1),
+        TableColumn("what happened", 12, WHOLE_LINE, rank=1),
     )
     hints = (
         KeyHint("Enter", "open", "Open the VM of the event, if it is there."),
@@ -140,6 +154,10 @@ class EventsPage(TablePage):
         style = Style.PLAIN if event.severity is None else severity_style(event.severity)
         spans = (Span(clock(event.time)), Span(event.kind.value, style), Span(event.name), Span(event.text))
         return self.cells(spans, width)
+
+    def about(self, place: int) -> str:
+        event = self._event(place)
+        return f"{event.kind.value} {event.name}" + (f": {event.text}" if event.text else "")
 
     def empty(self, width: int) -> list[ScreenLine]:
         return [text_line("nothing has happened yet", Style.DIM)]
@@ -185,11 +203,16 @@ class ColumnsPage(TablePage):
     def row(self, place: int, width: int) -> ScreenLine:
         column = self._column(place)
         sign = "[x]" if column.key in self._shown else "[ ]"
+        style = Style.DIM if self._is_missing(column) else Style.PLAIN
+        return self.cells((Span(sign), Span(column.title, Style.HEAD), Span(self.about(place), style)), width)
+
+    def about(self, place: int) -> str:
+        column = self._column(place)
+        return f"not on this host: {column.help}" if self._is_missing(column) else column.help
+
+    def _is_missing(self, column: VmColumn) -> bool:
         shown = self.board.shown
-        is_missing = shown is not None and column.is_metric and shown.lacks(column.key)
-        text = f"not on this host: {column.help}" if is_missing else column.help
-        style = Style.DIM if is_missing else Style.PLAIN
-        return self.cells((Span(sign), Span(column.title, Style.HEAD), Span(text, style)), width)
+        return shown is not None and column.is_metric and shown.lacks(column.key)
 
     def enter(self, place: int) -> None:
         key = self._order[place]
@@ -221,7 +244,7 @@ class SortPage(TablePage):
     """What VMs can be sorted by."""
 
     name = "sort by"
-    columns = (TableColumn("", 1), TableColumn("sort by", 12, 16), TableColumn("", 20, WHOLE_LINE, rank=1))
+    columns = (TableColumn("", 1), TableColumn("sort by", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
     hints = (
         KeyHint("Enter", "sort", "Sort by this; the one that is used already turns the order around."),
         KeyHint("Esc", "back", "Back to the page before."),
@@ -240,8 +263,11 @@ class SortPage(TablePage):
         key = sort_keys()[place]
         settings = self.desk.settings
         mark = self.desk.charset.one_cell("▲" if settings.is_upside_down else "▼") if key == settings.sort else ""
-        title, text = _OWN_SORTS.get(key) or (vm_columns()[key].title, vm_columns()[key].help)
+        title, text = _sort_text(key)
         return self.cells((Span(mark), Span(title, Style.HEAD), Span(text)), width)
+
+    def about(self, place: int) -> str:
+        return _sort_text(sort_keys()[place])[1]
 
     def enter(self, place: int) -> None:
         settings, key = self.desk.settings, sort_keys()[place]
@@ -249,6 +275,11 @@ class SortPage(TablePage):
         self.desk.change(replace(settings, sort=key, is_upside_down=is_again and not settings.is_upside_down))
         self.board.sort(is_asked=True)
         self.desk.close()
+
+
+def _sort_text(key: str) -> tuple[str, str]:
+    """The title of what VMs can be sorted by, and what it is."""
+    return _OWN_SORTS.get(key) or (vm_columns()[key].title, vm_columns()[key].help)
 
 
 _OWN_SORTS: Final = {

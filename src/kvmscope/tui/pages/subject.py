@@ -39,7 +39,7 @@ class SubjectPage(TablePage):
 
     name = "statistics"
     columns = (
-        TableColumn("", 22, 36),
+        TableColumn("statistic", 22, 36),
         TableColumn("now", 24, is_text=False),
         TableColumn("kind", 14, rank=1),
         TableColumn("stability", 10, rank=2),

@@ -20,6 +20,7 @@ from ..lines import PageSize, ScreenLine, text_line
 from .base import Desk, KeyHint, Page
 
 _NOT_SHOWN = "reading the host …"
+_ONE_VM = "a on the page of a VM shows its evidence"
 
 
 class TextPage(Page):
@@ -139,7 +140,7 @@ class ApicvPage(TextPage):
             yield text_line(_NOT_SHOWN, Style.DIM)
             return
         apicv = view.apicv if self.vm is None else _of_vm(view.apicv, self.vm)
-        yield from node_lines(apicv_nodes(apicv, each_vm=self.vm is not None), width)
+        yield from node_lines(apicv_nodes(apicv, each_vm=self.vm is not None, one_vm=_ONE_VM), width)
 
 
 def _of_vm(view: ApicvView, vm: VmId) -> ApicvView:

@@ -15,7 +15,7 @@ from ...view.findings_text import summary
 from ...view.overview import VcpuOverview, VmOverview
 from ...view.overview_text import apicv_text
 from ...view.subjects import FollowedVm
-from ...view.text import Span, Style
+from ...view.text import Span, Style, fill
 from ...view.vm_columns import DEFAULT_COLUMNS, metric_span, severity_style, vm_columns
 from ...view.watch import HostView
 from ..lines import ScreenLine, cell_line, text_line
@@ -105,7 +105,8 @@ class VmPage(ListPage):
         lines = self._end_lines()
         findings = self._findings
         for finding in findings[:_FINDINGS_SHOWN]:
-            lines.append(text_line(summary(finding, printable(found.name)), severity_style(finding.severity)))
+            text = summary(finding, printable(found.name))
+            lines += [text_line(line, severity_style(finding.severity)) for line in fill(text, width=width)]
         if len(findings) > _FINDINGS_SHOWN:
             lines.append(text_line(f"… and {len(findings) - _FINDINGS_SHOWN} more; d shows all", Style.DIM))
         if not findings:

@@ -11,7 +11,7 @@ from ...host.text import printable
 from ...sample import VmId
 from ...units import format_seconds
 from ...view.overview import VmOverview
-from ...view.text import Line, Span, Style, counted, no_vm_line
+from ...view.text import Line, Span, Style, cells, counted, fill, no_vm_line
 from ...view.vm_columns import (
     HISTORY_METRIC,
     WIDE,
@@ -112,15 +112,18 @@ class VmsPage(ListPage):
         for name in _HOST_METRICS:
             value = metric_span(name, total.metrics.get(name), is_partial=name in total.partial)
             more = [Span(f"  {vm_columns()[name].title} "), Span(value.text, Style.HEAD)]
-            if sum(len(span.text) for span in (*spans, *more)) <= width:
+            if self._cells_of((*spans, *more)) <= width:
                 spans += more
         values = self.board.history.of_host(HISTORY_METRIC)
-        used = sum(len(span.text) for span in spans)
-        room = min(60, width - used - 2)
+        room = min(60, width - self._cells_of(tuple(spans)) - 2)
         if room >= 10:
             levels = self.desk.charset.levels
             spans.append(Span("  " + self.board.history.sparkline(values, room, levels=levels)))
         return tuple(spans)
+
+    def _cells_of(self, line: Line) -> int:
+        """What it takes in the characters of the terminal."""
+        return sum(cells(self.desk.charset.text(span.text)) for span in line)
 
     def _finding_counts(self) -> list[Span]:
         counts = {severity: self.board.troubles.counts.get(severity, 0) for severity in reversed(Severity)}
@@ -173,7 +176,8 @@ class VmsPage(ListPage):
             return []
         if self.board.filter:
             return [text_line(f"no VM has '{printable(self.board.filter)}'; Esc clears the filter", Style.DIM)]
-        return [text_line(no_vm_line(shown.overview.source.name, shown.overview.gaps), Style.DIM)]
+        text = no_vm_line(shown.overview.source.name, shown.overview.gaps)
+        return [text_line(line, Style.DIM) for line in fill(text, width=width, hang="")]
 
     def notice(self) -> ScreenLine:
         if self._typed is not None:
