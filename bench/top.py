@@ -3,7 +3,8 @@
 A frame is all that the process does with a view that is ready: order, lines, comparison, and Textual's writing to a
 terminal of 120 × 40 that keeps nothing. A second is a frame and what the thread beside it does with a sample: window,
 findings, verdicts, events and the metrics that are shown; reading a host comes on top (see above). The VMs are
-invented, with four vCPUs each, and one in eight is in trouble. Both are CPU time of the process.
+invented, with four vCPUs each, and one in eight is in trouble. A key in the filter is all that the process does with
+it, up to the screen that it leaves. All three are CPU time of the process.
 
 Start and bytes are of the command itself on a pseudo-terminal of 80 × 24, with some lab guests: from its start to the
 first screen with values, in wall time and in CPU time of all its threads until then; then the bytes of each refresh,
@@ -31,6 +32,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from textual.pilot import Pilot
+
 from bench.findings import LargeHost
 from bench.guests import bare_vms
 from bench.result import Row
@@ -54,6 +57,8 @@ STARTS: Final = 7
 LISTEN_S: Final = 8.0
 _FRAME_MS: Final = {1_000: 16.0, 10_000: 25.0}
 _SECOND_MS: Final = 50.0
+_KEY_MS: Final = 25.0
+_FILTER: Final = "vm-77"
 _FIRST_SCREEN_S: Final = 0.6
 _REFRESH_BYTES: Final = 4096
 _WITH_VALUES: Final = (b"all VMs", b"usr exit/s")
@@ -63,8 +68,9 @@ _WITH_VALUES: Final = (b"all VMs", b"usr exit/s")
 def bench() -> Sequence[Row]:
     rows = []
     for vms, most_ms in _FRAME_MS.items():
-        frames, seconds = asyncio.run(_measure(vms))
+        frames, seconds, keys = asyncio.run(_measure(vms))
         rows.append(_cpu_row(f"a frame with {vms:,} VMs", frames, most_ms))
+        rows.append(_cpu_row(f"a key in the filter of {vms:,} VMs", keys, _KEY_MS))
         most_of_second_ms = _SECOND_MS if vms == 1_000 else None
         rows.append(_cpu_row(f"a second with {vms:,} VMs, of which one core has 1,000 ms", seconds, most_of_second_ms))
     with tempfile.TemporaryDirectory() as folder, bare_vms(16, 4) as guests:
@@ -94,8 +100,8 @@ class _NoFeed:
         self.wanted = metrics
 
 
-async def _measure(vms: int) -> tuple[list[int], list[int]]:
-    """Nanoseconds of CPU time of frames, and of whole seconds."""
+async def _measure(vms: int) -> tuple[list[int], list[int], list[int]]:
+    """Nanoseconds of CPU time of frames, of whole seconds, and of keys that are typed into the filter."""
     feed, host = _NoFeed(), LargeHost(8, vms=vms, vcpus_each=4)
     file = SettingsFile(Path("/nonexistent/top.toml"))
     app = TopApp(Shell(Desk(Board(file.settings), file, feed, Charset(), 1.0)), feed.start)
@@ -118,7 +124,15 @@ async def _measure(vms: int) -> tuple[list[int], list[int]]:
             ended = time.process_time_ns()
             frames.append(ended - ready)
             seconds.append(ended - began)
-    return frames[WARM_UP:], seconds[WARM_UP:]
+        await pilot.press("slash")
+        keys = [await _key_ns(pilot, key) for key in _FILTER]
+    return frames[WARM_UP:], seconds[WARM_UP:], keys
+
+
+async def _key_ns(pilot: Pilot[None], key: str) -> int:
+    began = time.process_time_ns()
+    await pilot.press("minus" if key == "-" else key)
+    return time.process_time_ns() - began
 
 
 def _cpu_row(what: str, taken: Sequence[int], most_ms: float | None) -> Row:

@@ -48,6 +48,11 @@ class VmmProcess:
         return dict(self.known_as).get("libvirt.domain")
 
     @property
+    def program(self) -> str:
+        """What program it is. Untrusted text."""
+        return self.vmm if self.vmm != "other" else self.command
+
+    @property
     def title(self) -> str:
         """What to call it: the VM's name, else the command. Untrusted text."""
         return self.name or self.command

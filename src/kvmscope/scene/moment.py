@@ -60,6 +60,4 @@ class Scene:
     def vmm(self, row: int) -> str | None:
         """What program a VM's VMM is, None if it is not known. Untrusted text."""
         process = self.identities[row].process
-        if process is None:
-            return None
-        return process.vmm if process.vmm != "other" else process.command
+        return None if process is None else process.program

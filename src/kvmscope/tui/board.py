@@ -22,6 +22,7 @@ from ..view.overview import VmOverview
 from ..view.trouble import HostTroubles, VmOrder, troubles_of
 from ..view.values import Moment
 from ..view.vm_columns import HISTORY_METRIC
+from ..view.vm_search import VmSearch, has_text
 from ..view.watch import HostView
 from .feed import Arrival, Failure, Loss, News, OfferedGroups, Refusal
 from .settings import Settings
@@ -69,6 +70,7 @@ class Board:
     order: list[VmId] = field(default_factory=list)
     places: Mapping[VmId, int] = field(default_factory=dict)
     _sorting: VmOrder = field(default_factory=VmOrder)
+    _search: VmSearch = field(default_factory=VmSearch)
     _troubles: HostTroubles | None = None
 
     # --- what comes ---------------------------------------------------------------------------------------------------
@@ -204,27 +206,14 @@ class Board:
 
     def visible(self) -> Sequence[VmId]:
         """The VMs of the table, in order: those that the filter lets through."""
-        if not self.filter:
+        if not self.filter or self.shown is None:
             return self.order
-        return [vm for vm in self.order if self._passes(vm)]
+        found = self._search.matching(self.shown.overview.vms, self.troubles, self.filter)
+        return [vm for vm in self.order if vm in found or (vm in self.ended and self._has_text(self.ended[vm].vm))]
 
-    def _passes(self, vm: VmId) -> bool:
-        """Whether the filter is in a VM's name, UUID, id, process id, VMM, findings or APICv reasons."""
-        wanted = self.filter.casefold()
-        found = self.vm(vm)
-        if found is None:
-            return False
-        trouble = self.troubles.of_vm.get(vm)
-        words = (
-            found.name,
-            found.uuid or "",
-            str(found.id),
-            str(found.pid or ""),
-            found.vmm or "",
-            trouble.rule if trouble else "",
-            *(reason.name for reason in found.apicv.reasons),
-        )
-        return any(wanted in word.casefold() for word in words)
+    def _has_text(self, vm: VmOverview) -> bool:
+        """Whether a VM that has ended has the text of the filter."""
+        return has_text(vm, self.troubles.of_vm.get(vm.id), self.filter)
 
     def select(self, vm: VmId | None) -> None:
         """Hold the order for a VM, or with None let it sort again."""

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from ..analysis.apicv import Branch, State, Verdicts, VmVerdict
 from ..analysis.status import HostStatus, MetricRow, PartialMetrics
-from ..sample import Gap, VmId, gaps_of
-from ..scene import Scene
+from ..sample import NOT_KNOWN, Gap, VmId, gaps_of
+from ..scene import Scene, VmIdentity
 from .findings import ReportedFinding
 from .host import HostFacts, host_facts
 from .values import Rows, SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
@@ -91,6 +91,30 @@ class VmRows(Rows[VmOverview]):
         if self._is_whole:
             return self._facts.scene.sample.vms.row_of
         return {vm: place for place, vm in enumerate(self.ids)}
+
+    @property
+    def identities(self) -> Sequence[VmIdentity]:
+        """Who each VM is. A host that found nothing new gives the same ones again."""
+        identities = self._facts.scene.identities
+        return identities if self._is_whole else [identities[row] for row in self._rows]
+
+    @property
+    def pids(self) -> Sequence[int | None]:
+        """The process id of each VM's VMM."""
+        pids = self._facts.scene.sample.vms.pid.tolist()
+        return [None if pids[row] == NOT_KNOWN else pids[row] for row in self._rows]
+
+    def inhibited_by(self, is_meant: Callable[[str], bool]) -> list[int]:
+        """Places of the VMs with such an inhibit reason."""
+        verdicts = self._facts.verdicts()
+        if verdicts is None:
+            return []
+        answers: dict[int, bool] = {}  # VMs that are alike share what is said of them
+        for row in self._rows:
+            body = verdicts.vms[row].body
+            if id(body) not in answers:
+                answers[id(body)] = any(is_meant(reason.name) for reason in body.reasons)
+        return [place for place, row in enumerate(self._rows) if answers[id(verdicts.vms[row].body)]]
 
     @property
     def silent(self) -> Sequence[int]:
