@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,13 +22,13 @@ from kvmscope.engines.clickhouse_load import load_recordings
 from kvmscope.engines.fleet import FleetFinding, FleetStore
 from kvmscope.engines.fleet_sql import SqlFleet
 from kvmscope.engines.fleets import open_clickhouse_fleet, open_recorded_fleet
+from kvmscope.engines.pulled import PulledRecordings
+from kvmscope.engines.refusal import QueryEngine
 from kvmscope.errors import RecordingError
 from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
 
 EVERY_S = 20
-CLICKHOUSE_RULES = int(os.environ.get("KVMSCOPE_CLICKHOUSE_RULES", "1"))
-"""Of so many rules ClickHouse is asked, since it plans the query of each for a second; 99 for all."""
 SIZE = FleetSize(hosts=24, vms=6, vcpus=2, samples=8)
 
 
@@ -156,14 +155,12 @@ def test_clickhouse_answers_as_numpy_does_from_raw_rows_and_from_a_roll_up(
     url = _loaded(directory, tmp_path_factory)
     expected = NumpyFleet(str(directory), every_s=every_s)
     due = by_key(list(expected.findings().findings))
-    rules = sorted({rule for _, _, rule in due})[:CLICKHOUSE_RULES]
-    due = {key: finding for key, finding in due.items() if key[2] in rules}
-    assert due
     with open_clickhouse_fleet(url, interval_s=every_s) as store:
         assert isinstance(store, SqlFleet)
-        assert store.relations.schema == ("raw_10s" if every_s == 20 else "raw")
-        found = by_key([each for rule in rules for each in store.findings(rule=rule).findings])
-        assert [host.host for host in store.hosts()] == [host.host for host in expected.hosts()]
+        assert isinstance(store.store, PulledRecordings)
+        assert store.store.recorded == ("raw_10s" if every_s == 20 else "raw")
+        found = by_key(list(store.findings().findings))
+        assert list(store.hosts()) == list(expected.hosts())
     assert found.keys() == due.keys()
     for key, finding in found.items():
         assert (finding.windows, finding.since_ns, finding.until_ns) == (
@@ -171,6 +168,24 @@ def test_clickhouse_answers_as_numpy_does_from_raw_rows_and_from_a_roll_up(
             due[key].since_ns,
             due[key].until_ns,
         )
+
+
+@pytest.mark.slow
+def test_clickhouse_and_files_have_the_same_answers(
+    directory: Path, fleet: FleetStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("clickhouse_connect")
+    names = [metric.name for metric in load_metrics()]
+    with open_clickhouse_fleet(_loaded(directory, tmp_path_factory), interval_s=EVERY_S) as store:
+        assert store.engine is QueryEngine.CLICKHOUSE
+        assert by_key(list(store.findings().findings)) == by_key(list(fleet.findings().findings))
+        assert sorted(map(str, store.acceleration())) == sorted(map(str, fleet.acceleration()))
+        found, due = (
+            {(each.host, each.metric): each.value for each in each_fleet.metrics(names)[0]}
+            for each_fleet in (store, fleet)
+        )
+        assert found == pytest.approx(due, rel=1e-9, abs=1e-12), "sums of the same numbers in any order"
+        assert set(map(str, store.schemas())) == set(map(str, fleet.schemas()))
 
 
 _URLS: dict[Path, str] = {}

@@ -117,6 +117,10 @@ class ClickHouseStore:
         """The result of a query of kvmscope's own. Raises QueryError, Unavailable."""
         return plain_result(self._stream(sql))
 
+    def read(self, sql: str) -> pa.Table:
+        """The result of a query of kvmscope's own, as it came. Raises as ``query`` does."""
+        return pa.Table.from_batches(list(self._stream(sql)))
+
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The result of a query that a user typed. Raises as ``SqlStore.ask`` does."""
         if not sql.strip():

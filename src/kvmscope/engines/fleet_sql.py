@@ -1,4 +1,4 @@
-"""A fleet behind SQL: recordings in DuckDB, or ClickHouse. A ``FleetStore``.
+"""A fleet behind SQL: recordings in files or in ClickHouse, thinned in DuckDB. A ``FleetStore``.
 
 Windows are long, since a question over a fleet is about hours of many hosts. ``FleetRelations`` says where the
 relations are and how long a window is. Rule: rules and metrics are those of ``rules`` and ``queries``; nothing is
@@ -66,21 +66,6 @@ class SubjectRelations(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedRelations:
-    """Relations that have every statistic of every host."""
-
-    schema: str
-
-    def having(
-        self, _stats: NeededStats, _hosts: Sequence[str] | None = None, _vms: frozenset[int] | None = None
-    ) -> str:
-        return self.schema
-
-    def made(self) -> str:
-        return self.schema
-
-
-@dataclass(frozen=True, slots=True)
 class FleetRelations:
     """``schema``: of the scenes that are asked, and of their VMs. ``plan``: their windows; ``window_s``: the length of
     these.
@@ -98,11 +83,14 @@ class FleetRelations:
 class SqlFleet:
     """A ``FleetStore`` over a ``SqlStore``, which it closes."""
 
-    def __init__(self, store: SqlStore, place: str, relations: FleetRelations) -> None:
-        self.engine: QueryEngine = store.dialect
+    def __init__(
+        self, store: SqlStore, place: str, relations: FleetRelations, *, engine: QueryEngine = QueryEngine.DUCKDB
+    ) -> None:
+        """``engine``: where the recordings are."""
+        self.engine = engine
         self.place = place
         self.damage: Sequence[KvmscopeError] = store.damage
-        self._store = store
+        self.store = store
         self.relations = relations
         self._metrics: Mapping[str, Formula] = formulas(load_metrics())
 
@@ -113,7 +101,7 @@ class SqlFleet:
         rules = load_findings() if rule is None else (find_rule(rule),)
         if rule is None and host is None:  # evidence is most of the query, and nobody reads that of a whole fleet
             rules = tuple(replace(each, evidence=()) for each in rules)
-        refused = refused_rules(rules, self.engine)
+        refused = refused_rules(rules, self.store.dialect)
         judged = [each for each in rules if each.slug not in {refusal.subject for refusal in refused}]
         of_slug = {each.slug: each for each in judged}
         found = defaultdict[tuple[str, str, int], list[Row]](list)
@@ -163,7 +151,7 @@ class SqlFleet:
         yield from self._rows(query, schema, hosts)
 
     def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
-        return read_vms(self._store, self.relations.subjects.made(), self._documents, chosen) if chosen else ()
+        return read_vms(self.store, self.relations.subjects.made(), self._documents, chosen) if chosen else ()
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         means = self._injection_means() if has_rates else _Means()
@@ -179,7 +167,7 @@ class SqlFleet:
                 injections_per_s=means.of((vm.host, vm.vm), "injections"),
                 cost_cpus=means.of((vm.host, vm.vm), "cost"),
             )
-            for vm in read_interrupts(self._store, self.relations.subjects.made(), self._documents.schemas, self._seen)
+            for vm in read_interrupts(self.store, self.relations.subjects.made(), self._documents.schemas, self._seen)
         ]
 
     def _injection_means(self) -> _Means:
@@ -200,13 +188,13 @@ class SqlFleet:
         return [FleetMetric(host, name, value) for (host,), name, value in means.all()], ()
 
     def schemas(self) -> Sequence[FleetSchema]:
-        found = self._store.query(f"SELECT DISTINCT host, blocks FROM {self.relations.schema}.scenes")
+        found = self.store.query(f"SELECT DISTINCT host, blocks FROM {self.relations.schema}.scenes")
         keys = {(str(host), block.partition("~")[0]) for host, blocks in found.rows() for block in blocks}
         reader = self._documents.reader({key for _, key in keys})
         return [FleetSchema(host, key, reader.get(Schema, key)) for host, key in sorted(keys)]
 
     def close(self) -> None:
-        self._store.close()
+        self.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,12 +209,12 @@ class SqlFleet:
     @cached_property
     def _seen(self) -> tuple[SeenHost, ...]:
         relations = self.relations
-        return read_hosts(self._store, relations.subjects.made(), self._documents, scenes=relations.documents)
+        return read_hosts(self.store, relations.subjects.made(), self._documents, scenes=relations.documents)
 
     @cached_property
     def _documents(self) -> RecordedDocuments:
         relations = self.relations
-        return RecordedDocuments(self._store, relations.schema, documents=relations.documents, place=self.place)
+        return RecordedDocuments(self.store, relations.schema, documents=relations.documents, place=self.place)
 
     def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
         """The sets of blocks, as far as these statistics are in them."""
@@ -263,9 +251,9 @@ class SqlFleet:
 
     def _rows(self, query: Query, schema: str, hosts: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         """The answers of a query, part after part of the hosts, which bounds memory."""
-        text = _in_schema(print_query(query, self.engine), schema)
+        text = _in_schema(print_query(query, self.store.dialect), schema)
         for part in self._parts(hosts):
-            found = self._store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
+            found = self.store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
             names = found.names
             yield from (dict(zip(names, row, strict=True)) for row in found.rows())
 

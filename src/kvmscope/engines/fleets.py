@@ -13,9 +13,11 @@ from .clickhouse import open_clickhouse
 from .clickhouse_tables import ROLL_UPS_S, database
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .fleet import FleetStore
-from .fleet_sql import FleetRelations, LoadedRelations, SqlFleet
+from .fleet_sql import FleetRelations, SqlFleet
+from .pulled import PulledRecordings
 from .recordings import open_recordings
-from .thinning import THIN, RecordedSpan, ThinnedRecordings, read_span
+from .refusal import QueryEngine
+from .thinning import THIN, RecordedSpan, ThinnableStore, ThinnedRecordings, read_span
 from .windows import WindowPlan
 
 _PART_OF_DUCKDB: Final = 0.65
@@ -34,12 +36,10 @@ def open_recorded_fleet(
     store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
     try:
         window_s = read_span(store).window_s(interval_s)
-        thinned = ThinnedRecordings(store, window_s)
     except BaseException:
         store.close()
         raise
-    # Thinned scenes are the ends of windows, so each window is from one to the next.
-    return SqlFleet(store, ", ".join(places), FleetRelations(THIN, thinned, WindowPlan(), window_s, documents=THIN))
+    return _thinned_fleet(store, ", ".join(places), window_s, QueryEngine.DUCKDB)
 
 
 def open_clickhouse_fleet(
@@ -55,13 +55,22 @@ def open_clickhouse_fleet(
         resolution_s = _roll_up(span, interval_s)
         length_s = span.window_s(interval_s)
         every_s = math.ceil(length_s / resolution_s) * resolution_s if resolution_s else length_s
+        pulled = PulledRecordings(store, database(resolution_s), memory_bytes=round(memory_bytes * _PART_OF_DUCKDB))
     except BaseException:
         store.close()
         raise
-    # Windows of a roll-up begin with the first scene of one of its stretches, which it keeps.
-    schema = database(resolution_s)
-    relations = FleetRelations(schema, LoadedRelations(schema), WindowPlan(int(every_s)), every_s)
-    return SqlFleet(store, store.name, relations)
+    return _thinned_fleet(pulled, store.name, every_s, QueryEngine.CLICKHOUSE)
+
+
+def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: QueryEngine) -> FleetStore:
+    """The recordings of a store, which is closed with the fleet. ``engine``: where they are."""
+    try:
+        thinned = ThinnedRecordings(store, window_s)
+    except BaseException:
+        store.close()
+        raise
+    # Thinned scenes are the ends of windows, so each window is from one to the next.
+    return SqlFleet(store, place, FleetRelations(THIN, thinned, WindowPlan(), window_s, documents=THIN), engine=engine)
 
 
 def _roll_up(span: RecordedSpan, interval_s: float | None) -> int:

@@ -71,6 +71,7 @@ class RecordingStore:
     hundreds of columns takes a tenth of a second."""
 
     dialect = QueryEngine.DUCKDB
+    recorded = RAW
 
     def __init__(self, connection: DuckDbConnection, parts: Sequence[RecordingParts]) -> None:
         self.damage: Sequence[RecordingError] = [error for part in parts for error in part.damage]
@@ -98,6 +99,10 @@ class RecordingStore:
     def make(self, sql: str) -> None:
         """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""
         self._connection.do(sql)
+
+    def keep(self, name: str, query: str) -> None:
+        """Keep what a query of kvmscope's own gives as a table in memory. Raises as ``query`` does."""
+        self.make(f"CREATE TABLE {name} AS {query}")
 
     def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
         """A query for the rows of a relation of ``RAW`` that are of these hosts. No rows of another host are read."""

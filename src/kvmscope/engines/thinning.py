@@ -1,9 +1,9 @@
 """Recordings thinned to the ends of windows, as tables in the memory of DuckDB.
 
-A question over a fleet reads a few scenes of each host and few of hundreds of columns. Here both are chosen once: the
-files are read once, and each query after that reads a small table. Scenes are chosen as a ring thins them: the first of
-each so many seconds of CLOCK_BOOTTIME, and the last one of a series. What is thinned has the relations of ``tables``,
-under another schema, so a query over raw relations is one over these too.
+A question over a fleet reads a few scenes of each host and few of hundreds of columns. Here both are chosen once: files
+or ClickHouse are read once, and each query after that reads a small table. Scenes are chosen as a ring thins them: the
+first of each so many seconds of CLOCK_BOOTTIME, and the last one of a series. What is thinned has the relations of
+``tables``, under another schema, so a query over raw relations is one over these too.
 Rule: counts are since a VM began, so a thinned recording has the same increases over longer windows.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from ..analysis.apicv.facts import INHIBIT, PROVIDER
 from ..analysis.apicv.hosts import HOST_PROVIDER
@@ -25,7 +25,6 @@ from ..store.names import column_names, schema_column
 from .engine import SqlStore
 from .raw_columns import FIXED
 from .recorded_documents import RecordedDocuments
-from .recordings import RecordingStore
 from .spelling import quote
 from .stat_columns import COUNTS, RecordedSchema
 from .tables import RAW, SUBJECTS, RawTable
@@ -113,16 +112,34 @@ def read_span(store: SqlStore) -> RecordedSpan:
     return RecordedSpan((lasts_ns or 0) / 1e9, (step_ns or 0) / 1e9)
 
 
+class ThinnableStore(SqlStore, Protocol):
+    """Recordings of which rows can be kept as tables of DuckDB. ``recorded``: the schema of their relations."""
+
+    recorded: str
+
+    def make(self, sql: str) -> None:
+        """Run a statement of kvmscope's own in DuckDB."""
+        ...
+
+    def keep(self, name: str, query: str) -> None:
+        """Keep the rows of a query over the recordings, which may be those of another engine, as a table."""
+        ...
+
+    def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
+        """A query over the recordings for the rows of a relation that are of these hosts."""
+        ...
+
+
 class ThinnedRecordings:
     """Makes the thinned relations. VMs are few, and have all statistics; vCPUs have those that a question reads."""
 
-    def __init__(self, store: RecordingStore, window_s: float) -> None:
+    def __init__(self, store: ThinnableStore, window_s: float) -> None:
         """``window_s``: how far apart the scenes are."""
         self._store = store
         self._made: dict[tuple[NeededStats, _ChosenVms], str] = {}
         store.make(f"CREATE SCHEMA {THIN}")
-        store.make(f"CREATE TABLE {THIN}.scenes AS {_scenes(round(window_s * 1e9))}")
-        store.make(f"CREATE TABLE {THIN}.documents AS SELECT * FROM {RAW}.documents")
+        store.keep(f"{THIN}.scenes", _scenes(store.recorded, round(window_s * 1e9)))
+        store.keep(f"{THIN}.documents", f"SELECT * FROM {store.recorded}.documents")
         self._schemas = RecordedDocuments(store, THIN, documents=THIN).schemas
         moments = store.query(f"SELECT DISTINCT boottime_ns FROM {THIN}.scenes").columns[0].values
         self._is_chosen = f"boottime_ns IN ({', '.join(map(str, moments))})" if moments else "false"
@@ -152,11 +169,11 @@ class ThinnedRecordings:
         """Make the relation of a scope."""
         table = SUBJECTS[scope]
         names = ", ".join(map(quote, _columns(table, scope, self._schemas, stats)))
-        source = f"{RAW}.{table.value}"
+        source = f"{self._store.recorded}.{table.value}"
         if choice.hosts is not None:
             source = f"({self._store.rows_of(table, choice.hosts)})"
         rows = f"SELECT {names} FROM {source} AS r WHERE {self._is_chosen} AND {choice.condition}"
-        self._store.make(f"CREATE TABLE {schema}.{table.value} AS {rows}")
+        self._store.keep(f"{schema}.{table.value}", rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +201,12 @@ def _of_everything() -> NeededStats:
 _SERIES: Final = "host, coalesce(boot, ''), source, simulated"
 
 
-def _scenes(window_ns: int) -> str:
+def _scenes(schema: str, window_ns: int) -> str:
     """The first scene of each window of each series, and the last scene: what a ``WindowPlan`` of this length reads."""
     return f"""
-        SELECT * FROM {RAW}.scenes
+        SELECT * FROM {schema}.scenes
         QUALIFY boottime_ns = max(boottime_ns) OVER (PARTITION BY {_SERIES})
-            OR boottime_ns = min(boottime_ns) OVER (PARTITION BY {_SERIES}, boottime_ns // {window_ns})"""
+            OR boottime_ns = min(boottime_ns) OVER (PARTITION BY {_SERIES}, boottime_ns - boottime_ns % {window_ns})"""
 
 
 _LEFT_OUT: Final = {

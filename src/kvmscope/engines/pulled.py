@@ -1,0 +1,80 @@
+"""Recordings in ClickHouse, of which DuckDB is asked: the rows that a question reads are pulled into its memory.
+
+A question over a fleet reads a few scenes of each host and a tenth of the columns. The rules of the catalogue are one
+long query, which ClickHouse takes longer to plan than DuckDB takes to answer, so rows are chosen there and judged here.
+Rule: what is pulled has the columns that ClickHouse has, and their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+
+from ..errors import RecordingError
+from .clickhouse import ClickHouseStore
+from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection
+from .engine import QueryResult
+from .refusal import QueryEngine
+from .results import plain_result
+from .spelling import literal
+from .tables import RawTable
+
+if TYPE_CHECKING:
+    from .vocabulary import Vocabulary
+
+
+class PulledRecordings:
+    """A ``SqlStore`` without the relations of recordings, until some are kept. Closes the ClickHouse too.
+
+    ``recorded``: the database there whose rows are pulled.
+    """
+
+    dialect = QueryEngine.DUCKDB
+
+    def __init__(self, source: ClickHouseStore, recorded: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+        """``memory_bytes``: what DuckDB may take. Raises Unavailable if it is not installed."""
+        self.damage: Sequence[RecordingError] = source.damage
+        self.recorded = recorded
+        self._source = source
+        self._connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=False)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The stats that the recordings have."""
+        return self._source.vocabulary
+
+    def query(self, sql: str) -> QueryResult:
+        """The result of a query of what was kept. Raises QueryError, Unavailable."""
+        return plain_result(self._connection.stream(sql))
+
+    def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The result of a query that a user typed, by ClickHouse. Raises as ``SqlStore.ask`` does."""
+        return self._source.ask(sql)
+
+    def make(self, sql: str) -> None:
+        """Run a statement of kvmscope's own in DuckDB. Raises as ``query`` does."""
+        self._connection.do(sql)
+
+    def keep(self, name: str, query: str) -> None:
+        """Keep what a query of ClickHouse gives as a table. Raises as ``query`` does."""
+        self._connection.add_table(name, self._source.read(query))
+
+    def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
+        """A query of ClickHouse for the rows of a relation that are of these hosts."""
+        listed = ", ".join(map(literal, hosts)) or "NULL"
+        return f"SELECT * FROM {self.recorded}.{table.value} WHERE host IN ({listed})"
+
+    def close(self) -> None:
+        self._connection.close()
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
