@@ -26,6 +26,7 @@ _NOT_NEEDED = (
     "bin",  # commands of the libraries
     "share",
     "**/tests",
+    "**/*.pyi",  # types, for who checks programs that use the libraries
     "*.dist-info/direct_url.json",  # where the wheel of kvmscope was on the machine that built this
     "*.dist-info/RECORD",  # has a checksum of that; dpkg and rpm know what is installed
     "numpy/_core/include",  # headers, to compile against
@@ -36,6 +37,8 @@ _NOT_NEEDED = (
     "pyarrow/src",
     "pyarrow/**/*.px?",
     "pyarrow/**/*.pyx",
+    "pyarrow/libarrow*.so",  # the same libraries under the names that compilers look for
+    "pyarrow/libarrow*.so.*.*.*",  # and under their full versions: programs are linked with libarrow.so.MAJOR
     "pyarrow/libarrow_flight*",  # Flight, a protocol that kvmscope does not speak: 33 MB
     "pyarrow/libarrow_python_flight*",
     "pyarrow/_flight*",
