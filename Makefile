@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench build test-pages packages test-packages clean
+.PHONY: help setup demo test quick test-live test-kernels check check-kernels docs format bench generate build test-pages packages test-packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ format: setup ## rewrite the code in the project's format
 bench: setup ## measure, as ratios in one run; writes bench/RESULTS.md
 	python bench/run.py
 
+generate: setup ## rewrite what is made from the catalogue and the code: reference, schemas, Prometheus rules, dashboards
+	python tools/reference.py
+	python tools/schemas.py
+	python tools/prometheus_rules.py
+	python tools/dashboards.py
+
 build: setup ## rebuild the BPF object and the lab's guests from their sources
 	tools/build-bpf.sh
 	tools/build-guests.sh
@@ -59,7 +65,7 @@ test-pages: setup ## run every command of the how-to pages on small guests; as r
 packages: setup ## wheel, source distribution, .deb, .rpm and SHA256SUMS, in dist
 	python tools/packages.py
 
-test-packages: packages ## install them in clean Debian 12 and 13, and run what README says there; as root, half an hour
+test-packages: packages ## install them in clean Debian 12 and 13, and run what README says there; as root, an hour
 	KVMSCOPE_PACKAGES=dist pytest tests/packages
 
 clean: ## remove what the targets above made

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import DOCS, PROJECT, pages_behind
+from pages import DOCS, PROJECT, CodeBlock, code_blocks, pages_behind
 
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import load_findings
@@ -77,6 +77,21 @@ def test_the_examples_are_in_the_catalogue(words: str, names: set[str]) -> None:
     (text,) = [text for title, text in SECTIONS if words in title.lower()]
     examples = re.findall(r"- Example: (.*)", text)
     assert names & set(re.findall(r"`([\w-]+)`", examples[0]))
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in code_blocks(PROJECT / "CONTRIBUTING.md") if block.language == "toml"]
+)
+def test_an_example_is_an_entry_of_the_catalogue_as_it_stands_there(block: CodeBlock) -> None:
+    files = (PROJECT / "src/kvmscope/catalog").glob("*.toml")
+    assert [file.name for file in files if f"\n{block.text}\n" in file.read_text(encoding="utf-8")]
+
+
+def test_whatever_is_generated_is_rewritten_by_one_target() -> None:
+    tools = {path.name for path in (PROJECT / "tools").glob("*.py") if '"--check"' in path.read_text(encoding="utf-8")}
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^generate: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert set(re.findall(r"python tools/(\S+)", recipe)) == tools - {"exit_reasons.py"} | {"schemas.py"}
 
 
 def test_every_example_stands_in_the_list_of_examples() -> None:
