@@ -4,7 +4,7 @@ Slower is by how much the guest's exits in a second of CPU time of its process f
 over spans with and without it in turn, of one guest; the first row says how exact that is. A run is that of one
 program, at one event, by the kernel's run statistics; the statistics themselves are in it. The share is what those runs
 take of the time of a guest that does nothing else. An emulated kernel (QEMU's TCG, if Debian's 6.1 is in the cache of
-kernels) has the exits that kvm_pvm does not tell of: there times are of no hardware, and only their ratios are given.
+kernels) has the exits that kvm_pvm does not report: there times are of no hardware, and only their ratios are given.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_a_stat_that_came_later_is_told_with_its_first_kernel() -> None:
         (stat("exits", "vm"), "6.1", "is a stat of scope vcpu there"),
         (stat("halt_exit"), "6.1", "is not there; did you mean halt_exits"),
         (stat("zzzzzzzz"), "6.1", "is not there, nor in any kernel that is known"),
-        (stat("reads", more='provider = "disk"'), "6.1", "provider disk tells nothing there"),
+        (stat("reads", more='provider = "disk"'), "6.1", "provider disk has no statistics there"),
         (stat("exits", kind="instant"), "6.1", "is cumulative there, not instant"),
         (stat("halt_wait_ns"), "6.1", "is cumulative, nanoseconds there, not cumulative"),
         (stat("guest_mode", kind="instant", more='unit = "boolean"'), "5.18", "is instant there, not instant, boolean"),

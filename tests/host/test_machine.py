@@ -93,7 +93,7 @@ def test_modules_that_the_cpu_does_not_tell_apart_are_named_and_not_chosen(write
         write(f"sys/module/{name}/parameters/x", "Y\n")
     found = read(tmp_path).kvm_vendor
     assert found.value is None
-    assert found.reason == "cannot tell which is in use: kvm_intel, kvm_pvm"
+    assert found.reason == "it is unknown which is in use: kvm_intel, kvm_pvm"
 
 
 def test_an_architecture_without_vendor_modules_has_kvm_itself(write: Write, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_of_several_modules_the_one_that_runs_vms_is_named(
     roots = {"proc_root": str(tmp_path / "proc"), "sys_root": str(tmp_path / "sys")}
     assert running_kvm_name(**roots) == expected
     if expected is None:
-        assert (read_running_kvm(**roots).reason or "").startswith("cannot tell which is in use: kvm_")
+        assert (read_running_kvm(**roots).reason or "").startswith("it is unknown which is in use: kvm_")
 
 
 def test_an_architecture_without_vendor_modules_has_kvm_itself(write: Write, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _judge(promise: Promise, kernel: KernelTables, table: Table | None, stats: S
 
 def _why_missing(promise: Promise, kernel: KernelTables, table: Table | None, entry: StatEntry | None) -> str:
     if not any(each.provider == promise.provider for each in kernel.tables):
-        return f"provider {promise.provider} tells nothing there"
+        return f"provider {promise.provider} has no statistics there"
     for each in kernel.tables:
         if each.provider == promise.provider and each.scope is not promise.scope and promise.name in each.stats:
             return f"is a stat of scope {each.scope.value} there"

@@ -39,7 +39,7 @@ def find_running_kvm(cpu: Fact[CpuInfo], architecture: Fact[str], *, sys_root: s
     if len(candidates) == 1:
         return Fact(candidates[0])
     names_found = ", ".join(module.name for module in candidates or modules)
-    return Fact.unknown(f"cannot tell which is in use: {names_found}")
+    return Fact.unknown(f"it is unknown which is in use: {names_found}")
 
 
 def running_kvm_name(*, proc_root: str = PROC, sys_root: str = SYS) -> str | None:

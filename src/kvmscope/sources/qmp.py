@@ -1,8 +1,8 @@
 """Source ``qmp``: asks QEMU for the statistics of its VM, by ``query-stats`` over given QMP sockets (QEMU 7.1 on).
 
-It sees what the kernel tells of the VMs behind these sockets, VM statistics included, of which no VMM keeps an fd. It
-cannot see other VMs; nor stats of a type, unit or base that this QEMU does not know (QEMU leaves them out and does not
-tell); nor the process behind a socket where QEMU's process numbers are not ours (another pid namespace).
+It sees the kernel's statistics of the VMs behind these sockets, also those of the VM itself, whose fd no VMM keeps. It
+cannot see other VMs; nor stats of a type, unit or base that this QEMU does not know (QEMU leaves them out without a
+word); nor the process behind a socket where QEMU's process numbers are not ours (another pid namespace).
 It disturbs what it measures: QEMU 7.1 to 8.0 interrupts every vCPU for each query. And a QMP socket serves one client
 at a time: it is taken from the first read to ``close``, and cannot be read while libvirt or another holds it.
 Rule: a vCPU's values are put to it by the QOM path that QEMU gives with them, if these paths are right; if they are
@@ -290,7 +290,7 @@ class _Monitor:
 
 
 def _order_unknown(vm: VmId, provider: str, name: str) -> Gap:
-    reason = "QEMU gives its buckets in an order that the values so far do not tell"
+    reason = "QEMU has its buckets in an order that is not known from the values so far"
     return Gap(reason, vm=vm, provider=provider, stat=name)
 
 

@@ -5,7 +5,7 @@ Rules:
 - A held stats fd keeps its VM in the kernel alive, with frozen counters that still read well (since Linux 6.5 and its
   stables; before, such a read was a use after free). So a file is closed as soon as its VMM ends, execs, or closes
   its own; that a read succeeds is never taken for a sign of life.
-- The kernel does not tell which VM a vCPU's fd belongs to: the id string in a stats file carries the number of the
+- The kernel does not report which VM a vCPU's fd belongs to: the id string in a stats file carries the number of the
   thread that made it, and a link the vCPU's id. A process with one VM leaves no doubt. With several, only what was
   held since before the second came keeps its place; the rest is a gap, never a guess.
 - A VM whose fd several processes hold (after a fork) counts once, for the process that started first.
@@ -399,8 +399,8 @@ def _put_in_place(vm: HeldVm, taken: list[HeldFile]) -> None:
 
 def _tell_apart(vmm: Vmm, vms: int) -> None:
     reason = (
-        f"{vmm.command} (pid {vmm.pid}) has {vms} VMs, and the kernel does not tell whose the vCPUs and statistics fds "
-        f"are that it holds; source bpf can tell"
+        f"{vmm.command} (pid {vmm.pid}) has {vms} VMs, and it is unknown to which of them its vCPUs and statistics "
+        f"fds belong; source bpf knows"
     )
     for vm in vmm.vms.values():
         vm.add_gap(reason)

@@ -160,7 +160,7 @@ _TESTS: Mapping[str, Callable[[VmFacts, HostApicv], Condition]] = {
     "physical_id_too_big": _too_big,
 }
 
-_UNREAD = Condition(None, "what tells was not read", Certainty.POSSIBLE)
+_UNREAD = Condition(None, "not read", Certainty.POSSIBLE)
 """Of local APICs: their registers are read with group ``apic`` or ``apicv``, and by what is pinned."""
 
 

@@ -5,7 +5,7 @@ formula is resolved for each kind, and where kinds differ the queries are joined
 
 - A query with a stat that a host lacks is absent there, as the stat is unknown to numpy.
 - Where that does not keep two kinds apart, a guard does: a series that hosts of one kind have and others have not.
-- Where no series tells two kinds apart, the formula is refused.
+- Where no series distinguishes two kinds, the formula is refused.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class _Choice:
             guard = next(filter(None, (self._guard(right, other) for other in sorted(wrong))), None)
             if guard is None:
                 pair = f"{self._kinds[place].name} and {self._kinds[min(wrong)].name}"
-                reason = f"no series tells hosts such as {pair} apart, which need different formulas"
+                reason = f"no series distinguishes hosts such as {pair}, which need different formulas"
                 return EngineRefusal(QueryEngine.PROMETHEUS, self._subject, reason)
             word, stat = guard
             text += f" {word} on (job, instance) {self._witness(stat)}"

@@ -1,4 +1,4 @@
-"""Libvirt's domain XML as an ``InterruptConfig``: for what the command line does not tell.
+"""Libvirt's domain XML as an ``InterruptConfig``: for what the command line does not say.
 
 Rule: as for ``libvirt_xml``, what the XML does not say is QEMU's default as libvirt passes it on; where libvirt takes a
 setting from elsewhere (the host's CPU), it is unknown.

@@ -322,13 +322,13 @@ def _explain(code: int, log: list[str]) -> SourceError:
 def _without_btf(code: int) -> Unavailable:
     if is_sys_hidden():
         return Unavailable(
-            "/sys is hidden here, and with it the kernel's BTF, which tells where things lie in it",
+            "/sys is hidden here, and with it the kernel's BTF, which says where its fields are",
             remedy="mount -t sysfs sysfs /sys, or give the container the host's /sys",
             path=str(btf.VMLINUX),
             errno=code,
         )
     return Unavailable(
-        "this kernel has no BTF, which tells where things lie in it",
+        "this kernel has no BTF, which says where its fields are",
         remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
         path=str(btf.VMLINUX),
         errno=code,

@@ -38,7 +38,7 @@ def plan(kernel: KernelFacts) -> Plan:
     )
 
 
-_SILENT = "no exit was seen so far: {vendor}, which runs the VMs here, may not tell of any (tracepoint kvm_exit)"
+_SILENT = "no exit was seen so far: {vendor}, which runs the VMs here, may report none (tracepoint kvm_exit)"
 
 
 def schema_of(names: tuple[str, ...]) -> Schema:

@@ -1,7 +1,7 @@
 """Group ``wakeups``: how late vCPUs run, and who ran instead.
 
 Per vCPU the time from being woken, while halted and asleep, to running its guest again: the scheduling latency that a
-guest feels. Where KVM does not tell when the guest runs, it is the time to where KVM goes on with the vCPU, by other
+guest feels. Where KVM does not report when the guest runs, it is the time to where KVM resumes the vCPU, by other
 names of the stats, and the ones that are missing have a gap. And for how long the vCPU's thread waited for a CPU in
 KVM_RUN, behind what kind of tasks, with the processes that it waited for most.
 Programs: wakeups.bpf.c.
@@ -46,8 +46,8 @@ _WAITING = 32_768
 """vCPUs whose waits are remembered, more than a host runs: of those beyond it, waits are lost. 140 bytes each."""
 
 _NO_ENTRY = (
-    "{vendor}, which runs the VMs here, does not tell when a guest is entered (tracepoint kvm_entry); "
-    "wakeup_to_resume_ns and wakeup_to_resume_hist end where KVM goes on with the vCPU"
+    "{vendor}, which runs the VMs here, does not report entries into the guest (tracepoint kvm_entry); "
+    "wakeup_to_resume_ns and wakeup_to_resume_hist end where KVM resumes the vCPU"
 )
 
 
