@@ -95,6 +95,14 @@ def test_bash_completes(installed: CleanRoot, words: str, position: int, offered
     assert offered in installed.run("bash /tmp/complete").stdout.split()
 
 
+def test_fish_and_zsh_complete(installed: CleanRoot) -> None:
+    installed.run("apt-get install -y -qq --no-install-recommends fish zsh")
+    offered = installed.run("fish -c \"complete -C 'kvmscope re'\"").stdout
+    assert {line.partition("\t")[0] for line in offered.splitlines()} == {"read", "record", "replay", "report"}
+    known = installed.run("zsh -fc 'autoload -Uz compinit && compinit -u -D && print $_comps[kvmscope]'").stdout
+    assert known.startswith("_kvmscope")
+
+
 def test_services_are_there_and_off(installed: CleanRoot) -> None:
     installed.run("apt-get install -y -qq --no-install-recommends systemd")
     units = sorted(Path(name).name for name in installed.holds("/usr/lib/systemd/system/kvmscope-*"))
