@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 @click.option("--ready", metavar="NAME", help="Ask a ready question; `kvmscope sql | cat` lists them.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @click.option("--output", type=FilePath(), metavar="FILE", help="Write Parquet to this new file.")
-@click.option("--memory", callback=parse_size, default="2G", show_default=True, help="Memory that a query may take.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=parse_size,
+    default="2G",
+    show_default=True,
+    help="Memory that a query may take.",
+)
 @json_option
 def command(
     *,
