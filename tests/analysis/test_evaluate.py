@@ -366,7 +366,7 @@ def test_a_metric_within_a_formula_leaves_out_whom_the_formula_leaves_out() -> N
 
 def test_what_cannot_be_asked_is_a_usage_error() -> None:
     evaluator = Evaluator(TWO, {"of_vm": formula("rate(flushes)", Scope.VM)})
-    with pytest.raises(UsageError, match=r"rate\(flushes\) is of VMs"):
+    with pytest.raises(UsageError, match=r"rate\(flushes\) belongs to VMs"):
         evaluator.of("of_vm", Scope.VCPU)
     with pytest.raises(UsageError, match="there is no metric 'nothing'"):
         evaluator.of("nothing", Scope.VM)

@@ -173,7 +173,7 @@ def test_a_resolved_formula_is_found_again_by_another_process() -> None:
 
 
 def test_what_cannot_be_asked_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"delta\(flushes\) is of VMs"):
+    with pytest.raises(UsageError, match=r"delta\(flushes\) belongs to VMs"):
         resolved("delta(flushes)", Scope.VCPU, scope=Scope.VM)
     with pytest.raises(UsageError, match="there is no metric 'nothing'"):
         resolved("nothing * 2", Scope.VM)

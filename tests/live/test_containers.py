@@ -61,7 +61,7 @@ def test_in_a_pid_namespace_of_its_own_bpf_sees_vms_and_says_once_why_they_have_
     assert all(name.startswith("vm-") for name in seen["names"])
     assert seen["found"] == [row for row in range(count) for _ in range(2)], "each can be addressed by its id"
     (gap,) = (gap for gap in seen["gaps"] if "pid namespace" in gap and "--pid=host" in gap)
-    assert gap.startswith(f"{count} VMs are of processes outside this pid namespace")
+    assert gap.startswith(f"{count} VMs run in processes outside this pid namespace")
     assert "--pid=host" in gap
 
 

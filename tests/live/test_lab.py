@@ -328,7 +328,7 @@ def test_a_process_that_dies_is_an_error_that_says_so() -> None:
     with process.start(LabSpec(workload="spin")) as running:
         running.go()
         os.kill(running.pid, signal.SIGKILL)
-        with pytest.raises(SourceError, match="ended unasked"):
+        with pytest.raises(SourceError, match="ended unexpectedly"):
             running.wait_for_done(TIMEOUT_S)
 
 

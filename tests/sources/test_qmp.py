@@ -253,7 +253,7 @@ def test_a_socket_that_another_holds_is_a_gap_that_says_so(qemu: ScriptedQemu) -
         assert len(holder.read().vms) == 1
         with QmpSource([qemu.path], timeout_s=0.2) as late:
             (gap,) = late.read().gaps
-            assert "another holds it" in gap.reason
+            assert "another one is connected" in gap.reason
         assert len(holder.read().vms) == 1
 
 

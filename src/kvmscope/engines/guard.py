@@ -103,7 +103,7 @@ def _check_node(node: Any, sql: str, exp: Any) -> None:
     if isinstance(node, statements) and not isinstance(node, exp.Query):
         raise QueryError("recordings are only read", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.SettingsProperty) or node.args.get("settings") or node.args.get("format"):
-        raise QueryError("a query sets nothing", query=sql, offset=_place(node, sql))
+        raise QueryError("a query may not change settings", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.Placeholder | exp.Parameter):
         raise QueryError("a query has no parameters", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.Func):

@@ -127,7 +127,7 @@ class Resolver:
     def _whole(self, expression: Expression, scope: Scope, level: Level) -> ResolvedNode:
         """An expression with a cohort of its own."""
         if scope is Scope.VM and level is Scope.VCPU:
-            raise UsageError(f"{write(expression)} is of VMs: a vCPU has none of its own")
+            raise UsageError(f"{write(expression)} belongs to VMs: a vCPU does not have it")
         cohort = None if level is scope else self._cohort(expression, scope)
         return self._node(expression, _Frame(scope, level, cohort))
 

@@ -136,8 +136,8 @@ def _unpack_kernel(spec: KernelSpec, partial: Path) -> None:
         apt.update()
         packages = kernel_closure(apt.show, spec.package)
         if not packages or not re.match(re.escape(spec.series) + r"\D", packages[0].version):
-            there = packages[0].version if packages else "none"
-            raise Unavailable(f"{spec.suites[-1]} has no {spec.series} kernel any more, but {there}")
+            there = packages[0].version if packages else "no kernel of this name"
+            raise Unavailable(f"{spec.suites[-1]} no longer has a {spec.series} kernel; it has {there}")
         for deb in apt.download(packages, into=scratch / "debs"):
             unpack_deb(deb, into=scratch / "tree")
         _keep_kernel(spec, scratch / "tree", partial)

@@ -244,7 +244,7 @@ class _Child:
     def _gone(self) -> SourceError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
-        return SourceError(f"lab process {self.pid} ended unasked (status {self._process.returncode})")
+        return SourceError(f"lab process {self.pid} ended unexpectedly (status {self._process.returncode})")
 
 
 def _rebuild_error(failed: Mapping[str, Any]) -> KvmscopeError:

@@ -97,7 +97,7 @@ class PassedSource:
         self._publishers.forget_schemas()
         process = self._publishers.by_pid.get(pid) or (self._publishers.meet(pid) if pid > 0 else None)
         if process is None:
-            self._reject(pid, "a file of a process that is gone, or not to be seen from here")
+            self._reject(pid, "a file of a process that has ended or is not visible here")
             return
         process.descriptions = len({id(file.schema) for file in process.files.values()})
         try:

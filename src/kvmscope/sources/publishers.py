@@ -194,7 +194,7 @@ class Publishers:
         process.descriptions = len({id(file.schema) for file in process.files.values()})
         for inode in sorted(found.keys() - process.files.keys() - process.ignored, key=found.__getitem__):
             if len(process.bad) == BAD_LIMIT:
-                process.bad[-1] = Gap(f"process {process.pid}: no more of its files were tried, so many are bad")
+                process.bad[-1] = Gap(f"process {process.pid}: its other files were not tried, since too many were bad")
                 break
             self._take(process, inode, found[inode], concerns)
         if not process.files and not process.bad and not process.ignored:

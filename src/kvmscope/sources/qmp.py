@@ -176,7 +176,7 @@ class _Monitor:
 
     def why_no_answer(self) -> str:
         if self.vm is None:
-            return "it took the connection but does not greet: it serves one client at a time, and another holds it"
+            return "it sent no greeting: it serves one client at a time, and another one is connected"
         return "QEMU did not answer in time; its main loop may be stuck"
 
     # Connection.
@@ -219,7 +219,7 @@ class _Monitor:
             tid = cpu.thread if _is_thread_of(cpu.thread, self._peer) else NOT_KNOWN
             vcpus.append(_QemuVcpu(cpu.qom_path, await self._vcpu_id(cpu), tid))
         if len({vcpu.id for vcpu in vcpus}) != len(vcpus):
-            raise SourceError("it gives two vCPUs one id", path=self.path)
+            raise SourceError("it reports the same id for two vCPUs", path=self.path)
         self._cpus = vcpus
 
     async def _vcpu_id(self, cpu: QmpCpu) -> int:

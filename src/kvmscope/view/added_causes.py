@@ -120,7 +120,7 @@ def _errors(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause
 
 def error_cause(error: CountedError) -> FindingCause:
     """What an internal error of KVM or a failed entry means."""
-    meaning = _ERRORS.get(error.stat, "One that has no name here.")
+    meaning = _ERRORS.get(error.stat, "An error that kvmscope has no name for.")
     return FindingCause(error.stat, meaning, error.stat, CauseSize(error.count, SizeUnit.ERRORS))
 
 

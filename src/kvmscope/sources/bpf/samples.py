@@ -158,8 +158,8 @@ class Samples:
         if header.flags and SnapshotFlag.UNFINISHED in header.flags:
             yield Gap("the walk over processes was cut short: VMs are missing")
         if subjects.outside:
-            who = "1 VM is" if subjects.outside == 1 else f"{subjects.outside} VMs are"
-            yield Gap(f"{who} of processes outside this pid namespace and cannot be named; {SHARE_PIDS}")
+            who = "1 VM runs in a process" if subjects.outside == 1 else f"{subjects.outside} VMs run in processes"
+            yield Gap(f"{who} outside this pid namespace and cannot be named; {SHARE_PIDS}")
         if subjects.shared and self._sched[0]:
             who = "1 VM shares its process" if subjects.shared == 1 else f"{subjects.shared} VMs share processes"
             yield Gap(f"{who} with other VMs, so it is unknown whose its threads are", provider=sched.PROVIDER)

@@ -75,7 +75,7 @@ class ApiHost:
         """The metrics that ``status`` shows over time. Raises SourceError, UsageError, RecordingError."""
         subject = self.subject(query)
         if subject is not None and subject.vcpu is not None:
-            raise UsageError("this is of a VM; of a vCPU there is the history of one metric at a time")
+            raise UsageError("this is available for a VM; for a vCPU, ask for the history of one metric at a time")
         return self._metrics(query).table(None if subject is None else subject.id)
 
     def heat(self, query: Mapping[str, str]) -> HeatListView:
