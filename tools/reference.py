@@ -25,6 +25,7 @@ from kvmscope.catalog.inhibits import Inhibit, load_inhibits
 from kvmscope.catalog.metrics import Metric, load_metrics
 from kvmscope.catalog.settings import PARTIES, load_managers, load_settings
 from kvmscope.catalog.stats import StatEntry, load_stats
+from kvmscope.catalog.uncounted import load_uncounted
 from kvmscope.schema import Scope, Unit
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -225,6 +226,7 @@ def _caveats() -> Iterator[str]:
     for entry in load_stats():
         for slug in entry.caveats:
             of.setdefault(slug, []).append(f"`{entry.name}`")
+    uncounted = {rule.caveat: rule.stats for rule in load_uncounted()}
     for slug, caveat in load_caveats().items():
         yield f"## {slug}"
         yield ""
@@ -232,6 +234,13 @@ def _caveats() -> Iterator[str]:
         yield ""
         if caveat.every is None and slug in of:
             yield "Applies to " + ", ".join(dict.fromkeys(of[slug])) + "."
+            yield ""
+        if slug in uncounted:
+            yield (
+                "Where it applies, kvmscope shows as unknown: "
+                + ", ".join(f"`{stat}`" for stat in uncounted[slug])
+                + "."
+            )
             yield ""
 
 

@@ -34,6 +34,7 @@ TOML_FILES: Final = (
     "review",
     "settings",
     "stats",
+    "uncounted",
 )
 
 

@@ -26,7 +26,7 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
     """
     opening = begin_opening(source)
     from ..sample import gaps_of
-    from ..view.reading import reading_lines, reading_view, stat_query
+    from ..view.reading import reading_lines, reading_view, stat_query, unknown_lines
     from ..view.text import no_vm_line, note_lines
 
     with opening() as host:
@@ -40,4 +40,4 @@ def command(*, vm: str | None, stats: tuple[str, ...], provider: str | None, sou
     if not len(sample.vms):
         echo_notes([no_vm_line(sample.source, sample.gaps)])
     about = None if query.subject is None else sample.vms.vm_id(query.subject.vm)
-    echo_notes(note_lines(sample.source, scene.why_not, gaps_of(sample.gaps, about)))
+    echo_notes([*note_lines(sample.source, scene.why_not, gaps_of(sample.gaps, about)), *unknown_lines(scene, query)])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from ..analysis.uncounted import UncountedStats
 from ..errors import Busy, SourceError, UsageError
 from ..host.facts import Machine
 from ..host.machine import read_machine
@@ -55,6 +56,7 @@ class Host(SceneHost):
         self._naming = Naming()
         self._identified: _Identified | None = None
         self._machine = machine
+        self._uncounted: UncountedStats | None = None
         self._origin = read_origin()
         self.why_not = why_not
 
@@ -79,7 +81,8 @@ class Host(SceneHost):
         return (*self._source.schemas, *pressure, *self._publications.schemas)
 
     def read(self) -> Sample:
-        """One sample of the whole host. Raises SourceError if the source is gone."""
+        """One sample of the whole host, as the source gives it: ``look`` takes out what the host's kernel describes and
+        does not count. Raises SourceError if the source is gone."""
         try:
             sample = self._source.read()
         except Busy as busy:
@@ -93,6 +96,7 @@ class Host(SceneHost):
         sample = self.read()
         answers = self._ask(sample)
         if sample.source not in _OF_PUBLISHED:
+            sample = self._take_out_uncounted(sample)
             sample = with_pressure(sample, {pid: answer.group for pid, answer in answers.items()})
             self._has_pressure = self._has_pressure or sample.block(SCHEMA.provider, SCHEMA.scope) is not None
         names: Mapping[int, str] = {}
@@ -159,6 +163,11 @@ class Host(SceneHost):
         end = weakref.finalize(self, _end_unclosed, source, self._publications, self._process)
         end.atexit = False  # the kernel takes back what a process leaves
         return end
+
+    def _take_out_uncounted(self, sample: Sample) -> Sample:
+        if self._uncounted is None:
+            self._uncounted = UncountedStats(self._read_machine())
+        return self._uncounted.taken_out(sample)
 
     def _read_machine(self) -> Machine:
         if self._machine is None:

@@ -15,7 +15,7 @@ from ..sample import Block, Gap
 from ..scene import Scene
 from ..schema import Descriptor, Schema, Scope
 from .subjects import Selection, find_stats, find_subject, match_subject, vcpu_rows
-from .text import SIMULATED, cells, few, unit_text
+from .text import SIMULATED, cells, few, is_of_one_kernel_stat, unit_text
 from .values import SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
 
 RawValue: TypeAlias = int | bool | list[int]
@@ -77,7 +77,8 @@ def stat_query(scene: Scene, vm: str | None, stats: Sequence[str], provider: str
     Raises UsageError for a word that names nothing, or nothing that the VM or vCPU has.
     """
     schemas = _schemas_of(scene, provider)
-    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    unknown = (gap.stat for gap in scene.sample.gaps if gap.stat is not None and provider in (None, gap.provider))
+    names = list(dict.fromkeys((*(name for schema in schemas for name in schema.names), *unknown)))
     subject = None
     if vm is not None:
         subject = match_subject(scene, vm)
@@ -106,6 +107,14 @@ def reading_view(scene: Scene, query: StatQuery) -> ReadingView:
         )
         vms.append(VmReading(**vm_head(scene, row), stats=tables.of_vm(row), vcpus=vcpus))
     return ReadingView(**scene_head(scene), vms=tuple(vms), gaps=sample.gaps)
+
+
+def unknown_lines(scene: Scene, query: StatQuery) -> list[str]:
+    """Of the stats that are asked for by name, why some are unknown on this host."""
+    asked = query.names or frozenset()
+    return [
+        f"missing data: {gap.reason}" for gap in scene.sample.gaps if is_of_one_kernel_stat(gap) and gap.stat in asked
+    ]
 
 
 def reading_lines(scene: Scene, query: StatQuery) -> list[str]:
@@ -230,6 +239,8 @@ def _may_be_a_stat(word: str, names: Sequence[str]) -> bool:
 
 def _refuse_what_is_elsewhere(scene: Scene, subject: Selection, names: frozenset[str], provider: str | None) -> None:
     """UsageError if the VM or vCPU has none of these stats, and not because they could not be read."""
+    if any(is_of_one_kernel_stat(gap) and gap.stat in names for gap in scene.sample.gaps):
+        return
     query = StatQuery(subject, provider, names)
     blocks = [block for block in scene.sample.blocks if _has_any(block.schema, query)]
     word, title = few(sorted(names)), scene.title(subject.vm)

@@ -108,13 +108,18 @@ def unit_text(stat: Descriptor) -> str:
 def gap_lines(gaps: Sequence[Gap]) -> list[str]:
     """What could not be read, a line a reason and the most frequent first; not more than a few lines."""
     count: dict[str, int] = {}
-    for gap in (gap for gap in gaps if gap.provider not in _SUPPORTING):
+    for gap in (gap for gap in gaps if gap.provider not in _SUPPORTING and not is_of_one_kernel_stat(gap)):
         count[gap.reason] = count.get(gap.reason, 0) + 1
     ordered = sorted(count, key=lambda reason: -count[reason])
     times = {reason: f" ({count[reason]} times)" if count[reason] > 1 else "" for reason in ordered}
     lines = [f"missing data: {printable(reason, max_length=200)}{times[reason]}" for reason in ordered[:_GAPS_SHOWN]]
     more = len(ordered) - _GAPS_SHOWN
     return lines + ([f"missing data: {more} more; --json has them all"] if more > 0 else [])
+
+
+def is_of_one_kernel_stat(gap: Gap) -> bool:
+    """Whether one stat of KVM is unknown on the whole host, which texts say only where that stat is asked for."""
+    return gap.provider == "kvm" and gap.stat is not None and gap.vm is None
 
 
 def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:

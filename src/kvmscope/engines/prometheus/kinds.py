@@ -1,4 +1,5 @@
-"""Kinds of hosts by the stats that they have: every known kernel, each vendor, with and without the opt-in groups.
+"""Kinds of hosts by the stats that they have: every known kernel, each vendor, with and without the opt-in groups, and
+where KVM's module counts less than its kernel describes.
 
 A rule in a rule file is one query for all hosts of a fleet, while a formula is resolved by the stats of one host. So a
 formula is resolved for each kind, and where kinds differ the queries are joined by ``or``, each where it is right:
@@ -20,6 +21,7 @@ from ...catalog.findings import FACTS
 from ...catalog.kernels import known_kernels
 from ...catalog.series_names import Family, stat_family
 from ...catalog.stats import load_stats
+from ...catalog.uncounted import load_uncounted
 from ...formula.check import Formula
 from ...formula.resolve import Descriptors, resolve
 from ...formula.resolved import (
@@ -51,6 +53,9 @@ _VENDORS: Final[Mapping[str, tuple[tuple[ReasonTable, ...], ...]]] = {
     "arm64": ((ReasonTable.ARM64, ReasonTable.ARM64_EXCEPTION),),
 }
 """By architecture, the tables of exit reasons that one host has."""
+
+_MODULES: Final[Mapping[str, tuple[str, ...]]] = {"x86": ("kvm_pvm",), "powerpc": ("kvm_hv",)}
+"""By architecture, modules that count less than the kernel describes."""
 
 _WAKEUPS: Final = ("wakeup_to_entry", "wakeup_to_resume")
 """What the group wakeups measures up to: the one where KVM traces guest entries, else the other."""
@@ -136,9 +141,21 @@ def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
 
     yield kernel.name, own
     yield f"{kernel.name} by other sources", elsewhere
+    for module in _MODULES.get(kernel.architecture or "", ()):
+        yield f"{kernel.name} by {module}", _without_stats(own, _uncounted_by(module))
     for vendor in _VENDORS.get(kernel.architecture or "", ()):
         for wakeup in _WAKEUPS:
             yield f"{kernel.name} with groups", _with_groups(own, kernel.architecture or "", vendor, wakeup)
+
+
+@cache
+def _uncounted_by(module: str) -> frozenset[str]:
+    """What KVM does not count where this module runs the guests: no such host exports it."""
+    return frozenset(stat for rule in load_uncounted() if module in rule.modules for stat in rule.stats)
+
+
+def _without_stats(has: _Has, names: frozenset[str]) -> _Has:
+    return lambda stat: None if stat.provider == _KVM and stat.name in names else has(stat)
 
 
 def _of_scheduler(stat: ScopedStat, architecture: str) -> Descriptor | None:

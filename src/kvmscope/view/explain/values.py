@@ -84,7 +84,7 @@ def stat_values(context: ExplainContext, provider: str, scope: Scope, name: str)
     if column is None:
         if find_column(context.live.window.previous, provider, scope, name) is not None:
             return NoValues(why_not="every VM that has it ended within the interval")
-        return NoValues(why_not=_why_no_stat(provider, context.live))
+        return NoValues(why_not=_why_no_stat(provider, name, context.live))
     return formula_values(context, stat_formulas(provider, scope, column.descriptor))
 
 
@@ -117,12 +117,15 @@ def stat_formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[s
     return {key: Formula(expression, scope, Type()) for key, expression in found.items()}
 
 
-def _why_no_stat(provider: str, live: HostWindow) -> str:
+def _why_no_stat(provider: str, name: str, live: HostWindow) -> str:
     sample = live.window.current
     if not len(sample.vms):
         return "no VM runs here"
     owners = {block.schema.provider for block in sample.blocks}
     if provider in owners:
+        gap = next((gap for gap in sample.gaps if (gap.provider, gap.stat) == (provider, name)), None)
+        if gap is not None:
+            return gap.reason
         return (
             "this kernel has no such statistic" if provider == "kvm" else f"provider {provider} does not have it here"
         )
