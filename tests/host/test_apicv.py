@@ -46,6 +46,15 @@ def test_avic_off_by_parameter_is_not_the_same_as_no_avic() -> None:
     assert "without avic" in without.supported.evidence
 
 
+def test_avic_off_where_snp_is_on_may_be_for_want_of_hardware() -> None:
+    off = amd("svm", "avic", "x2avic", avic="N", sev_snp="Y")
+    assert (off.supported.value, off.switched_on.value) == (None, False)
+    assert "kvm_amd.sev_snp=Y" in off.supported.evidence
+    assert "HvInUseWrAllowed" in off.supported.evidence
+    assert amd("svm", "avic", avic="N", sev_snp="N").supported.value is True
+    assert amd("svm", "avic", avic="Y", sev_snp="Y").supported.value is True
+
+
 def test_forced_avic_counts_as_had() -> None:
     forced = amd("svm", avic="N", force_avic="Y")
     assert forced.supported.value is True

@@ -96,6 +96,11 @@ def host_apicv(machine: Machine) -> HostApicv:
 _VMX_LINE = frozenset({"vtpr", "mtf", "tsc_offset", "preemption_timer"})  # in no other line of /proc/cpuinfo
 _ERRATUM_1235 = frozenset({0x17, 0x18})
 """Families of AMD (Zen 1 and Zen 2) and Hygon."""
+_OF_SNP = (
+    "AVIC then takes a CPU with HvInUseWrAllowed, which /proc/cpuinfo does not show; "
+    "the kernel's log says if that is missing"
+)
+"""avic_hardware_setup() of Linux 6.12.117 and later: without it KVM may not write to pages that hardware has in use."""
 _APICV_PARTS = frozenset({"vapic_reg", "vid", "posted_intr"})
 
 
@@ -178,6 +183,9 @@ def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: HostFlag | 
     cpu = _flag(flags, "avic")
     if cpu.value is not True and forced is not None and forced.value:
         return HostFlag(True, f"{forced.evidence}: KVM takes AVIC for granted")
+    snp = _parameter(module, "sev_snp")
+    if cpu.value and on is not None and on.value is False and snp is not None and snp.value:
+        return HostFlag(None, f"{snp.evidence}: {_OF_SNP}")
     return _known_if_on(on, cpu)
 
 
