@@ -20,6 +20,12 @@ COMMANDS = {
     "firecracker": ("firecracker", "--api-sock", "/run/fc.sock"),
     "kvmtool": ("lkvm", "run"),
     "libkrun": ("krunvm", "start", "web"),
+    "stratovirt": ("stratovirt", "-machine", "microvm", "-kernel", "vmlinux"),
+    "dragonball": ("containerd-shim-kata-v2", "-id", "0123456789abcdef"),
+    "gvisor": ("runsc-sandbox", "--root=/run/runsc", "boot", "web"),
+    "openvmm": ("openvmm", "--kernel", "vmlinux"),
+    "alioth": ("alioth", "run", "--kernel", "vmlinux"),
+    "virtualbox": ("VBoxHeadless", "--comment", "web"),
 }
 
 
@@ -33,7 +39,7 @@ def test_the_table_says_what_a_plain_command_line_sets_up(vmm: str, irqchip: str
     config = of_process(VmmProcess(1, vmm, "web", None, None, argv[0], argv, 0))
     assert config.irqchip.value is Irqchip(irqchip)
     assert config.pit.value is Pit(pit)
-    assert config.synic.value is {"no": False, "yes": True}[synic]
+    assert config.synic.value is {"no": False, "yes": True, "unknown": None}[synic]
 
 
 def test_every_party_that_settings_are_written_for_has_a_section() -> None:

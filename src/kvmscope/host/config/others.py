@@ -1,9 +1,12 @@
-"""The command lines of cloud-hypervisor, crosvm, Firecracker, libkrun and kvmtool as an ``InterruptConfig``.
+"""The command lines of VMMs other than QEMU as an ``InterruptConfig``.
 
 Source (August 2026): cloud-hypervisor hypervisor/src/kvm/mod.rs (always KVM_CAP_SPLIT_IRQCHIP, no PIT) and
 vmm/src/config.rs; crosvm devices/src/irqchip/kvm/x86_64.rs and src/crosvm/cmdline.rs; Firecracker
-src/vmm/src/arch/x86_64/vm.rs; libkrun src/devices/src/legacy/kvmioapic.rs; kvmtool x86/kvm.c. A VMM that makes an
-in-kernel PIT and never calls KVM_REINJECT_CONTROL has reinjection on, which is the kernel's default.
+src/vmm/src/arch/x86_64/vm.rs; libkrun src/devices/src/legacy/kvmioapic.rs; kvmtool x86/kvm.c; StratoVirt
+hypervisor/src/kvm/{mod,x86_64/mod}.rs; Kata src/dragonball/src/vm/x86_64.rs; gVisor
+pkg/sentry/platform/kvm/kvm_const.go (the ioctls that it uses); OpenVMM vmm_core/virt_kvm; Alioth
+alioth/src/hv/kvm/vm; VirtualBox on KVM (Cyberus) src/VBox/VMM/VMMR3/NEMR3Native-linux.cpp. A VMM that makes a PIT in
+the kernel and never calls KVM_REINJECT_CONTROL has reinjection on, which is the kernel's default.
 """
 
 from __future__ import annotations
@@ -112,6 +115,38 @@ def _libkrun(_: Sequence[str]) -> InterruptConfig:
     )
 
 
+def _stratovirt(_: Sequence[str]) -> InterruptConfig:
+    return _plain("stratovirt", Setting(Irqchip.KERNEL, "StratoVirt always has all in the kernel"))
+
+
+def _dragonball(_: Sequence[str]) -> InterruptConfig:
+    evidence = "Dragonball has all in the kernel, but for guests with TDX"
+    return _controllers("dragonball", Setting(Irqchip.KERNEL, evidence, is_sure=False))
+
+
+def _gvisor(_: Sequence[str]) -> InterruptConfig:
+    return _plain("gvisor", Setting(Irqchip.OFF, "gVisor makes no interrupt controllers: its VM has no devices"))
+
+
+def _openvmm(_: Sequence[str]) -> InterruptConfig:
+    return _controllers("openvmm", Setting(Irqchip.SPLIT, "OpenVMM always splits the irqchip"))
+
+
+def _alioth(_: Sequence[str]) -> InterruptConfig:
+    return _controllers("alioth", Setting(Irqchip.SPLIT, "Alioth always splits the irqchip"))
+
+
+def _virtualbox(_: Sequence[str]) -> InterruptConfig:
+    evidence = "VirtualBox on KVM splits the irqchip, unless it was built with VBOX_WITH_KVM_IRQCHIP_FULL"
+    return _controllers("virtualbox", Setting(Irqchip.SPLIT, evidence, is_sure=False))
+
+
+def _controllers(vmm: str, irqchip: Setting[Irqchip]) -> InterruptConfig:
+    """A VMM of which only this is known."""
+    config = InterruptConfig.unknown(vmm, f"not derived from the command line of {vmm}")
+    return replace(config, irqchip=irqchip, pit=_pit_beside(irqchip))
+
+
 def _plain(vmm: str, irqchip: Setting[Irqchip]) -> InterruptConfig:
     """A VMM without Hyper-V's controller and without SEV, whose other settings its command line does not show."""
     config = InterruptConfig.unknown(vmm, f"not derived from the command line of {vmm}")
@@ -129,16 +164,22 @@ def _pit_beside(irqchip: Setting[Irqchip]) -> Setting[Pit]:
     if irqchip.value is None:
         return Setting.unknown(irqchip.evidence)
     if irqchip.value is Irqchip.KERNEL:
-        return Setting(Pit.REINJECT, "an in-kernel PIT, and reinjection is never switched off")
-    return Setting(Pit.ABSENT, f"{irqchip.evidence}, so no PIT in the kernel")
+        return Setting(Pit.REINJECT, "an in-kernel PIT, and reinjection is never switched off", is_sure=irqchip.is_sure)
+    return Setting(Pit.ABSENT, f"{irqchip.evidence}, so no PIT in the kernel", is_sure=irqchip.is_sure)
 
 
 _READERS: Mapping[str, Callable[[Sequence[str]], InterruptConfig]] = {
+    "alioth": _alioth,
     "cloud-hypervisor": _cloud_hypervisor,
     "crosvm": _crosvm,
+    "dragonball": _dragonball,
     "firecracker": _firecracker,
+    "gvisor": _gvisor,
     "kvmtool": _kvmtool,
     "libkrun": _libkrun,
+    "openvmm": _openvmm,
+    "stratovirt": _stratovirt,
+    "virtualbox": _virtualbox,
 }
 
 
