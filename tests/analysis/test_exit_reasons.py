@@ -22,6 +22,8 @@ from kvmscope.analysis.window import Window
         ("exit_hlt_ns", None),
         ("exit_cpuid_ns", None),
         ("exit_interrupt_ns", None),
+        ("exit_vmrun_ns", None),
+        ("exit_vmresume_ns", None),
     ],
 )
 def test_only_times_of_reasons_without_a_rule_of_their_own_are_judged(stat: str, reason: str | None) -> None:

@@ -608,7 +608,7 @@ def test_each_reason_that_costs_time_has_one_rule_and_rest_has_none(
 def test_every_reason_of_exits_is_judged_by_some_rule_or_is_rest_or_the_hosts() -> None:
     names = {name for table in (ReasonTable.VMX, ReasonTable.SVM) for name in reasons(table).values()}
     assert {"hlt", "mwait", "nmi"} <= names
-    for name in names - exit_reasons.RESTING - exit_reasons.OF_THE_HOST:
+    for name in names - exit_reasons.RESTING - exit_reasons.OF_THE_HOST - exit_reasons.OF_HYPERVISORS:
         stat = f"exit_{name}_ns"
         by_metric = any(stat in str(rule.when.expression) or stat in formulas_of_metrics() for rule in load_findings())
         assert by_metric is (exit_reasons.judged_reason(stat) is None), name

@@ -37,6 +37,11 @@ WITHOUT_AVIC = {
     "CPUID": {"cpuid": {"cpuid-exits"}},
     "WBINVD": {"wbinvd": {"wbinvd-exits"}},
     "CR4": {"cr4": {"exits-of-one-reason"}},
+    "nested": {"nested": {"nested-cost"}},
+    "nested PAUSE": {"pausing": {"nested-cost", "pause-exits"}},
+    "slow pages": {"slow": {"faults-slow"}},
+    "discarded pages": {"discarded": {"pf-retries"}},
+    "invalid state": {"invalid": {"vm-entry-failed"}},
     "watched": {"dirty": {"pf-write-protect", "memory-logged"}},
     "watched beside another": {
         "dirty": {"pf-write-protect", "memory-logged", "cpu-wait", "preempted-in-kvm"},

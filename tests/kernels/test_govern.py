@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 BEGUN_NS = 3_000_000
-BOUND_S = 0.01
+BOUND_S = 0.001
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def test_polling_costs_less_than_half_and_wakeups_stay_within_their_bound(govern
     assert last["polled_cpus"] <= before / 2
     assert last["limit_ns"] < BEGUN_NS
     settled = [step["wakeup_p99_s"] for step in steps if step["limit_ns"] == last["limit_ns"]]
-    # A busy machine makes an emulated CPU late, with the limit that it began with too.
-    begun = [step["wakeup_p99_s"] for step in steps if step["limit_ns"] == BEGUN_NS]
-    assert median(settled) <= max(BOUND_S, median(begun))
+    assert median(settled) <= BOUND_S
 
 
 def test_vms_with_a_limit_of_their_own_are_counted_and_left_out(governed: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Which reasons of exits cost most time, by the stats of group ``exits``; for reasons without a rule of their own.
 
-Pure. Rule: a reason that a rule of findings.toml judges by a metric is not judged here, and neither is one in which
-the vCPU rests or its thread may have lost the CPU: host interrupts, HLT, MWAIT.
+Pure. Rule: a reason that a rule of findings.toml judges by a metric is not judged here, and neither is one of a
+hypervisor, nor one in which the vCPU rests or its thread may have lost the CPU: host interrupts, HLT, MWAIT.
 Source: the names of catalog/exit_reasons.toml.
 """
 
@@ -28,6 +28,13 @@ _OF_OTHER_RULES: Final = frozenset(
     npf ept_violation ept_misconfig dabt_low iabt_low
     """.split()
 )
+OF_HYPERVISORS: Final = frozenset(
+    """
+    vmrun vmload vmsave stgi clgi invlpga
+    vmlaunch vmresume vmread vmwrite vmptrld vmptrst vmclear vmon vmoff invept invvpid
+    """.split()
+)
+"""Instructions of a guest that is a hypervisor. Rule nested-cost judges them, by the guests that it enters."""
 RESTING: Final = frozenset("hlt idle_halt mwait mwait_instruction umwait tpause wfx vmgexit_ap_hlt_loop".split())
 """In which a vCPU may rest."""
 OF_THE_HOST: Final = frozenset("external_interrupt interrupt nmi smi init irq exception_irq preemption_timer".split())
@@ -47,7 +54,7 @@ def judged_reason(stat: str) -> str | None:
     """The reason whose time a stat of group ``exits`` is, if it is judged here."""
     found = _TIME.fullmatch(stat)
     reason = found[1] if found else None
-    return None if reason in _OF_OTHER_RULES | RESTING | OF_THE_HOST else reason
+    return None if reason in _OF_OTHER_RULES | OF_HYPERVISORS | RESTING | OF_THE_HOST else reason
 
 
 def costliest_exit(window: Window) -> F64Array:

@@ -8,10 +8,12 @@ the order in which they were made.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import copyreg
 import ctypes
+import functools
 import json
 import mmap
 import os
@@ -28,14 +30,15 @@ from kvmscope.host.apicv import host_apicv
 from kvmscope.host.machine import read_machine
 from kvmscope.lab import abi
 from kvmscope.lab.abi import KVM_SET_USER_MEMORY_REGION, MemoryRegion, Regs
-from kvmscope.lab.kvm import Kvm, LabVm, ioctl
+from kvmscope.lab.kvm import Kvm, LabVm, Vcpu, ioctl
 from kvmscope.lab.spec import LabSpec
 from kvmscope.lab.vmm import RunningGuest, install_kick_handler
 from kvmscope.lab.workloads import GuestPit
 from kvmscope.sample import Sample
 from kvmscope.sources.bpf.source import BpfSource
 
-from .guests import set_flat_mode
+from .faulting import FetchedPages
+from .guests import CODE, VMMCALL, VMRUN, Guest, make_invalid, nest, set_flat_mode
 
 _WINDOW_S = 0.5
 _LARGE = 2 << 20
@@ -115,14 +118,21 @@ def _counting(group: str, trouble: Trouble) -> Trouble:
     """The same, seen by a source that counts a group."""
 
     def look(observer: Observer) -> None:
-        usual, observer.source = observer.source, BpfSource((group,))
+        usual, observer.source = observer.source, _counting_source(group)
         try:
             trouble(observer)
         finally:
-            observer.source.close()
             observer.source = usual
 
     return look
+
+
+@functools.cache
+def _counting_source(group: str) -> BpfSource:
+    """Loading a group takes seconds here, so it counts to the end; troubles that need one come last."""
+    source = BpfSource((group,))
+    atexit.register(source.close)
+    return source
 
 
 # -- troubles that take more than a guest ----------------------------------------------------------------------------
@@ -163,27 +173,90 @@ def parameter(name: str, value: str) -> Iterator[None]:
         parameter.write_text(usual, encoding="ascii")
 
 
-def _repeating(name: str, instructions: bytes) -> Trouble:
-    """A VM of this name that executes the instructions 1,024 times between two halts; they must leave %esi alone."""
-
-    def look(observer: Observer) -> None:
-        observer.vms.append(name)
-        memory = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory[0x1000 : 0x1000 + len(code)] = code
-        with observer.kvm.create_vm() as vm:
-            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-            ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, MemoryRegion(memory_size=len(memory), userspace_addr=address))
-            with _halting(observer.kvm, vm):
-                observer.look()
-
+def _loop(instructions: bytes) -> bytes:
+    """Code that executes the instructions 1,024 times between two halts; they must leave %esi alone."""
     size = len(instructions)
-    code = (
+    return (
         b"\xbe\x00\x04\x00\x00"  # 1: mov $1024, %esi
         + instructions  # 2:
         + b"\x4e\x75" + bytes([256 - size - 3])  # dec %esi; jnz 2b
         + b"\xf4\xeb" + bytes([256 - size - 11])  # hlt; jmp 1b
     )  # fmt: skip
+
+
+def _repeating(name: str, instructions: bytes) -> Trouble:
+    """A VM of this name that executes the instructions over and over."""
+
+    def look(observer: Observer) -> None:
+        observer.vms.append(name)
+        with observer.kvm.create_vm() as vm:
+            memory = vm.set_memory(1 << 16)
+            memory[CODE : CODE + 64] = _loop(instructions).ljust(64)
+            with _halting(_flat_vcpu(vm)):
+                observer.look()
+
     return look
+
+
+def _nesting(name: str, nested: bytes, *, on_pause: bool = False) -> Trouble:
+    """A VM of this name that is a hypervisor, and whose guest does something that comes back to it, over and over."""
+
+    def look(observer: Observer) -> None:
+        observer.vms.append(name)
+        guest = Guest(observer.kvm, irqchip=False)
+        with guest.vm:
+            vcpu = guest.add_vcpu(0)
+            nest(guest, _loop(VMRUN), nested, on_pause=on_pause)
+            with _halting(vcpu):
+                observer.look()
+
+    return look
+
+
+def _fetching(name: str, first: Callable[[mmap.mmap], None]) -> Trouble:
+    """A VM of this name whose pages are fetched one by one, and what its VMM does before each."""
+
+    def look(observer: Observer) -> None:
+        observer.vms.append(name)
+        with observer.kvm.create_vm() as vm:
+            memory = vm.set_memory(_FETCHED_BYTES)
+            memory[CODE : CODE + len(_READ_PAGES)] = _READ_PAGES
+            vcpu = _flat_vcpu(vm)
+            with FetchedPages(memory, _FETCHED_FROM, lambda: first(memory)), _halting(vcpu):
+                observer.look()
+
+    return look
+
+
+def _be_slow(_memory: mmap.mmap) -> None:
+    time.sleep(0.002)
+
+
+def _discard(memory: mmap.mmap) -> None:
+    """Take another page away, which the guest never touches: KVM drops what it looks up at that moment."""
+    memory.madvise(mmap.MADV_DONTNEED, len(memory) - mmap.PAGESIZE, mmap.PAGESIZE)
+
+
+_FETCHED_FROM, _FETCHED_BYTES = 1 << 20, 128 << 20
+_READ_PAGES = (
+    b"\xbb" + _FETCHED_FROM.to_bytes(4, "little")  # mov $_FETCHED_FROM, %ebx
+    + b"\xbe\x10\x00\x00\x00"  # 1: mov $16, %esi
+    + b"\x8b\x03"  # 2: mov (%ebx), %eax
+    + b"\x81\xc3\x00\x10\x00\x00"  # add $4096, %ebx
+    + b"\x4e\x75\xf5"  # dec %esi; jnz 2b
+    + b"\xf4\xeb\xed"  # hlt; jmp 1b
+)  # fmt: skip
+
+
+def _fail_entry(observer: Observer) -> None:
+    observer.vms.append("invalid")
+    guest = Guest(observer.kvm, irqchip=False)
+    with guest.vm:
+        vcpu = guest.add_vcpu(0)
+        make_invalid(vcpu)
+        observer.look(1)
+        assert vcpu.run() == abi.KVM_EXIT_FAIL_ENTRY
+        observer.look(1)
 
 
 @contextlib.contextmanager
@@ -191,24 +264,28 @@ def _large_pages(kvm: Kvm) -> Iterator[None]:
     """A VM that executes something in each of its large pages, and then halts again and again."""
     with kvm.create_vm() as vm:
         memory = _large_memory(vm)
-        with _halting(kvm, vm):
+        with _halting(_flat_vcpu(vm)):
             yield
     del memory  # the guest's until here
 
 
+def _flat_vcpu(vm: LabVm) -> Vcpu:
+    vcpu = vm.create_vcpu(0)
+    vcpu.set_cpuid(vm.kvm.supported_cpuid())
+    set_flat_mode(vcpu)
+    vcpu.set_regs(Regs(rip=CODE, rflags=2, rsp=0x7000))
+    return vcpu
+
+
 @contextlib.contextmanager
-def _halting(kvm: Kvm, vm: LabVm) -> Iterator[None]:
-    """Runs what lies at 0x1000, which halts now and then, in flat mode."""
+def _halting(vcpu: Vcpu) -> Iterator[None]:
+    """Runs what lies at CODE, which halts now and then."""
     stopping = threading.Event()
 
     def run() -> None:
         while not stopping.is_set():
             assert vcpu.run() == abi.KVM_EXIT_HLT
 
-    vcpu = vm.create_vcpu(0)
-    vcpu.set_cpuid(kvm.supported_cpuid())
-    set_flat_mode(vcpu)
-    vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
@@ -248,21 +325,26 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
     "wasted polls": _waste_polls,
     "polls without end": _on(LabSpec(workload="halt", period_us=1000, halt_poll_ns=5_000_000), settle_s=0.2),
     "port I/O": _on(LabSpec(workload="pio")),
-    "port I/O by reason": _counting("exits", _on(LabSpec(workload="pio"))),
     "MMIO": _on(LabSpec(workload="mmio")),
     "windows": _on(LabSpec(workload="ipi")),
     "yields": _on(LabSpec(workload="yield")),
     "undecodable": _on(LabSpec(workload="undecodable")),
-    "undecodable by reason": _counting("userspace", _on(LabSpec(workload="undecodable"))),
-    "CPUID": _counting("exits", _repeating("cpuid", b"\x31\xc0\x0f\xa2")),  # xor %eax, %eax; cpuid
-    "WBINVD": _counting("exits", _repeating("wbinvd", b"\x0f\x09")),
-    "CR4": _counting("exits", _repeating("cr4", b"\x0f\x20\xe0")),  # mov %cr4, %eax
+    "nested": _nesting("nested", VMMCALL),
+    "discarded pages": _fetching("discarded", _discard),
     "watched": _on(LabSpec(workload="dirty")),
     "watched beside another": _on(LabSpec(workload="dirty"), _BESIDE),
     "spinning beside another": _on(LabSpec(workload="spin"), _BESIDE),
     "small pages": _on(LabSpec(workload="spread"), settle_s=5.5),
     "split pages": _split_pages,
     "cleared": _clear_stats,
+    "port I/O by reason": _counting("exits", _on(LabSpec(workload="pio"))),
+    "CPUID": _counting("exits", _repeating("cpuid", b"\x31\xc0\x0f\xa2")),  # xor %eax, %eax; cpuid
+    "WBINVD": _counting("exits", _repeating("wbinvd", b"\x0f\x09")),
+    "CR4": _counting("exits", _repeating("cr4", b"\x0f\x20\xe0")),  # mov %cr4, %eax
+    "nested PAUSE": _counting("exits", _nesting("pausing", b"\xf3\x90", on_pause=True)),
+    "slow pages": _counting("exits", _fetching("slow", _be_slow)),
+    "undecodable by reason": _counting("userspace", _on(LabSpec(workload="undecodable"))),
+    "invalid state": _counting("userspace", _fail_entry),
 }
 
 WITH_AVIC: Mapping[str, Trouble] = {

@@ -23,6 +23,8 @@ APIC_ID, APIC_LDR, APIC_SPIV = 0x20, 0xD0, 0xF0
 APIC_ENABLED, APIC_X2APIC = 0x800, 0x400
 EFER_SVME = 0x1000
 
+VMRUN = bytes([0x0F, 0x01, 0xD8, 0x0F, 0x01, 0xDC])  # vmrun; stgi
+VMMCALL = bytes([0x0F, 0x01, 0xD9])
 _LOOP = bytes([0xE6, PORT, 0xEB, 0xFC])  # 1: out %al, $PORT; jmp 1b
 _IRET_AT = 0x800
 _MEMORY = 0x10000
@@ -168,15 +170,20 @@ def set_flat_mode(vcpu: Vcpu) -> None:
 
 
 def prepare_nested(guest: Guest) -> None:
-    """Let the first vCPU be a hypervisor; its own guest writes to NESTED_PORT and then asks it back.
+    """Let the first vCPU be a hypervisor; its own guest writes to NESTED_PORT and then asks it back."""
+    nest(guest, VMRUN + _LOOP, bytes([0xE6, NESTED_PORT]) + VMMCALL)
 
-    Both are in 32-bit mode with one page of 4 MiB; the hypervisor intercepts VMRUN, as it must, and VMMCALL.
+
+def nest(guest: Guest, hypervisor: bytes, nested: bytes, *, on_pause: bool = False) -> None:
+    """Let the first vCPU be a hypervisor with this code, and its guest have that one.
+
+    Both are in 32-bit mode with one page of 4 MiB. The hypervisor intercepts VMRUN, as it must, and VMMCALL, and
+    ``on_pause`` each PAUSE. Where its guest was intercepted, that one goes on at the next VMRUN.
     """
     vcpu, memory = guest.vcpus[0], guest.vm.memory
     assert memory is not None
-    vmrun_stgi = bytes([0x0F, 0x01, 0xD8, 0x0F, 0x01, 0xDC])
-    memory[CODE : CODE + 10] = vmrun_stgi + _LOOP
-    memory[NESTED_CODE : NESTED_CODE + 5] = bytes([0xE6, NESTED_PORT, 0x0F, 0x01, 0xD9])
+    memory[CODE : CODE + len(hypervisor)] = hypervisor
+    memory[NESTED_CODE : NESTED_CODE + len(nested)] = nested
     set_flat_mode(vcpu)
     sregs = vcpu.sregs()
     sregs.tr = Segment(limit=0x67, type=11, present=1)
@@ -185,11 +192,21 @@ def prepare_nested(guest: Guest) -> None:
     vcpu.set_sregs(sregs)
     set_msr(vcpu, _MSR_VM_HSAVE_PA, 0x5000)
     vcpu.set_regs(Regs(rip=CODE, rflags=2, rsp=0x7000, rax=VMCB))
-    memory[VMCB : VMCB + 4096] = _vmcb(cr0=sregs.cr0, cr3=sregs.cr3, cr4=sregs.cr4)
+    memory[VMCB : VMCB + 4096] = _vmcb(cr0=sregs.cr0, cr3=sregs.cr3, cr4=sregs.cr4, on_pause=on_pause)
 
 
-def _vmcb(*, cr0: int, cr3: int, cr4: int) -> bytes:
+def make_invalid(vcpu: Vcpu) -> None:
+    """64-bit mode with a code segment of 64 and 32 bits, which KVM accepts and no CPU enters (APM 2, 15.5.1)."""
+    set_flat_mode(vcpu)
+    sregs = vcpu.sregs()
+    sregs.cs.l = sregs.cs.db = 1
+    sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer = 0x8000_0033, PAGE_DIRECTORY, 0x20, 0x500  # PAE; LME, LMA
+    vcpu.set_sregs(sregs)
+
+
+def _vmcb(*, cr0: int, cr3: int, cr4: int, on_pause: bool) -> bytes:
     vmcb = bytearray(4096)
+    struct.pack_into("<I", vmcb, 0x0C, on_pause << 23)
     struct.pack_into("<I", vmcb, 0x10, 0b11)  # intercepts: VMRUN, VMMCALL
     struct.pack_into(
         "<QQ", vmcb, 0x40, 0x8000, 0xC000
