@@ -38,12 +38,14 @@ def fleet(
     require_pyarrow()
     from ..lab.fleet import write_fleet
     from ..lab.fleet_plan import FleetSize
+    from ..view.text import counted
 
     written = write_fleet(directory, FleetSize(hosts, vms, vcpus, samples, interval, seed))
     if as_json:
         click.echo(json.dumps({"format": "kvmscope/1", "simulated": True, **asdict(written)}))
         return
     click.echo(
-        f"simulated: {written.hosts} hosts, {written.vms} VMs, {written.vcpus} vCPUs, {written.samples} samples each\n"
-        f"planted: {written.planted} troubles, listed in {written.answers}"
+        f"simulated: {counted(written.hosts, 'host')}, {counted(written.vms, 'VM')}, {counted(written.vcpus, 'vCPU')}, "
+        f"{counted(written.samples, 'sample')} each\n"
+        f"planted: {counted(written.planted, 'trouble')}, listed in {written.answers}"
     )

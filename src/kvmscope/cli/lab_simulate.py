@@ -46,5 +46,7 @@ def _echo(about: Simulated, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"format": "kvmscope/1", "simulated": True, **asdict(about)}))
         return
-    click.echo(f"simulated: {', '.join(about.vms)}; {about.vcpus} vCPUs, process {about.pid}")
+    from ..view.text import counted
+
+    click.echo(f"simulated: {', '.join(about.vms)}; {counted(about.vcpus, 'vCPU')}, process {about.pid}")
     click.echo("read it with: kvmscope status --source published", err=True)

@@ -29,7 +29,7 @@ def recording_progress(state: RecorderState, target: RecordingTarget) -> str:
     """What has been recorded so far, in a line."""
     lost = f", {state.lost} lost ({state.why_lost})" if state.lost else ""
     trouble = f" · {state.waiting} files wait: {state.trouble}" if state.trouble else ""
-    return f"recording to {target.name}: {state.vms} VMs, {state.scenes} scenes{lost}{trouble} …"
+    return f"recording to {target.name}: {counted(state.vms, 'VM')}, {counted(state.scenes, 'scene')}{lost}{trouble} …"
 
 
 def trouble_note(trouble: str) -> str:
@@ -40,7 +40,8 @@ def trouble_note(trouble: str) -> str:
 def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator[str]:
     """How much was recorded, and what was not stored."""
     lost = f"; lost: {state.lost} ({state.why_lost})" if state.lost else ""
-    yield f"{state.scenes} scenes are in {target.name}{lost}"
+    are = "is" if state.scenes == 1 else "are"
+    yield f"{counted(state.scenes, 'scene')} {are} in {target.name}{lost}"
     if state.trouble and state.waiting:
         what = "file is" if state.waiting == 1 else "files are"
         yield f"{state.waiting} {what} still in {target.directory}, for the next recorder there: {state.trouble}"

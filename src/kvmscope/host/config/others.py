@@ -74,7 +74,7 @@ def _topology(cpus: Mapping[str, str], most: int | None) -> Setting[int]:
         return Setting.unknown("the number of vCPUs is not known")
     if "topology" in cpus:
         return Setting.unknown(f"--cpus topology={cpus['topology']}: its APIC ids are not derived here")
-    return Setting(most - 1, f"--cpus with {most} vCPUs and no topology")
+    return Setting(most - 1, f"--cpus with {most} vCPU{'' if most == 1 else 's'} and no topology")
 
 
 def _crosvm(argv: Sequence[str]) -> InterruptConfig:

@@ -13,6 +13,7 @@ from ...catalog.metrics import Metric, MetricUnit
 from ...host.text import printable
 from ...units import format_count, format_cpus, format_estimate, format_seconds, format_share, rfc3339, time_of_day
 from ...view.summary import HostSummary, SummaryMetrics, SummaryRule, SummaryVm, shown_metrics
+from ...view.text import counted
 
 _UNKNOWN: Final = "–"
 
@@ -205,7 +206,7 @@ def _facts(summary: HostSummary | None) -> str:
 
 
 def _counts(summary: HostSummary | None) -> str:
-    return "" if summary is None else f"{summary.vms_total} VMs, {summary.vcpus_total} vCPUs"
+    return "" if summary is None else f"{counted(summary.vms_total, 'VM')}, {counted(summary.vcpus_total, 'vCPU')}"
 
 
 def _time(summary: HostSummary | None, is_live: bool) -> str:
