@@ -349,7 +349,7 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
 
 WITH_AVIC: Mapping[str, Trouble] = {
     "reinjecting PIT": _on(LabSpec(workload="pit", period_us=2000, pit=GuestPit.REINJECT)),
-    "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=2000, pit=GuestPit.DISCARD)),
+    "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=800, pit=GuestPit.DISCARD)),
     "idle": _on(LabSpec(workload="idle", vcpus=2)),
 }
 
