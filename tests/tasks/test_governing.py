@@ -106,8 +106,12 @@ def test_a_contract_that_ceases_to_hold_brings_back_the_limit_from_before(
     assert "kvm.halt_poll_fail_hist" in step.reason
     assert polling.limit_ns == 200_000
     polling.host.lacks = frozenset()
-    again = [next(at_work).action for _ in range(3)]
-    assert again == [GovernorAction.KEEP, GovernorAction.LOWER, GovernorAction.KEEP]
+    again = [next(at_work) for _ in range(3)]
+    assert [each.action for each in again] == [GovernorAction.KEEP, GovernorAction.LOWER, GovernorAction.KEEP]
+    assert [each.reason for each in again[::2]] == [
+        "what it relies on holds again",
+        "the limit changed within this interval",
+    ]
 
 
 def test_the_limit_of_somebody_else_stays_and_ends_it(polling: PollingHost, held: HeldHaltPoll) -> None:

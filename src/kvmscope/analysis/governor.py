@@ -98,6 +98,7 @@ class GovernorState:
     """What is remembered from window to window. ``wanted``, ``windows``: for how many windows in a row it wants that.
 
     ``moved``: the last direction; ``turns``: how often it changed; ``calm``: windows since the last change.
+    ``was_held``: what it relies on did not hold in the last window.
     """
 
     wanted: GovernorAction = GovernorAction.KEEP
@@ -106,6 +107,7 @@ class GovernorState:
     turns: int = 0
     calm: int = 0
     has_just_moved: bool = False
+    was_held: bool = False
 
 
 def decide(
@@ -113,7 +115,8 @@ def decide(
 ) -> tuple[GovernorState, GovernorDecision]:
     """What to do after a window, and what to remember."""
     if state.has_just_moved:
-        return replace(state, has_just_moved=False), _keep(evidence, "the limit changed within this interval")
+        reason = "what it relies on holds again" if state.was_held else "the limit changed within this interval"
+        return replace(state, has_just_moved=False, was_held=False), _keep(evidence, reason)
     state = replace(state, calm=state.calm + 1, turns=0 if state.calm >= _CALM_WINDOWS else state.turns)
     wanted, limit_ns, reason = _wish(plan, evidence)
     if wanted is GovernorAction.KEEP:
@@ -129,7 +132,9 @@ def decide(
 
 def hold(plan: GovernorPlan, reason: str) -> tuple[GovernorState, GovernorDecision]:
     """What to do, and to remember, after a window in which what it relies on does not hold."""
-    return GovernorState(has_just_moved=True), GovernorDecision(GovernorAction.HOLD, plan.begun_ns, reason)
+    return GovernorState(has_just_moved=True, was_held=True), GovernorDecision(
+        GovernorAction.HOLD, plan.begun_ns, reason
+    )
 
 
 def _patience(plan: GovernorPlan, state: GovernorState, wanted: GovernorAction) -> int:
