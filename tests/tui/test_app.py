@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from .scenario import guests
 
 Play = Callable[["Screening", Pilot[None]], Coroutine[Any, Any, None]]
 
+DEADLINE_S = 60.0
 KEYS = (
     *("up", "down", "left", "right", "pageup", "pagedown", "home", "end", "enter", "escape", "space", "backspace"),
     *("slash", "s", "f", "p", "g", "d", "a", "e", "question_mark", "h", "t", "z", "plus", "minus", "k", "j", "w"),
@@ -62,6 +64,14 @@ class Screening:
             if arrival is not None:
                 self.feed.deliver([arrival])
         await pilot.pause()
+
+    async def resize(self, pilot: Pilot[None], width: int, height: int) -> None:
+        """Resize the terminal, and wait until the screen is laid out for it: Textual does that some time later."""
+        await pilot.resize_terminal(width, height)
+        deadline = time.monotonic() + DEADLINE_S
+        while len(self.app.screen._compositor.render_strips()) != height:
+            assert time.monotonic() < deadline
+            await pilot.pause(0.01)
 
     def text(self) -> str:
         """What the terminal shows."""
@@ -138,7 +148,7 @@ def test_a_storm_of_sizes_ends_in_the_right_one(screening: Screening) -> None:
         chance = random.Random(5)
         for _ in range(40):
             await pilot.resize_terminal(chance.randint(1, 200), chance.randint(1, 60))
-        await pilot.resize_terminal(120, 40)
+        await screening.resize(pilot, 120, 40)
         await screening.seconds(pilot, 2)
         assert len(screening.text().splitlines()) == 40
         assert "old-nic" in screening.text()
@@ -174,7 +184,7 @@ def press_at_random(screening: Screening, keys: list[str]) -> None:
                 await pilot.pause()
                 assert "STALE" in screening.text().splitlines()[0]
             if number % 53 == 52:
-                await pilot.resize_terminal(20 + number % 150, 5 + number % 50)
+                await screening.resize(pilot, 20 + number % 150, 5 + number % 50)
             assert_nothing_old_is_live(screening)
 
     screening.play(play)

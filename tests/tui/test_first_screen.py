@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -62,6 +63,9 @@ class PtyCommand:
     def write(self, keys: bytes) -> None:
         os.write(self._fd, keys)
 
+    def terminate(self) -> None:
+        os.kill(self._pid, signal.SIGTERM)
+
     def end(self) -> int:
         """Wait for its end, and give its exit code."""
         with contextlib.suppress(OSError):  # the last process on the terminal has ended
@@ -102,18 +106,27 @@ def test_textual_goes_on_upon_it_and_leaves_the_terminal_as_it_was(command: PtyC
     assert command.written.count(LEAVE) == 1
 
 
-def test_a_key_before_textual_is_there_is_kept(command: PtyCommand) -> None:
+def test_keys_before_textual_is_there_are_kept_as_they_are(command: PtyCommand) -> None:
     command.read_until(ENTER)
+    command.write(b"/web\r")
+    command.read_until(b"(1 of 6 VMs)")
     command.write(b"q")
     assert command.end() == 0
 
 
-def test_ctrl_c_before_textual_is_there_leaves_the_terminal_as_it_was(command: PtyCommand) -> None:
+def test_ctrl_c_before_textual_is_there_leaves_as_it_does_later(command: PtyCommand) -> None:
     command.read_until(ENTER)
     command.write(CTRL_C)
-    command.end()
+    assert command.end() == 0
     assert command.written.count(LEAVE) == 1
     assert command.written.rindex(LEAVE) > command.written.rindex(ENTER)
+
+
+def test_a_signal_before_textual_is_there_leaves_the_terminal_as_it_was(command: PtyCommand) -> None:
+    command.read_until(ENTER)
+    command.terminate()
+    assert command.end() == 128 + signal.SIGTERM
+    assert command.written.count(LEAVE) == 1
 
 
 @pytest.mark.parametrize("style", Style)

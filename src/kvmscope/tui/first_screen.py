@@ -25,16 +25,26 @@ _COLOURS: Final = ("black", "red", "green", "yellow", "blue", "magenta", "cyan",
 
 
 class FirstScreen:
-    """A screen that was drawn. Exactly one of ``hand_over`` and ``close`` gives the terminal back."""
+    """A screen that is drawn once. ``close`` it whatever happens; what was handed over is left as it is."""
 
-    def __init__(self, lines: Sequence[ScreenLine], *, has_colours: bool) -> None:
+    def __init__(self, *, has_colours: bool) -> None:
+        self._has_colours = has_colours
         self._fd = sys.stdin.fileno()
-        self._attributes: list[Any] | None = termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd, termios.TCSANOW)
-        _write("".join(_drawn(lines, has_colours=has_colours)))
+        self._attributes: list[Any] | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is on the terminal, and nobody else's yet."""
+        return self._attributes is not None
+
+    def draw(self, lines: Sequence[ScreenLine]) -> None:
+        """Draw it, on a terminal that keeps keys from now on."""
+        self._attributes = termios.tcgetattr(self._fd)
+        termios.tcsetattr(self._fd, termios.TCSANOW, _keeping_keys(self._attributes))
+        _write("".join(_drawn(lines, has_colours=self._has_colours)))
 
     def hand_over(self) -> bool:
-        """Somebody else draws on this screen from now on; false if it was handed over or closed before."""
+        """Somebody else draws on this screen from now on; false if it is not there to be handed over."""
         if self._attributes is None:
             return False
         termios.tcsetattr(self._fd, termios.TCSANOW, self._attributes)
@@ -45,6 +55,14 @@ class FirstScreen:
         """Leave the terminal as it was, unless the screen was handed over."""
         if self.hand_over():
             _write(_LEAVE_ALTERNATE + _SHOW_CURSOR)
+
+
+def _keeping_keys(attributes: Sequence[Any]) -> list[Any]:
+    """With these attributes keys are kept as Textual is going to read them: Enter as it is, and Ctrl-C as a key."""
+    changed = [*attributes]
+    changed[tty.IFLAG] &= ~(termios.IXON | termios.IXOFF | termios.ICRNL | termios.INLCR | termios.IGNCR)
+    changed[tty.LFLAG] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    return changed
 
 
 def styled(span: Span, *, has_colours: bool) -> str:

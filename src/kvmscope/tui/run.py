@@ -34,36 +34,33 @@ def show(
     """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
     file = SettingsFile.read(settings_path())
     shell = Shell(Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, groups, player))
-    mailbox = Mailbox()
+    mailbox, first = Mailbox(), FirstScreen(has_colours="NO_COLOR" not in os.environ)
     try:
         feed.start(mailbox.put)
-        exit_code = _run(shell, mailbox, _first_screen(shell, mailbox))
+        _draw_first(shell, mailbox, first)
+        exit_code = _run(shell, mailbox, first)
     finally:
+        first.close()
         feed.stop()
     if exit_code:
         raise SystemExit(exit_code)
 
 
-def _first_screen(shell: Shell, mailbox: Mailbox) -> FirstScreen | None:
-    """The first view on the terminal; None if that is left to Textual."""
+def _draw_first(shell: Shell, mailbox: Mailbox, screen: FirstScreen) -> None:
+    """Show the first view, unless that is left to Textual."""
     if shell.desk.settings.theme not in OWN_THEMES:
-        return None
+        return
     news = mailbox.take(_FIRST_WAIT_S)
     for each in news:
         shell.take(each)
-    if not any(isinstance(each, Arrival) for each in news):
-        return None
-    return FirstScreen(shell.draw(PageSize(*shutil.get_terminal_size())), has_colours="NO_COLOR" not in os.environ)
+    if any(isinstance(each, Arrival) for each in news):
+        screen.draw(shell.draw(PageSize(*shutil.get_terminal_size())))
 
 
-def _run(shell: Shell, mailbox: Mailbox, first: FirstScreen | None) -> int:
+def _run(shell: Shell, mailbox: Mailbox, first: FirstScreen) -> int:
     """Textual's exit code."""
-    try:
-        from .app import TopApp  # not at the top: it loads Textual
+    from .app import TopApp  # not at the top: it loads Textual
 
-        app = TopApp(shell, mailbox.forward, first)
-        app.run()
-    finally:
-        if first is not None:
-            first.close()
+    app = TopApp(shell, mailbox.forward, first if first.is_drawn else None)
+    app.run()
     return app.return_code or 0
