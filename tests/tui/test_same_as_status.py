@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from crafted import AFTER, BEFORE, GAPS, MACHINE, VmSpec, identities, make_sample
@@ -12,6 +13,7 @@ from crafted import AFTER, BEFORE, GAPS, MACHINE, VmSpec, identities, make_sampl
 from kvmscope.catalog.metrics import MetricUnit, load_metrics
 from kvmscope.host.text import printable
 from kvmscope.scene import Scene, decode, encode
+from kvmscope.tui.pages.subject import SubjectPage
 from kvmscope.tui.pages.vms import VmsPage
 from kvmscope.units import (
     format_bytes,
@@ -136,6 +138,51 @@ def test_the_page_of_a_vm_has_the_values_of_its_vcpus(make_screen: Callable[...,
         (row,) = [row for row in rows if row.split()[:1] == [str(vcpu["id"])]]
         for name in ("exits_per_s", "vmm_return_share", "io_exits_per_s"):
             assert expected(name, vcpu["metrics"][name], is_partial=False) in row
+
+
+@pytest.mark.parametrize("name", ["web-1", "half-known", "old-nic"])
+def test_the_statistics_of_a_vm_have_the_metrics_of_status(name: str, make_screen: Callable[..., HandScreen]) -> None:
+    screen = make_screen(size=(120, 200))
+    for scene in scenes():
+        arrival = screen.host.add_scene(scene)
+        if arrival is not None:
+            screen.take(arrival)
+    screen.draw()
+    screen.keys("/", *name, "enter", "down", "enter", "enter")
+    assert screen.board.shown is not None
+    status: Any = to_object(screen.board.shown.overview)
+    (vm,) = [vm for vm in status["vms"] if vm["name"] == name]
+    page, shown = screen.desk.page, dict[str, str]()
+    assert isinstance(page, SubjectPage)
+    for place in range(page.count):
+        title, now, *_ = page.row(place, 120).spans
+        shown.setdefault(title.text.strip(), now.text.strip())
+    for metric in METRICS.values():
+        value = vm["metrics"][metric.name]
+        assert shown[metric.title] == expected(metric.name, value, is_partial=metric.name in vm["partial"]), metric.name
+    if name == "half-known":
+        assert shown["exits"] == "≥500/s"
+
+
+def test_findings_and_verdicts_of_the_table_are_those_of_status(make_screen: Callable[..., HandScreen]) -> None:
+    screen = make_screen(size=(300, 60))
+    for scene in scenes():
+        arrival = screen.host.add_scene(scene)
+        if arrival is not None:
+            screen.take(arrival)
+    screen.draw()
+    assert screen.board.shown is not None
+    page, status = screen.desk.page, cast(Any, to_object(screen.board.shown.overview))
+    assert isinstance(page, VmsPage)
+    of_vm = {vm["id"]: [found for found in status["findings"] if found["vm"] == vm["id"]] for vm in status["vms"]}
+    assert any(of_vm.values())
+    for place, vm_id in enumerate(page._visible):
+        cells, found = cells_of_spans(page, place), of_vm[str(vm_id)]
+        assert cells["finding"].split()[1:2] == [each["rule"] for each in found[:1]]
+        (vm,) = [vm for vm in status["vms"] if vm["id"] == str(vm_id)]
+        assert (cells["apicv"] == "–") == (vm["apicv"]["state"] == "unknown")
+    counts = Counter(found["severity"] for found in status["findings"])
+    assert f"!! {counts['problem']}  ! {counts['warning']}  i {counts['info']} " in screen.rows()[1]
 
 
 def test_a_vmm_that_does_not_answer_says_so_in_its_row(screen: HandScreen) -> None:

@@ -29,6 +29,8 @@ from .text import format_metric, kind_text
 from .watch import HostView
 
 _SECONDS_A_SECOND: Final = "s_per_s"
+_SUMS: Final = (_SECONDS_A_SECOND, "per_s", "value")
+"""Readings that are sums over vCPUs; the others are quantiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,14 @@ def value_of(view: WindowValues, measure: Measurand, subject: FollowedVm | None,
     return _known(float(view.evaluator.of(formula, at)[row]))
 
 
+def is_partial(view: WindowValues, measure: Measurand, subject: FollowedVm, reading: str) -> bool:
+    """Whether a reading of a VM lacks some of its vCPUs."""
+    place = subject.locate(view.scene)
+    if place is None or place.vcpu is not None:
+        return False
+    return int(view.evaluator.missing(measure.readings[reading], Scope.VM)[place.vm]) > 0
+
+
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -133,12 +143,19 @@ def values_of(views: Sequence[WindowValues], measure: Measurand, subject: Follow
     return [value_of(view, measure, subject, measure.main) for view in views]
 
 
-def reading_text(measure: Measurand, reading: str, value: float | None) -> str:
-    """A value of a reading, with its unit."""
+def reading_text(measure: Measurand, reading: str, value: float | None, *, partial: bool = False) -> str:
+    """A value of a reading, with its unit. ``partial``: some vCPUs are not in it, so it is at least, or about, this."""
     if measure.unit is not None:
-        return format_metric(measure.unit, value)
+        return format_metric(measure.unit, value, partial=partial)
     if value is None:
         return NOT_KNOWN_SIGN
+    text = _stat_text(measure, reading, value)
+    if not partial:
+        return text
+    return f"≥{text}" if reading in _SUMS else f"~{text}"
+
+
+def _stat_text(measure: Measurand, reading: str, value: float) -> str:
     assert measure.descriptor is not None
     if reading == _SECONDS_A_SECOND:
         return f"{format_seconds(value)}/s"
@@ -158,7 +175,15 @@ def _amount(unit: object, value: float) -> str:
 
 def now_text(view: HostView, measure: Measurand, subject: FollowedVm) -> str:
     """All readings of a window, in a few words."""
-    texts = [reading_text(measure, key, value_of(view, measure, subject, key)) for key in measure.readings]
+    texts = (
+        reading_text(
+            measure,
+            key,
+            value_of(view, measure, subject, key),
+            partial=is_partial(view, measure, subject, key),
+        )
+        for key in measure.readings
+    )
     return ", ".join(dict.fromkeys(texts))
 
 
