@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -19,11 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench import machine
+from bench.precedence import precedence
 from bench.result import Bench, table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-AUTOGROUP = Path("/proc/self/autogroup")
-_HIGHEST = -20
 
 BENCHES: Mapping[str, str] = {
     "reading": "Reading a host",
@@ -56,32 +54,12 @@ def main() -> None:
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"there is no {unknown[0]}")
     about = machine.describe()
-    with _precedence():
+    with precedence():
         sections = [_section(name) for name in names or BENCHES]
     if not names:
         RESULTS.write_text(_page(about, sections), encoding="utf-8")
     elif options.write:
         RESULTS.write_text(_updated(RESULTS.read_text(encoding="utf-8"), about, sections), encoding="utf-8")
-
-
-@contextmanager
-def _precedence() -> Iterator[None]:
-    """What else runs here preempts as little as may be: processes of this session, and with autogroups other sessions.
-
-    The priority of a session stays when this ends, unless it is given back.
-    """
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _HIGHEST)
-    try:
-        nice = AUTOGROUP.read_text(encoding="ascii").split()[-1]
-        AUTOGROUP.write_text(str(_HIGHEST), encoding="ascii")
-    except OSError:  # a kernel without autogroups, or not root
-        yield
-        return
-    try:
-        yield
-    finally:
-        AUTOGROUP.write_text(nice, encoding="ascii")
 
 
 def _section(name: str) -> str:

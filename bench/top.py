@@ -36,6 +36,7 @@ from textual.pilot import Pilot
 
 from bench.findings import LargeHost
 from bench.guests import bare_vms
+from bench.precedence import give_new_session_precedence
 from bench.result import Row
 from bench.timing import duration
 from kvmscope.host.machine import read_machine
@@ -161,6 +162,7 @@ class _Terminal:
         self.began_s = time.monotonic()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            give_new_session_precedence()
             os.environ |= {"TERM": "xterm-256color", "XDG_CONFIG_HOME": folder}
             os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has compiled modules
             os.execv(sys.executable, [sys.executable, "-m", "kvmscope", "top"])

@@ -30,6 +30,14 @@ from .scenario import guests
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 WIDTH, HEIGHT = 100, 30
 CTRL_C = b"\x03"
+PATIENT = """
+from kvmscope.tui import run
+from kvmscope.__main__ import main
+run.FIRST_WAIT_S = 60.0
+main()
+"""
+"""The first view is waited for as long as a busy machine takes."""
+
 FIRST_BY_TEXTUAL = b"\x1b[?1004h"
 """Textual has its terminal report focus; the first screen does not."""
 
@@ -47,7 +55,7 @@ class PtyCommand:
         if self._pid == 0:
             # As a whole: readline sets LINES and COLUMNS behind os.environ.
             environment = {**os.environ, "TERM": "xterm-256color", "XDG_CONFIG_HOME": str(folder)}
-            command = [sys.executable, "-m", "kvmscope", "top", "--from", str(folder / "recording")]
+            command = [sys.executable, "-c", PATIENT, "top", "--from", str(folder / "recording")]
             os.execve(sys.executable, command, environment)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
         self._attributes = termios.tcgetattr(self._fd)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -117,6 +118,17 @@ class OpenedSource:
 _SWITCH_S = 0.0001
 """How long a thread waits before it asks for Python's lock, while a host is being opened in a hurry. At Python's 5 ms
 the thread that opens it by a hundred short system calls would hardly get on beside one that imports."""
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """In the block threads take short turns with Python's lock, as while a host is being opened in a hurry."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 class HostOpening:

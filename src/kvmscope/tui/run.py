@@ -20,7 +20,7 @@ from .pages.base import Desk
 from .settings import OWN_THEMES, SettingsFile, settings_path
 from .shell import Shell
 
-_FIRST_WAIT_S: Final = 1.0
+FIRST_WAIT_S: Final = 2.0
 """How long the first view is waited for, with nothing on the screen."""
 
 
@@ -50,7 +50,7 @@ def _draw_first(shell: Shell, mailbox: Mailbox, screen: FirstScreen) -> None:
     """Show the first view, unless that is left to Textual."""
     if shell.desk.settings.theme not in OWN_THEMES:
         return
-    news = mailbox.take(_FIRST_WAIT_S)
+    news = mailbox.take(FIRST_WAIT_S)
     for each in news:
         shell.take(each)
     if any(isinstance(each, Arrival) for each in news):
