@@ -216,3 +216,22 @@ def test_a_wakeup_costs_what_the_group_measures(
     host.run(1.0, {"wakeups.wakeups": wakeups, "wakeups.wakeup_to_entry_ns": wakeups * latency_us * 1000})
     evaluator = Evaluator(Window(before, host.sample()), formulas(load_metrics()))
     assert evaluator.of("wakeup_cost_s", Scope.VM)[0] == pytest.approx(cost_s)
+
+
+def test_the_advice_of_a_vm_does_not_depend_on_which_others_are_asked_for() -> None:
+    """The last one's halts are not known."""
+    each = [halts([2_000] * 10_000, [150_000] * 1000, [3_000_000] * 1000), halts([], [50_000] * 5000, [10_000] * 5000)]
+    each.append(halts([1000] * 50, limit_ns=float("nan")))
+    together = VmHalts(
+        1.0,
+        np.concatenate([of.successes for of in each]),
+        stacked([of.succeeded for of in each]),
+        stacked([of.failed for of in each]),
+        stacked([of.slept for of in each]),
+        np.concatenate([of.limit_ns for of in each]),
+        np.concatenate([of.wakeup_ns for of in each]),
+    )
+    alone = [advise(of)[0] for of in each]
+    assert alone[0] is not None and alone[1] is not None and alone[0] != alone[1]
+    assert advise(together) == alone
+    assert advise(together.of_rows([2, 0])) == [alone[2], alone[0]]

@@ -17,6 +17,7 @@ Source: virt/kvm/kvm_main.c, kvm_vcpu_halt, update_halt_poll_stats, grow_halt_po
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -45,6 +46,10 @@ class HaltHistogram:
     total_ns: F64Array
     edges_ns: F64Array
 
+    def of_rows(self, rows: Sequence[int]) -> HaltHistogram:
+        """Those of some VMs."""
+        return HaltHistogram(self.counts[rows], self.total_ns[rows], self.edges_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class VmHalts:
@@ -64,6 +69,18 @@ class VmHalts:
 
     def __len__(self) -> int:
         return len(self.limit_ns)
+
+    def of_rows(self, rows: Sequence[int]) -> VmHalts:
+        """Those of some VMs."""
+        return VmHalts(
+            self.interval_s,
+            self.successes[rows],
+            self.succeeded.of_rows(rows),
+            self.failed.of_rows(rows),
+            self.slept.of_rows(rows),
+            self.limit_ns[rows],
+            self.wakeup_ns[rows],
+        )
 
     @property
     def is_cut_short(self) -> BoolArray:
@@ -145,11 +162,9 @@ def effects(halts: VmHalts, limits_ns: Sequence[int] = LIMITS_NS) -> Iterator[Li
 
 def advise(halts: VmHalts) -> list[PollingAdvice | None]:
     """For each VM which limits would do better; None where its halts or its limit are not known."""
-    tried, net_cpus = tuple(effects(halts)), halts.net_cpus
-    return [
-        _advice(float(halts.limit_ns[row]), float(net_cpus[row]), [_of_rows(each, np.array([row])) for each in tried])
-        for row in range(len(halts))
-    ]
+    tried = [_by_vm(each) for each in effects(halts)]
+    rows = zip(halts.limit_ns.tolist(), halts.net_cpus.tolist(), *tried, strict=True)
+    return [_advice(limit_ns, net_cpus, of_vm) for limit_ns, net_cpus, *of_vm in rows]
 
 
 def advise_together(halts: VmHalts, rows: BoolArray, limits_ns: Sequence[int] = LIMITS_NS) -> PollingAdvice | None:
@@ -163,7 +178,7 @@ def advise_together(halts: VmHalts, rows: BoolArray, limits_ns: Sequence[int] = 
 
 
 def _advice(limit_ns: float, net_cpus: float, tried: Sequence[LimitEffect]) -> PollingAdvice | None:
-    if np.isnan([limit_ns, net_cpus, *(each.cpus for each in tried)]).any():
+    if any(map(math.isnan, (limit_ns, net_cpus, *(each.cpus for each in tried)))):
         return None
     best = max(tried, key=lambda each: each.cpus)
     saving = [each for each in tried if each.limit_ns > limit_ns and each.saved_per_s >= _WORTH_WAKEUPS_PER_S]
@@ -173,6 +188,11 @@ def _advice(limit_ns: float, net_cpus: float, tried: Sequence[LimitEffect]) -> P
         best if best.cpus >= _WORTH_CPUS and best.cpus_low > 0 else None,
         max(saving, key=lambda each: each.cpus / each.saved_per_s, default=None),
     )
+
+
+def _by_vm(tried: LimitEffects) -> list[LimitEffect]:
+    columns = (tried.cpus, tried.cpus_low, tried.cpus_high, tried.saved_per_s)
+    return [LimitEffect(tried.limit_ns, *row) for row in zip(*(each.tolist() for each in columns), strict=True)]
 
 
 def _of_rows(tried: LimitEffects, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> LimitEffect:
@@ -205,9 +225,11 @@ def _per_vm(window: Window, values: F64Array) -> F64Array:
     """The sums of what is known of each VM's vCPUs; NaN where nothing is."""
     of_vm, count = window.current.vcpus.vm, len(window.current.vms)
     known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
-    total = np.zeros((count, *values.shape[1:]))
-    np.add.at(total, of_vm[known], values[known])
-    total[np.bincount(of_vm[known], minlength=count) == 0] = np.nan
+    of_vm, values = of_vm[known], values[known]
+    total = np.full((count, *values.shape[1:]), np.nan)
+    if len(of_vm):
+        starts = np.flatnonzero(np.diff(of_vm, prepend=-1))  # the vCPUs of a VM adjoin
+        total[of_vm[starts]] = np.add.reduceat(values, starts, axis=0)
     return total
 
 

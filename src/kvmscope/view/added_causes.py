@@ -142,8 +142,9 @@ _ERRORS: Final = {
 
 
 def _rivals(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
-    vms = {scene.pid(row): row for row in range(len(scene.sample.vms))}
-    for rival in rivals(window, vm_row):
+    waited_for = list(rivals(window, vm_row))
+    vms = {scene.pid(row): row for row in range(len(scene.sample.vms))} if waited_for else {}
+    for rival in waited_for:
         task, row = printable(rival.name, max_length=15), vms.get(rival.pid)
         vm = None if row is None else "its own threads" if row == vm_row else f"VM {scene.title(row)}"
         ran = f"{rival.share * 100:.0f} % of the wait, in {counted(rival.count, 'run')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -47,12 +47,14 @@ def halts_of_scene(scene: Scene, evaluator: Evaluator) -> VmHalts | None:
     return vm_halts(evaluator, poll_limit_s(scene.sample, host_ns))
 
 
-def polling_of_vms(scene: Scene, evaluator: Evaluator) -> dict[VmId, PollingAdvice]:
-    """For each VM what is known of its halt polling."""
-    halts = halts_of_scene(scene, evaluator)
+def polling_of_vms(scene: Scene, evaluator: Evaluator, vms: Collection[VmId]) -> dict[VmId, PollingAdvice]:
+    """For each of these VMs what is known of its halt polling."""
+    halts = halts_of_scene(scene, evaluator) if vms else None
     if halts is None:
         return {}
-    return {vm: found for vm, found in zip(scene.sample.vms.ids, advise(halts), strict=True) if found is not None}
+    there = list(dict.fromkeys(vm for vm in vms if vm in scene.sample.vms.row_of))
+    advice = advise(halts.of_rows([scene.sample.vms.row_of[vm] for vm in there]))
+    return {vm: found for vm, found in zip(there, advice, strict=True) if found is not None}
 
 
 def polling_view(advice: PollingAdvice) -> PollingView:

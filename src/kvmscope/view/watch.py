@@ -199,8 +199,8 @@ class _JudgedWindow:
     def views(self) -> FindingViews:
         rules = [finding.rule for finding in self.judgement.findings]
         verdicts = self.verdicts if any(rule.adds_verdict for rule in rules) else None
-        has_use = any(rule.adds_polling for rule in rules)
-        polling = polling_of_vms(self.scene, self.evaluator) if has_use else {}
+        polled = [finding.vm for finding in self.judgement.findings if finding.rule.adds_polling]
+        polling = polling_of_vms(self.scene, self.evaluator, polled)
         added = added_causes(self.scene, self.evaluator.window, self.judgement.findings)
         return FindingViews(self.log.names, self.log.parties, verdicts, polling, added)
 
