@@ -503,7 +503,17 @@ def test_one_internal_error_or_failed_entry_is_found_with_its_kind(
     assert words in told.text
 
 
+IN_CONTAINERS: Mapping[str, str] = {
+    "docker": f"/system.slice/docker-{'a' * 64}.scope",
+    "podman": f"/machine.slice/libpod-{'b' * 64}.scope/container",
+    "kubernetes": f"/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{'c' * 64}.scope",
+}
+RUN_OR_CONTAINED = {**RUN_BY, **{by: qemu("kvm", "win", cgroup=group) for by, group in IN_CONTAINERS.items()}}
+
 CPU_QUOTA: Mapping[str, str] = {
+    "docker": "Docker: docker update --cpus",
+    "podman": "Podman: podman update --cpus",
+    "kubernetes": "Kubernetes: resources.limits.cpu",
     "qemu": "QEMU: cpu.max of its cgroup",
     "libvirt": "libvirt: <vcpu_quota> in <cputune>",
     "openstack": "OpenStack Nova: extra specs quota:cpu_quota",
@@ -523,7 +533,7 @@ def test_a_vm_that_its_quota_stops_is_told_its_quota_in_the_words_of_who_set_it(
         "cgroup.nr_throttled": 6,
     }
     quota = {"cgroup.quota_set": 1, "cgroup.quota_ns": 20_000_000, "cgroup.period_ns": 100_000_000}
-    told = doctor(ReportedVm({**rates, "preemption_reported": 400}, quota, facts=RUN_BY[run_by]))
+    told = doctor(ReportedVm({**rates, "preemption_reported": 400}, quota, facts=RUN_OR_CONTAINED[run_by]))
     assert told.rules == {"cpu-throttled"}
     assert told.finding("cpu-throttled").evidence["cpu_quota_cpus"] == pytest.approx(0.2)
     assert any(way.startswith(CPU_QUOTA[run_by]) for way in told.ways("cpu-throttled"))
@@ -610,7 +620,12 @@ UNNAMED: Mapping[str, tuple[Mapping[str, Any], str | None, str | None, str | Non
     "cloud-hypervisor": (program("cloud-hypervisor", "--disk", "path=/d.raw"), None, None, "disk /d.raw"),
     "multipass": (program("kvm", *KVM_GUEST, "-drive", f"file={MULTIPASS}"), "primary", "multipass", None),
     "lima": (program("kvm", *KVM_GUEST, "-pidfile", "/home/ann/.lima/default/qemu.pid"), "default", "lima", None),
-    "podman machine": (program("kvm", *KVM_GUEST, "-qmp", "unix:/run/podman/qmp_dev.sock"), "dev", "podman", None),
+    "podman machine": (
+        program("kvm", *KVM_GUEST, "-qmp", "unix:/run/podman/qmp_dev.sock"),
+        "dev",
+        "podman-machine",
+        None,
+    ),
     "android": (program("/opt/qemu/qemu-system-x86_64", "-avd", "Pixel_9"), "Pixel_9", "android", None),
 }
 
@@ -695,6 +710,13 @@ def test_a_remedy_is_in_the_words_of_the_outermost_manager_and_of_nobody_else(do
     assert any(way.startswith(VIRTIO[run_by]) for way in ways)
     others = {name for name in ("QEMU:", "libvirt:", "KubeVirt:", "Proxmox VE:") if not VIRTIO[run_by].startswith(name)}
     assert not any(way.startswith(tuple(others)) for way in ways if "hpet" not in way)
+
+
+@pytest.mark.parametrize("run_by", IN_CONTAINERS)
+def test_a_vm_in_a_container_is_told_what_its_vmm_takes(doctor: Doctor, run_by: str) -> None:
+    ways = doctor(ReportedVm(PORTS, facts=RUN_OR_CONTAINED[run_by])).ways("port-io-storm")
+    assert any(way.startswith("QEMU: -cpu …,hv-time=on") for way in ways)
+    assert not any("podman machine" in way for way in ways)
 
 
 def test_where_the_manager_has_no_setting_libvirts_words_follow(doctor: Doctor) -> None:

@@ -21,7 +21,22 @@ any = "KVM_CAP_WARP"
 openstack = "Nova writes warp='off'"
 firecracker = "Firecracker has no engine"
 """
-MANAGED = ("kubevirt", "openstack", "proxmox", "incus", "libvirt", "qemu", "cloud-hypervisor", "firecracker", "crosvm")
+MANAGED = (
+    "kubevirt",
+    "openstack",
+    "proxmox",
+    "incus",
+    "ovirt",
+    "cloudstack",
+    "kata",
+    "lima",
+    "docker",
+    "libvirt",
+    "qemu",
+    "cloud-hypervisor",
+    "firecracker",
+    "crosvm",
+)
 
 
 def ways(*parties: str) -> list[str]:

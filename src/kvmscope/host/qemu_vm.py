@@ -68,7 +68,7 @@ def as_qemu(candidate: Candidate) -> Recognised:
     )
 
 
-_NAMING_WORDS = ("multipass.instance", "android.avd", "podman.machine", "lima.instance")
+_NAMING_WORDS = ("multipass.instance", "android.avd", "podman-machine.vm", "lima.instance")
 """Of managers that give QEMU no name."""
 
 
@@ -101,12 +101,16 @@ def _known_by_clouds(
     # Vendors put their own names into manufacturer and product, and leave the family.
     if product.startswith("OpenStack") or (by_libvirt and system.text("family") == "Virtual Machine"):
         yield "openstack.uuid", uuid
-    if manufacturer == "oVirt" or system.text("family") == "oVirt":
+    if manufacturer == "oVirt" or system.text("family") in ("oVirt", "RHV"):
         yield "ovirt.vm", name
-    if product.startswith("CloudStack"):
+    if product.startswith("CloudStack") or (by_libvirt and _CLOUDSTACK_NAME.fullmatch(name)):
         yield "cloudstack.instance", name
     if (one := re.fullmatch(r"one-(\d+)", name)) and _is_of_opennebula(candidate, one[1]):
         yield "opennebula.vm", one[1]
+
+
+_CLOUDSTACK_NAME = re.compile(r"i-\d+-\d+-VM|[rsv]-\d+-VM")
+"""An instance, or a system VM. Vendors put their own names into manufacturer and product."""
 
 
 def _is_of_opennebula(candidate: Candidate, vm: str) -> bool:
@@ -139,7 +143,7 @@ def _known_by_desktop_tools(candidate: Candidate, config: qemu_args.QemuConfig) 
     if candidate.mentions("/.lima/"):
         yield "lima.instance", _part_after(candidate, "/.lima/")
     if candidate.mentions("/podman/qmp_"):
-        yield "podman.machine", _part_after(candidate, "/podman/qmp_").removesuffix(".sock")
+        yield "podman-machine.vm", _part_after(candidate, "/podman/qmp_").removesuffix(".sock")
     if candidate.mentions("/.docker/desktop/vms/"):
         yield "docker-desktop.vm", _part_after(candidate, "/.docker/desktop/vms/")
     if avd := _android_device(candidate, config):
