@@ -16,7 +16,7 @@ from crafted import ListSource
 from crafted_host import CraftedHost
 from processes import BuildProcess
 from reported import INTERVAL_S, PID, Doctor, ReportedVm
-from troubles import MS
+from troubles import BUSY, MS
 
 from kvmscope.analysis.caveats import TruthValue, facts_of, judge_all
 from kvmscope.catalog.caveats import load_caveats
@@ -34,7 +34,7 @@ from kvmscope.sources.bpf.group import choose_hooks
 from kvmscope.view.apicv import apicv_view
 from kvmscope.view.check import opened_source
 from kvmscope.view.listing import vm_list_view
-from kvmscope.view.overview_text import vm_lines
+from kvmscope.view.overview_text import overview_lines, vm_lines
 from kvmscope.view.subjects import Selection, find_subject, follow
 from kvmscope.view.text import plain
 
@@ -686,6 +686,31 @@ def test_screens_have_the_uuid_and_what_managers_call_a_vm(doctor: Doctor) -> No
     text = " ".join(plain(vm_lines(view.overview, width=200)))
     for word in (UUID, "by openstack", "openstack.name shop-db", "libvirt.title the shop"):
         assert word in text
+
+
+RESTS = dict.fromkeys(BUSY, 0)
+
+
+@pytest.mark.parametrize(
+    ("rates", "blocking", "paused"),
+    [
+        ({"sched.run_ns": 0}, 0, True),
+        ({"sched.run_ns": 0}, 1, False),
+        ({"sched.run_ns": 0, "exits": 3}, 0, False),
+        ({"sched.run_ns": 900 * MS}, 0, False),
+        ({}, 0, None),
+    ],
+    ids=["paused", "idle", "ticks", "halts without exits", "CPU time is not counted"],
+)
+@pytest.mark.parametrize("vcpus", [1, 8])
+def test_a_paused_vm_does_not_look_idle(
+    doctor: Doctor, rates: dict[str, float], blocking: int, paused: bool | None, vcpus: int
+) -> None:
+    view = doctor(ReportedVm({**RESTS, **rates}, vcpu_values={"blocking": blocking}, vcpus=vcpus)).view
+    (vm,) = view.overview.vms
+    assert vm.paused is paused
+    for lines in (vm_lines(view.overview, width=100), overview_lines(view.overview, [0], width=100)):
+        assert ("paused" in " ".join(plain(lines))) is bool(paused)
 
 
 VIRTIO: Mapping[str, str] = {

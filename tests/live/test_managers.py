@@ -180,7 +180,8 @@ with open_host("bpf") as host:
         view = watch.add(scene)
 findings = to_object(view.report())["findings"]
 told = []
-for vm, identity in zip(to_object(vm_list_view(scene))["vms"], scene.identities):
+listed = to_object(vm_list_view(scene))["vms"]
+for vm, identity, overview in zip(listed, scene.identities, view.overview.vms):
     config, clocks = config_of(identity.process, identity.domain_xml), clocks_of(identity.process, identity.domain_xml)
     told.append({
         "vm": vm,
@@ -188,6 +189,7 @@ for vm, identity in zip(to_object(vm_list_view(scene))["vms"], scene.identities)
         "enlightened": clocks.enlightened.value,
         "clock": clocks.hyperv_clock.value,
         "words": [str(way) for way in ways_of(["no-hpet"], parties_of_vm(identity))],
+        "paused": overview.paused,
         "rules": [each["rule"] for each in findings if each["vm"] == vm["id"]],
     })
 json.dump(told, sys.stdout)
@@ -234,6 +236,13 @@ def test_a_vm_laid_out_by_its_manager_is_named_and_explained(name: str, told: Ma
     assert [vcpu["id"] for vcpu in vm["vcpus"]] == [0]
     assert (found["irqchip"], found["enlightened"], found["clock"]) == (expected.irqchip, True, False)
     assert found["words"][0].startswith(expected.words)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_stopped_vm_is_told_from_an_idle_one(name: str, told: Mapping[str, Any]) -> None:
+    layout = LAYOUTS[name][0]
+    never_runs = layout.executable is None
+    assert told[name]["paused"] is ("-S" in layout.argv or never_runs)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

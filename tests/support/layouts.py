@@ -39,13 +39,14 @@ with Kvm() as kvm, kvm.create_vm() as vm:
 class VmLayout:
     """How a manager starts a VM. ``argv``: the command line from its first word on. ``executable``: what is executed;
     None for a process that has a VM and takes any command line. ``namespaces``: options of unshare. ``is_upgraded``:
-    the executable is deleted after the start."""
+    the executable is deleted after the start. ``has_firmware``: it boots QEMU's own firmware, and halts not at once."""
 
     argv: Sequence[str]
     executable: str | None = QEMU
     cgroup: str | None = None
     namespaces: Sequence[str] = ()
     is_upgraded: bool = False
+    has_firmware: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def _command(layout: VmLayout, folder: Path) -> list[str]:
     assert found is not None, f"{layout.executable} is not installed"
     program = shutil.copy(found, _copy_of(folder)) if layout.is_upgraded else Path(found)
     name, *rest = layout.argv
-    options = [str(_holder_in(folder)), *rest] if layout.executable is None else [*rest, *_guest_options(folder)]
+    options = (
+        [str(_holder_in(folder)), *rest] if layout.executable is None else [*rest, *_guest_options(layout, folder)]
+    )
     as_named = ["bash", "-c", 'exec -a "$0" "$@"', name, str(program), *options]
     return ["unshare", "--fork", "--kill-child", *layout.namespaces, *as_named] if layout.namespaces else as_named
 
@@ -98,11 +101,14 @@ def _holder_in(folder: Path) -> Path:
     return path
 
 
-def _guest_options(folder: Path) -> list[str]:
-    """A guest that halts at once and stays so."""
+def _guest_options(layout: VmLayout, folder: Path) -> list[str]:
+    """A guest without devices; if not for the firmware, one that halts at once and stays so."""
+    common = ["-nodefaults", "-display", "none", "-accel", "kvm"]
+    if layout.has_firmware:
+        return [*common, "-m", "64"]
     rom = folder / "rom"
     rom.write_bytes(rom_image(0))
-    return ["-nodefaults", "-display", "none", "-accel", "kvm", "-m", "16", "-bios", str(rom)]
+    return [*common, "-m", "16", "-bios", str(rom)]
 
 
 def _pid_with_vcpu(started: subprocess.Popen[bytes], folder: Path) -> int:

@@ -30,12 +30,14 @@ INTERVAL_S = 2.0
 
 @dataclass(frozen=True)
 class ReportedVm:
-    """``rates``: a second on each vCPU or of the VM, on top of a guest that works. ``facts``: its process as
+    """``rates``: a second on each vCPU or of the VM, on top of a guest that works. ``values``,
+    ``vcpu_values``: what the VM's and each vCPU's stats have. ``facts``: its process as
     ``build_process`` takes it; without any the VMM cannot be seen. ``apicv``: reasons that inhibit it, None if the
     state is not read. ``module``, ``cpu_flags``, ``parameters``: of the host's KVM and CPU."""
 
     rates: Mapping[str, float]
     values: Mapping[str, int] = field(default_factory=dict)
+    vcpu_values: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] | None = None
     xml: bytes | None = None
     vcpus: int = 2
@@ -104,6 +106,8 @@ def doctor(build_process: BuildProcess) -> Doctor:
         host = CraftedHost()
         made = host.add(vcpus=vm.vcpus, apicv=vm.apicv, active=vm.active)
         made.vm_stats.update(vm.values)
+        for stats in made.vcpu_stats:
+            stats.update(vm.vcpu_values)
         host.count(*(name for name in (*vm.rates, *vm.values) if "." in name))
         watch = Watch(keeps_ended=True)
         view = None

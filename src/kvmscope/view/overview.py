@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Final
 
 from ..analysis.apicv import Branch, State, Verdicts, VmVerdict
 from ..analysis.status import HostStatus, MetricRow, PartialMetrics
-from ..sample import NOT_KNOWN, Gap, VmId, gaps_of
+from ..analysis.window import find_column
+from ..sample import NOT_KNOWN, Gap, Sample, VmId, gaps_of
 from ..scene import Scene, VmIdentity
+from ..schema import Scope
 from .findings import ReportedFinding
 from .host import HostFacts, host_facts
 from .values import Rows, SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_head
@@ -47,6 +49,10 @@ class VcpuOverview(VcpuTitle):
 class VmOverview(VmTitle):
     """A VM in a window."""
 
+    paused: Annotated[
+        bool | None,
+        "Whether its vCPUs neither ran nor were halted in KVM, as while its VMM has paused it; null if not known.",
+    ]
     metrics: MetricMap
     partial: Annotated[Sequence[str], "Metrics that are known but lack some of its vCPUs."]
     apicv: ApicvSummary
@@ -61,6 +67,17 @@ class HostTotal:
     vcpus: Annotated[int, "How many vCPUs."]
     metrics: MetricMap
     partial: Annotated[Sequence[str], "Metrics that are known but lack some vCPUs."]
+
+
+_RESTS_CPUS: Final = 0.001
+"""Less CPU time than this is that of threads that wait."""
+
+
+def _has_run(sample: Sample, row: int) -> bool:
+    """Whether a VM has had an exit, as far as is known. KVM knows no thread of a vCPU before its first KVM_RUN."""
+    exits = find_column(sample, "kvm", Scope.VCPU, "exits")
+    rows = sample.vcpus_of_vm[row]
+    return exits is None or not bool(exits.known[rows].all()) or bool(exits.words[rows].any())
 
 
 class VmRows(Rows[VmOverview]):
@@ -122,6 +139,13 @@ class VmRows(Rows[VmOverview]):
         identities = self._facts.scene.identities
         return [place for place, row in enumerate(self._rows) if identities[row].silent_s is not None]
 
+    @property
+    def paused(self) -> Sequence[int]:
+        """Places of the VMs that are paused."""
+        resting = enumerate(zip(self.column("exits_per_s"), self.column("halted_vcpus"), strict=True))
+        places = (place for place, (exits, halted) in resting if not exits and not halted)
+        return [place for place in places if self._facts.is_paused(self._rows[place])]
+
     def only(self, places: Sequence[int]) -> VmRows:
         """The same of some of them."""
         return VmRows(self._facts, [self._rows[place] for place in places])
@@ -148,12 +172,22 @@ class _VmFacts:
     status: HostStatus
     verdicts: Callable[[], Verdicts | None]
 
+    def is_paused(self, row: int) -> bool | None:
+        column = self.status.vms.column
+        exits, halted, cpus = (column(name)[row] for name in ("exits_per_s", "halted_vcpus", "vcpu_cpus"))
+        if exits or halted or (cpus or 0.0) >= _RESTS_CPUS:
+            return False
+        if exits is None or halted is None:
+            return None
+        return True if cpus is not None or not _has_run(self.scene.sample, row) else None
+
     def vm(self, row: int) -> VmOverview:
         verdicts = self.verdicts()
         verdict = verdicts.vms[row] if verdicts else None
         rows = self.scene.sample.vcpus_of_vm[row]
         return VmOverview(
             **vm_head(self.scene, row),
+            paused=self.is_paused(row),
             metrics=MetricRow(self.status.vms, row),
             partial=PartialMetrics(self.status.vms, row),
             apicv=_apicv(verdict),

@@ -294,6 +294,10 @@ def _notes(overview: Overview, hidden: int, by: str) -> Iterator[str]:
     yield from _partial_notes(overview.total.partial)
     for row in overview.vms.silent[:_FINDINGS_SHOWN]:
         yield from _silence(overview.vms[row])
+    if paused := overview.vms.paused:
+        names = [printable(overview.vms[row].name) for row in paused[:_FINDINGS_SHOWN]]
+        more = f" and {len(paused) - len(names)} more" if len(paused) > len(names) else ""
+        yield f"paused, or waiting in the VMM: {', '.join(names)}{more}"
     if overview.vms_came or overview.vms_gone:
         came = f"{counted(overview.vms_came, 'VM')} started" if overview.vms_came else ""
         gone = f"{counted(overview.vms_gone, 'VM')} ended" if overview.vms_gone else ""
@@ -308,6 +312,8 @@ def _notes(overview: Overview, hidden: int, by: str) -> Iterator[str]:
 def _vm_notes(overview: Overview, vm: VmOverview) -> Iterator[str]:
     yield from _partial_notes(vm.partial)
     yield from _silence(vm)
+    if vm.paused:
+        yield "its vCPUs neither ran nor were halted in KVM: it is paused, or they wait in the VMM"
     yield from note_lines(overview.source.name, overview.source.why_not, overview.gaps)
 
 
