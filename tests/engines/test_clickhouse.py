@@ -285,6 +285,30 @@ def test_a_kernel_with_more_statistics_adds_columns(loaded: ClickHouseStore, tmp
     assert rolled == fresh
 
 
+def test_hosts_that_are_loaded_together_are_whole_also_after_a_load_that_failed(
+    loaded: ClickHouseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [letter * 32 for letter in "ef"]
+    for host in hosts:
+        record(simulated_scenes(6, step_s=10, load=Load(vms=2, host=host, boot=host)), tmp_path / "fleet" / host)
+    make = ClickHouseStore.make
+
+    def make_until_the_disk_is_full(store: ClickHouseStore, sql: str) -> None:
+        if sql.startswith("INSERT INTO raw.vcpus "):
+            raise Unavailable("no space left", remedy="more space")
+        make(store, sql)
+
+    monkeypatch.setattr(ClickHouseStore, "make", make_until_the_disk_is_full)
+    with pytest.raises(Unavailable):
+        load_recordings(loaded, [str(tmp_path / "fleet")])
+    monkeypatch.undo()
+    assert load_recordings(loaded, [str(tmp_path / "fleet")]).scenes == 2 * 6
+    for database in ("raw", "raw_10s"):
+        query = f"SELECT host, count(), uniqExact(vm, vcpu, boottime_ns) FROM {database}.vcpus GROUP BY host"
+        rows = {host: (count, different) for host, count, different in loaded.query(query).rows()}
+        assert [rows[host] for host in hosts] == [(2 * 2 * 6, 2 * 2 * 6)] * 2
+
+
 def test_old_rows_are_deleted_after_their_retention(loaded: ClickHouseStore) -> None:
     """The scenes are of 2023, so a retention of days deletes them at the next merge; roll-ups have their own."""
     load_recordings(loaded, [], retention=Retention(roll_up_days={60: 30}))

@@ -1,13 +1,13 @@
 """Recordings into ClickHouse: each scene once, however often and from wherever it is loaded.
 
-An embedded ClickHouse reads the Parquet files itself; a server gets their columns from this process, which can read
-object stores and journals too. Rules: a column that the tables do not have is added before; a scene that is there
-already is left out; the table of scenes is the last to get its rows.
+An embedded ClickHouse reads the Parquet files itself, those of new hosts together (``clickhouse_bulk``); a server gets
+their columns from this process, which can read object stores and journals too. Rules: a column that the tables do not
+have is added before; a scene that is there already is left out; the table of scenes is the last to get its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,8 +17,19 @@ import pyarrow.parquet as pq
 from ..errors import RecordingError
 from ..store.layout import RecordingTable, SegmentPlace
 from ..store.relations import LooseScenes, RecordingParts, find_parts, find_recordings
+from .alike_files import alike_files
 from .clickhouse import ClickHouseStore
-from .clickhouse_tables import ROLL_UPS_S, Retention, additions, database, definitions, retentions, roll_ups
+from .clickhouse_bulk import bulk_inserts, file_of, fresh_segments
+from .clickhouse_tables import (
+    ROLL_UPS_S,
+    Retention,
+    additions,
+    database,
+    definitions,
+    retentions,
+    roll_ups,
+    without_fills,
+)
 from .judged_views import JUDGED_VIEWS
 from .raw_columns import EPISODES, FIXED, ColumnType
 from .recordings import episodes_table
@@ -51,8 +62,7 @@ def load_recordings(store: ClickHouseStore, places: Sequence[str], *, retention:
     for statement in retentions(retention or Retention()):
         store.make(statement)
     before, found = loader.scenes(), [find_parts(place) for place in find_recordings(places)]
-    for parts in found:
-        loader.add(parts)
+    loader.add(found)
     loader.make_views()
     damage = tuple(error for parts in found for error in parts.damage)
     return LoadReport(len(found), loader.scenes() - before, damage)
@@ -75,10 +85,33 @@ class _Loader:
         [(count,)] = self._store.query(f"SELECT count() FROM {RAW}.scenes").rows()
         return int(count)
 
-    def add(self, parts: RecordingParts) -> None:
-        """Everything that a recording has and the tables lack."""
+    def add(self, found: Sequence[RecordingParts]) -> None:
+        """Everything that recordings have and the tables lack."""
+        fresh = fresh_segments(self._store, found)
+        for table in _ORDER if fresh else ():
+            self._add_together(table, [file_of(segment, parts, table) for segment, parts in fresh.items()])
+        for parts in found:
+            self._add_rest(parts, fresh)
+
+    def _add_together(self, table: RawTable, files: Sequence[str]) -> None:
+        """Files of hosts of which the tables have nothing."""
+        groups = [(_columns_of(alike[0]), alike) for alike in alike_files(files)]
+        self._make_room(table, list(dict.fromkeys(name for names, _ in groups for name in names)))
+        has_roll_ups = table is not RawTable.DOCUMENTS
+        for statement in without_fills(table) if has_roll_ups else ():
+            self._store.make(statement)
+        try:
+            for names, alike in groups:
+                for statement in bulk_inserts(table, alike, names):
+                    self._store.make(statement)
+        finally:
+            if has_roll_ups:
+                self._fill_roll_ups(table)
+
+    def _add_rest(self, parts: RecordingParts, fresh: Collection[SegmentPlace]) -> None:
+        """What a recording has besides the segments that were added together."""
         for segment in parts.segments:
-            for table in _ORDER:
+            for table in _ORDER if segment not in fresh else ():
                 self._add_file(parts, segment, table)
         for loose in parts.loose:
             for table in _ORDER:
@@ -102,8 +135,8 @@ class _Loader:
             with parts.storage.open(path) as file:
                 self._insert(table, segment.host, pq.read_table(file))
             return
-        real = str(parts.storage.local(path).resolve())
-        names = [name for name in pq.read_schema(real).names if name != _PARTITION]
+        real = file_of(segment, parts, table)
+        names = _columns_of(real)
         self._make_room(table, names)
         listed = ", ".join(map(quote, names))
         self._store.make(
@@ -146,6 +179,11 @@ class _Loader:
     def _fill_roll_ups(self, table: RawTable) -> None:
         for statement in roll_ups(table, [*FIXED[table], *sorted(self._columns[table] - set(FIXED[table]))]):
             self._store.make(statement)
+
+
+def _columns_of(path: str) -> list[str]:
+    """Those that a file has itself."""
+    return [name for name in pq.read_schema(path).names if name != _PARTITION]
 
 
 def _types(names: Sequence[str]) -> Mapping[str, ColumnType]:

@@ -113,18 +113,47 @@ def roll_ups(table: RawTable, columns: Iterable[str]) -> Iterator[str]:
     when a column was added."""
     listed = ", ".join(map(quote, columns))
     key = ", ".join(_KEYS[table])
+    yield from without_fills(table)
     for resolution_s in ROLL_UPS_S:
-        place, bucket = database(resolution_s), f"intDiv(boottime_ns, {resolution_s * 10**9})"
-        yield f"DROP VIEW IF EXISTS {place}.{table.value}_fill"
+        place = database(resolution_s)
         yield (
             f"CREATE MATERIALIZED VIEW {place}.{table.value}_fill TO {place}.{table.value}_edges AS"
-            f" SELECT {listed}, {bucket} AS _bucket, _edge, if(_edge = 0, {_LATEST} - toUInt64(boottime_ns),"
-            f" toUInt64(boottime_ns)) AS _version FROM {RAW}.{table.value} ARRAY JOIN [0, 1] AS _edge"
+            f" {_both_edges(listed, f'{RAW}.{table.value}', resolution_s)}"
         )
         yield (
             f"CREATE OR REPLACE VIEW {place}.{table.value} AS SELECT {listed} FROM {place}.{table.value}_edges FINAL"
             f" LIMIT 1 BY {key}, boottime_ns"
         )
+
+
+def without_fills(table: RawTable) -> Iterator[str]:
+    """The statements after which rows of a table are not added to its roll-ups."""
+    return (f"DROP VIEW IF EXISTS {database(resolution_s)}.{table.value}_fill" for resolution_s in ROLL_UPS_S)
+
+
+def edges(table: RawTable, resolution_s: int, columns: Sequence[str], rows: str) -> str:
+    """The statement that adds to a roll-up what it keeps of these rows: a query with these columns and ``host``. A
+    merge would leave the same of all of them."""
+    listed, key = ", ".join(map(quote, ["host", *columns])), ", ".join(_KEYS[table])
+    borders = "arrayJoin([(0, min(boottime_ns)), (1, max(boottime_ns))]) AS border"
+    groups = f"SELECT {key}, {borders} FROM {rows} GROUP BY {key}, {_bucket(resolution_s)}"
+    return (
+        f"INSERT INTO {database(resolution_s)}.{table.value}_edges ({listed}, _bucket, _edge, _version)"
+        f" {_both_edges(listed, rows, resolution_s)}"
+        f" WHERE ({key}, _edge, boottime_ns) IN (SELECT {key}, border.1, border.2 FROM ({groups}))"
+    )
+
+
+def _bucket(resolution_s: int) -> str:
+    return f"intDiv(boottime_ns, {resolution_s * 10**9})"
+
+
+def _both_edges(listed: str, rows: str, resolution_s: int) -> str:
+    """Each row as the first and as the last of its bucket, as a roll-up has it; the greatest version stays."""
+    return (
+        f"SELECT {listed}, {_bucket(resolution_s)} AS _bucket, _edge, if(_edge = 0, {_LATEST} - toUInt64(boottime_ns),"
+        f" toUInt64(boottime_ns)) AS _version FROM {rows} ARRAY JOIN [0, 1] AS _edge"
+    )
 
 
 def retentions(retention: Retention) -> Iterator[str]:
