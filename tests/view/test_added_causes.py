@@ -79,7 +79,7 @@ def crowded(crafted: Any) -> tuple[RuleTotal, list[str]]:
     before = sample_of(10, {0: []}, others={0: []})
     after = sample_of(
         12,
-        {0: [(2, b"CPU 0/KVM", 900, 1_200_000_000), (7, b"backup", 40, 100_000_000)]},
+        {0: [(2, b"CPU 0/KVM", 900, 1_200_000_000), (7, b"backup", 40, 100_000_000), (9, b"backup", 2, 60_000_000)]},
         others={0: [(7, b"backup", 1, 1_300_000_000), (8, b"kworker/0:1", 1, 3_000_000)]},
     )
     scene = Scene(after, (VmIdentity("web", None), VmIdentity("db", None)), crafted.machine, {})
@@ -95,9 +95,11 @@ def crowded(crafted: Any) -> tuple[RuleTotal, list[str]]:
 def test_rivals_of_a_finding_are_named_with_their_share_of_the_wait(crowded: tuple[RuleTotal, list[str]]) -> None:
     assert crowded[1] == [
         "cause: VM db: It ran while vCPUs waited for a CPU. "
-        "(0.6 vCPU of wall time; 92 % of the wait, in 900 runs; process 2, task CPU 0/KVM)",
+        "(0.6 vCPU of wall time; 88 % of the wait, in 900 runs; process 2, task CPU 0/KVM)",
         "cause: task backup: It ran while vCPUs waited for a CPU. "
-        "(0.05 vCPU of wall time; 8 % of the wait, in 40 runs; process 7, task backup)",
+        "(0.05 vCPU of wall time; 7 % of the wait, in 40 runs; process 7, task backup)",
+        "cause: task backup: It ran while vCPUs waited for a CPU. "
+        "(0.03 vCPU of wall time; 4 % of the wait, in 2 runs; process 9, task backup)",
         "cause: task backup: It ran while vCPUs waited for a CPU. "
         "(0.65 vCPU of wall time; 100 % of the wait, in 1 run; process 7, task backup)",
     ]
@@ -108,7 +110,7 @@ def test_rivals_of_several_vms_are_added_up_and_the_one_that_took_most_comes_fir
 ) -> None:
     sizes = [cause.size for cause in crowded[0].causes]
     assert [(cause.name, cause.findings) for cause in crowded[0].causes] == [("task backup", 2), ("VM db", 1)]
-    assert [size.value for size in sizes if size] == pytest.approx([0.7, 0.6])
+    assert [size.value for size in sizes if size] == pytest.approx([0.73, 0.6])
     assert {size.unit for size in sizes if size} == {SizeUnit.VCPUS}
     text = "\n".join(total_lines(crowded[0], width=200))
-    assert "cause of 2: task backup: It ran while vCPUs waited for a CPU. (0.7 vCPU of wall time in all)" in text
+    assert "cause of 2: task backup: It ran while vCPUs waited for a CPU. (0.73 vCPU of wall time in all)" in text

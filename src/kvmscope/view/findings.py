@@ -207,14 +207,10 @@ class FindingViews:
         return remedy_views((remedy for remedy, _ in count.most_common()), vms)
 
     def _causes(self, findings: Sequence[Finding]) -> tuple[CauseTotal, ...]:
-        causes = [
-            cause
-            for finding in findings
-            for cause in (*map(_cause_of, self._reasons_of(finding)), *self._added_to(finding))
-        ]
-        named: dict[str, list[FindingCause]] = {}
-        for cause in causes:
-            named.setdefault(cause.name, []).append(cause)
+        named: dict[str, list[tuple[Finding, FindingCause]]] = {}
+        for finding in findings:
+            for cause in (*map(_cause_of, self._reasons_of(finding)), *self._added_to(finding)):
+                named.setdefault(cause.name, []).append((finding, cause))
         return tuple(sorted(map(_cause_total, named.values()), key=_urgency))
 
     def _worst_vm(self, finding: Finding) -> WorstVm:
@@ -276,11 +272,13 @@ class FindingViews:
         return self._reasons.get(finding.vm, ()) if finding.rule.adds_verdict else ()
 
 
-def _cause_total(causes: Sequence[FindingCause]) -> CauseTotal:
-    """Of causes of one name."""
-    sizes = [cause.size for cause in causes if cause.size is not None]
+def _cause_total(found: Sequence[tuple[Finding, FindingCause]]) -> CauseTotal:
+    """Of causes of one name; a finding may have several, such as processes that are called alike."""
+    sizes = [cause.size for _, cause in found if cause.size is not None]
     size = CauseSize(sum(each.value for each in sizes), sizes[0].unit) if sizes else None
-    return CauseTotal(name=causes[0].name, meaning=causes[0].meaning, findings=len(causes), size=size)
+    _, first = found[0]
+    findings = len({finding.key for finding, _ in found})
+    return CauseTotal(name=first.name, meaning=first.meaning, findings=findings, size=size)
 
 
 def _urgency(total: CauseTotal) -> tuple[float, int]:
