@@ -193,10 +193,11 @@ class ClickHouseStore:
 
         try:
             return call()
-        except DatabaseError as error:
-            raise _translated(error, sql) from None
         except (ClickHouseError, OSError) as error:
-            raise Unavailable(f"{self.name} does not answer: {_why(error)}", remedy="try again") from None
+            if isinstance(error, DatabaseError) and _CODE.search(str(error)):  # said by ClickHouse, not by its client
+                raise _translated(error, sql) from None
+            remedy = "try again" if self.is_embedded else f"curl {self.name.rstrip('/')}/ping; is it still running?"
+            raise Unavailable(f"{self.name} does not answer: {_why(error)}", remedy=remedy) from None
 
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
