@@ -29,7 +29,7 @@ from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
 
 EVERY_S = 20
-SIZE = FleetSize(hosts=24, vms=6, vcpus=2, samples=8)
+SIZE = FleetSize(hosts=12, vms=8, vcpus=2, samples=8)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_host_is_as_its_last_scene_says(fleet: FleetStore, numpy: NumpyFle
 def test_findings_are_those_of_numpy_with_their_times_and_costs(fleet: FleetStore, numpy: NumpyFleet) -> None:
     found, due = by_key(list(fleet.findings().findings)), by_key(list(numpy.findings().findings))
     assert found.keys() == due.keys()
-    assert len(due) > 15
+    assert len(due) > 10
     for key, finding in found.items():
         other = due[key]
         assert (finding.name, finding.windows, finding.stands) == (other.name, other.windows, other.stands)

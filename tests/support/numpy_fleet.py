@@ -49,6 +49,7 @@ class NumpyFleet:
         self.damage: Sequence[KvmscopeError] = ()
         self._every_ns = round(every_s * 1e9)
         self._scenes: dict[str, list[Scene]] = {}
+        self._judged: dict[str, dict[tuple[str, str], list[tuple[Finding, Scene, Scene, bool]]]] = {}
         for scene in Recording(place).scenes():
             assert scene.origin is not None
             self._scenes.setdefault(scene.origin.host, []).append(scene)
@@ -59,9 +60,9 @@ class NumpyFleet:
     def findings(self, *, rule: str | None = None, host: str | None = None) -> FleetFindings:
         found = [
             _finding(each, stood)
-            for each, scenes in self._scenes.items()
+            for each in self._scenes
             if host in (None, each)
-            for slug, stood in self._stood(scenes).items()
+            for slug, stood in self._stood_on(each).items()
             if rule in (None, slug[1])
         ]
         return FleetFindings(found, [each.slug for each in Examiner().rules], (), self._every_ns / 1e9)
@@ -130,6 +131,12 @@ class NumpyFleet:
             first.setdefault(scene.sample.monotonic_ns // self._every_ns, scene)
         borders = list(first.values())
         return borders if borders[-1] is scenes[-1] else [*borders, scenes[-1]]
+
+    def _stood_on(self, host: str) -> dict[tuple[str, str], list[tuple[Finding, Scene, Scene, bool]]]:
+        """What ``_stood`` finds on a host, judged once."""
+        if host not in self._judged:
+            self._judged[host] = self._stood(self._scenes[host])
+        return self._judged[host]
 
     def _stood(self, scenes: Sequence[Scene]) -> dict[tuple[str, str], list[tuple[Finding, Scene, Scene, bool]]]:
         """Each finding of each window, by VM and rule: with the scenes of the window, and whether it is the last."""
