@@ -15,6 +15,7 @@ pytest.importorskip("duckdb")
 from engines_at_hand import close_session
 from numpy_fleet import NumpyFleet
 
+from kvmscope.catalog.findings import load_findings
 from kvmscope.catalog.metrics import load_metrics
 from kvmscope.engines import fleet_sql
 from kvmscope.engines.clickhouse import open_clickhouse
@@ -78,6 +79,16 @@ def test_what_was_planted_is_found_and_nothing_else(fleet: FleetStore, directory
     planted = json.loads((directory / ANSWERS).read_text())["planted"]
     due = {(each["host"], each["vm"], each["rule"]) for each in planted if each["rule"]}
     assert by_key(list(fleet.findings().findings)).keys() == due
+
+
+def test_every_rule_that_is_planted_in_a_fleet_of_every_kind_of_host_is_found(tmp_path: Path) -> None:
+    """Each rule of the catalogue, among them those that read what no formula names."""
+    write_fleet(tmp_path / "fleet", FleetSize(hosts=32, vms=12, vcpus=2, samples=4))
+    planted = json.loads((tmp_path / "fleet" / ANSWERS).read_text())["planted"]
+    due = {(each["host"], each["vm"], each["rule"]) for each in planted if each["rule"]}
+    assert {rule for _, _, rule in due} == {rule.slug for rule in load_findings()}
+    with open_recorded_fleet([str(tmp_path / "fleet")]) as store:
+        assert by_key(list(store.findings().findings)).keys() == due
 
 
 def test_one_rule_and_one_host_have_their_findings_with_evidence(fleet: FleetStore, numpy: NumpyFleet) -> None:

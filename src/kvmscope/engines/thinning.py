@@ -16,10 +16,12 @@ from typing import Final, Protocol
 
 from ..analysis.apicv.facts import INHIBIT, PROVIDER
 from ..analysis.apicv.hosts import HOST_PROVIDER
+from ..analysis.exit_reasons import PROVIDER as EXITS
+from ..analysis.exit_reasons import judged_reason
 from ..catalog.findings import load_findings
 from ..catalog.metrics import formulas, load_metrics
 from ..formula.check import Formula
-from ..formula.tree import Expression, QuantileTerm, Reference, ShareTerm, StatName, StatTerm, walk
+from ..formula.tree import Expression, FactTerm, QuantileTerm, Reference, ShareTerm, StatName, StatTerm, walk
 from ..schema import Descriptor, Schema, Scope
 from ..store.names import column_names, schema_column
 from .engine import SqlStore
@@ -40,20 +42,26 @@ _MOST_LISTED: Final = 2000
 _BY_FACTS: Final = ("settings", HOST_PROVIDER)
 """Providers all of whose statistics the facts of rules read."""
 _KVM: Final = "kvm"
+_COSTLIEST_EXIT: Final = "costliest_exit"
 _FOR_FACTS: Final = frozenset(StatName(_KVM, name) for name in ("exits", "sum_exits", "irq_injections"))
 
 
 @dataclass(frozen=True, slots=True)
 class NeededStats:
-    """The statistics that formulas and the facts of rules read. ``has_counts``: every count of KVM too."""
+    """The statistics that formulas and the facts of rules read. ``has_counts``: every count of KVM too.
+    ``has_exit_times``: the times of all reasons of exits that the fact ``costliest_exit`` compares."""
 
     names: frozenset[StatName] = frozenset()
     has_counts: bool = False
+    has_exit_times: bool = False
 
     @classmethod
     def of(cls, asked: Iterable[Formula], metrics: Mapping[str, Formula]) -> NeededStats:
         """Those of formulas and of the metrics that they refer to, with those of facts."""
-        return cls(frozenset({name for formula in asked for name in _stats_of(formula, metrics)} | _FOR_FACTS))
+        parts = [part for formula in asked for part in _terms(formula.expression, metrics)]
+        names = frozenset(part.stat for part in parts if isinstance(part, _OF_STATS))
+        asks_for_times = any(isinstance(part, FactTerm) and part.name == _COSTLIEST_EXIT for part in parts)
+        return cls(names | _FOR_FACTS, has_exit_times=asks_for_times)
 
     def has(self, schema: Schema, stat: Descriptor) -> bool:
         """Whether a statistic is read. Of the provider apicv, states are and times are not."""
@@ -61,11 +69,9 @@ class NeededStats:
             return stat.is_boolean and (stat.name.startswith(INHIBIT) or stat.name == _ACTIVE)
         if self.has_counts and schema.provider == _KVM and stat.kind in COUNTS:
             return True
+        if self.has_exit_times and schema.provider == EXITS and judged_reason(stat.name) is not None:
+            return True
         return schema.provider in _BY_FACTS or StatName(schema.provider, stat.name) in self.names
-
-
-def _stats_of(formula: Formula, metrics: Mapping[str, Formula]) -> Iterator[StatName]:
-    return (part.stat for part in _terms(formula.expression, metrics) if isinstance(part, _OF_STATS))
 
 
 def histograms_of(

@@ -223,7 +223,7 @@ TROUBLES: Final = (
         "halts that end at once",
         "halts-without-rest",
         _lives("menu", 14_000, {"halt_pending": 90, "msr": 7, "irq": 3}),
-        stats=_HALTS,
+        stats=_HALTS | {"halt_exits"},
     ),
     Trouble(
         "busy nested guests",
