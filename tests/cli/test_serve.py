@@ -14,6 +14,8 @@ from urllib.request import urlopen
 import pytest
 from loads import record, simulated_scenes
 
+import kvmscope
+
 pytest.importorskip("starlette", reason="starlette is not installed: make setup")
 
 
@@ -46,6 +48,33 @@ def test_a_recording_is_served_by_a_process_that_has_no_rights(place: str) -> No
                     found = json.load(answer)
                 if path == "histories":
                     assert len(found["times"]) == 9
+        finally:
+            process.terminate()
+
+
+PRIVATE = """
+mount -t tmpfs -o mode=0700 tmpfs "$1"
+mkdir "$1/environment" "$1/src"
+mount --bind "$2" "$1/environment"
+mount --bind "$3" "$1/src"
+export PYTHONPATH="$1/src"
+cd /
+exec "$1/environment/bin/python" -m kvmscope serve --from "$4" --web.listen-address 127.0.0.1:0"""
+"""A shell script: what runs lies below a directory of root's, as ``pipx install`` leaves it in root's home."""
+
+
+@pytest.mark.needs("root")
+def test_a_program_that_root_alone_can_read_serves_after_it_gave_up_its_rights(place: str, tmp_path: Path) -> None:
+    arguments = [str(tmp_path), sys.prefix, str(Path(kvmscope.__file__).parents[1]), place]
+    command = ["unshare", "--mount", "sh", "-euc", PRIVATE, "sh", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = iter(process.stderr.readline, "")
+            address = next(found[0] for line in said if (found := re.search(r"http://\S+/", line)))
+            for path in ("", "api/v1/summary", "api/v1/doctor", "api/v1/openapi.json"):
+                with urlopen(f"{address}{path}", timeout=30) as answer:
+                    assert answer.status == 200
         finally:
             process.terminate()
 

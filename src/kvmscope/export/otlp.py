@@ -14,6 +14,7 @@ Source: opentelemetry-proto, metrics/v1/metrics.proto; OpenTelemetry, "Metrics D
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,18 @@ _CUMULATIVE: Final = 2
 _UNITS: Final = {"seconds": "s", "nanoseconds": "ns", "bytes": "By", "cycles": "{cycle}"}
 
 
+def load_what_writing_needs() -> None:
+    """Read it from its files now, for a process that may not read them later."""
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: F401
+
+    _version()
+
+
+@cache
+def _version() -> str:
+    return version("kvmscope")
+
+
 def write_otlp(series: Iterable[Series], machine: Machine, origin: Origin | None, *, now_ns: int) -> bytes:
     """An ExportMetricsServiceRequest. ``now_ns``: CLOCK_REALTIME when the host was read."""
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -43,7 +56,7 @@ def write_otlp(series: Iterable[Series], machine: Machine, origin: Origin | None
     resource = request.resource_metrics.add()
     _add_attributes(resource.resource.attributes, _host(machine, origin))
     scope = resource.scope_metrics.add()
-    scope.scope.name, scope.scope.version = "kvmscope", version("kvmscope")
+    scope.scope.name, scope.scope.version = "kvmscope", _version()
     metrics: dict[str, Metric] = {}
     for each in series:
         family = native_family(each.family) if is_native(each) else each.family

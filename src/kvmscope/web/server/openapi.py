@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -11,8 +12,9 @@ from ...view.summary import HostSummary
 from .answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
 
 
+@cache
 def openapi() -> Schema:
-    """The whole description."""
+    """The whole description, made once: the version stands in a file that the server's user may not be able to read."""
     parts: Schema = {}
     paths: Schema = {PREFIX + path.path: _path(path, parts) for path in ANSWERS}
     paths[f"{PREFIX}/events"] = _events(parts)

@@ -7,6 +7,7 @@ are given up, and only then threads are started and requests answered.
 from __future__ import annotations
 
 import codecs
+import importlib
 import socket
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from ...catalog.stats import load_stats
 from ...collect.host import SceneHost
 from ...errors import UsageError
 from ...export.exposition import ExportOptions
+from ...export.otlp import load_what_writing_needs
 from ...store.places import PlaceChoice, open_place
 from ...store.replay import SceneSeries, TimeChoice, within
 from ...view.summary import host_summary
@@ -45,6 +47,9 @@ from .server import HttpServer
 from .tls import RotatingContext
 from .web_config import WatchedConfig, WebConfig
 
+_MODULES: Final = ("anyio._backends._asyncio", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.loops.asyncio")
+"""What anyio and uvicorn import when they serve the first request."""
+
 _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     load_assets,
     openapi,
@@ -55,6 +60,8 @@ _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     load_metrics,
     load_stats,
     partial(codecs.lookup, "ascii"),
+    partial(codecs.lookup, "idna"),
+    *(partial(importlib.import_module, name) for name in _MODULES),
 )
 """What reads files of the package or of Python, once each. Python loads a codec when a file is first opened with it:
 those of VMMs are opened after the rights are gone."""
@@ -176,6 +183,8 @@ class MonitorServer:
         """Do once what requests and intervals ask for, as Python's library may lie where the next user cannot read."""
         for load in _LOADERS:
             load()
+        if self._plan.otlp is not None:
+            load_what_writing_needs()
         self._read_recording()
         with suppress(UsageError):  # there is no interval yet
             view = self._recorded_view() if host is None else _first_view(host)
