@@ -8,6 +8,7 @@ Rule: what is pulled has the columns that ClickHouse has, and their values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -40,6 +41,10 @@ class PulledRecordings:
         self.recorded = recorded
         self._source = source
         self._connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=False)
+        self._closing = ExitStack()
+        self._closing.callback(source.close)
+        self._closing.callback(self._connection.close)
+        self._closing.enter_context(source.without_merges())
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -68,8 +73,7 @@ class PulledRecordings:
         return f"SELECT * FROM {self.recorded}.{table.value} WHERE host IN ({listed})"
 
     def close(self) -> None:
-        self._connection.close()
-        self._source.close()
+        self._closing.close()
 
     def __enter__(self) -> Self:
         return self
