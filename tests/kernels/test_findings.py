@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from kvmscope.analysis.findings import EndCause
+from kvmscope.analysis.window import Window
 from kvmscope.host.facts import Machine
 from kvmscope.linux.facts import Fact
 from kvmscope.sample import Sample
 from kvmscope.scene import Scene, VmIdentity
+from kvmscope.schema import Scope
 from kvmscope.view.watch import HostView, Watch
 
 WITHOUT_AVIC = {
@@ -50,6 +52,7 @@ WITHOUT_AVIC = {
     "spinning beside another": {"spin": {"cpu-wait"}, "halt": set()},
     "small pages": {"spread": {"small-pages"}},
     "split pages": {"split pages": {"nx-splits", "userspace-exits"}},  # without a local APIC, HLT exits to the VMM
+    "xAPIC": {"xapic": set()},
     "cleared": {"idle": {"stats-reset"}},
 }
 """Trouble: VM: the rules that fire, and no other."""
@@ -57,6 +60,7 @@ WITHOUT_AVIC = {
 WITH_AVIC = {
     "reinjecting PIT": {"apicv-inhibited"},
     "interrupts of the PIC": {"injected-despite-apicv"},
+    "xAPIC while inhibited": set(),
     "idle": set(),
 }
 """Trouble: the rules that fire on its VM, and no other but those ``OF_THE_MACHINE``."""
@@ -118,6 +122,16 @@ def test_a_trouble_has_exactly_the_findings_that_name_it(without_avic: Seen, tro
 def test_so_it_is_with_troubles_of_interrupt_acceleration(with_avic: Seen, trouble: str) -> None:
     (found,) = with_avic.reports(trouble)[-1]["found"].values()
     assert found - OF_THE_MACHINE == WITH_AVIC[trouble]
+
+
+def test_accesses_to_an_xapic_while_avic_is_inhibited_are_not_blamed_on_page_tables(with_avic: Seen) -> None:
+    """Emulated by the thousand, with the inhibit reason of a PIT that reinjects."""
+    samples = with_avic.samples["xAPIC while inhibited"]
+    window = Window(samples[-2], samples[-1])
+    assert window.value("apicv", Scope.VM, "apicv_inhibit_pit_reinj").tolist() == [1]
+    assert window.rate("kvm", Scope.VCPU, "insn_emulation")[0] >= 1000
+    (found,) = with_avic.reports("xAPIC while inhibited")[-1]["found"].values()
+    assert "pf-emulation" not in found
 
 
 def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(without_avic: Seen) -> None:

@@ -259,6 +259,42 @@ def _fail_entry(observer: Observer) -> None:
         observer.look(1)
 
 
+def _write_xapic(observer: Observer) -> None:
+    """A VM that writes to its xAPIC's task priority 1,024 times, then to a port, again and again; its PIT reinjects."""
+    observer.vms.append("xapic")
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            assert vcpu.run() == abi.KVM_EXIT_IO
+
+    with observer.kvm.create_vm() as vm:
+        memory = vm.set_memory(1 << 16)
+        memory[0x1000 : 0x1000 + len(_XAPIC_WRITES)] = _XAPIC_WRITES
+        vm.create_irqchip()
+        vm.create_pit()
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_cpuid(observer.kvm.supported_cpuid())
+        vcpu.make_runnable()
+        set_flat_mode(vcpu)
+        vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            observer.look()
+        finally:
+            stopping.set()
+            thread.join()
+
+
+_XAPIC_WRITES = (
+    b"\xbe\x00\x04\x00\x00"  # 1: mov $1024, %esi
+    b"\xa3\x80\x00\xe0\xfe"  # 2: mov %eax, 0xfee00080
+    b"\x4e\x75\xf8"  # dec %esi; jnz 2b
+    b"\xe6\x11\xeb\xef"  # out %al, $0x11; jmp 1b
+)
+
+
 @contextlib.contextmanager
 def _large_pages(kvm: Kvm) -> Iterator[None]:
     """A VM that executes something in each of its large pages, and then halts again and again."""
@@ -336,6 +372,7 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
     "spinning beside another": _on(LabSpec(workload="spin"), _BESIDE),
     "small pages": _on(LabSpec(workload="spread"), settle_s=5.5),
     "split pages": _split_pages,
+    "xAPIC": _write_xapic,
     "cleared": _clear_stats,
     "port I/O by reason": _counting("exits", _on(LabSpec(workload="pio"))),
     "CPUID": _counting("exits", _repeating("cpuid", b"\x31\xc0\x0f\xa2")),  # xor %eax, %eax; cpuid
@@ -350,6 +387,7 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
 WITH_AVIC: Mapping[str, Trouble] = {
     "reinjecting PIT": _on(LabSpec(workload="pit", period_us=2000, pit=GuestPit.REINJECT)),
     "interrupts of the PIC": _on(LabSpec(workload="pit", period_us=800, pit=GuestPit.DISCARD)),
+    "xAPIC while inhibited": _write_xapic,
     "idle": _on(LabSpec(workload="idle", vcpus=2)),
 }
 
