@@ -186,7 +186,7 @@ def test_net_is_that_of_the_metric(make_host: Callable[..., Any]) -> None:
     rates = {"halt_successful_poll": 700, "halt_poll_success_ns": 4e7, "halt_poll_fail_ns": 3e6}
     host.run(2.0, rates)
     evaluator = Evaluator(Window(before, host.sample()), formulas(load_metrics()))
-    found = vm_halts(evaluator, np.array([2e-4]))
+    found = vm_halts(evaluator, np.array([2e-4]), [0])
     assert found is not None
     assert found.net_cpus[0] == pytest.approx(evaluator.of("halt_poll_net_cpus", Scope.VM)[0])
     assert found.net_cpus[0] == pytest.approx(2 * (700 * 5e-6 - 0.043))
@@ -198,7 +198,7 @@ def test_a_kernel_without_histograms_has_none(make_host: Callable[..., Any]) -> 
     before = host.sample()
     host.run(1.0, {})
     evaluator = Evaluator(Window(before, host.sample()), formulas(load_metrics()))
-    assert vm_halts(evaluator, np.array([2e-4])) is None
+    assert vm_halts(evaluator, np.array([2e-4]), [0]) is None
 
 
 @pytest.mark.parametrize(
@@ -234,4 +234,27 @@ def test_the_advice_of_a_vm_does_not_depend_on_which_others_are_asked_for() -> N
     alone = [advise(of)[0] for of in each]
     assert alone[0] is not None and alone[1] is not None and alone[0] != alone[1]
     assert advise(together) == alone
-    assert advise(together.of_rows([2, 0])) == [alone[2], alone[0]]
+
+
+def test_of_some_vms_halts_are_those_that_they_have_among_all(make_host: Callable[..., Any]) -> None:
+    """One VM has no vCPU that could be read, and one came in the window."""
+    host = make_host()
+    for name in ("a", "b", "c"):
+        host.add(name, vcpus=3, is_read=name != "b")
+    before = host.sample()
+    for name, rate in (("a", 400), ("b", 500), ("c", 600)):
+        host.run(1.0, {"fail_us:80": rate, "success_us:20": 2 * rate, "wait_us:900": rate}, vm=name, vcpu=1)
+    host.add("d")
+    evaluator = Evaluator(Window(before, host.sample()), formulas(load_metrics()))
+    limits_s = np.array([1e-4, 2e-4, 3e-4, 4e-4])
+    among_all = vm_halts(evaluator, limits_s, range(4))
+    some = vm_halts(evaluator, limits_s, [3, 2, 0])
+    assert among_all is not None and some is not None
+    assert np.isnan(among_all.successes).tolist() == [False, True, False, True]
+    for column in ("successes", "limit_ns", "wakeup_ns"):
+        np.testing.assert_array_equal(getattr(some, column), getattr(among_all, column)[[3, 2, 0]])
+    for name in ("succeeded", "failed", "slept"):
+        few, every = getattr(some, name), getattr(among_all, name)
+        np.testing.assert_array_equal(few.counts, every.counts[[3, 2, 0]])
+        np.testing.assert_array_equal(few.total_ns, every.total_ns[[3, 2, 0]])
+        assert few.counts[2].sum() > 0

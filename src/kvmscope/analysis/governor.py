@@ -187,7 +187,7 @@ def obeying(sample: Sample) -> BoolArray:
 def gather(evaluator: Evaluator, plan: GovernorPlan, limit_ns: int, obeys: BoolArray) -> GovernorEvidence:
     """What a window shows of the VMs that obey a limit, in which that was ``limit_ns``."""
     limit_s = np.full(len(obeys), limit_ns / 1e9)
-    halts = vm_halts(evaluator, limit_s)
+    halts = vm_halts(evaluator, limit_s, range(len(obeys)))
     polled_cpus = evaluator.of("halt_poll_cpus", Scope.VM)[obeys]
     return GovernorEvidence(
         limit_ns,

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from ..sample import I64Array, Sample
 from ..schema import Kind, Scope, Unit
 from .evaluate import Evaluator
 from .histogram import edges
@@ -46,10 +47,6 @@ class HaltHistogram:
     total_ns: F64Array
     edges_ns: F64Array
 
-    def of_rows(self, rows: Sequence[int]) -> HaltHistogram:
-        """Those of some VMs."""
-        return HaltHistogram(self.counts[rows], self.total_ns[rows], self.edges_ns)
-
 
 @dataclass(frozen=True, slots=True)
 class VmHalts:
@@ -69,18 +66,6 @@ class VmHalts:
 
     def __len__(self) -> int:
         return len(self.limit_ns)
-
-    def of_rows(self, rows: Sequence[int]) -> VmHalts:
-        """Those of some VMs."""
-        return VmHalts(
-            self.interval_s,
-            self.successes[rows],
-            self.succeeded.of_rows(rows),
-            self.failed.of_rows(rows),
-            self.slept.of_rows(rows),
-            self.limit_ns[rows],
-            self.wakeup_ns[rows],
-        )
 
     @property
     def is_cut_short(self) -> BoolArray:
@@ -133,20 +118,21 @@ class PollingAdvice:
     fewer_sleeps: LimitEffect | None
 
 
-def vm_halts(evaluator: Evaluator, limit_s: F64Array) -> VmHalts | None:
-    """The halts of every VM of a window; None if this kernel has no histograms of them (before 5.15).
+def vm_halts(evaluator: Evaluator, limit_s: F64Array, rows: Sequence[int]) -> VmHalts | None:
+    """The halts of VMs of a window, by their rows; None if this kernel has no histograms of them (before 5.15).
 
-    ``limit_s``: for how long KVM polls at most for each VM (``observations.poll_limit_s``).
+    ``limit_s``: for how long KVM polls at most for each VM of the window (``observations.poll_limit_s``).
     """
-    window = evaluator.window
+    window, picked = evaluator.window, np.array(rows, dtype=np.intp)
+    vcpus = PickedVcpus.of(window.current, picked)
     names = ("halt_poll_success", "halt_poll_fail", "halt_wait")
-    found = [_histogram(window, name) for name in names]
+    found = [_histogram(window, name, vcpus) for name in names]
     if not all(found):
         return None
     succeeded, failed, slept = (each for each in found if each is not None)
-    successes = _per_vm(window, window.delta("kvm", Scope.VCPU, "halt_successful_poll"))
-    wakeup_ns = evaluator.of("wakeup_cost_s", Scope.VM) * 1e9
-    return VmHalts(window.interval_s, successes, succeeded, failed, slept, limit_s * 1e9, wakeup_ns)
+    successes = vcpus.per_vm(window.delta("kvm", Scope.VCPU, "halt_successful_poll")[vcpus.rows])
+    wakeup_ns = evaluator.of("wakeup_cost_s", Scope.VM)[picked] * 1e9
+    return VmHalts(window.interval_s, successes, succeeded, failed, slept, limit_s[picked] * 1e9, wakeup_ns)
 
 
 def effects(halts: VmHalts, limits_ns: Sequence[int] = LIMITS_NS) -> Iterator[LimitEffects]:
@@ -209,28 +195,44 @@ def _sum(values: F64Array) -> float:
 # --- what a window has ------------------------------------------------------------------------------------------------
 
 
-def _histogram(window: Window, name: str) -> HaltHistogram | None:
+@dataclass(frozen=True, slots=True)
+class PickedVcpus:
+    """The vCPUs of some VMs: their ``rows`` in a sample, and of each the place of its VM among the ``count`` VMs."""
+
+    rows: I64Array
+    vm: I64Array
+    count: int
+
+    @classmethod
+    def of(cls, sample: Sample, vms: I64Array) -> PickedVcpus:
+        """Those of the VMs in these rows."""
+        place = np.full(len(sample.vms), -1)
+        place[vms] = np.arange(len(vms))
+        vm = place[sample.vcpus.vm]
+        rows = np.flatnonzero(vm >= 0)
+        return cls(rows, vm[rows], len(vms))
+
+    def per_vm(self, values: F64Array) -> F64Array:
+        """The sums of what is known of each VM's vCPUs; NaN where nothing is."""
+        known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
+        vm, values = self.vm[known], values[known]
+        total = np.full((self.count, *values.shape[1:]), np.nan)
+        if len(vm):
+            starts = np.flatnonzero(np.diff(vm, prepend=-1))  # the vCPUs of a VM adjoin
+            total[vm[starts]] = np.add.reduceat(values, starts, axis=0)
+        return total
+
+
+def _histogram(window: Window, name: str, vcpus: PickedVcpus) -> HaltHistogram | None:
     moved = window.movement("kvm", Scope.VCPU, f"{name}_hist")
     if moved is None or moved.descriptor.kind is not Kind.LOG_HISTOGRAM or moved.descriptor.unit is not Unit.SECONDS:
         return None
-    counts = window.delta("kvm", Scope.VCPU, f"{name}_hist")
-    total_ns = window.delta("kvm", Scope.VCPU, f"{name}_ns")
-    unknown = np.isnan(total_ns) | np.isnan(counts[:, 0])
+    counts = moved.words[vcpus.rows].astype(np.float64)
+    total_ns = window.delta("kvm", Scope.VCPU, f"{name}_ns")[vcpus.rows]
+    unknown = np.isnan(total_ns) | ~moved.known[vcpus.rows]
     total_ns[unknown] = np.nan
     counts[unknown] = np.nan
-    return HaltHistogram(_per_vm(window, counts), _per_vm(window, total_ns), edges(moved.descriptor) * 1e9)
-
-
-def _per_vm(window: Window, values: F64Array) -> F64Array:
-    """The sums of what is known of each VM's vCPUs; NaN where nothing is."""
-    of_vm, count = window.current.vcpus.vm, len(window.current.vms)
-    known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
-    of_vm, values = of_vm[known], values[known]
-    total = np.full((count, *values.shape[1:]), np.nan)
-    if len(of_vm):
-        starts = np.flatnonzero(np.diff(of_vm, prepend=-1))  # the vCPUs of a VM adjoin
-        total[of_vm[starts]] = np.add.reduceat(values, starts, axis=0)
-    return total
+    return HaltHistogram(vcpus.per_vm(counts), vcpus.per_vm(total_ns), edges(moved.descriptor) * 1e9)
 
 
 def _filled(halts: VmHalts) -> VmHalts:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..analysis.evaluate import Evaluator
 from ..analysis.observations import halt_poll_limit_ns, poll_limit_s
-from ..analysis.polling import LimitEffect, PollingAdvice, VmHalts, advise, vm_halts
+from ..analysis.polling import LimitEffect, PollingAdvice, advise, vm_halts
 from ..sample import VmId
 from ..scene import Scene
 from ..units import format_count
@@ -41,20 +41,17 @@ class PollingView:
     ]
 
 
-def halts_of_scene(scene: Scene, evaluator: Evaluator) -> VmHalts | None:
-    """The halts of every VM in a window that ends with ``scene``; None if this kernel has no histograms of them."""
-    host_ns = None if scene.sample.simulated else halt_poll_limit_ns(scene.machine)
-    return vm_halts(evaluator, poll_limit_s(scene.sample, host_ns))
-
-
 def polling_of_vms(scene: Scene, evaluator: Evaluator, vms: Collection[VmId]) -> dict[VmId, PollingAdvice]:
     """For each of these VMs what is known of its halt polling."""
-    halts = halts_of_scene(scene, evaluator) if vms else None
+    there = list(dict.fromkeys(vm for vm in vms if vm in scene.sample.vms.row_of))
+    if not there:
+        return {}
+    host_ns = None if scene.sample.simulated else halt_poll_limit_ns(scene.machine)
+    rows = [scene.sample.vms.row_of[vm] for vm in there]
+    halts = vm_halts(evaluator, poll_limit_s(scene.sample, host_ns), rows)
     if halts is None:
         return {}
-    there = list(dict.fromkeys(vm for vm in vms if vm in scene.sample.vms.row_of))
-    advice = advise(halts.of_rows([scene.sample.vms.row_of[vm] for vm in there]))
-    return {vm: found for vm, found in zip(there, advice, strict=True) if found is not None}
+    return {vm: found for vm, found in zip(there, advise(halts), strict=True) if found is not None}
 
 
 def polling_view(advice: PollingAdvice) -> PollingView:
