@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,30 +157,42 @@ class Ending:
     orphans: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """What a program may take for a terminal, and what it has written there."""
+
+    fd: int
+    written: list[bytes] = field(default_factory=list)
+
+
 @contextlib.contextmanager
-def terminal() -> Iterator[int]:
-    """What a program may take for a terminal, and read by somebody."""
+def terminal() -> Iterator[Terminal]:
+    """One that somebody reads."""
     ours, theirs = pty.openpty()
+    there = Terminal(theirs)
 
     def read_on() -> None:
         with contextlib.suppress(OSError):  # the terminal ends with the last process on it
-            while os.read(ours, 65536):
-                pass
+            while more := os.read(ours, 65536):
+                there.written.append(more)
 
     reader = threading.Thread(target=read_on)
     reader.start()
     try:
-        yield theirs
+        yield there
     finally:
         os.close(theirs)
         reader.join()
         os.close(ours)
 
 
-def interrupted(command: Sequence[str], number: signal.Signals, delay_s: float, screen: int | None = None) -> Ending:
+def interrupted(
+    command: Sequence[str], number: signal.Signals, delay_s: float, screen: Terminal | None = None
+) -> Ending:
     """Run a command and send it a signal so long after its process has become Python."""
-    place = subprocess.DEVNULL if screen is None else screen
-    with subprocess.Popen(command, stdin=place, stdout=place, stderr=subprocess.PIPE, text=True) as process:
+    place = subprocess.DEVNULL if screen is None else screen.fd
+    said = subprocess.PIPE if screen is None else screen.fd
+    with subprocess.Popen(command, stdin=place, stdout=place, stderr=said, text=True) as process:
         time.sleep(delay_s)  # the moment is what is tried
         was_over = process.poll() is not None
         was_handled = is_handling(process.pid)
@@ -196,11 +208,10 @@ def interrupted(command: Sequence[str], number: signal.Signals, delay_s: float, 
 
 def read_to_end(process: subprocess.Popen[str], timeout_s: float = 20) -> str:
     """What it still says on stderr, once it has ended; it stays a zombie, whose figures can be read."""
-    assert process.stderr is not None
     killer = threading.Timer(timeout_s, process.kill)
     killer.start()
     try:
-        said = process.stderr.read()
+        said = "" if process.stderr is None else process.stderr.read()
         if process.returncode is None:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     finally:
@@ -281,6 +292,8 @@ def try_moments(line: CommandLine, command: Sequence[str], *, after: Callable[[]
         delay_s = rng.uniform(0, line.longest_s)
         with terminal() if line.on_terminal else contextlib.nullcontext() as screen:
             ending = interrupted(command, number, delay_s, screen)
+        if screen is not None:
+            ending = replace(ending, stderr=b"".join(screen.written).decode(errors="replace"))
         faults = faults_of(ending, number, line) + list(filter(None, [after()]))
         if faults:
             bad.append(f"{number.name} after {delay_s * 1e3:.1f} ms: {faults} {ending.stderr[-500:]}")

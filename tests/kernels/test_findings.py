@@ -65,8 +65,8 @@ WITH_AVIC = {
 }
 """Trouble: the rules that fire on its VM, and no other but those ``OF_THE_MACHINE``."""
 
-OF_THE_MACHINE = {"preempted", "cpu-wait", "preempted-in-kvm"}
-"""Rules that fire truly where one CPU runs all, and time goes by this machine's clock."""
+OF_THE_MACHINE = {"preempted", "cpu-wait", "preempted-in-kvm", "vmm-threads-busy"}
+"""Rules that fire truly where one slow CPU runs all, and time goes by this machine's clock."""
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,22 @@ def vm() -> Iterator[str]:
 
 
 def test_read_has_the_stats_of_both_providers(vm: str) -> None:
-    (found,) = answer("read", vm)["vms"]
+    """Also where the kernel does not count its own: the other's does not take its place."""
+    read = answer("read", vm)
+    uncounted = any(gap["stat"] == "io_exits" for gap in read["gaps"])
+    (found,) = read["vms"]
     for vcpu in found["vcpus"]:
         assert vcpu["stats"]["userspace_exits"] > COUNT
         assert vcpu["stats"]["exits"] > COUNT
         assert vcpu["stats"]["kvmscope_lab:io_exits"] == vcpu["stats"]["userspace_exits"]
-        assert "io_exits" in vcpu["stats"]
+        assert ("io_exits" in vcpu["stats"]) != uncounted
 
 
 def test_a_stat_of_the_same_name_from_a_second_provider_is_told_apart_in_text(vm: str) -> None:
     line = [sys.executable, "-m", "kvmscope", "read", f"{vm}/0", "io_exits", "--source", "bpf"]
     text = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert [words.split()[1] for words in text.splitlines()] == ["io_exits", "kvmscope_lab:io_exits"]
+    names = [words.split()[1] for words in text.splitlines()]
+    assert names in (["io_exits", "kvmscope_lab:io_exits"], ["kvmscope_lab:io_exits"])
 
 
 def test_a_vm_is_listed_once_and_its_stats_with_their_meaning(vm: str) -> None:

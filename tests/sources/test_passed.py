@@ -173,7 +173,7 @@ def test_a_process_that_is_not_there_is_a_gap() -> None:
         for pid in (0, 2**22 + 1):
             source.take(published.open_fd(), pid)
         assert len(source.read().vms) == 0
-        assert all("gone, or not to be seen" in reason for reason in reasons(source))
+        assert all("has ended or is not visible here" in reason for reason in reasons(source))
 
 
 def test_a_file_that_is_over_is_nothing() -> None:

@@ -51,14 +51,20 @@ class PtyCommand:
             vms = list(guests(second))
             writer.append(Scene(make_sample(vms, at_s=second), identities(vms), MACHINE, {}))
         writer.close()
+        may_begin, begin = os.pipe()
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
-            # As a whole: readline sets LINES and COLUMNS behind os.environ.
-            environment = {**os.environ, "TERM": "xterm-256color", "XDG_CONFIG_HOME": str(folder)}
+            os.read(may_begin, 1)  # its terminal has a size
+            # As a whole: readline sets LINES and COLUMNS behind os.environ, and a worker of the tests has them in it.
+            environment = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+            environment |= {"TERM": "xterm-256color", "XDG_CONFIG_HOME": str(folder)}
             command = [sys.executable, "-c", PATIENT, "top", "--from", str(folder / "recording")]
             os.execve(sys.executable, command, environment)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
         self._attributes = termios.tcgetattr(self._fd)
+        os.write(begin, b"!")
+        os.close(begin)
+        os.close(may_begin)
         self.written = b""
 
     def read_until(self, data: bytes) -> bytes:

@@ -17,7 +17,6 @@ from ..sample import Block, Sample, VmId
 from ..schema import Scope
 from .window import Window
 
-_PROVIDER: Final = "wakeups"
 _WAIT: Final = "wait_ns"
 _FIRST: Final = "rival_1_pid"
 _PLACES: Final = 16
@@ -77,8 +76,14 @@ def _rival(pid: int, ran: _Ran, length_ns: float, wait_ns: float) -> Rival:
 
 def _wait_ns(window: Window, vm_row: int) -> float:
     """How long the VM's vCPUs waited in the window, also behind processes that have no place."""
-    rates = window.rate(_PROVIDER, Scope.VCPU, _WAIT)[window.current.vcpus_of_vm[vm_row]]
-    return float(np.nansum(rates)) * window.interval_s
+    rows = window.current.vcpus_of_vm[vm_row]
+    providers = {block.schema.provider for block in _counting(window.current)}
+    return sum(float(np.nansum(window.delta(each, Scope.VCPU, _WAIT)[rows])) for each in providers)
+
+
+def _counting(sample: Sample) -> Iterator[Block]:
+    """What has the places of vCPUs."""
+    return (block for block in sample.blocks_of(Scope.VCPU) if _FIRST in block.schema.names)
 
 
 def _by_vcpu(sample: Sample, vm: VmId) -> Mapping[int, Mapping[int, _Ran]]:
@@ -88,10 +93,9 @@ def _by_vcpu(sample: Sample, vm: VmId) -> Mapping[int, Mapping[int, _Ran]]:
         return {}
     rows = sample.vcpus_of_vm[vm_row]
     found: dict[int, Mapping[int, _Ran]] = {}
-    for block in sample.blocks_of(Scope.VCPU):
-        if _FIRST in block.schema.names:
-            for place in np.flatnonzero((block.rows >= rows.start) & (block.rows < rows.stop)).tolist():
-                found[int(sample.vcpus.id[block.rows[place]])] = dict(_ran(block, place))
+    for block in _counting(sample):
+        for place in np.flatnonzero((block.rows >= rows.start) & (block.rows < rows.stop)).tolist():
+            found[int(sample.vcpus.id[block.rows[place]])] = dict(_ran(block, place))
     return found
 
 

@@ -46,7 +46,8 @@ _WORDS: Final = frozenset(
 _PROGRAM_WORDS: Final = _WORDS | frozenset(
     """
     system kvm spice qemu firecracker cloud hypervisor crosvm lkvm static kvmtool vm krunvm krun libkrun python
-    python3 wrapped jailer x86 64
+    python3 wrapped jailer x86 64 alioth cli stratovirt runsc sandbox openvmm vboxheadless virtualboxvm containerd shim
+    kata v2
     """.split()
 )
 

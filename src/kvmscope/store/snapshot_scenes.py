@@ -15,6 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..catalog.groups import kernel_providers
+from ..catalog.settings import PARTIES
+from ..host.config.others import OTHER_VMMS
 from ..host.facts import Machine
 from ..host.process import OTHER, VmmProcess
 from ..linux.facts import CpuInfo, Fact, KernelModule
@@ -30,12 +32,8 @@ T = TypeVar("T")
 _NUMBERED_NAME = re.compile(r"(.+)(#\d+)", re.DOTALL)
 _PID_NAME = re.compile(r"(pid-|kvm-)(\d{1,10})")
 _ID_NAME = re.compile(r"vm-([0-9a-f]{16})")
-_VMMS = frozenset("qemu firecracker cloud-hypervisor crosvm kvmtool libkrun kvmscope-lab".split()) | {OTHER}
-_MANAGERS = frozenset(
-    """
-    libvirt proxmox kubevirt openstack kata incus lxd jailer krunvm podman docker kubernetes
-    """.split()
-)
+_VMMS = OTHER_VMMS | {"qemu", "kvmscope-lab", OTHER}
+_MANAGERS = frozenset(PARTIES) | {"jailer", "krunvm"}
 _RELEASE_WORDS = frozenset(
     """
     amd64 arm64 x86 64 generic lowlatency cloud rt azure aws gcp oracle kvm pve el fc deb debian ubuntu amzn uek lts

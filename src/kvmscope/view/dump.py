@@ -22,6 +22,7 @@ from ..host.text import printable
 from ..sample import Block, VmId
 from ..scene import Scene
 from ..schema import Descriptor, Scope
+from .reading import uncounted_names
 from .subjects import find_subject
 from .values import Moment, vm_head
 
@@ -125,7 +126,7 @@ class DumpedScene:
         blocks = [(block, block.schema.descriptors) for block in self.scene.sample.blocks_of(self.choice.level)]
         if self.choice.level is Scope.VM:
             blocks += [(total.block, total.stats) for total in self.sums]
-        owners: dict[str, str] = {}
+        owners = dict.fromkeys(uncounted_names(self.scene.sample), "kvm")
         tables = []
         for block, stats in blocks:
             provider = block.schema.provider

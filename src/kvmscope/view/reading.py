@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..host.text import printable
-from ..sample import Block, Gap
+from ..sample import Block, Gap, Sample
 from ..scene import Scene
 from ..schema import Descriptor, Schema, Scope
 from .subjects import Selection, find_stats, find_subject, match_subject, vcpu_rows
@@ -109,6 +109,11 @@ def reading_view(scene: Scene, query: StatQuery) -> ReadingView:
     return ReadingView(**scene_head(scene), vms=tuple(vms), gaps=sample.gaps)
 
 
+def uncounted_names(sample: Sample) -> frozenset[str]:
+    """Names of the kernel's stats that it does not count on this host; a second provider's do not take their place."""
+    return frozenset(gap.stat for gap in sample.gaps if is_of_one_kernel_stat(gap) and gap.stat is not None)
+
+
 def unknown_lines(scene: Scene, query: StatQuery) -> list[str]:
     """Of the stats that are asked for by name, why some are unknown on this host."""
     asked = query.names or frozenset()
@@ -144,6 +149,7 @@ class _Tables:
     def __init__(self, scene: Scene, query: StatQuery) -> None:
         self._query = query
         sample = scene.sample
+        self._uncounted = uncounted_names(sample)
         self._vms: list[dict[str, RawValue]] = [{} for _ in range(len(sample.vms))]
         self._vcpus: list[dict[str, RawValue]] = [{} for _ in range(len(sample.vcpus))]
         for block in sample.blocks:
@@ -162,7 +168,8 @@ class _Tables:
         for row, words in zip(block.rows.tolist(), block.values.tolist(), strict=True):
             values = into[row]
             for stat in stats:
-                key = stat.name if stat.name not in values else f"{provider}:{stat.name}"
+                is_free = stat.name not in values and stat.name not in self._uncounted
+                key = stat.name if is_free else f"{provider}:{stat.name}"
                 values[key] = _value(stat, words)
 
 
@@ -171,6 +178,7 @@ def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, str, Descriptor
     providers' order. A second provider's stat of the same name has the provider before it, as in JSON."""
     sample = scene.sample
     places = {scope: _places(scene, scope) for scope in Scope}
+    uncounted = uncounted_names(sample)
     for vm in filter(query.has_vm, range(len(sample.vms))):
         name = scene.title(vm)
         of_vm = [(name, Scope.VM, vm)] if query.has_vm_itself else []
@@ -181,7 +189,7 @@ def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, str, Descriptor
             if query.has_vcpu(vcpu)
         ]
         for subject, scope, row in itertools.chain(of_vm, of_vcpus):
-            seen: set[str] = set()
+            seen = set(uncounted)
             for block, place in places[scope].get(row, ()):
                 words, provider = block.values[place].tolist(), block.schema.provider
                 for stat in block.schema.descriptors:

@@ -120,8 +120,8 @@ def test_nobody_can_write_to_columns_that_samples_share() -> None:
 def test_a_process_outside_the_namespace_is_a_gap_in_each_sample_and_a_walk_cut_short_in_its_own() -> None:
     maker = samples()
     outside = run(vm=(*A_VM[:2], 0, *A_VM[3:]))
-    assert [gap.reason[:7] for gap in maker.make(1, outside).gaps] == ["1 VM is"]
-    assert maker.make(2, outside).gaps[0].reason.startswith("1 VM is")
+    assert [gap.reason[:9] for gap in maker.make(1, outside).gaps] == ["1 VM runs"]
+    assert maker.make(2, outside).gaps[0].reason.startswith("1 VM runs")
     cut = maker.make(3, run(flags=SnapshotFlag.UNFINISHED))
     assert [gap.reason for gap in cut.gaps] == ["the walk over processes was cut short: VMs are missing"]
     assert maker.make(4, run()).gaps == ()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from ..qemu_args import as_flag, as_number, split_pairs
 from .settings import Confidential, InterruptConfig, Irqchip, Pit, Setting
@@ -181,6 +182,8 @@ _READERS: Mapping[str, Callable[[Sequence[str]], InterruptConfig]] = {
     "stratovirt": _stratovirt,
     "virtualbox": _virtualbox,
 }
+OTHER_VMMS: Final = frozenset(_READERS)
+"""Whose configuration is known here, by the words of ``VmmProcess.vmm``."""
 
 
 def _values(argv: Sequence[str], option: str) -> list[str]:
