@@ -38,7 +38,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def run(suite: Path, **settings: str) -> tuple[int, list[str]]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("KVMSCOPE_")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("KVMSCOPE_", "PYTEST_"))}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(suite)],
         cwd=suite,

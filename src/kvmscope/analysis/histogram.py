@@ -161,7 +161,8 @@ class Distributions:
         """
         weights = weights_below(self._descriptor, bound)
         with np.errstate(invalid="ignore", divide="ignore"):
-            below = self._counts.astype(np.float64) @ np.nan_to_num(weights)
+            # Not by ``@``, which adds up a row in an order that depends on how many rows there are.
+            below = np.multiply(self._counts, np.nan_to_num(weights), order="C", dtype=np.float64).sum(axis=1)
             share: F64Array = below / self._running[:, -1]
         share[self._missing | (np.isnan(weights[-1]) & (self._counts[:, -1] > 0))] = np.nan
         return share
