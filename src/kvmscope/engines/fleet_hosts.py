@@ -16,7 +16,6 @@ from .fleet import AccelerationState, FleetHost, FleetVm
 from .recorded_documents import RecordedDocuments
 from .spelling import SPELLINGS, Spelling, quote
 from .stat_columns import RecordedSchema, ViewColumn, stat_columns
-from .tables import RAW
 
 INHIBIT: Final = "apicv.apicv_inhibit_"
 _HAS_APICV: Final = "simulated_host.cpu_has_apicv"
@@ -48,16 +47,13 @@ class VmInterrupts:
     reasons: tuple[str, ...]
 
 
-def read_hosts(
-    store: SqlStore, schema: str, documents: RecordedDocuments, *, scenes: str = RAW
-) -> tuple[SeenHost, ...]:
-    """Every host by name. ``schema``: of the relations that are read. ``scenes``: the schema of scenes with the first
-    and the last of all."""
+def read_hosts(store: SqlStore, schema: str, documents: RecordedDocuments) -> tuple[SeenHost, ...]:
+    """Every host by name. ``schema``: of the relations that are read. Its scenes have the first and the last of all."""
     spelling = SPELLINGS[store.dialect]
     counts = _counts(store, schema)
     found = store.query(f"""
         SELECT host, {spelling.last}(machine, time), {spelling.last}(simulated, time), min(time), max(time)
-        FROM {scenes}.scenes GROUP BY host""")
+        FROM {schema}.scenes GROUP BY host""")
     rows = list(found.rows())
     reader = documents.reader({key for _, key, *_ in rows if key})
     hosts = []

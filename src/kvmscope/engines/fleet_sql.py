@@ -1,18 +1,17 @@
 """A fleet behind SQL: recordings in files or in ClickHouse, thinned in DuckDB. A ``FleetStore``.
 
-Windows are long, since a question over a fleet is about hours of many hosts. ``FleetRelations`` says where the
-relations are and how long a window is. Rule: rules and metrics are those of ``rules`` and ``queries``; nothing is
-judged here.
+Windows are long, since a question over a fleet is about hours of many hosts: each is from one thinned scene to the
+next. Rule: rules and metrics are those of ``rules`` and ``queries``; nothing is judged here.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from ..catalog.findings import Rule, find_rule, load_findings
 from ..catalog.metrics import formulas, load_metrics
@@ -42,7 +41,7 @@ from .rules import RuleSet, refused_rules, rule_query
 from .screens import Row, ScreenedRules, asks_for_every_count
 from .spelling import literal
 from .tables import RAW
-from .thinning import NeededStats
+from .thinning import THIN, NeededStats, ThinnedRecordings
 from .windows import WindowPlan
 
 _PART: Final = "kvmscope: a part of the hosts"
@@ -53,45 +52,19 @@ _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
 
 
-class SubjectRelations(Protocol):
-    """Where the relations of VMs and vCPUs are."""
-
-    def having(self, stats: NeededStats, hosts: Sequence[str] | None = None, vms: frozenset[int] | None = None) -> str:
-        """The schema of relations that have these statistics, at least of these VMs of these hosts; of all for None."""
-        ...
-
-    def made(self) -> str:
-        """A schema of relations of all hosts, whatever statistics they have."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class FleetRelations:
-    """``schema``: of the scenes that are asked, and of their VMs. ``plan``: their windows; ``window_s``: the length of
-    these.
-
-    ``documents``: the schema of the documents, and of scenes with the first and the last of all.
-    """
-
-    schema: str
-    subjects: SubjectRelations
-    plan: WindowPlan
-    window_s: float
-    documents: str = RAW
-
-
 class SqlFleet:
     """A ``FleetStore`` over a ``SqlStore``, which it closes."""
 
     def __init__(
-        self, store: SqlStore, place: str, relations: FleetRelations, *, engine: QueryEngine = QueryEngine.DUCKDB
+        self, store: SqlStore, place: str, thinned: ThinnedRecordings, window_s: float, *, engine: QueryEngine
     ) -> None:
-        """``engine``: where the recordings are."""
+        """``thinned``: the recordings of the store, whose scenes are ``window_s`` apart. ``engine``: where they are."""
         self.engine = engine
         self.place = place
         self.damage: Sequence[KvmscopeError] = store.damage
         self.store = store
-        self.relations = relations
+        self.window_s = window_s
+        self._thinned = thinned
         self._metrics: Mapping[str, Formula] = formulas(load_metrics())
 
     def hosts(self) -> Sequence[FleetHost]:
@@ -111,7 +84,7 @@ class SqlFleet:
             [_finding(of_slug[slug], rows) for (slug, _, _), rows in found.items()],
             [each.slug for each in judged],
             refused,
-            self.relations.window_s,
+            self.window_s,
         )
 
     def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[Row]:
@@ -145,13 +118,13 @@ class SqlFleet:
             return
         stats = NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
         stats = replace(stats, has_counts=any(map(asks_for_every_count, rules)))
-        schema = self.relations.subjects.having(stats, hosts, vms)
+        schema = self._thinned.having(stats, hosts, vms)
         asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
         query = rule_query(asked, self._block_sets(stats), self._plan, self._documents.facts)
         yield from self._rows(query, schema, hosts)
 
     def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
-        return read_vms(self.store, self.relations.subjects.made(), self._documents, chosen) if chosen else ()
+        return read_vms(self.store, self._thinned.made(), self._documents, chosen) if chosen else ()
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
         means = self._injection_means() if has_rates else _Means()
@@ -167,7 +140,7 @@ class SqlFleet:
                 injections_per_s=means.of((vm.host, vm.vm), "injections"),
                 cost_cpus=means.of((vm.host, vm.vm), "cost"),
             )
-            for vm in read_interrupts(self.store, self.relations.subjects.made(), self._documents.schemas, self._seen)
+            for vm in read_interrupts(self.store, self._thinned.made(), self._documents.schemas, self._seen)
         ]
 
     def _injection_means(self) -> _Means:
@@ -188,7 +161,7 @@ class SqlFleet:
         return [FleetMetric(host, name, value) for (host,), name, value in means.all()], ()
 
     def schemas(self) -> Sequence[FleetSchema]:
-        found = self.store.query(f"SELECT DISTINCT host, blocks FROM {self.relations.schema}.scenes")
+        found = self.store.query(f"SELECT DISTINCT host, blocks FROM {THIN}.scenes")
         keys = {(str(host), block.partition("~")[0]) for host, blocks in found.rows() for block in blocks}
         reader = self._documents.reader({key for _, key in keys})
         return [FleetSchema(host, key, reader.get(Schema, key)) for host, key in sorted(keys)]
@@ -208,13 +181,11 @@ class SqlFleet:
 
     @cached_property
     def _seen(self) -> tuple[SeenHost, ...]:
-        relations = self.relations
-        return read_hosts(self.store, relations.subjects.made(), self._documents, scenes=relations.documents)
+        return read_hosts(self.store, self._thinned.made(), self._documents)
 
     @cached_property
     def _documents(self) -> RecordedDocuments:
-        relations = self.relations
-        return RecordedDocuments(self.store, relations.schema, documents=relations.documents, place=self.place)
+        return RecordedDocuments(self.store, THIN, place=self.place)
 
     def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
         """The sets of blocks, as far as these statistics are in them."""
@@ -225,14 +196,14 @@ class SqlFleet:
     @property
     def _plan(self) -> WindowPlan:
         """Windows of one part of the hosts."""
-        return replace(self.relations.plan, hosts=(_PART,))
+        return WindowPlan(hosts=(_PART,))
 
     def _parts(self, hosts: Sequence[str] | None) -> Iterator[Sequence[str]]:
         """The hosts in parts of at most so many rows, or a host that has more."""
         part, rows = list[str](), 0.0
         for each in self.hosts():
             if hosts is None or each.host in hosts:
-                windows = (each.last_ns - each.first_ns) / 1e9 / (self.relations.window_s or 1.0)
+                windows = (each.last_ns - each.first_ns) / 1e9 / (self.window_s or 1.0)
                 its = each.vcpus * (1 + windows)
                 if part and rows + its > _PART_ROWS:
                     yield part
@@ -245,7 +216,7 @@ class SqlFleet:
     def _numbers(self, asked: Mapping[str, Formula], level: Level) -> Iterator[dict[str, Any]]:
         """The numbers of formulas, a row a subject and window."""
         stats = NeededStats.of(asked.values(), self._metrics)
-        schema = self.relations.subjects.having(stats)
+        schema = self._thinned.having(stats)
         formula_set = FormulaSet(asked, self._metrics, RecordedFacts(self._documents.facts), FACT_NAMES)
         return self._rows(formula_query(formula_set, level, self._block_sets(stats), self._plan), schema, None)
 

@@ -13,12 +13,11 @@ from .clickhouse import open_clickhouse
 from .clickhouse_tables import ROLL_UPS_S, database
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .fleet import FleetStore
-from .fleet_sql import FleetRelations, SqlFleet
+from .fleet_sql import SqlFleet
 from .pulled import PulledRecordings
 from .recordings import open_recordings
 from .refusal import QueryEngine
-from .thinning import THIN, RecordedSpan, ThinnableStore, ThinnedRecordings, read_span
-from .windows import WindowPlan
+from .thinning import RecordedSpan, ThinnableStore, ThinnedRecordings, read_span
 
 _PART_OF_DUCKDB: Final = 0.65
 """Of the memory: its limit is not that of the process, which has Python, Arrow and results beside it."""
@@ -69,8 +68,7 @@ def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: Q
     except BaseException:
         store.close()
         raise
-    # Thinned scenes are the ends of windows, so each window is from one to the next.
-    return SqlFleet(store, place, FleetRelations(THIN, thinned, WindowPlan(), window_s, documents=THIN), engine=engine)
+    return SqlFleet(store, place, thinned, window_s, engine=engine)
 
 
 def _roll_up(span: RecordedSpan, interval_s: float | None) -> int:

@@ -30,15 +30,12 @@ _SETTINGS: Final = "settings"
 
 
 class RecordedDocuments:
-    """The documents of the scenes of one schema of relations.
+    """The documents of the scenes of one schema of relations. ``place``: what errors call it."""
 
-    ``documents``: the schema of the relation of documents. ``place``: what errors call it.
-    """
-
-    def __init__(self, store: SqlStore, schema: str = RAW, *, documents: str = RAW, place: str = "recordings") -> None:
+    def __init__(self, store: SqlStore, schema: str = RAW, *, place: str = "recordings") -> None:
         self._store = store
         self._schema = schema
-        self._documents = f"{documents}.{RawTable.DOCUMENTS.value}"
+        self._documents = f"{schema}.{RawTable.DOCUMENTS.value}"
         self._place = place
         self._texts: dict[str, str] = {}
 

@@ -146,7 +146,7 @@ class ThinnedRecordings:
         store.make(f"CREATE SCHEMA {THIN}")
         store.keep(f"{THIN}.scenes", _scenes(store.recorded, round(window_s * 1e9)))
         store.keep(f"{THIN}.documents", f"SELECT * FROM {store.recorded}.documents")
-        self._schemas = RecordedDocuments(store, THIN, documents=THIN).schemas
+        self._schemas = RecordedDocuments(store, THIN).schemas
         moments = store.query(f"SELECT DISTINCT boottime_ns FROM {THIN}.scenes").columns[0].values
         self._is_chosen = f"boottime_ns IN ({', '.join(map(str, moments))})" if moments else "false"
         self._add(THIN, Scope.VM, replace(_of_everything(), has_counts=True), _ChosenVms())
