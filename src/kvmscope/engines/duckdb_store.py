@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from ..errors import QueryError, RecordingError, Unavailable
+from .guard import query_start
 
 T = TypeVar("T")
 
@@ -87,11 +88,11 @@ class DuckDbConnection:
         if not statements:
             raise QueryError("the query is empty")
         if len(statements) > 1:
-            second = len(statements[0].query) + _start(statements[1].query)
+            second = len(statements[0].query) + query_start(statements[1].query)
             raise QueryError(f"one query at a time: this is {len(statements)}", query=sql, offset=second)
         kind = self._kind_of(statements[0])
         if kind != "SELECT":
-            raise QueryError(f"recordings are only read: {kind} is not a SELECT", query=sql, offset=_start(sql))
+            raise QueryError(f"recordings are only read: {kind} is not a SELECT", query=sql, offset=query_start(sql))
 
     def _kind_of(self, statement: Any) -> str:
         """A statement's kind in words."""
@@ -175,10 +176,6 @@ class _Said:
         if self._position is None:
             return None
         return len(sql.encode()[: self._position].decode("utf-8", "ignore"))
-
-
-def _start(sql: str) -> int:
-    return len(sql) - len(sql.lstrip())
 
 
 def _empty(schema: Any) -> Any:

@@ -71,7 +71,7 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
         raise QueryError("one query at a time", query=sql, offset=_second(tokenize(sql)))
     tree = statements[0]
     if not isinstance(tree, exp.Query | exp.Values):
-        raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=_start(sql))
+        raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=query_start(sql))
     for node in tree.walk():
         _check_node(node, sql, exp)
     return _views_of(tree, sql, relations, exp)
@@ -92,7 +92,8 @@ def _second(tokens: Sequence[Any]) -> int | None:
     return int(tokens[min(kinds.index("SEMICOLON") + 1, len(tokens) - 1)].start)
 
 
-def _start(sql: str) -> int:
+def query_start(sql: str) -> int:
+    """Where a query begins, after blanks."""
     return len(sql) - len(sql.lstrip())
 
 
@@ -176,7 +177,7 @@ def _place(node: Any, sql: str) -> int:
     while found is None and node.parent is not None:
         node = node.parent
         found = _offset(node)
-    return _start(sql) if found is None else found
+    return query_start(sql) if found is None else found
 
 
 def _not_understood(error: Any, sql: str, tokenize: Callable[[str], object]) -> QueryError:
