@@ -12,7 +12,7 @@ import errno
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -149,9 +149,9 @@ class HostOpening:
         self._opened: OpenedSource | BaseException | None = None
         self._is_closed = False
         self._lock = threading.Lock()
-        self._usual_switch_s = sys.getswitchinterval() if is_hurried else None
+        self._hurry = ExitStack()
         if is_hurried:
-            sys.setswitchinterval(_SWITCH_S)
+            self._hurry.enter_context(short_turns())
         self._thread = threading.Thread(target=self._run, name="opening", daemon=True)
         self._thread.start()
 
@@ -167,8 +167,7 @@ class HostOpening:
             self.close()
             raise
         finally:
-            if self._usual_switch_s is not None:
-                sys.setswitchinterval(self._usual_switch_s)
+            self._hurry.close()
         opened = self._opened
         if isinstance(opened, OpenedSource):
             return Host(opened.source, opened.why_not, instead=opened.instead)
