@@ -38,8 +38,9 @@ class UncountedStats:
         uncounted = self.reasons(tuple(block.schema for block in sample.blocks))
         if not uncounted:
             return sample
+        names = frozenset(uncounted)
         gaps = (Gap(reason, provider=_OF_KERNEL, stat=stat) for stat, reason in uncounted.items())
-        blocks = (_block(block, frozenset(uncounted)) for block in sample.blocks)
+        blocks = (_block(block, names) for block in sample.blocks)
         return replace(sample, blocks=tuple(blocks), gaps=(*sample.gaps, *gaps))
 
     def reasons(self, schemas: tuple[Schema, ...]) -> Mapping[str, str]:

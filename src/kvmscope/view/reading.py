@@ -247,7 +247,7 @@ def _may_be_a_stat(word: str, names: Sequence[str]) -> bool:
 
 def _refuse_what_is_elsewhere(scene: Scene, subject: Selection, names: frozenset[str], provider: str | None) -> None:
     """UsageError if the VM or vCPU has none of these stats, and not because they could not be read."""
-    if any(is_of_one_kernel_stat(gap) and gap.stat in names for gap in scene.sample.gaps):
+    if names & uncounted_names(scene.sample):
         return
     query = StatQuery(subject, provider, names)
     blocks = [block for block in scene.sample.blocks if _has_any(block.schema, query)]
