@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -83,6 +83,13 @@ class HandScreen:
         news = self.host.add(vms)
         if news is not None:
             self.take(news)
+
+    def take_scenes(self, scenes: Iterable[Scene]) -> None:
+        """What the thread that reads hands over, for scenes that follow one another."""
+        for scene in scenes:
+            arrival = self.host.add_scene(scene)
+            if arrival is not None:
+                self.take(arrival)
 
     def take(self, news: News) -> None:
         self.shell.take(news)

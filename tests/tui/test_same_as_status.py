@@ -71,10 +71,7 @@ def test_every_value_of_the_table_is_that_of_status(
     screen = make_screen(size=(900, 60))
     settings = screen.desk.settings
     screen.board.settings = replace(settings, columns=(*settings.columns, *METRICS))
-    for scene in make():
-        arrival = screen.host.add_scene(scene)
-        if arrival is not None:
-            screen.take(arrival)
+    screen.take_scenes(make())
     assert screen.board.shown is not None
     status: Any = to_object(screen.board.shown.overview)
     screen.draw()
@@ -109,10 +106,7 @@ def cells_of_spans(page: VmsPage, place: int) -> dict[str, str]:
 
 def test_the_totals_are_those_of_status(make_screen: Callable[..., HandScreen]) -> None:
     screen = make_screen(size=(300, 60))
-    for scene in crafted_scenes():
-        arrival = screen.host.add_scene(scene)
-        if arrival is not None:
-            screen.take(arrival)
+    screen.take_scenes(crafted_scenes())
     assert screen.board.shown is not None
     status: Any = to_object(screen.board.shown.overview)
     total, line = status["total"], screen.rows()[1]
@@ -124,10 +118,7 @@ def test_the_totals_are_those_of_status(make_screen: Callable[..., HandScreen]) 
 
 def test_the_page_of_a_vm_has_the_values_of_its_vcpus(make_screen: Callable[..., HandScreen]) -> None:
     screen = make_screen(size=(300, 60))
-    for scene in scenes():
-        arrival = screen.host.add_scene(scene)
-        if arrival is not None:
-            screen.take(arrival)
+    screen.take_scenes(scenes())
     screen.draw()
     screen.keys("/", *"old-nic", "enter", "down", "enter")
     assert screen.board.shown is not None
@@ -143,10 +134,7 @@ def test_the_page_of_a_vm_has_the_values_of_its_vcpus(make_screen: Callable[...,
 @pytest.mark.parametrize("name", ["web-1", "half-known", "old-nic"])
 def test_the_statistics_of_a_vm_have_the_metrics_of_status(name: str, make_screen: Callable[..., HandScreen]) -> None:
     screen = make_screen(size=(120, 200))
-    for scene in scenes():
-        arrival = screen.host.add_scene(scene)
-        if arrival is not None:
-            screen.take(arrival)
+    screen.take_scenes(scenes())
     screen.draw()
     screen.keys("/", *name, "enter", "down", "enter", "enter")
     assert screen.board.shown is not None
@@ -166,10 +154,7 @@ def test_the_statistics_of_a_vm_have_the_metrics_of_status(name: str, make_scree
 
 def test_findings_and_verdicts_of_the_table_are_those_of_status(make_screen: Callable[..., HandScreen]) -> None:
     screen = make_screen(size=(300, 60))
-    for scene in scenes():
-        arrival = screen.host.add_scene(scene)
-        if arrival is not None:
-            screen.take(arrival)
+    screen.take_scenes(scenes())
     screen.draw()
     assert screen.board.shown is not None
     page, status = screen.desk.page, cast(Any, to_object(screen.board.shown.overview))
@@ -188,8 +173,6 @@ def test_findings_and_verdicts_of_the_table_are_those_of_status(make_screen: Cal
 def test_a_vmm_that_does_not_answer_says_so_in_its_row(screen: HandScreen) -> None:
     for second, scene in enumerate(scenes()):
         silent = [replace(each, silent_s=2.5 + second) if each.name == "web-1" else each for each in scene.identities]
-        arrival = screen.host.add_scene(replace(scene, identities=tuple(silent)))
-        if arrival is not None:
-            screen.take(arrival)
+        screen.take_scenes([replace(scene, identities=tuple(silent))])
     (row,) = [row for row in screen.rows() if row.split()[:1] == ["web-1"]]
     assert "VMM silent 5.5 s" in row
