@@ -128,6 +128,10 @@ def file_of(stat_set: StatSet = REQUESTS, *, provider: str = "disk", simulated: 
     return publication.encode(about, stat_set.encoded, file_id="x")
 
 
+def named(vm: str) -> bytes:
+    return publication.encode(PublicationBlock("disk", vm, key=1), REQUESTS.encoded, file_id="x")
+
+
 def values(sample: Sample) -> list[list[int]]:
     return [block.values[:, 0].tolist() for block in sample.blocks]
 
@@ -153,6 +157,11 @@ def test_another_process_is_read_with_names_ids_and_values(proc: Path) -> None:
         by_scope = {block.schema.scope: block.values.tolist() for block in sample.blocks}
         assert by_scope == {Scope.VM: [[10], [0]], Scope.VCPU: [[10], [11], [0], [1]]}
         assert {schema.scope for schema in source.schemas} == set(Scope)
+
+
+def test_a_name_that_is_not_utf_8_is_text_in_the_sample(proc: Path) -> None:
+    with memfd(named("w\udcffb")), source_of(proc) as source:
+        assert source.read().vms.label == (r"w\xffb",)
 
 
 def test_ids_are_the_same_for_every_reader_and_at_every_read(proc: Path) -> None:

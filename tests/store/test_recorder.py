@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvmscope.errors import Unavailable, UsageError
+from kvmscope.host.text import without_surrogates
 from kvmscope.scene import Scene
 from kvmscope.store.layout import segment_of
 from kvmscope.store.recorder import QUEUED_AT_MOST, Recorder, SceneSource
@@ -82,6 +83,15 @@ def test_all_that_was_seen_is_read_back_and_the_rest_is_told(tmp_path: Path, hos
     assert recorder.state.scenes == len(found) == source.looks
     assert recording.damage == []
     assert lost_by(reasons(recording), "took longer") <= 20 - len(found) == recorder.state.lost
+
+
+def test_names_that_are_not_utf_8_are_recorded(tmp_path: Path, host_scenes: list[Scene]) -> None:
+    first, *others = host_scenes[0].identities
+    scene = replace(host_scenes[0], identities=(replace(first, name="w\udcffb"), *others))
+    record(SceneList(scene), tmp_path / "recording", ticks=3)
+    recording = Recording(str(tmp_path / "recording"))
+    assert {without_surrogates(found.identities[0].name) for found in recording.scenes()} == {r"w\xffb"}
+    assert recording.damage == []
 
 
 class Taken:

@@ -158,4 +158,4 @@ def _constant_part(description: Description, raw: bytes) -> bytes:
 
 def _label(description: Description, raw: bytes) -> str:
     text = raw[description.id_offset : description.id_offset + description.name_size]
-    return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return text.partition(b"\0")[0].decode("utf-8", "backslashreplace")

@@ -236,7 +236,8 @@ class Publishers:
         if about.provider in kernel_providers() and not about.simulated:
             raise NotShared(f"it claims to be the kernel's provider {about.provider}")
         schema, data_offset = self._schema(process, about, raw)
-        file = PublishedFile(replace(about, notes=()), schema, data_offset, mapping)  # the schema has them, once
+        about = replace(about, vm=_label(about.vm), notes=())  # the schema has the notes, once
+        file = PublishedFile(about, schema, data_offset, mapping)
         if process.memory_bytes + file.memory_bytes > _SIZE_LIMIT:
             raise NotShared(f"more than {_SIZE_LIMIT} bytes in one process")
         if sum(len(one.files) for one in self.by_pid.values()) >= _MAPPING_LIMIT:
@@ -291,6 +292,11 @@ class Publishers:
             process.descriptions += 1
             self._schemas[key] = _parse_schema(about, raw)
         return self._schemas[key], offsets[2]
+
+
+def _label(name: str) -> str:
+    """A name as text that every file and answer can carry: bytes that are not UTF-8 as ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _parse_schema(about: PublicationBlock, raw: bytes) -> Schema:

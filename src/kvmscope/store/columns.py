@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from ..errors import RecordingError
 from ..host.facts import Machine
+from ..host.text import without_surrogates
 from ..sample import NOT_KNOWN, Block, I64Array, Origin, Sample, U64Array, Vcpus, Vms
 from ..scene import Scene, VmIdentity
 from ..schema import Schema, Scope
@@ -222,7 +223,7 @@ class _Rows:
         taken = pa.array(order)
         for name, texts in self._words.items():
             texts.extend([None] * (self._count - len(texts)))
-            columns[name] = pa.array(texts, pa.string()).dictionary_encode().take(taken)
+            columns[name] = _strings(texts).dictionary_encode().take(taken)
         for name, given in self._floats.items():
             columns[name] = pa.array(given, pa.float64()).take(taken)
         for name, parts in self._stats.items():
@@ -239,6 +240,14 @@ class _Rows:
         words[rows] = given
         missing[rows] = False
         return pa.array(words[order], mask=missing[order] if missing.any() else None)
+
+
+def _strings(texts: Sequence[str | None]) -> Any:
+    """The texts in an array of pyarrow, which refuses lone surrogates: bytes of a name that are not UTF-8."""
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([None if text is None else without_surrogates(text) for text in texts], pa.string())
 
 
 # --- back -------------------------------------------------------------------------------------------------------------
