@@ -274,17 +274,10 @@ class Sample:
 
     def of_origin(self, origin: Origin | None) -> Sample:
         """The same sample, taken there; in a read, dataclasses.replace() would take as long as all the columns."""
-        return Sample(
-            self.taken_ns,
-            self.monotonic_ns,
-            self.source,
-            self.simulated,
-            self.vms,
-            self.vcpus,
-            self.blocks,
-            self.gaps,
-            origin,
-        )
+        sample = Sample.__new__(Sample)
+        sample.__dict__.update(self.__dict__)  # what is cached too: none of it is of the origin
+        sample.__dict__["origin"] = origin
+        return sample
 
     def block(self, provider: str, scope: Scope) -> Block | None:
         """The block of one schema, or None if this sample has none."""

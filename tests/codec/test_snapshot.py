@@ -31,7 +31,8 @@ from kvmscope.codec.snapshot import (
     VM_SCHED_WORDS,
     VM_SETTINGS_WORDS,
     SnapshotFlag,
-    parse_generation,
+    busy_words,
+    generations,
     parse_header,
 )
 from kvmscope.errors import FormatError
@@ -108,30 +109,22 @@ def test_any_bytes_behind_magic_and_version_are_a_header_or_a_format_error(rest:
         assert parsed.slot < MAX_SLOTS
 
 
-# -- the generations -------------------------------------------------------------------------------------------------
+# -- the control -----------------------------------------------------------------------------------------------------
 
 
-def control(*generations: int) -> bytes:
-    return struct.pack(f"={MAX_SLOTS}Q", *generations).ljust(CONTROL_SIZE, b"\1")
+def test_each_slot_has_its_generation_and_its_word_that_keeps_runs_away() -> None:
+    written = [10, 2**64 - 1, 0, 13, 7][:MAX_SLOTS]
+    busy = [0, 1, 1, 0, 1][:MAX_SLOTS]
+    control = memoryview(bytearray(struct.pack(f"={MAX_SLOTS}Q{MAX_SLOTS}I", *written, *busy).ljust(4096, b"\1")))
+    assert generations(control).tolist() == written
+    assert busy_words(control).tolist() == busy
 
 
-def test_each_slot_has_its_generation() -> None:
-    generations = [10, 2**64 - 1, 0, 13, 7][:MAX_SLOTS]
-    assert [parse_generation(control(*generations), slot) for slot in range(MAX_SLOTS)] == generations
-
-
-@pytest.mark.parametrize("slot", [-1, MAX_SLOTS, MAX_SLOTS + 1])
-def test_a_slot_outside_of_the_control_is_a_format_error(slot: int) -> None:
-    with pytest.raises(FormatError, match="slot"):
-        parse_generation(control(*range(MAX_SLOTS)), slot)
-
-
-@given(st.binary(max_size=2 * CONTROL_SIZE), st.integers(-2, 2 * MAX_SLOTS))
-def test_any_bytes_are_a_control_or_a_format_error(data: bytes, slot: int) -> None:
-    try:
-        assert 0 <= parse_generation(data, slot) < 2**64
-    except FormatError:
-        assert len(data) != CONTROL_SIZE or not 0 <= slot < MAX_SLOTS
+def test_a_run_sees_what_is_written_to_the_control_later() -> None:
+    control = bytearray(CONTROL_SIZE)
+    words = generations(memoryview(control))
+    struct.pack_into("=Q", control, 8 * (MAX_SLOTS - 1), 77)
+    assert words[MAX_SLOTS - 1] == 77
 
 
 # -- the records -----------------------------------------------------------------------------------------------------

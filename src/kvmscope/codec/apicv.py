@@ -18,7 +18,7 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .records import VcpuRecords, VmRecords
+from .records import VcpuRecords, VmRecords, words_of_rows
 from .snapshot import (
     HAS_APIC,
     INHIBIT_BITS,
@@ -174,7 +174,7 @@ def _rows(records: VmRecords | VcpuRecords, flags: int) -> I64Array:
 
 def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
     """The state of the subjects in ``rows``, as ``vm_rows`` or ``vcpu_rows`` has chosen them."""
-    return Block(schema, records.apicv if len(rows) == len(records) else records.apicv[rows], rows)
+    return Block(schema, words_of_rows(records.apicv, rows), rows)
 
 
 def _descriptor(name: str, place: int, unit: Unit = Unit.BOOLEAN, kind: Kind = Kind.INSTANT) -> Descriptor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .records import VmRecords
+from .records import VmRecords, words_of_rows
 from .snapshot import HAS_QUOTA, VM_QUOTA_WORDS, Feature
 
 PROVIDER = "cgroup"
@@ -40,4 +40,4 @@ def vm_rows(vms: VmRecords) -> I64Array:
 
 def block(schema: Schema, vms: VmRecords, rows: I64Array) -> Block:
     """The stats of the VMs in ``rows``, as ``vm_rows`` has chosen them."""
-    return Block(schema, vms.quota if len(rows) == len(vms) else vms.quota[rows], rows)
+    return Block(schema, words_of_rows(vms.quota, rows), rows)

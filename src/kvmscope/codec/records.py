@@ -8,6 +8,7 @@ array that is too small for its records is a FormatError.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
@@ -24,6 +25,21 @@ from .snapshot import (
     VM_SCHED_WORDS,
     VM_SETTINGS_WORDS,
 )
+
+
+def _columns(*sizes: int) -> Iterator[tuple[slice, slice]]:
+    """The indices of groups of words, from the first of each record; to make them in each read would take as long as to
+    use them."""
+    first = 0
+    for size in sizes:
+        yield np.s_[:, first : first + size]
+        first += size
+
+
+_VM_IDENTITY, _VM_SETTINGS, _VM_SCHED, _VM_QUOTA = _columns(
+    VM_IDENTITY_SIZE // 8, VM_SETTINGS_WORDS, VM_SCHED_WORDS, VM_QUOTA_WORDS
+)
+_VCPU_IDENTITY, _VCPU_SCHED = _columns(VCPU_IDENTITY_SIZE // 8, VCPU_SCHED_WORDS)
 
 
 class RecordBuffers:
@@ -54,13 +70,15 @@ _HELD_HERE_ALONE = 3
 class Records:
     """Records of one array: shape (n, words) u64, heads included."""
 
-    _identity_size: ClassVar[int]
-    _own_words: ClassVar[int]
-    """Between the identity and the words of ``apicv``."""
+    _identity_columns: ClassVar[tuple[slice, slice]]
+    _first_of_apicv: ClassVar[int]
+    """Words before those of ``apicv``."""
 
     def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
-        self._stats = words.shape[1] - stat_size // 8
+        stats = words.shape[1] - stat_size // 8
+        self._stats = np.s_[:, stats:]
+        self._apicv = np.s_[:, self._first_of_apicv : stats]
 
     def __len__(self) -> int:
         return len(self._words)
@@ -68,21 +86,21 @@ class Records:
     @property
     def apicv(self) -> U64Array:
         """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
-        return self._words[:, self._identity_size // 8 + self._own_words : self._stats]
+        return self._words[self._apicv]
 
     @property
     def stats(self) -> U64Array:
         """Shape (n, words of the kernel's stat structure), a view."""
-        return self._words[:, self._stats :]
+        return self._words[self._stats]
 
     def identities(self) -> bytes:
         """Who the subjects are and what their records have: equal bytes have equal columns, ``flags`` among them."""
-        return self._words[:, : self._identity_size // 8].tobytes()
+        return self._words[self._identity_columns].tobytes()
 
     @cached_property
     def _identity(self) -> U64Array:
         """The identities in one piece: a column of them then costs no walk over all records."""
-        return np.ascontiguousarray(self._words[:, : self._identity_size // 8])
+        return np.ascontiguousarray(self._words[self._identity_columns])
 
     def _u32(self, offset: int) -> I64Array:
         return self._identity.view(np.uint32)[:, offset // 4].astype(np.int64)
@@ -94,28 +112,25 @@ class Records:
 class VmRecords(Records):
     """Records of ``struct vm_record``."""
 
-    _identity_size = VM_IDENTITY_SIZE
-    _own_words = VM_OWN_WORDS
+    _identity_columns = _VM_IDENTITY
+    _first_of_apicv = VM_IDENTITY_SIZE // 8 + VM_OWN_WORDS
 
     @property
     def settings(self) -> U64Array:
         """Shape (n, words): what the VMM has told KVM, as ``codec.settings`` describes it, a view."""
-        first = VM_IDENTITY_SIZE // 8
-        return self._words[:, first : first + VM_SETTINGS_WORDS]
+        return self._words[_VM_SETTINGS]
 
     @property
     def sched(self) -> U64Array:
         """Shape (n, words): what the scheduler has counted for the VMM, as ``codec.sched`` describes it, a view. Only
         where ``flags`` has HAS_SCHED."""
-        first = VM_IDENTITY_SIZE // 8 + VM_SETTINGS_WORDS
-        return self._words[:, first : first + VM_SCHED_WORDS]
+        return self._words[_VM_SCHED]
 
     @property
     def quota(self) -> U64Array:
         """Shape (n, words): CPU quotas of its vCPU threads, as ``codec.cgroup`` describes them, a view. Only where
         ``flags`` has HAS_QUOTA."""
-        first = VM_IDENTITY_SIZE // 8 + VM_SETTINGS_WORDS + VM_SCHED_WORDS
-        return self._words[:, first : first + VM_QUOTA_WORDS]
+        return self._words[_VM_QUOTA]
 
     @property
     def id(self) -> U64Array:
@@ -143,15 +158,14 @@ class VmRecords(Records):
 class VcpuRecords(Records):
     """Records of ``struct vcpu_record``."""
 
-    _identity_size = VCPU_IDENTITY_SIZE
-    _own_words = VCPU_SCHED_WORDS
+    _identity_columns = _VCPU_IDENTITY
+    _first_of_apicv = VCPU_IDENTITY_SIZE // 8 + VCPU_SCHED_WORDS
 
     @property
     def sched(self) -> U64Array:
         """Shape (n, words): what the scheduler has counted, as ``codec.sched`` describes it, a view. Only where
         ``flags`` has HAS_SCHED."""
-        first = VCPU_IDENTITY_SIZE // 8
-        return self._words[:, first : first + VCPU_SCHED_WORDS]
+        return self._words[_VCPU_SCHED]
 
     @property
     def vm(self) -> I64Array:
@@ -187,6 +201,13 @@ def copy_records(
     copied = buffers.take(len(words))
     copied[:] = words
     return copied.reshape(count, record_size // 8)
+
+
+def words_of_rows(words: U64Array, rows: I64Array) -> U64Array:
+    """The words of these rows: copied only where they are some of them, and a view where they are all or none."""
+    if len(rows) == len(words):
+        return words
+    return words[rows] if len(rows) else words[:0]
 
 
 def first_records(slot: U64Array, count: int) -> U64Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..sample import Block, I64Array
 from ..schema import Descriptor, Kind, Schema, Scope, Unit
-from .records import VcpuRecords, VmRecords
+from .records import VcpuRecords, VmRecords, words_of_rows
 from .snapshot import HAS_SCHED, VCPU_SCHED_WORDS, VM_SCHED_WORDS, Feature
 
 PROVIDER = "sched"
@@ -62,4 +62,4 @@ def rows(records: VmRecords | VcpuRecords) -> I64Array:
 
 def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
     """The stats of the subjects in ``rows``, as the function of this name has chosen them."""
-    return Block(schema, records.sched if len(rows) == len(records) else records.sched[rows], rows)
+    return Block(schema, words_of_rows(records.sched, rows), rows)

@@ -19,7 +19,6 @@ VERSION = 7
 MAX_SLOTS = 5
 
 _HEADER = struct.Struct("=QIIQQIIIIIxxxxQ")
-_CONTROL = struct.Struct(f"={MAX_SLOTS}Q{MAX_SLOTS}I")
 INHIBIT_BITS = 32
 VM_SETTINGS_WORDS = 5
 VM_SCHED_WORDS = 9
@@ -34,7 +33,8 @@ VM_OWN_WORDS = VM_SETTINGS_WORDS + VM_SCHED_WORDS + VM_QUOTA_WORDS
 VM_HEAD_SIZE = VM_IDENTITY_SIZE + 8 * (VM_OWN_WORDS + VM_APICV_WORDS)
 VCPU_HEAD_SIZE = VCPU_IDENTITY_SIZE + 8 * (VCPU_SCHED_WORDS + VCPU_APICV_WORDS)
 HEADER_SIZE = _HEADER.size
-CONTROL_SIZE = _CONTROL.size
+_BUSY_AT = 8 * MAX_SLOTS
+CONTROL_SIZE = _BUSY_AT + 4 * MAX_SLOTS
 
 
 class SnapshotFlag(IntFlag):
@@ -114,19 +114,11 @@ _flags_of = lru_cache(maxsize=64)(SnapshotFlag)  # an enum looks a combination u
 _features_of = lru_cache(maxsize=64)(Feature)
 
 
-def parse_generation(control: bytes, slot: int) -> int:
-    """The generation that a slot has now; if it is not the header's, its records are being overwritten.
-
-    Raises FormatError if these are not the bytes of a ``control``.
-    """
-    if len(control) != CONTROL_SIZE:
-        raise FormatError("snapshot control", offset=0, expected=f"{CONTROL_SIZE} bytes", got=f"{len(control)}")
-    if not 0 <= slot < MAX_SLOTS:
-        raise FormatError("snapshot slot", offset=32, expected=f"less than {MAX_SLOTS}", got=str(slot))
-    return int(_CONTROL.unpack(control)[slot])
+def generations(control: memoryview) -> memoryview:
+    """The generation that each slot has now; if one is not the header's, records of that slot are being overwritten."""
+    return control[:_BUSY_AT].cast("Q")
 
 
 def busy_words(control: memoryview) -> memoryview:
     """Of each slot whether no run may fill it, to be read and written."""
-    first = 8 * MAX_SLOTS
-    return control[first:CONTROL_SIZE].cast("I")
+    return control[_BUSY_AT:CONTROL_SIZE].cast("I")

@@ -47,6 +47,7 @@ class Arena:
         self._control = mmap.mmap(
             fds["control"], mmap.PAGESIZE, prot=mmap.PROT_READ | (mmap.PROT_WRITE if is_own else 0)
         )
+        self._generations = snapshot.generations(memoryview(self._control))
         vms = _map(fds["vms"], layout.vm_size * layout.vm_room * layout.slots)
         vcpus = _map(fds["vcpus"], layout.vcpu_size * layout.vcpu_room * layout.slots)
         self._records: HeldRecords = (
@@ -56,6 +57,7 @@ class Arena:
     def close(self) -> None:
         """What samples have of the arrays stays mapped until they go."""
         self._records.close()
+        self._generations.release()
         self._control.close()
 
     def features(self) -> Feature:
@@ -75,10 +77,12 @@ class Arena:
     def read(self) -> Run:
         """One run. Raises Overflow, Busy, Replaced."""
         for _ in _attempts():
-            header = self.header()
+            header = self._run()
+            if _has(header, SnapshotFlag.BUSY):
+                continue
             self._check_room(header)
             vms, vcpus = self._records.take(header)
-            if snapshot.parse_generation(self._control[: snapshot.CONTROL_SIZE], header.slot) == header.generation:
+            if self._generations[header.slot] == header.generation:
                 return Run(
                     header,
                     VmRecords(vms, stat_size=self._layout.vm_stat_size),
@@ -120,9 +124,10 @@ def _busy() -> Busy:
 
 def _attempts() -> Iterator[None]:
     """As many as are worth making; between two of them readers that are in the way get time to end."""
+    yield
     deadline = time.monotonic() + _LONGEST_WAIT_S
-    attempt = 0
-    while attempt < _FEWEST_ATTEMPTS or time.monotonic() < deadline:
-        yield
-        attempt += 1
+    attempts = 1
+    while attempts < _FEWEST_ATTEMPTS or time.monotonic() < deadline:
         time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # at random: readers in step would always collide
+        yield
+        attempts += 1

@@ -50,12 +50,8 @@ class RecordedSubjects:
     cgroup_rows: I64Array
     sched_vm_rows: I64Array
     sched_vcpu_rows: I64Array
-    outside: int
-    """VMs of processes that this pid namespace does not have."""
-    shared: int
-    """VMs of processes that have several, so the threads are not one VM's."""
-    has_uncounted: bool
-    """The group had no room to count some vCPU."""
+    gaps: tuple[Gap, ...]
+    """What cannot be read of them."""
 
 
 class Samples:
@@ -123,7 +119,7 @@ class Samples:
             vms=subjects.vms,
             vcpus=subjects.vcpus,
             blocks=tuple(blocks),
-            gaps=tuple(self._gaps(run.header, subjects)),
+            gaps=(*subjects.gaps, *self._gaps_of_run(run.header)),
         )
 
     def _subjects_of(self, vms: VmRecords, vcpus: VcpuRecords) -> RecordedSubjects:
@@ -135,7 +131,7 @@ class Samples:
 
     def _describe(self, identities: tuple[bytes, bytes], vms: VmRecords, vcpus: VcpuRecords) -> RecordedSubjects:
         created_ns, pid = vms.created_ns, vms.pid
-        outside = int(np.count_nonzero(pid <= 0))
+        gaps = tuple(self._gaps_of_subjects(vms, vcpus))
         created_ns[vms.flags & HAS_CREATED == 0] = NOT_KNOWN
         return RecordedSubjects(
             identities,
@@ -148,25 +144,29 @@ class Samples:
             cgroup_rows=_shared(cgroup.vm_rows(vms)),
             sched_vm_rows=_shared(sched.rows(vms)),
             sched_vcpu_rows=_shared(sched.rows(vcpus)),
-            outside=outside,
-            shared=int(np.count_nonzero(vms.flags & HAS_SCHED == 0)),
-            has_uncounted=bool(self._flags and np.any(vcpus.flags & self._flags == 0)),
+            gaps=gaps,
         )
 
-    def _gaps(self, header: SnapshotHeader, subjects: RecordedSubjects) -> Iterator[Gap]:
+    def _gaps_of_subjects(self, vms: VmRecords, vcpus: VcpuRecords) -> Iterator[Gap]:
         yield from self._not_counted
-        if header.flags and SnapshotFlag.UNFINISHED in header.flags:
-            yield Gap("the walk over processes was cut short: VMs are missing")
-        if subjects.outside:
-            who = "1 VM runs in a process" if subjects.outside == 1 else f"{subjects.outside} VMs run in processes"
+        outside = int(np.count_nonzero(vms.pid <= 0))
+        if outside:
+            who = "1 VM runs in a process" if outside == 1 else f"{outside} VMs run in processes"
             yield Gap(f"{who} outside this pid namespace and cannot be named; {SHARE_PIDS}")
-        if subjects.shared and self._sched[0]:
-            who = "1 VM shares its process" if subjects.shared == 1 else f"{subjects.shared} VMs share processes"
+        shared = int(np.count_nonzero(vms.flags & HAS_SCHED == 0))
+        if shared and self._sched[0]:
+            who = "1 VM shares its process" if shared == 1 else f"{shared} VMs share processes"
             yield Gap(f"{who} with other VMs, so it is unknown whose its threads are", provider=sched.PROVIDER)
-        if header.inhibits & ~self._named:
-            yield Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER)
-        if subjects.has_uncounted:
+        if self._flags and np.any(vcpus.flags & self._flags == 0):
             yield Gap("more vCPUs than the group has room to count", provider=apicv.PROVIDER)
+
+    def _gaps_of_run(self, header: SnapshotHeader) -> tuple[Gap, ...]:
+        gaps: tuple[Gap, ...] = ()
+        if header.flags and SnapshotFlag.UNFINISHED in header.flags:
+            gaps += (Gap("the walk over processes was cut short: VMs are missing"),)
+        if header.inhibits & ~self._named:
+            gaps += (Gap("an inhibit reason is set that this kernel's BTF has no name for", provider=apicv.PROVIDER),)
+        return gaps
 
 
 def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:

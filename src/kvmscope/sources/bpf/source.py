@@ -265,11 +265,11 @@ def _hooks() -> Hooks:
     return choose_hooks(running_kvm_name())
 
 
-def with_groups(sample: Sample, groups: Iterable[Group]) -> Sample:
+def with_groups(sample: Sample, groups: Sequence[Group]) -> Sample:
     """The sample with what these groups have counted."""
-    parts = [group.read(sample) for group in groups]
-    if not parts:
+    if not groups:
         return sample
+    parts = [group.read(sample) for group in groups]
     return replace(
         sample,
         blocks=(*sample.blocks, *(block for part in parts for block in part.blocks)),
