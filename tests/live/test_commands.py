@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kvmscope.lab import process
+from kvmscope.lab import process, simulate
 from kvmscope.lab.process import Running
 from kvmscope.lab.spec import LabSpec
 from kvmscope.sources.bpf.place import ROOT
@@ -189,12 +189,16 @@ exec "$@"
 
 @pytest.mark.needs("root")
 def test_without_kvm_the_demo_is_simulated_and_says_so(tmp_path: Path) -> None:
-    """In a mount namespace of its own, whose /dev has no kvm."""
+    """In a mount namespace of its own, whose /dev has no kvm. Another simulated host has VMs of the same names."""
     without_kvm = ["unshare", "--mount", "sh", "-c", _WITHOUT_KVM, "sh", str(tmp_path)]
-    done = subprocess.run([*without_kvm, *KVMSCOPE, "demo"], capture_output=True, text=True, check=False, timeout=120)
+    with simulate.start():
+        done = subprocess.run(
+            [*without_kvm, *KVMSCOPE, "demo"], capture_output=True, text=True, check=False, timeout=120
+        )
     if done.returncode == 9:
         pytest.skip(f"this user may not make a /dev of its own: {done.stderr}")
     assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^web-1\S* +python", done.stdout, re.MULTILINE)) == 1
     assert "no guests can run here" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.count("SIMULATED") == 2

@@ -15,7 +15,11 @@ def lines() -> tuple[str, str]:
 
 
 def commands_to_start_with() -> list[str]:
-    return [line.partition("#")[0].strip() for line in shell_block("explain pf_fast").splitlines()]
+    return commands("explain pf_fast")
+
+
+def commands(word: str) -> list[str]:
+    return [line.partition("#")[0].strip() for line in shell_block(word).splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def test_root_installs_and_reads_the_host(prepared: CleanRoot) -> None:
     done = prepared.run(f"cd kvmscope\n{lines()[1]}")
     print(f"{lines()[1]} as root: {done.wall_s:.0f} s")
     assert len(commands_to_start_with()) == 5
-    for command in ("kvmscope check", *commands_to_start_with()):
+    for command in (*commands_to_start_with(), *commands("kvmscope status")):
         assert prepared.run(f"PATH=.local/bin:$PATH\n{command}").stdout
 
 
@@ -39,5 +43,7 @@ def test_a_user_installs_it_too_and_is_told_what_reading_needs(prepared: CleanRo
     put_archive(prepared, USER)
     done = prepared.run(f"cd kvmscope\n{lines()[1]}", user=USER)
     print(f"{lines()[1]} as a user: {done.wall_s:.0f} s")
-    assert "as root: kvmscope attach" in prepared.run(".local/bin/kvmscope check", user=USER, expect=3).stdout
-    assert prepared.run(".local/bin/kvmscope explain pf_fast", user=USER).stdout
+    check, *others = sorted(commands_to_start_with(), key=lambda line: line != "kvmscope check")
+    for command in others:
+        assert prepared.run(f"PATH=.local/bin:$PATH\n{command}", user=USER).stdout
+    assert "as root: kvmscope attach" in prepared.run(f".local/bin/{check}", user=USER, expect=3).stdout

@@ -10,6 +10,7 @@ from typing import Final
 from ..errors import SourceError, UsageError
 from ..scene import Scene
 from ..view.subjects import find_subject
+from ..view.values import plain_name
 from . import process, simulate
 from .spec import LabSpec
 
@@ -39,27 +40,28 @@ _NEXT_SIMULATED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DemoGuests:
-    """What was started. ``source``: what sees it. ``sleeper``: what selects a VM that sleeps, its name and else its
-    process id, since a second demo on this host has the same names. ``pids``: of all, empty for a simulated host.
+    """What was started. ``source``: what sees it. ``sleeper``: the name of a VM that sleeps, ``sleeper_pid``: its
+    process. ``pids``: of all that was started, since other VMs of this host may have the same names.
     """
 
     source: str
-    sleeper: tuple[str, ...]
-    pids: frozenset[int] = frozenset()
+    sleeper: str
+    sleeper_pid: int
+    pids: frozenset[int]
 
     @property
     def to_try_next(self) -> tuple[tuple[str, str], ...]:
         """Command lines, and what each shows."""
-        return _NEXT if self.pids else _NEXT_SIMULATED
+        return _NEXT_SIMULATED if self.source == "published" else _NEXT
 
     def name_of_sleeper(self, scene: Scene) -> str:
-        """What selects the VM that sleeps in a scene of this host."""
-        *names, pid = self.sleeper
-        for name in names:
+        """What selects the VM that sleeps in a scene of this host: first its name, else its process id or id."""
+        for word in (self.sleeper, str(self.sleeper_pid)):
             with contextlib.suppress(UsageError):
-                find_subject(scene, name)
-                return name
-        return pid
+                find_subject(scene, word)
+                return word
+        of_it = (row for row in range(len(scene.sample.vms)) if scene.pid(row) == self.sleeper_pid)
+        return next(str(scene.sample.vms.vm_id(row)) for row in of_it if plain_name(scene, row) == self.sleeper)
 
 
 def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
@@ -70,7 +72,8 @@ def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> Demo
             stack.enter_context(running.pop_all())
     except SourceError as error:
         note(f"no guests can run here: {error.reason}; the host below is simulated instead")
-        return DemoGuests("published", (stack.enter_context(simulate.start()).about.vms[0],))
+        about = stack.enter_context(simulate.start()).about
+        return DemoGuests("published", about.vms[0], about.pid, frozenset({about.pid}))
     return guests
 
 
@@ -88,5 +91,4 @@ def _start_guests(stack: contextlib.ExitStack, note: Callable[[str], None]) -> D
     for guests in running:
         guests.go()
     (sleeper,) = (guests for guests in running if guests.spec.workload == _SLEEPER)
-    names = sleeper.spec.vm_name(0), str(sleeper.pid)
-    return DemoGuests("auto", names, frozenset(guests.pid for guests in running))
+    return DemoGuests("auto", sleeper.spec.vm_name(0), sleeper.pid, frozenset(guests.pid for guests in running))
