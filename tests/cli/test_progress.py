@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 FROM = ("--source", "published")
+TOLD_WITHIN_S = 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,10 +77,27 @@ def test_a_file_gets_no_progress() -> None:
     ],
     ids=" ".join,
 )
-def test_a_vm_that_is_not_there_is_told_before_any_waiting(arguments: list[str]) -> None:
+def test_a_vm_that_is_not_there_is_told_at_once_and_before_any_waiting(arguments: list[str]) -> None:
+    assert any(cpu_s_until_told(*arguments) < TOLD_WITHIN_S for _ in range(3))
+
+
+@pytest.mark.slow
+def test_a_vm_that_is_not_there_is_told_at_once_on_a_host_of_a_thousand_vms() -> None:
+    from kvmscope.lab import simulate
+
+    with simulate.start(vms=1_000):
+        spent_s = min(cpu_s_until_told("doctor", "nope", "--for", "10m") for _ in range(3))
+        assert spent_s < 2 * TOLD_WITHIN_S, "most of it goes into seven files of each VM"
+
+
+def cpu_s_until_told(*arguments: str) -> float:
+    """CPU time of a command that finds no VM of this name; how long it waits for a CPU is the machine's."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([*KVMSCOPE, *arguments, *FROM], capture_output=True, text=True, check=False, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no VM 'nope'" in done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_doctor_does_not_wait_for_vms_where_there_are_none(kvmscope: Any, crafted: Any) -> None:

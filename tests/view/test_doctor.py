@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvmscope.analysis.findings import EndCause
 from kvmscope.catalog.findings import Severity, load_findings
 from kvmscope.host.machine import read_machine
 from kvmscope.host.process import VmmProcess
 from kvmscope.lab.simulate import SimulatedHost
 from kvmscope.lab.simulated_apicv import SCENARIOS
-from kvmscope.sample import Gap, Sample
+from kvmscope.sample import Gap, Sample, VmId
 from kvmscope.scene import Scene, VmIdentity
 from kvmscope.sources.published import PublishedSource
+from kvmscope.view.doctor import DoctorReport
 from kvmscope.view.doctor_text import HEIGHT, event_lines, head_lines, report_lines, rule_report_lines
+from kvmscope.view.findings import EndedFinding, FindingEnd, ReportedFinding, RuleTotal, UncheckedRule
 from kvmscope.view.findings_text import evidence_text
 from kvmscope.view.jsonout import dump, to_object
 from kvmscope.view.remedies import remedy_views
@@ -259,6 +264,54 @@ def test_what_many_vms_have_is_told_once_with_the_worst_of_them(crafted: Any, ex
     costs = [finding["cost_cpus"] for finding in answer_of(last)["findings"]]
     assert total["cost_cpus"] == pytest.approx(sum(costs))
     assert [worst["name"] for worst in total["worst"]] == ["0000", "0001", "0002", "0003", "0004"]
+
+
+KINDS, OF_ONE_KIND = 50, 20
+
+
+def with_all_kinds(report: DoctorReport) -> DoctorReport:
+    """The report of a thousand VMs of which each has one of fifty kinds of trouble, in the words of the catalogue."""
+    (total,), finding = report.by_rule, report.findings[0]
+    rules = list(islice(cycle(load_findings()), KINDS))
+    totals: list[RuleTotal] = []
+    findings: list[ReportedFinding] = []
+    ended: list[EndedFinding] = []
+    for number, rule in enumerate(rules):
+        text: dict[str, Any] = {
+            "rule": rule.slug if number < len(load_findings()) else f"{rule.slug}-{number}",
+            "severity": rule.severity,
+            "title": rule.title,
+            "explanation": rule.explanation,
+            "remedies": remedy_views(rule.remedies, [("libvirt", "qemu")]),
+        }
+        totals.append(replace(total, findings=OF_ONE_KIND, vms=OF_ONE_KIND, **text))
+        found = [replace(finding, vm=VmId(number * OF_ONE_KIND + at), **text) for at in range(OF_ONE_KIND)]
+        findings += found
+        seen = {field.name: getattr(found[0], field.name) for field in fields(found[0])}
+        ended += [EndedFinding(**seen, ended=FindingEnd(why, report.time)) for why in EndCause]
+    gaps = tuple(Gap(f"{number}: it could not be read, for some reason that is long" * 3) for number in range(KINDS))
+    unchecked = [UncheckedRule(rule=rule.slug, reason="not read", vms=None, names=None, group=None) for rule in rules]
+    return replace(
+        report,
+        vm_count=MANY,
+        by_rule=totals,
+        findings=findings,
+        ended=ended,
+        gaps=gaps,
+        not_judged=unchecked,
+        source=replace(report.source, why_not={"bpf": "some long reason " * 9}),
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_fifty_kinds_of_trouble_of_a_thousand_vms_fit_a_page_at_any_width(crafted: Any, width: int) -> None:
+    report = with_all_kinds(views(fleet(crafted, 7), crafted.machine)[-1].report())
+    assert len({finding.vm for finding in report.findings}) == MANY
+    lines = list(report_lines(report, width=width))
+    assert len(lines) <= HEIGHT
+    text = "\n".join(lines)
+    assert [total.rule for total in report.by_rule if total.rule not in text] == []
+    assert "not checked: " in text
 
 
 def test_one_rule_lists_all_that_it_found(crafted: Any, expect: Any) -> None:

@@ -210,7 +210,8 @@ def read_fdinfo(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> di
 
     Raises OSError if there is no such file or process, or it is not ours to look into.
     """
-    lines = Path(f"{proc_root}/{'self' if pid is None else pid}/fdinfo/{fd}").read_text("ascii", "replace").splitlines()
+    place = os.open(f"{proc_root}/{'self' if pid is None else pid}/fdinfo/{fd}", _FILE)
+    lines = _text(_read_whole(place, _MAX_FILE_BYTES) or b"").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 

@@ -192,20 +192,27 @@ class Publishers:
         process.ignored &= found.keys()
         process.bad.clear()
         process.descriptions = len({id(file.schema) for file in process.files.values()})
-        for inode in sorted(found.keys() - process.files.keys() - process.ignored, key=found.__getitem__):
+        new = sorted(found.keys() - process.files.keys() - process.ignored, key=found.__getitem__)
+        owners = self._owners(process) if new else frozenset()
+        for inode in new:
             if len(process.bad) == BAD_LIMIT:
                 process.bad[-1] = Gap(f"process {process.pid}: its other files were not tried, since too many were bad")
                 break
-            self._take(process, inode, found[inode], concerns)
+            self._take(process, inode, found[inode], owners, concerns)
         if not process.files and not process.bad and not process.ignored:
             self.forget(process)
 
     def _take(
-        self, process: Publisher, inode: int, number: int, concerns: Callable[[PublishedFile, Publisher], bool]
+        self,
+        process: Publisher,
+        inode: int,
+        number: int,
+        owners: frozenset[int],
+        concerns: Callable[[PublishedFile, Publisher], bool],
     ) -> None:
         try:
             mapping = open_shared(process.pid, number, mount=self.mount, limit=FILE_LIMIT, proc_root=str(self._proc))
-            self._check_owner(process, mapping)
+            _check_owner(mapping, owners)
             file = self.understand(process, mapping)
         except (FileNotFoundError, ProcessLookupError):
             return
@@ -221,11 +228,10 @@ class Publishers:
         """Whether a file was found at another process before, and this one only holds it."""
         return any(inode in other.files for other in self.by_pid.values())
 
-    def _check_owner(self, process: Publisher, mapping: Mapping) -> None:
-        """NotShared for a file that another user made: a process may have been handed it, over a socket for example."""
+    def _owners(self, process: Publisher) -> frozenset[int]:
+        """Whose files it may publish: a process may have been handed others', over a socket for example."""
         status = read_status(process.pid, proc_root=str(self._proc))
-        if status is None or mapping.uid not in (_ROOT, status.effective_uid):
-            raise NotShared(f"user {mapping.uid} made it, who is not the user of this process")
+        return frozenset() if status is None else frozenset({_ROOT, status.effective_uid})
 
     def understand(self, process: Publisher, mapping: Mapping) -> PublishedFile:
         """The file, not yet kept. FormatError if its bytes break the format, NotShared if it cannot be taken."""
@@ -297,6 +303,11 @@ class Publishers:
 def _label(name: str) -> str:
     """A name as text that every file and answer can carry: bytes that are not UTF-8 as ``\\xff``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _check_owner(mapping: Mapping, owners: frozenset[int]) -> None:
+    if mapping.uid not in owners:
+        raise NotShared(f"user {mapping.uid} made it, who is not the user of this process")
 
 
 def _parse_schema(about: PublicationBlock, raw: bytes) -> Schema:

@@ -1,7 +1,8 @@
 """The lines of the doctor's report.
 
 It goes by rule: of how many VMs, at what cost in all, the worst of them, and the rule's text once. If a rule has one
-finding, that is shown. ``HEIGHT`` bounds the report of many VMs: rules for which there is no room get one line each.
+finding, that is shown. ``HEIGHT`` bounds the report of many VMs, whatever the width: rules for which there is no room
+get their title and the worst VMs, or one line each where that is still too much.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from .findings_text import (
     brief_lines,
     cost_text,
     finding_lines,
+    rule_line,
     table_lines,
     title_of,
     total_lines,
     unchecked_lines,
 )
-from .text import SIMULATED, columns, counted, fill, no_vm_line, note_lines
+from .text import SIMULATED, columns, counted, cut, few, fill, no_vm_line, note_lines
 
 HEIGHT: Final = 60
 
 _FEW_VMS = 3
 _ENDINGS_SHOWN = 3
+_ENDED_RULES_SHOWN = 6
 _BRIEF = "also found; `kvmscope doctor RULE` has the impact and the fix:"
 _BRIEF_HEAD = 2
 
@@ -158,10 +161,23 @@ def _blocks(report: DoctorReport, width: int, room: int) -> Iterator[str]:
     for number, block in enumerate(whole):
         rest = sum(map(len, brief[number + 1 :]))
         if len(block) + (rest + _BRIEF_HEAD if rest else 0) > room:
-            yield from ("", _BRIEF, *(line for lines in brief[number:] for line in lines))
+            yield from ("", cut(_BRIEF, width), *_brief(report.by_rule[number:], width, room - _BRIEF_HEAD))
             return
         yield from block
         room -= len(block)
+
+
+def _brief(totals: Sequence[RuleTotal], width: int, room: int) -> list[str]:
+    """Rules without their texts: in two lines or more each, in one each, or the last by name alone: what has room."""
+    two = [line for total in totals for line in brief_lines(total, width=width)]
+    if len(two) <= room:
+        return two
+    lines = [rule_line(total, width=width) for total in totals]
+    shown, names = len(totals), list[str]()
+    while shown and shown + len(names) > room:
+        shown -= 1
+        names = fill(f"and by {', '.join(total.rule for total in totals[shown:])}", width=width)
+    return [*lines[:shown], *names]
 
 
 def _block(report: DoctorReport, total: RuleTotal, width: int) -> Iterator[str]:
@@ -207,8 +223,8 @@ def _ending_lines(endings: Sequence[EndedFinding], width: int) -> Iterator[str]:
     """What ended, each by itself if those are few, else how many of each rule and why."""
     if len(endings) > _ENDINGS_SHOWN:
         count = Counter((ended.rule, ended.ended.why.value) for ended in endings)
-        shown = ", ".join(f"{number:,} {slug} ({why})" for (slug, why), number in count.most_common())
-        yield from fill(f"ended: {shown}", width=width)
+        shown = [f"{number:,} {slug} ({why})" for (slug, why), number in count.most_common()]
+        yield from fill(f"ended: {few(shown, _ENDED_RULES_SHOWN)}", width=width)
         return
     for ended in endings:
         name = title_of(ended.name, ended.vm, ended.vcpu)

@@ -93,6 +93,12 @@ def brief_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
     yield cut(begin + ", ".join(names), width)
 
 
+def rule_line(total: RuleTotal, *, width: int) -> str:
+    """What one rule found in a line: its slug, of how many VMs, at what cost, and as much of the title as fits."""
+    size = ", ".join(filter(None, (counted(total.vms, "VM"), cost_text(total))))
+    return cut(f"{total.severity.value.upper()} {total.rule}: {size}: {total.title}", width)
+
+
 def total_size(total: RuleTotal) -> str:
     """How much it is: ``312 VMs (1,248 vCPUs); costs about 40 CPU in all; for 6 s or longer``."""
     cost = cost_text(total)
