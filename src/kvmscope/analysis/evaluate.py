@@ -67,6 +67,7 @@ class Evaluator:
         self._formulas = _formulas(_schemas(window.current), tuple(metrics.items()), frozenset(facts))
         self._plan = self._formulas.planner.start
         self._tables = _ValueTables(window, facts, self._formulas.planner)
+        self._missing: dict[Questions, I64Array] = {}
 
     def of(self, formula: str | Formula, at: Level) -> F64Array:
         """One number a subject, in the order of the current sample; NaN: unknown. Conditions: 1 holds, 0 does not.
@@ -105,15 +106,20 @@ class Evaluator:
     def all_missing(self, questions: Questions) -> I64Array:
         """``missing`` of each formula: shape (formulas, subjects)."""
         with self._formulas.lock:
-            self.prepare(questions)
-            answers, table = self._plan.answers[questions], self._tables[questions.level]
-            if table.missing is None or not len(answers.rows):
-                missing = np.zeros((len(answers.rows), table.count), dtype=np.int64)
-            else:
-                missing = np.maximum.reduceat(table.missing[answers.sources], answers.starts, axis=0)
-            for number, scope in answers.unresolved:
-                missing[number] = np.maximum(missing[number], self._tables.runs(scope, questions.level).lengths)
-            return missing
+            if questions not in self._missing:
+                self.prepare(questions)
+                self._missing[questions] = self._count_missing(questions)
+            return self._missing[questions]
+
+    def _count_missing(self, questions: Questions) -> I64Array:
+        answers, table = self._plan.answers[questions], self._tables[questions.level]
+        if table.missing is None or not len(answers.rows):
+            missing = np.zeros((len(answers.rows), table.count), dtype=np.int64)
+        else:
+            missing = np.maximum.reduceat(table.missing[answers.sources], answers.starts, axis=0)
+        for number, scope in answers.unresolved:
+            missing[number] = np.maximum(missing[number], self._tables.runs(scope, questions.level).lengths)
+        return missing
 
     def metrics(self, at: Level) -> Questions:
         """All metrics that ``at`` has, in their order."""
