@@ -92,6 +92,49 @@ def test_a_full_disk_is_a_gap_and_recording_goes_on_when_there_is_room(
     assert sum(int(reason.split()[0]) for reason in lost) >= 1
 
 
+def test_a_journal_that_is_taken_away_is_lost_with_all_its_scenes(tmp_path: Path, host_scenes: list[Scene]) -> None:
+    directory = tmp_path / "recording"
+    recorder = Recorder(HostOnDisk(host_scenes[0]), directory, interval_s=TICK_S)
+    recorder.start()
+    wait_for(lambda: recorder.state.scenes > 3)
+    next((directory / "journal").iterdir()).unlink()
+    wait_for(lambda: "deleted or moved away" in recorder.state.why_lost)
+    kept = recorder.state.scenes
+    wait_for(lambda: recorder.state.scenes > kept + 3)
+    recorder.stop()
+    assert len(list(Recording(str(directory)).scenes())) == recorder.state.scenes
+    lost = [reason for reason in reasons(directory) if "deleted or moved away" in reason]
+    assert sum(int(reason.split()[0]) for reason in lost) >= 4
+
+
+@pytest.mark.parametrize("leaves_directory", [True, False])
+def test_a_recording_that_is_removed_or_moved_is_not_said_to_have_scenes(
+    tmp_path: Path, host_scenes: list[Scene], leaves_directory: bool
+) -> None:
+    directory = tmp_path / "recording"
+    recorder = Recorder(HostOnDisk(host_scenes[0]), directory, interval_s=TICK_S)
+    recorder.start()
+    wait_for(lambda: recorder.state.scenes > 3)
+    directory.rename(tmp_path / "moved")
+    if leaves_directory:
+        directory.mkdir()
+    wait_for(lambda: "No such file" in recorder.state.why_lost)
+    recorder.stop()
+    assert recorder.state.scenes == 0
+    assert len(list(Recording(str(tmp_path / "moved")).scenes())) > 3
+
+
+def test_a_journal_that_is_taken_away_before_the_end_is_lost(tmp_path: Path, host_scenes: list[Scene]) -> None:
+    directory = tmp_path / "recording"
+    recorder = Recorder(HostOnDisk(host_scenes[0]), directory, interval_s=3600.0)
+    recorder.start()
+    wait_for(lambda: recorder.state.scenes == 1)
+    next((directory / "journal").iterdir()).unlink()
+    recorder.stop()
+    assert (recorder.state.scenes, recorder.state.lost) == (0, 1)
+    assert "deleted or moved away" in recorder.state.why_lost
+
+
 def test_a_full_disk_makes_compaction_wait_and_loses_nothing(small_disk: Path, host_scenes: list[Scene]) -> None:
     directory = small_disk / "recording"
     source = HostOnDisk(host_scenes[0])

@@ -11,6 +11,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html, IPC streaming format
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -71,6 +72,14 @@ def load_conversions() -> None:
     pa.array([0], pa.uint8())
 
 
+class JournalGone(OSError):
+    """A journal was deleted or moved away while it was written; ``scenes``: how many were appended to it."""
+
+    def __init__(self, scenes: int, path: Path) -> None:
+        super().__init__(errno.ENOENT, "the journal was deleted or moved away", str(path))
+        self.scenes = scenes
+
+
 class JournalWriter:
     """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done.
 
@@ -79,6 +88,7 @@ class JournalWriter:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, FileExistsError among others."""
+        self._path = path
         self._file = path.open("xb")
         self._writer = pa.ipc.new_stream(self._file, SCHEMA)
         self._documents = DocumentWriter()
@@ -86,7 +96,8 @@ class JournalWriter:
         self.raw_bytes = 0
 
     def append(self, scene: Scene) -> None:
-        """Raises OSError if the disk does not take it."""
+        """Raises OSError if the disk does not take it, JournalGone if the file is not at its path any more."""
+        self._check_place()
         head = _head(scene, self._documents)
         text = json.dumps(plain.dump(JournalScene, head), separators=(",", ":"), allow_nan=False).encode()
         raw = b"".join([text, b"\0", *encode_columns(scene.sample)])
@@ -113,12 +124,23 @@ class JournalWriter:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Ends the stream. Raises OSError if what is left cannot be written; the file is closed all the same."""
+        """Ends the stream. Raises OSError if what is left cannot be written, JournalGone; the file is closed all the
+        same."""
         try:
             self._writer.close()
             self.flush()
+            self._check_place()
         finally:
             self._file.close()
+
+    def _check_place(self) -> None:
+        """Raises JournalGone if another file or none is at its path: what is written then is read by nobody."""
+        try:
+            is_there = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        if not is_there:
+            raise JournalGone(self.scenes, self._path)
 
 
 def _head(scene: Scene, documents: DocumentWriter) -> JournalScene:

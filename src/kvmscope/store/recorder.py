@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ..errors import SourceError
 from ..scene import Scene
+from .journal import JournalGone
 from .losses import LossLog
 from .ring import RingLimits
 from .schedule import ClockReading, TickSchedule, clock_events, read_clocks
@@ -137,6 +138,8 @@ class Recorder:
             self._join(name)
         try:
             self._writer.close()
+        except JournalGone as error:
+            self._lose_recorded(LossLog(), error)
         finally:
             self._has_ended = True
             self._cut.set()
@@ -241,13 +244,21 @@ class Recorder:
             pending.add(item.before)
             try:
                 self._writer.append(pending.told_by(item.scene))
+            except JournalGone as error:
+                self._lose_recorded(pending, error)
+                self._lose(pending, _failed(error))
             except OSError as error:
-                self._lose(pending, f"writing failed: {error.strerror or os.strerror(error.errno or 0)}")
+                self._lose(pending, _failed(error))
             except MemoryError:
                 self._lose(pending, _NO_MEMORY)
             else:
                 pending = LossLog()
                 self.state.scenes += 1
+
+    def _lose_recorded(self, losses: LossLog, gone: JournalGone) -> None:
+        """The scenes that were in a journal are not recorded after all."""
+        self.state.scenes -= gone.scenes
+        self._lose(losses, _failed(gone), gone.scenes)
 
     def _next(self) -> QueuedScene | None:
         """The scene that has waited longest; None if there will be no more."""
@@ -271,3 +282,7 @@ class Recorder:
             self.state.trouble, self.state.waiting = compactor.trouble, compactor.waiting
             if ends:
                 return
+
+
+def _failed(error: OSError) -> str:
+    return f"writing failed: {error.strerror or os.strerror(error.errno or 0)}"

@@ -77,7 +77,10 @@ class RecordingWriter:
             raise
 
     def append(self, scene: Scene) -> None:
-        """Write one scene. Raises OSError if the disk does not take it, MemoryError: the next goes to a new journal."""
+        """Write one scene. Raises OSError if the disk does not take it, MemoryError: the next goes to a new journal.
+
+        Raises JournalGone, an OSError, if somebody took the journal away; the scenes in it are lost with this one.
+        """
         now_ns = scene.sample.monotonic_ns
         try:
             if self._journal is not None and self._is_full(now_ns):
@@ -101,7 +104,7 @@ class RecordingWriter:
             self._journal.flush()
 
     def close(self) -> None:
-        """Make a segment of what is left. Raises OSError if its last bytes cannot be written."""
+        """Make a segment of what is left. Raises OSError if its last bytes cannot be written, JournalGone."""
         try:
             if self._journal is not None:
                 self._cut()
