@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from any_scene import assert_same
 
 from kvmscope.errors import RecordingError
+from kvmscope.sample import Gap
 from kvmscope.scene import Scene
 from kvmscope.store.journal import JournalWriter, read_journal
 
@@ -86,3 +89,27 @@ def test_rows_that_no_sample_has_end_the_journal(tmp_path: Path, host_scenes: li
     assert content.end is not None
     assert "ascending rows" in str(content.end)
     assert content.end.offset
+
+
+_READ_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+from kvmscope.store.journal import load_conversions, read_journal
+load_conversions()
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20),) * 2)
+try:
+    print(read_journal(Path(sys.argv[1])).end)
+except MemoryError:
+    print("MemoryError")
+"""
+
+
+def test_a_reader_without_memory_does_not_take_a_journal_for_damaged(tmp_path: Path, host_scenes: list[Scene]) -> None:
+    path = tmp_path / "journal.arrow"
+    writer = JournalWriter(path)
+    sample = replace(host_scenes[0].sample, gaps=(Gap("x" * (64 << 20)),))
+    writer.append(replace(host_scenes[0], sample=sample))
+    writer.close()
+    program = [sys.executable, "-c", _READ_WITHOUT_MEMORY, str(path)]
+    assert subprocess.run(program, capture_output=True, text=True, check=True).stdout == "MemoryError\n"

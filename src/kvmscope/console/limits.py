@@ -1,15 +1,27 @@
-"""How many files this process may have open: it takes all that it may, and where these are too few an error says so."""
+"""What this process may have of files, memory and threads: where these are too few, an error says so and what helps.
+
+It takes all open files that it may.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
+from collections.abc import Iterator
 
 from ..errors import SourceError, Unavailable
 
 _AT_LEAST = 64
-_REMEDY = "a higher limit of open files, such as `ulimit -n 4096`"
+_MORE_FILES = "a higher limit of open files, such as `ulimit -n 4096`"
+_MORE_MEMORY = "more memory: a higher limit of the process or its cgroup (`ulimit -v`, MemoryMax=), or fewer programs"
+_MORE_THREADS = "a higher limit of processes of the user or its cgroup (`ulimit -u`, TasksMax=)"
+
+_NOT_MAPPED = ("failed to map segment", "cannot allocate memory", "cannot map", "cannot apply additional memory")
+"""What the dynamic linker (elf/dl-load.c, elf/dl-map-segments.h) says of a library for which there is no memory."""
+
+_NO_THREAD = "can't start new thread"
+"""Python's RuntimeError (Modules/_threadmodule.c) where the kernel gives no further thread."""
 
 
 def require_open_files() -> None:
@@ -23,21 +35,57 @@ def require_open_files() -> None:
     if highest != resource.RLIM_INFINITY and highest < _AT_LEAST:
         raise Unavailable(
             f"this process may have {highest} files open, and kvmscope needs up to {_AT_LEAST}",
-            remedy=_REMEDY,
+            remedy=_MORE_FILES,
             errno=errno.EMFILE,
         )
 
 
-def is_exhausted(error: OSError) -> bool:
-    """Whether it says that no more files can be opened."""
-    return error.errno in (errno.EMFILE, errno.ENFILE)
+def unusable(error: BaseException) -> SourceError | None:
+    """The error to show for one that says that there are no more files, memory or threads, or that a package of others
+    is broken; None for any other."""
+    if isinstance(error, ImportError):
+        return _not_loaded(error)
+    if isinstance(error, MemoryError):
+        return _no_memory()
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return Unavailable("no more threads can be started", remedy=_MORE_THREADS, errno=errno.EAGAIN)
+    return _exhausted_by_kernel(error) if isinstance(error, OSError) else None
 
 
-def exhausted(error: OSError) -> SourceError:
-    """The error to show for such an OSError."""
-    return Unavailable(
-        f"no more files can be opened: {error.strerror}",
-        remedy=_REMEDY,
-        path=None if error.filename is None else os.fsdecode(error.filename),
-        errno=error.errno,
-    )
+def _not_loaded(error: ImportError) -> SourceError | None:
+    """By the first cause: packages wrap what the dynamic linker said in errors of their own."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, MemoryError) or _is_unmapped(cause) for cause in causes):
+        return _no_memory()
+    first = causes[-1]
+    name = str(getattr(first, "name", None) or error.name or "a package")
+    if name.startswith("kvmscope"):
+        return None  # a mistake in this program
+    reason = str(first).strip().partition("\n")[0]
+    return Unavailable(f"{name} cannot be loaded: {reason}", remedy="install kvmscope and its extras again")
+
+
+def _no_memory(path: str | None = None) -> SourceError:
+    return Unavailable("there is not enough memory", remedy=_MORE_MEMORY, path=path, errno=errno.ENOMEM)
+
+
+def _exhausted_by_kernel(error: OSError) -> SourceError | None:
+    path = None if error.filename is None else os.fsdecode(error.filename)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        reason = f"no more files can be opened: {error.strerror}"
+        return Unavailable(reason, remedy=_MORE_FILES, path=path, errno=error.errno)
+    if error.errno == errno.ENOMEM:
+        return _no_memory(path)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _is_unmapped(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(said in text for said in _NOT_MAPPED)

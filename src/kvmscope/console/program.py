@@ -67,10 +67,11 @@ class CommandProgram(LateGroup):
             return error.exit_code
         except KvmscopeError as error:
             return self._end_with(error)
-        except OSError as error:
-            if not limits.is_exhausted(error):
+        except (OSError, MemoryError, ImportError, RuntimeError) as error:
+            unusable = limits.unusable(error)
+            if unusable is None:
                 raise
-            return self._end_with(limits.exhausted(error))
+            return self._end_with(unusable)
         except KeyboardInterrupt as error:
             streams.drop()
             return error.exit_code if isinstance(error, Interruption) else _INTERRUPTED

@@ -56,7 +56,7 @@ def shown_url(url: str) -> str:
 def _connect(parts: SplitResult, url: str) -> Any:
     try:
         import clickhouse_connect
-    except ImportError:
+    except ModuleNotFoundError:
         raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it logs is raised as well
     try:

@@ -46,13 +46,17 @@ class DuckDbConnection:
         Unavailable if DuckDB is not installed."""
         try:
             import duckdb
-        except ImportError:
+        except ModuleNotFoundError:
             raise Unavailable("SQL over recordings needs DuckDB", remedy="pip install 'kvmscope[sql]'") from None
         self._duckdb = duckdb
         self._temporary = tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
         order = {"preserve_insertion_order": str(keeps_order).lower()}
         memory = {"memory_limit": f"{max(1, memory_bytes >> 20)}MiB", "temp_directory": self._temporary.name}
-        self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
+        try:
+            self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
+        except duckdb.OutOfMemoryException:  # before any query: there is no memory, or no thread for its workers
+            self._temporary.cleanup()
+            raise MemoryError("DuckDB cannot be started") from None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self.do("SET TimeZone = 'UTC'")
         self.do("SET enable_progress_bar = false")  # it goes to standard output, between the lines of an answer

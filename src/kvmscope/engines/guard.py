@@ -60,7 +60,7 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
     try:
         import sqlglot
         from sqlglot import exp
-    except ImportError:
+    except ModuleNotFoundError:
         raise Unavailable("SQL needs sqlglot", remedy="pip install 'kvmscope[sql]'") from None
     tokenize = partial(sqlglot.tokenize, read=DIALECTS[dialect])
     try:

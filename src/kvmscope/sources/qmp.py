@@ -66,7 +66,7 @@ class QmpSource:
     def __init__(self, sockets: Iterable[str | Path], *, timeout_s: float = 5.0) -> None:
         try:
             import qemu.qmp  # noqa: F401
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise Unavailable("the package qemu.qmp is not installed", remedy="pip install 'kvmscope[qmp]'") from error
         self._timeout_s = timeout_s
         self._monitors = [_Monitor(str(path)) for path in sockets]

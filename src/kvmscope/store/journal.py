@@ -12,7 +12,6 @@ Source: https://arrow.apache.org/docs/format/Columnar.html, IPC streaming format
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import struct
@@ -41,6 +40,8 @@ _CODEC = "lz4"
 _LENGTH = struct.Struct("<Q")
 _LARGEST = 1 << 33
 """Bytes of one scene, uncompressed: what a damaged length may make a reader allocate."""
+_LZ4_AT_MOST = 256
+"""LZ4 makes at most 255 bytes of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class JournalContent:
 
 
 def read_journal(path: Path) -> JournalContent:
-    """All scenes up to the first damage. Raises RecordingError if the file is not a journal, OSError."""
+    """All scenes up to the first damage. Raises RecordingError if the file is not a journal, OSError, MemoryError."""
     return JournalReader(path).read()
 
 
@@ -201,7 +202,7 @@ class JournalReader:
             data = file.read()
         if not data:
             return self._content  # its writer was stopped before it had said anything, or has appended nothing
-        source = io.BytesIO(self._head + data)
+        source = pa.BufferReader(self._head + data)
         before = self._at - len(self._head)
         self._content.end = None
         stream = self._open(source, data)
@@ -219,7 +220,7 @@ class JournalReader:
             self._at = before + source.tell()
         return self._content
 
-    def _open(self, source: io.BytesIO, data: bytes) -> Any:
+    def _open(self, source: Any, data: bytes) -> Any:
         """The stream; None if it ends within its head."""
         path = str(self._path)
         try:
@@ -237,10 +238,11 @@ class JournalReader:
 _HEAD_AT_MOST = 1024
 
 
-def _batches(
-    stream: Any, source: io.BytesIO, content: JournalContent, path: Path, before: int
-) -> Iterator[tuple[int, Any]]:
-    """Each batch with its offset in the file, in which ``before`` more bytes stand before it than in ``source``."""
+def _batches(stream: Any, source: Any, content: JournalContent, path: Path, before: int) -> Iterator[tuple[int, Any]]:
+    """Each batch with its offset in the file, in which ``before`` more bytes stand before it than in ``source``.
+
+    Batches are parts of ``source`` and take no memory of their own, so a MemoryError is no damage, and is raised.
+    """
     while True:
         at = before + source.tell()
         try:
@@ -248,7 +250,9 @@ def _batches(
             batch.validate(full=True)
         except StopIteration:
             return
-        except (pa.ArrowException, OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        except MemoryError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, EOFError, OverflowError) as error:
             content.end = RecordingError(_first_line(error), path=str(path), offset=at)
             return
         yield at, batch
@@ -279,8 +283,10 @@ def _take(batch: Any, content: JournalContent, reader: DocumentReader, path: Pat
 def _decompressed(body: bytes, path: Path, at: int) -> bytes:
     try:
         [length] = _LENGTH.unpack_from(body)
-        size = min(length, _LARGEST)
+        size = min(length, _LARGEST, _LZ4_AT_MOST * len(body))
         raw: bytes = pa.decompress(body[_LENGTH.size :], decompressed_size=size, codec=_CODEC, asbytes=True)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise RecordingError(_first_line(error), path=str(path), offset=at) from None
     return raw

@@ -9,5 +9,5 @@ def require_pyarrow() -> None:
     """Raises Unavailable if the extra for recordings is not installed."""
     try:
         import pyarrow  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise Unavailable("recordings need pyarrow", remedy="pip install 'kvmscope[history]'") from None

@@ -82,8 +82,9 @@ def _footer_start(data: memoryview) -> int:
     return start
 
 
-def _check_seal(data: memoryview) -> None:
-    """Raises ValueError if a byte is not as it was written, as far as the file says."""
+def _check_seal(data: memoryview) -> bool:
+    """Whether each byte is known to be as it was written; a file without a seal does not say. Raises ValueError if one
+    is not."""
     if len(data) < _END.size:
         raise ValueError("it is shorter than any Parquet file")
     footer = _footer_start(data)
@@ -93,6 +94,7 @@ def _check_seal(data: memoryview) -> None:
     is_sealed = is_like_it or b"kvmscope.sealed" in data[footer:].tobytes()
     if is_sealed and crc != zlib.crc32(data[footer:], zlib.crc32(data[:start])):
         raise ValueError("its checksum is not that of its bytes")
+    return is_sealed
 
 
 def _is_text(field: Any) -> bool:
@@ -157,16 +159,20 @@ def _epochs_at(table: Any, at: tuple[int, int]) -> I64Array:
 
 
 def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) -> Any:
+    """Raises MemoryError if there is no memory; sizes in a file without a seal may be what is wrong."""
+    is_sealed = True
     try:
         with storage.open(path) as source:
             data = source.read_buffer()
-        _check_seal(memoryview(data))
+        is_sealed = _check_seal(memoryview(data))
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        if isinstance(error, MemoryError) and is_sealed:
+            raise
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise RecordingError(f"it cannot be read: {reason}", path=storage.name(path)) from None
     return table

@@ -49,7 +49,7 @@ def render(view: ReportView) -> str:
 def _environment() -> Any:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError:
+    except ModuleNotFoundError:
         raise Unavailable("HTML reports need jinja2", remedy="pip install 'kvmscope[report]'") from None
     environment = Environment(
         loader=FunctionLoader(_asset),

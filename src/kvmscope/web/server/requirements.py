@@ -12,7 +12,7 @@ def require_server() -> None:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
         import yaml  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise Unavailable(
             f"serve needs {error.name}, which is not installed", remedy="pip install 'kvmscope[serve]'"
         ) from None
@@ -22,5 +22,5 @@ def require_otlp() -> None:
     """Raises Unavailable if the extra for pushing metrics is not installed."""
     try:
         import opentelemetry.proto  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise Unavailable("--otlp needs opentelemetry-proto", remedy="pip install 'kvmscope[otlp]'") from None

@@ -1,0 +1,58 @@
+"""What a process lacks, files, memory or threads, is a line of why and one of what helps; a mistake of ours is not."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from kvmscope.console.limits import unusable
+
+
+def chained(first: BaseException, then: BaseException) -> BaseException:
+    then.__cause__ = first
+    return then
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libarrow.so: failed to map segment from shared object", name="pyarrow.lib"),
+        chained(ImportError("x.so: failed to map segment from shared object"), ImportError("\nIMPORTANT: READ THIS")),
+        chained(MemoryError(), ImportError("numpy failed")),
+    ],
+)
+def test_what_fails_for_want_of_memory_says_so(error: BaseException) -> None:
+    found = unusable(error)
+    assert found is not None
+    assert (str(found), found.errno) == ("there is not enough memory", errno.ENOMEM)
+    assert "ulimit -v" in found.remedy
+
+
+def test_threads_and_files_are_told_with_the_limit_that_helps() -> None:
+    threads, files = unusable(RuntimeError("can't start new thread")), unusable(OSError(errno.EMFILE, "Too many"))
+    assert threads is not None
+    assert "ulimit -u" in threads.remedy
+    assert files is not None
+    assert "ulimit -n" in files.remedy
+
+
+def test_a_broken_package_is_told_by_its_first_cause() -> None:
+    first = ImportError("libstdc++.so.6: cannot open shared object file", name="numpy._core")
+    found = unusable(chained(first, ImportError("\n\nIMPORTANT: PLEASE READ THIS")))
+    assert str(found) == "numpy._core cannot be loaded: libstdc++.so.6: cannot open shared object file"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("dictionary changed size during iteration"),
+        OSError(errno.EIO, "Input/output error"),
+        ImportError("cannot import name 'x' from 'kvmscope.units'", name="kvmscope.units"),
+        KeyError("x"),
+    ],
+)
+def test_mistakes_stay_what_they_are(error: BaseException) -> None:
+    assert unusable(error) is None
