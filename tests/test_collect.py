@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from processes import open_files
 
 from kvmscope import publish
-from kvmscope.collect import SOURCES, Host, open_host
+from kvmscope.collect import SOURCES, Host, open_host, open_recording
 from kvmscope.errors import UsageError
 from kvmscope.lab import process
 from kvmscope.lab.spec import LabSpec
@@ -181,6 +183,18 @@ def test_a_child_that_closes_a_host_does_not_disturb_its_parent(source: str) -> 
                 os._exit(refused)
             assert os.waitpid(child, 0)[1] == 0, "the child is refused, and told why"
             host.read()
+
+
+@pytest.mark.parametrize("source", [None, 7, b"bpf", ["bpf"], Path("bpf")])
+def test_a_source_that_is_no_name_is_a_usage_error(source: Any) -> None:
+    with pytest.raises(UsageError, match="source: expected the name of a source, found"):
+        open_host(source)
+
+
+@pytest.mark.parametrize("path", [None, "", b"/tmp", 7])
+def test_a_recording_is_opened_by_a_path(path: Any) -> None:
+    with pytest.raises(UsageError, match="path: expected the path of a recording"):
+        open_recording(path)
 
 
 def test_a_text_is_not_a_list_of_groups() -> None:

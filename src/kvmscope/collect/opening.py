@@ -138,6 +138,8 @@ class HostOpening:
         """As for ``open_host``. ``is_hurried``: threads of this process take shorter turns until ``wait`` is over.
         Raises UsageError.
         """
+        if not isinstance(source, str):
+            raise UsageError(f"source: expected the name of a source, found {source!r}")
         if isinstance(groups, str):
             raise UsageError(f"groups: expected a list of names, found the text {groups!r}")
         self._open = _chosen(source, groups)

@@ -136,10 +136,12 @@ class GrowingRecording(RecordedHost):
 def open_recording(path: str | Path) -> RecordedHost:
     """Open a recording, or a file with a scene: a host whose looks are the scenes that were recorded, in their order.
 
-    Raises RecordingError if there is none that can be read, UsageError if it has no scenes.
+    Raises RecordingError if there is none that can be read, UsageError if it has no scenes or ``path`` is not a path.
     """
     from ..store.recording import open_series
 
+    if not isinstance(path, str | Path) or not str(path):
+        raise UsageError(f"path: expected the path of a recording, as text or Path, found {path!r}")
     series = open_series(str(path))
     moments = series.moments()
     if not moments:
