@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -104,6 +105,37 @@ def test_on_a_terminal_keys_move_it_and_q_ends_it(recording: Path) -> None:
         os.write(ours, b"q")
         assert process.wait(60) == 0, shown
     os.close(ours)
+
+
+@pytest.mark.parametrize("command", ["replay {}", "status --watch --from {}"])
+def test_a_terminal_whose_cursor_stays_gets_every_interval(kvmscope: Any, recording: Path, command: str) -> None:
+    expected = kvmscope.run("replay", str(recording)).stdout.count("old-nic")
+    shown = on_dumb_terminal(*command.format(recording).split())
+    assert shown.count("old-nic") == expected >= 5
+    assert "\x1b" not in shown
+
+
+def test_top_refuses_a_terminal_whose_cursor_stays() -> None:
+    assert "not TERM=dumb; for other outputs there is" in " ".join(on_dumb_terminal("top").split())
+
+
+def on_dumb_terminal(*arguments: str) -> str:
+    """What a command writes to it, until it ends."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvmscope", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "dumb"},
+    ):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # of the end of the last process on it
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    return shown.decode()
 
 
 def read_until(fd: int, text: str) -> str:

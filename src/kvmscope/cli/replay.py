@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.interrupts import until_ended
+from ..console.streams import is_screen
 from ..errors import UsageError
 from ..store.cursor import ReplayCursor, place_at
 from .options import interval_option, json_option
@@ -45,7 +46,7 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     if at is not None:
         cursor.place = place_at(moments, cursor.parse_time(at))
     screen = StatusScreen()
-    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if as_json or not is_screen(sys.stdin, sys.stdout):
         display = status_display(screen, as_json=as_json)
         with until_ended():
             display.watch(screen.overviews(views_from(series, cursor)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.streams import is_screen
 from ..errors import Unavailable, UsageError
 from .history import chosen_place, history_options
 from .options import parse_duration, source_option
@@ -80,9 +81,10 @@ def _list_groups(scene: Scene) -> GroupListView:
 
 def _require_terminal() -> None:
     # Textual writes to stderr.
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+    if not is_screen(sys.stdin, sys.stdout, sys.stderr):
         raise UsageError(
-            "top needs a terminal for stdin, stdout and stderr; for other outputs there is `kvmscope status --watch`"
+            "top needs a terminal for stdin, stdout and stderr, and not TERM=dumb; for other outputs there is "
+            "`kvmscope status --watch`"
         )
 
 

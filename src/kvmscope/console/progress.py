@@ -1,6 +1,6 @@
 """A line on the terminal for as long as a command waits: what it waits for, gone once there is something to show.
 
-It goes to stderr, and only if that is a terminal: data and logs have none of it.
+It goes to stderr, and only if that is a terminal on which a line can be cleared: data and logs have none of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from ..units import format_seconds
+from .streams import is_screen
 
 _CLEAR_LINE = "\r\x1b[K"
 
@@ -18,7 +19,7 @@ _CLEAR_LINE = "\r\x1b[K"
 @contextlib.contextmanager
 def progress(text: str) -> Iterator[None]:
     """Shows ``text`` while the block runs."""
-    if not sys.stderr.isatty():
+    if not is_screen(sys.stderr):
         yield
         return
     sys.stderr.write(f"{text} …")
@@ -38,7 +39,7 @@ def reading_progress(interval_s: float) -> AbstractContextManager[None]:
 @contextlib.contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
     """Gives what shows a text in place of the one before, while the block runs."""
-    if not sys.stderr.isatty():
+    if not is_screen(sys.stderr):
         yield lambda _text: None
         return
 

@@ -14,7 +14,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ..errors import OutputError
 
@@ -108,6 +108,15 @@ def _text(raw: OutputFile, before: object, *, line_buffering: bool = False) -> i
         errors="replace",
         line_buffering=line_buffering or raw.isatty(),
     )
+
+
+_CURSOR_STAYS = ("dumb", "unknown")
+"""Values of TERM for terminals whose cursor no sequence moves, such as a shell in an editor; rich has the same."""
+
+
+def is_screen(*streams: TextIO) -> bool:
+    """Whether all these are terminals on which text can be placed; others get lines one below another."""
+    return os.environ.get("TERM", "").lower() not in _CURSOR_STAYS and all(stream.isatty() for stream in streams)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ..capture.limits import EpisodeLimits
 from ..collect import Host, open_host
 from ..console.interrupts import until_ended
 from ..console.progress import progress, progress_line
-from ..console.streams import writing_errors
+from ..console.streams import is_screen, writing_errors
 from ..errors import UsageError
 from ..linux import priority
 from ..view.groups import check_groups
@@ -144,6 +144,6 @@ def _show(recorder: Recorder, target: RecordingTarget, note: Callable[[str], Non
         show(recording_progress(recorder.state, target))
         while not recorder.done.wait(_SHOW_EVERY_S):
             show(recording_progress(recorder.state, target))
-            if recorder.state.trouble != told and not sys.stderr.isatty():
+            if recorder.state.trouble != told and not is_screen(sys.stderr):
                 told = recorder.state.trouble
                 note(trouble_note(told))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
+from ..console.streams import is_screen
 from .echo import echo_answer
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Display(Generic[T]):
 
     def watch(self, answers: Iterable[T]) -> None:
         """Write one after another: on a terminal in place of the last, else each below it, JSON on one line."""
-        if self._is_plain:
+        if self._is_plain or not is_screen(sys.stdout):
             for answer in answers:
                 echo_answer(answer, self._plain(answer), as_json=self._as_json, one_line=True)
                 if not self._as_json:
