@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import pty
 import resource
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import leaves
+from processes import run_queue_s
+
+from kvmscope.cli.group import main
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 FROM = ("--source", "published")
@@ -57,6 +63,74 @@ def test_a_terminal_shows_what_is_waited_for_and_then_nothing_of_it(arguments: l
 @pytest.mark.needs("kvm")
 def test_a_terminal_shows_that_guests_run() -> None:
     assert seen_on_terminal("lab", "run", "-w", "spin", "--for", "300ms").startswith("VMs run spin until 300 ms are")
+
+
+LONG_QUERY = "SELECT/**/count(*)/**/FROM/**/range(99999999)a,range(99999999)b"
+WAITING = [
+    "status --interval 10m",
+    "status --watch --interval 10m",
+    "top --interval 10m",
+    "hist idle-3 halt_wait_hist --interval 10m",
+    "apicv --interval 10m",
+    "apicv --watch --interval 10m",
+    "doctor --for 10m --interval 5m",
+    "doctor --watch --interval 10m",
+    "explain exits --interval 10m",
+    "record {scratch}/recording --interval 10m --for 20m",
+    "snapshot {scratch}/snapshot --interval 10m",
+    "serve --web.listen-address 127.0.0.1:0 --interval 1m",
+    "dump --interval 10m",
+    f"sql --from {{scratch}} {LONG_QUERY}",
+]
+ELSEWHERE: dict[tuple[str, ...], str] = {
+    ("groups", "try"): "tests/live/test_groups_command.py",
+    ("govern", "polling"): "tests/live/test_govern.py",
+    ("lab", "run"): "needs KVM; below",
+    ("lab", "simulate"): "says at once what runs",
+    ("replay",): "reads a recording; the interval is a length in it",
+    **{("fleet", what): "the same" for what in ("status", "doctor", "apicv", "diff", "schemas")},
+    ("lab", "fleet"): "the interval is a length in what it writes",
+}
+SHOWN_WITHIN_S = 0.5
+
+
+@pytest.mark.parametrize("text", WAITING, ids=lambda text: text.partition(" {")[0])
+def test_a_terminal_shows_something_long_before_what_is_waited_for(text: str, tmp_path: Path) -> None:
+    """From when it has begun to run: what a start takes is measured by bench/start.py."""
+    source = () if text.startswith("sql") else FROM
+    command = [*KVMSCOPE, *(word.format(scratch=tmp_path) for word in text.split()), *source]
+    assert any(s_until_shown(command) < SHOWN_WITHIN_S + LOADED_WITHIN_S for _ in range(3))
+
+
+LOADED_WITHIN_S = 1.0
+"""Of Python and what the command imports, and one look at the simulated host."""
+
+
+def s_until_shown(command: list[str]) -> float:
+    """How long a command that goes on shows nothing, without the time that it waits for a CPU."""
+    ours, theirs = pty.openpty()
+    try:
+        began_s = time.monotonic()
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            is_shown, _, _ = select.select([ours], [], [], 60)
+            shown_after_s = time.monotonic() - began_s - run_queue_s(process.pid)
+            goes_on = process.poll() is None
+            process.kill()
+        assert is_shown and goes_on, os.read(ours, 65536)
+        return shown_after_s
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def test_every_command_that_takes_a_time_to_wait_is_tried() -> None:
+    tried = {tuple(line.split()[: len(path)]) for line in WAITING for path in _leaves_that_wait()}
+    assert [path for path in _leaves_that_wait() if path not in tried and path not in ELSEWHERE] == []
+
+
+def _leaves_that_wait() -> list[tuple[str, ...]]:
+    waits = {"--interval", "--for", "--watch"}
+    return [path for path, command in leaves(main) if waits & {word for param in command.params for word in param.opts}]
 
 
 def test_a_file_gets_no_progress() -> None:

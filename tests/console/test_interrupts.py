@@ -23,8 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import pytest
+from commands import leaves
+from processes import run_queue_s
 
 import kvmscope
 from kvmscope.cli.group import main
@@ -126,21 +127,9 @@ COMMAND_LINES = [
 ]
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words that name each command that is not a group of commands."""
-    if not isinstance(command, click.Group):
-        yield path
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        below = command.get_command(context, name)
-        assert below is not None
-        yield from leaves(below, (*path, name))
-
-
 def test_every_command_gets_signals() -> None:
-    tried = {tuple(line.words[: len(path)]) for line in COMMAND_LINES for path in leaves(main)}
-    assert [path for path in leaves(main) if path not in tried] == []
+    tried = {tuple(line.words[: len(path)]) for line in COMMAND_LINES for path, _ in leaves(main)}
+    assert [path for path, _ in leaves(main) if path not in tried] == []
 
 
 @dataclass(frozen=True)
@@ -217,14 +206,6 @@ def read_to_end(process: subprocess.Popen[str], timeout_s: float = 20) -> str:
     finally:
         killer.cancel()
     return said
-
-
-def run_queue_s(pid: int) -> float:
-    """How long the main thread has waited for a CPU that others had; 0 if this kernel does not say."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
 
 
 def is_handling(pid: int) -> bool:

@@ -27,6 +27,14 @@ def open_files() -> dict[str, str]:
     return found
 
 
+def run_queue_s(pid: int) -> float:
+    """How long the main thread has waited for a CPU that others had; 0 if this kernel does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 @pytest.fixture(scope="module")
 def own_proc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A /proc with this process alone, where nothing that others publish is seen."""

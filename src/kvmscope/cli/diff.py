@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..console.progress import progress
 from ..errors import UsageError
 from ..terminal.echo import echo_answer, echo_damage, echo_notes, page_width
 from .options import json_option
@@ -52,5 +53,6 @@ def command(
     for damage, notes, _ in opened:
         echo_damage(damage)
         echo_notes(notes)
-    view = diff_view(opened[0].source, opened[1].source, vm=vm, pairs=not no_pairs)
+    with progress("comparing"):
+        view = diff_view(opened[0].source, opened[1].source, vm=vm, pairs=not no_pairs)
     echo_answer(view, diff_lines(view, width=page_width()), as_json=as_json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
@@ -26,5 +27,6 @@ def apicv(*, store: FleetStore, as_json: bool) -> None:
     from ..view.fleet.apicv import fleet_apicv_view
     from ..view.fleet.text import fleet_apicv_lines
 
-    view = fleet_apicv_view(store)
+    with progress("asking"):
+        view = fleet_apicv_view(store)
     echo_answer(view, fleet_apicv_lines(view, width=page_width()), as_json=as_json)

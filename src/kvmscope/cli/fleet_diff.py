@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
@@ -35,5 +36,6 @@ def diff(*, store: FleetStore, by: str, values: tuple[str, ...], shows_all: bool
     from ..view.fleet.diff import fleet_diff_view
     from ..view.fleet.text import fleet_diff_lines
 
-    view = fleet_diff_view(store, by=by, values=values)
+    with progress("asking"):
+        view = fleet_diff_view(store, by=by, values=values)
     echo_answer(view, fleet_diff_lines(view, width=page_width(), shows_all=shows_all), as_json=as_json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
@@ -28,5 +29,6 @@ def doctor(*, store: FleetStore, subject: str | None, as_json: bool) -> None:
     from ..view.fleet.doctor import fleet_doctor_view
     from ..view.fleet.text import fleet_doctor_lines
 
-    view = fleet_doctor_view(store, subject=subject)
+    with progress("asking"):
+        view = fleet_doctor_view(store, subject=subject)
     echo_answer(view, fleet_doctor_lines(view, width=page_width()), as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..console.progress import progress
 from ..store.requirements import require_pyarrow
 from ..terminal.echo import echo_answer, echo_damage
 from .options import json_option
@@ -30,7 +31,8 @@ def load(*, places: tuple[str, ...], url: str, keep: str | None, as_json: bool) 
 
     retention = parse_retention(keep or "")
     with open_clickhouse(url) as store:
-        report = load_recordings(store, places, retention=retention)
+        with progress("loading"):
+            report = load_recordings(store, places, retention=retention)
         echo_damage(report.damage)
         view = load_view(store.name, report.recordings, report.scenes)
     echo_answer(view, load_lines(view), as_json=as_json)

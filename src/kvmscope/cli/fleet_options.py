@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeVar, cast
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_damage
 from .options import json_option, parse_size, time_option
 
@@ -43,7 +45,10 @@ def fleet_options(function: F) -> F:
     ) -> Any:
         from ..tasks.stores import open_fleet
 
-        with open_fleet(paths, clickhouse, prometheus, interval_s=interval, memory_bytes=memory) as store:
+        with ExitStack() as opened:
+            with progress("opening"):
+                fleet = open_fleet(paths, clickhouse, prometheus, interval_s=interval, memory_bytes=memory)
+                store = opened.enter_context(fleet)
             done = function(*args, store=store, **options)
             echo_damage(store.damage)
             return done

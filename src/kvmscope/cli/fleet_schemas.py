@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
@@ -25,5 +26,6 @@ def schemas(*, store: FleetStore, as_json: bool) -> None:
     from ..view.fleet.schemas import fleet_schemas_view
     from ..view.fleet.text import fleet_schemas_lines
 
-    view = fleet_schemas_view(store)
+    with progress("asking"):
+        view = fleet_schemas_view(store)
     echo_answer(view, fleet_schemas_lines(view, width=page_width()), as_json=as_json)

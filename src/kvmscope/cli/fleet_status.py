@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..terminal.echo import echo_answer, page_width
 from .fleet_options import fleet_options, paths_argument
 
@@ -26,5 +27,6 @@ def status(*, store: FleetStore, shows_all: bool, as_json: bool) -> None:
     from ..view.fleet.status import fleet_status_view
     from ..view.fleet.text import fleet_status_lines
 
-    view = fleet_status_view(store)
+    with progress("asking"):
+        view = fleet_status_view(store)
     echo_answer(view, fleet_status_lines(view, width=page_width(), shows_all=shows_all), as_json=as_json)

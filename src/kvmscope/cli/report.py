@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import progress
 from ..console.streams import writing_errors
 from ..errors import UsageError
 from ..store.requirements import require_pyarrow
@@ -57,7 +58,8 @@ def _view(place: str, between: tuple[str, str] | None, host: str | None) -> Repo
     if len(found.spans) > 1:
         raise UsageError(f"{place} has {len(found.spans)} hosts; name one by --host")
     echo_notes(found.notes)
-    view = report_view(place, found.spans[0].spread(MOST_SCENES))
+    with progress("reading the recording"):
+        view = report_view(place, found.spans[0].spread(MOST_SCENES))
     echo_damage(found.damage)
     return view
 

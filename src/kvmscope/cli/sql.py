@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console.progress import until_first
 from ..errors import UsageError
 from ..terminal.echo import echo_answer, echo_damage, echo_each, echo_lines
 from .options import FilePath, json_option, parse_size
@@ -80,7 +81,7 @@ def _answer(store: SqlStore, asked: str, *, as_json: bool, as_csv: bool, output:
     from ..engines.results import csv_results, plain_result, write_parquet
     from ..view.sql_result import answer_lines, csv_lines, sql_answer
 
-    batches = store.ask(asked)
+    batches = until_first(store.ask(asked), "asking")
     if output is not None:
         write_parquet(batches, output)
     elif as_csv:

@@ -9,9 +9,13 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain, islice
+from typing import TypeVar
 
 from ..units import format_seconds
 from .streams import is_screen
+
+T = TypeVar("T")
 
 _CLEAR_LINE = "\r\x1b[K"
 
@@ -29,6 +33,13 @@ def progress(text: str) -> Iterator[None]:
     finally:
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()
+
+
+def until_first(things: Iterator[T], text: str) -> Iterator[T]:
+    """The same things, the first of which was waited for with ``text`` on the terminal."""
+    with progress(text):
+        first = list(islice(things, 1))
+    return chain(first, things)
 
 
 def reading_progress(interval_s: float) -> AbstractContextManager[None]:
