@@ -125,7 +125,7 @@ def _with(path: str, value: Any) -> str:
         ("schemas.0.scope", "host", 'schemas.0.scope: expected "vm" or "vcpu", found "host"'),
         ("schemas.1.scope", "vm", "schemas.1: expected one schema of kvm vm, found a second one"),
         ("schemas.0.data_size", -8, "schemas.0.data_size: expected a whole number from 0, found -8"),
-        ("schemas.1.stats.1.name", "exits", 'schemas.1.stats.1.name: expected a name of its own, found "exits" again'),
+        ("schemas.1.stats.1.name", "exits", 'schemas.1.stats.1.name: expected a unique name, found "exits" again'),
         ("schemas.1.stats.1.kind", "sum", 'schemas.1.stats.1.kind: expected one of cumulative, instant, peak'),
         ("schemas.1.stats.1.kind", "code 1", 'expected one of cumulative, instant, peak'),
         ("schemas.1.stats.1.unit", None, "schemas.1.stats.1.unit: expected one of none, bytes, seconds"),

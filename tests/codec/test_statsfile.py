@@ -307,7 +307,7 @@ BAD = {
     "an id without NUL": (with_bytes(0x18, b"kvm-1234"), 0x18, "a NUL within 8 bytes", "none"),
     "a name without NUL": (with_bytes(0x30, b"wait_ns!"), 0x30, "a NUL within 8 bytes", "none"),
     "an empty name": (with_bytes(0x30, b"\0"), 0x30, "at least one character", "none"),
-    "a name given twice": (with_bytes(0x48, b"wait_ns\0"), 0x48, "a name of its own", "a second 'wait_ns'"),
+    "a name given twice": (with_bytes(0x48, b"wait_ns\0"), 0x48, "a unique name", "a second 'wait_ns'"),
     "a stat of no words": (with_bytes(0x26, b"\0\0"), 0x26, "at least 1 word", "0"),
     "an unaligned stat": (with_bytes(0x28, b"\x0c"), 0x28, "a multiple of 8", "12"),
     "a stat larger than the data": (with_bytes(0x26, b"\xff\xff"), 80, "524288 bytes as described", "32 bytes"),

@@ -219,7 +219,7 @@ def test_functions_that_the_engine_parses_are_checked_too(
 ) -> None:
     """As if the other parser had read the text another way. A read-only query could read files by this one."""
     monkeypatch.setattr("kvmscope.engines.clickhouse.check_query", lambda *_: frozenset())
-    with pytest.raises(QueryError, match="file is not a function of recordings") as refused:
+    with pytest.raises(QueryError, match="file is not a function that queries may use") as refused:
         ask(loaded, query)
     assert refused.value.excerpt.splitlines()[0].strip().startswith(query.splitlines()[-1].strip()[:20])
 

@@ -274,7 +274,7 @@ def test_a_connection_that_ends_is_a_gap_of_its_vm_and_made_anew(qemu: ScriptedQ
     assert again.vms.vm_id(0) == vm
 
 
-@pytest.mark.parametrize(("prepare", "reason"), [("nothing", "no such socket"), ("dead", "nobody listens")])
+@pytest.mark.parametrize(("prepare", "reason"), [("nothing", "no such socket"), ("dead", "nothing listens")])
 def test_a_socket_without_a_qemu_is_a_gap_beside_the_others(
     qemu: ScriptedQemu, tmp_path: Path, prepare: str, reason: str
 ) -> None:

@@ -125,7 +125,7 @@ class Window:
         if _kind(previous) != _kind(current):
             raise UsageError(f"a window is of one source, not of {_name(previous)} and {_name(current)}")
         if current.monotonic_ns <= previous.monotonic_ns:
-            raise UsageError("the current sample of a window is taken after the previous one")
+            raise UsageError("the current sample of a window must be later than the previous one")
         self.previous = previous
         self.current = current
         self.interval_s = (current.monotonic_ns - previous.monotonic_ns) / 1e9

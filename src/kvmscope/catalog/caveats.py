@@ -218,7 +218,7 @@ def _parse_every(entry: TomlEntry) -> StatSelector:
     kinds = entry.strings("kinds")
     for kind in kinds:
         if kind not in KINDS:
-            raise entry.error("kinds", f"of {', '.join(KINDS)}", shown(kind))
+            raise entry.error("kinds", f"one of {', '.join(KINDS)}", shown(kind))
     return StatSelector(
         providers=entry.strings("providers"),
         scope=entry.choice("scope", Scope) if "scope" in entry else None,

@@ -31,7 +31,7 @@ def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None
     """``--count`` takes a group as for other commands; the one that counts for this command is the default."""
     if value not in (None, _GROUP):
         raise click.BadParameter(
-            f"group {quoted(value or '')} counts nothing for this command, {_GROUP} does; a VM comes first: "
+            f"this command counts with group {_GROUP} alone, not with {quoted(value or '')}; name a VM first: "
             f"kvmscope apicv VM --count"
         )
     return value

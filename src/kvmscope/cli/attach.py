@@ -19,9 +19,9 @@ _MOST = 1 << 20
     help="The group of users who may read, by name or number.  [default: kvm if there is one]",
 )
 @click.option("--mode", callback=parse_mode, metavar="MODE", help="Of the pinned files, as for chmod.  [default: 0440]")
-@number_option("--vms", 1, _MOST, help="Room for so many VMs.  [default: 1024]")
-@number_option("--vcpus", 1, _MOST, help="Room for so many vCPUs.  [default: 8192]")
-@number_option("--slots", 1, 4, help="Readers at the same moment, besides root.  [default: 2]")
+@number_option("--vms", 1, _MOST, help="Number of VMs to make room for.  [default: 1024]")
+@number_option("--vcpus", 1, _MOST, help="Number of vCPUs to make room for.  [default: 8192]")
+@number_option("--slots", 1, 4, help="Number of readers at the same time, besides root.  [default: 2]")
 @click.option(
     "--count",
     "counted",

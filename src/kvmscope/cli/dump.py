@@ -23,8 +23,10 @@ _MOST_LOOKS = 10**9
 @click.option("--per", type=click.Choice(("vcpu", "vm")), default="vcpu", show_default=True, help="A row for each.")
 @click.option("--vm", metavar="VM", help="This VM alone.")
 @click.option("--from", "place", metavar="PATH", help="Dump this recording instead of this host.")
-@click.option("--between", nargs=2, metavar="TIME TIME", help="What the recording has between these times.")
-@click.option("--interval", callback=parse_duration, metavar="TIME", help="Least time between two reads; live 1s.")
+@click.option("--between", nargs=2, metavar="TIME TIME", help="Only the time between these two.")
+@click.option(
+    "--interval", callback=parse_duration, metavar="TIME", help="Least time between two reads; 1s on a live host."
+)
 @click.option("--count", type=WholeNumber(1, _MOST_LOOKS), metavar="N", help="Reads of this host; by default 1.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of every OpenMetrics series.")
 @source_option
@@ -59,7 +61,7 @@ def command(
     from ..view.dump_text import CsvText, jsonl_lines
 
     if labels and form != "openmetrics":
-        raise UsageError("--label is of the series of --format openmetrics")
+        raise UsageError("--label needs --format openmetrics")
     choice = DumpChoice(stats, metrics_called(metrics), Scope(per), vm)
     if place is None:
         if between is not None:

@@ -15,10 +15,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "--episodes/--no-episodes", "is_on", default=True, show_default=True, help="Keep what is around findings."
+        "--episodes/--no-episodes",
+        "is_on",
+        default=True,
+        show_default=True,
+        help="Record in full what happens around findings.",
     ),
-    time_option("--before", "before_s", default="2m", help="How much an episode has from before its first finding."),
-    time_option("--after", "after_s", default="1m", help="How long it goes on after its last finding."),
+    time_option("--before", "before_s", default="2m", help="Time that an episode covers before its first finding."),
+    time_option("--after", "after_s", default="1m", help="Time that it covers after its last finding."),
     click.option(
         "--count-during",
         "during",
@@ -47,9 +51,14 @@ _OPTIONS = (
         "--episode-rate", "rate_s", default="1s", help="How often to look for episodes, if --interval is longer."
     ),
     time_option(
-        "--longest-episode", "longest_s", default="10m", help="How long an episode is at most after its first finding."
+        "--longest-episode",
+        "longest_s",
+        default="10m",
+        help="Longest time that an episode covers after its first finding.",
     ),
-    number_option("--most-episodes", 1, 100_000, default=100, help="How many to keep; the oldest are deleted."),
+    number_option(
+        "--most-episodes", 1, 100_000, default=100, help="Number of episodes to keep; older ones are deleted."
+    ),
     click.option(
         "--episodes-size",
         "size_bytes",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @paths_argument
 @fleet_options
 def apicv(*, store: FleetStore, as_json: bool) -> None:
-    """Show of how many VMs interrupts are accelerated (APICv, AVIC), by kernel, module parameter and VMM, what blocks
-    the others, and what would unblock most.
+    """Show the number of VMs whose interrupts are accelerated (APICv, AVIC), by kernel, module parameter and VMM, what
+    inhibits the others, and which change would help most VMs.
 
     \b
     kvmscope fleet apicv /var/lib/kvmscope

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     metavar="PROPERTY",
     help="kernel, module, cpu, architecture, or a module's parameter such as kvm_amd.avic.",
 )
-@click.option("--value", "values", multiple=True, metavar="VALUE", help="A side, the first to compare with; repeat.")
+@click.option(
+    "--value",
+    "values",
+    multiple=True,
+    metavar="VALUE",
+    help="Value of a side; the first is the one to compare with. Repeat it.",
+)
 @click.option("--all", "shows_all", is_flag=True, help="Show every metric that changed.")
 @fleet_options
 def diff(*, store: FleetStore, by: str, values: tuple[str, ...], shows_all: bool, as_json: bool) -> None:

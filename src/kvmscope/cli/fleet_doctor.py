@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @click.option("--of", "subject", metavar="RULE|HOST", help="Show every finding of this rule or of this host.")
 @fleet_options
 def doctor(*, store: FleetStore, subject: str | None, as_json: bool) -> None:
-    """Show what the rules of `kvmscope doctor` find in all hosts: of how many VMs, at what cost, the worst first.
+    """Show what the rules of `kvmscope doctor` find in all hosts: the number of VMs and the cost
+    of each, the worst first.
 
     \b
     kvmscope fleet doctor /var/lib/kvmscope

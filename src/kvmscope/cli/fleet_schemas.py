@@ -1,4 +1,4 @@
-"""``kvmscope fleet schemas``: which schemas of statistics the hosts of a fleet have, and in what they differ."""
+"""``kvmscope fleet schemas``: which schemas of statistics the hosts of a fleet have, and how they differ."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..engines.fleet import FleetStore
 
 
-@click.command("schemas", short_help="Which schemas of statistics there are, and in what they differ.")
+@click.command("schemas", short_help="Which schemas of statistics there are, and how they differ.")
 @paths_argument
 @fleet_options
 def schemas(*, store: FleetStore, as_json: bool) -> None:
-    """Show which schemas of statistics the hosts have, how many hosts each, and in what they differ.
+    """Show which schemas of statistics the hosts have, how many hosts each, and how they differ.
 
     \b
     kvmscope fleet schemas /var/lib/kvmscope

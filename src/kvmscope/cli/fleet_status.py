@@ -1,4 +1,4 @@
-"""``kvmscope fleet status``: hosts by what hurts."""
+"""``kvmscope fleet status``: hosts, the costliest findings first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ..engines.fleet import FleetStore
 
 
-@click.command("status", short_help="Hosts by what hurts.")
+@click.command("status", short_help="Hosts, the costliest findings first.")
 @paths_argument
 @click.option("--all", "shows_all", is_flag=True, help="Show every host with findings.")
 @fleet_options
 def status(*, store: FleetStore, shows_all: bool, as_json: bool) -> None:
-    """Show the hosts of a fleet, the one that hurts most first.
+    """Show the hosts of a fleet, those with the costliest findings first.
 
     \b
     kvmscope fleet status /var/lib/kvmscope

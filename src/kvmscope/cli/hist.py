@@ -14,8 +14,8 @@ from .session import begin_opening
 @click.command("hist", short_help="A histogram with its buckets and quantiles.")
 @click.argument("vm", metavar="VM[/VCPU]")
 @click.argument("stat", required=False, metavar="[STAT]")
-@interval_option(None, help="Only values added in this time; else all.")
-@click.option("--provider", metavar="NAME", help="The stat of this provider, if several have one of this name.")
+@interval_option(None, help="Show only the values added in this time; by default all.")
+@click.option("--provider", metavar="NAME", help="Provider of the stat, if several have one of this name.")
 @reading_options
 def command(
     *, vm: str, stat: str | None, interval: float | None, provider: str | None, source: str, as_json: bool

@@ -28,10 +28,8 @@ def history_options(function: F) -> F:
     """The options of a command that can look at a recording; ``session.open_host`` heeds them."""
 
     @click.option("--from", "place", metavar="PATH", help="Look at this recording instead of this host.")
-    @click.option("--at", metavar="TIME", help=f"What there was at this time of the recording: {_TIMES}.")
-    @click.option(
-        "--between", nargs=2, metavar="TIME TIME", help="All between these times of the recording, as one interval."
-    )
+    @click.option("--at", metavar="TIME", help=f"Show this time of the recording: {_TIMES}.")
+    @click.option("--between", nargs=2, metavar="TIME TIME", help="Show the time between these two, as one interval.")
     @functools.wraps(function)
     def command(*args: Any, place: str | None, at: str | None, between: tuple[str, str] | None, **options: Any) -> Any:
         if place is not None:

@@ -17,7 +17,7 @@ from .options import number_option, parse_with, time_option
 @click.option("--workload", "-w", default="pio", show_default=True, help="What each guest does; --list lists them.")
 @number_option("--vms", 1, MAX_VMS, default=1, help="VMs.")
 @number_option("--vcpus", 1, MAX_VCPUS, default=1, help="vCPUs of each VM.")
-@number_option("--count", 1, 10**18 - 1, help="End when each vCPU has done its thing N times.")
+@number_option("--count", 1, 10**18 - 1, help="End when each vCPU has done its work N times.")
 @time_option("--for", "for_s", help="End after this time, such as 10s.")
 @click.option("--name", default="", help="Name of the VMs, before their number.")
 @click.option(
@@ -30,7 +30,7 @@ from .options import number_option, parse_with, time_option
 @click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
 @click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
 @click.option("--publish", "publishes", is_flag=True, help="Publish what the VMM itself sees, for --source published.")
-@click.option("--stay", is_flag=True, help="Keep the VMs, still, until Ctrl-C, so that their stats can be read.")
+@click.option("--stay", is_flag=True, help="Keep the VMs, idle, until Ctrl-C, so that their stats can be read.")
 @click.option("--list", "wants_list", is_flag=True, help="List the workloads and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def run(

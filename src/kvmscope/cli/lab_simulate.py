@@ -20,7 +20,7 @@ _MOST = 10**9
 
 
 @click.command("simulate")
-@number_option("--vms", 1, _MOST, default=DEFAULT_VMS, help="VMs; each behaves in a way of its own.")
+@number_option("--vms", 1, _MOST, default=DEFAULT_VMS, help="Number of VMs; each behaves differently.")
 @number_option("--vcpus", 1, _MOST, default=DEFAULT_VCPUS, help="vCPUs of each VM.")
 @number_option("--seed", 0, 2**32 - 1, default=0, help="Another seed gives another host.")
 @time_option("--for", "for_s", help="End after this time, such as 30s.")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--spool",
     metavar="DIR",
     type=FilePath(),
-    help="With a URI: where scenes are until they are uploaded.",
+    help="With a URI: directory that holds scenes until they are uploaded.",
 )
 @count_option("Count with this group too; may be given several times.")
 @click.option(
@@ -61,7 +61,7 @@ def command(
     """Record all that can be read of this host to DIR, a new directory or an earlier recording, or to an object store.
 
     A scene that could not be read or written is reported in the next one, with the reason. With --keep, --max-size or
-    --tiers the recording is a ring: what grows old is thinned, then deleted. docs/reference/recordings.md describes the
+    --tiers the recording is a ring: old scenes are thinned, then deleted. docs/reference/recordings.md describes the
     files, which other programs can read too.
 
     Around each finding that begins, DIR/episodes keeps every look, and counts with the groups of --count-during;

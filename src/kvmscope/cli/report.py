@@ -21,7 +21,7 @@ _FORMATS = ("html", "md", "json")
 
 @click.command("report", short_help="A recording as one HTML file, as Markdown or as JSON.")
 @click.argument("place", metavar="PATH")
-@click.option("--between", nargs=2, metavar="TIME TIME", help="What the recording has between these times.")
+@click.option("--between", nargs=2, metavar="TIME TIME", help="Only the time between these two.")
 @click.option("--host", metavar="HOST", help="The host, if the recording has several.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="By default by FILE's ending, else html.")
 @click.option("--output", "-o", "file", default="-", metavar="FILE", help="Write to FILE; - is stdout, the default.")

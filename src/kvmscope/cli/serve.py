@@ -31,15 +31,15 @@ _WAIT_S = 3600.0
     type=click.Choice(["vm", "vcpu", "full"]),
     default="vm",
     show_default=True,
-    help="Series of VMs; of vCPUs too; and of their histograms too.",
+    help="Series of VMs; also of vCPUs; also of their histograms.",
 )
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only series of such names, as kvm_vm_pf_*.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No series of such names.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only series whose names match, such as kvm_vm_pf_*.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No series whose names match.")
 @click.option(
     "--max-series",
     type=WholeNumber(0, 1_000_000_000),
     metavar="N",
-    help=f"At most so many series; 0 for no limit. Default: {SERIES_OF_VMS:,} with --detail vm, else no limit.",
+    help=f"Largest number of series; 0 for no limit. Default: {SERIES_OF_VMS:,} with --detail vm, else no limit.",
 )
 @interval_option("5s", help="How often findings and metrics are judged.")
 @click.option(
@@ -54,7 +54,7 @@ _WAIT_S = 3600.0
 @count_option("Count with this group too; may be given several times.")
 @click.option("--otlp", metavar="URL", help="Push metrics to this collector too, by OTLP over HTTP, every 15 s.")
 @click.option(
-    "--recording", metavar="PATH", help="Show what this recording has, too, before the last hour; it may still grow."
+    "--recording", metavar="PATH", help="Also show this recording for times before the last hour; it may still grow."
 )
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
 @history_options

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     "--anonymise",
     "--anonymize",
     is_flag=True,
-    help="Replace names, uuids, paths, ids and what else identifies; the same value always by the same pseudonym.",
+    help="Replace names, uuids, paths, ids and other identifying values, each by the same pseudonym everywhere.",
 )
-@click.option("--episode", metavar="PATH", help="Of this episode of a recording, all of it.")
+@click.option("--episode", metavar="PATH", help="Take all of this episode of a recording.")
 @interval_option("2s")
 @history_options
 @source_option

@@ -45,7 +45,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Ask by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, metrics, findings, apicv_spans and episodes.
-    QUERY - is read from stdin. docs/reference/sql.md describes the views.
+    With - as QUERY, it is read from stdin. docs/reference/sql.md describes the views.
 
     Without QUERY there is a prompt; without a terminal, a list of ready questions. A query reads the recording and
     nothing else.

@@ -37,7 +37,7 @@ def _metric(_ctx: click.Context, _param: click.Parameter, word: str) -> str:
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @interval_option()
 @watch_option("Show interval after interval, until Ctrl-C.")
-@click.option("--all", "-a", "show_all", is_flag=True, help=f"Every VM, not only {_VMS_SHOWN} of them.")
+@click.option("--all", "-a", "show_all", is_flag=True, help=f"Show every VM, not only the first {_VMS_SHOWN}.")
 @click.option(
     "--sort",
     "by",
@@ -45,7 +45,7 @@ def _metric(_ctx: click.Context, _param: click.Parameter, word: str) -> str:
     metavar="METRIC",
     default=_BUSIEST,
     show_default=True,
-    help="First the VMs with the largest values of this metric; or `name`.",
+    help="Sort by this metric, the largest value first; or by `name`.",
 )
 @reading_options
 def command(

@@ -108,7 +108,7 @@ def _parse_table(node: _Node) -> Table:
     for stat in node.get("stats").items():
         name = stat.get("name").of(str)
         if name.value in stats:
-            raise name.error("a name of its own", f"{json.dumps(name.value)} again")
+            raise name.error("a unique name", f"{json.dumps(name.value)} again")
         stats[name.value] = _parse_shape(stat)
     return Table(
         node.get("provider").of(str).value,

@@ -408,7 +408,7 @@ def _parse_descriptors(data: bytes, header: _Header, byteorder: ByteOrder) -> tu
         descriptor = _parse_descriptor(raw, at)
         if descriptor.name in descriptors:
             got = f"a second {_shown(descriptor.name)}"
-            raise FormatError("stat name", offset=at + _NAME_AT, expected="a name of its own", got=got)
+            raise FormatError("stat name", offset=at + _NAME_AT, expected="a unique name", got=got)
         descriptors[descriptor.name] = descriptor
     return tuple(descriptors.values())
 

@@ -173,7 +173,7 @@ class ClickHouseStore:
         asked = f"{_EXPLAIN} {sql}"
         tree = self._call(lambda: self._client.raw_query(asked, fmt="TabSeparated"), asked)
         if not tree.startswith(b"SelectWithUnionQuery"):
-            raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=0)
+            raise QueryError("recordings are read-only: this is not a SELECT", query=sql, offset=0)
         for name in dict.fromkeys(_FUNCTION.findall(tree.decode("utf-8", "replace"))):
             check_function(name, sql, _word(name, sql))
 

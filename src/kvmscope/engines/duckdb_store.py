@@ -96,7 +96,7 @@ class DuckDbConnection:
             raise QueryError(f"one query at a time: this is {len(statements)}", query=sql, offset=second)
         kind = self._kind_of(statements[0])
         if kind != "SELECT":
-            raise QueryError(f"recordings are only read: {kind} is not a SELECT", query=sql, offset=query_start(sql))
+            raise QueryError(f"recordings are read-only: {kind} is not a SELECT", query=sql, offset=query_start(sql))
 
     def _kind_of(self, statement: Any) -> str:
         """A statement's kind in words."""

@@ -71,7 +71,7 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
         raise QueryError("one query at a time", query=sql, offset=_second(tokenize(sql)))
     tree = statements[0]
     if not isinstance(tree, exp.Query | exp.Values):
-        raise QueryError("recordings are only read: this is not a SELECT", query=sql, offset=query_start(sql))
+        raise QueryError("recordings are read-only: this is not a SELECT", query=sql, offset=query_start(sql))
     for node in tree.walk():
         _check_node(node, sql, exp)
     return _views_of(tree, sql, relations, exp)
@@ -81,7 +81,7 @@ def check_function(name: str, sql: str, offset: int | None) -> None:
     """Raises QueryError for a function that knows or does something that is not of the recordings."""
     plain = name.upper().replace("_", "")
     if plain in _NOT_HERE or plain.startswith(_DICTIONARIES):
-        raise QueryError(f"{name} is not a function of recordings", query=sql, offset=offset)
+        raise QueryError(f"{name} is not a function that queries may use", query=sql, offset=offset)
 
 
 def _second(tokens: Sequence[Any]) -> int | None:
@@ -102,7 +102,7 @@ def _check_node(node: Any, sql: str, exp: Any) -> None:
         exp.DML | exp.DDL | exp.Command | exp.Into | exp.Describe | exp.Summarize | exp.Show | exp.Set | exp.Pragma
     )
     if isinstance(node, statements) and not isinstance(node, exp.Query):
-        raise QueryError("recordings are only read", query=sql, offset=_place(node, sql))
+        raise QueryError("recordings are read-only", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.SettingsProperty) or node.args.get("settings") or node.args.get("format"):
         raise QueryError("a query may not change settings", query=sql, offset=_place(node, sql))
     if isinstance(node, exp.Placeholder | exp.Parameter):
@@ -119,7 +119,7 @@ def _views_of(tree: Any, sql: str, relations: Relations, exp: Any) -> frozenset[
     for table in tree.find_all(exp.Table):
         if isinstance(table.this, exp.Func):
             if _name(table.this).upper() not in _MAKERS:
-                reason = f"{_name(table.this)} reads what is not of the recordings"
+                reason = f"{_name(table.this)} reads something outside the recordings"
                 raise QueryError(reason, query=sql, offset=_place(table.this, sql))
             continue
         _check_name(table, sql, frozenset(_named_around(table, exp)), relations)

@@ -63,11 +63,11 @@ class LabSpec:
         filled = replace(self, vcpu_ids=ids, vcpus=len(ids), name=self.name or f"lab-{self.workload}")
         _check(1 <= filled.vms <= MAX_VMS, f"there can be 1 to {MAX_VMS} VMs")
         _check(1 <= len(ids) <= MAX_VCPUS, f"a VM has 1 to {MAX_VCPUS} vCPUs")
-        _check(len(set(ids)) == len(ids) and min(ids) >= 0, "vCPU ids are distinct and not negative")
-        _check(filled.count is None or filled.count >= 1, "the count is at least 1")
-        _check(1 <= filled.period_us <= 50_000, "the period is between 1 and 50,000 µs")
-        _check(filled.halt_poll_ns is None or filled.halt_poll_ns >= 0, "the halt-poll limit is not negative")
-        _check("\0" not in filled.name and filled.name != "", "a name has no NUL in it")
+        _check(len(set(ids)) == len(ids) and min(ids) >= 0, "vCPU ids must be distinct and not negative")
+        _check(filled.count is None or filled.count >= 1, "the count must be at least 1")
+        _check(1 <= filled.period_us <= 50_000, "the period must be between 1 and 50,000 µs")
+        _check(filled.halt_poll_ns is None or filled.halt_poll_ns >= 0, "the halt-poll limit must not be negative")
+        _check("\0" not in filled.name and filled.name != "", "a name must not contain NUL")
         _check(filled.workload != BARE or filled.count is None, f"{BARE} VMs never run, so they have no count")
         if filled.workload in WITHOUT_GUESTS:
             return replace(

@@ -290,7 +290,7 @@ class _Monitor:
 
 
 def _order_unknown(vm: VmId, provider: str, name: str) -> Gap:
-    reason = "QEMU has its buckets in an order that is not known from the values so far"
+    reason = "the values so far do not show in which order QEMU has its buckets"
     return Gap(reason, vm=vm, provider=provider, stat=name)
 
 
@@ -306,7 +306,7 @@ def _connected(path: str) -> socket.socket:
         sock.close()
         reason = {
             errno.ENOENT: "there is no such socket",
-            errno.ECONNREFUSED: "nobody listens there",
+            errno.ECONNREFUSED: "nothing listens there",
             errno.EACCES: "this user may not connect to it",
             errno.EAGAIN: "it is busy: it serves one client at a time, and others wait already",
         }.get(error.errno or 0, str(error))

@@ -289,7 +289,7 @@ class SegmentScenes:
         try:
             return _scene(self._rows[place], self._vms, self._vcpus, self._reader)
         except (pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
-            raise RecordingError(f"a scene does not fit together: {error!r:.120}", path=self._path) from None
+            raise RecordingError(f"a scene is inconsistent: {error!r:.120}", path=self._path) from None
 
 
 class _SubjectTable:

@@ -102,7 +102,7 @@ def parse_note(text: str, path: str) -> EpisodeNote:
     try:
         found: Any = json.loads(text)
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise RecordingError("it is not the note of an episode", path=path)
+            raise RecordingError("it does not describe an episode", path=path)
         if found.get("version") != VERSION:
             reason = f"the episode has version {found.get('version')!r:.20}; this kvmscope reads {VERSION}"
             raise RecordingError(f"{reason}: use a newer one", path=path)

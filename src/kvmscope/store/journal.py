@@ -221,13 +221,13 @@ class JournalReader:
         return self._content
 
     def _open(self, source: Any, data: bytes) -> Any:
-        """The stream; None if it ends within its head."""
+        """The stream; None if it ends inside its header."""
         path = str(self._path)
         try:
             stream = pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError, ValueError, EOFError) as error:
             if len(data) < _HEAD_AT_MOST:
-                self._content.end = RecordingError("it ends within its head", path=path, offset=len(data))
+                self._content.end = RecordingError("it ends inside its header", path=path, offset=len(data))
                 return None
             raise RecordingError(f"it is not a journal: {_first_line(error)}", path=path, offset=0) from None
         if stream.schema != SCHEMA:
@@ -268,14 +268,14 @@ def _take(batch: Any, content: JournalContent, reader: DocumentReader, path: Pat
     scenes: list[bytes] = []
     for kind, key, body, crc in zip(*(column.to_pylist() for column in batch.columns), strict=True):
         if body is None or zlib.crc32(body) != crc:
-            raise RecordingError("a checksum is not that of its bytes", path=str(path), offset=at)
+            raise RecordingError("a checksum does not match its bytes", path=str(path), offset=at)
         raw = _decompressed(body, path, at)
         if kind == _DOCUMENT and key:
             documents[key] = raw.decode("utf-8", "replace")
         elif kind == _SCENE:
             scenes.append(raw)
         else:
-            raise RecordingError("a row is of no known kind", path=str(path), offset=at)
+            raise RecordingError("a row has an unknown kind", path=str(path), offset=at)
     content.documents.update(documents)
     content.scenes += [_scene(raw, reader, path, at) for raw in scenes]
 

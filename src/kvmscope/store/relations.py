@@ -113,7 +113,7 @@ def _damage_of(storage: Storage, place: SegmentPlace, *, is_last: bool) -> Recor
         path = storage.local(place.path(table))
         try:
             if not path.resolve().is_relative_to(root):
-                return RecordingError("it is a link to a place outside of the recording", path=str(path))
+                return RecordingError("it is a link that leads outside the recording", path=str(path))
             check_file(path)
         except FileNotFoundError:
             if not is_last:
@@ -153,7 +153,7 @@ def _inside_of(storage: Storage, path: str) -> Path:
     assert storage.directory is not None  # an object store has no journals
     file = storage.local(path)
     if not file.resolve().is_relative_to(storage.directory.resolve()):
-        raise RecordingError("it is a link to a place outside of the recording", path=str(file))
+        raise RecordingError("it is a link that leads outside the recording", path=str(file))
     return file
 
 

@@ -39,7 +39,7 @@ def choose_file(file: str | None) -> str:
             raise UsageError("a terminal cannot show a snapshot; name a file, or pipe it")
         return file
     if Path(file).exists():
-        raise UsageError(f"{file} exists, and is not written over")
+        raise UsageError(f"{file} exists, and is not overwritten")
     return file
 
 

@@ -1,4 +1,4 @@
-"""The schemas of a fleet: which hosts have which, and in what they differ."""
+"""The schemas of a fleet: which hosts have which, and how they differ."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def choose_hooks(running_kvm: str | None) -> Hooks:
     if vendor is not None:
         wanted.append(_Wanted(Counted.DELIVERED, (("deliver", _DELIVER[vendor]),)))
     else:
-        why_not[Counted.DELIVERED] = "the module that runs VMs here is not known to kvmscope"
+        why_not[Counted.DELIVERED] = "kvmscope does not know the module that runs VMs here"
     there = btf.find_functions((name for want in wanted for _, name in want.programs), modules=modules)
     for want in wanted:
         hooks = [Hook(program, name, want.what, is_function=True) for program, name in want.programs if name in there]

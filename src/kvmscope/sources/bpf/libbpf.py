@@ -303,7 +303,7 @@ def _explain(code: int, log: list[str]) -> SourceError:
         return _missing_capabilities(code)
     if Capability.SYS_ADMIN not in effective_capabilities() and any(_OF_MODULE in line for line in log):
         return PermissionNeeded(
-            "this hooks functions or tracepoints of kernel modules, whose BTF objects only CAP_SYS_ADMIN may open",
+            "hooks in kernel modules need CAP_SYS_ADMIN, without which the BTF of modules cannot be opened",
             remedy=_who_may("have root run `kvmscope attach --count GROUP` once", "--cap-add SYS_ADMIN"),
             errno=code,
         )

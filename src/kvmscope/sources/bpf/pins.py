@@ -253,7 +253,7 @@ def remove(root: Path) -> bool:
     try:
         root.rmdir()
     except OSError as error:  # somebody keeps files of theirs where the mount was
-        raise SourceError(f"all is detached, but {root} stays: {error.strerror}", path=str(root)) from error
+        raise SourceError(f"everything is detached, but {root} stays: {error.strerror}", path=str(root)) from error
     return True
 
 

@@ -156,7 +156,7 @@ class Samples:
         shared = int(np.count_nonzero(vms.flags & HAS_SCHED == 0))
         if shared and self._sched[0]:
             who = "1 VM shares its process" if shared == 1 else f"{shared} VMs share processes"
-            yield Gap(f"{who} with other VMs, so it is unknown whose its threads are", provider=sched.PROVIDER)
+            yield Gap(f"{who} with other VMs, so the threads cannot be attributed to one VM", provider=sched.PROVIDER)
         if self._flags and np.any(vcpus.flags & self._flags == 0):
             yield Gap("more vCPUs than the group has room to count", provider=apicv.PROVIDER)
 

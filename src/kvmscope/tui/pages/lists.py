@@ -283,6 +283,6 @@ def _sort_text(key: str) -> tuple[str, str]:
 
 
 _OWN_SORTS: Final = {
-    HURTS: ("what hurts", "CPU time that its findings cost, then wall time that its vCPUs lose, then exits."),
+    HURTS: ("findings", "CPU time that its findings cost, then wall time that its vCPUs lose, then exits."),
     NAME: ("name", "Name of the VM."),
 }

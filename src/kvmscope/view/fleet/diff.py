@@ -118,7 +118,7 @@ def _sides(
         raise UsageError(f"no host has {by} {missing[0]!r}; there are {there}")
     chosen = list(dict.fromkeys(values)) or [value for value, _ in count.most_common()]
     if len(chosen) < _SIDES_AT_LEAST:
-        raise UsageError(f"a diff needs two sides, and all hosts that say it have the same {by}")
+        raise UsageError(f"a diff needs two sides, but every host whose {by} is known has the same")
     return {value: found[value] for value in chosen}
 
 

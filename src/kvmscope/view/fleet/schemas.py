@@ -1,4 +1,4 @@
-"""Which schemas the hosts of a fleet have, how many hosts each, and in what they differ."""
+"""Which schemas the hosts of a fleet have, how many hosts each, and how they differ."""
 
 from __future__ import annotations
 

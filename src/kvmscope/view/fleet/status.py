@@ -1,4 +1,4 @@
-"""A fleet in one screen: its hosts by what hurts."""
+"""A fleet in one screen: its hosts, the costliest findings first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FleetStatusView(FleetAnswer):
     findings: Annotated[int, "How many findings there are."]
     cost_cpus: Annotated[float, "About how many CPUs all findings cost together."]
     kernels: Annotated[Mapping[str, int], "Hosts by kernel, the most first."]
-    hosts: Annotated[Sequence[FleetHostStatus], "Every host, the one that hurts most first."]
+    hosts: Annotated[Sequence[FleetHostStatus], "Every host, the one with the costliest findings first."]
 
 
 def fleet_status_view(store: FleetStore) -> FleetStatusView:

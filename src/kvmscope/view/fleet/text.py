@@ -30,7 +30,7 @@ _INDENT: Final = "   "
 
 
 def fleet_status_lines(view: FleetStatusView, *, width: int, shows_all: bool = False) -> Iterator[str]:
-    """Hosts by what hurts."""
+    """Hosts, the costliest findings first."""
     yield from head_lines(view, width=width)
     yield from fill(f"kernels: {_counts(view.kernels, 'host')}", width=width)
     sick = [row for row in view.hosts if row.findings]

@@ -58,7 +58,7 @@ class SceneMemory:
         with self._lock:
             found = self._scenes.get(moment.taken_ns)
         if found is None:
-            raise RecordingError("this scene is not kept any more", path=MEMORY)
+            raise RecordingError("this scene has been deleted", path=MEMORY)
         return found
 
     def _thin(self) -> None:

@@ -20,7 +20,7 @@ def plan(kernel: KernelFacts) -> Plan:
     """What to load. Raises Unavailable on a kernel without the tracepoints."""
     if kernel.machine not in _HAS_RWLOCK:
         raise Unavailable(
-            f"KVM's mmu_lock on {kernel.machine} may be of a kind whose waiters the kernel does not report"
+            f"the kernel does not report waits for every kind of lock that KVM's mmu_lock may be on {kernel.machine}"
         )
     kernel.need_tracepoints("contention_begin", "contention_end", since="Linux 5.19")
     return Plan(NAME, schema(), rows=1, programs=dict.fromkeys(("begin", "end")))

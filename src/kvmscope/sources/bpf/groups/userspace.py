@@ -36,7 +36,7 @@ _FOREIGN = {"x86_64": (*_ELSEWHERE, "arm_"), "aarch64": (*_ELSEWHERE, *_X86)}
 def plan(kernel: KernelFacts) -> Plan:
     """What to load. Raises Unavailable on a kernel without the tracepoints, or of an architecture not known here."""
     if kernel.machine not in _FOREIGN:
-        raise Unavailable(f"which reasons KVM has on {kernel.machine} is not known to kvmscope")
+        raise Unavailable(f"the exit reasons of KVM on {kernel.machine} are not known")
     enter = {"fpu": "kvm_fpu"} if kernel.machine == "x86_64" else {"entry": "kvm_entry"}
     kernel.need_tracepoints(*enter.values(), "kvm_userspace_exit")
     names = names_of(kernel.machine)
