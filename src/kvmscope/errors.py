@@ -6,7 +6,7 @@
     ├── FormatError         bytes break their format (the producer's fault)
     ├── CatalogError        a file of the catalogue, or one of a user's, is invalid (its writer's fault)
     ├── OutputError         what a command has to say could not be written whole
-    ├── RecordingError      a recording is damaged, or is none (its writer's or its disk's fault)
+    ├── RecordingError      a recording is damaged, or is not a recording (its writer's or its disk's fault)
     └── SourceError         the kernel or a VMM said no
         ├── Unavailable         this host cannot give it, and why
         ├── Busy                it can, but other readers are in the way

@@ -23,7 +23,7 @@ U64Array: TypeAlias = npt.NDArray[np.uint64]
 I64Array: TypeAlias = npt.NDArray[np.int64]
 
 NOT_KNOWN = -1
-"""In an identity column (pid, tid, created_ns): the source cannot tell. Shown as null, never as a number."""
+"""In an identity column (pid, tid, created_ns): the source does not know it. Shown as null, never as a number."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -157,7 +157,7 @@ def quoted(text: str) -> str:
 
 
 def _of_one(value: float) -> str:
-    """Three digits from 1 on; below that as many decimals as tell a thousandth of a CPU."""
+    """Three digits from 1 on; below that as many decimals as a thousandth of a CPU needs."""
     if abs(value) >= 0.9995:
         return format_count(value)
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 0.0005 or value == 0 else "<0.001"

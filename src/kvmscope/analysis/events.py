@@ -65,7 +65,7 @@ def kinds_of(schema: Schema) -> tuple[Timed, ...]:
 def costliest(window: Window, schema: Schema, *, at: Scope | None = None) -> list[Event]:
     """Every kind that happened in the window, of every VM or vCPU, that which took most time first.
 
-    ``at``: of whom; by default of the schema's own subjects. A vCPU's events are had for its VM, not the other way.
+    ``at``: the scope to aggregate to; by default that of the schema. Events of vCPUs can be added up for their VM.
     """
     found = list(_events(window, schema, at or schema.scope))
     return sorted(found, key=lambda event: (-(event.s_per_s or 0.0), -event.per_s))

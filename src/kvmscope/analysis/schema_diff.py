@@ -1,10 +1,10 @@
 """What became of the stats from one kernel to another: which came, went, or are counted in another way.
 
-Pure: the two kernels' tables and the catalogue of stats go in, differences come out. The tables tell what changed in
-the descriptors; that a number came to mean something else no descriptor tells, so that is from the catalogue.
+Pure: the two kernels' tables and the catalogue of stats go in, differences come out. The tables show what changed in
+the descriptors; no descriptor shows that a number came to mean something else, so that is from the catalogue.
 
 Rule: a stat is the same stat if provider, scope and name are; its place in the data is nobody's business. A provider
-that only one of the kernels tells of is not compared, since it may be off and not gone.
+that only one of the kernels reports is not compared, since it may be off and not gone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SchemaDiff:
-    """``not_compared``: the providers that only one of the kernels tells of."""
+    """``not_compared``: the providers that only one of the kernels reports."""
 
     before: KernelTables
     after: KernelTables

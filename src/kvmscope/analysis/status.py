@@ -38,7 +38,7 @@ class MetricTable:
         return tuple(self._metrics)
 
     def column(self, name: str) -> list[float | None]:
-        """One metric of every subject. Raises KeyError for a name that is none of these."""
+        """One metric of every subject. Raises KeyError for another name."""
         if name not in self._columns:
             self._columns[name] = _known(self._array(name))
         return self._columns[name]

@@ -156,7 +156,7 @@ class Window:
         return self._unknown(scope) if column is None else column.values
 
     def delta(self, provider: str, scope: Scope, name: str) -> F64Array:
-        """By how much a count moved: shape (n,), or (n, size) for a histogram. Raises UsageError if it is none."""
+        """By how much a count moved: shape (n,), or (n, size) for a histogram. UsageError if it is not a count."""
         moved = self.movement(provider, scope, name)
         if moved is None:
             return self._unknown(scope)

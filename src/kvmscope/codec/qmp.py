@@ -191,7 +191,7 @@ _MAX_VM_NAME = 1024
 
 
 def votes_for_order(schema: QmpSchema, entries: Sequence[QmpEntry]) -> dict[BucketOrder, int]:
-    """How many histograms here can only be read in one order; see the module. No votes mean that nothing tells."""
+    """How many histograms here can only be read in one order; see the module. Without votes the order is unknown."""
     votes = dict.fromkeys(BucketOrder, 0)
     pairs = list(_histograms_with_sums(schema))
     for entry in entries:

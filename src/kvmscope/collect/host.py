@@ -60,7 +60,7 @@ class SceneHost(ABC):
         return asked_s
 
     def ends(self, first: Scene) -> Sequence[Scene]:
-        """The scenes that tell which VMs there are: the first look, and of a recording also the last that it has."""
+        """The scenes that show which VMs there are: the first look, and of a recording also the last that it has."""
         return (first,)
 
     def watch(self, interval_s: float, *, first: Scene | None = None, keeps_ended: bool = False) -> Iterator[HostView]:

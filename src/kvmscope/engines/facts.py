@@ -93,7 +93,7 @@ class RecordedFacts:
         self._documents = documents
 
     def fact(self, name: str, level: Level, lowering: Lowering) -> Scalar:
-        """A fact of each subject. KeyError if it is none of ``FACT_NAMES``."""
+        """A fact of each subject. KeyError if it is not one of ``FACT_NAMES``."""
         del level  # each is of one level
         return _FACTS[name](self, lowering)
 

@@ -85,7 +85,7 @@ class ScreenedRules:
                     yield from rows
 
     def second(self) -> Iterator[tuple[Sequence[Rule], Suspects]]:
-        """What is left to ask, and of whom: rules that read the same histograms together; after ``sift``."""
+        """What is left to ask, and of which subjects: rules that read the same histograms together; after ``sift``."""
         for screens in _grouped(self._screens, lambda screen: self._reads(screen.rule)):
             found = defaultdict[str, set[int]](set)
             for screen in screens:

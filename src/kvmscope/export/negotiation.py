@@ -67,7 +67,7 @@ def _offers(accept: str) -> Iterator[tuple[tuple[str, dict[str, str]], float]]:
 
 
 def quality(text: str) -> float:
-    """The weight that a client gives an offer; 0 for what is none."""
+    """The weight that a client gives an offer; 0 for an offer that it does not accept."""
     try:
         number = float(text)
     except ValueError:

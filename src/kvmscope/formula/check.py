@@ -82,7 +82,7 @@ class StatShape(Protocol):
 
 
 Lookup: TypeAlias = Callable[[str, Scope, str], StatShape | None]
-"""The catalogue of stats by provider, scope and name; None for a stat that it has not got."""
+"""The catalogue of stats by provider, scope and name; None for a stat that it does not have."""
 
 
 def no_stats(provider: str, scope: Scope, name: str) -> StatShape | None:

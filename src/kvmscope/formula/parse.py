@@ -87,7 +87,7 @@ def blame_text(text: str, file: str = "formula") -> Blame:
 
 
 def parse(text: str, blame: Blame | None = None) -> Expression:
-    """The tree of a formula. Raises CatalogError, made by ``blame``, if it is none; types are not looked at."""
+    """The tree of a formula. Raises CatalogError, made by ``blame``, if it is not one; types are not looked at."""
     return _Parser(text, blame or blame_text(text)).whole()
 
 

@@ -130,7 +130,7 @@ class ShareTerm(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class FactTerm(_FormulaNode):
-    """``fact(name)``: something that no stat tells; whoever evaluates the formula brings it."""
+    """``fact(name)``: something that no stat shows; the evaluator supplies it."""
 
     name: str
 

@@ -245,7 +245,7 @@ _GENERIC = frozenset(
 
 
 def _name_by_socket(path: str | None) -> str | None:
-    """A VMM without a name option is told by its control socket: the last part of the path that is not generic."""
+    """A VMM without a name option is named by its control socket: the last part of the path that is not generic."""
     if not path:
         return None
     *directories, file = PurePosixPath(path).parts

@@ -51,7 +51,7 @@ _VCPU_THREAD = re.compile(r"(?P<by_index>CPU (\d+)/KVM|vcpu(\d+))|(?:fc_vcpu |cr
 
 
 def vcpu_threads(pid: int, *, proc_root: str = PROC) -> dict[int, int]:
-    """vCPU id to thread id, from thread names; empty if the VMM does not name its threads or the names do not tell.
+    """vCPU id to thread id, from thread names; empty if the VMM does not name its threads or the names do not show it.
 
     QEMU and cloud-hypervisor number threads from 0 while vCPU ids on x86 are APIC ids, with holes for many topologies.
     For those the ids are taken from the open ``kvm-vcpu:ID`` files, which needs the right to ptrace the process.

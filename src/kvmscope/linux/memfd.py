@@ -54,7 +54,7 @@ class Mapping:
 
 
 def own_mount(*, proc_root: str = PROC) -> str:
-    """The id of the mount on which the kernel keeps memfds. Unavailable if it does not tell."""
+    """The id of the mount on which the kernel keeps memfds. Unavailable if it does not say."""
     fd = os.memfd_create("kvmscope-mount", os.MFD_CLOEXEC)
     try:
         mount, _ = _identity(fd, proc_root=proc_root)
@@ -66,7 +66,7 @@ def own_mount(*, proc_root: str = PROC) -> str:
 def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc_root: str = PROC) -> dict[int, int]:
     """The memfds of a process whose names begin so: the number of its fd by inode.
 
-    The inode tells a memfd from every other of this boot. OSError if the process is gone or not ours to look into.
+    The inode tells memfds of one boot apart. OSError if the process is gone or not ours to look into.
     """
     links = tuple(f"/memfd:{prefix}" for prefix in prefixes)
     found = {}

@@ -1,4 +1,4 @@
-"""Other processes by pidfd: duplicate a file of theirs, tell whether two files are one, hear of their end.
+"""Other processes by pidfd: duplicate a file of theirs, compare two files, wait for their end.
 
 Not here: which files are worth it (``kvmfiles``) and what is read from them (source ``statsfd``).
 Rule: a pid can be given to another process at any time, a pidfd cannot; so a reader of /proc by pid opens the pidfd

@@ -168,7 +168,7 @@ class _Declaring(type):
 
     _declarations: dict[str, Declaration[Cell]]
 
-    if not TYPE_CHECKING:  # a wrong name is to be told before it is run
+    if not TYPE_CHECKING:  # a wrong name is reported before the program runs
 
         def __getattr__(cls, name):
             try:
@@ -183,7 +183,7 @@ class Stats(metaclass=_Declaring):
     ``class DiskStats(Stats, provider="disk", scope=Scope.VM): requests = Counter("…")``, then
     ``disk = DiskStats(vm)`` and ``disk.requests.add()``. With ``Scope.VCPU``: ``CpuStats(vm, vcpu=0)``.
 
-    ``groups``: those that instances have if they are not told otherwise. ``budget``: bytes of data that one subject
+    ``groups``: those of instances that name none. ``budget``: bytes of data that one subject
     may take. ValueError, with the rule or with what costs what, if the declarations break a rule or the budget.
     """
 

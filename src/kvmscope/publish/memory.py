@@ -36,7 +36,7 @@ class SharedFile:
 
     def open_fd(self) -> int:
         """A new fd that can read it and nothing else. OSError if there can be none."""
-        # The mapping does not tell the number of its fd, and one more a file would be too many.
+        # The mapping does not show the number of its fd, and one more a file would be too many.
         for fd in procfs.own_fds():
             with contextlib.suppress(OSError):
                 if _identity(fd) == self._identity:
@@ -44,7 +44,9 @@ class SharedFile:
         raise OSError(errno.EBADF, "somebody closed the fd of the shared memory")
 
     def close(self) -> None:
-        with contextlib.suppress(BufferError):  # somebody still has a view of it: the memory goes when they let go
+        with contextlib.suppress(
+            BufferError
+        ):  # somebody still has a view of it: the memory is unmapped with the last of them
             self.mapping.close()
 
 

@@ -1,7 +1,7 @@
 """The source that reads published files whose fds were handed to this process over a Unix socket (SCM_RIGHTS).
 
 For who may not look into the publisher's /proc/PID/fd: the publisher chooses who reads. It hands over a file by
-``Publication.send``; ``PassedSource.receive`` takes it, with the sender's pid as the kernel tells it.
+``Publication.send``; ``PassedSource.receive`` takes it, with the sender's pid as the kernel gives it.
 Not here: what is taken of a file (``publishers``), files that are found (``published``).
 Rule: as in ``published``. A file is of the process that sent it, which must be the one that publishes it: when that
 process ends, so does what is read, however long the memory lives. No fd stays open: a mapping holds the file.
@@ -107,7 +107,7 @@ class PassedSource:
                 return
             file = self._publishers.understand(process, mapping)
             if file.about.owner_start not in (0, process.started):
-                raise NotShared("another process publishes it")  # noqa: TRY301 - one place tells what is bad
+                raise NotShared("another process publishes it")  # noqa: TRY301 - one place reports what is bad
         except (FormatError, NotShared, OSError) as error:
             self._reject(pid, str(error))
             return

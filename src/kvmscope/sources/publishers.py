@@ -30,7 +30,7 @@ from .files import StatsOf, VcpuStats, VmStats, assemble
 from .vm_ids import vm_id_in_process
 
 BAD_LIMIT: Final = 32
-"""Bad files of one process that are told one by one."""
+"""Bad files of one process that are reported one by one."""
 
 _ROOT: Final = 0
 

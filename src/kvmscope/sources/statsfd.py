@@ -1,8 +1,8 @@
 """Source ``statsfd``: the kernel's own statistics files, one read(2) a subject, with no BPF and no word to a VMM.
 
 It sees VMs whose stats fds this process was given (``adopt``) and those whose VMM keeps its stats fds open, by
-duplicates of them (``discover``). It cannot see the statistics of other VMs, and tells each as a gap; nor which thread
-runs a vCPU, nor when a VM was created. VMs of this very process are not looked for: adopt their fds.
+duplicates of them (``discover``). It cannot see the statistics of other VMs, which are gaps; nor which thread runs a
+vCPU, nor when a VM was created. VMs of this very process are not looked for: adopt their fds.
 
 Rules: a description is read once a file; a sample then costs one pread of the data block a file, into a buffer that
 is copied once. Nothing in a sample is of a VM whose VMM had ended, or had closed it, when it was read: both are

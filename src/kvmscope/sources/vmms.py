@@ -152,7 +152,7 @@ class Vmms:
         return held.id
 
     def release(self, vm: str) -> None:
-        """Let go of an adopted VM. UsageError if there is none of that word."""
+        """Drop an adopted VM. UsageError if there is none of that word."""
         if vm not in self._adopted:
             raise UsageError(f"no VM was adopted as {vm!r}", nearest=tuple(self._adopted))
         self._forget(self._adopted[vm])
@@ -187,7 +187,7 @@ class Vmms:
         return abandoned
 
     def discover(self) -> None:
-        """Walk /proc: take up new VMMs and fds, let go of what is gone, and tell what cannot be read."""
+        """Walk /proc: take up new VMMs and fds, drop what is gone, and report what cannot be read."""
         self.is_settled = True
         self.gaps = []
         walk = scan(proc_root=self._proc_root)

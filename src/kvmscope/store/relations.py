@@ -75,7 +75,7 @@ def _identity(place: str) -> str:
 
 
 def find_parts(place: str) -> RecordingParts:
-    """What a recording, a snapshot or a file with a scene holds. Raises RecordingError if it is none, UsageError."""
+    """What a recording, a snapshot or a file with a scene holds. Raises RecordingError, UsageError."""
     series = open_series(place)
     if isinstance(series, Recording):
         parts, listing = _parts_of(Storage(place)), list_episodes(place)

@@ -19,7 +19,7 @@ def read_histogram(
     host: SceneHost, vm: str, stat: str, provider: str | None, interval_s: float | None
 ) -> tuple[HistogramView, list[str]]:
     """A histogram of all time, or of an interval, and what to say of a VM that ended in it. Raises UsageError as
-    ``list_histograms`` does, and for a stat that is none."""
+    ``list_histograms`` does, and for a stat that is not a histogram."""
     scene = host.look()
     followed = follow(scene, vm)
     view = histogram_view(scene, find_subject(scene, vm), stat, provider)  # a wrong name is refused before the wait

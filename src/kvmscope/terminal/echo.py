@@ -13,7 +13,7 @@ _WIDTH_OF_A_PIPE = text.PAGE_WIDTH
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is; None if it is none."""
+    """Columns of the terminal that stdout is; None if it is not a terminal."""
     if not sys.stdout.isatty():
         return None
     from shutil import get_terminal_size  # it loads every compression: 4 ms, which pipes are spared

@@ -142,7 +142,7 @@ def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
 
 
 def find_vm(scene: Scene, word: str) -> FollowedVm:
-    """The VM or vCPU that follows the groups. UsageError, with the groups that are nearly so called, if it is none."""
+    """The VM or vCPU that follows the groups. UsageError, with the groups of similar names, if it is neither."""
     found = match_subject(scene, word)
     if found is None:
         groups = nearest_groups(word)

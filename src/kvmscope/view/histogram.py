@@ -89,7 +89,7 @@ class HistogramListView(SceneAnswer):
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A histogram of a sample: whose it is, and how it describes itself."""
+    """A histogram of a sample: its subject and its descriptor."""
 
     provider: str
     scope: Scope

@@ -65,7 +65,7 @@ class Examiner:
         return {metric.name: metric for metric in load_metrics()}
 
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
-        """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat tells."""
+        """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat shows."""
         halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
         facts = observe(
             window,

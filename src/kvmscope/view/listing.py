@@ -124,6 +124,6 @@ def _vm_row(vm: ListedVm) -> tuple[str, ...]:
 
 
 def _known_as(vm: ListedVm) -> str:
-    """What else tells the VM from others: its managers' names, or what it has."""
+    """What else distinguishes the VM from others: its managers' names, or what it has."""
     names = [f"{word} {name}" for word, name in vm.known_as.items() if name not in (vm.name, vm.uuid)]
     return printable(", ".join(names) or vm.clue or "", max_length=200)

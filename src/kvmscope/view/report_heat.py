@@ -1,4 +1,4 @@
-"""The heat maps of a report: of all VMs together, and of each VM the histograms that tell most."""
+"""The heat maps of a report: of all VMs together, and of each VM the most telling histograms."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ MOST_BUCKETS = 65
 class BucketChanges:
     """By how much the buckets of a histogram grew.
 
-    ``text``: the vector with label ``le``, given a matcher of it. ``is_whole``: a query of those of whom every bucket
-    is known, to join what is made of the vectors with; "" if the vectors have no others.
+    ``text``: the vector with label ``le``, given a matcher of it. ``is_whole``: a query for the subjects of which every
+    bucket is known, to join what is made of the vectors with; "" if the vectors have no others.
     """
 
     descriptor: Descriptor
@@ -37,7 +37,7 @@ class BucketChanges:
         return f"sum without (le) ({self.text(_matcher('+Inf'))})"
 
     def known(self, query: str) -> str:
-        """The query for those of whom every bucket is known."""
+        """The query for the subjects of which every bucket is known."""
         return f"({query} and {self.is_whole})" if self.is_whole else query
 
 

@@ -67,7 +67,7 @@ class PrometheusStore:
     """A store. Nothing is kept open between queries."""
 
     def __init__(self, access: StoreAccess) -> None:
-        """UsageError if the URL is none of HTTP; SourceError if a file of certificates cannot be read."""
+        """UsageError if it is not an HTTP URL; SourceError if a file of certificates cannot be read."""
         self._access, self._base = _without_user(access)
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=_tls(self._access)))
 

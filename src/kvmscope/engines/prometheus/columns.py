@@ -87,14 +87,14 @@ class ExportedColumns:
         return f"(sum without (le) ({take(count, _TOTAL)}) and {self._is_whole(count, column.stat)})"
 
     def _presence(self, presence: Presence, at: Scope) -> str:
-        """Those of whom a stat, or by how much it grew, is known."""
+        """The subjects for which a stat, or its growth, is known."""
         if not presence.is_change:
             return self._series(presence.stat, at)
         count = self._count(presence.stat, at)
         return self._is_whole(count, presence.stat) if count.has_bounds else self._leaves.change(count)
 
     def _is_whole(self, count: ExportedCount, stat: ScopedStat) -> str:
-        """Those of whom every bucket is known."""
+        """The subjects of which every bucket is known."""
         return f"(count without (le) ({self._leaves.change(count)}) == {self._descriptors[stat].size})"
 
     def _count(self, stat: ScopedStat, at: Scope) -> ExportedCount:

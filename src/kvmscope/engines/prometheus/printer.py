@@ -87,7 +87,7 @@ _Number: TypeAlias = str | float | None
 """A query, the same number for everybody, or unknown for everybody."""
 
 _Subjects: TypeAlias = str | bool
-"""A query of those who belong to a set, everybody, or nobody."""
+"""A query for the subjects of a set, for all, or for none."""
 
 MOST_CHARACTERS: Final = 30_000
 """Of a query. Prometheus reads each selector for itself, so the time that a query takes grows with its length."""
@@ -246,7 +246,7 @@ def _descriptors(node: ResolvedNode) -> dict[ScopedStat, Descriptor]:
 
 
 def _total_of(column: StatColumn, level: Level) -> StatTotal:
-    """The sum of one stat over those of whom it is known."""
+    """The sum of one stat over the subjects for which it is known."""
     return StatTotal(column, level, Cohort((Presence(column.stat, column.quantity is not Quantity.NOW),)))
 
 

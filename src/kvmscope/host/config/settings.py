@@ -127,7 +127,7 @@ def _known(first: Setting[T], second: Setting[T]) -> Setting[T]:
 
 
 def bits_for(count: int) -> int:
-    """Bits of an APIC id that tell ``count`` (1 or more) parts of one level apart."""
+    """Bits of an APIC id that distinguish ``count`` (1 or more) parts of one level."""
     return (count - 1).bit_length()
 
 

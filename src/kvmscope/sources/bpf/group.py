@@ -30,7 +30,7 @@ class Hook:
 class Hooks:
     """The hooks that are to be tried or that are attached, and why each missing thing is.
 
-    ``foreign``: what happens only on hardware that this host has not got, so that nothing is missing.
+    ``foreign``: what happens only on hardware that this host does not have, so nothing is missing.
     """
 
     chosen: tuple[Hook, ...]

@@ -106,7 +106,7 @@ class SharedRecords:
         return False
 
     def close(self) -> None:
-        """The arrays are unmapped when the last view of them is gone; this lets go of all but those of samples."""
+        """The arrays are unmapped when the last view of them is gone; this drops all but those of samples."""
         _SHARED.discard(self)
         self._busy.release()
         self._slots.clear()
@@ -121,7 +121,7 @@ class SharedRecords:
 class _Slot:
     """The records of one slot.
 
-    numpy has every view refer to the array that was made first of the memory, so its references tell whether any view
+    numpy has every view refer to the array that was made first of the memory, so its references show whether any view
     of it is held.
     """
 

@@ -1,4 +1,4 @@
-"""How large the arrays are that a run of the iterator fills, and what the loader tells the program."""
+"""How large the arrays are that a run of the iterator fills, and what the loader passes to the program."""
 
 from __future__ import annotations
 

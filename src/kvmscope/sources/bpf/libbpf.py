@@ -351,7 +351,7 @@ def _who_may(otherwise: str, options: str) -> str:
 
 
 def _verdict(log: list[str]) -> str | None:
-    """The line of libbpf's log that tells why: the last before the verifier's count of what it did."""
+    """The line of libbpf's log with the reason: the last before the verifier's count of what it did."""
     for line, following in zip(reversed(log[:-1]), reversed(log[1:]), strict=True):
         if following.startswith("processed ") or "failed to resolve" in line:
             return line.strip()

@@ -105,7 +105,7 @@ class Meta:
 
 def _checked(layout: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(size, int) and 0 <= size < 1 << 32 for size in layout.values()):
-        raise ValueError("a size that is none")
+        raise ValueError("a size must be an integer from 0 to 2^32 - 1")
     return layout
 
 
@@ -121,7 +121,7 @@ def kvm_inode() -> int:
 
 @dataclass(frozen=True)
 class Pinned:
-    """An opened pinned iterator; ``fds`` may be closed once they are mapped. ``inode`` tells it from its successors."""
+    """An opened pinned iterator; ``fds`` may be closed once they are mapped. Its successors have another ``inode``."""
 
     meta: Meta
     fds: Mapping[str, int]

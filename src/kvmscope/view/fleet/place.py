@@ -114,7 +114,7 @@ _PREFIX = 4
 
 
 def properties(by: str) -> Callable[[FleetHost], str | None]:
-    """How to tell hosts apart: by kernel, module, cpu, architecture, or a module's parameter such as kvm_amd.avic.
+    """How hosts are grouped: by kernel, module, cpu, architecture, or a module's parameter such as kvm_amd.avic.
 
     Raises UsageError.
     """

@@ -1,6 +1,6 @@
 """Group ``accesses``: per vCPU how often the guest accesses I/O ports and MSRs, by what they belong to.
 
-An access is what tracepoints kvm_pio and kvm_msr tell of: an instruction that KVM emulates, also where the VMM then
+An access is what tracepoints kvm_pio and kvm_msr report: an instruction that KVM emulates, also where the VMM then
 completes it. They are in KVM's common code, whichever module runs the VMs. Numbers that belong to nothing known count
 as ``other``, and the last one is kept.
 Programs: accesses.bpf.c. Names and numbers: catalog/addresses.toml.

@@ -10,7 +10,7 @@
  * A subject that has an event takes a slot. `who[slot]` says which subject that is, `data[slot * config.rows]` and what
  * follows is what was counted of it since. No kernel pointer is in either. If no slot is free, the one that was silent
  * the longest is taken over, if for a second at least; `state` says that this has happened, and until when the subject
- * that lost its counts had been seen, so that a reader knows of whom zero may no longer be said.
+ * that lost its counts had been seen, so that a reader knows whose 0 is no longer certain.
  *
  * Pointers are followed only of what is alive: the vCPU that the hooked thread has loaded, an argument that the kernel
  * vouches for, or a VM whose lock the thread is about to wait for. A mapped array gets counts, times, numbers of rows, ids of
@@ -109,7 +109,7 @@ struct {
 #define thread_of(task, create)                                                                                        \
 	((struct thread *)bpf_task_storage_get(&threads, task, 0, (create) ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0))
 
-/* What a thread does of which nothing can be remembered is lost, so that zero may no longer be said of anybody. In 7.3 that
+/* What a thread does of which nothing can be remembered is lost, so that no 0 is certain any longer. In 7.3 that
  * is every thread if the CPU lacks cmpxchg16b, as an emulated one may (kmalloc_nolock() in mm/slub.c). */
 static __noinline int lose_thread(void)
 {

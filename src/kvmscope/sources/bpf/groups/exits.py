@@ -1,6 +1,6 @@
 """Group ``exits``: per vCPU and exit reason how often, how long in all, and a histogram of how long.
 
-An exit is what tracepoint kvm_exit tells of, its time that until the next kvm_entry of the vCPU, in the VMM and asleep
+An exit is what tracepoint kvm_exit reports. It lasts until the next kvm_entry of the vCPU, time in the VMM and asleep
 included. Each reason that the architecture has a name for has a row of its own; the rest count as ``other``.
 Programs: exits.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 """
@@ -53,7 +53,7 @@ def schema_of(names: tuple[str, ...]) -> Schema:
 
 
 def _names(isa: Isa) -> Mapping[int, str]:
-    """Reason as exits.bpf.c reads it -> name, of those that it can tell."""
+    """Reason as exits.bpf.c reads it -> name, of those that it can distinguish."""
     if isa is Isa.UNKNOWN:
         return {}
     if isa is Isa.ARM64:

@@ -13,7 +13,7 @@ from .kernel import KernelFacts
 
 NAME = "mmu_lock"
 _HAS_RWLOCK = frozenset({"x86_64", "aarch64"})
-"""Where mmu_lock is an rwlock in every kernel that has the tracepoints; those tell of no other lock as surely."""
+"""Where mmu_lock is an rwlock in every kernel that has the tracepoints; other locks may not be reported."""
 
 
 def plan(kernel: KernelFacts) -> Plan:

@@ -40,7 +40,7 @@ _LARGEST = 1 << 32
 
 @dataclass(frozen=True)
 class GroupMeta:
-    """What a reader must know of a pinned group, and what tells whether it is still what would be loaded."""
+    """What a reader must know of a pinned group, and what shows whether it is still what would be loaded."""
 
     shape: GroupShape
     object: str
@@ -93,13 +93,13 @@ class GroupMeta:
 
 def _size(number: object) -> int:
     if not isinstance(number, int) or not 0 <= number < _LARGEST:
-        raise ValueError("a size that is none")
+        raise ValueError("a size must be an integer from 0 to 2^32 - 1")
     return number
 
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError("a truth value that is none")
+        raise TypeError("expected true or false")
     return value
 
 
@@ -155,7 +155,7 @@ class PinnedGroup:
 
 
 def _open(place: Path, name: str) -> tuple[GroupMeta, int, Mapping[str, int]]:
-    """What is pinned at ``place``, the inode that tells it from its successors, and fds of the arrays."""
+    """What is pinned at ``place``, the inode that distinguishes it from its successors, and fds of the arrays."""
     fds: dict[str, int] = {}
     try:
         held = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

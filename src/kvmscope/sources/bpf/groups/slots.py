@@ -1,7 +1,7 @@
 """The arrays of a group, mapped read-only, and the join of their slots to the subjects of a sample.
 
 The other side of groups/common.h. A subject without a slot has counted nothing, which is zero only if both are known:
-that this kernel tells of such events, and that the subject never had a slot. The first is known of a kernel, or by any
+that this kernel reports such events, and that the subject never had a slot. The first is known of a kernel, or by any
 event that was ever seen; the second of every subject until a slot is taken over or refused, and after that of the VMs
 that were created later. Whatever is not known has no row.
 """
@@ -27,7 +27,7 @@ _WHO = np.dtype(
 )
 _STATE = np.dtype([("used", "u8"), ("lost_ns", "u8"), ("taken_over", "u8"), ("refused", "u8"), ("reserved", "u8", 4)])
 assert _WHO.itemsize == WHO_SIZE
-_CLOCK_SLACK_NS = 1_000_000_000  # a VM's birth is told by a clock of ticks
+_CLOCK_SLACK_NS = 1_000_000_000  # a VM's birth is measured by a clock of ticks
 _SUBJECTS = {Scope.VM: "VMs", Scope.VCPU: "vCPUs"}
 
 

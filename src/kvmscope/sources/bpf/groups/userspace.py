@@ -1,6 +1,6 @@
 """Group ``userspace``: per vCPU why KVM_RUN returned to the VMM, how often, and how long until it was called again.
 
-An exit is what tracepoint kvm_userspace_exit tells of; a KVM_RUN that a signal ended is ``intr``, one that failed
+An exit is what tracepoint kvm_userspace_exit reports; a KVM_RUN that a signal ended is ``intr``, one that failed
 ``error``. Internal errors of KVM and failed VM entries are counted by their cause too. The time is that outside
 KVM_RUN, what the VMM waits for and pauses of the VM included; it counts once it is over.
 Programs: userspace.bpf.c. Names and numbers: catalog/exit_reasons.toml.
