@@ -37,7 +37,7 @@ class VmId:
     value: int
 
     def __hash__(self) -> int:
-        """Half the time of the one that dataclasses make; screens look VMs up by their ids ten thousands of times."""
+        """Half the time of the one that dataclasses make; screens look VMs up by their ids often."""
         return self.value
 
     def __str__(self) -> str:

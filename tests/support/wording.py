@@ -49,6 +49,10 @@ AVOIDED = {
     r"\btak(es?|ing|en) away\b": "removes, unmaps",
     r"\bof old\b": "earlier",
     r"\b(look|say|have) a word with\b": "signals, interrupts",
+    r"\bten thousands\b|\bsome (ten|tens|hundreds?|thousands?)\b": "tens of thousands, a few hundred",
+    r"\bnobody listens\b|\bwithin (its|the) head\b|\bat least so (much|many)\b": "nothing, header, lower bound",
+    r"\b(of|is) no known \w+\b|\bin what (it|they) differ": "unknown, how they differ",
+    r"\bwhose its \w+ are\b|\bwhich are whose\b": "name the noun",
     r"\b(the|a|an|of|to|is|and|for|with) \1\b": "the word once",
 }
 

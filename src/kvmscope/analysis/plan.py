@@ -1,6 +1,6 @@
 """What is computed for a set of formulas, in which order, and where each value stands: compiled once, run each window.
 
-There are some hundred formulas and often no more than ten VMs, so what costs is the number of calls of numpy and not
+There are a few hundred formulas and often no more than ten VMs, so what costs is the number of calls of numpy and not
 the arithmetic. A plan has as many steps as there are kinds of nodes at each depth, however many formulas there are.
 
 - *Slots.* A node at a level (vCPUs, VMs, the host) is a row of the table of that level, which has a column for each

@@ -24,7 +24,7 @@ _HISTOGRAM = "halt_wait_hist"
 
 @click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
 def command() -> None:
-    """Start a few small guests, show what kvmscope sees of them, and end them again. Takes some seconds."""
+    """Start a few small guests, show what kvmscope sees of them, and end them again. Takes a few seconds."""
     from ..lab.demo import start_demo
     from ..view.text import columns
     from .session import open_live_host

@@ -62,7 +62,7 @@ def command(
     source: str,
     as_json: bool,
 ) -> None:
-    """Watch the host for some seconds and show what is wrong or could be better: the most urgent first, with the
+    """Watch the host for a few seconds and show what is wrong or could be better: the most urgent first, with the
     evidence, the impact, the fix and its trade-off. Findings are shown by rule; VM or RULE shows all of one.
 
     \b

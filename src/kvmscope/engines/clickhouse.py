@@ -36,7 +36,7 @@ _SCHEMES: Final = ("http", "https", "chdb")
 _TIMEOUT_S: Final = 10
 _MOST_SAID: Final = 400
 _ARROW: Final = {"output_format_arrow_string_as_string": 1, "max_query_size": 1 << 24}
-"""All rules of the catalogue make a query of some hundred KiB."""
+"""All rules of the catalogue make a query of a few hundred KiB."""
 
 
 def open_clickhouse(url: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> ClickHouseStore:

@@ -47,7 +47,7 @@ from .windows import WindowPlan
 _PART: Final = "kvmscope: a part of the hosts"
 """Stands for them in the text of a query, which is printed once."""
 _PART_ROWS: Final = 700_000
-"""Rows of vCPUs that are asked at once, about: what DuckDB then needs is some hundred MiB."""
+"""Rows of vCPUs that are asked at once, about: what DuckDB then needs is a few hundred MiB."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
 

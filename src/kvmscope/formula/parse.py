@@ -92,7 +92,7 @@ def parse(text: str, blame: Blame | None = None) -> Expression:
 
 
 class _Token(NamedTuple):
-    """A tuple, since a start of a command makes some thousands."""
+    """A tuple, since a start of a command makes a few thousand."""
 
     kind: str
     text: str

@@ -81,7 +81,7 @@ class ReportRule:
     explanation: Annotated[str, "Its impact."]
     remedies: Sequence[FindingRemedy]
     vms: Annotated[int, "Number of VMs."]
-    spans: Annotated[Sequence[FindingSpan], "When, the earliest first; not more than some hundreds."]
+    spans: Annotated[Sequence[FindingSpan], "When, the earliest first; not more than a few hundred."]
     more_spans: Annotated[int, "Number of further spans."]
 
 
