@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -106,3 +108,16 @@ def test_an_interrupt_ends_it_with_its_report() -> None:
         running.send_signal(signal.SIGINT)
         assert json.loads(running.stdout.read())["vms"][0]["vcpus"][0]["did"] == 100
     assert running.returncode == 0
+
+
+@pytest.mark.live
+@pytest.mark.needs("kvm")
+def test_sigterm_ends_a_run_whose_vms_would_stay() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "kvmscope", "lab", "run", "--workload", "spin", "--stay"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs) as running:
+        assert os.read(ours, 4096).startswith(b"VMs run spin")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 128 + signal.SIGTERM
+    os.close(theirs)
+    os.close(ours)

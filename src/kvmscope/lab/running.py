@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..console.interrupts import until_ended
+from ..console.interrupts import until_ended, until_interrupted
 from ..console.progress import progress
 from ..units import format_seconds
 from . import process
@@ -21,12 +21,13 @@ def run_guests(
 ) -> Report | None:
     """Runs guests and has what they did shown; None if they were interrupted before they had begun.
 
-    ``stays``: they are kept, still, until Ctrl-C.
+    ``stays``: once they have ended they are kept, idle, until Ctrl-C. The Ctrl-C that ends their run does not end
+    the command then; SIGTERM does.
     """
     with process.start(spec) as running:
         ended_by = RunEnd.INTERRUPT
         until = "Ctrl-C" if for_s is None else f"{format_seconds(for_s)} are over"
-        with until_ended(), progress(f"VMs run {spec.workload} until {until}"):
+        with until_interrupted() if stays else until_ended(), progress(f"VMs run {spec.workload} until {until}"):
             running.wait_for_ready()
             running.go()
             ended_by = RunEnd.COUNT if running.wait_for_end(_NEVER_S if for_s is None else for_s) else RunEnd.TIME
@@ -38,6 +39,6 @@ def run_guests(
             note(f"ended before {format_seconds(for_s)}: every vCPU reached the count")
         if stays and not report.errors:
             with until_ended():
-                note("the VMs are still and stay until Ctrl-C")
+                note("the VMs are idle and stay until Ctrl-C")
                 threading.Event().wait()
     return report
