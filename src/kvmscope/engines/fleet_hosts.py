@@ -125,10 +125,13 @@ def read_interrupts(
         LEFT JOIN (
             SELECT host, boottime_ns, vm, count(*) AS vcpus FROM {schema}.vcpus GROUP BY host, boottime_ns, vm
         ) AS c ON c.host = v.host AND c.boottime_ns = v.boottime_ns AND c.vm = v.vm""")
-    machines = {host.row.host: host.machine for host in hosts}
+    supported = {host.row.host: host_apicv(host.machine).supported.value for host in hosts if host.machine is not None}
+    reason_of = {name: name.removeprefix(INHIBIT) for name in flags if name != _HAS_APICV}
     for host, vm, name, vmm, vcpus, *values in found.rows():
         said = dict(zip(flags, values, strict=True))
-        state, reasons = _state(said, machines.get(host))
+        claimed = said.pop(_HAS_APICV, None)
+        inhibits = {reason_of[flag]: value for flag, value in said.items() if value is not None}
+        state, reasons = _state(inhibits, supported.get(host) if claimed is None else bool(claimed))
         yield VmInterrupts(host, vm, name, vmm, int(vcpus or 0), state, reasons)
 
 
@@ -157,16 +160,13 @@ def _recorded(schemas: Sequence[RecordedSchema]) -> Mapping[str, ViewColumn]:
     return {name: column for name, column in found.items() if column.raw is None or column.raw in words}
 
 
-def _state(said: Mapping[str, Any], machine: Machine | None) -> tuple[AccelerationState, tuple[str, ...]]:
-    """By the VM's inhibits, and by what its host, or the one that it pretends to run on, can do."""
-    known = [name for name, value in said.items() if is_inhibit(name) and value is not None]
-    reasons = tuple(sorted(name.removeprefix(INHIBIT) for name in known if said[name]))
-    is_supported = said.get(_HAS_APICV)
-    if is_supported is None and machine is not None:
-        is_supported = host_apicv(machine).supported.value
-    if is_supported is False or is_supported == 0:
+def _state(inhibits: Mapping[str, Any], is_supported: bool | None) -> tuple[AccelerationState, tuple[str, ...]]:
+    """By those of the VM's inhibits that are known, by reason, and by what its host, or the one that it pretends to run
+    on, can do."""
+    reasons = tuple(sorted(reason for reason, holds in inhibits.items() if holds))
+    if is_supported is False:
         return AccelerationState.UNSUPPORTED, reasons
-    if not known:
+    if not inhibits:
         return AccelerationState.UNKNOWN, ()
     if "disabled" in reasons:
         return AccelerationState.OFF, reasons
