@@ -19,7 +19,7 @@ from .clickhouse import ClickHouseStore
 from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection
 from .engine import QueryResult
 from .refusal import QueryEngine
-from .results import plain_result
+from .results import plain_table
 from .spelling import literal
 from .tables import RawTable
 
@@ -53,7 +53,7 @@ class PulledRecordings:
 
     def query(self, sql: str) -> QueryResult:
         """The result of a query of what was kept. Raises QueryError, Unavailable."""
-        return plain_result(self._connection.stream(sql))
+        return plain_table(self._connection.read(sql))
 
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The result of a query that a user typed, by ClickHouse. Raises as ``SqlStore.ask`` does."""

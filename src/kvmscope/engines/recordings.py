@@ -24,7 +24,7 @@ from .engine import QueryResult
 from .guard import check_query
 from .raw_columns import EPISODE_COLUMNS, EPISODES, ColumnType, known_columns
 from .refusal import QueryEngine
-from .results import plain_result
+from .results import plain_table
 from .tables import RAW, RawTable
 from .views import RELATIONS, view_query
 from .vocabulary import Vocabulary, vocabulary_of
@@ -94,7 +94,7 @@ class RecordingStore:
 
     def query(self, sql: str) -> QueryResult:
         """The result of a query of kvmscope's own. Raises QueryError, RecordingError, Unavailable."""
-        return plain_result(self._connection.stream(sql))
+        return plain_table(self._connection.read(sql))
 
     def make(self, sql: str) -> None:
         """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""

@@ -23,7 +23,11 @@ _NS_OF = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 def plain_result(batches: Iterable[pa.RecordBatch]) -> QueryResult:
     """A whole result. The batches have the same columns; there is at least one."""
-    table = pa.Table.from_batches(list(batches))
+    return plain_table(pa.Table.from_batches(list(batches)))
+
+
+def plain_table(table: pa.Table) -> QueryResult:
+    """A result that is there as a whole."""
     names = _unlike(table.column_names)
     return QueryResult(tuple(map(plain_column, names, table.columns)))
 
