@@ -23,7 +23,7 @@ def fleet_options(function: F) -> F:
 
     @click.option("--clickhouse", metavar="URL", help="Ask this ClickHouse, to which recordings were loaded.")
     @click.option("--prometheus", metavar="URL", help="Ask this Prometheus, or a store that speaks its API.")
-    @time_option("--interval", help="Length of an interval; by default a third of the time.")
+    @time_option("--interval", help="Length of an interval; by default about a third of the time.")
     @click.option(
         "--memory",
         callback=parse_size,

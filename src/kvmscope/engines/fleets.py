@@ -28,13 +28,13 @@ def open_recorded_fleet(
 ) -> FleetStore:
     """The recordings at these places as a fleet.
 
-    ``interval_s``: length of a window; by default a third of the time that was recorded. ``memory_bytes``: what this
-    process may take; DuckDB is given a part of it. Raises RecordingError if nothing can be read, UsageError,
-    Unavailable without DuckDB.
+    ``interval_s``: length of a window; by default about a third of the time that was recorded, and the same as of these
+    recordings in ClickHouse. ``memory_bytes``: what this process may take; DuckDB is given a part of it. Raises
+    RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
     """
     store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
     try:
-        window_s = read_span(store).window_s(interval_s)
+        window_s, _ = _window(read_span(store), interval_s)
     except BaseException:
         store.close()
         raise
@@ -50,15 +50,12 @@ def open_clickhouse_fleet(
     """
     store = open_clickhouse(url, memory_bytes=memory_bytes)
     try:
-        span = read_span(store)
-        resolution_s = _roll_up(span, interval_s)
-        length_s = span.window_s(interval_s)
-        every_s = math.ceil(length_s / resolution_s) * resolution_s if resolution_s else length_s
+        window_s, resolution_s = _window(read_span(store), interval_s)
         pulled = PulledRecordings(store, database(resolution_s), memory_bytes=round(memory_bytes * _PART_OF_DUCKDB))
     except BaseException:
         store.close()
         raise
-    return _thinned_fleet(pulled, store.name, every_s, QueryEngine.CLICKHOUSE)
+    return _thinned_fleet(pulled, store.name, window_s, QueryEngine.CLICKHOUSE)
 
 
 def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: QueryEngine) -> FleetStore:
@@ -71,11 +68,12 @@ def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: Q
     return SqlFleet(store, place, thinned, window_s, engine=engine)
 
 
-def _roll_up(span: RecordedSpan, interval_s: float | None) -> int:
-    """The coarsest roll-up that keeps the ends of the windows, 0 for the raw relations.
+def _window(span: RecordedSpan, interval_s: float | None) -> tuple[float, int]:
+    """The length of a window, and the resolution of the coarsest roll-up that keeps its ends; 0 for the raw relations.
 
-    A length that was asked for must be a multiple of its resolution; one of our own is made so.
+    A length that was asked for must be a multiple of the resolution; one of our own is made so.
     """
     length_s = span.window_s(interval_s)
     fits = [each for each in ROLL_UPS_S if (length_s % each == 0 if interval_s else length_s >= 2 * each)]
-    return max(fits, default=0)
+    resolution_s = max(fits, default=0)
+    return math.ceil(length_s / resolution_s) * resolution_s if resolution_s else length_s, resolution_s
