@@ -139,6 +139,71 @@ def test_page_tables_in_hardware_are_advised_only_to_a_cpu_that_has_them(
     assert ("ept=1" in told.text) == advises
 
 
+NOTIFIED = {"pf_taken": 30_000, "pf_emulate": 29_000, "pf_fixed": 500, "insn_emulation": 29_000, "exits": 40_000}
+"""A guest whose virtio devices are notified by MMIO, where KVM does not cache MMIO addresses: an AMD CPU all of whose
+52 address bits are in use, or kvm.mmio_caching=N."""
+
+
+@pytest.mark.parametrize(
+    ("caching", "written", "rules"),
+    [
+        ("N", 0, set()),
+        ("N", 20_000, {"pf-emulation"}),
+        ("Y", 0, {"pf-emulation"}),
+        (None, 0, {"pf-emulation"}),
+    ],
+)
+@pytest.mark.parametrize("module", ["kvm_amd", "kvm_intel"])
+def test_notifications_of_devices_are_no_writes_to_page_tables_where_mmio_is_not_cached(
+    doctor: Doctor, module: str, caching: str | None, written: int, rules: set[str]
+) -> None:
+    parameters = {} if caching is None else {"mmio_caching": caching}
+    told = doctor(
+        ReportedVm({**NOTIFIED, "mmu_pte_write": 2 * written}, module=module, active=True, kvm_parameters=parameters)
+    )
+    assert told.rules == rules
+
+
+@pytest.mark.parametrize(("caching", "cost_cpus"), [("N", 2 * 1000 * 4e-6), ("Y", 2 * 1000 * 2e-6 + 2 * 28_980 * 5e-6)])
+def test_the_cost_of_inhibited_apicv_has_no_notifications_where_mmio_is_not_cached(
+    doctor: Doctor, caching: str, cost_cpus: float
+) -> None:
+    rates = {**NOTIFIED, "irq_injections": 1000}
+    told = doctor(
+        ReportedVm(rates, apicv=frozenset({"hyperv"}), module="kvm_amd", kvm_parameters={"mmio_caching": caching})
+    )
+    assert told.rules == {"apicv-inhibited"}
+    assert told.finding("apicv-inhibited").cost_cpus == pytest.approx(cost_cpus, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("nested_runs", "rules"), [(18_000, {"nested-cost"}), (2500, {"nested-cost", "pf-retries"}), (0, {"pf-retries"})]
+)
+def test_faults_that_a_nested_hypervisor_handles_are_no_retries(
+    doctor: Doctor, nested_runs: int, rules: set[str]
+) -> None:
+    told = doctor(ReportedVm({"exits": 90_000, "nested_run": nested_runs, "pf_taken": 12_000, "pf_fixed": 200}))
+    assert told.rules == rules
+
+
+@pytest.mark.parametrize(
+    ("module", "paging", "tdp_mmu", "advises"),
+    [
+        ("kvm_intel", {"ept": "Y"}, "N", True),
+        ("kvm_amd", {"npt": "1"}, "N", True),
+        ("kvm_intel", {"ept": "Y"}, "Y", False),
+        ("kvm_intel", {"ept": "N"}, "N", False),
+    ],
+)
+def test_shadow_pages_of_a_kvm_without_its_tdp_mmu_are_told_from_those_of_nested_guests(
+    doctor: Doctor, module: str, paging: dict[str, str], tdp_mmu: str, advises: bool
+) -> None:
+    rates = {"mmu_shadow_zapped": 1500}
+    told = doctor(ReportedVm(rates, module=module, parameters=paging, kvm_parameters={"tdp_mmu": tdp_mmu}))
+    assert told.rules == {"shadow-paging-churn"}
+    assert ("tdp_mmu=1" in told.text) == advises
+
+
 def test_the_meaning_of_emulated_faults_has_the_local_apic() -> None:
     stat = load_stats().find("kvm", Scope.VCPU, "pf_emulate")
     assert stat is not None

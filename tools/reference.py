@@ -177,6 +177,8 @@ def _rule(rule: Rule) -> Iterator[str]:
         yield "- not checked if one of these caveats holds: " + ", ".join(
             f"[{slug}](caveats.md#{slug})" for slug in rule.silent_if
         )
+    for slug, why in rule.despite.items():
+        yield f"- holds despite [{slug}](caveats.md#{slug}): {why}"
     yield ""
     for remedy in rule.remedies:
         settings = "".join(f" [{name}](settings.md#{name})" for name in remedy.settings)

@@ -33,7 +33,8 @@ class ReportedVm:
     """``rates``: a second on each vCPU or of the VM, on top of a guest that works. ``values``,
     ``vcpu_values``: what the VM's and each vCPU's stats have. ``facts``: its process as
     ``build_process`` takes it; without any the VMM cannot be seen. ``apicv``: reasons that inhibit it, None if the
-    state is not read. ``module``, ``cpu_flags``, ``parameters``: of the host's KVM and CPU."""
+    state is not read. ``module``, ``cpu_flags``, ``parameters``: of the host's KVM and CPU. ``kvm_parameters``: of
+    its module kvm, ``parameters`` being of the vendor's."""
 
     rates: Mapping[str, float]
     values: Mapping[str, int] = field(default_factory=dict)
@@ -46,16 +47,18 @@ class ReportedVm:
     module: str = "kvm_intel"
     cpu_flags: frozenset[str] = frozenset()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    kvm_parameters: Mapping[str, str] = field(default_factory=dict)
     halt_poll_ns: int | None = None
 
     @property
     def machine(self) -> Machine:
         parameters = MappingProxyType({name: Fact(value) for name, value in self.parameters.items()})
-        limit = {} if self.halt_poll_ns is None else {"halt_poll_ns": Fact(str(self.halt_poll_ns))}
+        common = {name: Fact(value) for name, value in self.kvm_parameters.items()}
+        common |= {} if self.halt_poll_ns is None else {"halt_poll_ns": Fact(str(self.halt_poll_ns))}
         vendor = "AuthenticAMD" if self.module == "kvm_amd" else "GenuineIntel"
         return replace(
             MACHINE,
-            kvm=Fact(KernelModule("kvm", False, MappingProxyType(limit))),
+            kvm=Fact(KernelModule("kvm", False, MappingProxyType(common))),
             kvm_vendor=Fact(KernelModule(self.module, False, parameters)),
             cpu=Fact(CpuInfo(vendor, "Some CPU", self.cpu_flags)),
         )

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from ..catalog.caveats import load_caveats
 from ..catalog.inhibits import InhibitClass, load_inhibits, unlisted
 from ..formula.tree import Level
 from ..host.apicv import HostApicv
@@ -20,6 +21,8 @@ from ..sample import NOT_KNOWN, Sample
 from ..schema import Scope
 from .apicv.facts import INHIBIT, PROVIDER, reasons_of
 from .apicv.hosts import hosts_of
+from .caveats import Facts as CaveatFacts
+from .caveats import TruthValue, judge
 from .exit_reasons import costliest_exit
 from .window import BoolArray, F64Array, Window, find_column
 from .words import words_of
@@ -37,6 +40,7 @@ def observe(
     hlt_exits_disabled: Sequence[bool | None] = (),
     vmm_silent_s: Sequence[float | None] = (),
     halt_poll_ns: int | None = None,
+    mmio_uncached: bool = False,
 ) -> Facts:
     """Every fact of ``catalog.findings.FACTS``.
 
@@ -44,7 +48,7 @@ def observe(
     nothing if they were not read; KVM's own setting takes precedence. ``vmm_silent_s``: for how long each VM's VMM has
     not answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
     ``halt_poll_ns``: the host's limit on halt polling (kvm.halt_poll_ns), None if it is not known; the limit of a VM
-    takes precedence.
+    takes precedence. ``mmio_uncached``: whether the host's KVM is known not to cache MMIO addresses.
     """
     sample = window.current
     nobody_looked = [None] * len(sample.vms)
@@ -56,6 +60,7 @@ def observe(
         (Scope.VM, "apicv_off_on_host"): _apicv_off(sample, host),
         (Scope.VM, "apicv_uninhibited"): _apicv_uninhibited(sample),
         (Scope.VM, "hlt_exits_disabled"): _halting(sample, _known(hlt_exits_disabled or nobody_looked)),
+        (Scope.VM, "mmio_uncached"): np.full(len(sample.vms), float(mmio_uncached)),
         (Scope.VM, "vmm_silent_s"): _known(vmm_silent_s or nobody_looked),
         (Scope.VM, "poll_limit"): limit_s,
         (Scope.VM, "poll_limit_known"): (~np.isnan(limit_s)).astype(np.float64),
@@ -140,6 +145,11 @@ def halt_poll_limit_ns(machine: Machine) -> int | None:
     module = machine.kvm.value
     text = None if module is None else module.parameters.get("halt_poll_ns")
     return int(text.value) if text is not None and text.value is not None and text.value.isdecimal() else None
+
+
+def is_mmio_uncached(machine: Machine) -> bool:
+    """Whether KVM is known not to cache MMIO addresses in its page tables, so each access to MMIO is a page fault."""
+    return judge(load_caveats()["mmio-caching-off"].holds_if, CaveatFacts(machine)).verdict is TruthValue.HOLDS
 
 
 def poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:

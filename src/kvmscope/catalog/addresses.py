@@ -29,17 +29,23 @@ class AddressSpace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AddressRange:
-    """Ports or MSRs that count under one name; ``last`` is included."""
+    """Ports or MSRs that count under one name; ``last`` is included. ``also``: numbers beside these."""
 
     name: str
     first: int
     last: int
     means: str
+    also: tuple[int, ...] = ()
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """The first and the last of each stretch of numbers, the last included."""
+        return ((self.first, self.last), *((number, number) for number in self.also))
 
     @property
     def numbers(self) -> str:
-        """``0x70-0x71``, or ``0x830``."""
-        return f"{self.first:#x}" if self.first == self.last else f"{self.first:#x}-{self.last:#x}"
+        """``0x70-0x71``, or ``0x60, 0x64``."""
+        return ", ".join(f"{first:#x}" if first == last else f"{first:#x}-{last:#x}" for first, last in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,10 @@ def _parse(entries: list[TomlEntry]) -> tuple[AddressRange, ...]:
 
 
 def _range(entry: TomlEntry) -> AddressRange:
-    entry.check_keys(("name", "first", "last", "means"), ())
+    entry.check_keys(("name", "first", "last", "means"), ("also",))
     name, first, last = entry.string("name"), entry.integer("first"), entry.integer("last")
     if not _NAME.fullmatch(name):
         raise entry.error("name", "lower-case letters, digits and _", name)
     if last < first:
         raise entry.error("last", f"a number from {first:#x} on", f"{last:#x}")
-    return AddressRange(name, first, last, entry.string("means"))
+    return AddressRange(name, first, last, entry.string("means"), entry.integers("also"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
@@ -80,7 +80,8 @@ class Rule:
     ``when``, ``activity``, ``clears``: conditions of ``scope``; None is no such condition. ``windows``: in how many
     consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``: CPU
     time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds``: what belongs to its
-    findings beside that. ``silent_if``: slugs of caveats.
+    findings beside that. ``silent_if``: slugs of caveats. ``despite``: why the rule holds although a caveat of a
+    stat that it reads does, by the caveat's slug.
     """
 
     slug: str
@@ -100,6 +101,7 @@ class Rule:
     threshold: str
     remedies: tuple[Remedy, ...]
     silent_if: tuple[str, ...]
+    despite: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def adds_verdict(self) -> bool:
@@ -132,6 +134,7 @@ FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
         (Scope.VM, "apicv_off_on_host"): _NUMBER,
         (Scope.VM, "apicv_uninhibited"): _NUMBER,
         (Scope.VM, "hlt_exits_disabled"): _NUMBER,
+        (Scope.VM, "mmio_uncached"): _NUMBER,
         (Scope.VM, "vmm_silent_s"): _SECONDS,
         (Scope.VM, "poll_limit"): _SECONDS,
         (Scope.VM, "poll_limit_known"): _NUMBER,
@@ -192,7 +195,7 @@ def parse_findings(text: str, file: str, context: Context, *, caveats: Collectio
 
 
 _REQUIRED: Final = ("slug", "title", "severity", "scope", "when", "evidence", "explanation", "threshold", "remedy")
-_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "lost", "adds", "silent_if")
+_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "lost", "adds", "silent_if", "despite")
 
 
 def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) -> Rule:
@@ -216,6 +219,7 @@ def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) ->
         threshold=entry.string("threshold"),
         remedies=_remedies(entry),
         silent_if=_silent_if(entry, caveats),
+        despite=_despite(entry, caveats),
     )
 
 
@@ -275,3 +279,13 @@ def _silent_if(entry: TomlEntry, caveats: Collection[str]) -> tuple[str, ...]:
         if slug not in caveats:
             raise entry.error("silent_if", "slugs of caveats", shown(slug))
     return slugs
+
+
+def _despite(entry: TomlEntry, caveats: Collection[str]) -> Mapping[str, str]:
+    if "despite" not in entry:
+        return MappingProxyType({})
+    reasons = entry.table("despite")
+    for slug in reasons:
+        if slug not in caveats:
+            raise entry.error("despite", "slugs of caveats", shown(slug))
+    return MappingProxyType({slug: reasons.string(slug) for slug in reasons})

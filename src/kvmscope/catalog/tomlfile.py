@@ -197,6 +197,16 @@ class TomlEntry(Mapping[str, Any]):
             raise self.error(key, "a whole number", _kind(value))
         return value
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers; empty where the key is missing."""
+        value = self.get(key, [])
+        if not isinstance(value, list):
+            raise self.error(key, "a list of whole numbers", _kind(value))
+        for part in value:
+            if not isinstance(part, int) or isinstance(part, bool):
+                raise self.error(key, "a list of whole numbers", f"{_kind(part)} in it")
+        return tuple(value)
+
     def boolean(self, key: str, *, default: bool) -> bool:
         """``true`` or ``false``; ``default`` where the key is missing."""
         value = self.get(key, default)

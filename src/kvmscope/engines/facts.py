@@ -17,7 +17,14 @@ from typing import Final
 from ..analysis import exit_reasons
 from ..analysis.apicv.facts import INHIBIT, PROVIDER
 from ..analysis.apicv.hosts import HOST_PROVIDER
-from ..analysis.observations import PAGE_COUNTS, STARTED_BY_NOW_S, halt_poll_limit_ns, is_by_setup, is_off
+from ..analysis.observations import (
+    PAGE_COUNTS,
+    STARTED_BY_NOW_S,
+    halt_poll_limit_ns,
+    is_by_setup,
+    is_mmio_uncached,
+    is_off,
+)
 from ..catalog.findings import FACTS
 from ..formula.resolved import Quantity, ScopedStat, StatColumn
 from ..formula.tree import Level
@@ -65,25 +72,29 @@ _YES, _NO = Literal(1.0), Literal(0.0)
 @dataclass(frozen=True)
 class DocumentFacts:
     """What documents say, by their keys. ``machines``: 1 where KVM was loaded without the interrupt acceleration that
-    the host has, 0 where not; and the host's limit on halt polling. ``identities``: whether HLT exits are disabled."""
+    the host has, 0 where not; the host's limit on halt polling; and 1 where KVM is known not to cache MMIO addresses.
+    ``identities``: whether HLT exits are disabled."""
 
     apicv_off: Mapping[str, float] = field(default_factory=dict)
     halt_poll_ns: Mapping[str, int] = field(default_factory=dict)
     hlt_exits_disabled: Mapping[str, bool] = field(default_factory=dict)
+    mmio_uncached: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_document_facts(machines: Iterable[str], identities: Iterable[str], reader: DocumentReader) -> DocumentFacts:
     """The facts of these documents, by their keys; what is unknown is left out. RecordingError for a damaged one."""
     apicv_off: dict[str, float] = {}
     halt_poll_ns: dict[str, int] = {}
+    uncached: dict[str, float] = {}
     for key in machines:
         machine: Machine = reader.get(Machine, key)
         off, limit_ns = is_off(host_apicv(machine)), halt_poll_limit_ns(machine)
         apicv_off |= {} if math.isnan(off) else {key: off}
         halt_poll_ns |= {} if limit_ns is None else {key: limit_ns}
+        uncached |= {key: 1.0} if is_mmio_uncached(machine) else {}
     halting = {key: hlt_exits_disabled(reader.get(VmIdentity, key).process) for key in identities}
     disabled = {key: value for key, value in halting.items() if value is not None}
-    return DocumentFacts(apicv_off, halt_poll_ns, disabled)
+    return DocumentFacts(apicv_off, halt_poll_ns, disabled, uncached)
 
 
 class RecordedFacts:
@@ -164,6 +175,11 @@ class RecordedFacts:
             return _now(lowering, "settings", Scope.VM, "hlt_exits_disabled")
         disabled = {key: float(holds) for key, holds in self._documents.hlt_exits_disabled.items()}
         return _by_key(lowering.leaves[Scope.VM].attribute("identity"), disabled)
+
+    def mmio_uncached(self, lowering: Lowering) -> Scalar:
+        del lowering
+        uncached = _by_key(Ref("machine"), self._documents.mmio_uncached)
+        return when(Ref("simulated"), _NO, apply(Function.COALESCE, uncached, _NO))
 
     def vmm_silent_s(self, lowering: Lowering) -> Scalar:
         leaves = lowering.leaves[Scope.VM]
@@ -342,6 +358,7 @@ _FACTS: Final[Mapping[str, Callable[[RecordedFacts, Lowering], Scalar]]] = {
     "apicv_off_on_host": RecordedFacts.apicv_off_on_host,
     "apicv_uninhibited": RecordedFacts.apicv_uninhibited,
     "hlt_exits_disabled": RecordedFacts.hlt_exits_disabled,
+    "mmio_uncached": RecordedFacts.mmio_uncached,
     "vmm_silent_s": RecordedFacts.vmm_silent_s,
     "poll_limit": RecordedFacts.poll_limit,
     "poll_limit_known": RecordedFacts.poll_limit_known,

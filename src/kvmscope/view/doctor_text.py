@@ -136,6 +136,8 @@ def rule_lines(rule: Rule, *, width: int) -> Iterator[str]:
         yield from fill(f"cost in CPUs: {rule.cost}", width=width)
     for slug in rule.silent_if:
         yield from fill(f"not checked where caveat {slug} holds: {caveats[slug].text}", width=width)
+    for slug, why in rule.despite.items():
+        yield from fill(f"holds despite caveat {slug}: {why}", width=width)
     for remedy in rule.remedies:
         yield ""
         yield from fill(f"fix: {remedy.do}", width=width)

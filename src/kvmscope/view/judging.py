@@ -11,7 +11,7 @@ from ..analysis.apicv import Verdicts, WhatIf, judge, what_if
 from ..analysis.caveats import TruthValue, facts_of, judge_all, rules_here
 from ..analysis.evaluate import Evaluator
 from ..analysis.findings import Judgement, Watcher
-from ..analysis.observations import halt_poll_limit_ns, observe
+from ..analysis.observations import halt_poll_limit_ns, is_mmio_uncached, observe
 from ..analysis.window import Window
 from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule, load_findings
@@ -73,6 +73,7 @@ class Examiner:
             hlt_exits_disabled=halting,
             vmm_silent_s=_silent_s(scene),
             halt_poll_ns=None if scene.sample.simulated else halt_poll_limit_ns(scene.machine),
+            mmio_uncached=not scene.sample.simulated and is_mmio_uncached(scene.machine),
         )
         return Evaluator(window, self._formulas, facts=facts)
 

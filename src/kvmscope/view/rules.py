@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -31,6 +31,7 @@ class RuleText:
     threshold: Annotated[str, "Why it fires at this level."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
     silent_if: Annotated[Sequence[str], "Caveats under which it is not checked."]
+    despite: Annotated[Mapping[str, str], "By caveat of what it reads, why it holds although the caveat does."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,4 +62,5 @@ def rule_text(rule: Rule) -> RuleText:
         threshold=rule.threshold,
         remedies=remedy_views(rule.remedies),
         silent_if=rule.silent_if,
+        despite=rule.despite,
     )

@@ -57,7 +57,8 @@ def _constants() -> bytes:
 
 
 def _table(ranges: Sequence[AddressRange], first: int) -> bytes:
-    assert len(ranges) <= _RANGES
-    entries = b"".join(struct.pack("=IIII", each.first, each.last, first + at, 0) for at, each in enumerate(ranges))
+    spans = [(*span, first + at) for at, each in enumerate(ranges) for span in each.spans]
+    assert len(spans) <= _RANGES
+    entries = b"".join(struct.pack("=IIII", *span, 0) for span in spans)
     other = first + len(ranges)
-    return entries.ljust(16 * _RANGES, b"\0") + struct.pack("=IIII", len(ranges), other, other + 1, 0)
+    return entries.ljust(16 * _RANGES, b"\0") + struct.pack("=IIII", len(spans), other, other + 1, 0)
