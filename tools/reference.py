@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from kvmscope.catalog.addresses import AddressSpace, load_addresses
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import Rule, load_findings
 from kvmscope.catalog.inhibits import Inhibit, load_inhibits
+from kvmscope.catalog.lookalikes import lookalikes
 from kvmscope.catalog.metrics import Metric, load_metrics
 from kvmscope.catalog.settings import PARTIES, load_managers, load_settings
 from kvmscope.catalog.stats import StatEntry, load_stats
@@ -153,6 +155,14 @@ def _findings() -> Iterator[str]:
         yield from _rule(rule)
 
 
+_SIMILAR = 6
+_NAME = re.compile(r"[a-z0-9_.]+")
+
+
+def _asked(name: str) -> str:
+    return f"`{name}`" if _NAME.fullmatch(name) else name
+
+
 def _rule(rule: Rule) -> Iterator[str]:
     yield f"## {rule.slug}"
     yield ""
@@ -179,6 +189,11 @@ def _rule(rule: Rule) -> Iterator[str]:
         )
     for slug, why in rule.despite.items():
         yield f"- holds despite [{slug}](caveats.md#{slug}): {why}"
+    if similar := lookalikes(rule, load_findings()):
+        yield "- looks like: " + "; ".join(
+            f"[{each.rule.slug}](#{each.rule.slug}), distinguished by {', '.join(map(_asked, each.decided_by))}"
+            for each in similar[:_SIMILAR]
+        )
     yield ""
     for remedy in rule.remedies:
         settings = "".join(f" [{name}](settings.md#{name})" for name in remedy.settings)

@@ -23,10 +23,11 @@ from .caveats import Condition, load_caveats, parse_condition
 from .data import read_toml
 from .metrics import metric_context
 from .settings import setting_names
-from .tomlfile import TomlEntry, read_tables, shown, unique
+from .tomlfile import TomlEntry, read_root, root_tables, shown, unique
 from .windows import USUAL_WINDOWS
 
 _FILE: Final = "findings.toml"
+_SYMPTOM: Final = "symptom"
 _WINDOWS_MAX: Final = 100
 
 
@@ -81,7 +82,7 @@ class Rule:
     consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``: CPU
     time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds``: what belongs to its
     findings beside that. ``silent_if``: slugs of caveats. ``despite``: why the rule holds although a caveat of a
-    stat that it reads does, by the caveat's slug.
+    stat that it reads does, by the caveat's slug. ``symptoms``: by their names, what brings somebody to the rule.
     """
 
     slug: str
@@ -102,6 +103,7 @@ class Rule:
     remedies: tuple[Remedy, ...]
     silent_if: tuple[str, ...]
     despite: Mapping[str, str] = field(default_factory=dict, hash=False)
+    symptoms: tuple[str, ...] = ()
 
     @property
     def adds_verdict(self) -> bool:
@@ -162,6 +164,26 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Why a fact can be unknown, as text for a person."""
 
+FACT_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "vcpus": "the number of vCPUs",
+        "stats_reset": "counters that went down",
+        "apicv_inhibited": "a reason that inhibits APICv/AVIC",
+        "apicv_off_on_host": "whether KVM was loaded without APICv/AVIC",
+        "apicv_uninhibited": "that no reason inhibits APICv/AVIC",
+        "hlt_exits_disabled": "whether HLT exits are disabled",
+        "mmio_uncached": "whether KVM caches MMIO addresses",
+        "vmm_silent_s": "for how long the VMM has not responded",
+        "poll_limit": "the limit on halt polling",
+        "poll_limit_known": "whether the limit on halt polling is known",
+        "mapped_growth": "growth of the mapped memory",
+        "never_ran": "vCPUs without any exit",
+        "injected_while_active": "injections while APICv/AVIC is active",
+        "costliest_exit": "the time of the costliest reason of exits",
+    }
+)
+"""Facts in a few words."""
+
 FACT_GROUPS: Final[Mapping[str, str]] = MappingProxyType({"costliest_exit": "exits"})
 """Facts that need a group of opt-in counters."""
 
@@ -171,6 +193,12 @@ def load_findings() -> tuple[Rule, ...]:
     """Every rule, in the order of the file."""
     text = read_toml(_FILE)
     return parse_findings(text, _FILE, replace(metric_context(), facts=FACTS), caveats=load_caveats())
+
+
+@cache
+def load_symptoms() -> Mapping[str, str]:
+    """What brings somebody to a rule, by the names that rules have in ``symptoms``."""
+    return _parse_symptoms(read_root(read_toml(_FILE), _FILE))
 
 
 def find_rule(slug: str) -> Rule:
@@ -188,17 +216,38 @@ def near_rules(word: str) -> tuple[str, ...]:
 
 def parse_findings(text: str, file: str, context: Context, *, caveats: Collection[str] = ()) -> tuple[Rule, ...]:
     """Rules from TOML; ``caveats``: the slugs that a rule may name. Raises CatalogError."""
-    entries = read_tables(text, file, "rule")
-    rules = tuple(_parse_rule(entry, context, caveats) for entry in entries)
+    root = read_root(text, file)
+    entries = root_tables(root, "rule", beside=(_SYMPTOM,))
+    symptoms = _parse_symptoms(root)
+    rules = tuple(_parse_rule(entry, context, caveats, symptoms) for entry in entries)
     unique(entries, "slug")
     return rules
 
 
+def _parse_symptoms(root: TomlEntry) -> Mapping[str, str]:
+    entries = root_tables(root, _SYMPTOM, beside=("rule",))
+    for entry in entries:
+        entry.check_keys(("name", "text"))
+    unique(entries, "name")
+    return MappingProxyType({entry.string("name"): entry.string("text") for entry in entries})
+
+
 _REQUIRED: Final = ("slug", "title", "severity", "scope", "when", "evidence", "explanation", "threshold", "remedy")
-_OPTIONAL: Final = ("activity", "clears", "windows", "worst", "cost", "lost", "adds", "silent_if", "despite")
+_OPTIONAL: Final = (
+    "activity",
+    "clears",
+    "windows",
+    "worst",
+    "cost",
+    "lost",
+    "adds",
+    "silent_if",
+    "despite",
+    "symptoms",
+)
 
 
-def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) -> Rule:
+def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str], symptoms: Collection[str]) -> Rule:
     entry.check_keys(_REQUIRED, _OPTIONAL)
     scope = entry.choice("scope", Scope)
     return Rule(
@@ -218,8 +267,9 @@ def _parse_rule(entry: TomlEntry, context: Context, caveats: Collection[str]) ->
         explanation=entry.string("explanation"),
         threshold=entry.string("threshold"),
         remedies=_remedies(entry),
-        silent_if=_silent_if(entry, caveats),
+        silent_if=_known_names(entry, "silent_if", caveats, "slugs of caveats"),
         despite=_despite(entry, caveats),
+        symptoms=_known_names(entry, "symptoms", symptoms, "names of symptoms"),
     )
 
 
@@ -273,12 +323,12 @@ def _remedy(entry: TomlEntry) -> Remedy:
     return Remedy(entry.string("do"), entry.string("price"), only_if, setting_names(entry, "settings"))
 
 
-def _silent_if(entry: TomlEntry, caveats: Collection[str]) -> tuple[str, ...]:
-    slugs = entry.strings("silent_if")
-    for slug in slugs:
-        if slug not in caveats:
-            raise entry.error("silent_if", "slugs of caveats", shown(slug))
-    return slugs
+def _known_names(entry: TomlEntry, key: str, known: Collection[str], what: str) -> tuple[str, ...]:
+    names = entry.strings(key)
+    for name in names:
+        if name not in known:
+            raise entry.error(key, what, shown(name))
+    return names
 
 
 def _despite(entry: TomlEntry, caveats: Collection[str]) -> Mapping[str, str]:

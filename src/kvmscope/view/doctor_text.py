@@ -29,11 +29,14 @@ from .findings_text import (
     total_lines,
     unchecked_lines,
 )
+from .rules import similar_rules
 from .text import SIMULATED, columns, counted, cut, few, fill, no_vm_line, note_lines
 
 HEIGHT: Final = 60
 
 _FEW_VMS = 3
+_SIMILAR_SHOWN = 6
+_EVIDENCE_SHOWN = 5
 _ENDINGS_SHOWN = 3
 _ENDED_RULES_SHOWN = 6
 _BRIEF = "also found; `kvmscope doctor RULE` has the impact and the fix:"
@@ -138,12 +141,30 @@ def rule_lines(rule: Rule, *, width: int) -> Iterator[str]:
         yield from fill(f"not checked where caveat {slug} holds: {caveats[slug].text}", width=width)
     for slug, why in rule.despite.items():
         yield from fill(f"holds despite caveat {slug}: {why}", width=width)
+    yield from _similar_lines(rule, width)
     for remedy in rule.remedies:
         yield ""
         yield from fill(f"fix: {remedy.do}", width=width)
         for name in remedy.settings:
             yield from fill(f"how: kvmscope explain {name}", "  ", width=width)
         yield from fill(f"trade-off: {remedy.price}", "  ", width=width)
+
+
+def _similar_lines(rule: Rule, width: int) -> Iterator[str]:
+    """The rules that look like one, and what distinguishes them."""
+    similar = similar_rules(rule)
+    if similar:
+        yield ""
+        yield "looks like:"
+    for each in similar[:_SIMILAR_SHOWN]:
+        yield from fill(f"{each.rule}: {each.title}", "  ", width=width)
+        count = "".join(f" --count {group}" for group in each.needs)
+        decided_by = ", ".join(each.decided_by[:_EVIDENCE_SHOWN])
+        yield from fill(f"distinguished by: {decided_by}{f' ({count.strip()})' if count else ''}", "    ", width=width)
+        for sentence in each.said:
+            yield from fill(sentence, "    ", width=width)
+    if rest := [each.rule for each in similar[_SIMILAR_SHOWN:]]:
+        yield from fill(f"and also: {', '.join(rest)}", "  ", width=width)
 
 
 def rule_table(rules: Sequence[Rule]) -> list[str]:

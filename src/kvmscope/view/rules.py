@@ -6,10 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..catalog.findings import Rule, Severity
+from ..catalog.findings import Rule, Severity, load_findings, load_symptoms
+from ..catalog.lookalikes import lookalikes
 from ..schema import Scope
 from .remedies import FindingRemedy, remedy_views
 from .values import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarRule:
+    """A rule that fires on what looks the same, and what distinguishes the two."""
+
+    rule: Annotated[str, "Its slug."]
+    title: Annotated[str, "What is wrong then."]
+    symptoms: Annotated[Sequence[str], "What both have in common, by the names of symptoms."]
+    decided_by: Annotated[
+        Sequence[str], "The evidence that decides: metrics, stats and facts that it asks and the other rule does not."
+    ]
+    needs: Annotated[Sequence[str], "Opt-in groups that have to be counted for it."]
+    said: Annotated[Sequence[str], "What the text of one of them says of the other."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,8 @@ class RuleText:
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
     silent_if: Annotated[Sequence[str], "Caveats under which it is not checked."]
     despite: Annotated[Mapping[str, str], "By caveat of what it reads, why it holds although the caveat does."]
+    symptoms: Annotated[Mapping[str, str], "What brings somebody to it, by name."]
+    looks_like: Annotated[Sequence[SimilarRule], "Rules with one of these symptoms, the most similar first."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,21 @@ class RuleList(Answer):
 
 def rule_list(rules: Sequence[Rule]) -> RuleList:
     return RuleList(rules=tuple(map(rule_text, rules)))
+
+
+def similar_rules(rule: Rule) -> tuple[SimilarRule, ...]:
+    """The rules of the catalogue that look like one."""
+    return tuple(
+        SimilarRule(
+            rule=each.rule.slug,
+            title=each.rule.title,
+            symptoms=each.symptoms,
+            decided_by=each.decided_by,
+            needs=each.needs,
+            said=each.said,
+        )
+        for each in lookalikes(rule, load_findings())
+    )
 
 
 def rule_text(rule: Rule) -> RuleText:
@@ -63,4 +95,6 @@ def rule_text(rule: Rule) -> RuleText:
         remedies=remedy_views(rule.remedies),
         silent_if=rule.silent_if,
         despite=rule.despite,
+        symptoms={name: load_symptoms()[name] for name in rule.symptoms},
+        looks_like=similar_rules(rule),
     )
