@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from kvmscope.catalog.addresses import AddressSpace, load_addresses, parse_addresses
 from kvmscope.errors import CatalogError
+from kvmscope.host.config.clocks import ClockConfig
+from kvmscope.host.config.settings import Setting
+from kvmscope.view.added_causes import clock_causes
 
 ENTRY = """
 provider = "somebody"
@@ -130,6 +134,14 @@ def test_an_msr_has_the_name_of_what_it_belongs_to(number: int, name: str | None
 def test_every_range_has_a_number_in_this_table(space: AddressSpace) -> None:
     named = {AddressSpace.PORT: set(PORTS.values()), AddressSpace.MSR: {name for _, name in MSRS.values()}}
     assert {each.name for each in load_addresses().spaces[space]} == named[space] - {None}
+
+
+def test_clocks_that_accesses_bear_out_are_causes_that_there_are() -> None:
+    all_off = ClockConfig(*(Setting(value, "said") for value in (True, False, False, True, True, True)))
+    no_timers = replace(all_off, hyperv_clock=Setting(True, "said"))
+    causes = {cause.name for clocks in (all_off, no_timers) for cause in clock_causes(clocks)}
+    borne_out = {name for ranges in load_addresses().spaces.values() for each in ranges for name in each.clocks}
+    assert borne_out | {"hpet"} == causes
 
 
 def test_the_numbers_of_a_range_are_shown_with_those_beside_it() -> None:

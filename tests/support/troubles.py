@@ -105,6 +105,8 @@ TROUBLES: Mapping[str, CraftedTrouble] = {
             "sched.run_delay_ns": 300 * MS,
             "sched.run_ns": 600 * MS,
             "sched.timeslices": 100,
+            "sched.main_run_ns": 10 * MS,
+            "sched.main_run_delay_ns": 5 * MS,
             "cgroup.nr_periods": 0,
             "cgroup.nr_throttled": 0,
             "pressure.cpu_some_ns": 300 * MS,

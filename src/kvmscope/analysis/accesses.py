@@ -49,6 +49,12 @@ def frequent_accesses(window: Window, vm_row: int) -> Sequence[FrequentAccess]:
     return [each for each in found if each.per_s >= _LEAST_PER_S][:_SHOWN]
 
 
+def has_frequent_mmio(window: Window, vm_row: int) -> bool:
+    """Whether the VMM completes accesses to MMIO, which are not among those by number, as often as these have to be."""
+    rows = window.current.vcpus_of_vm[vm_row]
+    return _total(window, "kvm", "mmio_exits", rows) / window.interval_s >= _LEAST_PER_S
+
+
 def _accesses(window: Window, rows: slice) -> Iterator[FrequentAccess]:
     table = load_addresses()
     there = _counts(window.current, table.provider)

@@ -29,13 +29,15 @@ class AddressSpace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AddressRange:
-    """Ports or MSRs that count under one name; ``last`` is included. ``also``: numbers beside these."""
+    """Ports or MSRs that count under one name; ``last`` is included. ``also``: numbers beside these. ``clocks``: what a
+    guest that accesses them is offered or not, by the names of ``view.added_causes.clock_causes``."""
 
     name: str
     first: int
     last: int
     means: str
     also: tuple[int, ...] = ()
+    clocks: tuple[str, ...] = ()
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -75,10 +77,10 @@ def _parse(entries: list[TomlEntry]) -> tuple[AddressRange, ...]:
 
 
 def _range(entry: TomlEntry) -> AddressRange:
-    entry.check_keys(("name", "first", "last", "means"), ("also",))
+    entry.check_keys(("name", "first", "last", "means"), ("also", "clocks"))
     name, first, last = entry.string("name"), entry.integer("first"), entry.integer("last")
     if not _NAME.fullmatch(name):
         raise entry.error("name", "lower-case letters, digits and _", name)
     if last < first:
         raise entry.error("last", f"a number from {first:#x} on", f"{last:#x}")
-    return AddressRange(name, first, last, entry.string("means"), entry.integers("also"))
+    return AddressRange(name, first, last, entry.string("means"), entry.integers("also"), entry.strings("clocks"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Final, TypeAlias
 
-from ..analysis.accesses import CountedError, FrequentAccess, counted_errors, frequent_accesses
+from ..analysis.accesses import CountedError, FrequentAccess, counted_errors, frequent_accesses, has_frequent_mmio
 from ..analysis.exit_reasons import costly_reasons
 from ..analysis.findings import Finding
 from ..analysis.rivals import rivals
@@ -19,6 +19,8 @@ from ..host.text import printable
 from ..sample import VmId
 from ..scene import Scene
 from .text import counted
+
+_HPET: Final = "hpet"
 
 
 class SizeUnit(Enum):
@@ -62,9 +64,18 @@ def added_causes(scene: Scene, window: Window, findings: Sequence[Finding]) -> A
 
 
 def _clocks(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
-    identity = scene.identities[vm_row]
-    yield from clock_causes(clocks_of(identity.process, identity.domain_xml))
-    yield from map(access_cause, frequent_accesses(window, vm_row))
+    identity, accesses = scene.identities[vm_row], frequent_accesses(window, vm_row)
+    borne_out = _borne_out(accesses, window, vm_row) if accesses else None
+    for cause in clock_causes(clocks_of(identity.process, identity.domain_xml)):
+        if borne_out is None or cause.name in borne_out:
+            yield cause
+    yield from map(access_cause, accesses)
+
+
+def _borne_out(accesses: Sequence[FrequentAccess], window: Window, vm_row: int) -> Set[str]:
+    """The causes of clocks that what the vCPUs access bears out: a serial port that is busy says nothing of a clock."""
+    found = {name for access in accesses if access.range for name in access.range.clocks}
+    return found | ({_HPET, "hyperv-clock"} if has_frequent_mmio(window, vm_row) else set())
 
 
 def access_cause(access: FrequentAccess) -> FindingCause:
@@ -99,7 +110,7 @@ def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
         yield FindingCause("hyperv-timers", meaning, clocks.hyperv_timers.evidence)
     if clocks.hpet.value:
         meaning = "The guest has an HPET: if it is its clock, each read is MMIO that the VMM handles."
-        yield FindingCause("hpet", meaning, clocks.hpet.evidence)
+        yield FindingCause(_HPET, meaning, clocks.hpet.evidence)
     if clocks.rtc_catchup.value:
         meaning = (
             "Ticks of the RTC that were lost are injected later: a guest that programs the RTC gets them in bursts, "
