@@ -16,9 +16,18 @@ from troubles import TROUBLES
 
 from kvmscope.catalog.findings import load_findings
 
+NO_GUESTS = {"test_nothing_is_found_in_a_first_window_but_what_needs_no_second"}
+"""Of the first window of guests that have a trouble."""
+
 PROJECT = Path(__file__).parent.parent
 TEXT = (PROJECT / "docs" / "reference" / "rules-by-case.md").read_text(encoding="utf-8")
-FILES = {"live": "tests/live/test_findings.py", "kernels": "tests/kernels/test_findings.py"}
+FILES = {
+    "live": "tests/live/test_findings.py",
+    "kernels": "tests/kernels/test_findings.py",
+    "vmms": "tests/live/test_healthy_vmms.py",
+    "managers": "tests/live/test_managers.py",
+    "libvirt": "tests/live/test_libvirt.py",
+}
 
 ROW = re.compile(r"^\| `([a-z0-9-]+)` \| .* \| (.*) \| (.*) \|$", re.MULTILINE)
 WELL = re.compile(r"^\| [^`].* \| ((?:here|6\.1).*) \| (.*) \|$", re.MULTILINE)
@@ -77,6 +86,15 @@ def test_what_is_well_has_a_test_that_demands_silence(file: str, name: str) -> N
     assert "mmu-lock-contended" not in rules_of(file, name)
     if name != "a lock for one":
         assert rules_of(file, name) == set()
+
+
+SILENT = re.compile(r"^def (test_(?:no_rule_fires|nothing_is_found)\w+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_test_that_demands_silence_of_real_guests_is_in_the_table(file: str) -> None:
+    there = {name for of_file, name in WITHOUT_TROUBLE if of_file == file}
+    assert {*SILENT.findall((PROJECT / FILES[file]).read_text(encoding="utf-8"))} - NO_GUESTS <= there
 
 
 def test_a_case_that_there_is_not_would_be_found() -> None:

@@ -266,7 +266,47 @@ def test_a_vmm_whose_thread_uses_a_cpu_is_told() -> None:
         findings = found(report, os.getpid())
     if "vmm-threads-busy" not in findings:
         pytest.skip("the CPUs are too busy for this process to get one")
-    assert findings.keys() == {"vmm-threads-busy"}
+    assert findings.keys() - {"cpu-wait"} == {"vmm-threads-busy"}
+
+
+COMPUTING_VMM = """
+import threading
+from kvmscope.lab.kvm import Kvm
+
+def run_once():
+    vcpu.request_exit()
+    vcpu.run()
+    has_run.set()
+    threading.Event().wait()
+
+with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu(0) as vcpu:
+    has_run = threading.Event()
+    threading.Thread(target=run_once, daemon=True).start()
+    has_run.wait()
+    print("ready", flush=True)
+    while True:
+        pass
+"""
+
+
+@pytest.mark.needs("root")
+def test_a_vmm_whose_main_thread_waits_for_a_cpu_is_told() -> None:
+    """Its vCPU rests, and its main thread has half of a CPU, with another program on it."""
+    with (
+        spinner() as rival,
+        subprocess.Popen([sys.executable, "-c", COMPUTING_VMM], stdout=subprocess.PIPE) as vmm,
+        collect.open_host("bpf") as host,
+    ):
+        try:
+            assert vmm.stdout is not None and vmm.stdout.readline() == b"ready\n"
+            for pid in (rival, vmm.pid):
+                os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
+            report = look_until(host, lambda report: "cpu-wait" in found(report, vmm.pid))
+            findings = found(report, vmm.pid)
+        finally:
+            vmm.kill()
+    assert findings.keys() - {"vmm-threads-busy"} == {"cpu-wait"}
+    assert (findings["cpu-wait"].evidence["main_run_delay_share"] or 0) > 0.2
 
 
 def open_host_with(group: str) -> collect.Host:
