@@ -17,6 +17,7 @@ pytest.importorskip("click")
 from kvmscope.codec.statsfile import parse
 from kvmscope.errors import FormatError
 from kvmscope.linux import kvm_device
+from kvmscope.store.snapshot_names import Pseudonyms
 
 PROJECT = Path(__file__).parent.parent
 TOOL = runpy.run_path(str(PROJECT / "tools/messages.py"))
@@ -136,3 +137,12 @@ def test_what_is_wrong_with_a_file_stands_there(size: int) -> None:
     with pytest.raises(FormatError) as caught:
         parse(bytes(size))
     assert is_listed(str(caught.value))
+
+
+@pytest.mark.parametrize("slug", ["gap", "permission", "source"])
+def test_an_anonymised_snapshot_keeps_the_words_of_what_is_missing(slug: str) -> None:
+    """They are ours, and say what a host lacks."""
+    texts = [text for each in MESSAGES if each.slug == slug for text in (each.text, each.remedy)]
+    words = {word for text in texts for word in text.replace(TOOL["HOLE"], " ").split()}
+    assert len(words) > 20
+    assert {word for word in words if Pseudonyms().text(word) != word} == set()

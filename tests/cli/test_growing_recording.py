@@ -95,17 +95,20 @@ def test_replay_follows_a_recording_that_grows_once_it_is_at_its_end(recorder: S
     command = kvmscope("replay", str(recorder.path), "--interval", "200ms")
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        screen = PlayedScreen(ours)
-        screen.read_until(lambda: screen.place >= 2)
-        os.write(ours, b"\x1b[F")
-        screen.read_until(lambda: screen.is_in("live"))
-        begin = recorder.count
-        screen.read_until(lambda: screen.is_in("live") and screen.place >= begin + 10)
-        recorder.stop()
-        screen.read_until(lambda: screen.is_in("stopped"))
-        assert screen.place == recorder.count
-        os.write(ours, b"q")
-        assert process.wait(60) == 0
+        try:
+            screen = PlayedScreen(ours)
+            screen.read_until(lambda: screen.place >= 2)
+            os.write(ours, b"\x1b[F")
+            screen.read_until(lambda: screen.is_in("live"))
+            begin = recorder.count
+            screen.read_until(lambda: screen.is_in("live") and screen.place >= begin + 10)
+            recorder.stop()
+            screen.read_until(lambda: screen.is_in("stopped"))
+            assert screen.place == recorder.count
+            os.write(ours, b"q")
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
     os.close(ours)
 
 

@@ -99,11 +99,14 @@ def test_on_a_terminal_keys_move_it_and_q_ends_it(recording: Path) -> None:
     command = [sys.executable, "-m", "kvmscope", "replay", str(recording), "--at", "-5s"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        shown = read_until(ours, "old-nic")
-        os.write(ours, b"\x1b[H")
-        shown = read_until(ours, "first scene of its boot")
-        os.write(ours, b"q")
-        assert process.wait(60) == 0, shown
+        try:
+            shown = read_until(ours, "old-nic")
+            os.write(ours, b"\x1b[H")
+            shown = read_until(ours, "first scene of its boot")
+            os.write(ours, b"q")
+            assert process.wait(60) == 0, shown
+        finally:
+            process.kill()
     os.close(ours)
 
 

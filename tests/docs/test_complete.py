@@ -155,8 +155,20 @@ def test_every_key_of_a_contract_stands_in_the_reference() -> None:
     assert {key for key in contract if not re.search(rf"`(\[\[)?{key}(\]\])?`", text)} == set()
 
 
+def test_every_key_of_a_proposal_stands_in_the_reference() -> None:
+    keys = literals("publish/proposal.py", "parse_proposal", "check_keys")
+    constants = (SOURCES / "publish/proposal.py").read_text(encoding="utf-8")
+    for listed in re.findall(r"^_(?:REQUIRED|OPTIONAL) = \(([^)]*)\)", constants, re.MULTILINE):
+        keys |= set(re.findall(r'"(\w+)"', listed))
+    text = (REFERENCE / "review.md").read_text(encoding="utf-8")
+    assert {"title", "name", "moved_in"} <= keys
+    assert {key for key in keys if not re.search(rf"`{key}`|^(\[\[)?{key}(\]\]$| = )", text, re.MULTILINE)} == set()
+
+
 def test_every_variable_of_the_environment_stands_in_the_reference() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
     variables = set(re.findall(r'"(_?KVMSCOPE_[A-Z_]+)"', text))
-    assert len(variables) >= 7
+    variables |= set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', text)) - {"PATH"}
+    variables |= set(re.findall(r'"(\w+)" (?:not )?in os.environ', text))
+    assert {"KVMSCOPE_DEBIAN_MIRROR", "XDG_STATE_HOME", "NO_COLOR", "TERM"} <= variables
     assert {variable for variable in variables if f"`{variable}`" not in CONFIGURATION} == set()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,14 @@ from page_shell import PageShell, shell
 from pages import DOCS, PROJECT, code_blocks, name_of
 from tmux import terminal
 
+from kvmscope import open_recording
 from kvmscope.lab import process
 from kvmscope.lab.qemu import Qemu
 from kvmscope.lab.spec import LabSpec
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.needs("kvm", "bpf", "root", "tmux")]
 
+NS = 1_000_000_000
 FOUND = 1
 """How commands end that compare, if they found something."""
 
@@ -86,10 +88,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostOfPages]:
         guests.wait_for_ready()
         guests.go()
         kvmscope("lab", "fleet", str(folder / "fleet"), "--hosts", "12", "--vms", "2", "--vcpus", "1", "--samples", "6")
-        began = datetime.now(UTC)
         kvmscope("record", str(folder / "recording"), "--for", "4s", "--interval", "500ms")
-        covered = began + timedelta(seconds=1), began + timedelta(seconds=4)
-        yield HostOfPages(folder / "recording", folder / "fleet", *covered, free_port())
+        yield HostOfPages(folder / "recording", folder / "fleet", *covered(folder / "recording"), free_port())
+
+
+def covered(recording: Path) -> tuple[datetime, datetime]:
+    """The first and the last whole second that a recording has."""
+    with open_recording(recording) as host:
+        first_ns, *_, last_ns = (moment.taken_ns for moment in host.moments)
+    return datetime.fromtimestamp(-(-first_ns // NS), UTC), datetime.fromtimestamp(last_ns // NS, UTC)
 
 
 def kvmscope(*arguments: str) -> str:

@@ -27,10 +27,12 @@ _SYSTEM_PATH = re.compile(
 )
 _TERMS: Final = frozenset(
     """
-    A An APIC APICv AVIC BIOS BPF BTF CAP_BPF CAP_DAC_READ_SEARCH CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE CPU CPUs
-    EACCES EBUSY EIO ENOENT EOI EPERM IRQ KVM LAPIC Linux MMIO MSR PIT QEMU SEV SVM SynIC TDX TSC VM VMM VMM's VMMs
-    VMs VMX arm64 apicv exits fd fds kvm_amd kvm_arm kvm_hv kvm_intel kvm_pvm mmu_lock statsfd userspace vCPU vCPUs
-    vmlinux wakeups x86
+    A An APIC APICv AVIC BIOS BPF BTF CAP_BPF CAP_DAC_READ_SEARCH CAP_IPC_LOCK CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_NICE
+    CAP_SYS_PTRACE CONFIG_DEBUG_INFO_BTF=y CPU CPUs EACCES EBUSY EIO ENOENT EOI EPERM GROUP IRQ KVM KVM_GET_API_VERSION
+    KVM_GET_STATS_FD KVM_RUN Kubernetes LAPIC Linux MMIO MSR PERFMON PIT QEMU QEMU's QMP SEV SVM SYS_ADMIN SynIC TDX TSC
+    VM VMM VMM's VMMs VMs VMX Yama apicv arm64 exits fd fds hostPID kernel.yama.ptrace_scope=0 kvm_amd kvm_arm kvm_hv
+    kvm_intel kvm_pvm libbpf1 lockdown=integrity mmu_lock pid=host pidfd_getfd pidfd_open qemu.qmp statsfd userspace
+    vCPU vCPUs vmlinux wakeups x86 x86-64
     """.split()
 )
 
