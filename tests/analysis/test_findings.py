@@ -245,16 +245,18 @@ def test_problems_come_first_then_what_costs_most(make_host: Callable[..., Any])
 
 def test_the_state_machine_agrees_with_one_written_plainly() -> None:
     """The oracle: a VM by itself, window by window, in the words of the module's rules."""
-    from kvmscope.analysis.findings import _State, _Truth
+    from kvmscope.analysis.findings import _Truth
+    from kvmscope.analysis.rule_states import RuleStates
 
     random = np.random.default_rng(7)
     values = np.array([0.0, 1.0, np.nan])
     windows = [1, 2, 4]
     for _ in range(20):
-        state, plain = _State.fresh(3, 40), [[(0, False)] * 40 for _ in windows]
+        state, plain = RuleStates.fresh(3, 40), [[(0, False)] * 40 for _ in windows]
         for _ in range(30):
             active, when, clears = (random.choice(values, (3, 40), p=[0.3, 0.6, 0.1]) for _ in range(3))
-            state = state.moved(_Truth(active, when, clears), windows=np.array([windows]).T, began_ns=0)
+            truth = _Truth(active, when, clears)
+            state = state.moved(truth.holds, truth.stays, windows=np.array([windows]).T, began_ns=0)
             plain = [
                 [_plainly(asked, *each) for each in zip(row, *of_rule, strict=True)]
                 for asked, row, *of_rule in zip(windows, plain, active, when, clears, strict=True)

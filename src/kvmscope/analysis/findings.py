@@ -37,11 +37,12 @@ from ..formula.tree import (
     StatTerm,
     children,
 )
-from ..sample import I64Array, VmId
+from ..sample import I64Array, Sample, VmId
 from ..schema import Schema, Scope
 from .evaluate import Evaluator
 from .observations import reset_vms
 from .plan import Questions
+from .rule_states import RuleStates
 from .window import BoolArray, F64Array, Window
 
 _WORST_SHOWN: Final = 3
@@ -155,12 +156,27 @@ class Watcher:
         judged = [rule for rule in rules if rule.slug not in self._silent]
         of_scopes = {scope: tuple(rule for rule in judged if rule.scope is scope) for scope in Scope}
         self._conditions = [_Conditions(rules, scope) for scope, rules in of_scopes.items() if rules]
-        self._states: dict[Scope, _State] = {}
+        self._states: dict[Scope, RuleStates] = {}
         self._findings: dict[Key, Finding] = {}
         self._last_ns: int | None = None
         self._schemas: tuple[Schema, ...] = ()
         self._missing: dict[str, tuple[str, str]] = {}
         """By rule what these schemas lack for it: see ``_Look._why_unknown``."""
+
+    @property
+    def rules_of_vms(self) -> tuple[Rule, ...]:
+        """The rules of VMs that are judged, in the order of ``states_of_vms``."""
+        return next((each.rules for each in self._conditions if each.scope is Scope.VM), ())
+
+    @property
+    def states_of_vms(self) -> RuleStates:
+        """What is known of these rules after the last window, for the VMs of its sample."""
+        return self._states[Scope.VM]
+
+    def go_on_after(self, sample: Sample, states: RuleStates) -> None:
+        """The windows up to this sample were judged by somebody else, with these ``states_of_vms``. What ends in the
+        next window is told from the one after it on, since nothing is known of what findings looked like."""
+        self._states, self._findings, self._last_ns = {Scope.VM: states}, {}, sample.monotonic_ns
 
     def update(self, evaluator: Evaluator) -> Judgement:
         """What is to be said after a window; ``evaluator`` has that, the metrics, and the facts of ``observe``."""
@@ -181,7 +197,7 @@ class Watcher:
             truth = _Truth.of(conditions, evaluator)
             before = self._aligned(conditions, look)
             after = before.without(look.new(conditions.scope)).moved(
-                truth, windows=conditions.windows, began_ns=window.previous.monotonic_ns
+                truth.holds, truth.stays, windows=conditions.windows, began_ns=window.previous.monotonic_ns
             )
             self._states[conditions.scope] = after
             for rule, fires, began_ns in conditions.where(after.fires, after.began_ns):
@@ -196,12 +212,12 @@ class Watcher:
         self._findings = {finding.key: finding for finding in found}
         return Judgement(window.current.taken_ns, in_order(found), ended, tuple(not_judged))
 
-    def _aligned(self, conditions: _Conditions, look: _Look) -> _State:
+    def _aligned(self, conditions: _Conditions, look: _Look) -> RuleStates:
         """What was known of the rules after the window before, for this window's subjects."""
         scope = conditions.scope
         before = self._states.get(scope)
         if before is None:
-            return _State.fresh(len(conditions.rules), look.count(scope))
+            return RuleStates.fresh(len(conditions.rules), look.count(scope))
         return before if look.window.is_unchanged(scope) else before.aligned(look.window.previous_rows(scope))
 
     def _ended(self, found: Set[Key], why: Mapping[Key, EndCause], at_ns: int) -> tuple[Ended, ...]:
@@ -274,44 +290,6 @@ class _Truth:
     def is_unknown(self) -> BoolArray:
         """Where it is not known whether the rule fires."""
         return np.asarray((self.active != _FALSE) & (self.when != _FALSE) & ~self.holds)
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """A row a rule, a column a subject.
-
-    ``held``: in how many windows it has held in a row. ``began_ns``: when that began.
-    """
-
-    held: I64Array
-    fires: BoolArray
-    began_ns: I64Array
-
-    @classmethod
-    def fresh(cls, rules: int, subjects: int) -> _State:
-        shape = (rules, subjects)
-        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.bool_), np.zeros(shape, np.int64))
-
-    def aligned(self, previous_rows: I64Array) -> _State:
-        """The same for the subjects of the next sample; those that came start again."""
-        rules, subjects = self.held.shape
-        if not subjects:
-            return _State.fresh(rules, len(previous_rows))
-        parts = (self.held[:, previous_rows], self.fires[:, previous_rows], self.began_ns[:, previous_rows])
-        return _State(*parts).without(previous_rows < 0)
-
-    def without(self, where: BoolArray | None) -> _State:
-        """The same, with these subjects starting again."""
-        if where is None:
-            return self
-        return _State(np.where(where, 0, self.held), self.fires & ~where, self.began_ns)
-
-    def moved(self, truth: _Truth, *, windows: I64Array, began_ns: int) -> _State:
-        """After one more window, which began at ``began_ns``; ``windows``: how many a rule asks for."""
-        goes_on = truth.holds | (self.fires & truth.stays)
-        held = np.where(goes_on, self.held + 1, 0)
-        fires = goes_on & (self.fires | (held >= windows))
-        return _State(held, fires, np.where(self.held == 0, began_ns, self.began_ns))
 
 
 class _Look:

@@ -82,6 +82,7 @@ def command(
     plan = LookPlan((interval,) * count, goes_on=watch, is_one_window=False, whole_episode=is_usual)
     with open_counting_host(source, groups, plan) as host:
         first = host.look()
+        from ..tasks.long_recordings import judge_host
         from ..tasks.watching import read_views
         from ..view.scope import find_scope, watch_lines
 
@@ -94,8 +95,9 @@ def command(
                     sys.stdout.flush()
             return
         length_s, number = host.interval_s(interval), None if is_recorded() else count
-        *_, view = read_views(host, length_s, first=first, count=number, keeps_ended=True)
-    report = scope.report(view)
+        judged = judge_host(host, length_s, first=first, count=number)
+    echo_notes(filter(None, [judged.note]))
+    report = scope.report(judged.view)
     text = scope.lines(report, width=page_width(), lists_unchecked=lists_unchecked, shows_ended=is_recorded())
     echo_answer(report, text, as_json=as_json)
     if fail_on and report.reaches(fail_on):

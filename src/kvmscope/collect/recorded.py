@@ -59,6 +59,11 @@ class RecordedHost(SceneHost):
         return self._series.damage
 
     @property
+    def series(self) -> SceneSeries:
+        """What the scenes are read from."""
+        return self._series
+
+    @property
     def moments(self) -> Sequence[SceneMoment]:
         """When the scenes were taken that can be looked at."""
         return self._moments
@@ -73,11 +78,22 @@ class RecordedHost(SceneHost):
 
     def look_after(self, interval_s: float) -> Scene:
         """The next scene that is this many seconds after the last, or the last that there is."""
-        due_s = self.now_s + interval_s * (1 - EARLY)
-        place = self._place + 1
+        return self._look_at(self._place_after(self._place, interval_s))
+
+    def path(self, interval_s: float) -> list[SceneMoment]:
+        """The moments of the looks that ``look_after`` would still give, after that of the last look."""
+        place, found = self._place, list[SceneMoment]()
+        while place + 1 < len(self._moments):
+            place = self._place_after(place, interval_s)
+            found.append(self._moments[place])
+        return found
+
+    def _place_after(self, place: int, interval_s: float) -> int:
+        due_s = self._moments[max(0, place)].boottime_ns / 1e9 + interval_s * (1 - EARLY)
+        place += 1
         while place + 1 < len(self._moments) and self._moments[place].boottime_ns / 1e9 < due_s:
             place += 1
-        return self._look_at(place)
+        return place
 
     def interval_s(self, asked_s: float) -> float:
         if not self._is_span:

@@ -19,7 +19,7 @@ from ..errors import KvmscopeError
 from ..formula.check import Formula
 from ..formula.tree import HOST, Level, StatName
 from ..schema import Schema, Scope
-from .columns import BlockSet, PlacedSchema
+from .columns import BlockSet
 from .engine import SqlStore
 from .facts import FACT_NAMES, RecordedFacts
 from .fleet import (
@@ -189,7 +189,7 @@ class SqlFleet:
 
     def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
         """The sets of blocks, as far as these statistics are in them."""
-        return tuple(_narrowed(blocks, stats) for blocks in self._documents.block_sets)
+        return tuple(stats.narrowed(blocks) for blocks in self._documents.block_sets)
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
@@ -232,17 +232,6 @@ class SqlFleet:
 def _in_schema(text: str, schema: str) -> str:
     """The query over relations of another schema."""
     return text.replace(f'"{RAW}".', f'"{schema}".').replace(f"`{RAW}`.", f"`{schema}`.")
-
-
-def _narrowed(blocks: BlockSet, stats: NeededStats) -> BlockSet:
-    """The same blocks as far as the relations have their statistics."""
-    return BlockSet(tuple(replace(block, schema=_of_stats(block, stats)) for block in blocks.blocks))
-
-
-def _of_stats(block: PlacedSchema, stats: NeededStats) -> Schema:
-    schema = block.schema
-    kept = tuple(stat for stat in schema.descriptors if stats.has(schema, stat))
-    return Schema(schema.provider, schema.scope, kept, schema.data_size)
 
 
 def _finding(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> FleetFinding:

@@ -94,7 +94,11 @@ class RecordingStore:
 
     def query(self, sql: str) -> QueryResult:
         """The result of a query of kvmscope's own. Raises QueryError, RecordingError, Unavailable."""
-        return plain_table(self._connection.read(sql))
+        return plain_table(self.read(sql))
+
+    def read(self, sql: str) -> pa.Table:
+        """The same as it came. Raises as ``query`` does."""
+        return self._connection.read(sql)
 
     def make(self, sql: str) -> None:
         """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""

@@ -104,7 +104,7 @@ def rule_query(asked: RuleSet, block_sets: Sequence[BlockSet], plan: WindowPlan,
 
 def _flagged(asked: RuleSet, workspace: Workspace, facts: RecordedFacts) -> Select:
     """The VMs and windows in which some rule holds, or would stay, with all that the rules say of them."""
-    groups = [_RuleColumns(asked, Lowering(workspace, blocks, facts)) for blocks in workspace.block_sets]
+    groups = [RuleColumns(asked, Lowering(workspace, blocks, facts)) for blocks in workspace.block_sets]
     made = [group.columns() for group in groups]
     columns = [NamedScalar(name, workspace.choose([each[name] for each in made], Scope.VM, Null())) for name in made[0]]
     is_any: Scalar = equal(_ONE, _ZERO)
@@ -126,7 +126,7 @@ def _starts_again(workspace: Workspace) -> Scalar:
     return workspace.sheets[Scope.VM].hold(when(goes_on, _ZERO, _ONE))
 
 
-class _RuleColumns:
+class RuleColumns:
     """What the rules say of VMs whose scenes have one set of blocks."""
 
     def __init__(self, asked: RuleSet, lowering: Lowering) -> None:
@@ -140,13 +140,18 @@ class _RuleColumns:
         rules = enumerate(self._asked.rules)
         return {name: scalar for at, rule in rules for name, scalar in self._of_rule(at, rule)}
 
-    def _of_rule(self, at: int, rule: Rule) -> Iterator[tuple[str, Scalar]]:
+    def conditions(self, rule: Rule) -> tuple[Scalar, Scalar]:
+        """Where the rule holds, and where it stays if it fires."""
         active = _TRUE if rule.activity is None else self._condition(rule.activity)
         fires = self._condition(rule.when)
         clears = apply(Function.NOT, fires) if rule.clears is None else self._condition(rule.clears)
         active = every(active, self._is_judged(rule))
-        yield f"holds_{at}", when(every(active, fires), _ONE, _ZERO)
-        yield f"stays_{at}", when(every(active, apply(Function.NOT, clears)), _ONE, _ZERO)
+        return every(active, fires), every(active, apply(Function.NOT, clears))
+
+    def _of_rule(self, at: int, rule: Rule) -> Iterator[tuple[str, Scalar]]:
+        holds, stays = self.conditions(rule)
+        yield f"holds_{at}", when(holds, _ONE, _ZERO)
+        yield f"stays_{at}", when(stays, _ONE, _ZERO)
         yield f"cost_{at}", self._number(rule.cost)
         yield f"lost_{at}", self._number(rule.lost)
         for place, name in enumerate(rule.evidence):

@@ -46,23 +46,23 @@ class Screen:
 
 
 class ScreenedRules:
-    """The rules of a question. ``first``: what all hosts are asked."""
+    """The rules of a question. ``first``: what all hosts are asked. ``screens``: those of costly rules."""
 
     def __init__(self, rules: Sequence[Rule], metrics: Mapping[str, Formula], histograms: frozenset[StatName]) -> None:
         """``histograms``: the statistics of the recordings that are."""
         self._metrics = metrics
         self._histograms = histograms
         screens = {rule.slug: screen for rule in rules if (screen := self._screen(rule)) is not None}
-        self._screens: Sequence[Screen] = tuple(screens.values())
-        self._may: dict[str, dict[_Vm, set[_Window]]] = {screen.may.slug: defaultdict(set) for screen in self._screens}
+        self.screens: Sequence[Screen] = tuple(screens.values())
+        self._may: dict[str, dict[_Vm, set[_Window]]] = {screen.may.slug: defaultdict(set) for screen in self.screens}
         self._surely: dict[str, dict[_Vm, list[Row]]] = {
-            screen.rule.slug: defaultdict(list) for screen in self._screens if screen.surely
+            screen.rule.slug: defaultdict(list) for screen in self.screens if screen.surely
         }
         plain = (rule for rule in rules if rule.slug not in screens)
         self.first: Sequence[Rule] = (
             *plain,
-            *(screen.may for screen in self._screens),
-            *(screen.surely for screen in self._screens if screen.surely),
+            *(screen.may for screen in self.screens),
+            *(screen.surely for screen in self.screens if screen.surely),
         )
 
     def sift(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -78,7 +78,7 @@ class ScreenedRules:
 
     def decided(self) -> Iterator[Row]:
         """The windows of costly rules about which nothing is left to ask; after ``sift``."""
-        for screen in self._screens:
+        for screen in self.screens:
             suspects = self._suspects(screen)
             for vm, rows in self._surely.get(screen.rule.slug, {}).items():
                 if vm not in suspects:
@@ -86,7 +86,7 @@ class ScreenedRules:
 
     def second(self) -> Iterator[tuple[Sequence[Rule], Suspects]]:
         """What is left to ask, and of which subjects: rules that read the same histograms together; after ``sift``."""
-        for screens in _grouped(self._screens, lambda screen: self._reads(screen.rule)):
+        for screens in _grouped(self.screens, lambda screen: self._reads(screen.rule)):
             found = defaultdict[str, set[int]](set)
             for screen in screens:
                 for host, vm in self._suspects(screen):

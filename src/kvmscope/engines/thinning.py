@@ -24,6 +24,7 @@ from ..formula.check import Formula
 from ..formula.tree import Expression, FactTerm, QuantileTerm, Reference, ShareTerm, StatName, StatTerm, walk
 from ..schema import Descriptor, Schema, Scope
 from ..store.names import column_names, schema_column
+from .columns import BlockSet
 from .engine import SqlStore
 from .raw_columns import FIXED
 from .recorded_documents import RecordedDocuments
@@ -72,6 +73,14 @@ class NeededStats:
         if self.has_exit_times and schema.provider == EXITS and judged_reason(stat.name) is not None:
             return True
         return schema.provider in _BY_FACTS or StatName(schema.provider, stat.name) in self.names
+
+    def narrowed(self, blocks: BlockSet) -> BlockSet:
+        """The same blocks as far as relations with these statistics have them."""
+        return BlockSet(tuple(replace(block, schema=self._of_schema(block.schema)) for block in blocks.blocks))
+
+    def _of_schema(self, schema: Schema) -> Schema:
+        kept = tuple(stat for stat in schema.descriptors if self.has(schema, stat))
+        return Schema(schema.provider, schema.scope, kept, schema.data_size)
 
 
 def histograms_of(
@@ -174,7 +183,7 @@ class ThinnedRecordings:
     def _add(self, schema: str, scope: Scope, stats: NeededStats, choice: _ChosenVms) -> None:
         """Make the relation of a scope."""
         table = SUBJECTS[scope]
-        names = ", ".join(map(quote, _columns(table, scope, self._schemas, stats)))
+        names = ", ".join(map(quote, thinned_columns(table, scope, self._schemas, stats)))
         source = f"{self._store.recorded}.{table.value}"
         if choice.hosts is not None:
             source = f"({self._store.rows_of(table, choice.hosts)})"
@@ -222,7 +231,9 @@ _LEFT_OUT: Final = {
 """What no question over a fleet asks for."""
 
 
-def _columns(table: RawTable, scope: Scope, schemas: Sequence[RecordedSchema], stats: NeededStats) -> Sequence[str]:
+def thinned_columns(
+    table: RawTable, scope: Scope, schemas: Sequence[RecordedSchema], stats: NeededStats
+) -> Sequence[str]:
     """Those that say who and when, and those of the statistics."""
     found: dict[str, None] = dict.fromkeys(name for name in FIXED[table] if name not in _LEFT_OUT[scope])
     for its in schemas:

@@ -52,6 +52,11 @@ class Recording:
         self._moments: dict[str, list[SceneMoment]] = {}
         self._journal: tuple[str, JournalReader] | None = None
 
+    @property
+    def place(self) -> str:
+        """Its path or URI, as it was named."""
+        return self._storage.place
+
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
         """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
         for part in self._parts():

@@ -91,6 +91,12 @@ class Examiner:
             self._watcher = Watcher(rules, self._formulas, silent=self._silent(scene))
         return self._watcher.update(evaluator or self.evaluator(scene, window))
 
+    @property
+    def watcher(self) -> Watcher:
+        """What judges windows, after the first of them."""
+        assert self._watcher is not None
+        return self._watcher
+
     def verdicts(self, scene: Scene, window: Window | None, judgement: Judgement) -> Verdicts | None:
         """The verdict on interrupt acceleration, if some finding has a use for it."""
         if not any(finding.rule.adds_verdict for finding in judgement.findings):

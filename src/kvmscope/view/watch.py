@@ -8,18 +8,22 @@ are asked for. Nothing here waits or knows the time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..analysis.apicv import Verdicts
 from ..analysis.by_rule import by_rule
 from ..analysis.evaluate import Evaluator
 from ..analysis.findings import Ended, Finding, Judgement, Key
+from ..analysis.rule_states import RuleStates
 from ..analysis.status import summarize
 from ..analysis.window import Window
+from ..catalog.findings import Rule
 from ..formula.resolved import Unresolved, walk_resolved
-from ..sample import VmId, gaps_of
+from ..sample import VmId, Vms, gaps_of
 from ..scene import Scene
 from ..schema import Scope
 from .added_causes import added_causes
@@ -169,10 +173,13 @@ class HostView:
 
     @cached_property
     def _endings(self) -> Sequence[Ended]:
-        """What ended and did not begin again."""
+        """What ended and did not begin again, each once, in the order of the ends."""
         now = {finding.key for finding in self.judgement.findings}
-        latest = {ended.finding.key: ended for ended in self.log.ended if ended.finding.key not in now}
-        return tuple(latest.values())
+        latest: dict[Key, Ended] = {}
+        for ended in self.log.ended:
+            latest.pop(ended.finding.key, None)
+            latest[ended.finding.key] = ended
+        return tuple(ended for key, ended in latest.items() if key not in now)
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,17 @@ class _JudgedWindow:
         return FindingViews(self.log.names, self.log.parties, verdicts, polling, added)
 
 
+@dataclass(frozen=True, slots=True)
+class PastWindows:
+    """What is known of windows that were judged elsewhere: how many there were, for how long, which VMs ended in them,
+    and the states of the rules of VMs after them, in the order of the VMs of their last scene."""
+
+    count: int
+    watched_s: float
+    gone: Mapping[VmId, GoneVm]
+    states: RuleStates
+
+
 class Watch:
     """Makes a view of each window between scenes of one host that follow one another.
 
@@ -235,6 +253,14 @@ class Watch:
         self._known = frozenset(finding.key for finding in judgement.findings)
         return HostView(scene, evaluator, judgement, self.examiner, self._log)
 
+    def leap(self, scene: Scene, past: PastWindows) -> None:
+        """Go on after this scene, with all windows up to it judged elsewhere. After the first window, which settles
+        the rules. What ended in those windows is not told, nor in the next one."""
+        assert self._log is not None
+        self.examiner.watcher.go_on_after(scene.sample, past.states)
+        self._known = frozenset(_standing(self.examiner.watcher.rules_of_vms, past.states, scene.sample.vms))
+        self._log = replace(self._log, scene=scene, windows=past.count, watched_s=past.watched_s, gone=past.gone)
+
     def _continued(self, before: WatchLog, scene: Scene, window: Window, judgement: Judgement) -> WatchLog:
         gone = dict(_gone(before.scene, window, Moment(scene.sample.taken_ns)))
         return WatchLog(
@@ -245,6 +271,11 @@ class Watch:
             ended=(*before.ended, *judgement.ended) if self._keeps_ended else judgement.ended,
             gone={**before.gone, **gone} if self._keeps_ended else gone,
         )
+
+
+def _standing(rules: Sequence[Rule], states: RuleStates, vms: Vms) -> Iterator[Key]:
+    for place, vm_row in np.argwhere(states.fires).tolist():
+        yield rules[place].slug, vms.vm_id(vm_row), None
 
 
 def _gone(before: Scene, window: Window, seen: Moment) -> Iterator[tuple[VmId, GoneVm]]:

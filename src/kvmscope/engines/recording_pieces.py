@@ -1,0 +1,211 @@
+"""A long recording of one host, a piece of time at a time, as small tables in the memory of DuckDB.
+
+A piece has chosen scenes that follow one another and the columns that a question reads, with the names of ``tables`` in
+a schema of its own. The next piece takes its place. All scenes are of one boot, host and source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from ..analysis.window import BoolArray
+from ..errors import RecordingError
+from ..sample import NOT_KNOWN, I64Array, U64Array
+from ..schema import Scope
+from ..store.replay import SceneMoment
+from .columns import BlockSet
+from .recorded_documents import RecordedDocuments
+from .recordings import RecordingStore
+from .spelling import literal, quote
+from .tables import RAW, SUBJECTS, RawTable
+from .thinning import NeededStats, thinned_columns
+
+PIECE: Final = "piece"
+"""The schema of a piece."""
+SUSPECTS: Final = "suspects"
+"""That of some VMs of the piece, with other columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingVm:
+    """A VM that a scene lacks and the one before has. ``place``: of the scene that lacks it. ``name``: untrusted."""
+
+    vm: int
+    place: int
+    name: str
+
+
+class RecordingPieces:
+    """The pieces of a recording. ``vms``: the ids of all VMs of the host, in their order."""
+
+    def __init__(self, store: RecordingStore, moments: Sequence[SceneMoment]) -> None:
+        """Raises RecordingError if it has no such scenes."""
+        self._store = store
+        self._moments = moments
+        self._first, self._scenes = 0, moments[:0]
+        store.make(f"CREATE SCHEMA {PIECE}")
+        store.make(f"CREATE SCHEMA {SUSPECTS}")
+        hosts = self.read(f"SELECT DISTINCT host FROM {RAW}.scenes AS s WHERE {_of_series(moments[0])}")["host"]
+        if len(hosts) != 1:
+            raise _not_those()
+        self._host = str(hosts[0])
+        rows = store.rows_of(RawTable.VMS, [self._host])
+        self.vms = _ids(self.read(f"SELECT DISTINCT vm FROM ({rows}) AS r ORDER BY vm"))
+
+    @cached_property
+    def documents(self) -> RecordedDocuments:
+        """What the documents say of all scenes of the recording."""
+        return RecordedDocuments(self._store)
+
+    def open(self, first: int, last: int, stats: NeededStats) -> None:
+        """Have the scenes between these places, and their subjects with these statistics. Raises RecordingError if the
+        recording has not all of them."""
+        self._first, self._scenes = first, self._moments[first : last + 1]
+        times = ", ".join(str(moment.boottime_ns) for moment in self._scenes)
+        chosen = f"{_of_series(self._scenes[0])} AND boottime_ns IN ({times})"
+        self._replace(PIECE, RawTable.SCENES, f"SELECT * FROM {RAW}.scenes AS s WHERE {chosen}")
+        if len(self._blocks()) != len(self._scenes):
+            raise _not_those()
+        for scope in Scope:
+            self._add(PIECE, scope, stats, "true")
+
+    @property
+    def block_sets(self) -> tuple[BlockSet, ...]:
+        """The sets of blocks that scenes of the piece have."""
+        its = set(self._blocks())
+        return tuple(blocks for blocks in self.documents.block_sets if blocks.text in its)
+
+    def suspect(self, vms: U64Array, stats: NeededStats) -> None:
+        """Have these VMs of the piece beside it, with other statistics."""
+        chosen = f"r.vm IN ({', '.join(map(str, vms.tolist()))})"
+        self._replace(SUSPECTS, RawTable.SCENES, f"SELECT * FROM {PIECE}.scenes")
+        for scope in Scope:
+            self._add(SUSPECTS, scope, stats, chosen)
+
+    def present(self) -> BoolArray:
+        """Which VMs each scene of the piece has: a row a scene, a column a VM."""
+        found = self.read(f"SELECT boottime_ns, vm FROM {PIECE}.vms")
+        present = np.zeros((len(self._scenes), len(self.vms)), dtype=np.bool_)
+        present[self._scene_places(found), self.vm_places(found)] = True
+        return present
+
+    def leaving(self, present: BoolArray) -> list[LeavingVm]:
+        """The VMs that scenes of the piece lack, each with its name in the scene before. ``present``: as above."""
+        gone = np.argwhere(present[:-1] & ~present[1:]).tolist()
+        return [
+            LeavingVm(vm, self._first + at + 1, self._name(vm, at))
+            for at, vm in ((at, int(self.vms[column])) for at, column in gone)
+        ]
+
+    def with_other_blocks(self) -> BoolArray:
+        """For each window of the piece whether its scenes have other blocks than one another."""
+        blocks = self._blocks()
+        return np.array([a != b for a, b in pairwise(blocks)], dtype=np.bool_)
+
+    def with_other_threads(self) -> BoolArray:
+        """For each window of the piece whether a vCPU has another thread at its end, or is no longer there."""
+        tid = f"coalesce(tid, {NOT_KNOWN})"
+        found = self.read(f"""
+            SELECT boottime_ns, vm, vcpu, {tid} AS tid FROM {PIECE}.vcpus WHERE (vm, vcpu) IN (
+                SELECT (vm, vcpu) FROM {PIECE}.vcpus GROUP BY vm, vcpu
+                HAVING min({tid}) <> max({tid}) OR count(*) < {len(self._scenes)})
+            ORDER BY vm, vcpu, boottime_ns""")
+        places, vms = self._scene_places(found), _ids(found)
+        vcpus, tids = numbers(found, "vcpu"), numbers(found, "tid")
+        follows = np.zeros(len(places), dtype=np.bool_)
+        follows[:-1] = (vms[1:] == vms[:-1]) & (vcpus[1:] == vcpus[:-1]) & (places[1:] == places[:-1] + 1)
+        follows[:-1] &= tids[1:] == tids[:-1]
+        ends = places[~follows]
+        other = np.zeros(len(self._scenes) - 1, dtype=np.bool_)
+        other[ends[ends < len(other)]] = True
+        return other
+
+    def vm_places(self, found: pa.Table) -> I64Array:
+        """The columns of the VMs of a result."""
+        return np.searchsorted(self.vms, _ids(found)).astype(np.int64)
+
+    def window_places(self, found: pa.Table) -> I64Array:
+        """The rows of the windows of a result, by the time in ``end_ns``."""
+        return self._scene_places(found, "end_ns") - 1
+
+    def read(self, sql: str) -> pa.Table:
+        """What a query gives, as columns of Arrow. Raises QueryError, RecordingError, Unavailable."""
+        return self._store.read(sql)
+
+    # --- tables -------------------------------------------------------------------------------------------------------
+
+    def _replace(self, schema: str, table: RawTable, query: str) -> None:
+        name = f"{schema}.{table.value}"
+        self._store.make(f"DROP TABLE IF EXISTS {name}")
+        self._store.keep(name, query)
+
+    def _add(self, schema: str, scope: Scope, stats: NeededStats, chosen: str) -> None:
+        """Make the relation of the subjects of a scope, of the VMs that are ``chosen``."""
+        table, scenes = SUBJECTS[scope], self._scenes
+        names = [*thinned_columns(table, scope, self.documents.schemas, stats), *_ALSO[scope]]
+        # Files and their row groups are chosen by time; DuckDB has it here in microseconds.
+        first, last = scenes[0].taken_ns // 1000 - 1, scenes[-1].taken_ns // 1000 + 1
+        self._replace(
+            schema,
+            table,
+            f"SELECT {', '.join(map(quote, names))} FROM ({self._store.rows_of(table, [self._host])}) AS r "
+            f"WHERE r.time BETWEEN make_timestamptz({first}) AND make_timestamptz({last}) AND {chosen} "
+            f"AND {_boot_is(scenes[0])} AND r.boottime_ns IN (SELECT boottime_ns FROM {PIECE}.scenes)",
+        )
+
+    # --- what small queries say ---------------------------------------------------------------------------------------
+
+    def _blocks(self) -> list[str]:
+        """What blocks each scene of the piece has."""
+        found = self.read(f"SELECT array_to_string(blocks, ' ') AS blocks FROM {PIECE}.scenes ORDER BY boottime_ns")
+        blocks: list[str] = found["blocks"].to_pylist()
+        return blocks
+
+    def _name(self, vm: int, place: int) -> str:
+        """What a VM is called in a scene of the piece."""
+        boottime_ns = self._scenes[place].boottime_ns
+        found = self.read(f"SELECT name FROM {PIECE}.vms WHERE vm = {vm} AND boottime_ns = {boottime_ns}")
+        return str(found["name"][0])
+
+    def _scene_places(self, found: pa.Table, column: str = "boottime_ns") -> I64Array:
+        """The rows of the scenes of a result."""
+        times = np.array([scene.boottime_ns for scene in self._scenes], dtype=np.int64)
+        return np.searchsorted(times, numbers(found, column)).astype(np.int64)
+
+
+_ALSO: Final = {Scope.VM: (), Scope.VCPU: ("tid",)}
+"""Columns that thinned recordings lack."""
+
+
+def numbers(found: pa.Table, column: str) -> I64Array:
+    """A column of a result that has no NULL, as integers; a double that is one too."""
+    its: I64Array = found[column].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
+    return its
+
+
+def _ids(found: pa.Table) -> U64Array:
+    """The ids of the VMs of a result."""
+    ids: U64Array = found["vm"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.uint64)
+    return ids
+
+
+def _of_series(moment: SceneMoment) -> str:
+    """Whether a scene is of the host, boot and source of this one."""
+    host = "IS NULL" if moment.host is None else f"= {literal(moment.host)}"
+    is_its = f"source = {literal(moment.source)} AND simulated = {str(moment.simulated).lower()}"
+    return f"origin_host {host} AND {_boot_is(moment)} AND {is_its}"
+
+
+def _boot_is(moment: SceneMoment) -> str:
+    return f"coalesce(boot, '') = {literal(moment.boot or '')}"
+
+
+def _not_those() -> RecordingError:
+    return RecordingError("its scenes are not those that were there before", path="recording")
