@@ -128,6 +128,14 @@ def test_keys_before_textual_is_there_are_kept_as_they_are(command: PtyCommand) 
     assert command.end() == 0
 
 
+def test_bytes_that_are_not_utf_8_are_no_keys_and_those_around_them_are(command: PtyCommand) -> None:
+    command.read_until(FIRST_BY_TEXTUAL)
+    command.write(b"\xe9/w\xff\xfee\xc3b\r")
+    command.read_until(b"(1 of 6 VMs)")
+    command.write(b"q")
+    assert command.end() == 0
+
+
 def test_ctrl_c_before_textual_is_there_leaves_as_it_does_later(command: PtyCommand) -> None:
     command.read_until(ENTER)
     command.write(CTRL_C)
