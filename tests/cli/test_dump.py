@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -91,3 +93,22 @@ def test_what_cannot_be_dumped_is_refused(recording: str, options: tuple[str, ..
     result = run(*(recording if word == "R" else word for word in options))
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert message in result.stderr
+
+
+def test_a_full_directory_for_temporary_files_is_told_with_the_variable_that_names_it(recording: str) -> None:
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -f 8; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "kvmscope",
+        "dump",
+        "--from",
+        recording,
+    ]
+    done = subprocess.run([*limited, "--format", "openmetrics"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr.startswith("kvmscope: the output could not be written: ")
+    assert "TMPDIR names its directory" in done.stderr

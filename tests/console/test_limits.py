@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from kvmscope.console.limits import unusable
+from kvmscope.errors import Unavailable
 
 
 def chained(first: BaseException, then: BaseException) -> BaseException:
@@ -26,16 +30,16 @@ def chained(first: BaseException, then: BaseException) -> BaseException:
 )
 def test_what_fails_for_want_of_memory_says_so(error: BaseException) -> None:
     found = unusable(error)
-    assert found is not None
+    assert isinstance(found, Unavailable)
     assert (str(found), found.errno) == ("there is not enough memory", errno.ENOMEM)
     assert "ulimit -v" in found.remedy
 
 
 def test_threads_and_files_are_told_with_the_limit_that_helps() -> None:
     threads, files = unusable(RuntimeError("can't start new thread")), unusable(OSError(errno.EMFILE, "Too many"))
-    assert threads is not None
+    assert isinstance(threads, Unavailable)
     assert "ulimit -u" in threads.remedy
-    assert files is not None
+    assert isinstance(files, Unavailable)
     assert "ulimit -n" in files.remedy
 
 
@@ -56,3 +60,12 @@ def test_a_broken_package_is_told_by_its_first_cause() -> None:
 )
 def test_mistakes_stay_what_they_are(error: BaseException) -> None:
     assert unusable(error) is None
+
+
+@pytest.mark.parametrize("command", ["sql SELECT --from recording", "status --from recording", "episodes recording"])
+def test_a_current_directory_that_was_removed_is_a_line(tmp_path: Path, command: str) -> None:
+    program = f'mkdir gone; cd gone; rmdir ../gone; exec "{sys.executable}" -m kvmscope {command}'
+    done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode in (2, 4)
+    assert done.stderr.startswith("kvmscope: ")
+    assert len(done.stderr.splitlines()) <= 2

@@ -10,7 +10,7 @@ import os
 import resource
 from collections.abc import Iterator
 
-from ..errors import SourceError, Unavailable
+from ..errors import KvmscopeError, SourceError, Unavailable, UsageError
 
 _AT_LEAST = 64
 _MORE_FILES = "a higher limit of open files, such as `ulimit -n 4096`"
@@ -40,16 +40,26 @@ def require_open_files() -> None:
         )
 
 
-def unusable(error: BaseException) -> SourceError | None:
-    """The error to show for one that says that there are no more files, memory or threads, or that a package of others
-    is broken; None for any other."""
+def unusable(error: BaseException) -> KvmscopeError | None:
+    """The error to show for one that says that there are no more files, memory or threads, that the current directory
+    was removed, or that a package of others is broken; None for any other."""
     if isinstance(error, ImportError):
         return _not_loaded(error)
     if isinstance(error, MemoryError):
         return _no_memory()
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return Unavailable("no more threads can be started", remedy=_MORE_THREADS, errno=errno.EAGAIN)
+    if isinstance(error, FileNotFoundError) and _is_directory_gone():
+        return UsageError("the current directory was removed; change to another one")
     return _exhausted_by_kernel(error) if isinstance(error, OSError) else None
+
+
+def _is_directory_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() is no different
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _not_loaded(error: ImportError) -> SourceError | None:

@@ -171,7 +171,10 @@ def _translated(error: Exception, sql: str) -> QueryError | RecordingError | Una
     if kind in _OF_FILES:
         return RecordingError(f"it cannot be read: {said.reason}", path="recording")
     if kind == "Out of Memory":
-        return Unavailable(f"the query needs more memory than it may take: {said.reason}", remedy="--memory 4G")
+        return Unavailable(
+            f"the query needs more memory than it may take: {said.reason}",
+            remedy="--memory 4G, or a TMPDIR with more room",
+        )
     return QueryError(said.reason, query=sql, offset=said.offset(sql))
 
 

@@ -7,17 +7,19 @@ Source: OpenMetrics 1.0, "Interleaving" and "Timestamps".
 
 from __future__ import annotations
 
+import errno
 import re
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from ..catalog.series_names import Family, metric_family
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..schema import Scope
 from ..view.dump import DumpedScene
 from .budget import SeriesChoice, SeriesClass, choose
@@ -54,11 +56,14 @@ class TimedText:
         self._subjects: Subjects | None = None
         self._kept: dict[tuple[int, str], list[str]] = {}
         self._kept_bytes = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="kvmscope-dump-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "lines", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE lines (family INTEGER, labels TEXT, place INTEGER PRIMARY KEY, text TEXT)")
+        with _temporary_errors():
+            self._folder = tempfile.TemporaryDirectory(prefix="kvmscope-dump-")
+            self._database = sqlite3.connect(Path(self._folder.name) / "lines", isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = OFF")
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute(
+                "CREATE TABLE lines (family INTEGER, labels TEXT, place INTEGER PRIMARY KEY, text TEXT)"
+            )
 
     def text_of(self, scenes: Iterable[DumpedScene]) -> Iterator[str]:
         """The whole text of these scenes, which are in the order of their times: a family after another, in pieces."""
@@ -75,8 +80,9 @@ class TimedText:
 
     def _pieces(self) -> Iterator[str]:
         self._spill()
-        self._database.execute("CREATE INDEX by_series ON lines (family, labels, place)")
-        rows = self._database.execute("SELECT family, text FROM lines ORDER BY family, labels, place")
+        with _temporary_errors():
+            self._database.execute("CREATE INDEX by_series ON lines (family, labels, place)")
+            rows = self._database.execute("SELECT family, text FROM lines ORDER BY family, labels, place")
         families = list(self._families.values())
         last = -1
         for place, text in rows:
@@ -119,11 +125,24 @@ class TimedText:
 
     def _spill(self) -> None:
         rows = ((place, labels, "".join(lines)) for (place, labels), lines in self._kept.items())
-        self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO lines (family, labels, text) VALUES (?, ?, ?)", rows)
-        self._database.execute("COMMIT")
+        with _temporary_errors():
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT INTO lines (family, labels, text) VALUES (?, ?, ?)", rows)
+            self._database.execute("COMMIT")
         self._kept.clear()
         self._kept_bytes = 0
+
+
+@contextmanager
+def _temporary_errors() -> Iterator[None]:
+    """Raises OutputError where the directory for temporary files does not take the lines."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(
+            f"{reason}; lines are kept in a temporary file until the end, and TMPDIR names its directory", errno.EIO
+        ) from None
 
 
 def _series_of(dumped: DumpedScene, subjects: Subjects) -> Iterable[Series]:
