@@ -196,3 +196,23 @@ def test_a_time_across_a_restart_says_what_is_shown_and_why(tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert "only the time from 2023-11-14T22:13:24Z on is shown: the host was restarted after" in result.stderr
     assert "2 s by test" in result.stdout
+
+
+LOOKING_BACK = (
+    *("status --from {}", "read --from {}", "apicv --from {}", "doctor --from {}", "list --from {}", "report {}"),
+    *("dump --from {}", "replay {}", "diff {0} {0} --between-b -1s -0s", "serve --from {}", "snapshot --from {} -"),
+)
+
+
+@pytest.mark.parametrize("command", LOOKING_BACK)
+def test_a_recording_that_is_damaged_whole_is_not_said_to_be_without_scenes(tmp_path: Path, command: str) -> None:
+    directory = tmp_path / "recording"
+    host = RecordedWhileRead([busy(0), busy(1), busy(2)], RecordingWriter(directory))
+    for _ in range(3):
+        host.look()
+    host.close()
+    for path in directory.rglob("*.parquet"):
+        path.write_bytes(b"")
+    done = run(*command.format(directory).split())
+    assert done.exit_code == 4, done.stderr
+    assert "it cannot be read: it is shorter than any Parquet file" in done.stderr

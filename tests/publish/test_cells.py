@@ -46,6 +46,9 @@ def test_an_instant_goes_up_and_down_and_shows_negatives_as_the_kernel_does() ->
         cell.set(value)
         seen += cell.raw
     assert seen == [7, 3, 2**64 - 1]
+    with pytest.raises(ValueError, match="invalid value"):
+        cell.set(2**64)
+    assert cell.raw == (2**64 - 1,)
 
 
 def test_a_boolean_is_stored_as_0_or_1() -> None:

@@ -8,6 +8,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,26 @@ def test_odd_names_are_plain_in_the_link_and_whole_in_the_file(name: str) -> Non
         ((link, path),) = links().items()
         assert set(link) <= set("/:_-.+") | set(map(chr, range(48, 123)))
         assert publication.parse(path.read_bytes()).vm == name
+
+
+@pytest.mark.parametrize("name", [None, 7, b"web", "x" * 1025, "\ud800"])
+def test_a_name_that_cannot_be_one_is_refused_at_once(name: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        publish.Vm(name)
+
+
+@pytest.mark.parametrize("vcpu", [-1, 2**63, "0", 1.5])
+def test_a_vcpu_that_cannot_be_one_is_refused(vm: Vm, vcpu: Any) -> None:
+    with pytest.raises(ValueError, match="a vCPU has an id from 0"):
+        vm.publish(VCPU_SET, vcpu=vcpu)
+    assert links() == {}
+
+
+def test_a_closed_vm_publishes_nothing_more(vm: Vm) -> None:
+    vm.close()
+    with pytest.raises(ValueError, match="the VM 'web-1' is closed"):
+        vm.publish(VM_SET)
+    assert links() == {}
 
 
 def test_the_file_says_whose_it_is(vm: Vm) -> None:

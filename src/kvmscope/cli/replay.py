@@ -11,6 +11,7 @@ from ..console.interrupts import until_ended
 from ..console.streams import is_screen
 from ..errors import UsageError
 from ..store.cursor import ReplayCursor, place_at
+from ..terminal.echo import echo_damage
 from .options import interval_option, json_option
 from .status import status_display
 
@@ -40,6 +41,7 @@ def command(*, path: str, at: str | None, interval: float, as_json: bool) -> Non
     from ..view.screen import StatusScreen
 
     series, moments, _ = PlaceChoice(path).open()
+    echo_damage(series.damage)
     if len(moments) < 2:
         raise UsageError("a replay needs two scenes, and the recording has fewer")
     cursor = ReplayCursor(moments, interval, lambda text: parse_time(text, cursor.moments[-1].taken_ns))

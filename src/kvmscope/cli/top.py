@@ -10,6 +10,7 @@ import click
 
 from ..console.streams import is_screen
 from ..errors import Unavailable, UsageError
+from ..terminal.echo import echo_damage
 from .history import chosen_place, history_options
 from .options import parse_duration, source_option
 from .session import live_opener
@@ -55,6 +56,7 @@ def _show_recording(choice: PlaceChoice, interval_s: float, source: str) -> None
     from ..tui.player import Player
 
     series, moments, times = choice.open(source)
+    echo_damage(series.damage)  # it is below the prompt again when the screen is left
     asked = within(moments, times)
     shown = asked if times.is_span else moments
     can_grow = series.can_grow and not times.is_span

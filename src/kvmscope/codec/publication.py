@@ -171,6 +171,14 @@ def _block(publication: PublicationBlock) -> bytes:
     return (fixed + provider + vm).ljust(_aligned(used), b"\0") + notes + bytes(size - _aligned(used) - len(notes))
 
 
+def check_name(name: str) -> None:
+    """Raises TypeError for what is no text, ValueError for a name that does not fit."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a text, not {name!r}")
+    if len(name.encode("utf-8", "surrogateescape")) > NAME_LIMIT:
+        raise ValueError(f"a name of more than {NAME_LIMIT} bytes")
+
+
 def _note(note: StatNote) -> bytes:
     meaning = note.meaning.encode("utf-8", "replace")[:MEANING_LIMIT].decode("utf-8", "ignore").encode()
     return _NOTE.pack(0 if note.tier is None else _TIER_NUMBERS[note.tier], 0, len(meaning)) + meaning

@@ -10,7 +10,7 @@ from ..errors import KvmscopeError, RecordingError, UsageError
 from ..scene import Scene
 from ..schema import Schema
 from ..store.growth import LOOK_AGAIN_S, is_written, place_in
-from ..store.replay import EARLY, SceneMoment, SceneSeries
+from ..store.replay import EARLY, SceneMoment, SceneSeries, readable_moments
 from .host import SceneHost
 
 
@@ -152,14 +152,15 @@ class GrowingRecording(RecordedHost):
 def open_recording(path: str | Path) -> RecordedHost:
     """Open a recording, or a file with a scene: a host whose looks are the scenes that were recorded, in their order.
 
-    Raises RecordingError if there is none that can be read, UsageError if it has no scenes or ``path`` is not a path.
+    Raises RecordingError if there is none that can be read, or damage has left none,
+    UsageError if it has no scenes or ``path`` is not a path.
     """
     from ..store.recording import open_series
 
     if not isinstance(path, str | Path) or not str(path):
         raise UsageError(f"path: expected the path of a recording, as text or Path, found {path!r}")
     series = open_series(str(path))
-    moments = series.moments()
+    moments = readable_moments(series)
     if not moments:
         raise UsageError(f"the recording {path} has no scenes")
     return RecordedHost(series, moments)

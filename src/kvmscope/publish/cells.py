@@ -53,7 +53,7 @@ class InstantCell(Cell):
 
     def set(self, value: int) -> None:
         """Stores ``value``; a negative one as its two's complement, which is how the kernel shows it."""
-        self._words[0] = value & _MASK
+        self._words[0] = value if value >= 0 else value & _MASK
 
 
 class BooleanCell(Cell):

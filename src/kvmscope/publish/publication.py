@@ -40,20 +40,26 @@ class Vm:
     def __init__(
         self, name: str, *, simulated: bool = False, created_ns: int | None = None, budget: Budget | None = None
     ) -> None:
+        """TypeError if the name is no text, ValueError if it is too long or holds what UTF-8 has not."""
+        block.check_name(name)
         self.name = name
         self.budget = budget
         self.simulated = simulated
         self.created_ns = time.time_ns() if created_ns is None else created_ns
         self.key = int.from_bytes(os.urandom(8), "little")
         self._publications: list[Publication] = []
+        self._is_open = True
 
     def publish(self, stat_set: StatSet, *, vcpu: int | None = None, words: U64Array | None = None) -> Publication:
         """Publishes a file of these stats: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
 
         ``words``: the data block as readers first see it, shape (words,); all zero if not given.
         A set without stats has no file. ValueError if the scope and ``vcpu`` do not fit, the provider's name is one
-        that only a simulation may use, or the budget is passed. OSError if the kernel refuses the memory or the fd.
+        that only a simulation may use, the budget is passed, or the VM is closed. OSError if the kernel refuses the
+        memory or the fd.
         """
+        if not self._is_open:
+            raise ValueError(f"the VM {self.name!r} is closed")
         if self.budget is not None:
             others = [other.stat_set for other in self._publications if other.is_open and other.is_of(stat_set, vcpu)]
             check_budget([*others, stat_set], self.budget.of(stat_set.scope))
@@ -63,6 +69,7 @@ class Vm:
 
     def close(self) -> None:
         """Ends what was published for this VM. Idempotent."""
+        self._is_open = False
         for publication in self._publications:
             publication.close()
         self._publications.clear()
@@ -166,6 +173,8 @@ def _publish(about: block.PublicationBlock, stat_set: StatSet, words: U64Array |
 def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.PublicationBlock:
     if (stat_set.scope is Scope.VM) != (vcpu is None):
         raise ValueError(f"stats of a {stat_set.scope.value} published with vCPU {vcpu}")
+    if vcpu is not None and not (isinstance(vcpu, int) and 0 <= vcpu < 2**63):
+        raise ValueError(f"a vCPU has an id from 0 to 2^63 - 1, not {vcpu!r}")
     if stat_set.provider in kernel_providers() and not vm.simulated:
         raise ValueError(f"{stat_set.provider} is a provider of the kernel: only a simulated VM may publish it")
     return block.PublicationBlock(

@@ -9,7 +9,16 @@ from pathlib import Path
 from ..errors import UsageError
 from ..units import rfc3339
 from .episode_note import EpisodeNote
-from .replay import MS_NS, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose, omissions
+from .replay import (
+    MS_NS,
+    LookPlan,
+    SceneMoment,
+    SceneSeries,
+    TimeChoice,
+    choose,
+    omissions,
+    readable_moments,
+)
 from .requirements import require_pyarrow
 from .snapshot import SnapshotFile, is_snapshot
 from .spans import SceneSpan, open_spans
@@ -45,7 +54,7 @@ class PlaceChoice:
         if source != "auto":
             raise UsageError("--source is for reading this host, and --from reads a recording")
         series = open_place(self.place)
-        moments = series.moments()
+        moments = readable_moments(series)
         return series, moments, choose_times(moments, self.at, self.between)
 
     def look(self, source: str, plan: LookPlan) -> RecordedLook:
@@ -100,7 +109,7 @@ class PlaceSpans:
 def spans_of_place(place: str, between: tuple[str, str] | None, hosts: Sequence[str] = ()) -> PlaceSpans:
     """Of these hosts of a recording, or of all. Raises UsageError, RecordingError."""
     series = open_place(place)
-    found = open_spans(series, choose_times(series.moments(), None, between), hosts)
+    found = open_spans(series, choose_times(readable_moments(series), None, between), hosts)
     left = f"{place}: {found.left_out} scenes of other boots or sources are left out"
     return PlaceSpans(found.spans, series.damage, (left,) if found.left_out else ())
 

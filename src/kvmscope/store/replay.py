@@ -75,6 +75,14 @@ class SceneSeries(Protocol):
     def scene(self, moment: SceneMoment) -> Scene: ...
 
 
+def readable_moments(series: SceneSeries) -> Sequence[SceneMoment]:
+    """When each scene was taken. Raises RecordingError if damage has left none: that is not a recording without any."""
+    moments = series.moments()
+    if not moments and series.damage:
+        raise series.damage[0]
+    return moments
+
+
 @dataclass(frozen=True, slots=True)
 class LookPlan:
     """What a command looks at.

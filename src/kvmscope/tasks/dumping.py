@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ..collect import SceneHost
 from ..scene import Scene
 from ..store.places import open_place
+from ..store.replay import readable_moments
 from ..store.spans import all_spans
 from ..store.times import choose_times
 
@@ -28,7 +29,7 @@ def recorded_scenes(
     """Scenes of a recording, and whether each is the first of its boot and source; then what could not be read is
     noted. Raises UsageError, RecordingError."""
     series = open_place(place)
-    for span in all_spans(series, choose_times(series.moments(), None, between)):
+    for span in all_spans(series, choose_times(readable_moments(series), None, between)):
         for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
             yield scene, number == 0
     note_damage(series.damage)

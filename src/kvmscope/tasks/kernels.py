@@ -14,6 +14,7 @@ from ..host.machine import read_machine
 from ..scene import Scene
 from ..schema import KernelTables, Table
 from ..sources.kvm_schema import read_kvm_schemas
+from ..store.replay import readable_moments
 from ..store.snapshot import SnapshotFile, is_snapshot
 
 HERE = "here"
@@ -36,7 +37,7 @@ def read_kernel(name: str) -> KernelTables:
 
 def _of_snapshot(name: str) -> KernelTables:
     snapshot = SnapshotFile(Path(name))
-    moments = snapshot.moments()
+    moments = readable_moments(snapshot)
     if not moments:
         raise UsageError(f"the snapshot {name} has no scenes")
     return replace(kernel_of(snapshot.scene(moments[-1])), name=name)
