@@ -11,6 +11,7 @@ from loads import record, simulated_scenes
 
 pytest.importorskip("duckdb", reason="DuckDB is not installed: make setup")
 
+from kvmscope.engines.duckdb_store import DuckDbConnection
 from kvmscope.engines.guard import Relations, check_query
 from kvmscope.engines.recordings import RecordingStore, open_recordings
 from kvmscope.engines.refusal import QueryEngine
@@ -313,3 +314,15 @@ def test_the_temporary_directory_is_removed(tmp_path: Path, monkeypatch: pytest.
             )
         )
     assert list((tmp_path / "t").iterdir()) == []
+
+
+def test_recordings_are_asked_where_no_directory_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # as in a container whose root is read-only
+    connection = DuckDbConnection()
+    try:
+        [batch] = connection.stream("SELECT count(*) AS n FROM range(10)")
+        assert batch.to_pylist() == [{"n": 10}]
+    finally:
+        connection.close()

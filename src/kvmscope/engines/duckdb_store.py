@@ -39,6 +39,14 @@ _CONFIG = {
 }
 
 
+def _temporary_directory() -> tempfile.TemporaryDirectory[str] | None:
+    """Where what does not fit into memory goes; None where no directory can be written, as in read-only containers."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
+    except OSError:
+        return None
+
+
 class DuckDbConnection:
     """An engine in this process, at first without any relation. Close when done."""
 
@@ -50,13 +58,16 @@ class DuckDbConnection:
         except ModuleNotFoundError:
             raise Unavailable("SQL over recordings needs DuckDB", remedy="pip install 'kvmscope[sql]'") from None
         self._duckdb = duckdb
-        self._temporary = tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
+        self._temporary = _temporary_directory()
         order = {"preserve_insertion_order": str(keeps_order).lower()}
-        memory = {"memory_limit": f"{max(1, memory_bytes >> 20)}MiB", "temp_directory": self._temporary.name}
+        memory = {
+            "memory_limit": f"{max(1, memory_bytes >> 20)}MiB",
+            "temp_directory": self._temporary.name if self._temporary else "",
+        }
         try:
             self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
         except duckdb.OutOfMemoryException:  # before any query: there is no memory, or no thread for its workers
-            self._temporary.cleanup()
+            self._clean_up()
             raise MemoryError("DuckDB cannot be started") from None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self.do("SET TimeZone = 'UTC'")
@@ -150,7 +161,11 @@ class DuckDbConnection:
     def close(self) -> None:
         self._worker.shutdown(wait=True)
         self._connection.close()
-        self._temporary.cleanup()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def _call(self, call: Callable[[], T], sql: str) -> T:
         """Do it in the worker. An exception that comes here while it runs interrupts it."""
