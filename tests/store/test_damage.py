@@ -18,6 +18,7 @@ from kvmscope.scene import Scene
 from kvmscope.store.journal import JournalWriter
 from kvmscope.store.layout import RecordingTable, journal_path
 from kvmscope.store.recording import Recording
+from kvmscope.store.segment import check_file
 from kvmscope.store.writer import RecordingWriter
 
 MUTATIONS = int(os.environ.get("KVMSCOPE_MUTATIONS", "300"))
@@ -105,3 +106,24 @@ def test_changed_bytes_give_the_scenes_that_were_written_or_an_error(
     for _ in range(MUTATIONS):
         path.write_bytes(mutated(whole, chance))
         check_read(recorded, host_scenes, kind)
+
+
+@pytest.mark.parametrize("kind", [table.value for table in RecordingTable])
+@pytest.mark.parametrize("what", ["pipe", "device", "directory"])
+def test_what_is_not_a_file_is_damage_and_nobody_waits_for_it(
+    recorded: Path, host_scenes: list[Scene], kind: str, what: str
+) -> None:
+    path = file_of(recorded, kind)
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    recording = Recording(str(recorded))
+    assert [scene.sample.taken_ns for scene in recording.scenes()] == [host_scenes[2].sample.taken_ns]
+    if kind != "scenes":  # by which segments are found
+        assert [error.path for error in recording.damage] == [str(path)]
+        with pytest.raises(RecordingError, match="it is not a regular file"):
+            check_file(path)

@@ -26,7 +26,7 @@ from ..errors import RecordingError
 from ..sample import I64Array
 from .columns import SegmentScenes, SegmentTables
 from .layout import RecordingTable, SegmentPlace
-from .storage import Storage
+from .storage import Storage, require_file
 
 _SEAL = struct.Struct("<4sI")
 _SEAL_MAGIC = b"KVMC"
@@ -129,6 +129,7 @@ def check_file(path: Path) -> None:
     """Read a file of a segment whole, and nothing of what it says. Raises RecordingError if a byte is not as it was
     written, FileNotFoundError."""
     try:
+        require_file(path)
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,

@@ -5,8 +5,10 @@ Rule: a file is there with all its bytes, or not at all.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,8 @@ class Storage:
 
     def open(self, path: str) -> Any:
         """A file for reading at random. Raises OSError."""
+        if self.directory is not None:
+            require_file(self.directory / path)
         return self._system.open_input_file(f"{self._root}/{path}")
 
     def dataset(self, paths: Sequence[str]) -> Any:
@@ -129,6 +133,12 @@ def local_directory(place: str) -> Path | None:
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
     return None if "://" in place else Path(place)
+
+
+def require_file(path: Path) -> None:
+    """Raises OSError for what is not a file on a disk: reading a pipe would wait, and a device has no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _write_local(target: Path, write: Callable[[Any], object]) -> None:
