@@ -266,3 +266,41 @@ def test_a_quota_and_how_often_it_stopped_a_vcpu_are_those_of_its_cgroup() -> No
     assert (counted["quota_ns"], counted["period_ns"]) == (1000 * QUOTA_US, 1000 * PERIOD_US)
     for name, low in before.items():
         assert low <= counted[name] <= after[name] + (1000 if name == "throttled_ns" else 0), name
+
+
+_ENDING_THREADS = """
+import sys, threading
+from kvmscope.lab.kvm import Kvm
+kvm = Kvm()
+vm = kvm.create_vm()
+print(flush=True)
+while not sys.stdin.closed:
+    threads = [threading.Thread(target=sum, args=(range(3000),)) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+READS_OF_ENDING_THREADS = 15_000
+
+
+def test_a_thread_that_ends_while_it_is_read_does_not_count_twice() -> None:
+    command = [sys.executable, "-c", _ENDING_THREADS]
+    with (
+        closing(BpfSource()) as source,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+        times = [run_ns for _ in range(READS_OF_ENDING_THREADS) if (run_ns := vmm_run_ns(source, process.pid))]
+        process.kill()
+    assert len(times) > READS_OF_ENDING_THREADS / 2
+    assert times == sorted(times)
+
+
+def vmm_run_ns(source: BpfSource, pid: int) -> int | None:
+    """Of the only VM of a process; None where threads ended in each attempt to read them."""
+    sample = source.read()
+    (row,) = (row for row, each in enumerate(sample.vms.pid.tolist()) if each == pid)
+    block = sample.block("sched", Scope.VM)
+    assert block is not None
+    places = [place for place, each in enumerate(block.rows.tolist()) if each == row]
+    return int(block.column("vmm_run_ns")[places[0]]) if places else None

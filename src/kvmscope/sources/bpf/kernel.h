@@ -45,6 +45,7 @@ struct mm_struct {
 
 struct signal_struct {
 	struct list_head thread_head;
+	struct { struct { struct { unsigned int sequence; } seqcount; } seqcount; } stats_lock; /* odd while a thread ends */
 	unsigned long long sum_sched_runtime; /* of threads that have ended */
 };
 struct preempt_notifier { struct hlist_node link; };

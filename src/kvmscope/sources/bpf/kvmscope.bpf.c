@@ -743,11 +743,21 @@ static long visit_thread(u32 i, struct walk **context)
 	return 0;
 }
 
-/* Every thread of the process once. The time of a thread that ends goes over to its process, which it must not do between
- * the two reads of that; then all are read again. */
+/* kernel/exit.c, __exit_signal(): under this lock the time of a thread that ends is added to its process, and then the
+ * thread leaves the list. In between it would count twice. */
+static u32 read_endings(u64 signal)
+{
+	if (!bpf_core_field_exists(struct signal_struct, stats_lock.seqcount.seqcount.sequence))
+		return 0;
+	return read_member(struct signal_struct, signal, stats_lock.seqcount.seqcount.sequence);
+}
+
+/* Every thread of the process once. The time of a thread that ends goes over to its process, which it must not do while
+ * they are read; then all are read again. */
 static void read_threads(struct walk *walk, struct vm_record *record)
 {
 	u64 signal = (u64)read_member(struct task_struct, walk->task, signal);
+	u32 endings;
 	u64 ended;
 	int i, word;
 
@@ -756,12 +766,12 @@ static void read_threads(struct walk *walk, struct vm_record *record)
 	for (i = 0; i < MAX_RECOUNTS && !(record->flags & VM_HAS_SCHED); i++) {
 		for (word = VM_VMM_RUN_NS; word <= VM_VHOST_RUN_DELAY_NS; word++)
 			record->sched[word] = 0;
+		endings = read_endings(signal);
 		ended = read_member(struct signal_struct, signal, sum_sched_runtime);
 		walk->last_thread = signal + bpf_core_field_offset(struct signal_struct, thread_head);
 		walk->thread = (u64)read_member(struct list_head, walk->last_thread, next);
 		bpf_loop(MAX_PROCESSES, visit_thread, &walk, 0);
-		if (walk->thread == walk->last_thread &&
-		    read_member(struct signal_struct, signal, sum_sched_runtime) == ended)
+		if (walk->thread == walk->last_thread && !(endings & 1) && read_endings(signal) == endings)
 			record->flags |= VM_HAS_SCHED;
 	}
 	record->sched[VM_VMM_RUN_NS] += ended;
