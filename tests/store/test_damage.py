@@ -127,3 +127,11 @@ def test_what_is_not_a_file_is_damage_and_nobody_waits_for_it(
         assert [error.path for error in recording.damage] == [str(path)]
         with pytest.raises(RecordingError, match="it is not a regular file"):
             check_file(path)
+
+
+@pytest.mark.parametrize("kind", ["documents", "vms", "vcpus"])
+def test_a_table_that_is_missing_is_damage_for_whoever_asks_for_a_scene(recorded: Path, kind: str) -> None:
+    file_of(recorded, kind).unlink()
+    recording = Recording(str(recorded))
+    with pytest.raises(RecordingError, match="a table of this segment is missing"):
+        recording.scene(recording.moments()[0])

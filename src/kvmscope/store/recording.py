@@ -106,10 +106,18 @@ class Recording:
         return self._last_part[1]
 
     def _open_part_of(self, path: str) -> Sequence[Scene] | SegmentScenes:
+        before: _Part | None = None
         for _ in range(_TRIES):
+            part = self._part_of(path)
+            if part == before:
+                raise self._lacks_table(part)
             with suppress(FileNotFoundError):  # a writer has replaced it since it was listed
-                return self._open(self._part_of(path))
+                return self._open(part)
+            before = part
         raise RecordingError("its files change all the time", path=self._storage.place)
+
+    def _lacks_table(self, part: _Part) -> RecordingError:
+        return RecordingError("a table of this segment is missing", path=self._storage.name(part.path))
 
     def _part_of(self, path: str) -> _Part:
         """The part of this path, or the one that it has become."""
@@ -192,7 +200,7 @@ class Recording:
         if now != part:
             yield from self._scenes_of(now)
         else:
-            self._note(RecordingError("a table of this segment is missing", path=self._storage.name(part.path)))
+            self._note(self._lacks_table(part))
 
     def _note(self, error: RecordingError) -> None:
         if str(error) not in map(str, self.damage):
