@@ -1,9 +1,20 @@
-"""A row of CSV (RFC 4180) as one line. Rule: what is not known is an empty cell."""
+"""A row of CSV (RFC 4180) as one line, for programs, terminals and spreadsheets.
+
+Rule: what is not known is an empty cell. Names are other people's text: a control character is a space, and a text that
+spreadsheets would take for a formula begins with an apostrophe.
+"""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""A terminal obeys them, and a line end would begin a row in readers that know no quotes."""
+
+_FORMULA = re.compile(r"\s*[=+\-@]")
+_NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?|-")
 
 
 def csv_line(cells: Sequence[object]) -> str:
@@ -21,6 +32,11 @@ class _LineSink:
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        # A bare line end would begin a row in readers that know no quotes, and a lone surrogate is not UTF-8.
-        return value.encode("utf-8", "replace").decode().replace("\r", " ").replace("\n", " ").replace("\0", " ")
+        return _text(value)
     return int(value) if isinstance(value, bool) else value
+
+
+def _text(value: str) -> str:
+    text = _CONTROL.sub(" ", value.encode("utf-8", "replace").decode())  # a lone surrogate is not UTF-8
+    is_formula = _FORMULA.match(text) is not None and _NUMBER.fullmatch(text) is None
+    return f"'{text}" if is_formula else text
