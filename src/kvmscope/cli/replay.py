@@ -61,16 +61,16 @@ def _play(series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> No
     from rich.console import Console
     from rich.live import Live
 
-    from ..console.keys import keys_one_by_one, read_key
+    from ..console.keys import keys_one_by_one
     from ..tasks.replaying import ReplayScreen
     from ..terminal.screen import rich_text
 
     console = Console()
     with (
-        keys_one_by_one(),
+        keys_one_by_one() as keys,
         Live(redirect_stderr=False, console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live,
     ):
         replay = ReplayScreen(series, cursor, screen)
         while not cursor.has_ended:
             live.update(rich_text(replay.lines(console.width, console.height)), refresh=True)
-            replay.go_on(read_key(replay.pause_s))
+            replay.go_on(keys.read(replay.pause_s))

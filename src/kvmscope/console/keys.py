@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import re
 import select
 import sys
 import termios
 import tty
+from collections import deque
 from collections.abc import Iterator
 
 _SEQUENCES = {
@@ -24,29 +27,47 @@ _SEQUENCES = {
     "\x7f": "backspace",
     "\x1b": "escape",
 }
-_LONGEST = 16
+_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+_READ_AT_ONCE = 4096
+
+
+class KeyReader:
+    """The keys of a terminal in their order, also those that come at once: a key that is held, or a text from the
+    clipboard."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        self._waiting: deque[str] = deque()
+
+    def read(self, wait_s: float | None) -> str | None:
+        """The next key, by its name or as one character; empty for one without a name here. None if there was none for
+        so long. A terminal that has gone is ``q``.
+        """
+        if not self._waiting:
+            if not select.select([self._fd], [], [], wait_s)[0]:
+                return None
+            data = os.read(self._fd, _READ_AT_ONCE)
+            if not data:
+                return "q"
+            self._waiting += keys_of(self._decoder.decode(data))
+        return self._waiting.popleft() if self._waiting else ""
+
+
+def keys_of(text: str) -> Iterator[str]:
+    """The keys that a terminal writes so."""
+    for key in _KEY.findall(text):
+        named = _SEQUENCES.get(key.replace("\x1bO", "\x1b[", 1))
+        yield named or ("" if key[0] == "\x1b" else key)
 
 
 @contextlib.contextmanager
-def keys_one_by_one() -> Iterator[None]:
+def keys_one_by_one() -> Iterator[KeyReader]:
     """In the block, keys of stdin are read as they are pressed, and not shown. Ctrl-C stays what it is."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     try:
         tty.setcbreak(fd)
-        yield
+        yield KeyReader(fd)
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-def read_key(wait_s: float | None) -> str | None:
-    """The next key, by its name or as one character; empty for one without a name here. None if there was none for so
-    long. A terminal that has gone is ``q``.
-    """
-    fd = sys.stdin.fileno()
-    if not select.select([fd], [], [], wait_s)[0]:
-        return None
-    text = os.read(fd, _LONGEST).decode("utf-8", "replace")
-    if not text:
-        return "q"
-    return _SEQUENCES.get(text) or (text[0] if text[0] != "\x1b" else "")
