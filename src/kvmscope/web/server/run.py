@@ -27,6 +27,7 @@ from ...collect.host import SceneHost
 from ...errors import UsageError
 from ...export.exposition import ExportOptions
 from ...export.otlp import load_what_writing_needs
+from ...linux.namespaces import why_processes_are_hidden
 from ...store.places import PlaceChoice, open_place
 from ...store.replay import SceneSeries, TimeChoice, within
 from ...view.summary import host_summary
@@ -207,6 +208,9 @@ class MonitorServer:
             self.notes.append(f"running as user {user}, with {names} alone: source {source} needs them for every read")
         elif user is not None:
             self.notes.append(f"running as user {user} without capabilities")
+        hidden = why_processes_are_hidden()
+        if host is not None and hidden is not None:
+            self.notes.append(f"VMs of others go by process ids, without names: {hidden[0]}")
 
     def _open_archive(self) -> SceneArchive:
         """The past, once it is known that this user can read it. Raises RecordingError."""
