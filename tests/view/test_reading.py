@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kvmscope.errors import UsageError
+from kvmscope.sample import Gap
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
 from kvmscope.view.jsonout import to_value
@@ -96,6 +99,12 @@ def test_a_wrong_word_is_told_with_what_is_near(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert message in result.stderr
+
+
+def test_a_stat_of_vms_of_which_nothing_could_be_read_is_told_with_the_reason(scene: Scene) -> None:
+    nothing = replace(scene, sample=replace(scene.sample, blocks=(), gaps=(Gap("its VMM holds no stats fd open"),)))
+    with pytest.raises(UsageError, match="no stat of a VM could be read: its VMM holds no stats fd open"):
+        stat_query(nothing, "exits", (), None)
 
 
 def test_gaps_and_emptiness_go_to_stderr(kvmscope: Any, crafted: Any) -> None:

@@ -85,6 +85,7 @@ def stat_query(scene: Scene, vm: str | None, stats: Sequence[str], provider: str
         if subject is None and _may_be_a_stat(vm, names):
             stats = (vm, *stats)
         elif subject is None:
+            _refuse_where_nothing_is_read(scene, vm, names)
             subject = find_subject(scene, vm)
     found = [find_stats(names, [word]) for word in stats]
     if subject is not None:
@@ -235,6 +236,13 @@ def _schemas_of(scene: Scene, provider: str | None) -> list[Schema]:
     if provider is not None and schemas and provider not in providers:
         raise UsageError(f"there is no provider '{printable(provider)}' here; there are {', '.join(providers)}")
     return [schema for schema in schemas if provider in (None, schema.provider)]
+
+
+def _refuse_where_nothing_is_read(scene: Scene, word: str, names: Sequence[str]) -> None:
+    """UsageError with the reason if there are VMs and no stat of any: the word may well be one that they have."""
+    if not names and len(scene.sample.vms) and scene.sample.gaps:
+        reason = scene.sample.gaps[0].reason
+        raise UsageError(f"there is no VM '{printable(word)}', and no stat of a VM could be read: {reason}")
 
 
 def _may_be_a_stat(word: str, names: Sequence[str]) -> bool:
