@@ -83,7 +83,7 @@ def test_this_host_is_read_as_often_as_was_asked() -> None:
         (("--from", "R", "no_such_stat"), 2, "there is no stat no_such_stat"),
         (("--from", "R", "--metric", "speed"), 2, "there is no metric"),
         (("--from", "R", "--vm", "nobody"), 2, "there is no VM"),
-        (("--from", "R", "--label", "a=b"), 2, "--label is of the series"),
+        (("--from", "R", "--label", "a=b"), 2, "--label needs --format openmetrics"),
         (("--from", "R", "--format", "openmetrics", "--label", "vm=b"), 2, "expected NAME=VALUE"),
         (("--from", "R", "--format", "openmetrics", "--label", "9=b"), 2, "expected NAME=VALUE"),
         (("--from", "/nowhere"), 4, "no such directory"),
