@@ -124,3 +124,16 @@ def test_too_few_files_are_told_with_what_helps(command: str, files: int) -> Non
 def test_help_needs_few_files() -> None:
     limited = ["sh", "-c", 'ulimit -n 8; exec "$@"', "sh", sys.executable, "-m", "kvmscope", "read", "--help"]
     assert subprocess.run(limited, capture_output=True, check=False, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status --from", "doctor --from", "dump --from", "sql --from", "serve --from", "snapshot --from"),
+        *("record", "report", "replay", "episodes", "diff", "fleet status", "fleet doctor", "fleet load"),
+    ],
+)
+def test_an_empty_word_is_no_recording(command: str) -> None:
+    result = CliRunner().invoke(main, [*command.split(), ""])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'' is not the path of a recording" in result.stderr

@@ -63,7 +63,7 @@ def test_a_dump_goes_to_a_file(kvmscope: Any, crafted: Any, tmp_path: Path) -> N
     assert (result.exit_code, result.stdout) == (0, "")
     assert parse(file.read_text(encoding="utf-8"), file="x").tables
     failed = kvmscope.run("schema", "dump", "--json", str(tmp_path / "no" / "x.json"), on=[crafted.after])
-    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert (failed.exit_code, failed.stdout) == (5, "")
     assert "No such file" in failed.stderr
 
 

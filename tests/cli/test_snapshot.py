@@ -55,7 +55,7 @@ def test_a_file_that_is_there_stays_as_it_is(kvmscope: Any, snapshot: Path) -> N
     before = snapshot.read_bytes()
     result = kvmscope.run("snapshot", str(snapshot))
     assert result.exit_code == 2
-    assert "is not written over" in result.stderr
+    assert "is not overwritten" in result.stderr
     assert snapshot.read_bytes() == before
 
 

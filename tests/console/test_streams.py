@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kvmscope.cli.group import COMMANDS
+from kvmscope.console.streams import write_file
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 FROM = ("--source", "published")
@@ -137,3 +139,28 @@ def test_a_watch_ends_with_its_reader(command: str, form: list[str]) -> None:
 def test_a_closed_stdout_is_not_taken_by_a_file_of_the_command() -> None:
     done = run(["read", *FROM, "--json"], redirection=">&- 2>/dev/null")
     assert (done.returncode, done.stdout) == (NO_OUTPUT, "")
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
+    program = "import sys; from pathlib import Path; from kvmscope.console.streams import write_file\n"
+    program += "write_file(Path(sys.argv[1]), bytes(100_000))"
+    for name, before in (("new.html", None), ("old.html", b"the last report")):
+        path = tmp_path / name
+        if before is not None:
+            path.write_bytes(before)
+        limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-c", program, str(path)]
+        done = subprocess.run(limited, capture_output=True, text=True, check=False)
+        assert "OutputError: the output could not be written: File too large" in done.stderr
+        assert (path.read_bytes() if path.exists() else None) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["old.html"]
+
+
+def test_a_file_is_replaced_with_its_mode_and_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    path, link = tmp_path / "report.html", tmp_path / "link.html"
+    path.write_bytes(b"before")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    write_file(link, b"after")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, link.is_symlink()) == (b"after", 0o640, True)
+    write_file(Path("/dev/null"), b"nothing")
+    assert Path("/dev/null").is_char_device()

@@ -7,12 +7,12 @@ import click
 from ..console.progress import progress
 from ..errors import UsageError
 from ..terminal.echo import echo_answer, echo_damage, echo_notes, page_width
-from .options import json_option
+from .options import PLACE, json_option
 
 
 @click.command("diff", short_help="What changed between two recordings or times, beyond noise.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="[B]", required=False)
+@click.argument("a", type=PLACE, metavar="A")
+@click.argument("b", type=PLACE, metavar="[B]", required=False)
 @click.option("--between-a", nargs=2, metavar="TIME TIME", help="Side A is what A has between these times.")
 @click.option("--between-b", nargs=2, metavar="TIME TIME", help="Side B is what B has between these times.")
 @click.option("--host-a", multiple=True, metavar="HOST", help="Side A has this host alone; can be given several times.")

@@ -9,7 +9,7 @@ import click
 
 from ..errors import UsageError
 from ..terminal.echo import echo_damage, echo_each, echo_notes
-from .options import WholeNumber, parse_duration, source_option
+from .options import PLACE, WholeNumber, parse_duration, source_option
 from .session import open_live_host
 
 _FORMATS = ("csv", "jsonl", "openmetrics")
@@ -22,7 +22,7 @@ _MOST_LOOKS = 10**9
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also this metric; may contain * and ?.")
 @click.option("--per", type=click.Choice(("vcpu", "vm")), default="vcpu", show_default=True, help="A row for each.")
 @click.option("--vm", metavar="VM", help="This VM alone.")
-@click.option("--from", "place", metavar="PATH", help="Dump this recording instead of this host.")
+@click.option("--from", "place", type=PLACE, metavar="PATH", help="Dump this recording instead of this host.")
 @click.option("--between", nargs=2, metavar="TIME TIME", help="Only the time between these two.")
 @click.option(
     "--interval", callback=parse_duration, metavar="TIME", help="Least time between two reads; 1s on a live host."

@@ -6,11 +6,11 @@ import click
 
 from ..store.requirements import require_pyarrow
 from ..terminal.echo import echo_answer, echo_damage
-from .options import json_option
+from .options import PLACE, json_option
 
 
 @click.command("episodes", short_help="What was recorded around findings.")
-@click.argument("place", metavar="DIR")
+@click.argument("place", type=PLACE, metavar="DIR")
 @click.option("--all", "-a", "shows_all", is_flag=True, help="Every finding of an episode, not only the first ones.")
 @json_option
 def command(*, place: str, shows_all: bool, as_json: bool) -> None:

@@ -7,11 +7,11 @@ import click
 from ..console.progress import progress
 from ..store.requirements import require_pyarrow
 from ..terminal.echo import echo_answer, echo_damage
-from .options import json_option
+from .options import PLACE, json_option
 
 
 @click.command("load")
-@click.argument("places", nargs=-1, required=True, metavar="DIR|URI...")
+@click.argument("places", type=PLACE, nargs=-1, required=True, metavar="DIR|URI...")
 @click.option("--clickhouse", "url", required=True, metavar="URL", help="http://…, https://… or chdb:///DIR.")
 @click.option("--keep", metavar="LIST", help="Delete what is older, such as raw:7d,10s:30d,60s:365d; else nothing.")
 @json_option

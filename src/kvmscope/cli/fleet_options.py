@@ -11,7 +11,7 @@ import click
 
 from ..console.progress import progress
 from ..terminal.echo import echo_damage
-from .options import json_option, parse_size, time_option
+from .options import PLACE, json_option, parse_size, time_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,4 +58,4 @@ def fleet_options(function: F) -> F:
 
 def paths_argument(function: F) -> F:
     """The recordings, where the command has no other argument."""
-    return click.argument("paths", nargs=-1, metavar="[DIR]...")(function)
+    return click.argument("paths", type=PLACE, nargs=-1, metavar="[DIR]...")(function)

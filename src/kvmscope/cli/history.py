@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageError
 from ..terminal.echo import echo_notes
-from .options import json_option, source_option
+from .options import PLACE, json_option, source_option
 
 if TYPE_CHECKING:
     from ..collect import RecordedHost
@@ -27,7 +27,7 @@ _TIMES = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
 def history_options(function: F) -> F:
     """The options of a command that can look at a recording; ``session.open_host`` heeds them."""
 
-    @click.option("--from", "place", metavar="PATH", help="Look at this recording instead of this host.")
+    @click.option("--from", "place", type=PLACE, metavar="PATH", help="Look at this recording instead of this host.")
     @click.option("--at", metavar="TIME", help=f"Show this time of the recording: {_TIMES}.")
     @click.option("--between", nargs=2, metavar="TIME TIME", help="Show the time between these two, as one interval.")
     @functools.wraps(function)

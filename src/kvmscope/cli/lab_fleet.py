@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..console.streams import writing_errors
 from ..store.requirements import require_pyarrow
 from .options import FilePath, interval_option, json_option, number_option
 
@@ -40,7 +41,8 @@ def fleet(
     from ..lab.fleet_plan import FleetSize
     from ..view.text import counted
 
-    written = write_fleet(directory, FleetSize(hosts, vms, vcpus, samples, interval, seed))
+    with writing_errors():
+        written = write_fleet(directory, FleetSize(hosts, vms, vcpus, samples, interval, seed))
     if as_json:
         click.echo(json.dumps({"format": "kvmscope/1", "simulated": True, **asdict(written)}))
         return

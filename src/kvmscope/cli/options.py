@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -65,6 +65,21 @@ class FilePath(click.Path):
         if not value or "\0" in str(value):
             self.fail(f"{quoted(str(value))} is not a path", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PlaceName(click.ParamType[str]):
+    """A recording or a directory of them, by its path or the URI of an object store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        # An empty word is a variable of a shell that is not set; as a path it would be the current directory.
+        if not value or "\0" in str(value):
+            self.fail(f"{quoted(str(value))} is not the path of a recording", param, ctx)
+        return value
+
+
+PLACE: Final = PlaceName()
 
 
 def time_option(*names: str, default: str | None = None, help: str) -> Callable[[F], F]:  # noqa: A002 - click's word

@@ -13,7 +13,7 @@ from ..store.ring import RingTier, parse_tiers, ring_limits
 from ..terminal.echo import echo_notes
 from ..view.recording import episode_notes, recording_summary
 from .episode_options import episode_options
-from .options import FilePath, count_option, interval_option, parse_size, parse_with, source_option, time_option
+from .options import PLACE, FilePath, count_option, interval_option, parse_size, parse_with, source_option, time_option
 from .session import live_opener
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("record", short_help="Record the host, to look back with the same commands.")
-@click.argument("place", metavar="DIR|URI")
+@click.argument("place", type=PLACE, metavar="DIR|URI")
 @interval_option(help="How often to look.")
 @time_option("--for", "for_s", help="How long to record; else until Ctrl-C.")
 @time_option("--keep", help="Delete what is older than this.")

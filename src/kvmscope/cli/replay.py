@@ -12,7 +12,7 @@ from ..console.streams import is_screen
 from ..errors import UsageError
 from ..store.cursor import ReplayCursor, place_at
 from ..terminal.echo import echo_damage
-from .options import interval_option, json_option
+from .options import PLACE, interval_option, json_option
 from .status import status_display
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("replay", short_help="Step through a recording on the screen of status.")
-@click.argument("path", metavar="PATH")
+@click.argument("path", type=PLACE, metavar="PATH")
 @click.option("--at", metavar="TIME", help="Where to begin; else at the beginning.")
 @interval_option(help="Length of an interval, and of a step.")
 @json_option

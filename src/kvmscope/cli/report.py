@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console.progress import progress
-from ..console.streams import writing_errors
+from ..console.streams import write_file
 from ..errors import UsageError
 from ..store.requirements import require_pyarrow
 from ..terminal.echo import echo_damage, echo_notes
+from .options import PLACE
 
 if TYPE_CHECKING:
     from ..view.report import ReportView
@@ -20,7 +21,7 @@ _FORMATS = ("html", "md", "json")
 
 
 @click.command("report", short_help="A recording as one HTML file, as Markdown or as JSON.")
-@click.argument("place", metavar="PATH")
+@click.argument("place", type=PLACE, metavar="PATH")
 @click.option("--between", nargs=2, metavar="TIME TIME", help="Only the time between these two.")
 @click.option("--host", metavar="HOST", help="The host, if the recording has several.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="By default by FILE's ending, else html.")
@@ -41,8 +42,7 @@ def command(*, place: str, between: tuple[str, str] | None, host: str | None, fo
     if file == "-":
         click.echo(text, nl=False)
         return
-    with writing_errors():
-        Path(file).write_text(text, encoding="utf-8", errors="replace")
+    write_file(Path(file), text.encode("utf-8", "replace"))
 
 
 def _format_of(file: str) -> str:

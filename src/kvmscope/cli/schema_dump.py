@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
+from ..console.streams import write_file
 from .history import history_options, is_recorded
 from .options import source_option
 from .session import open_host, open_live_host
@@ -30,7 +30,4 @@ def dump(*, file: str, source: str) -> None:
     if file == "-":
         click.echo(text, nl=False)
         return
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+    write_file(Path(file), text.encode())

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..export.limits import SERIES_OF_VMS
 from ..terminal.echo import echo_damage, echo_notes
 from .history import chosen_place, history_options
-from .options import FilePath, WholeNumber, count_option, interval_option, source_option
+from .options import PLACE, FilePath, WholeNumber, count_option, interval_option, source_option
 from .session import open_live_host
 
 _WAIT_S = 3600.0
@@ -54,7 +54,10 @@ _WAIT_S = 3600.0
 @count_option("Count with this group too; may be given several times.")
 @click.option("--otlp", metavar="URL", help="Push metrics to this collector too, by OTLP over HTTP, every 15 s.")
 @click.option(
-    "--recording", metavar="PATH", help="Also show this recording for times before the last hour; it may still grow."
+    "--recording",
+    type=PLACE,
+    metavar="PATH",
+    help="Also show this recording for times before the last hour; it may still grow.",
 )
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
 @history_options

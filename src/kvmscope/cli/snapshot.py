@@ -41,7 +41,7 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
     kvmscope doctor --from report.zip
     """
     from ..store.snapshot import encode_snapshot
-    from ..tasks.snapshot import choose_file, make_snapshot, read_scenes, write_file
+    from ..tasks.snapshot import choose_file, make_snapshot, read_scenes, write_snapshot
     from ..tasks.sources import check_host
 
     target = choose_file(file)
@@ -59,5 +59,5 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
             scenes = read_scenes(host, len(plan.steps_s), 0.0 if is_span() else interval, all_of_it=is_span())
     check = None if episode is not None or is_recorded() else check_host(open_live_host)
     data = encode_snapshot(make_snapshot(scenes, note, check, anonymise=anonymise))
-    write_file(target, data)
+    write_snapshot(target, data)
     echo_notes([f"{target} has {len(data) / 1024:.0f} KiB; kvmscope doctor --from {target}"] if target != "-" else [])

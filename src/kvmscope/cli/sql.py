@@ -11,7 +11,7 @@ import click
 from ..console.progress import until_first
 from ..errors import UsageError
 from ..terminal.echo import echo_answer, echo_damage, echo_each, echo_lines
-from .options import FilePath, json_option, parse_size
+from .options import PLACE, FilePath, json_option, parse_size
 
 if TYPE_CHECKING:
     from ..engines.engine import SqlStore
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 @click.command("sql", short_help="Ask recordings, or a fleet in ClickHouse, by SQL.")
 @click.argument("query", metavar="[QUERY]", required=False)
-@click.option("--from", "places", multiple=True, metavar="PATH", help="Ask this recording; may be given several times.")
+@click.option(
+    "--from",
+    "places",
+    type=PLACE,
+    multiple=True,
+    metavar="PATH",
+    help="Ask this recording; may be given several times.",
+)
 @click.option("--clickhouse", "url", metavar="URL", help="Ask this ClickHouse: http://…, https://… or chdb:///DIR.")
 @click.option("--ready", metavar="NAME", help="Ask a ready question; `kvmscope sql | cat` lists them.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")

@@ -14,6 +14,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..errors import OutputError
@@ -128,6 +129,25 @@ def writing_errors() -> Iterator[None]:
         reason = error.strerror or str(error)
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         raise OutputError(f"{reason}{where}", error.errno or errno.EIO) from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all; what was there before stays until then. Raises OutputError."""
+    with writing_errors():
+        if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/null
+            path.write_bytes(data)
+            return
+        target = path.resolve()
+        new = target.with_name(f".{target.name[:200]}.{os.getpid()}")
+        try:
+            new.write_bytes(data)
+            if target.exists():
+                new.chmod(target.stat().st_mode & 0o7777)
+            new.replace(target)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # who reads it named this path
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def drop() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..codec.schema_json import encode
 from ..collect import SceneHost
 from ..console.progress import progress
-from ..console.streams import writing_errors
+from ..console.streams import write_file
 from ..errors import UsageError
 from ..scene import Scene
 from ..store.episode_note import EpisodeNote
@@ -52,13 +52,12 @@ def read_scenes(host: SceneHost, intervals: int, interval_s: float, *, all_of_it
     return scenes
 
 
-def write_file(target: str, data: bytes) -> None:
+def write_snapshot(target: str, data: bytes) -> None:
     """To a new file, or to stdout for ``-``. Raises OutputError."""
     if target == "-":
         sys.stdout.buffer.write(data)
         return
-    with writing_errors(), Path(target).open("xb") as file:
-        file.write(data)
+    write_file(Path(target), data)
 
 
 def make_snapshot(
