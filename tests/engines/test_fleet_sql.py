@@ -199,6 +199,21 @@ def test_clickhouse_and_files_have_the_same_answers(
         assert set(map(str, store.schemas())) == set(map(str, fleet.schemas()))
 
 
+@pytest.mark.slow
+def test_clickhouse_and_files_are_asked_over_the_same_intervals_where_nobody_names_one(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("clickhouse_connect")
+    with (
+        open_clickhouse_fleet(_loaded(directory, tmp_path_factory)) as store,
+        open_recorded_fleet([str(directory)]) as files,
+    ):
+        found, due = store.findings(), files.findings()
+    assert (found.window_s, due.window_s) == (30.0, 30.0)
+    assert by_key(list(found.findings)) == by_key(list(due.findings))
+    assert due.findings
+
+
 _URLS: dict[Path, str] = {}
 
 

@@ -218,12 +218,14 @@ _SERIES: Final = "host, coalesce(boot, ''), source, simulated"
 
 def _scenes(schema: str, window_ns: int) -> str:
     """The first scene of each window of each series, and the last scene: what a ``WindowPlan`` of this length reads."""
+    names = (name for name in FIXED[RawTable.SCENES] if name not in _LEFT_OUT_OF_SCENES)
     return f"""
-        SELECT * FROM {schema}.scenes
+        SELECT {", ".join(map(quote, names))} FROM {schema}.scenes
         QUALIFY boottime_ns = max(boottime_ns) OVER (PARTITION BY {_SERIES})
             OR boottime_ns = min(boottime_ns) OVER (PARTITION BY {_SERIES}, boottime_ns - boottime_ns % {window_ns})"""
 
 
+_LEFT_OUT_OF_SCENES: Final = frozenset({"gaps", "origin_host", "why_not"})
 _LEFT_OUT: Final = {
     Scope.VM: frozenset({"row", "uuid", "label"}),
     Scope.VCPU: frozenset({"row", "time", "name", "tid"}),
