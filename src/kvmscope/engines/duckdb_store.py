@@ -10,7 +10,6 @@ Source: https://duckdb.org/docs/operations_manual/securing_duckdb/overview
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from ..console.temporary import OwnedDirectory
 from ..errors import QueryError, RecordingError, Unavailable
 from .guard import query_start
 
@@ -39,10 +39,10 @@ _CONFIG = {
 }
 
 
-def _temporary_directory() -> tempfile.TemporaryDirectory[str] | None:
+def _temporary_directory() -> OwnedDirectory | None:
     """Where what does not fit into memory goes; None where no directory can be written, as in read-only containers."""
     try:
-        return tempfile.TemporaryDirectory(prefix="kvmscope-sql-", ignore_cleanup_errors=True)
+        return OwnedDirectory("sql")
     except OSError:
         return None
 
@@ -62,7 +62,7 @@ class DuckDbConnection:
         order = {"preserve_insertion_order": str(keeps_order).lower()}
         memory = {
             "memory_limit": f"{max(1, memory_bytes >> 20)}MiB",
-            "temp_directory": self._temporary.name if self._temporary else "",
+            "temp_directory": str(self._temporary.path) if self._temporary else "",
         }
         try:
             self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
@@ -165,7 +165,7 @@ class DuckDbConnection:
 
     def _clean_up(self) -> None:
         if self._temporary is not None:
-            self._temporary.cleanup()
+            self._temporary.close()
 
     def _call(self, call: Callable[[], T], sql: str) -> T:
         """Do it in the worker. An exception that comes here while it runs interrupts it."""

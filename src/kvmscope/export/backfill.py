@@ -10,15 +10,14 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from ..catalog.series_names import Family, metric_family
+from ..console.temporary import OwnedDirectory
 from ..errors import OutputError, UsageError
 from ..schema import Scope
 from ..view.dump import DumpedScene
@@ -57,8 +56,8 @@ class TimedText:
         self._kept: dict[tuple[int, str], list[str]] = {}
         self._kept_bytes = 0
         with _temporary_errors():
-            self._folder = tempfile.TemporaryDirectory(prefix="kvmscope-dump-")
-            self._database = sqlite3.connect(Path(self._folder.name) / "lines", isolation_level=None)
+            self._folder = OwnedDirectory("dump")
+            self._database = sqlite3.connect(self._folder.path / "lines", isolation_level=None)
             self._database.execute("PRAGMA journal_mode = OFF")
             self._database.execute("PRAGMA synchronous = OFF")
             self._database.execute(
@@ -94,7 +93,7 @@ class TimedText:
 
     def close(self) -> None:
         self._database.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> Self:
         return self

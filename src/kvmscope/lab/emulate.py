@@ -16,11 +16,11 @@ import io
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..console.temporary import OwnedDirectory
 from ..errors import SourceError, Unavailable
 from .initramfs import RESULT_FOLDER, RESULT_PORT, STDERR_PORT, STDOUT_PORT
 
@@ -112,8 +112,8 @@ def run_boot(boot: Boot) -> Result:
     """
     if shutil.which(_QEMU[boot.arch]) is None:
         raise Unavailable(f"{_QEMU[boot.arch]} is not on this machine", remedy=f"install {_DEBIAN_PACKAGE[boot.arch]}")
-    with tempfile.TemporaryDirectory(prefix="kvmscope-kernel-") as name:
-        scratch = Path(name)
+    with OwnedDirectory("kernel") as folder:
+        scratch = folder.path
         (scratch / "initramfs").write_bytes(boot.initramfs)
         started = time.monotonic()
         trouble = _run_qemu(qemu_argv(boot, scratch), timeout_s=boot.timeout_s)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import kvmscope
 
+from ..console.temporary import OwnedDirectory
 from ..errors import Unavailable, UsageError
 from .emulate import Boot, KernelFailed, Result, run_boot
 from .initramfs import (
@@ -130,8 +130,8 @@ def _locked(cache: Path) -> Iterator[None]:
 
 def _unpack_kernel(spec: KernelSpec, partial: Path) -> None:
     """Keep of a kernel's packages what a boot needs: the image and a few modules, 15 MB of 300."""
-    with tempfile.TemporaryDirectory(prefix="kvmscope-kernel-") as name:
-        scratch = Path(name)
+    with OwnedDirectory("kernel") as folder:
+        scratch = folder.path
         apt = Apt(scratch / "apt", arch=spec.arch, suites=spec.suites)
         apt.update()
         packages = kernel_closure(apt.show, spec.package)

@@ -11,13 +11,13 @@ import contextlib
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..console.temporary import OwnedDirectory
 from ..errors import SourceError, Unavailable
 from .workloads import GUESTS
 
@@ -48,16 +48,17 @@ class Qemu:
             missing = PROGRAM if program is None else "setpriv"
             raise Unavailable(f"{missing} is not installed", remedy="apt-get install qemu-system-x86 util-linux")
         self.name = name
-        self._directory = Path(tempfile.mkdtemp(prefix="kvmscope-qemu-"))
-        self.qmp_path = self._directory / "qmp"
-        self._said_path = self._directory / "said"
-        rom = self._directory / "rom"
+        self._folder = OwnedDirectory("qemu")
+        directory = self._folder.path
+        self.qmp_path = directory / "qmp"
+        self._said_path = directory / "said"
+        rom = directory / "rom"
         rom.write_bytes(rom_image(writes))
         command = [setpriv, "--pdeathsig", "KILL", program, "-nodefaults", "-no-user-config", "-display", "none"]
         command += ["-machine", "pc", "-accel", "kvm", "-cpu", cpu, "-m", "16", "-smp", str(vcpus), "-name", name]
         command += ["-bios", str(rom), "-debugcon", f"file:{self._said_path}"]
         command += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off", *options]
-        self._log_path = self._directory / "log"
+        self._log_path = directory / "log"
         with self._log_path.open("wb") as log:
             # A process group of its own keeps Ctrl-C for whoever started it.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
@@ -84,7 +85,7 @@ class Qemu:
             self._process.wait(_CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._folder.close()
 
     def __enter__(self) -> Self:
         return self
