@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmscope.console.limits import unusable
+from kvmscope.console.limits import limited_memory, unusable
 from kvmscope.errors import Unavailable
 
 
@@ -69,3 +69,11 @@ def test_a_current_directory_that_was_removed_is_a_line(tmp_path: Path, command:
     assert done.returncode in (2, 4)
     assert done.stderr.startswith("kvmscope: ")
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_no_more_memory_is_given_while_it_is_limited() -> None:
+    with limited_memory(64 << 20):
+        assert len(bytes(16 << 20)) == 16 << 20
+        with pytest.raises(MemoryError):
+            bytes(1 << 30)
+    assert len(bytes(1 << 30)) == 1 << 30

@@ -16,7 +16,7 @@ from kvmscope.engines.guard import Relations, check_query
 from kvmscope.engines.recordings import RecordingStore, open_recordings
 from kvmscope.engines.refusal import QueryEngine
 from kvmscope.engines.results import plain_result
-from kvmscope.errors import KvmscopeError, QueryError
+from kvmscope.errors import KvmscopeError, QueryError, Unavailable
 
 WRITES = [
     "COPY (SELECT 1) TO '{new}'",
@@ -326,3 +326,12 @@ def test_recordings_are_asked_where_no_directory_can_be_written(
         assert batch.to_pylist() == [{"n": 10}]
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("query", ["SELECT length(repeat('x', 3000000000))", "SELECT list_sum(range(300000000))"])
+def test_values_and_lists_take_no_more_memory_than_a_query_may(tmp_path: Path, query: str) -> None:
+    place = record(simulated_scenes(2), tmp_path / "r")
+    with open_recordings([place], memory_bytes=100 << 20) as opened:
+        with pytest.raises(Unavailable, match="more memory"):
+            plain_result(opened.ask(query))
+        assert len(plain_result(opened.ask("SELECT 1"))) == 1

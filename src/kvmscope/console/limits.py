@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import KvmscopeError, SourceError, Unavailable, UsageError
 
@@ -38,6 +41,26 @@ def require_open_files() -> None:
             remedy=_MORE_FILES,
             errno=errno.EMFILE,
         )
+
+
+@contextmanager
+def limited_memory(more_bytes: int) -> Iterator[None]:
+    """While the block runs, this process gets at most so much memory more than it has: the kernel gives no more than
+    that. For C code that allocates on its own. Source: setrlimit(2), RLIMIT_DATA: private writable mappings."""
+    limit, highest = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _data_bytes() + more_bytes
+    bounds = [each for each in (limit, highest) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *bounds]), highest))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
+
+
+def _data_bytes() -> int:
+    """How much this process has of what RLIMIT_DATA counts. Source: proc_pid_status(5), VmData."""
+    found = re.search(rb"VmData:\s*(\d+) kB", Path("/proc/self/status").read_bytes())
+    return int(found[1]) << 10 if found else 0
 
 
 def unusable(error: BaseException) -> KvmscopeError | None:

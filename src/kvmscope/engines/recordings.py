@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
+from ..console.limits import limited_memory
 from ..errors import RecordingError
 from ..store.episodes import Episode
 from ..store.layout import RecordingTable
@@ -46,6 +47,10 @@ _ARROW_TYPES = {
 }
 
 
+_BESIDE_BYTES: Final = 1 << 30
+"""What a query's result, threads and files take beside what DuckDB counts."""
+
+
 def open_recordings(
     places: Sequence[str], *, memory_bytes: int = DEFAULT_MEMORY_BYTES, keeps_order: bool = True
 ) -> RecordingStore:
@@ -60,7 +65,7 @@ def open_recordings(
         raise damage[0]
     connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=keeps_order)
     try:
-        return RecordingStore(connection, parts)
+        return RecordingStore(connection, parts, memory_bytes=memory_bytes)
     except BaseException:
         connection.close()
         raise
@@ -73,7 +78,11 @@ class RecordingStore:
     dialect = QueryEngine.DUCKDB
     recorded = RAW
 
-    def __init__(self, connection: DuckDbConnection, parts: Sequence[RecordingParts]) -> None:
+    def __init__(
+        self, connection: DuckDbConnection, parts: Sequence[RecordingParts], *, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    ) -> None:
+        """``memory_bytes``: what a user's query may take."""
+        self._memory_bytes = memory_bytes
         self.damage: Sequence[RecordingError] = [error for part in parts for error in part.damage]
         self._connection = connection
         self._vocabulary: Vocabulary | None = None
@@ -119,7 +128,12 @@ class RecordingStore:
         for view in sorted(check_query(sql, self.dialect, RELATIONS) - self._made):
             self._connection.do(f"CREATE VIEW {view} AS {view_query(view, self)}")
             self._made.add(view)
-        return self._connection.stream(sql)
+        return self._within_memory(sql)
+
+    def _within_memory(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """DuckDB's own limit leaves out single values and lists, such as repeat('x', 1000000000)."""
+        with limited_memory(self._memory_bytes + _BESIDE_BYTES):
+            yield from self._connection.stream(sql)
 
     def close(self) -> None:
         self._connection.close()
