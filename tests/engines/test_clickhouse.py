@@ -234,6 +234,9 @@ def test_a_wrong_query_is_an_error_with_its_place(loaded: ClickHouseStore) -> No
         ("SELECT vms.no_such FROM vms", (1, 12)),
         ("SELECT name\nFROM no_such", (2, 6)),
         ("SELECT name FROM `vms", (1, 18)),
+        ("SELECT name\n + 1 FROM vms", (2, 2)),
+        ("SELECT\n toDate(name, 2, 3, 4), 'toDate(' FROM vms", (2, 2)),
+        ("SELECT name + 1, 1 + 1 FROM vms", (None, None)),
     ):
         with pytest.raises(QueryError) as caught:
             ask(loaded, query)

@@ -22,7 +22,7 @@ from ..console.interrupts import ended_at_once
 from ..errors import QueryError, RecordingError, Unavailable, UsageError
 from .duckdb_store import DEFAULT_MEMORY_BYTES
 from .engine import QueryResult
-from .guard import check_function, check_query
+from .guard import call_place, check_function, check_query
 from .judged_views import JUDGED_VIEWS
 from .printing import CLICKHOUSE_SESSION
 from .raw_columns import ColumnType, known_columns
@@ -221,6 +221,8 @@ _UNKNOWN = re.compile(
 )
 _IN_SCOPE = re.compile(r"[.:]? In scope .*", re.DOTALL)
 """The query again, with the settings that it is given."""
+_FUNCTION = re.compile(r"\bfunction '?(\w+)'?")
+"""Of types that do not fit, ClickHouse says for which function, and not where it stands."""
 _EXPLAIN: Final = "EXPLAIN AST"
 _MEMORY_CODE, _AUTH_CODES = 241, (192, 193, 194, 516)
 
@@ -243,8 +245,10 @@ def _offset(text: str, sql: str) -> int | None:
     """The character of the query that the error names, or the first word that it calls unknown."""
     place = _PLACE.search(text)
     if place is None:
-        unknown = _UNKNOWN.search(text)
-        return _word(unknown[1], sql) if unknown else None
+        unknown, function = _UNKNOWN.search(text), _FUNCTION.search(text)
+        if unknown:
+            return _word(unknown[1], sql)
+        return call_place(function[1], sql, QueryEngine.CLICKHOUSE) if function else None
     line, column = int(place[1]), int(place[2])
     offset = sum(len(each) + 1 for each in sql.split("\n")[: line - 1]) + column - 1
     return min(offset, len(sql))

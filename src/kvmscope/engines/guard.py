@@ -9,9 +9,11 @@ own parser finds are checked too (``clickhouse``), since one of them reads files
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import QueryError, Unavailable
@@ -62,6 +64,7 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
         from sqlglot import exp
     except ModuleNotFoundError:
         raise Unavailable("SQL needs sqlglot", remedy="pip install 'kvmscope[sql]'") from None
+    logging.getLogger("sqlglot").addHandler(logging.NullHandler())  # what it warns of is refused here
     tokenize = partial(sqlglot.tokenize, read=DIALECTS[dialect])
     try:
         statements = sqlglot.parse(sql, read=DIALECTS[dialect])
@@ -200,3 +203,46 @@ def _last_understood(sql: str, tokenize: Callable[[str], object], refusal: type[
             tokenize(sql[:size])
             return size
     return 0
+
+
+def call_place(function: str, sql: str, dialect: QueryEngine) -> int | None:
+    """Where a query calls a function, or has the operator that the engine calls so; None unless at one place. For a
+    query that was parsed."""
+    import sqlglot
+
+    tokens = sqlglot.tokenize(sql, read=DIALECTS[dialect])
+    signs = _OPERATORS.get(function, ())
+    found = [
+        token.start
+        for token, following in zip_longest(tokens, tokens[1:])
+        if token.token_type is not sqlglot.TokenType.STRING
+        and (
+            token.text.upper() in signs
+            or (token.text.lower() == function.lower() and following is not None and following.text == "(")
+        )
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+_OPERATORS: Final = {
+    "plus": ("+",),
+    "minus": ("-",),
+    "multiply": ("*",),
+    "divide": ("/",),
+    "modulo": ("%",),
+    "equals": ("=", "=="),
+    "notEquals": ("!=", "<>"),
+    "less": ("<",),
+    "greater": (">",),
+    "lessOrEquals": ("<=",),
+    "greaterOrEquals": (">=",),
+    "and": ("AND",),
+    "or": ("OR",),
+    "not": ("NOT",),
+    "concat": ("||",),
+    "like": ("LIKE",),
+    "ilike": ("ILIKE",),
+    "in": ("IN",),
+    "arrayElement": ("[",),
+}
+"""Operators by the functions that ClickHouse makes of them."""
