@@ -38,6 +38,7 @@ BENCHES: Mapping[str, str] = {
     "looks": "Whole looks",
     "recording": "Recordings",
     "fleet": "Fleets",
+    "long_recordings": "Long recordings",
     "startup": "Start",
     "installing": "Installation",
     "top": "The screen of top",

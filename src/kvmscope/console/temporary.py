@@ -1,7 +1,7 @@
 """Temporary directories that a process leaves behind at most until the next one needs some.
 
 A process that is killed removes nothing, and one that ends within a deadline after a signal may not get to it. So each
-directory is locked for as long as its process lives, and whoever makes one removes those that nobody holds.
+directory is locked for as long as its process lives, and a process that makes one removes those that nobody holds.
 Rule: what is removed is a directory of this user with such a name and the file that marks it, or an empty one; no link
 is followed. A directory that a person has called similarly stays.
 Source: flock(2): a lock is of the open file, and the kernel gives it up with the last process that has it open.
