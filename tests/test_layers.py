@@ -34,7 +34,13 @@ THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
 NO_IO = ("codec", "analysis", "view", "formula", "sample", "schema", "errors", "units")
-OUTSIDE = {"io", "mmap", "os", "pathlib", "random", "secrets", "socket", "subprocess", "tempfile", "threading", "time"}
+OUTSIDE = set(
+    "asyncio concurrent ctypes fcntl fileinput glob http importlib io linecache logging mmap multiprocessing os "
+    "pathlib random secrets select selectors shutil signal socket sqlite3 ssl subprocess tempfile termios threading "
+    "time urllib zipfile".split()
+)
+CALLS_OUTSIDE = {"__import__", "breakpoint", "eval", "exec", "input", "open", "print"}
+"""Functions of Python that need no import."""
 LOCKS = {"analysis/evaluate.py"}
 """Modules that may have a lock: what they keep is shared by windows of several threads."""
 
@@ -144,6 +150,14 @@ def test_rooms_without_io_import_nothing_that_does_it(room: str) -> None:
     for path in _files_of(room):
         may_lock = str(path.relative_to(PACKAGE)) in LOCKS
         assert not set(_imports(path)) & (OUTSIDE - {"threading"} if may_lock else OUTSIDE), path.name
+
+
+@pytest.mark.parametrize("room", NO_IO)
+def test_rooms_without_io_call_nothing_that_does_it(room: str) -> None:
+    for path in _files_of(room):
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        called = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+        assert not called & CALLS_OUTSIDE, path.name
 
 
 def _files_of(room: str) -> list[Path]:

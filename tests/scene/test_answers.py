@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from any_scene import GAPS, IDENTITIES, MACHINES, TEXT
 from crafted_host import REASONS, CraftedHost
@@ -76,3 +78,42 @@ def test_a_recorded_host_gives_the_answers_of_the_host_itself(scenes: list[Scene
     live, again = ([list(answers(view, width)) for view in views(each)] for each in (scenes, recorded))
     assert len(live) == MOMENTS - 1
     assert again == live
+
+
+class Reads:
+    """What this process opens or asks the system for while ``is_armed``; Python keeps a hook to its end."""
+
+    def __init__(self) -> None:
+        self.is_armed = False
+        self.seen: list[str] = []
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.is_armed and event.partition(".")[0] in {"ctypes", "open", "os", "shutil", "socket", "subprocess"}:
+            self.seen.append(f"{event} {arguments!r}"[:200])
+
+
+READS = Reads()
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(hosts())
+def test_who_judges_and_shows_a_scene_opens_nothing(scenes: list[Scene]) -> None:
+    for view in views(scenes):  # which loads the catalogue
+        list(answers(view, 100))
+    READS.is_armed = True
+    try:
+        for view in views(scenes):
+            list(answers(view, 100))
+    finally:
+        READS.is_armed = False
+    assert READS.seen == []
+
+
+def test_a_file_that_is_opened_would_be_noticed() -> None:
+    READS.is_armed = True
+    try:
+        open(__file__, encoding="utf-8").close()  # noqa: PTH123
+    finally:
+        READS.is_armed = False
+    assert READS.seen.pop().startswith("open ")
