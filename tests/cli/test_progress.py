@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import leaves
+from commands import leaves, vm_published_by
 from processes import run_queue_s
 
 from kvmscope.cli.group import main
@@ -25,11 +25,12 @@ TOLD_WITHIN_S = 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def simulated() -> Iterator[None]:
+def simulated() -> Iterator[str]:
+    """A simulated host; the id of one of its VMs."""
     from kvmscope.lab import simulate
 
-    with simulate.start(vms=3):
-        yield
+    with simulate.start(vms=3) as host:
+        yield vm_published_by(host.pid)
 
 
 def seen_on_terminal(*arguments: str) -> str:
@@ -70,7 +71,7 @@ WAITING = [
     "status --interval 10m",
     "status --watch --interval 10m",
     "top --interval 10m",
-    "hist idle-3 halt_wait_hist --interval 10m",
+    "hist {vm} halt_wait_hist --interval 10m",
     "apicv --interval 10m",
     "apicv --watch --interval 10m",
     "doctor --for 10m --interval 5m",
@@ -95,10 +96,10 @@ SHOWN_WITHIN_S = 0.5
 
 
 @pytest.mark.parametrize("text", WAITING, ids=lambda text: text.partition(" {")[0])
-def test_a_terminal_shows_something_long_before_what_is_waited_for(text: str, tmp_path: Path) -> None:
+def test_a_terminal_shows_something_long_before_what_is_waited_for(text: str, simulated: str, tmp_path: Path) -> None:
     """From when it has begun to run: what a start takes is measured by bench/start.py."""
     source = () if text.startswith("sql") else FROM
-    command = [*KVMSCOPE, *(word.format(scratch=tmp_path) for word in text.split()), *source]
+    command = [*KVMSCOPE, *(word.format(scratch=tmp_path, vm=simulated) for word in text.split()), *source]
     assert any(s_until_shown(command) < SHOWN_WITHIN_S + LOADED_WITHIN_S for _ in range(3))
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from commands import leaves
+from commands import leaves, vm_published_by
 from processes import run_queue_s
 
 import kvmscope
@@ -82,7 +82,7 @@ COMMAND_LINES = [
     CommandLine("status --interval 1s --source published", longest_s=0.8),
     CommandLine("read --source published"),
     CommandLine("read --source bpf", needs=BPF),
-    CommandLine("hist web-1 halt_wait_hist --interval 1s --source published", longest_s=0.8),
+    CommandLine("hist {vm} halt_wait_hist --interval 1s --source published", longest_s=0.8),
     CommandLine("apicv --source published"),
     CommandLine("doctor --for 2s --interval 1s --source published", longest_s=0.8),
     CommandLine("explain exits --source published", longest_s=0.8),
@@ -291,11 +291,12 @@ def sigint_is_not_ignored() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def simulated() -> Iterator[None]:
+def simulated() -> Iterator[str]:
+    """A simulated host; the id of one of its VMs."""
     from kvmscope.lab import simulate
 
-    with simulate.start(vms=3):
-        yield
+    with simulate.start(vms=3) as host:
+        yield vm_published_by(host.pid)
 
 
 @pytest.fixture
@@ -318,9 +319,11 @@ def parameters(as_root: bool) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize("line", parameters(as_root=False))
-@pytest.mark.usefixtures("simulated")
-def test_a_signal_at_any_moment_ends_a_command_with_a_code_of_its_own(line: CommandLine, tmp_path: Path) -> None:
-    places = {"scratch": str(tmp_path), "data": str(DATA), "examples": str(DATA.parents[1] / "examples")}
+def test_a_signal_at_any_moment_ends_a_command_with_a_code_of_its_own(
+    line: CommandLine, simulated: str, tmp_path: Path
+) -> None:
+    scratch, examples = str(tmp_path), str(DATA.parents[1] / "examples")
+    places = {"scratch": scratch, "data": str(DATA), "examples": examples, "vm": simulated}
     if "kernels" in line.needs and "KVMSCOPE_KERNELS" not in os.environ:
         pytest.skip("KVMSCOPE_KERNELS names no kernel to emulate; make test-kernels takes all")
     command = [*KVMSCOPE, *(word.format(**places) for word in line.words)]
