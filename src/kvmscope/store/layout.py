@@ -155,7 +155,7 @@ def check_about(text: str, path: str) -> int:
     except (ValueError, KeyError, TypeError, RecursionError):
         is_one, version = False, None
     if not is_one:
-        raise RecordingError(f"{ABOUT} is not that of a recording", path=path)
+        raise RecordingError(f"{ABOUT} does not describe a recording", path=path)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise RecordingError(f"the recording has layout {version!r:.20}, which no kvmscope has written", path=path)
     if version > VERSION:
