@@ -137,6 +137,15 @@ def test_the_options_without_value_are_those_of_the_installed_qemu() -> None:
         assert qemu(f"-{name}", "next").options[0] == Option(name, "next")
 
 
+@pytest.mark.parametrize("name", ["perfmap", "jitdump"])
+def test_options_of_later_qemus_take_no_value_from_the_next(name: str) -> None:
+    assert qemu(f"-{name}", "-smp", "2", f"-{name}", "disk.img").options[1:] == (
+        Option("smp", "2"),
+        Option(name),
+        Option("", "disk.img"),
+    )
+
+
 def test_other_spellings_are_read_as_what_they_stand_for() -> None:
     config = qemu("-M", "pc", "-enable-kvm", "-no-hpet", "-no-kvm-pit-reinjection", "-machine", "q35,usb=off", "-usb")
     assert config.machine == Properties("q35", (("hpet", "off"), ("usb", "off"), ("usb", "on")))

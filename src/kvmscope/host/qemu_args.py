@@ -35,10 +35,10 @@ _FLAG_OPTIONS: Final = frozenset(
     # Options without a value, those of older releases included (qemu-options.hx: DEF(name, 0, …)); the rest have one.
     """
     S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-fips enable-kvm enable-sync-profile
-    full-screen h help localtime mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-kvm-irqchip no-kvm-pit
-    no-kvm-pit-reinjection no-quit no-reboot no-shutdown no-user-config nodefaults nodefconfig nographic old-param
-    one-insn-per-tb only-migratable portrait preconfig rtc-td-hack s sdl semihosting show-cursor singlestep snapshot
-    tdf usb version win2k-hack xen-attach xen-domid-restrict
+    full-screen h help jitdump localtime mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-kvm-irqchip
+    no-kvm-pit no-kvm-pit-reinjection no-quit no-reboot no-shutdown no-user-config nodefaults nodefconfig nographic
+    old-param one-insn-per-tb only-migratable perfmap portrait preconfig rtc-td-hack s sdl semihosting show-cursor
+    singlestep snapshot tdf usb version win2k-hack xen-attach xen-domid-restrict
     """.split()
 )
 

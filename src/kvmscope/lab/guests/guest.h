@@ -58,16 +58,17 @@
         pop %rax
 .endm
 
-# The descriptor tables; `handler` takes every vector that is in use.
+# The descriptor tables; `handler` takes every vector that is in use. They are padded by zeros, as each release of binutils
+# has other instructions for nothing.
 .macro tables handler
-        .balign 16
+        .balign 16, 0
 gdt:    .quad 0
         .quad 0x00af9b000000ffff        # 0x08 64-bit code
         .quad 0x00cf93000000ffff        # 0x10 data
 gdt_pointer:
         .word gdt_pointer - gdt - 1
         .quad gdt
-        .balign 16
+        .balign 16, 0
 idt:    .fill VECTOR_TIMER * 2, 8, 0
         .rept VECTOR_IPI - VECTOR_TIMER + 1
         .word \handler, 0x08, 0x8e00, 0 # the image stands below 64 KiB, so that an address is one word
