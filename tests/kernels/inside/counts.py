@@ -45,36 +45,41 @@ def stats_of(sample: Sample, pid: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def tracing() -> Iterator[None]:
-    (TRACE / "tracing_on").write_text("0")
-    (TRACE / "buffer_size_kb").write_text("16384")
-    (TRACE / "trace_clock").write_text("mono")
-    (TRACE / "trace").write_text("")
+def tracing(name: str) -> Iterator[Path]:
+    """The events in a trace of their own; the kernel calls who hooks a tracepoint in the order in which they came."""
+    place = TRACE / "instances" / name
+    place.mkdir()
+    (place / "buffer_size_kb").write_text("8192")
+    (place / "trace_clock").write_text("mono")
     for event in _EVENTS:
-        (TRACE / f"events/{event}/enable").write_text("1")
-    (TRACE / "tracing_on").write_text("1")
+        (place / f"events/{event}/enable").write_text("1")
     try:
-        yield
+        yield place
     finally:
-        (TRACE / "tracing_on").write_text("0")
         for event in _EVENTS:
-            (TRACE / f"events/{event}/enable").write_text("0")
+            (place / f"events/{event}/enable").write_text("0")
+        place.rmdir()
 
 
-def wakeups_traced(thread: int) -> list[int]:
-    """The nanoseconds of each wake-up from a sleep in a halt to the next entry, by the trace alone."""
-    found, waking, woken = [], 0.0, 0.0
-    for line in (TRACE / "trace").read_text(encoding="ascii", errors="replace").splitlines():
+def wakeups_traced(trace: Path, thread: int) -> list[tuple[int, int]]:
+    """When each sleep in a halt was ended and when the guest was entered next, in ns, by the trace alone."""
+    found, waking, woken = [], 0, 0
+    for line in (trace / "trace").read_text(encoding="ascii", errors="replace").splitlines():
         assert "LOST" not in line
         if (match := _WAKING.search(line)) and int(match[2]) == thread:
-            waking = float(match[1])
+            waking = _ns(match[1])
         elif (match := _OWN.search(line)) and int(match[1]) == thread:
             if match[3].startswith("kvm_vcpu_wakeup"):
-                woken, waking = waking if match[3].endswith("wait") else 0.0, 0.0
+                woken, waking = waking if match[3].endswith("wait") else 0, 0
             elif woken:
-                found.append(round((float(match[2]) - woken) * 1e9))
-                woken = 0.0
+                found.append((woken, _ns(match[2])))
+                woken = 0
     return found
+
+
+def _ns(seconds: str) -> int:
+    whole, micros = seconds.split(".")
+    return (int(whole) * 10**6 + int(micros)) * 1000
 
 
 def x86() -> dict[str, Any]:
@@ -87,22 +92,32 @@ def x86() -> dict[str, Any]:
             report = guests.wait_for_done(120)
             counted = stats_of(source.read(), guests.pid)
             answer[workload] = {"counted": counted, "exits": [vcpu.exits for vcpu in report.vms[0].vcpus]}
+    source.close()
+    answer["halt"], gaps = halts()
+    answer["gaps"] += gaps
+    return answer
+
+
+def halts() -> tuple[dict[str, Any], list[str]]:
+    """Wakeups as the group counts them, as KVM does, and between which moments by traces.
+
+    The group's programs run between the probes of two traces: its clock is read after the one's and before the other's.
+    """
     spec = LabSpec(workload="halt", count=40, halt_poll_ns=0, period_us=20_000)
-    with process.start(spec) as guests, tracing():
+    with (
+        tracing("before") as before,
+        contextlib.closing(BpfSource(groups=("wakeups", "mmu_lock"))) as source,
+        tracing("after") as after,
+        process.start(spec) as guests,
+    ):
         guests.go()
-        report = guests.wait_for_done(120)
-        (TRACE / "tracing_on").write_text("0")
+        thread = guests.wait_for_done(120).vms[0].vcpus[0].tid
         sample = source.read()
         kvm = sample.block("kvm", Scope.VCPU)
         assert kvm is not None
-        answer["halt"] = {
-            "counted": stats_of(sample, guests.pid),
-            "slept": int(kvm.column("halt_wait_hist").sum()),
-            "traced": wakeups_traced(report.vms[0].vcpus[0].tid),
-        }
-        answer["gaps"] += [gap.reason for gap in sample.gaps]
-    source.close()
-    return answer
+        moments = {place.name: wakeups_traced(place, thread) for place in (before, after)}
+        counted = {"counted": stats_of(sample, guests.pid), "slept": int(kvm.column("halt_wait_hist").sum())}
+    return {**counted, **moments}, [gap.reason for gap in sample.gaps]
 
 
 def arm64() -> dict[str, Any]:
