@@ -31,6 +31,7 @@ from kvmscope.sample import Gap
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
 from kvmscope.sources.bpf.group import choose_hooks
+from kvmscope.sources.vmms import Vmm
 from kvmscope.view.apicv import apicv_view
 from kvmscope.view.check import opened_source
 from kvmscope.view.listing import vm_list_view
@@ -362,6 +363,11 @@ def test_a_source_that_reads_no_vm_that_it_sees_does_not_work(crafted: Any, vms:
     assert (source.works, source.vms, source.readable_vms) == (False, vms, 0)
     assert len(source.gaps) == vms, "JSON has every reason"
     assert not any("--json" in gap for gap in source.gaps)
+
+
+def test_a_source_that_does_not_know_a_vms_name_names_its_process() -> None:
+    assert Vmm(120, 4242, "python3").title == "process 120 (python3)"
+    assert Vmm(120, 4242).title == "process 120"
 
 
 def test_the_first_line_of_the_doctor_has_the_whole_time_that_it_watched(doctor: Doctor) -> None:

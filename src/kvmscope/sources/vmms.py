@@ -66,6 +66,11 @@ class HeldVm:
             self.files.pop(file.key, None)
 
 
+def process_title(pid: int, command: str) -> str:
+    """``process 4001 (python3)``"""
+    return f"process {pid} ({command})" if command else f"process {pid}"
+
+
 @dataclass(eq=False, slots=True)
 class Vmm:
     """A process and its VMs, those that were found by the number of their fd, those adopted by the adopter's word.
@@ -79,6 +84,11 @@ class Vmm:
     pidfd: int = -1
     vms: dict[int | str, HeldVm] = field(default_factory=dict)
     serial: int = 0
+
+    @property
+    def title(self) -> str:
+        """The process, and not the VM: what that is called is not known here."""
+        return process_title(self.pid, self.command)
 
     @property
     def threads(self) -> list[int]:
@@ -253,7 +263,7 @@ class Vmms:
     def _check_adopted(self, holder: KvmHolder, vms: int) -> None:
         adopted = sum(len(vmm.vms) for vmm in self._adopted.values() if vmm.pid == holder.pid)
         if vms > adopted:
-            reason = f"{holder.command} (pid {holder.pid}) has {vms} VMs, of which {adopted} were handed over"
+            reason = f"{process_title(holder.pid, holder.command)} has {vms} VMs, of which {adopted} were handed over"
             self.gaps.append(Gap(reason, provider=PROVIDER))
 
     def _close_adopted_without_vm(self, holders: set[int]) -> None:
@@ -310,7 +320,7 @@ class Vmms:
             try:
                 yield self.files.take(duplicate_fd(vmm.pidfd, theirs.number), theirs=theirs.number)
             except PermissionError:
-                reason = f"the statistics fds of {vmm.command} (pid {vmm.pid}) may not be duplicated; needs {_RIGHTS}"
+                reason = f"the statistics fds of {vmm.title} may not be duplicated; needs {_RIGHTS}"
                 vm.add_gap(reason)
                 return
             except OSError as error:
@@ -377,11 +387,11 @@ def _without_duplicates(fds: list[tuple[KvmHolder, int]]) -> list[tuple[KvmHolde
 def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc_root: str) -> str:
     """Why a stats fd that a VMM holds may be of another VMM's VM, which it only watches; "" if nothing says so."""
     if file.vcpu_id is not None and file.vcpu_id not in vm.seen_vcpus:
-        return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd of a vCPU that it does not hold"
+        return f"{vmm.title} holds a statistics fd of a vCPU that it does not hold"
     creator = file.label.removeprefix("kvm-").partition("/")[0]
     status = read_status(int(creator), proc_root=proc_root) if creator.isdecimal() else None
     if status is not None and status.tgid != vmm.pid and status.tgid in vmm_pids:
-        return f"{vmm.command} (pid {vmm.pid}) holds a statistics fd that was made by process {status.tgid}"
+        return f"{vmm.title} holds a statistics fd that was made by process {status.tgid}"
     return ""
 
 
@@ -399,7 +409,7 @@ def _put_in_place(vm: HeldVm, taken: list[HeldFile]) -> None:
 
 def _tell_apart(vmm: Vmm, vms: int) -> None:
     reason = (
-        f"{vmm.command} (pid {vmm.pid}) has {vms} VMs, and it is unknown to which of them its vCPUs and statistics "
+        f"{vmm.title} has {vms} VMs, and it is unknown to which of them its vCPUs and statistics "
         f"fds belong; source bpf knows"
     )
     for vm in vmm.vms.values():
@@ -407,7 +417,7 @@ def _tell_apart(vmm: Vmm, vms: int) -> None:
 
 
 def _tell_missing(vmm: Vmm, vm: HeldVm) -> None:
-    who = f"{vmm.command} (pid {vmm.pid})"
+    who = vmm.title
     if not vm.files:
         vm.add_gap(f"{who} holds no statistics fd open (QEMU does from 8.1 on); {_OTHER_SOURCES}")
         return
