@@ -23,6 +23,7 @@ from kvmscope.cli import main
 from kvmscope.engines.fleets import open_recorded_fleet
 from kvmscope.lab.fleet import ANSWERS, write_fleet
 from kvmscope.lab.fleet_plan import FleetSize
+from kvmscope.store.writer import RecordingWriter
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = ("status", "doctor", "apicv", "diff", "schemas")
@@ -111,6 +112,16 @@ def test_what_cannot_be_asked_is_refused(fleet: Path, arguments: tuple[str, ...]
     done = run(*(str(fleet) if word == "DIR" else word for word in arguments))
     assert (done.exit_code, done.stdout) == (code, "")
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    "asked", ["status", "doctor", "doctor --of wakeups-late", "apicv", "diff --by kernel", "schemas"]
+)
+def test_a_recording_that_has_just_been_begun_has_no_host(asked: str, tmp_path: Path) -> None:
+    RecordingWriter(tmp_path / "begun").close()
+    done = run(*asked.split(), str(tmp_path / "begun"))
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "it has no host" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--clickhouse", "--prometheus"])

@@ -174,7 +174,7 @@ class ClickHouseStore:
         tree = self._call(lambda: self._client.raw_query(asked, fmt="TabSeparated"), asked)
         if not tree.startswith(b"SelectWithUnionQuery"):
             raise QueryError("recordings are read-only: this is not a SELECT", query=sql, offset=0)
-        for name in dict.fromkeys(_FUNCTION.findall(tree.decode("utf-8", "replace"))):
+        for name in dict.fromkeys(_CALLED.findall(tree.decode("utf-8", "replace"))):
             check_function(name, sql, _word(name, sql))
 
     def _make_judged(self, views: Collection[str]) -> None:
@@ -215,13 +215,14 @@ class ClickHouseStore:
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
 _PLACE = re.compile(r"\(line (\d+), col (\d+)\)")
-_FUNCTION = re.compile(r"^ *Function (\S+)", re.MULTILINE)
+_CALLED = re.compile(r"^ *Function (\S+)", re.MULTILINE)
+"""The functions of a query, as EXPLAIN AST lists them."""
 _UNKNOWN = re.compile(
     r"^(?:Unknown|Identifier|Function with name|There is no|Missing)[^`']*[`'](?:[^`']*\.)?([^`'.]+)[`']"
 )
 _IN_SCOPE = re.compile(r"[.:]? In scope .*", re.DOTALL)
 """The query again, with the settings that it is given."""
-_FUNCTION = re.compile(r"\bfunction '?(\w+)'?")
+_ILL_TYPED = re.compile(r"\bfunction '?(\w+)'?")
 """Of types that do not fit, ClickHouse says for which function, and not where it stands."""
 _EXPLAIN: Final = "EXPLAIN AST"
 _MEMORY_CODE, _AUTH_CODES = 241, (192, 193, 194, 516)
@@ -245,7 +246,7 @@ def _offset(text: str, sql: str) -> int | None:
     """The character of the query that the error names, or the first word that it calls unknown."""
     place = _PLACE.search(text)
     if place is None:
-        unknown, function = _UNKNOWN.search(text), _FUNCTION.search(text)
+        unknown, function = _UNKNOWN.search(text), _ILL_TYPED.search(text)
         if unknown:
             return _word(unknown[1], sql)
         return call_place(function[1], sql, QueryEngine.CLICKHOUSE) if function else None

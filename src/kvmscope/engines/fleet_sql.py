@@ -114,7 +114,7 @@ class SqlFleet:
     ) -> Iterator[dict[str, Any]]:
         """The windows in which rules fire, by one query. ``hosts``: None for all. ``vms``: the ids of those of which
         that is asked; others may be answered too."""
-        if not rules or hosts == []:
+        if not rules or not self._seen or hosts == []:
             return
         stats = NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
         stats = replace(stats, has_counts=any(map(asks_for_every_count, rules)))
