@@ -24,6 +24,7 @@ from .api import api_routes
 from .api_host import ApiHost
 from .auth import AccessGuard
 from .events import EventHub
+from .host_names import HostNameGuard
 from .limits import RequestSlots
 from .metrics import MetricsEndpoint
 from .web_config import ConfigSource
@@ -33,11 +34,18 @@ _READ_ONLY: Final = ["GET", "HEAD"]
 
 
 def make_app(
-    host: ApiHost, options: ExportOptions, *, hub: EventHub | None = None, config: ConfigSource | None = None
+    host: ApiHost,
+    options: ExportOptions,
+    *,
+    hub: EventHub | None = None,
+    config: ConfigSource | None = None,
+    is_local: bool = False,
 ) -> Starlette:
     """Everything that the server answers. ``hub``: None where no host is watched. ``config``: who may ask; without it
-    anybody."""
+    anybody. ``is_local``: only programs of this host may, as far as ``config`` asks nobody who he is."""
     guards = [Middleware(SecurityHeaders)]
+    if is_local:
+        guards.append(Middleware(HostNameGuard, config=config))
     if config is not None:
         guards.append(Middleware(AccessGuard, config=config))
     return Starlette(

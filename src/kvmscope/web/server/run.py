@@ -84,6 +84,11 @@ class ServerPlan:
     user: str | None = None
     otlp: str | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether other hosts may reach the server though it does not know its clients."""
+        return self.is_insecure or self.from_systemd
+
 
 @dataclass(frozen=True, slots=True)
 class ServedRecording:
@@ -168,6 +173,7 @@ class MonitorServer:
             self._plan.options,
             hub=None if self._monitor is None else self._log.hub,
             config=None if self._config is None else lambda: self._current,
+            is_local=not self._plan.is_open,
         )
         bounds = ConnectionBounds(allowed_names=self._allowed_names)
         self._server = HttpServer(app, self._sockets, tls=self._tls, bounds=bounds)
@@ -263,7 +269,7 @@ def _first_view(host: SceneHost) -> HostView | None:
 
 def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:
     """Raises UsageError if other hosts could read without a password or a certificate."""
-    if plan.is_insecure or plan.from_systemd or config.knows_clients:
+    if plan.is_open or config.knows_clients:
         return
     for address in plan.addresses:
         if not address.is_loopback:
