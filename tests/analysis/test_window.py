@@ -203,7 +203,7 @@ def test_publishers_that_disagree_do_not_share_a_column() -> None:
 
 @pytest.mark.parametrize("at_s", [0.0, -1.0])
 def test_a_window_of_no_length_is_refused(at_s: float) -> None:
-    with pytest.raises(UsageError, match="after"):
+    with pytest.raises(UsageError, match="must be later"):
         Window(sample({(1, 0): words()}), sample({(1, 0): words()}, at_s=at_s))
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from kvmscope.cli import main
-from kvmscope.cli.options import FilePath, WholeNumber, parse_duration
+from kvmscope.cli.options import PLACE, FilePath, WholeNumber, parse_duration
 from kvmscope.errors import UsageError
 
 NONSENSE = (
@@ -65,8 +65,8 @@ def test_no_option_takes_nonsense(command: click.Command, option: click.Option) 
 
 
 def _takes_text(option: click.Option) -> bool:
-    """Whether it takes a name or a text, which its command looks up."""
-    return option.type is click.STRING and option.callback is None
+    """Whether it takes a name, a text or a place, which its command looks up."""
+    return option.type in {click.STRING, PLACE} and option.callback is None
 
 
 def _is_plausible(option: click.Option, got: Any) -> bool:

@@ -108,7 +108,7 @@ def test_a_roll_up_has_every_answer_of_the_raw_rows(
     """At an interval of which the resolution is a part, where ``fleet`` reads the roll-up."""
     names = [metric.name for metric in load_metrics()]
     with open_clickhouse_fleet(url, interval_s=2 * resolution_s) as rolled:
-        monkeypatch.setattr(fleets, "_roll_up", lambda *_: 0)
+        monkeypatch.setattr(fleets, "ROLL_UPS_S", ())
         with open_clickhouse_fleet(url, interval_s=2 * resolution_s) as raw:
             assert (_source(rolled), _source(raw)) == (database(resolution_s), "raw")
             assert rolled.hosts() == raw.hosts()

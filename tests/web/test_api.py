@@ -60,7 +60,7 @@ def errors(view: Any, value: Any) -> list[str]:
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.path)
 def test_each_answer_fits_the_schema_of_its_view(watched: Any, answer: ApiAnswer) -> None:
     found = watched.get(PREFIX + answer.path + QUERIES.get(answer.path, ""))
-    assert (found.status, found.headers["content-type"]) == (200, "application/json")
+    assert (found.status, found.headers["content-type"]) == (200, "application/json"), found.text
     assert errors(answer.view, json.loads(found.body)) == []
 
 
