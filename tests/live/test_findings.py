@@ -152,11 +152,14 @@ def test_a_guest_with_a_trouble_has_exactly_the_findings_that_name_it(name: str)
     case = TROUBLES[name]
     if find_engine() not in case.engines:
         pytest.skip("this host's KVM runs the guest without this trouble")
-    with guests(case.spec) as (guest,), collect.open_host("bpf", case.groups) as host:
-        start_s, waited_s = time.monotonic(), queued_s(guest.pid)
-        report = look_until(host, lambda report: case.rules <= found(report, guest.pid).keys())
-        findings = found(report, guest.pid)
-        queued = (queued_s(guest.pid) - waited_s) / (time.monotonic() - start_s)
+    for _ in range(2):  # vCPUs of one guest may hardly meet, where those of the next one do
+        with guests(case.spec) as (guest,), collect.open_host("bpf", case.groups) as host:
+            start_s, waited_s = time.monotonic(), queued_s(guest.pid)
+            report = look_until(host, lambda report: case.rules <= found(report, guest.pid).keys())
+            findings = found(report, guest.pid)
+            queued = (queued_s(guest.pid) - waited_s) / (time.monotonic() - start_s)
+        if case.rules <= findings.keys():
+            break
     if not case.rules <= findings.keys() and queued > QUEUED_TOO_LONG * case.spec.vcpus:
         pytest.skip(f"the CPUs are too busy for this guest: its threads were queued {queued:.0%} of the time")
     assert case.rules <= findings.keys() <= case.rules | case.also
