@@ -7,15 +7,15 @@ the other do not, and what the texts of either say of the other by its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..formula.check import Formula
-from ..formula.tree import FactTerm, QuantileTerm, Reference, ShareTerm, StatTerm, walk
+from ..formula.check import Formula, walk_with_metrics
+from ..formula.tree import FactTerm, Leaf, QuantileTerm, Reference, ShareTerm, StatTerm, walk
 from .findings import FACT_GROUPS, FACT_TEXTS, Rule
 from .groups import GroupHome, load_groups
-from .metrics import formulas, load_metrics
+from .metrics import metric_formulas
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
@@ -80,20 +80,11 @@ def _groups(rule: Rule) -> Iterator[str]:
 
 
 def _providers(formula: Formula) -> Iterator[str]:
-    for part, _ in walk(formula.expression, formula.scope):
-        match part:
-            case StatTerm() | QuantileTerm() | ShareTerm():
-                yield part.stat.provider
-            case Reference():
-                yield from _providers(_metrics()[part.name])
-            case FactTerm() if part.name in FACT_GROUPS:
-                yield FACT_GROUPS[part.name]
-            case _:
-                pass
-
-
-def _metrics() -> Mapping[str, Formula]:
-    return formulas(load_metrics())
+    for part, _ in walk_with_metrics(formula.expression, formula.scope, metric_formulas()):
+        if isinstance(part, Leaf):
+            yield part.stat.provider
+        elif isinstance(part, FactTerm) and part.name in FACT_GROUPS:
+            yield FACT_GROUPS[part.name]
 
 
 def _naming(rule: Rule, slug: str) -> Iterator[str]:

@@ -103,6 +103,12 @@ def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:
     return {metric.name: metric.formula for metric in metrics}
 
 
+@cache
+def metric_formulas() -> Mapping[str, Formula]:
+    """Those of the catalogue."""
+    return formulas(load_metrics())
+
+
 def metric_context() -> Context:
     """What a formula outside metrics.toml may name: the stats of the catalogue, and every metric."""
     from .stats import load_stats

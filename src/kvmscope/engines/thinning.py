@@ -20,8 +20,8 @@ from ..analysis.exit_reasons import PROVIDER as EXITS
 from ..analysis.exit_reasons import judged_reason
 from ..catalog.findings import load_findings
 from ..catalog.metrics import formulas, load_metrics
-from ..formula.check import Formula
-from ..formula.tree import Expression, FactTerm, QuantileTerm, Reference, ShareTerm, StatName, StatTerm, walk
+from ..formula.check import Formula, walk_with_metrics
+from ..formula.tree import Expression, FactTerm, Leaf, StatName, StatTerm
 from ..schema import Descriptor, Schema, Scope
 from ..store.names import column_names, schema_column
 from .columns import BlockSet
@@ -59,8 +59,8 @@ class NeededStats:
     @classmethod
     def of(cls, asked: Iterable[Formula], metrics: Mapping[str, Formula]) -> NeededStats:
         """Those of formulas and of the metrics that they refer to, with those of facts."""
-        parts = [part for formula in asked for part in _terms(formula.expression, metrics)]
-        names = frozenset(part.stat for part in parts if isinstance(part, _OF_STATS))
+        parts = [part for formula in asked for part, _ in walk_with_metrics(formula.expression, formula.scope, metrics)]
+        names = frozenset(part.stat for part in parts if isinstance(part, Leaf))
         asks_for_times = any(isinstance(part, FactTerm) and part.name == _COSTLIEST_EXIT for part in parts)
         return cls(names | _FOR_FACTS, has_exit_times=asks_for_times)
 
@@ -87,20 +87,9 @@ def histograms_of(
     expression: Expression, metrics: Mapping[str, Formula], histograms: frozenset[StatName]
 ) -> Iterator[StatName]:
     """The histograms whose buckets an expression, or a metric that it refers to, reads, if only to count values."""
-    for part in _terms(expression, metrics):
-        if isinstance(part, _OF_STATS) and (not isinstance(part, StatTerm) or part.stat in histograms):
+    for part, _ in walk_with_metrics(expression, Scope.VM, metrics):
+        if isinstance(part, Leaf) and (not isinstance(part, StatTerm) or part.stat in histograms):
             yield part.stat
-
-
-def _terms(expression: Expression, metrics: Mapping[str, Formula]) -> Iterator[Expression]:
-    """The parts of an expression, and those of the metrics that it refers to."""
-    for part, _ in walk(expression, Scope.VM):
-        yield part
-        if isinstance(part, Reference):
-            yield from _terms(metrics[part.name].expression, metrics)
-
-
-_OF_STATS: Final = (StatTerm, QuantileTerm, ShareTerm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ checked where every stat is catalogued; a stat that no catalogue knows has whate
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -35,6 +35,7 @@ from .tree import (
     Reference,
     ShareTerm,
     StatTerm,
+    walk,
 )
 
 
@@ -123,6 +124,17 @@ class Formula:
 
     def __str__(self) -> str:
         return write(self.expression)
+
+
+def walk_with_metrics(
+    expression: Expression, scope: Scope, metrics: Mapping[str, Formula]
+) -> Iterator[tuple[Expression, Scope]]:
+    """As ``walk``, and after each reference the parts of the metric that it names."""
+    for part, inner in walk(expression, scope):
+        yield part, inner
+        if isinstance(part, Reference):
+            referred = metrics[part.name]
+            yield from walk_with_metrics(referred.expression, referred.scope, metrics)
 
 
 def check(expression: Expression, scope: Scope, context: Context, blame: Blame) -> Formula:

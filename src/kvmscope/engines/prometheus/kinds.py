@@ -22,7 +22,7 @@ from ...catalog.kernels import known_kernels
 from ...catalog.series_names import Family, stat_family
 from ...catalog.stats import load_stats
 from ...catalog.uncounted import load_uncounted
-from ...formula.check import Formula
+from ...formula.check import Formula, walk_with_metrics
 from ...formula.resolve import Descriptors, resolve
 from ...formula.resolved import (
     Complement,
@@ -41,7 +41,7 @@ from ...formula.resolved import (
     Unresolved,
     VcpuFold,
 )
-from ...formula.tree import Level, QuantileTerm, Reference, ShareTerm, StatTerm, walk
+from ...formula.tree import Leaf, Level
 from ...schema import Descriptor, KernelTables, Kind, Scope, Shape
 from ..refusal import EngineRefusal, QueryEngine
 from .printer import NOBODY
@@ -114,12 +114,9 @@ def kinds_of(formula: Formula, metrics: Mapping[str, Formula]) -> tuple[StatVari
 
 
 def _stats_of(formula: Formula, metrics: Mapping[str, Formula]) -> Iterator[ScopedStat]:
-    for part, scope in walk(formula.expression, formula.scope):
-        match part:
-            case StatTerm() | QuantileTerm() | ShareTerm():
-                yield ScopedStat(part.stat.provider, scope, part.stat.name)
-            case Reference():
-                yield from _stats_of(metrics[part.name], metrics)
+    for part, scope in walk_with_metrics(formula.expression, formula.scope, metrics):
+        if isinstance(part, Leaf):
+            yield ScopedStat(part.stat.provider, scope, part.stat.name)
 
 
 _Has = Callable[[ScopedStat], Descriptor | None]

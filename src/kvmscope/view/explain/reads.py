@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from ...catalog.findings import Rule, load_findings
-from ...catalog.metrics import load_metrics
-from ...formula.check import Formula
-from ...formula.tree import QuantileTerm, Reference, ShareTerm, StatTerm, walk
+from ...catalog.metrics import load_metrics, metric_formulas
+from ...formula.check import Formula, walk_with_metrics
+from ...formula.tree import Leaf, Reference, walk
 from ...schema import Scope
 
 StatKey: TypeAlias = tuple[str, Scope, str]
@@ -17,17 +17,17 @@ StatKey: TypeAlias = tuple[str, Scope, str]
 
 def stats_of(formula: Formula) -> tuple[StatKey, ...]:
     """The stats that a formula reads, those of the metrics that it names included; each once."""
-    return tuple(dict.fromkeys(_walk(formula)))
+    return tuple(dict.fromkeys(_keys(formula)))
 
 
 def metrics_that_read(stat: StatKey) -> tuple[str, ...]:
     """Names of metrics."""
-    return tuple(metric.name for metric in load_metrics() if stat in _walk(metric.formula))
+    return tuple(metric.name for metric in load_metrics() if stat in _keys(metric.formula))
 
 
 def rules_that_read(stat: StatKey) -> tuple[str, ...]:
     """Slugs of rules whose conditions read the stat."""
-    return tuple(rule.slug for rule in load_findings() if any(stat in _walk(each) for each in rule.conditions))
+    return tuple(rule.slug for rule in load_findings() if any(stat in _keys(each) for each in rule.conditions))
 
 
 def rules_with_metric(name: str) -> tuple[str, ...]:
@@ -47,16 +47,13 @@ def rules_of_provider(provider: str) -> tuple[str, ...]:
 
 
 def _reads_provider(formula: Formula, provider: str) -> bool:
-    return any(owner == provider for owner, _, _ in _walk(formula))
+    return any(owner == provider for owner, _, _ in _keys(formula))
 
 
-def _walk(formula: Formula) -> Iterator[StatKey]:
-    for part, scope in walk(formula.expression, formula.scope):
-        if isinstance(part, StatTerm | QuantileTerm | ShareTerm):
+def _keys(formula: Formula) -> Iterator[StatKey]:
+    for part, scope in walk_with_metrics(formula.expression, formula.scope, metric_formulas()):
+        if isinstance(part, Leaf):
             yield part.stat.provider, scope, part.stat.name
-        elif isinstance(part, Reference):
-            referred = next(metric for metric in load_metrics() if metric.name == part.name)
-            yield from _walk(referred.formula)
 
 
 def _names(rule: Rule, metric: str) -> bool:
