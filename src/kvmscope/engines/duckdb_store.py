@@ -13,7 +13,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -119,8 +119,7 @@ class DuckDbConnection:
 
     def stream(self, sql: str) -> Iterator[Any]:
         """The record batches of a SELECT, at least one. Raises QueryError, RecordingError, Unavailable."""
-        self.do("BEGIN TRANSACTION READ ONLY")
-        try:
+        with self._reading():
             reader = self._call(lambda: self._reader(sql), sql)
             is_first = True
             while (batch := self._call(lambda: next(reader, None), sql)) is not None:
@@ -128,9 +127,6 @@ class DuckDbConnection:
                 is_first = False
             if is_first:
                 yield _empty(reader.schema)
-        finally:
-            with suppress(Exception):  # what went wrong before is what is raised
-                self.do("ROLLBACK")
 
     def read(self, sql: str) -> Any:
         """The rows of a SELECT of kvmscope's own as an Arrow table. Raises as ``stream`` does.
@@ -144,9 +140,15 @@ class DuckDbConnection:
                 warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
                 return self._connection.execute(sql).to_arrow_table()
 
+        with self._reading():
+            return self._call(run, sql)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A transaction that changes nothing."""
         self.do("BEGIN TRANSACTION READ ONLY")
         try:
-            return self._call(run, sql)
+            yield
         finally:
             with suppress(Exception):  # what went wrong before is what is raised
                 self.do("ROLLBACK")

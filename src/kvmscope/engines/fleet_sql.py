@@ -17,7 +17,7 @@ from ..catalog.findings import Rule, find_rule, load_findings
 from ..catalog.metrics import formulas, load_metrics
 from ..errors import KvmscopeError
 from ..formula.check import Formula
-from ..formula.tree import HOST, Level, StatName
+from ..formula.tree import HOST, Level
 from ..schema import Schema, Scope
 from .columns import BlockSet
 from .engine import SqlStore
@@ -89,21 +89,11 @@ class SqlFleet:
 
     def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[Row]:
         """The windows in which rules fire. Costly rules are asked only of the VMs of which they may."""
-        screened = ScreenedRules(rules, self._metrics, self._histograms)
+        screened = ScreenedRules(rules, self._metrics, self._documents.histograms)
         yield from screened.sift(self._judged(screened.first, hosts))
         yield from screened.decided()
         for those, suspects in screened.second():
             yield from self._judged(those, sorted(suspects), frozenset().union(*suspects.values()))
-
-    @cached_property
-    def _histograms(self) -> frozenset[StatName]:
-        """The statistics that are histograms."""
-        return frozenset(
-            StatName(provider, name)
-            for blocks in self._documents.block_sets
-            for (provider, _, name), descriptor in blocks.descriptors.items()
-            if descriptor.is_histogram
-        )
 
     def _formulas(self, rule: Rule) -> Iterator[Formula]:
         yield from rule.formulas

@@ -120,6 +120,10 @@ class Workspace:
         options = tuple((OneOf(Ref("blocks"), tuple(each)), scalar) for scalar, each in texts.items())
         return self.sheets[level].hold(Branching(options, null))
 
+    def choose_each(self, scalars: Sequence[Mapping[str, Scalar]], level: Level) -> list[NamedScalar]:
+        """The same of named scalars, which each set of blocks has under the same names; NULL elsewhere."""
+        return [NamedScalar(name, self.choose([each[name] for each in scalars], level, Null())) for name in scalars[0]]
+
 
 class Lowering:
     """Scalars for formulas that were resolved with the descriptors of one set of blocks."""

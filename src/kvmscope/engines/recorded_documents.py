@@ -12,6 +12,7 @@ from typing import Any, Final
 from ..analysis.caveats import Facts, TruthValue, judge_all
 from ..catalog.caveats import load_caveats
 from ..catalog.findings import Rule
+from ..formula.tree import StatName
 from ..host.facts import Machine
 from ..schema import Scope
 from ..store.documents import DocumentReader
@@ -60,6 +61,16 @@ class RecordedDocuments:
         """The schemas of these blocks."""
         placed = {(block.key, block.lane): block for blocks in self.block_sets for block in blocks.blocks}
         return tuple(RecordedSchema(block.key, block.schema, block.lane) for block in placed.values())
+
+    @cached_property
+    def histograms(self) -> frozenset[StatName]:
+        """The statistics of these blocks that are histograms."""
+        return frozenset(
+            StatName(provider, name)
+            for blocks in self.block_sets
+            for (provider, _, name), descriptor in blocks.descriptors.items()
+            if descriptor.is_histogram
+        )
 
     @cached_property
     def machines(self) -> Mapping[str, Machine]:

@@ -49,7 +49,7 @@ class RecordingPieces:
         """Raises RecordingError if it has no such scenes."""
         self._store = store
         self._moments = moments
-        self._first, self._scenes = 0, moments[:0]
+        self._first, self._scenes, self._blocks = 0, moments[:0], list[str]()
         store.make(f"CREATE SCHEMA {PIECE}")
         store.make(f"CREATE SCHEMA {SUSPECTS}")
         hosts = self.read(f"SELECT DISTINCT host FROM {RAW}.scenes AS s WHERE {_of_series(moments[0])}")["host"]
@@ -71,7 +71,8 @@ class RecordingPieces:
         times = ", ".join(str(moment.boottime_ns) for moment in self._scenes)
         chosen = f"{_of_series(self._scenes[0])} AND boottime_ns IN ({times})"
         self._replace(PIECE, RawTable.SCENES, f"SELECT * FROM {RAW}.scenes AS s WHERE {chosen}")
-        if len(self._blocks()) != len(self._scenes):
+        self._blocks = self._read_blocks()
+        if len(self._blocks) != len(self._scenes):
             raise _not_those()
         for scope in Scope:
             self._add(PIECE, scope, stats, "true")
@@ -79,7 +80,7 @@ class RecordingPieces:
     @property
     def block_sets(self) -> tuple[BlockSet, ...]:
         """The sets of blocks that scenes of the piece have."""
-        its = set(self._blocks())
+        its = set(self._blocks)
         return tuple(blocks for blocks in self.documents.block_sets if blocks.text in its)
 
     def suspect(self, vms: U64Array, stats: NeededStats) -> None:
@@ -106,8 +107,7 @@ class RecordingPieces:
 
     def with_other_blocks(self) -> BoolArray:
         """For each window of the piece whether its scenes have other blocks than one another."""
-        blocks = self._blocks()
-        return np.array([a != b for a, b in pairwise(blocks)], dtype=np.bool_)
+        return np.array([a != b for a, b in pairwise(self._blocks)], dtype=np.bool_)
 
     def with_other_threads(self) -> BoolArray:
         """For each window of the piece whether a vCPU has another thread at its end, or is no longer there."""
@@ -162,7 +162,7 @@ class RecordingPieces:
 
     # --- what small queries say ---------------------------------------------------------------------------------------
 
-    def _blocks(self) -> list[str]:
+    def _read_blocks(self) -> list[str]:
         """What blocks each scene of the piece has."""
         found = self.read(f"SELECT array_to_string(blocks, ' ') AS blocks FROM {PIECE}.scenes ORDER BY boottime_ns")
         blocks: list[str] = found["blocks"].to_pylist()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -22,7 +21,6 @@ from ..analysis.window import BoolArray
 from ..catalog.findings import Rule
 from ..catalog.metrics import formulas, load_metrics
 from ..formula.check import Formula
-from ..formula.tree import StatName
 from ..sample import U64Array
 from ..schema import Scope
 from ..store.replay import SceneMoment
@@ -37,8 +35,6 @@ from .refusal import QueryEngine
 from .relational import (
     Function,
     Literal,
-    NamedScalar,
-    Null,
     Query,
     RelationSource,
     Scalar,
@@ -84,7 +80,7 @@ class FlaggedRecording:
         self._places = {rule.slug: place for place, rule in enumerate(rules)}
         self._metrics = formulas(load_metrics())
         asked = [rule for rule in self._rules if not asks_for_every_count(rule)]
-        self._screened = ScreenedRules(asked, self._metrics, self._histograms)
+        self._screened = ScreenedRules(asked, self._metrics, self._pieces.documents.histograms)
         self._first = tuple(self._screened.first)
         self._texts: dict[tuple[str, ...], str] = {}
         """Queries by the schema, the rules and the blocks that they are for."""
@@ -152,10 +148,9 @@ class FlaggedRecording:
         ``ended``, and ``holds_0``, ``stays_0`` and on, each with the flags of some rules as bits."""
         plan, stats = WindowPlan(schema=schema), self._stats(rules)
         workspace = Workspace([stats.narrowed(blocks) for blocks in block_sets], plan)
-        made = [self._flags(rules, workspace, blocks) for blocks in workspace.block_sets]
-        columns = [
-            NamedScalar(name, workspace.choose([each[name] for each in made], Scope.VM, Null())) for name in made[0]
-        ]
+        columns = workspace.choose_each(
+            [self._flags(rules, workspace, blocks) for blocks in workspace.block_sets], Scope.VM
+        )
         is_any: Scalar = apply(Function.MORE, add(*(column.scalar for column in columns)), Literal(0))
         answer = Select((*kept("x", "end_ns", "vm"), *columns), RelationSource("vms", "x"), where=is_any)
         return Query((*scene_steps(plan), *level_steps(workspace, Scope.VM)), answer)
@@ -178,15 +173,6 @@ class FlaggedRecording:
     def _stats(self, rules: Sequence[Rule]) -> NeededStats:
         conditions = [formula for rule in rules for formula in _conditions(rule)]
         return NeededStats.of(conditions, self._metrics)
-
-    @cached_property
-    def _histograms(self) -> frozenset[StatName]:
-        return frozenset(
-            StatName(provider, name)
-            for blocks in self._pieces.documents.block_sets
-            for (provider, _, name), descriptor in blocks.descriptors.items()
-            if descriptor.is_histogram
-        )
 
 
 def _conditions(rule: Rule) -> tuple[Formula, ...]:

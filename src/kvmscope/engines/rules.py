@@ -105,8 +105,7 @@ def rule_query(asked: RuleSet, block_sets: Sequence[BlockSet], plan: WindowPlan,
 def _flagged(asked: RuleSet, workspace: Workspace, facts: RecordedFacts) -> Select:
     """The VMs and windows in which some rule holds, or would stay, with all that the rules say of them."""
     groups = [RuleColumns(asked, Lowering(workspace, blocks, facts)) for blocks in workspace.block_sets]
-    made = [group.columns() for group in groups]
-    columns = [NamedScalar(name, workspace.choose([each[name] for each in made], Scope.VM, Null())) for name in made[0]]
+    columns = workspace.choose_each([group.columns() for group in groups], Scope.VM)
     is_any: Scalar = equal(_ONE, _ZERO)
     for column in columns:
         if column.name.startswith(("holds_", "stays_")):
