@@ -33,7 +33,7 @@ BESIDE_NUMPY = {
 THIRD_PARTY = {room: {"numpy"} | BESIDE_NUMPY.get(room, set()) for room in ROOMS}
 """What importing all of a room may load; qemu.qmp is imported only where it is used."""
 
-NO_IO = ("codec", "analysis", "view", "formula", "sample", "schema", "errors", "units")
+NO_IO = ("codec", "analysis", "view", "formula", "sample", "schema", "errors", "units", "closing")
 OUTSIDE = set(
     "asyncio concurrent ctypes fcntl fileinput glob http importlib io linecache logging mmap multiprocessing os "
     "pathlib random secrets select selectors shutil signal socket sqlite3 ssl subprocess tempfile termios threading "

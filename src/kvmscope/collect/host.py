@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from ..closing import Closable
 from ..errors import SourceError, UsageError
 from ..scene import Scene
 from ..schema import Schema
@@ -18,7 +18,7 @@ _LONGEST_S = 36_000_000.0
 """The longest interval, as on the command line: longer ones may be more than a sleep takes."""
 
 
-class SceneHost(ABC):
+class SceneHost(Closable):
     """What is looked at: this host, or a recording of one. A context manager; not for use by two threads at once.
 
     ``why_not``: why better sources were not used.
@@ -83,14 +83,3 @@ class SceneHost(ABC):
             view = watch.add(self.look_after(interval_s))
             if view is not None:
                 yield view
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

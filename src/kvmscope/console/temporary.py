@@ -16,8 +16,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
+
+from ..closing import Closable
 
 _PREFIX: Final = "kvmscope-tmp-"
 _MARK: Final = ".removed-when-its-process-has-ended"
@@ -27,7 +28,7 @@ _TRIES: Final = 10
 """How often one is made that a process which cleans up took for an abandoned one before it was locked."""
 
 
-class OwnedDirectory:
+class OwnedDirectory(Closable):
     """A temporary directory of this process; ``path``. A context manager; closing it removes it and what is in it."""
 
     def __init__(self, purpose: str) -> None:
@@ -48,14 +49,6 @@ class OwnedDirectory:
         if self._lock != _WITHOUT:
             os.close(self._lock)
             self._lock = _WITHOUT
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def remove_abandoned() -> None:

@@ -12,12 +12,12 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import pyarrow as pa
 
+from ..closing import Closable
 from ..console.interrupts import ended_at_once
 from ..errors import QueryError, RecordingError, Unavailable, UsageError
 from .duckdb_store import DEFAULT_MEMORY_BYTES
@@ -84,7 +84,7 @@ def _remedy(parts: SplitResult) -> str:
     return "curl " + f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/ping; look at its user and password"
 
 
-class ClickHouseStore:
+class ClickHouseStore(Closable):
     """Recordings in ClickHouse. A ``SqlStore``."""
 
     dialect = QueryEngine.CLICKHOUSE
@@ -159,14 +159,6 @@ class ClickHouseStore:
 
     def close(self) -> None:
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self, sql: str) -> None:
         """Raises QueryError if ClickHouse's own parser does not find one SELECT, of functions that it may have."""

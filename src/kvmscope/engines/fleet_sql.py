@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from ..catalog.findings import Rule, find_rule, load_findings
 from ..catalog.metrics import formulas, load_metrics
+from ..closing import Closable
 from ..errors import KvmscopeError
 from ..formula.check import Formula
 from ..formula.tree import HOST, Level
@@ -52,7 +52,7 @@ _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule whose cost is that of interrupts which are not accelerated."""
 
 
-class SqlFleet:
+class SqlFleet(Closable):
     """A ``FleetStore`` over a ``SqlStore``, which it closes."""
 
     def __init__(
@@ -158,14 +158,6 @@ class SqlFleet:
 
     def close(self) -> None:
         self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --- what is read once --------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ..closing import Closable
 from ..errors import RecordingError
 from .clickhouse import ClickHouseStore
 from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
 
-class PulledRecordings:
+class PulledRecordings(Closable):
     """A ``SqlStore`` without the relations of recordings, until some are kept. Closes the ClickHouse too.
 
     ``recorded``: the database there whose rows are pulled.
@@ -74,11 +74,3 @@ class PulledRecordings:
 
     def close(self) -> None:
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
 
+from ..closing import Closable
 from ..console.limits import limited_memory
 from ..errors import RecordingError
 from ..store.episodes import Episode
@@ -71,7 +71,7 @@ def open_recordings(
         raise
 
 
-class RecordingStore:
+class RecordingStore(Closable):
     """Recordings behind DuckDB. A ``SqlStore``. Views are made when a query first reads them, since binding one with
     hundreds of columns takes a tenth of a second."""
 
@@ -137,14 +137,6 @@ class RecordingStore:
 
     def close(self) -> None:
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

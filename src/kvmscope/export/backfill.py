@@ -13,10 +13,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from ..catalog.series_names import Family, metric_family
+from ..closing import Closable
 from ..console.temporary import OwnedDirectory
 from ..errors import OutputError, UsageError
 from ..schema import Scope
@@ -45,7 +45,7 @@ def constant_labels(typed: Iterable[str]) -> dict[str, str]:
     return found
 
 
-class TimedText:
+class TimedText(Closable):
     """Takes dumped scenes, and then writes all lines. A context manager; ``labels``: of every series."""
 
     def __init__(self, labels: Mapping[str, str], *, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
@@ -94,14 +94,6 @@ class TimedText:
     def close(self) -> None:
         self._database.close()
         self._folder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _add(self, series: Series, stamp: str) -> None:
         if self._families.setdefault(series.family.name, series.family) != series.family:

@@ -15,9 +15,9 @@ import platform
 from collections.abc import Callable
 from ctypes import c_uint64
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from ..closing import Closable
 from ..errors import SourceError, Unavailable
 from ..linux.kvm_device import DEVICE, open_kvm
 from .abi import (
@@ -103,22 +103,7 @@ def ioctl(fd: int, request: int, argument: Any = 0) -> int:
         raise SourceError(f"{name}: {error.strerror}", path=DEVICE, errno=error.errno) from error
 
 
-class _Closing:
-    """A context manager that closes what it is."""
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Kvm(_Closing):
+class Kvm(Closable):
     """/dev/kvm, opened. Raises Unavailable or PermissionNeeded with what would help if it cannot be."""
 
     def __init__(self, device: str | Path = DEVICE) -> None:
@@ -140,7 +125,7 @@ class Kvm(_Closing):
         self.fd = _close(self.fd)
 
 
-class LabVm(_Closing):
+class LabVm(Closable):
     """One VM: its memory, its interrupt controllers, its vCPUs. Closing it closes them all."""
 
     def __init__(self, kvm: Kvm) -> None:
@@ -283,7 +268,7 @@ class LabVm(_Closing):
             self._untouched = None
 
 
-class Vcpu(_Closing):
+class Vcpu(Closable):
     """One vCPU. ``run`` is for the one thread that owns it; ``request_exit`` is for any thread."""
 
     def __init__(self, vm: LabVm, vcpu_id: int) -> None:

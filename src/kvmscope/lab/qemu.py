@@ -14,9 +14,8 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from ..closing import Closable
 from ..console.temporary import OwnedDirectory
 from ..errors import SourceError, Unavailable
 from .workloads import GUESTS
@@ -32,7 +31,7 @@ _POLL_S = 0.02
 _CLOSE_TIMEOUT_S = 10.0
 
 
-class Qemu:
+class Qemu(Closable):
     """A running QEMU. A context manager; closing it ends it and removes its files.
 
     ``writes`` is how often the guest writes to its port. ``options`` come last on the command line, so that they may
@@ -86,14 +85,6 @@ class Qemu:
         except subprocess.TimeoutExpired:
             self.kill()
         self._folder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _wait_until(self, holds: Callable[[], bool], timeout_s: float, failure: str) -> None:
         deadline = time.monotonic() + timeout_s

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
+from ..closing import Closable
 from ..errors import SourceError, Unavailable
 from ..publish import Publication, StatSet, Vm
 from ..sample import U64Array
@@ -70,7 +71,7 @@ class Simulated:
     vcpus: int
 
 
-class SimulatedHost:
+class SimulatedHost(Closable):
     """The host in this process, published until closed. A context manager.
 
     Raises UsageError if there are no VMs, Unavailable if this process may not have so many files.
@@ -131,12 +132,6 @@ class SimulatedHost:
             vm.close()
         self._published.clear()
         self._files.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _publish(self) -> None:
         now_ns = time.time_ns()

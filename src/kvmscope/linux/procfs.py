@@ -17,9 +17,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
+from ..closing import Closable
 from .files import PROC
 from .libc import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
@@ -57,7 +57,7 @@ class ProcessStatus:
     ns_pids: tuple[int, ...] | None
 
 
-class Process:
+class Process(Closable):
     """One process, held open by its directory. A context manager; every read gives None once the process is gone."""
 
     __slots__ = ("_directory", "pid")
@@ -65,14 +65,6 @@ class Process:
     def __init__(self, pid: int, directory: int) -> None:
         self.pid = pid
         self._directory = directory
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the directory of the process. Idempotent."""

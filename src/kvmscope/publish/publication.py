@@ -11,11 +11,11 @@ import re
 import socket
 import time
 from functools import cache
-from types import TracebackType
 
 import numpy as np
 
 from ..catalog.groups import kernel_providers
+from ..closing import Closable
 from ..codec import publication as block
 from ..linux.procfs import start_ticks
 from ..sample import U64Array
@@ -29,7 +29,7 @@ _NAME_IN_LINK = 100  # characters; a memfd's name has at most 249 bytes
 _NOT_FOR_LINKS = re.compile(r"[^A-Za-z0-9_.+-]")
 
 
-class Vm:
+class Vm(Closable):
     """A VM of this process, under whose name stats are published. Closing it ends all that was published for it.
 
     ``name``: any text of at most 1024 bytes; two VMs may have the same. ``simulated``: no VM stands behind the numbers,
@@ -73,14 +73,6 @@ class Vm:
         for publication in self._publications:
             publication.close()
         self._publications.clear()
-
-    def __enter__(self) -> Vm:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Publication:

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..closing import Closable
 from ..codec.publication import FILE_LIMIT
 from ..errors import FormatError
 from ..linux.files import PROC
@@ -31,7 +32,7 @@ _MESSAGE_SIZE: Final = 4096
 _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(4 * _MOST_FDS) + socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
-class PassedSource:
+class PassedSource(Closable):
     """Reads the files that were handed over, from when they are received until their publisher ends them or itself.
 
     ``proc``: where the proc file system is mounted. Raises Unavailable if there is none, or no memfds that can be told
@@ -85,12 +86,6 @@ class PassedSource:
 
     def close(self) -> None:
         self._publishers.close()
-
-    def __enter__(self) -> PassedSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _take(self, fd: int, pid: int) -> None:
         self._publishers.refresh()

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ..closing import Closable
 from ..codec.publication import LINK_PREFIXES
 from ..linux.files import PROC
 from ..linux.memfd import find
@@ -31,7 +32,7 @@ WALK_SHARE: Final = 0.05
 _PREFIXES: Final = tuple(LINK_PREFIXES.values())
 
 
-class PublishedSource:
+class PublishedSource(Closable):
     """Reads published stats. ``proc``: where the proc file system is mounted.
 
     ``simulated``: None for everything that is published, else only what is (True) or is not (False) simulated.
@@ -84,12 +85,6 @@ class PublishedSource:
 
     def close(self) -> None:
         self._publishers.close()
-
-    def __enter__(self) -> PublishedSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _gaps(self) -> list[Gap]:
         gaps = []

@@ -23,9 +23,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from ..closing import Closable
 from ..codec.qmp import (
     BucketOrder,
     QmpCpu,
@@ -53,7 +53,7 @@ NAME = "qmp"
 _monitors = itertools.count(1)
 
 
-class QmpSource:
+class QmpSource(Closable):
     """Reads the VMs behind some QMP sockets; must be closed, which gives the sockets back.
 
     ``timeout_s`` is for each socket and read. A socket that cannot be read is a gap that says why; it is tried again
@@ -93,14 +93,6 @@ class QmpSource:
         if not self._loop.is_closed():
             self._loop.run_until_complete(self._close_all())
             self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     async def _close_all(self) -> None:
         await asyncio.gather(*(monitor.close() for monitor in self._monitors))

@@ -17,11 +17,11 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from ..closing import Closable
 from ..errors import PermissionNeeded, SourceError
 from ..linux.files import PROC
 from ..sample import Block, Gap, Sample, U64Array, VmId
@@ -36,7 +36,7 @@ _FDS_A_MESSAGE = 253
 """As many as the kernel lets pass in one message (SCM_MAX_FD)."""
 
 
-class StatsFdSource:
+class StatsFdSource(Closable):
     """Reads stats fds; see the module for what it sees. Must be closed.
 
     ``discover``: look for VMMs that keep stats fds open. /proc is walked by the first read, then by each
@@ -121,14 +121,6 @@ class StatsFdSource:
     def close(self) -> None:
         self._plan = None
         self._vmms.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _rescan_in_time(self) -> None:
         if not self._discover:

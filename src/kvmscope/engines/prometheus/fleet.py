@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final
 
 from ...catalog.findings import Rule, find_rule, load_findings
 from ...catalog.metrics import Metric, formulas, load_metrics
@@ -32,6 +32,7 @@ from ...catalog.series_names import (
     VM_VCPUS,
     metric_family,
 )
+from ...closing import Closable
 from ...errors import KvmscopeError, SourceError, Unavailable
 from ...formula.check import Formula
 from ...formula.tree import HOST, Level
@@ -105,7 +106,7 @@ class _FindingSizes:
 _NO_SIZES: Final = _FindingSizes({}, {})
 
 
-class PrometheusFleet:
+class PrometheusFleet(Closable):
     """A ``FleetStore``. ``interval_s``: of how many seconds windows are; None: hosts judge themselves.
 
     A host is named by its label ``instance``. All answers are of one time.
@@ -214,14 +215,6 @@ class PrometheusFleet:
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --- findings -----------------------------------------------------------------------------------------------------
 
