@@ -13,6 +13,7 @@ import pytest
 
 from kvmscope.cli.group import COMMANDS
 from kvmscope.console.streams import write_file
+from kvmscope.errors import OutputError
 
 KVMSCOPE = [sys.executable, "-m", "kvmscope"]
 FROM = ("--source", "published")
@@ -143,12 +144,12 @@ def test_a_closed_stdout_is_not_taken_by_a_file_of_the_command() -> None:
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from kvmscope.console.streams import write_file\n"
-    program += "write_file(Path(sys.argv[1]), bytes(100_000))"
-    for name, before in (("new.html", None), ("old.html", b"the last report")):
+    program += "write_file(Path(sys.argv[1]), bytes(100_000), is_new=sys.argv[2] == 'new')"
+    for name, before, how in (("new.html", None, "any"), ("new.zip", None, "new"), ("old.html", b"the last", "any")):
         path = tmp_path / name
         if before is not None:
             path.write_bytes(before)
-        limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-c", program, str(path)]
+        limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-c", program, str(path), how]
         done = subprocess.run(limited, capture_output=True, text=True, check=False)
         assert "OutputError: the output could not be written: File too large" in done.stderr
         assert (path.read_bytes() if path.exists() else None) == before
@@ -164,3 +165,11 @@ def test_a_file_is_replaced_with_its_mode_and_what_is_no_file_is_written_to(tmp_
     assert (path.read_bytes(), path.stat().st_mode & 0o777, link.is_symlink()) == (b"after", 0o640, True)
     write_file(Path("/dev/null"), b"nothing")
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_new_file_takes_the_place_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "report.zip"
+    write_file(path, b"first", is_new=True)
+    with pytest.raises(OutputError, match="File exists"):
+        write_file(path, b"second", is_new=True)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"first"]

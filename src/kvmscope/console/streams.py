@@ -131,9 +131,15 @@ def writing_errors() -> Iterator[None]:
         raise OutputError(f"{reason}{where}", error.errno or errno.EIO) from None
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all; what was there before stays until then. Raises OutputError."""
+def write_file(path: Path, data: bytes, *, is_new: bool = False) -> None:
+    """Write a file that is there whole or not at all; what was there before stays until then. Raises OutputError.
+
+    ``is_new``: nothing may be there, also nothing that came a moment ago.
+    """
     with writing_errors():
+        if is_new:
+            _write_new(path, data)
+            return
         if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/null
             path.write_bytes(data)
             return
@@ -148,6 +154,16 @@ def write_file(path: Path, data: bytes) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None  # who reads it named this path
         finally:
             new.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    file = path.open("xb")
+    try:
+        with file:
+            file.write(data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def drop() -> None:

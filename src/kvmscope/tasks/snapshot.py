@@ -57,7 +57,7 @@ def write_snapshot(target: str, data: bytes) -> None:
     if target == "-":
         sys.stdout.buffer.write(data)
         return
-    write_file(Path(target), data)
+    write_file(Path(target), data, is_new=True)
 
 
 def make_snapshot(
