@@ -120,17 +120,16 @@ def test_textual_goes_on_upon_it_and_leaves_the_terminal_as_it_was(command: PtyC
     assert command.written.count(LEAVE) == 1
 
 
-def test_keys_before_textual_is_there_are_kept_as_they_are(command: PtyCommand) -> None:
-    command.read_until(ENTER)
-    command.write(b"/web\r")
-    command.read_until(b"(1 of 6 VMs)")
-    command.write(b"q")
-    assert command.end() == 0
-
-
-def test_bytes_that_are_not_utf_8_are_no_keys_and_those_around_them_are(command: PtyCommand) -> None:
-    command.read_until(FIRST_BY_TEXTUAL)
-    command.write(b"\xe9/w\xff\xfee\xc3b\r")
+@pytest.mark.parametrize(
+    ("begun", "typed"),
+    [
+        pytest.param(ENTER, b"/web\r", id="keys before Textual is there"),
+        pytest.param(FIRST_BY_TEXTUAL, b"\xe9/w\xff\xfee\xc3b\r", id="keys among bytes that are not UTF-8"),
+    ],
+)
+def test_keys_are_kept_as_they_are(command: PtyCommand, begun: bytes, typed: bytes) -> None:
+    command.read_until(begun)
+    command.write(typed)
     command.read_until(b"(1 of 6 VMs)")
     command.write(b"q")
     assert command.end() == 0

@@ -39,6 +39,9 @@ _ARROW: Final = {"output_format_arrow_string_as_string": 1, "max_query_size": 1 
 """All rules of the catalogue make a query of a few hundred KiB."""
 
 
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it logs is raised as well
+
+
 def open_clickhouse(url: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> ClickHouseStore:
     """The ClickHouse at a URL. ``memory_bytes``: what a user's query may take. Raises UsageError for another URL,
     Unavailable if it does not answer."""
@@ -58,7 +61,6 @@ def _connect(parts: SplitResult, url: str) -> Any:
         import clickhouse_connect
     except ModuleNotFoundError:
         raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it logs is raised as well
     try:
         if parts.scheme == "chdb":
             with ended_at_once():  # half a gigabyte of library is loaded

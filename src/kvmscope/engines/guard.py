@@ -49,6 +49,9 @@ _DICTIONARIES: Final = ("DICTGET", "DICTHAS", "DICTISIN", "AIGENERATE")
 """How the names of others begin."""
 
 
+logging.getLogger("sqlglot").addHandler(logging.NullHandler())  # what it warns of is refused here
+
+
 class Relations(NamedTuple):
     """What a query may read, by the names after FROM. ``views``: alone. ``raw``: after ``raw.``."""
 
@@ -64,7 +67,6 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
         from sqlglot import exp
     except ModuleNotFoundError:
         raise Unavailable("SQL needs sqlglot", remedy="pip install 'kvmscope[sql]'") from None
-    logging.getLogger("sqlglot").addHandler(logging.NullHandler())  # what it warns of is refused here
     tokenize = partial(sqlglot.tokenize, read=DIALECTS[dialect])
     try:
         statements = sqlglot.parse(sql, read=DIALECTS[dialect])

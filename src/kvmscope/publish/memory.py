@@ -44,9 +44,8 @@ class SharedFile:
         raise OSError(errno.EBADF, "somebody closed the fd of the shared memory")
 
     def close(self) -> None:
-        with contextlib.suppress(
-            BufferError
-        ):  # somebody still has a view of it: the memory is unmapped with the last of them
+        # Where somebody still has a view of it, the memory is unmapped with the last of them.
+        with contextlib.suppress(BufferError):
             self.mapping.close()
 
 
