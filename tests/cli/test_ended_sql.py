@@ -43,7 +43,7 @@ def test_after_a_signal_and_a_next_start_there_are_no_temporary_files(
     recording: str, tmp_path: Path, number: signal.Signals, query: str
 ) -> None:
     with sql(recording, query, tmp_path) as ended:
-        wait_for_files(tmp_path, "*/duckdb_temp*" if query == SPILLING else "*")
+        wait_for_files(tmp_path, "kvmscope-tmp-*/duckdb_temp*" if query == SPILLING else "kvmscope-tmp-*")
         ended.send_signal(number)
         assert ended.wait(timeout=30) in (128 + number, -number)
     with sql(recording, "SELECT 1", tmp_path) as following:
