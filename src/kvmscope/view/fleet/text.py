@@ -42,7 +42,7 @@ def fleet_status_lines(view: FleetStatusView, *, width: int, shows_all: bool = F
     yield f"{counted(view.findings, 'finding')} on {view.sick_hosts} of {counted(view.host_count, 'host')}{cost}"
     shown = sick if shows_all else sick[:HOSTS_SHOWN]
     yield from columns(
-        [("HOST", "KERNEL", "VMS", "SICK", "CPUS", "WHAT HURTS"), *map(_host_cells, shown)], right=(2, 3, 4)
+        [("HOST", "KERNEL", "VMS", "AFFECTED", "CPUS", "FINDINGS"), *map(_host_cells, shown)], right=(2, 3, 4)
     )
     if len(shown) < len(sick):
         yield f"and {counted(len(sick) - len(shown), 'other host')} with findings; --all shows them"
