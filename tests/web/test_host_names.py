@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmscope.collect import Host
+from kvmscope.errors import UsageError
 from kvmscope.export.exposition import ExportOptions
-from kvmscope.web.server.host_names import is_own_name
+from kvmscope.web.server.host_names import is_own_name, parse_host_name
 from kvmscope.web.server.listen import ListenAddress
 from kvmscope.web.server.run import MonitorServer, ServerPlan
 
@@ -75,6 +76,26 @@ def test_a_server_that_asks_for_passwords_has_any_name_too(serving: Callable[...
     config = tmp_path / "web.yml"
     config.write_text(f"basic_auth_users:\n  ada: {bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\n")
     assert ask(serving(config_file=config), "node1.example:9796", "/-/healthy")[0] == 401
+
+
+def test_a_server_answers_for_the_names_that_it_was_given(serving: Callable[..., int]) -> None:
+    port = serving(allowed_hosts=("kvm.example", "node1"))
+    names = ["kvm.example", "KVM.example.:443", "node1:9796", "localhost", "127.0.0.1", "evil.example", "a.kvm.example"]
+    assert [ask(port, name, "/-/healthy")[0] for name in names] == [200, 200, 200, 200, 200, 421, 421]
+    assert "localhost, kvm.example, node1, addresses" in ask(port, "evil.example", "/metrics")[1]
+
+
+def test_names_that_were_given_are_those_of_an_open_server_too(serving: Callable[..., int]) -> None:
+    port = serving(is_insecure=True, allowed_hosts=("kvm.example",))
+    assert [ask(port, name, "/-/healthy")[0] for name in ("kvm.example", "evil.example")] == [200, 421]
+
+
+@pytest.mark.parametrize(
+    "text", ["kvm.example:443", "https://kvm.example", "*.example", "", "a b", ".", "bücher.example"]
+)
+def test_what_is_no_name_of_a_host_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a name of a host such as"):
+        parse_host_name(text)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -60,6 +60,13 @@ _WAIT_S = 3600.0
     help="Also show this recording for times before the last hour; it may still grow.",
 )
 @click.option("--insecure", is_flag=True, help="Listen where other hosts reach it, without encryption or passwords.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Also answer requests for this name of the server, such as a proxy's; may be given several times.",
+)
 @history_options
 @source_option
 def command(
@@ -72,6 +79,7 @@ def command(
     groups: tuple[str, ...],
     recording: str | None,
     insecure: bool,
+    allowed_hosts: tuple[str, ...],
     detail: str,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -98,6 +106,7 @@ def command(
     if otlp is not None:
         require_otlp()
     from ..export.exposition import export_options
+    from ..web.server.host_names import parse_host_name
     from ..web.server.listen import DEFAULT_ADDRESS, parse_address
     from ..web.server.otlp_push import collector_url
     from ..web.server.run import MonitorServer, ServerPlan, recording_to_serve, whole_recording
@@ -111,6 +120,7 @@ def command(
         is_insecure=insecure,
         user=user,
         otlp=None if otlp is None else collector_url(otlp),
+        allowed_hosts=tuple(dict.fromkeys(map(parse_host_name, allowed_hosts))),
     )
     choice = chosen_place()
     if choice is None:

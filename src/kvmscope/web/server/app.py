@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from starlette.applications import Starlette
@@ -40,12 +40,15 @@ def make_app(
     hub: EventHub | None = None,
     config: ConfigSource | None = None,
     is_local: bool = False,
+    allowed_hosts: Collection[str] = (),
 ) -> Starlette:
     """Everything that the server answers. ``hub``: None where no host is watched. ``config``: who may ask; without it
-    anybody. ``is_local``: only programs of this host may, as far as ``config`` asks nobody who he is."""
+    anybody. ``is_local``: only programs of this host may, as far as ``config`` asks nobody who he is.
+    ``allowed_hosts``: names for which it answers, beside those of this host; without any, what is not local answers for
+    every name."""
     guards = [Middleware(SecurityHeaders)]
-    if is_local:
-        guards.append(Middleware(HostNameGuard, config=config))
+    if is_local or allowed_hosts:
+        guards.append(Middleware(HostNameGuard, config=config, allowed=allowed_hosts))
     if config is not None:
         guards.append(Middleware(AccessGuard, config=config))
     return Starlette(

@@ -72,7 +72,7 @@ those of VMMs are opened after the rights are gone."""
 class ServerPlan:
     """What to serve, where and to whom. ``addresses``: unused with ``from_systemd``. ``user``: None for the default.
 
-    ``otlp``: URL of a collector that metrics are pushed to.
+    ``otlp``: URL of a collector that metrics are pushed to. ``allowed_hosts``: further names of this server.
     """
 
     addresses: tuple[ListenAddress | VsockAddress, ...]
@@ -83,6 +83,7 @@ class ServerPlan:
     is_insecure: bool = False
     user: str | None = None
     otlp: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -174,6 +175,7 @@ class MonitorServer:
             hub=None if self._monitor is None else self._log.hub,
             config=None if self._config is None else lambda: self._current,
             is_local=not self._plan.is_open,
+            allowed_hosts=self._plan.allowed_hosts,
         )
         bounds = ConnectionBounds(allowed_names=self._allowed_names)
         self._server = HttpServer(app, self._sockets, tls=self._tls, bounds=bounds)
