@@ -72,6 +72,16 @@ KUBEVIRT = of(
     *(*smbios("manufacturer=KubeVirt,product=None,family=KubeVirt"), *MONITOR),
     cgroup=f"{IN_POD}/cri-containerd-{CONTAINER}.scope",
 )
+KUBEVIRT_WINDOWS = of(
+    *("/usr/libexec/qemu-kvm", "-name", "guest=prod_win-ci,debug-threads=on", "-S", "-accel", "kvm"),
+    *("-cpu", "EPYC-Milan,svm=on,hv-time=on,hv-relaxed=on,hv-vapic=on,hv-spinlocks=0x1fff,hv-vpindex=on"),
+    *(*smbios("manufacturer=KubeVirt,product=None,family=KubeVirt"), *MONITOR),
+    cgroup=f"{IN_POD}/cri-containerd-{CONTAINER}.scope",
+)
+WINDOWS_XML = b"""<domain type='kvm'><name>win10-ws</name><metadata>
+<libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>
+<libosinfo:os id='http://microsoft.com/win/11'/></libosinfo:libosinfo></metadata>
+<cpu mode='host-passthrough'/></domain>"""
 HARVESTER = of(
     *("/usr/bin/qemu-system-x86_64", "-name", "guest=default_suse,debug-threads=on", "-S", "-accel", "kvm"),
     *(*smbios("manufacturer=KubeVirt,product=None,family=KubeVirt"), *MONITOR),
@@ -275,17 +285,49 @@ STORIES: Mapping[str, OperatorStory] = {
             {"exits": 90_000, "nested_run": 18_000, "irq_injections": 2000, "irq_window_exits": 400},
             facts=PROXMOX_WINDOWS,
             module="kvm_amd",
+            parameters={"nested": "1"},
             vcpus=4,
         ),
         *("erp-db", "proxmox", {"nested-cost"}),
-        words=("flags=-nested-virt", "VBS"),
+        words=("flags=-nested-virt", "VBS", "hv-emsr-bitmap=on", "kvm_amd.nested=1"),
+        unsaid=("VMX.", "hv-evmcs"),
+        causes={"svm", "windows-hypervisor", "hyperv-nested"},
     ),
     "VBS on Intel, with faults that its hypervisor handles": OperatorStory(
         ReportedVm(
             {"exits": 90_000, "nested_run": 18_000, "pf_taken": 9000, "pf_fixed": 100}, facts=PROXMOX_WINDOWS, vcpus=4
         ),
         *("erp-db", "proxmox", {"nested-cost"}),
-        unsaid=("numa_balancing",),
+        words=("do not show it VMX", "no hv-evmcs"),
+        unsaid=("numa_balancing", "do not show it SVM"),
+        causes={"vmx", "windows-hypervisor", "hyperv-nested"},
+    ),
+    "minikube in an instance, on Intel": OperatorStory(
+        ReportedVm({"exits": 60_000, "nested_run": 9000}, facts=NOVA, vcpus=8),
+        *("instance-000003e8", "openstack", {"nested-cost"}),
+        words=("-cpu …,vmx=on", "most likely not Windows", "cpu_model_extra_flags = -vmx"),
+        unsaid=("hv-evmcs",),
+        causes={"vmx", "guest-hypervisor"},
+    ),
+    "WSL2 in a domain of virt-manager": OperatorStory(
+        ReportedVm(
+            {"exits": 60_000, "nested_run": 9000},
+            facts=LIBVIRT,
+            xml=WINDOWS_XML,
+            module="kvm_amd",
+            parameters={"nested": "1"},
+        ),
+        *("win10-ws", "libvirt", {"nested-cost"}),
+        words=("libosinfo id http://microsoft.com/win/11", "The guest is Windows:", "<emsr_bitmap state='on'/>"),
+        causes={"svm", "windows-hypervisor", "hyperv-nested"},
+    ),
+    "KubeVirt on AMD, where evmcs is for Intel": OperatorStory(
+        ReportedVm(
+            {"exits": 60_000, "nested_run": 9000}, facts=KUBEVIRT_WINDOWS, module="kvm_amd", parameters={"nested": "1"}
+        ),
+        *("prod_win-ci", "kubevirt", {"nested-cost"}),
+        words=("[{name: svm, policy: disable}]", "KubeVirt's enlightenment for nesting (evmcs) is for Intel alone"),
+        causes={"svm", "windows-hypervisor", "hyperv-nested"},
     ),
     "cpu-pm=on, and 100 % of the host's CPUs": OperatorStory(
         ReportedVm(

@@ -29,6 +29,7 @@ def test_a_running_domain_is_read_whole() -> None:
     assert domain.hyperv_flag("stimer") is True
     assert domain.hyperv_flag("avic") is False
     assert domain.hyperv_flag("evmcs") is None
+    assert domain.os_id is None
     assert domain.timer("pit") == Timer("pit", None, "delay")
     assert domain.timer("hpet") == Timer("hpet", False, None)
     assert domain.timer("kvmclock") is None

@@ -10,7 +10,7 @@ import re
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kvmscope.codec import plain
 from kvmscope.errors import RecordingError
 from kvmscope.host.apicv import Hardware
 from kvmscope.host.config import config_of
+from kvmscope.host.config.hyperv_nesting import hyperv_nesting_of
 from kvmscope.host.process import VmmProcess
 from kvmscope.linux.facts import Fact
 from kvmscope.sample import Gap, Origin
@@ -156,8 +157,10 @@ XML = st.builds(
         f"<title>{name}</title><vcpu>4</vcpu><os><type machine='pc-q35-8.2'>hvm</type></os>"
         f"<metadata><nova:instance xmlns:nova='{NOVA}'><nova:name>s3cr3t</nova:name>"
         "<nova:owner><nova:project>Quetzal</nova:project></nova:owner><nova:flavor name='s3cr3t'/></nova:instance>"
-        "</metadata><features><apic/><ioapic driver='qemu'/><hyperv mode='custom'><synic state='on'/></hyperv>"
-        "</features><clock><timer name='pit' tickpolicy='discard'/></clock><cpu mode='host-passthrough'>"
+        "<i:libosinfo xmlns:i='http://libosinfo.org/xmlns/libvirt/domain/1.0'><i:os id='http://microsoft.com/win/s3cr3t'/>"
+        "</i:libosinfo></metadata><features><apic/><ioapic driver='qemu'/><hyperv mode='custom'><synic state='on'/>"
+        "<evmcs state='on'/><tlbflush state='on'><direct state='on'/></tlbflush></hyperv></features><clock>"
+        "<timer name='pit' tickpolicy='discard'/></clock><cpu mode='host-passthrough'>"
         "<feature policy='require' name='svm'/></cpu>"
         "<devices><disk><source file='/srv/s3cr3t'/></disk></devices></domain>"
     ).encode(),
@@ -259,7 +262,9 @@ def last_view(found: list[Scene]) -> HostView:
 
 def settings_of(identity: VmIdentity, hardware: Hardware | None) -> dict[str, object]:
     config = config_of(identity.process, identity.domain_xml, hardware=hardware)
-    return {name: (setting.value, setting.is_sure) for name, setting in config.settings.items()}
+    nesting = hyperv_nesting_of(identity.process, identity.domain_xml)
+    settings = {**config.settings, **{each.name: getattr(nesting, each.name) for each in fields(nesting)}}
+    return {name: (setting.value, setting.is_sure) for name, setting in settings.items()}
 
 
 def shape(value: Any, key: str = "") -> Any:
@@ -315,6 +320,27 @@ def test_who_had_libvirt_make_a_vm_stays_known(noted: str, manager: str) -> None
     again = SceneRedaction([scene]).scene(scene).identities[0]
     assert manager_of(scene.identities[0]) == manager_of(again) == manager
     assert b"s3" not in (again.domain_xml or b"")
+
+
+@pytest.mark.parametrize(
+    ("os_id", "kept"),
+    [
+        ("http://microsoft.com/win/11", True),
+        ("http://microsoft.com/win/2k22", True),
+        ("http://microsoft.com/win/s3cr3t", False),
+        ("http://s3cr3t.example/os/1", False),
+    ],
+)
+def test_of_a_guests_system_it_stays_known_whether_it_is_windows(os_id: str, kept: bool) -> None:
+    xml = (
+        "<domain type='kvm'><metadata><i:libosinfo xmlns:i='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+        f"<i:os id='{os_id}'/></i:libosinfo></metadata></domain>"
+    ).encode()
+    scene = Scene(make_sample([VmSpec("a", [VcpuSpec(0)])]), (VmIdentity("a", None, xml),), MACHINE, {})
+    again = SceneRedaction([scene]).scene(scene).identities[0]
+    assert settings_of(again, None) == settings_of(scene.identities[0], None)
+    assert (os_id.encode() in (again.domain_xml or b"")) is kept
+    assert b"s3cr3t" not in (again.domain_xml or b"")
 
 
 def test_gaps_that_have_no_secret_stay_readable() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reported import ReportedVm
 from rival_samples import sample_of
 
 from kvmscope.analysis.accesses import CountedError, FrequentAccess
@@ -13,10 +14,21 @@ from kvmscope.analysis.findings import Finding
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.addresses import AddressSpace, load_addresses
 from kvmscope.catalog.findings import find_rule
+from kvmscope.host.apicv import host_apicv
+from kvmscope.host.config import config_of
 from kvmscope.host.config.clocks import clocks_of
+from kvmscope.host.config.hyperv_nesting import hyperv_nesting_of
 from kvmscope.host.process import VmmProcess
 from kvmscope.scene import Scene, VmIdentity
-from kvmscope.view.added_causes import CauseSize, SizeUnit, access_cause, added_causes, clock_causes, error_cause
+from kvmscope.view.added_causes import (
+    CauseSize,
+    SizeUnit,
+    access_cause,
+    added_causes,
+    clock_causes,
+    error_cause,
+    nesting_causes,
+)
 from kvmscope.view.findings import FindingViews, RuleTotal
 from kvmscope.view.findings_text import finding_lines, total_lines
 
@@ -71,6 +83,48 @@ def test_an_error_is_told_by_its_suberror() -> None:
     cause = error_cause(CountedError("internal_error_delivery_ev", 3))
     assert (cause.name, cause.size) == ("internal_error_delivery_ev", CauseSize(3, SizeUnit.ERRORS))
     assert cause.meaning.startswith("Suberror 3:")
+
+
+def nesting(module: str, *options: str, vmm: str = "qemu", nested: str = "Y") -> dict[str, tuple[str, str]]:
+    """Meaning and evidence of what is said of a guest that runs VMs."""
+    host = host_apicv(ReportedVm({}, module=module, parameters={"nested": nested}).machine)
+    process = VmmProcess(1, vmm, "win", None, None, vmm, (f"{vmm}-system-x86_64", *options), 1)
+    config = config_of(process, hardware=host.hardware)
+    found = nesting_causes(config, host, hyperv_nesting_of(process))
+    return {cause.name: (cause.meaning, cause.cause) for cause in found}
+
+
+def test_a_windows_guest_that_runs_vms_is_told_why_it_can_and_what_its_hypervisor_lacks() -> None:
+    said = nesting("kvm_intel", "-cpu", "Skylake-Server,vmx=on,svm=off,hv-time,hv-vapic")
+    assert said == {
+        "vmx": ("The guest is shown VMX, so it can run VMs of its own.", "-cpu …,vmx=on"),
+        "windows-hypervisor": (
+            "The guest is most likely Windows: its hypervisor is Hyper-V, under VBS (memory integrity, Credential "
+            "Guard), WSL2, Docker Desktop or VMs of its own.",
+            "-cpu …,hv-time and 1 more hv-*",
+        ),
+        "hyperv-nested": (
+            "Hyper-V in the guest is not offered all that saves work between the two hypervisors.",
+            "no hv-evmcs, no hv-emsr-bitmap, no hv-tlbflush-direct",
+        ),
+    }
+
+
+def test_what_a_guest_gets_from_the_host_is_told_with_the_parameter_of_this_host() -> None:
+    said = nesting("kvm_amd", "-cpu", "host,hv-time,hv-emsr-bitmap,hv-tlbflush-direct", nested="1")
+    assert said.keys() == {"svm", "windows-hypervisor"}
+    assert said["svm"][1].endswith("its parameter nested); kvm_amd.nested=1")
+
+
+def test_a_guest_that_is_offered_nothing_of_hyper_v_runs_vms_on_purpose() -> None:
+    said = nesting("kvm_amd", "-cpu", "EPYC,svm=on,vmx=on")
+    assert said.keys() == {"svm", "guest-hypervisor"}
+    assert said["guest-hypervisor"][0].startswith("The guest is most likely not Windows")
+
+
+def test_nothing_is_said_of_a_hypervisor_by_a_configuration_that_does_not_show_it() -> None:
+    assert nesting("kvm_intel", "--id", "a", vmm="firecracker") == {}
+    assert nesting("kvm_intel", "-cpu", "host,-vmx,hv-passthrough") == {}, "it runs VMs though its options deny it"
 
 
 @pytest.fixture

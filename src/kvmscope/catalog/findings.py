@@ -62,6 +62,8 @@ class Addition(Enum):
     """Suberrors of internal errors, and causes of failed entries."""
     RIVALS = "rivals"
     """Who ran while vCPUs waited for a CPU."""
+    NESTING = "nesting"
+    """That the guest is shown VMX or SVM, what its hypervisor most likely is, and what that one is not offered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _NOVA = "{http://openstack.org/xmlns/libvirt/nova/"
 
 _OPENNEBULA = "{http://opennebula.org/xmlns/libvirt/"
 _KUBEVIRT = "{http://kubevirt.io"
+_LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class LibvirtDomain:
     ``kvm`` or ``qemu`` (``qemu`` is kernel_irqchip=split). ``vcpus``: the most there can be; ``current_vcpus``: at the
     start. ``vcpu_threads``: libvirt's vCPU number (QEMU's cpu_index, not the APIC id), thread id; only while running.
     ``known_as``: the title that its owner gave it, and what Nova, OpenNebula and KubeVirt wrote down of it, as
-    ``VmmProcess`` has it.
+    ``VmmProcess`` has it. ``os_id``: libosinfo's id of the guest's system, such as ``http://microsoft.com/win/11``.
+    An enlightenment within another one is named behind that one: ``tlbflush.direct``.
     """
 
     is_running: bool
@@ -94,6 +96,7 @@ class LibvirtDomain:
     iommu: Iommu | None
     vcpu_threads: tuple[tuple[int, int], ...]
     known_as: tuple[tuple[str, str], ...] = ()
+    os_id: str | None = None
 
     @property
     def manager(self) -> str:
@@ -144,6 +147,7 @@ def parse_domain(data: bytes) -> LibvirtDomain:
         iommu=_iommu(domain.find("devices/iommu")),
         vcpu_threads=_vcpu_threads(root),
         known_as=tuple((word, value) for word, value in _known_as(domain) if value),
+        os_id=next(_os_ids(domain), None),
     )
 
 
@@ -163,8 +167,17 @@ def _known_as(domain: Element) -> Iterator[tuple[str, str | None]]:
             yield "kubevirt.uid", _text(noted, f"{at}uid")
 
 
+def _os_ids(domain: Element) -> Iterator[str]:
+    for noted in domain.iterfind("metadata/*/*"):
+        space, _, tag = noted.tag.rpartition(_NAMESPACE_END)
+        if tag == "os" and space.startswith(_LIBOSINFO) and (found := noted.get("id")):
+            yield found
+
+
 def _hyperv(element: Element | None) -> tuple[tuple[str, bool], ...]:
-    found = ((child.tag, _switch(child.get("state"))) for child in (element if element is not None else ()))
+    children = () if element is None else tuple(element)
+    found = [(child.tag, _switch(child.get("state"))) for child in children]
+    found += [(f"{child.tag}.{part.tag}", _switch(part.get("state"))) for child in children for part in child]
     return tuple((name, state) for name, state in found if state is not None)
 
 

@@ -28,6 +28,7 @@ _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,60}", re.IGNORECASE)
 _FLAG = re.compile(r"[+-][a-z0-9_.-]{1,30}|hv[_-][a-z0-9_-]{1,30}|vmx|svm|kvm_?[a-z0-9_]*")
 """Of -cpu: what is switched on or off, and what QEMU takes as switched on where it stands alone."""
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]{1,16}|\d{1,12}[kmgt]?i?b?)(?::\d{1,6})*", re.IGNORECASE)
+_WINDOWS = re.compile(r"http://microsoft\.com/win(?:/(?:\d[\dkr]{0,4}|xp|vista))?(?!\w)")
 _PARTS = re.compile(r"(?:[^,]|,,)+")
 _TOKENS = re.compile(r"[^\W_]+")
 _WORDS: Final = frozenset(
@@ -40,7 +41,7 @@ _WORDS: Final = frozenset(
     denverton snowridge knightsmill notsx ibrs ibpb tsx cortex neoverse n1 n2 v1 v2 v3 v4 v5 v6 a53 a57 a72 a76
     delay discard catchup merge slew sev snp tdx guest intel amd iommu smmuv3 pit rtc hpet apic kvmclock hypervclock
     tsc armvtimer platform x86 64 i386 aarch64 force require optional disable forbid qemu vmx svm synic stimer avic
-    vapic relaxed
+    vapic relaxed evmcs emsr_bitmap
     """.split()
 )
 _PROGRAM_WORDS: Final = _WORDS | frozenset(
@@ -162,6 +163,7 @@ class CommandRedaction:
         yield _element("name", self._names.name(domain.name or ""))
         yield _element("uuid", self._names.identifier(domain.uuid or ""))
         yield from self._known_as(dict(domain.known_as))
+        yield from self._os(domain.os_id)
         if domain.vcpus is not None:
             yield f"<vcpu{_attributes(current=domain.current_vcpus)}>{domain.vcpus}</vcpu>"
         yield f"<os><type{_attributes(machine=self._judged(domain.machine))}>hvm</type></os><features>"
@@ -170,6 +172,8 @@ class CommandRedaction:
             yield f"<ioapic{_attributes(driver=self._judged(domain.ioapic_driver))}/>"
         yield f"<hyperv{_attributes(mode=self._judged(domain.hyperv_mode))}>"
         yield from (f"<{name} state='{'on' if is_on else 'off'}'/>" for name, is_on in domain.hyperv if name in _WORDS)
+        if (direct := domain.hyperv_flag("tlbflush.direct")) is not None:
+            yield f"<tlbflush><direct state='{'on' if direct else 'off'}'/></tlbflush>"
         yield "</hyperv></features><clock>"
         for timer in domain.timers:
             present = None if timer.present is None else "yes" if timer.present else "no"
@@ -193,6 +197,15 @@ class CommandRedaction:
             name = feature.name if re.fullmatch(r"[a-z0-9_.-]{1,30}", feature.name) else self._names.name(feature.name)
             yield f"<feature{_attributes(policy=self._judged(feature.policy), name=name)}/>"
         yield "</cpu>"
+
+    def _os(self, os_id: str | None) -> Iterator[str]:
+        """Libosinfo's id of the guest's system: the releases of Windows, and of others that they are others."""
+        if os_id is not None:
+            windows = _WINDOWS.match(os_id)
+            rest = os_id[windows.end() if windows else 0 :]
+            said = (windows[0] if windows else "") + (self._names.name(rest) if rest else "")
+            yield "<metadata><i:libosinfo xmlns:i='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+            yield f"<i:os{_attributes(id=said)}/></i:libosinfo></metadata>"
 
     def _known_as(self, known: dict[str, str]) -> Iterator[str]:
         names = {word: self._names.name(value) for word, value in known.items()}

@@ -1,4 +1,5 @@
-"""Causes that are added to findings: clocks that a guest is offered, ports and MSRs that it uses, reasons of exits."""
+"""Causes that are added to findings: what a guest is offered of clocks and for VMs of its own, ports and MSRs that it
+uses, reasons of exits."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from ..analysis.rivals import rivals
 from ..analysis.window import Window
 from ..catalog.addresses import AddressSpace
 from ..catalog.findings import Addition
+from ..host.apicv import Hardware, HostApicv, host_apicv
+from ..host.config import InterruptConfig, config_of
 from ..host.config.clocks import ClockConfig, clocks_of
+from ..host.config.hyperv_nesting import HypervNesting, hyperv_nesting_of
+from ..host.config.nesting import FLAGS
 from ..host.text import printable
 from ..sample import VmId
 from ..scene import Scene
@@ -167,9 +172,39 @@ def _rivals(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]
         )
 
 
+def _nesting(scene: Scene, _window: Window, vm_row: int) -> Iterator[FindingCause]:
+    identity, host = scene.identities[vm_row], host_apicv(scene.machine)
+    config = config_of(identity.process, identity.domain_xml, hardware=host.hardware)
+    yield from nesting_causes(config, host, hyperv_nesting_of(identity.process, identity.domain_xml))
+
+
+def nesting_causes(config: InterruptConfig, host: HostApicv, offer: HypervNesting) -> Iterator[FindingCause]:
+    """Of a guest that runs VMs: why it can, what its hypervisor most likely is, and what that one is not offered."""
+    flag = FLAGS.get(host.hardware or Hardware.OTHER)
+    shown = config.nested
+    if flag is not None and (shown.value or (shown.value is None and config.vmm == "qemu")):
+        because = shown.evidence if shown.value else f"{shown.evidence}; {host.nested.evidence}"
+        yield FindingCause(flag, f"The guest is shown {flag.upper()}, so it can run VMs of its own.", because)
+    windows = offer.windows
+    if windows.value is None:
+        return
+    if windows.value:
+        is_windows = "The guest is Windows" if windows.is_sure else "The guest is most likely Windows"
+        yield FindingCause("windows-hypervisor", f"{is_windows}: its hypervisor is {_HYPERV}.", windows.evidence)
+    else:
+        isnt = "The guest is not Windows" if windows.is_sure else "The guest is most likely not Windows"
+        yield FindingCause("guest-hypervisor", f"{isnt}: a hypervisor in it runs VMs on purpose.", windows.evidence)
+    if windows.value and (missing := offer.missing(host.hardware)):
+        meaning = "Hyper-V in the guest is not offered all that saves work between the two hypervisors."
+        yield FindingCause("hyperv-nested", meaning, ", ".join(missing))
+
+
+_HYPERV: Final = "Hyper-V, under VBS (memory integrity, Credential Guard), WSL2, Docker Desktop or VMs of its own"
+
 _ADDED: Final[Mapping[Addition, Callable[[Scene, Window, int], Iterator[FindingCause]]]] = {
     Addition.CLOCKS: _clocks,
     Addition.EXITS: _exits,
     Addition.ERRORS: _errors,
     Addition.RIVALS: _rivals,
+    Addition.NESTING: _nesting,
 }

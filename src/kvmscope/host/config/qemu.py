@@ -25,7 +25,7 @@ _OTHER_MACHINE = re.compile(
 )
 """Machine types of architectures other than x86 whose KVM QEMU uses."""
 _PASSES_ON_HOST = ("host", "max")
-_HV_PASSTHROUGH = "hv-passthrough"
+HV_PASSTHROUGH = "hv-passthrough"
 
 _CONFIDENTIAL = {
     "sev-guest": Confidential.SEV,
@@ -45,8 +45,8 @@ def enlightenment(cpu: Cpu | None, name: str) -> Setting[bool] | None:
     """One of Hyper-V's interfaces, such as ``hv-synic``, as ``-cpu`` says; None if it says nothing of it."""
     if cpu is None:
         return None
-    if cpu.flag(_HV_PASSTHROUGH):  # all that KVM has, whatever is said of each
-        return Setting(True, f"-cpu …,{_HV_PASSTHROUGH}=on")
+    if cpu.flag(HV_PASSTHROUGH):  # all that KVM has, whatever is said of each
+        return Setting(True, f"-cpu …,{HV_PASSTHROUGH}=on")
     given = cpu.flag(name)
     return None if given is None else Setting(given, f"-cpu …,{name}={_onoff(given)}")
 
@@ -130,8 +130,8 @@ class _QemuReader:
         if hidden := self._hidden_cpu():
             return Setting.unknown(hidden)
         cpu = self._config.cpu
-        if cpu and cpu.flag(_HV_PASSTHROUGH):
-            return Setting(True, f"-cpu …,{_HV_PASSTHROUGH}=on, and KVM has the advice since Linux 5.15", is_sure=False)
+        if cpu and cpu.flag(HV_PASSTHROUGH):
+            return Setting(True, f"-cpu …,{HV_PASSTHROUGH}=on, and KVM has the advice since Linux 5.15", is_sure=False)
         for name in ("hv-avic", "hv-apicv"):
             given = cpu.flag(name) if cpu else None
             if given is not None:
