@@ -250,10 +250,10 @@ STORIES: Mapping[str, OperatorStory] = {
         *("instance-000003e8", "openstack", {"pf-retries"}),
         words=("kernel.numa_balancing", "hw:numa_nodes=1"),
     ),
-    "dirty log left on by a migration that failed": OperatorStory(
+    "dirty log left on by a failed migration": OperatorStory(
         ReportedVm({"pf_taken": 9000, "pf_fixed": 8900, "pf_fast": 8800}, facts=KUBEVIRT, module="kvm_amd"),
         *("prod_fedora-db", "kubevirt", {"pf-write-protect"}),
-        words=("a migration that failed", "virtctl migrate-cancel"),
+        words=("a failed migration", "virtctl migrate-cancel"),
         unsaid=("calc-dirty-rate",),
     ),
     "AVIC off by default before 6.18": OperatorStory(

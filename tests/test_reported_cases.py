@@ -273,7 +273,7 @@ def test_polls_that_end_at_once_are_contention_and_no_reason_to_raise_the_limit(
     rates = {**SHORT_SLEEPS, "halt_poll_fail_ns": 1000 * failed_after_ns}
     told = doctor(ReportedVm(rates, halt_poll_ns=limit_ns, vcpus=vcpus))
     assert told.rules == {rule}
-    assert ("Raise the limit" in told.text) == (rule == "poll-too-short")
+    assert ("Raise the halt polling limit" in told.text) == (rule == "poll-too-short")
 
 
 @pytest.mark.parametrize("success_ms", [20, 600])
@@ -795,9 +795,9 @@ VIRTIO: Mapping[str, str] = {
     "proxmox": "Proxmox VE: scsihw",
     "incus": "Incus: io.bus=virtio-scsi",
     "opennebula": "OpenNebula: DISK=[DEV_PREFIX=vd]",
-    "cloud-hypervisor": "cloud-hypervisor has virtio devices alone",
-    "firecracker": "Firecracker has virtio devices alone",
-    "crosvm": "crosvm has virtio devices alone",
+    "cloud-hypervisor": "cloud-hypervisor has only virtio devices",
+    "firecracker": "Firecracker has only virtio devices",
+    "crosvm": "crosvm has only virtio devices",
 }
 
 

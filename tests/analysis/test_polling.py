@@ -1,4 +1,4 @@
-"""What another limit on halt polling would change: against the sums over the very halts behind the histograms."""
+"""What another halt polling limit would change: against the sums over the very halts behind the histograms."""
 
 from __future__ import annotations
 

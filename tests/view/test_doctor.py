@@ -139,7 +139,7 @@ def test_no_name_reaches_a_terminal_as_it_is(crafted: Any) -> None:
         ("kubevirt", "qemu", "KubeVirt: spec.template.spec.domain.clock.timer.hpet.present: false"),
         ("openstack", "qemu", "OpenStack Nova: image property hw_time_hpet=False"),
         ("libvirt", "qemu", "libvirt: <timer name='hpet' present='no'/>"),
-        (None, "firecracker", "Firecracker has virtio devices alone"),
+        (None, "firecracker", "Firecracker has only virtio devices"),
     ],
 )
 def test_a_remedy_is_in_the_words_of_who_runs_the_vm(

@@ -1,4 +1,4 @@
-"""Advice on the limit on halt polling, as a finding has it: values, and the sentences of a person."""
+"""Advice on the halt polling limit, as a finding has it: values, and the sentences of a person."""
 
 from __future__ import annotations
 

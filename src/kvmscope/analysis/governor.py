@@ -1,4 +1,4 @@
-"""Decides on a limit on halt polling from evidence, window after window: a state machine without I/O.
+"""Decides on a halt polling limit from evidence, window after window: a state machine without I/O.
 
 ``kvmscope govern polling`` drives it for a host (``tasks.governing``); a VMM can drive it for its own VM
 (examples/govern_vmm.py). The driver sets the limit that a decision names, and gives the limit in force with the

@@ -47,7 +47,7 @@ def observe(
     ``hlt_exits_disabled``: what the VMMs' command lines say, one a VM in the order of the window's current sample, or
     nothing if they were not read; KVM's own setting takes precedence. ``vmm_silent_s``: for how long each VM's VMM has
     not answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
-    ``halt_poll_ns``: the host's limit on halt polling (kvm.halt_poll_ns), None if it is not known; the limit of a VM
+    ``halt_poll_ns``: the host's halt polling limit (kvm.halt_poll_ns), None if it is not known; the limit of a VM
     takes precedence. ``mmio_uncached``: whether the host's KVM is known not to cache MMIO addresses.
     """
     sample = window.current
@@ -141,7 +141,7 @@ def is_off(host: HostApicv) -> float:
 
 
 def halt_poll_limit_ns(machine: Machine) -> int | None:
-    """The host's limit on halt polling, kvm.halt_poll_ns; None if it is not known."""
+    """The host's halt polling limit, kvm.halt_poll_ns; None if it is not known."""
     module = machine.kvm.value
     text = None if module is None else module.parameters.get("halt_poll_ns")
     return int(text.value) if text is not None and text.value is not None and text.value.isdecimal() else None

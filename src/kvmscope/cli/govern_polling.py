@@ -1,4 +1,4 @@
-"""``kvmscope govern polling``: adapts the host's limit on halt polling while it runs."""
+"""``kvmscope govern polling``: adapts the host's halt polling limit while it runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def polling(
     source: str,
     as_json: bool,
 ) -> None:
-    """Adapt the host's limit on halt polling (halt_poll_ns) to what its VMs gain from it, until Ctrl-C. Needs root.
+    """Adapt the host's halt polling limit (halt_poll_ns) to what its VMs gain from it, until Ctrl-C. Needs root.
 
     It lowers or raises the limit step by step, towards the one that frees most CPU time by KVM's histograms, and
     writes a line for each interval with its evidence. At the end, and if it is killed, the limit from before is back.

@@ -72,7 +72,7 @@ _YES, _NO = Literal(1.0), Literal(0.0)
 @dataclass(frozen=True)
 class DocumentFacts:
     """What documents say, by their keys. ``machines``: 1 where KVM was loaded without the interrupt acceleration that
-    the host has, 0 where not; the host's limit on halt polling; and 1 where KVM is known not to cache MMIO addresses.
+    the host has, 0 where not; the host's halt polling limit; and 1 where KVM is known not to cache MMIO addresses.
     ``identities``: whether HLT exits are disabled."""
 
     apicv_off: Mapping[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The host's limit on halt polling, kvm.halt_poll_ns: read, and held by one process that puts it back.
+"""The host's halt polling limit, kvm.halt_poll_ns: read, and held by one process that puts it back.
 
 Since Linux 6.1 a VM whose VMM has not set a limit of its own obeys the parameter at each halt; before, it took a copy
 when it was created. Which of the two holds, the field ``override_halt_poll_ns`` of ``struct kvm`` says.

@@ -1,4 +1,4 @@
-"""``kvmscope govern polling``: adapts the host's limit on halt polling by what each interval shows.
+"""``kvmscope govern polling``: adapts the host's halt polling limit by what each interval shows.
 
 It decides nothing (``analysis.governor``) and restores nothing on its own (``linux.halt_poll``).
 Rule: what it relies on is held to its contract before it begins and after each interval. If that does not hold at the

@@ -72,7 +72,7 @@ class ReportedFinding:
     causes: Annotated[
         Sequence[FindingCause], "What the verdict on interrupt acceleration, the configuration or the exits add."
     ]
-    polling: Annotated[PollingView | None, "Advice on the VM's limit on halt polling; null if the rule adds none."]
+    polling: Annotated[PollingView | None, "Advice on the VM's halt polling limit; null if the rule adds none."]
     explanation: Annotated[str, "Its impact."]
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
 

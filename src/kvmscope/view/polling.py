@@ -19,7 +19,7 @@ _LEAST_CPUS = 0.0005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollLimitView:
-    """A limit on halt polling, and what it would change."""
+    """A halt polling limit, and what it would change."""
 
     limit_ns: Annotated[int, "The limit in nanoseconds; 0 is off."]
     freed_cpus: Annotated[float, "CPU time that it frees, in CPUs; below 0: that it takes. An estimate."]
