@@ -298,8 +298,8 @@ STORIES: Mapping[str, OperatorStory] = {
             {"exits": 90_000, "nested_run": 18_000, "pf_taken": 9000, "pf_fixed": 100}, facts=PROXMOX_WINDOWS, vcpus=4
         ),
         *("erp-db", "proxmox", {"nested-cost"}),
-        words=("do not show it VMX", "no hv-evmcs"),
-        unsaid=("numa_balancing", "do not show it SVM"),
+        words=("do not expose VMX", "no hv-evmcs"),
+        unsaid=("numa_balancing", "do not expose SVM"),
         causes={"vmx", "windows-hypervisor", "hyperv-nested"},
     ),
     "minikube in an instance, on Intel": OperatorStory(
@@ -326,7 +326,7 @@ STORIES: Mapping[str, OperatorStory] = {
             {"exits": 60_000, "nested_run": 9000}, facts=KUBEVIRT_WINDOWS, module="kvm_amd", parameters={"nested": "1"}
         ),
         *("prod_win-ci", "kubevirt", {"nested-cost"}),
-        words=("[{name: svm, policy: disable}]", "KubeVirt's enlightenment for nesting (evmcs) is for Intel alone"),
+        words=("[{name: svm, policy: disable}]", "KubeVirt's enlightenment for nesting (evmcs) is only for Intel"),
         causes={"svm", "windows-hypervisor", "hyperv-nested"},
     ),
     "cpu-pm=on, and 100 % of the host's CPUs": OperatorStory(
