@@ -172,9 +172,30 @@ STORIES: Mapping[str, OperatorStory] = {
         causes={"hpet", "hyperv-timers"},
     ),
     "host TSC unstable, guests on the HPET": OperatorStory(
-        ReportedVm(mmio(60_000), facts=OPENNEBULA, vcpus=4, module="kvm_amd"),
+        ReportedVm(mmio(60_000), facts=OPENNEBULA, vcpus=4, module="kvm_amd", clocksource="hpet"),
         *("one-318", "opennebula", {"mmio-storm"}),
-        words=("<timer name='hpet' present='no'/> in HYPERV_TIMERS",),
+        words=("<timer name='hpet' present='no'/> in HYPERV_TIMERS", "the host's clocksource is hpet"),
+        causes={"host-clock", "hyperv-clock", "acpi-pm-timer", "hpet"},
+    ),
+    "Windows with hv-time on a host that left the TSC": OperatorStory(
+        ReportedVm(
+            {
+                **{"exits.exit_msr_read_ns": 250 * MS, "exits.exit_msr_write_ns": 0, "exits": 90_000},
+                **{"accesses.msr_hv_clock": 80_000, "accesses.msr_other": 0, "accesses.msr_other_number": 0},
+            },
+            facts=PROXMOX_WINDOWS,
+            module="kvm_amd",
+            clocksource="acpi_pm",
+        ),
+        *("erp-db", "proxmox", {"exits-costly"}),
+        words=("the host's clocksource is acpi_pm", "MSR 0x40000020", "kernel log says why"),
+        causes={"host-clock", "MSR hv_clock"},
+    ),
+    "a busy serial port on a host that left the TSC": OperatorStory(
+        ReportedVm(ports(22_000, serial=22_000, other=0), facts=FIRECRACKER, vcpus=1, clocksource="hpet"),
+        *("551e7604-e35c", "jailer", {"port-io-storm"}),
+        unsaid=("the host's clocksource",),
+        causes={"port serial"},
     ),
     "RTC at 2 kHz": OperatorStory(
         ReportedVm({**ports(4100, rtc=4096, other=0), "irq_injections": 2048}, facts=OVIRT, vcpus=1),

@@ -9,9 +9,10 @@ import pytest
 
 from kvmscope.catalog.addresses import AddressSpace, load_addresses, parse_addresses
 from kvmscope.errors import CatalogError
+from kvmscope.host.apicv import HostFlag
 from kvmscope.host.config.clocks import ClockConfig
 from kvmscope.host.config.settings import Setting
-from kvmscope.view.added_causes import clock_causes
+from kvmscope.view.added_causes import clock_causes, host_clock_causes
 
 ENTRY = """
 provider = "somebody"
@@ -141,6 +142,7 @@ def test_clocks_that_accesses_bear_out_are_causes_that_there_are() -> None:
     no_timers = replace(all_off, hyperv_clock=Setting(True, "said"))
     causes = {cause.name for clocks in (all_off, no_timers) for cause in clock_causes(clocks)}
     borne_out = {name for ranges in load_addresses().spaces.values() for each in ranges for name in each.clocks}
+    causes |= {cause.name for cause in host_clock_causes(HostFlag(False, "said"))}
     assert borne_out | {"hpet"} == causes
 
 

@@ -50,6 +50,8 @@ def test_this_host_is_read_as_other_tools_see_it() -> None:
     assert here.cpu.value is not None
     assert here.cpu.value.flags
     assert (here.lockdown.value is None) == (here.lockdown.reason is not None)
+    clocks = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource")
+    assert here.clocksource.value in clocks.read_text(encoding="ascii").split()
 
 
 @pytest.mark.live

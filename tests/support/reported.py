@@ -34,7 +34,7 @@ class ReportedVm:
     ``vcpu_values``: what the VM's and each vCPU's stats have. ``facts``: its process as
     ``build_process`` takes it; without any the VMM cannot be seen. ``apicv``: reasons that inhibit it, None if the
     state is not read. ``module``, ``cpu_flags``, ``parameters``: of the host's KVM and CPU. ``kvm_parameters``: of
-    its module kvm, ``parameters`` being of the vendor's."""
+    its module kvm, ``parameters`` being of the vendor's. ``clocksource``: of the host's kernel."""
 
     rates: Mapping[str, float]
     values: Mapping[str, int] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class ReportedVm:
     parameters: Mapping[str, str] = field(default_factory=dict)
     kvm_parameters: Mapping[str, str] = field(default_factory=dict)
     halt_poll_ns: int | None = None
+    clocksource: str = "tsc"
 
     @property
     def machine(self) -> Machine:
@@ -61,6 +62,7 @@ class ReportedVm:
             kvm=Fact(KernelModule("kvm", False, MappingProxyType(common))),
             kvm_vendor=Fact(KernelModule(self.module, False, parameters)),
             cpu=Fact(CpuInfo(vendor, "Some CPU", self.cpu_flags)),
+            clocksource=Fact(self.clocksource),
         )
 
 

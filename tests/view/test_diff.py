@@ -14,7 +14,9 @@ from loads import Load, machine, noisy_scenes, simulated_scenes, without_stats
 from kvmscope.analysis.difference import DifferenceVerdict
 from kvmscope.analysis.difference_sides import only_vms
 from kvmscope.errors import UsageError
+from kvmscope.linux.facts import Fact
 from kvmscope.view.diff import DiffSource, DiffView, MetricDifference, diff_view
+from kvmscope.view.diff_hosts import setting_differences
 from kvmscope.view.diff_text import diff_lines
 
 if TYPE_CHECKING:
@@ -115,6 +117,11 @@ def test_a_stat_that_one_kernel_lacks_is_named_and_what_is_made_of_it_not_compar
     assert ("halt_exits", "added") in [(stat.name, stat.what.value) for stat in view.stats]
     reasons = {each.name: each.reason for each in view.not_compared}
     assert reasons["halts_per_s"] == "unknown on side A"
+
+
+def test_the_clock_that_a_host_keeps_time_by_is_a_difference() -> None:
+    by_tsc, by_hpet = (replace(machine(), clocksource=Fact(clock)) for clock in ("tsc", "hpet"))
+    assert [(s.name, s.a, s.b) for s in setting_differences(by_tsc, by_hpet)] == [("clocksource", "tsc", "hpet")]
 
 
 def test_a_setting_that_differs_comes_with_its_caveats() -> None:

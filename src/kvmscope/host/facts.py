@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ..linux.facts import CpuInfo, Fact, KernelModule
+
+_NOT_RECORDED: Final = Fact[str].unknown("an older kvmscope, which recorded this, did not read it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +15,7 @@ class Machine:
     """``kvm``: the common module. ``kvm_vendor``: the one that does the work (``kvm_intel``, ``kvm_amd``, …).
 
     On an architecture without such a split (arm64, s390, riscv) both are ``kvm``. ``lockdown``: ``none``,
-    ``integrity`` or ``confidentiality``.
+    ``integrity`` or ``confidentiality``. ``clocksource``: the clock that the host's kernel keeps time by.
     """
 
     hostname: Fact[str]
@@ -22,3 +25,4 @@ class Machine:
     kvm_vendor: Fact[KernelModule]
     cpu: Fact[CpuInfo]
     lockdown: Fact[str]
+    clocksource: Fact[str] = _NOT_RECORDED

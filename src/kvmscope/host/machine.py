@@ -1,4 +1,4 @@
-"""Reads the facts of this host: kernel, KVM module and its parameters, CPU, lockdown.
+"""Reads the facts of this host: kernel, KVM module and its parameters, CPU, lockdown, clocksource.
 
 Nothing is mounted, written or executed. What the facts mean for a statistic is not said here.
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..linux.cpu import read_cpu
 from ..linux.files import PROC, SYS
-from ..linux.kernel import read_architecture, read_hostname, read_lockdown, read_release
+from ..linux.kernel import read_architecture, read_clocksource, read_hostname, read_lockdown, read_release
 from ..linux.kvm import find_running_kvm
 from ..linux.modules import read_module
 from .facts import Machine
@@ -27,4 +27,5 @@ def read_machine(*, proc_root: str = PROC, sys_root: str = SYS) -> Machine:
         kvm_vendor=find_running_kvm(cpu, architecture, sys_root=sys_root),
         cpu=cpu,
         lockdown=read_lockdown(sys_root=sys_root),
+        clocksource=read_clocksource(sys_root=sys_root),
     )

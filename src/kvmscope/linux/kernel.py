@@ -1,6 +1,6 @@
-"""The kernel itself: release, architecture, host name, lockdown.
+"""The kernel itself: release, architecture, host name, lockdown, the clock that it keeps time by.
 
-Source: kernel/utsname_sysctl.c (``arch`` since Linux 6.1), security/lockdown/lockdown.c.
+Source: kernel/utsname_sysctl.c (``arch`` since Linux 6.1), security/lockdown/lockdown.c, kernel/time/clocksource.c.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def read_architecture(*, proc_root: str = PROC) -> Fact[str]:
     if found.value is None and proc_root == PROC:
         return Fact(os.uname().machine)
     return found
+
+
+def read_clocksource(*, sys_root: str = SYS) -> Fact[str]:
+    """The clock that the kernel keeps time by: ``tsc``, ``hpet``, ``kvm-clock``, …"""
+    return read_line(f"{sys_root}/devices/system/clocksource/clocksource0/current_clocksource")
 
 
 def read_lockdown(*, sys_root: str = SYS) -> Fact[str]:

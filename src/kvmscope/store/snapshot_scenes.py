@@ -82,11 +82,16 @@ class SceneRedaction:
             kvm_vendor=self._fact(machine.kvm_vendor, self._module(machine.kvm_vendor.value)),
             cpu=self._fact(machine.cpu, self._cpu(machine.cpu.value)),
             lockdown=self._plain(machine.lockdown),
+            clocksource=self._clocksource(machine.clocksource),
         )
 
     def _fact(self, fact: Fact[T], value: T | None) -> Fact[T]:
         reason = None if fact.reason is None else self.names.text(fact.reason)
         return Fact(None if fact.value is None else value, reason)
+
+    def _clocksource(self, fact: Fact[str]) -> Fact[str]:
+        value = fact.value or ""
+        return self._fact(fact, value if re.fullmatch(r"[a-z0-9_-]{1,32}", value) else self.names.name(value))
 
     def _plain(self, fact: Fact[str]) -> Fact[str]:
         value = fact.value or ""

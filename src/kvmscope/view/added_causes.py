@@ -15,17 +15,19 @@ from ..analysis.rivals import rivals
 from ..analysis.window import Window
 from ..catalog.addresses import AddressSpace
 from ..catalog.findings import Addition
-from ..host.apicv import Hardware, HostApicv, host_apicv
+from ..host.apicv import Hardware, HostApicv, HostFlag, host_apicv
 from ..host.config import InterruptConfig, config_of
 from ..host.config.clocks import ClockConfig, clocks_of
 from ..host.config.hyperv_nesting import HypervNesting, hyperv_nesting_of
 from ..host.config.nesting import FLAGS
+from ..host.master_clock import has_master_clock
 from ..host.text import printable
 from ..sample import VmId
 from ..scene import Scene
 from .text import counted
 
 _HPET: Final = "hpet"
+_HOST_CLOCK: Final = "host-clock"
 
 
 class SizeUnit(Enum):
@@ -71,7 +73,11 @@ def added_causes(scene: Scene, window: Window, findings: Sequence[Finding]) -> A
 def _clocks(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]:
     identity, accesses = scene.identities[vm_row], frequent_accesses(window, vm_row)
     borne_out = _borne_out(accesses, window, vm_row) if accesses else None
-    for cause in clock_causes(clocks_of(identity.process, identity.domain_xml)):
+    causes = (
+        *host_clock_causes(has_master_clock(scene.machine)),
+        *clock_causes(clocks_of(identity.process, identity.domain_xml)),
+    )
+    for cause in causes:
         if borne_out is None or cause.name in borne_out:
             yield cause
     yield from map(access_cause, accesses)
@@ -80,7 +86,7 @@ def _clocks(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]
 def _borne_out(accesses: Sequence[FrequentAccess], window: Window, vm_row: int) -> Set[str]:
     """The causes of clocks that what the vCPUs access bears out: a serial port that is busy says nothing of a clock."""
     found = {name for access in accesses if access.range for name in access.range.clocks}
-    return found | ({_HPET, "hyperv-clock"} if has_frequent_mmio(window, vm_row) else set())
+    return found | ({_HPET, "hyperv-clock", _HOST_CLOCK} if has_frequent_mmio(window, vm_row) else set())
 
 
 def access_cause(access: FrequentAccess) -> FindingCause:
@@ -95,6 +101,17 @@ def access_cause(access: FrequentAccess) -> FindingCause:
         name, numbers, means = f"{word} {access.range.name}", access.range.numbers, access.range.means
     meaning = f"{means[:1].upper()}{means[1:]}."
     return FindingCause(name, meaning, f"{word} {numbers}", CauseSize(access.per_s, SizeUnit.ACCESSES_PER_S))
+
+
+def host_clock_causes(master_clock: HostFlag) -> Iterator[FindingCause]:
+    """That this host can offer guests no clock without exits, whatever their configuration says."""
+    if master_clock.value is False:
+        meaning = (
+            "The host's own clock is not the TSC, so KVM offers guests no clock that they read without help: Windows "
+            "reads an MSR although it has hv-time, or another clock; in Linux each reading of kvm-clock is a system "
+            "call. The host's kernel log says why it left the TSC."
+        )
+        yield FindingCause(_HOST_CLOCK, meaning, printable(master_clock.evidence))
 
 
 def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:

@@ -66,6 +66,7 @@ def _settings(machine: Machine) -> Mapping[str, str | None]:
         "cpu flags": " ".join(sorted(cpu.flags)) if cpu else None,
         "kvm module": machine.kvm_vendor.value.name if machine.kvm_vendor.value else None,
         "lockdown": machine.lockdown.value,
+        "clocksource": machine.clocksource.value,
         **{
             f"{module.name}.{name}": fact.value
             for module in modules.values()
