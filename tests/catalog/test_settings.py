@@ -87,6 +87,15 @@ def test_every_setting_says_something_to_everybody(party: str) -> None:
         assert setting.ways(())[-1].party == ANY, f"{setting.name} is unknown to authors of VMMs"
 
 
+@pytest.mark.parametrize(
+    "party",
+    "qemu libvirt kubevirt openstack proxmox incus cloud-hypervisor firecracker crosvm".split(),
+)
+def test_who_runs_most_vms_has_each_setting_or_the_reason_why_not(party: str) -> None:
+    said = {name for name, each in load_settings().items() if {party} & {*each.by, *each.cannot, *each.unless_said}}
+    assert said == load_settings().keys()
+
+
 def test_remedies_leave_words_of_single_vmms_to_the_settings() -> None:
     """A remedy that names a setting needs no option of one VMM beside it."""
     for rule in load_findings():
