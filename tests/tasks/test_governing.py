@@ -38,15 +38,22 @@ class PollingHost:
 
     def __post_init__(self) -> None:
         self.host.count("settings.halt_poll_cap_set")
-        self.host.add("web", vcpus=1)
+        self.begin()
         self.parameter.write_text("200000\n", encoding="ascii")
+
+    def begin(self) -> None:
+        self.host.add("web", vcpus=1)
+
+    def end(self) -> None:
+        self.host.vms.clear()
 
     @property
     def limit_ns(self) -> int:
         return read_halt_poll_ns(str(self.parameter))
 
     def scene(self, machine: Any = None) -> Scene:
-        return Scene(self.host.sample(), (VmIdentity("web", None),), machine or self.machine, {})
+        identities = tuple(VmIdentity(vm.name, None) for vm in self.host.vms)
+        return Scene(self.host.sample(), identities, machine or self.machine, {})
 
     def views(self) -> Iterator[HostView]:
         watch = Watch()
@@ -54,7 +61,10 @@ class PollingHost:
         while True:
             poll_us = self.limit_ns / 1000
             rates = {f"fail_us:{poll_us}": HALTS_PER_S, f"wait_us:{HALT_US - poll_us}": HALTS_PER_S}
-            self.host.run(1.0, rates, vm="web")
+            if self.host.vms:
+                self.host.run(1.0, rates, vm="web")
+            else:
+                self.host.now_s += 1.0
             view = watch.add(self.scene())
             assert view is not None
             yield view
@@ -112,6 +122,25 @@ def test_a_contract_that_ceases_to_hold_brings_back_the_limit_from_before(
         "what it relies on holds again",
         "the limit changed within this interval",
     ]
+
+
+def test_without_vms_it_waits_with_the_limit_that_it_has_and_goes_on_with_the_next_one(
+    polling: PollingHost, held: HeldHaltPoll
+) -> None:
+    at_work = steps(polling, held)
+    assert next(at_work).new_limit_ns == 131_072
+    polling.end()
+    alone = [next(at_work) for _ in range(5)]
+    assert {(each.action, each.new_limit_ns) for each in alone} == {(GovernorAction.KEEP, 131_072)}
+    assert (alone[-1].obeying_vms, alone[-1].polled_cpus, alone[-1].net_cpus) == (0, 0.0, None)
+    assert alone[-1].reason == "nothing is known of polling: no VM obeys the limit, or it came just now"
+    polling.begin()
+    again = [next(at_work) for _ in range(2)]
+    assert [each.action for each in again] == [GovernorAction.KEEP, GovernorAction.LOWER]
+    polling.end()
+    next(at_work)
+    held.restore()
+    assert polling.limit_ns == 200_000
 
 
 def test_the_limit_of_somebody_else_stays_and_ends_it(polling: PollingHost, held: HeldHaltPoll) -> None:
