@@ -77,7 +77,7 @@ def test_this_host_is_read_as_often_as_was_asked() -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--between", "-1s", "-2s"), 2, "which --from names"),
+        (("--between", "-1s", "-2s"), 2, "name one by --from"),
         (("--from", "R", "--between", "-1s", "-2s"), 2, "is after"),
         (("--from", "R", "--count", "3"), 2, "--source and --count"),
         (("--from", "R", "no_such_stat"), 2, "there is no stat no_such_stat"),

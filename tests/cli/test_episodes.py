@@ -123,7 +123,7 @@ def test_no_episodes_are_kept_where_they_are_switched_off(kvmscope: Any, grown: 
     ("options", "message"),
     [
         (("--count-during", "mmulock"), "there is no group 'mmulock'"),
-        (("--count-during", "mmu_lock", "--no-episodes"), "switches off"),
+        (("--count-during", "mmu_lock", "--no-episodes"), "cannot be combined with --no-episodes"),
         (("--count-during", "mmu_lock", "--source", "statsfd"), "groups are counted by"),
         (("--budget", "0%"), "is not a part of a CPU such as 5%"),
         (("--budget", "much"), "is not a part of a CPU such as 5%"),

@@ -101,8 +101,8 @@ def test_a_fix_that_no_host_with_the_finding_can_follow_is_left_out(fleet: Path)
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("doctor",), 2, "name one place to ask"),
-        (("doctor", "DIR", "--prometheus", "http://127.0.0.1:1"), 2, "name one place to ask"),
+        (("doctor",), 2, "name one store to query"),
+        (("doctor", "DIR", "--prometheus", "http://127.0.0.1:1"), 2, "name one store to query"),
         (("doctor", "DIR", "--of", "node-9999"), 2, "there is no host 'node-9999'"),
         (("diff", "DIR", "--by", "colour"), 2, "not by 'colour'"),
         (("status", "/nowhere"), 4, "/nowhere"),

@@ -145,7 +145,7 @@ def test_a_file_with_a_scene_is_read_like_a_recording(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--at", "22:00"), 2, "which --from names"),
+        (("--at", "22:00"), 2, "name one by --from"),
         (("--from", "RECORDING", "--at", "noon"), 2, "is not a time such as"),
         (("--from", "RECORDING", "--at", "2020-01-01T00:00:00Z"), 2, "the recording has no scene at this time"),
         (("--from", "RECORDING", "--between", "-1s", "-2s"), 2, "is after"),

@@ -143,7 +143,7 @@ def test_the_value_of_somebody_else_stays(place: Place) -> None:
     with hold_halt_poll(parameter=place.parameter, state=place.state) as held:
         held.set(65_536)
         place.write(5000)
-        with pytest.raises(Unavailable, match="was 65536, and somebody else set it to 5000: it stays so"):
+        with pytest.raises(Unavailable, match="was 65536, and another program set it to 5000; that value stays"):
             held.set(32_768)
     assert place.value == 5000
 

@@ -163,7 +163,7 @@ def test_the_value_of_a_third_hand_ends_it_and_stays(start: Start) -> None:
         governor.step(lambda _: False)
     code, said = governor.end()
     assert (code, governor.limit_ns) == (3, OTHERS_NS)
-    assert f"somebody else set it to {OTHERS_NS}: it stays so" in said
+    assert f"another program set it to {OTHERS_NS}; that value stays" in said
 
 
 @pytest.mark.usefixtures("guest")

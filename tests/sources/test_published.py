@@ -402,7 +402,7 @@ def test_one_process_with_many_bad_files_costs_a_bounded_number_of_gaps(proc: Pa
     for fd in fds:
         os.close(fd)
     assert len(gaps) == 33
-    assert any("too many were bad" in gap.reason for gap in gaps)
+    assert any("too many were invalid" in gap.reason for gap in gaps)
 
 
 def test_one_process_with_many_descriptions_is_parsed_a_bounded_number_of_times(proc: Path) -> None:

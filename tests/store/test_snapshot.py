@@ -97,7 +97,7 @@ ABOUT_NAME = "kvmscope-snapshot__json"
         (archive(**{ABOUT_NAME: "{"}), "it is damaged"),
         (archive(**{ABOUT_NAME: '{"format": "kvmscope-snapshot", "version": 2}'}), "use a newer one"),
         (archive(**{ABOUT_NAME: '{"format": "kvmscope-snapshot", "version": 1}'}), "it is damaged"),
-        (b"PK\x03\x04", "it is not a whole archive"),
+        (b"PK\x03\x04", "it is not a complete archive"),
     ],
 )
 def test_another_archive_is_refused_with_the_reason(tmp_path: Path, data: bytes, message: str) -> None:

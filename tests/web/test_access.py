@@ -223,7 +223,7 @@ def test_a_file_that_would_open_the_door_does_not_hold(certificates: Path, craft
         assert [error.partition(":")[0] for error in errors] == [
             "other hosts can reach 0.0.0.0",
             "other hosts can reach 0.0.0.0",
-            "TLS begins or ends with the start of the server",
+            "TLS can be turned on or off only when the server starts",
         ]
     finally:
         server.close()

@@ -121,9 +121,9 @@ class Window:
     def __init__(self, previous: Sample | Scene, current: Sample | Scene) -> None:
         previous, current = _sample(previous), _sample(current)
         if previous.origin != current.origin and previous.origin is not None and current.origin is not None:
-            raise UsageError(f"a window is of one boot of one host, not of {previous.origin} and {current.origin}")
+            raise UsageError(f"a window must be of one boot of one host, not of {previous.origin} and {current.origin}")
         if _kind(previous) != _kind(current):
-            raise UsageError(f"a window is of one source, not of {_name(previous)} and {_name(current)}")
+            raise UsageError(f"a window must be of one source, not of {_name(previous)} and {_name(current)}")
         if current.monotonic_ns <= previous.monotonic_ns:
             raise UsageError("the current sample of a window must be later than the previous one")
         self.previous = previous

@@ -41,14 +41,14 @@ def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None
 @click.argument("vm", required=False, metavar="[VM[/VCPU]]")
 @click.option("--what-if", "with_what_if", is_flag=True, help="Also predict each VM with APICv/AVIC switched on.")
 @watch_option("Repeat until Ctrl-C.")
-@interval_option(None, help="Look at an interval of this length, not once.")
+@interval_option(None, help="Compare two reads this far apart, instead of one read.")
 @click.option(
     "--count",
     is_flag=False,
     flag_value=_GROUP,
     metavar="[GROUP]",
     callback=_parse_group,
-    help=f"Count by this group during the interval: its share for each reason.  [default group: {_GROUP}]",
+    help=f"Count with this group during the interval: how long each reason was set.  [default group: {_GROUP}]",
 )
 @click.option("--all", "-a", "each_vm", is_flag=True, help="Show every VM separately, with its evidence.")
 @reading_options

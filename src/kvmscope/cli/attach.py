@@ -18,7 +18,12 @@ _MOST = 1 << 20
     metavar="GROUP",
     help="The group of users who may read, by name or number.  [default: kvm if there is one]",
 )
-@click.option("--mode", callback=parse_mode, metavar="MODE", help="Of the pinned files, as for chmod.  [default: 0440]")
+@click.option(
+    "--mode",
+    callback=parse_mode,
+    metavar="MODE",
+    help="Permissions of the pinned files, as for chmod.  [default: 0440]",
+)
 @number_option("--vms", 1, _MOST, help="Number of VMs to make room for.  [default: 1024]")
 @number_option("--vcpus", 1, _MOST, help="Number of vCPUs to make room for.  [default: 8192]")
 @number_option("--slots", 1, 4, help="Number of readers at the same time, besides root.  [default: 2]")

@@ -22,9 +22,9 @@ _WINDOW_S = 1.0
 _HISTOGRAM = "halt_wait_hist"
 
 
-@click.command("demo", short_help="Try kvmscope on a few guests that come and go.")
+@click.command("demo", short_help="Try kvmscope on a few short-lived guests.")
 def command() -> None:
-    """Start a few small guests, show what kvmscope sees of them, and end them again. Takes a few seconds."""
+    """Start a few small guests, show what kvmscope sees of them, and stop them. Takes a few seconds."""
     from ..lab.demo import start_demo
     from ..view.text import columns
     from .session import open_live_host

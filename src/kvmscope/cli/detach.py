@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 
-@click.command("detach", short_help="Remove what attach left.")
+@click.command("detach", short_help="Unload what attach loaded.")
 def command() -> None:
-    """Remove what `kvmscope attach` left in the kernel, of any version. Needs root."""
+    """Remove everything that `kvmscope attach`, of any version, left in the kernel. Needs root."""
     from ..sources.bpf.attach import detach
 
     click.echo("detached" if detach() else "nothing was attached")

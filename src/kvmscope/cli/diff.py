@@ -13,11 +13,15 @@ from .options import PLACE, json_option
 @click.command("diff", short_help="What changed between two recordings or times, beyond noise.")
 @click.argument("a", type=PLACE, metavar="A")
 @click.argument("b", type=PLACE, metavar="[B]", required=False)
-@click.option("--between-a", nargs=2, metavar="TIME TIME", help="Side A is what A has between these times.")
-@click.option("--between-b", nargs=2, metavar="TIME TIME", help="Side B is what B has between these times.")
-@click.option("--host-a", multiple=True, metavar="HOST", help="Side A has this host alone; can be given several times.")
-@click.option("--host-b", multiple=True, metavar="HOST", help="Side B has this host alone; can be given several times.")
-@click.option("--vm", metavar="VM", help="Compare this VM alone.")
+@click.option("--between-a", nargs=2, metavar="TIME TIME", help="Use only the part of A between these times.")
+@click.option("--between-b", nargs=2, metavar="TIME TIME", help="Use only the part of B between these times.")
+@click.option(
+    "--host-a", multiple=True, metavar="HOST", help="Use only this host for side A; can be given several times."
+)
+@click.option(
+    "--host-b", multiple=True, metavar="HOST", help="Use only this host for side B; can be given several times."
+)
+@click.option("--vm", metavar="VM", help="Compare only this VM.")
 @click.option("--no-pairs", is_flag=True, help="Compare VMs as two groups, even if the same VMs are on both sides.")
 @json_option
 def command(
@@ -32,10 +36,10 @@ def command(
     no_pairs: bool,
     as_json: bool,
 ) -> None:
-    """Compare recording B with recording A, or without B two times or two sets of hosts of A.
+    """Compare recording B with recording A. Without B, compare two times or two sets of hosts of A.
 
     Settings, stats and caveats that differ come first, then the metrics whose change is larger than the noise within
-    the sides. A metric whose stats count something else on the other kernel is not compared.
+    each side. A metric whose stats count something else on the other kernel is not compared.
 
     \b
     kvmscope diff before/ after/

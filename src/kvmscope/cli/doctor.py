@@ -33,19 +33,17 @@ def _parse_rule(_ctx: click.Context, _param: click.Parameter, slug: str | None) 
 
 @click.command("doctor", short_help="What is wrong, why it matters, and what to do.")
 @click.argument("subject", required=False, metavar="[VM[/VCPU] | RULE]")
-@time_option("--for", "look_s", default="6s", help="How long to look.")
+@time_option("--for", "look_s", default="6s", help="How long to watch.")
 @interval_option("2s", help="Length of one interval; most rules need two in a row.")
-@watch_option("Go on until Ctrl-C, and show what begins and what ends.")
-@click.option(
-    "--fail-on", type=click.Choice(_LEVELS), help="Exit with 1 if something of this level or a worse one is found."
-)
+@watch_option("Continue until Ctrl-C, and show findings that begin or end.")
+@click.option("--fail-on", type=click.Choice(_LEVELS), help="Exit with 1 if there is a finding of this level or worse.")
 @count_option("Count with this opt-in group while watching, for the rules that need it; may be given several times.")
 @click.option(
-    "--rule", callback=_parse_rule, metavar="RULE", help="Show all that this rule finds; RULE alone does the same."
+    "--rule", callback=_parse_rule, metavar="RULE", help="Show all findings of this rule, as RULE alone does."
 )
 @click.option("--not-judged", "lists_unchecked", is_flag=True, help="List the rules that were not checked, and why.")
-@click.option("--explain", metavar="RULE", help="Show what a rule says, without looking at anything.")
-@click.option("--rules", "list_rules", is_flag=True, help="List the rules, without looking at anything.")
+@click.option("--explain", metavar="RULE", help="Describe a rule, without reading the host.")
+@click.option("--rules", "list_rules", is_flag=True, help="List the rules, without reading the host.")
 @reading_options
 def command(
     *,

@@ -21,11 +21,11 @@ _MOST_LOOKS = 10**9
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="csv", show_default=True, help="What to write.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also this metric; may contain * and ?.")
 @click.option("--per", type=click.Choice(("vcpu", "vm")), default="vcpu", show_default=True, help="A row for each.")
-@click.option("--vm", metavar="VM", help="This VM alone.")
+@click.option("--vm", metavar="VM", help="Only this VM.")
 @click.option("--from", "place", type=PLACE, metavar="PATH", help="Dump this recording instead of this host.")
 @click.option("--between", nargs=2, metavar="TIME TIME", help="Only the time between these two.")
 @click.option(
-    "--interval", callback=parse_duration, metavar="TIME", help="Least time between two reads; 1s on a live host."
+    "--interval", callback=parse_duration, metavar="TIME", help="Minimum time between two reads; 1s on a live host."
 )
 @click.option("--count", type=WholeNumber(1, _MOST_LOOKS), metavar="N", help="Reads of this host; by default 1.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of every OpenMetrics series.")
@@ -47,7 +47,7 @@ def command(
     """Write raw stats, all of them or those named, and metrics, at each time of a recording or at each read of this
     host. STAT may contain * and ?.
 
-    What is unknown is an empty cell of CSV, null in JSON, and no series in OpenMetrics.
+    An unknown value is an empty cell in CSV, null in JSON, and no series in OpenMetrics.
 
     \b
     kvmscope dump --from /var/lib/kvmscope exits 'halt_*' > stats.csv
@@ -65,7 +65,7 @@ def command(
     choice = DumpChoice(stats, metrics_called(metrics), Scope(per), vm)
     if place is None:
         if between is not None:
-            raise UsageError("--between is of a recording, which --from names")
+            raise UsageError("--between needs a recording; name one by --from")
         scenes = live_scenes(partial(open_live_host, source), interval or 1.0, count or (2 if metrics else 1))
     elif source != "auto" or count is not None:
         raise UsageError("--source and --count are for reading this host, and --from reads a recording")

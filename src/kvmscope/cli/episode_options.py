@@ -19,7 +19,7 @@ _OPTIONS = (
         "is_on",
         default=True,
         show_default=True,
-        help="Record in full what happens around findings.",
+        help="Record at full rate around findings.",
     ),
     time_option("--before", "before_s", default="2m", help="Time that an episode covers before its first finding."),
     time_option("--after", "after_s", default="1m", help="Time that it covers after its last finding."),
@@ -37,7 +37,7 @@ _OPTIONS = (
         default="5%",
         show_default=True,
         metavar="PERCENT",
-        help="What those groups may cost together, of one CPU.",
+        help="Largest cost of those groups together, in percent of one CPU.",
     ),
     click.option(
         "--episode-level",
@@ -45,10 +45,10 @@ _OPTIONS = (
         type=click.Choice(("info", "warning", "problem")),
         default="warning",
         show_default=True,
-        help="The least severe finding that begins an episode.",
+        help="Least severe finding that starts an episode.",
     ),
     time_option(
-        "--episode-rate", "rate_s", default="1s", help="How often to look for episodes, if --interval is longer."
+        "--episode-rate", "rate_s", default="1s", help="Time between two reads for episodes, if --interval is longer."
     ),
     time_option(
         "--longest-episode",

@@ -9,15 +9,15 @@ from ..terminal.echo import echo_answer, echo_damage
 from .options import PLACE, json_option
 
 
-@click.command("episodes", short_help="What was recorded around findings.")
+@click.command("episodes", short_help="List the episodes: what was recorded around findings.")
 @click.argument("place", type=PLACE, metavar="DIR")
 @click.option("--all", "-a", "shows_all", is_flag=True, help="Every finding of an episode, not only the first ones.")
 @json_option
 def command(*, place: str, shows_all: bool, as_json: bool) -> None:
     """List the episodes of a recording: when they were, what was found, and which groups counted.
 
-    An episode is a recording of its own, at full rate. Every command looks at it by --from, at the time at which its
-    findings show best; --at names another.
+    An episode is a recording of its own, at full rate. Every command reads it with --from, by default at the time that
+    shows its findings best; --at selects another.
 
     \b
     kvmscope episodes /var/lib/kvmscope

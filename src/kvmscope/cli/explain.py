@@ -20,7 +20,7 @@ from .session import open_host
 @click.command("explain", short_help="What a stat, metric, rule or reason means here.")
 @click.argument("words", nargs=-1, required=True, metavar="NAME")
 @interval_option()
-@click.option("--no-values", is_flag=True, help="Show the meaning alone, without reading a VM.")
+@click.option("--no-values", is_flag=True, help="Show only the meaning, without reading a VM.")
 @reading_options
 def command(*, words: tuple[str, ...], interval: float, no_values: bool, source: str, as_json: bool) -> None:
     """Show what NAME means, how stable it is, which caveats apply on this host, its values here, and what to compare it

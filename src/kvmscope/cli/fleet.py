@@ -14,7 +14,7 @@ from ..console.commands import LateGroup, places_below
     places=places_below("fleet", "status", "doctor", "apicv", "diff", "schemas", "load"),
 )
 def fleet() -> None:
-    """Ask many hosts at once: a directory of recordings, ClickHouse or Prometheus.
+    """Query many hosts at once: a directory of recordings, ClickHouse or Prometheus.
 
     \b
     kvmscope fleet doctor /var/lib/kvmscope

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     "values",
     multiple=True,
     metavar="VALUE",
-    help="Value of a side; the first is the one to compare with. Repeat it.",
+    help="Value of a side; the first is the baseline. Give it several times.",
 )
 @click.option("--all", "shows_all", is_flag=True, help="Show every metric that changed.")
 @fleet_options
 def diff(*, store: FleetStore, by: str, values: tuple[str, ...], shows_all: bool, as_json: bool) -> None:
     """Compare the metrics of hosts that differ in their kernel, or in another property. Each host is one value, so a
-    change has to be larger than the differences between hosts that are alike.
+    change has to be larger than the differences between similar hosts.
 
     \b
     kvmscope fleet diff /var/lib/kvmscope --by kernel --value 6.12.9 --value 6.18.4

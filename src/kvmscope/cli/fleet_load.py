@@ -13,11 +13,11 @@ from .options import PLACE, json_option
 @click.command("load")
 @click.argument("places", type=PLACE, nargs=-1, required=True, metavar="DIR|URI...")
 @click.option("--clickhouse", "url", required=True, metavar="URL", help="http://…, https://… or chdb:///DIR.")
-@click.option("--keep", metavar="LIST", help="Delete what is older, such as raw:7d,10s:30d,60s:365d; else nothing.")
+@click.option("--keep", metavar="LIST", help="Delete older data, such as raw:7d,10s:30d,60s:365d; by default nothing.")
 @json_option
 def load(*, places: tuple[str, ...], url: str, keep: str | None, as_json: bool) -> None:
-    """Add recordings to a ClickHouse, which gets tables, roll-ups and views if it has none. What is there is not added
-    twice, so the same recordings can be loaded again while they grow.
+    """Add recordings to a ClickHouse, which gets tables, roll-ups and views if it has none. Data that is already there
+    is not added twice, so growing recordings can be loaded again.
 
     \b
     kvmscope fleet load --clickhouse http://clickhouse:8123 /var/lib/kvmscope/*

@@ -21,8 +21,8 @@ _MEMORY = "2G"
 def fleet_options(function: F) -> F:
     """The options of every command of ``fleet``; the command is given the store, which is closed after it."""
 
-    @click.option("--clickhouse", metavar="URL", help="Ask this ClickHouse, to which recordings were loaded.")
-    @click.option("--prometheus", metavar="URL", help="Ask this Prometheus, or a store that speaks its API.")
+    @click.option("--clickhouse", metavar="URL", help="Query this ClickHouse, into which recordings were loaded.")
+    @click.option("--prometheus", metavar="URL", help="Query this Prometheus, or a store with its API.")
     @time_option("--interval", help="Length of an interval; by default about a third of the time.")
     @click.option(
         "--memory",

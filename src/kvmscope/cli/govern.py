@@ -9,4 +9,4 @@ from ..console.commands import LateGroup, places_below
 
 @click.command("govern", cls=LateGroup, package=__package__, places=places_below("govern", "polling"))
 def govern() -> None:
-    """Adapts a setting of this host by evidence, within bounds, and puts it back at the end."""
+    """Adapts a setting of this host to measurements, within bounds, and restores it at the end."""

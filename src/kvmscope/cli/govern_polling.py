@@ -19,11 +19,11 @@ _LONGEST_NS = 10_000_000
 @click.command("polling")
 @number_option("--min", 0, _LONGEST_NS, default=10_000, metavar="NS", help="Lowest limit that it may set.")
 @number_option("--max", 0, _LONGEST_NS, metavar="NS", help="Highest limit that it may set.  [default: the present one]")
-@interval_option("2s", help="Length of the intervals that it judges.")
-@number_option("--patience", 1, 100, default=3, help="Intervals in a row that must want the same change.")
+@interval_option("2s", help="Length of an interval.")
+@number_option("--patience", 1, 100, default=3, help="Consecutive intervals that must favour the same change.")
 @time_option("--wakeup-p99", default="1ms", help="Wakeup latency (p99) above which it does not lower the limit.")
-@click.option("--contract", type=FilePath(), metavar="FILE", help="A contract to hold it to, besides its own.")
-@click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
+@click.option("--contract", type=FilePath(), metavar="FILE", help="An additional contract to check.")
+@click.option("--dry-run", is_flag=True, help="Print what it would do, and change nothing.")
 @source_option
 @json_option
 def polling(
@@ -40,9 +40,9 @@ def polling(
 ) -> None:
     """Adapt the host's halt polling limit (halt_poll_ns) to what its VMs gain from it, until Ctrl-C. Needs root.
 
-    It lowers or raises the limit step by step, towards the one that frees most CPU time by KVM's histograms, and
-    writes a line for each interval with its evidence. At the end, and if it is killed, the limit from before is back.
-    docs/howto/govern.md says what it relies on, and what remains your responsibility.
+    It lowers or raises the limit step by step, towards the one that frees most CPU time by KVM's histograms, and writes
+    a line for each interval with its evidence. The previous limit is restored at the end, even if the process is
+    killed. docs/howto/govern.md describes its assumptions, and your responsibility.
 
     \b
     sudo kvmscope govern polling --dry-run

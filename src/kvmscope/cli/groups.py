@@ -15,7 +15,7 @@ EVENTS_SHOWN = 20
 
 @click.group("groups", cls=DefaultGroup, default="list", short_help="Opt-in event counters, and what they cost.")
 def command() -> None:
-    """List groups of opt-in statistics with their cost, count one for a while, or leave one counting.
+    """List groups of opt-in statistics with their cost, count one for a while, or keep one counting.
 
     \b
     kvmscope groups
@@ -30,8 +30,8 @@ def command() -> None:
 @source_option
 @json_option
 def list_command(*, source: str, as_json: bool) -> None:
-    """List statistics by owner, with their cost: those that are always on, and the opt-in groups. Where no source works
-    it lists the opt-in groups alone, and says why."""
+    """List statistics by owner, with their cost: those that are always on, and the opt-in groups. If no source works,
+    it lists only the opt-in groups, and says why."""
     from ..tasks.groups import read_groups
     from ..view.groups import group_list_lines
     from .session import open_live_host
@@ -78,12 +78,12 @@ def try_command(*, words: tuple[str, ...], look_s: float, vm: str | None, show_a
     "--mode",
     callback=parse_mode,
     metavar="MODE",
-    help="Of the pinned files, as for chmod; unchanged if already attached.",
+    help="Permissions of the pinned files, as for chmod; unchanged if already attached.",
 )
 def pin_command(*, names: tuple[str, ...], readers: str | None, mode: int | None) -> None:
     """Have the kernel count groups of statistics from now on, for readers without root. Needs root.
 
-    It costs what `kvmscope groups` shows, at each event, until `kvmscope groups unpin`, `kvmscope detach` or the next
+    Each event costs the time that `kvmscope groups` shows, until `kvmscope groups unpin`, `kvmscope detach` or the next
     boot. The iterator is attached too, unless it already is.
     """
     from ..tasks.attaching import attach_for

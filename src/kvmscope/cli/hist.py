@@ -23,8 +23,8 @@ def command(
     """Show a histogram with its buckets and quantiles; without STAT, list the histograms. For a VM, the histograms of
     its vCPUs are added up.
 
-    A quantile is known only up to its bucket: the interval holds it for certain; the estimate assumes values that are
-    spread evenly over the bucket.
+    A quantile is known only up to its bucket: its bounds are certain; the estimate assumes that values are spread
+    evenly over the bucket.
 
     \b
     kvmscope hist web-1

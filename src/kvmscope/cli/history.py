@@ -27,7 +27,7 @@ _TIMES = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
 def history_options(function: F) -> F:
     """The options of a command that can look at a recording; ``session.open_host`` heeds them."""
 
-    @click.option("--from", "place", type=PLACE, metavar="PATH", help="Look at this recording instead of this host.")
+    @click.option("--from", "place", type=PLACE, metavar="PATH", help="Read this recording instead of this host.")
     @click.option("--at", metavar="TIME", help=f"Show this time of the recording: {_TIMES}.")
     @click.option("--between", nargs=2, metavar="TIME TIME", help="Show the time between these two, as one interval.")
     @functools.wraps(function)
@@ -37,7 +37,7 @@ def history_options(function: F) -> F:
 
             click.get_current_context().meta[_CHOICE] = PlaceChoice(place, at, between)
         elif at is not None or between is not None:
-            raise UsageError("--at and --between are times of a recording, which --from names")
+            raise UsageError("--at and --between need a recording; name one by --from")
         return function(*args, **options)
 
     return cast(F, command)
@@ -73,7 +73,7 @@ def is_left_as_it_is(*options: str) -> bool:
 def refuse_counting() -> None:
     """Raises UsageError for ``--count`` with a recording."""
     if is_recorded():
-        raise UsageError("--count counts on this host; a recording has what was counted when it was made")
+        raise UsageError("--count is for reading this host; a recording has only what was counted while it was made")
 
 
 def open_recorded(source: str, plan: LookPlan | None) -> RecordedHost:

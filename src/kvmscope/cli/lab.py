@@ -11,4 +11,4 @@ from ..console.commands import LateGroup, places_below
     "lab", cls=LateGroup, package=__package__, places=places_below("lab", "run", "simulate", "fleet", "kernel")
 )
 def lab() -> None:
-    """Small guests that do a known number of things, to try kvmscope on."""
+    """Small guests with known behaviour, to try kvmscope on."""

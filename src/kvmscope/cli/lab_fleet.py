@@ -27,10 +27,10 @@ _MOST = 100_000
 def fleet(
     *, directory: Path, hosts: int, vms: int, vcpus: int, samples: int, interval: float, seed: int, as_json: bool
 ) -> None:
-    """Write the recording of a simulated fleet to DIR, with known troubles planted in it.
+    """Write the recording of a simulated fleet to DIR, with known problems in it.
 
-    DIR/answers.json lists what is planted: rules of `kvmscope doctor`, and what inhibits APICv or AVIC. No rule fires
-    on any other VM. The recording is marked as simulated, and is the same for the same options.
+    DIR/answers.json lists them: rules of `kvmscope doctor`, and what inhibits APICv or AVIC. No rule fires on any other
+    VM. The recording is marked as simulated, and is the same for the same options.
 
     \b
     kvmscope lab fleet /tmp/fleet --hosts 20

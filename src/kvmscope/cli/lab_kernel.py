@@ -17,14 +17,14 @@ from .options import number_option, time_option
 @click.command("kernel")
 @click.option("--avic", type=click.Choice(["0", "1"]), default="1", show_default=True, help="AVIC off, or forced on.")
 @click.option(
-    "--module-param", "parameters", multiple=True, metavar="MODULE.NAME=VALUE", help="Set one more parameter."
+    "--module-param", "parameters", multiple=True, metavar="MODULE.NAME=VALUE", help="Set this module parameter too."
 )
 @number_option("--memory", 128, 1 << 20, default=1024, metavar="MB", help="Memory of the machine.")
 @time_option("--timeout", "timeout_s", default="300s", help="Give up after this long.")
 @click.option("--put", multiple=True, metavar="HOST:GUEST", help="Copy a file or directory into the machine.")
 @click.option("--get", multiple=True, metavar="GUEST:HOST", help="Copy a file or directory out of the machine.")
-@click.option("--fresh", is_flag=True, help="Take the newest packages, not those in the cache.")
-@click.option("--list", "wants_list", is_flag=True, help="List the kernels and leave.")
+@click.option("--fresh", is_flag=True, help="Use the newest packages instead of the cached ones.")
+@click.option("--list", "wants_list", is_flag=True, help="List the kernels and exit.")
 @click.argument("name", required=False)
 @click.argument("command", nargs=-1)
 def kernel(

@@ -24,14 +24,14 @@ from .options import number_option, parse_with, time_option
     "--vcpu-ids", callback=parse_with(parse_ids), metavar="ID,…", help="Ids of the vCPUs, instead of 0 to N-1."
 )
 @click.option("--irqchip", type=click.Choice(["full", "split", "none"]), help="Interrupt controllers in the kernel.")
-@click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The timer chip in the kernel.")
-@number_option("--halt-poll-ns", 0, 2**32 - 1, metavar="NS", help="The longest that KVM polls before a halt sleeps.")
+@click.option("--pit", type=click.Choice(["off", "reinject", "discard"]), help="The PIT in the kernel.")
+@number_option("--halt-poll-ns", 0, 2**32 - 1, metavar="NS", help="The VM's halt polling limit.")
 @number_option("--period-us", 1, 50_000, default=1000, metavar="US", help="Time between timer interrupts.")
 @click.option("--one-process", is_flag=True, help="All VMs in one process, instead of one each.")
 @click.option("--hold-stats-fds", is_flag=True, help="Keep the stats fds open in the VMs' processes, as QEMU does.")
-@click.option("--publish", "publishes", is_flag=True, help="Publish what the VMM itself sees, for --source published.")
+@click.option("--publish", "publishes", is_flag=True, help="Publish the VMM's own statistics, for --source published.")
 @click.option("--stay", is_flag=True, help="Keep the VMs, idle, until Ctrl-C, so that their stats can be read.")
-@click.option("--list", "wants_list", is_flag=True, help="List the workloads and leave.")
+@click.option("--list", "wants_list", is_flag=True, help="List the workloads and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def run(
     *,

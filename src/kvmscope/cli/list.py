@@ -9,11 +9,11 @@ from .history import reading_options
 from .session import begin_opening
 
 
-@click.command("list", short_help="The stats that there are, or the VMs.")
+@click.command("list", short_help="The stats of this host, or its VMs.")
 @click.option("--vms", "lists_vms", is_flag=True, help="List the VMs instead of the stats.")
 @reading_options
 def command(*, lists_vms: bool, source: str, as_json: bool) -> None:
-    """List the stats that this host has, as they describe themselves, or its VMs."""
+    """List the stats of this host, as their providers describe them, or its VMs."""
     opening = begin_opening(source)
     from ..view.listing import stat_list_lines, stat_list_view, vm_list_lines, vm_list_view
     from ..view.text import note_lines

@@ -127,7 +127,7 @@ def source_option(function: F) -> F:
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="How to read this host: auto takes the best that works; `kvmscope check` lists them.",
+        help="How to read this host: auto uses the best source that works; `kvmscope check` lists them.",
     )(function)
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @click.command("record", short_help="Record the host, to look back with the same commands.")
 @click.argument("place", type=PLACE, metavar="DIR|URI")
-@interval_option(help="How often to look.")
-@time_option("--for", "for_s", help="How long to record; else until Ctrl-C.")
+@interval_option(help="Time between two scenes.")
+@time_option("--for", "for_s", help="How long to record; by default until Ctrl-C.")
 @time_option("--keep", help="Delete what is older than this.")
 @click.option("--max-size", callback=parse_size, metavar="SIZE", help="Delete the oldest to stay below this size.")
 @click.option(
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @count_option("Count with this group too; may be given several times.")
 @click.option(
-    "--realtime", is_flag=True, help="Lock the memory and look with real-time priority, for hosts without idle CPUs."
+    "--realtime", is_flag=True, help="Lock the memory and read with real-time priority, for hosts without idle CPUs."
 )
 @episode_options
 @source_option
@@ -58,14 +58,15 @@ def command(
     episodes: EpisodePlan,
     source: str,
 ) -> None:
-    """Record all that can be read of this host to DIR, a new directory or an earlier recording, or to an object store.
+    """Record everything that can be read on this host to DIR, a new directory or an earlier recording, or to an object
+    store.
 
     A scene that could not be read or written is reported in the next one, with the reason. With --keep, --max-size or
     --tiers the recording is a ring: old scenes are thinned, then deleted. docs/reference/recordings.md describes the
     files, which other programs can read too.
 
-    Around each finding that begins, DIR/episodes keeps every look, and counts with the groups of --count-during;
-    `kvmscope episodes DIR` lists them.
+    For each new finding, DIR/episodes keeps every scene around it, and the groups of --count-during count; `kvmscope
+    episodes DIR` lists them.
 
     \b
     kvmscope record /var/lib/kvmscope --keep 24h --max-size 20G

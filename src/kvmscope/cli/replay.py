@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("replay", short_help="Step through a recording on the screen of status.")
 @click.argument("path", type=PLACE, metavar="PATH")
-@click.option("--at", metavar="TIME", help="Where to begin; else at the beginning.")
+@click.option("--at", metavar="TIME", help="Where to start; by default at the beginning.")
 @interval_option(help="Length of an interval, and of a step.")
 @json_option
 def command(*, path: str, at: str | None, interval: float, as_json: bool) -> None:

@@ -15,4 +15,5 @@ from ..console.commands import LateGroup, places_below
     short_help="Compare the stats of kernels.",
 )
 def schema() -> None:
-    """Which stats a kernel has: written down, compared with another kernel, or held to what a program relies on."""
+    """Dump the stats of a kernel, compare them with those of another, or check them against what a program relies
+    on."""

@@ -13,16 +13,16 @@ from .options import json_option
 @click.command("check")
 @click.argument("contract")
 @click.argument("kernels", metavar="[KERNEL…]", nargs=-1)
-@click.option("--stated", is_flag=True, help="Only the kernels that the contract states: needs no KVM.")
+@click.option("--stated", is_flag=True, help="Check only the kernels that the contract states; needs no KVM.")
 @json_option
 def check(*, contract: str, kernels: tuple[str, ...], stated: bool, as_json: bool) -> None:
-    """Check CONTRACT, the TOML file of what a program relies on, on this kernel and on all kernels that it states.
+    """Check CONTRACT, a TOML file of the stats that a program relies on, on this kernel and all kernels that it states.
 
     If any KERNEL is named, those are checked instead: `here`, a file of `kvmscope schema dump`, or one that is known by
     name. Exits with 1 if the contract breaks on any.
 
     \b
-    kvmscope schema check contract.toml               # here, and wherever it says that it holds
+    kvmscope schema check contract.toml               # here, and on all kernels that it states
     kvmscope schema check contract.toml --stated      # on a machine without KVM
     kvmscope schema check contract.toml 5.14 arm64-7.3
     """

@@ -14,8 +14,9 @@ _FOUND = 1
 @click.argument("file", metavar="FILE")
 @json_option
 def review(*, file: str, as_json: bool) -> None:
-    """Review the stats that FILE (TOML) proposes as the kvm list would: the objections to each, what to do instead, and
-    the cost on a host with 1,000 vCPUs. Exits with 1 if there is an objection. docs/reference/review.md has the rules.
+    """Review the stats that FILE (TOML) proposes, as the kvm mailing list would: the objections to each, what to do
+    instead, and the cost on a host with 1,000 vCPUs. Exits with 1 if there is an objection. docs/reference/review.md
+    has the rules.
     """
     from ..tasks.review import review_file
     from ..view.review import review_lines

@@ -41,7 +41,7 @@ _WAIT_S = 3600.0
     metavar="N",
     help=f"Largest number of series; 0 for no limit. Default: {SERIES_OF_VMS:,} with --detail vm, else no limit.",
 )
-@interval_option("5s", help="How often findings and metrics are judged.")
+@interval_option("5s", help="How often findings and metrics are evaluated.")
 @click.option(
     "--web.config.file",
     "config_file",
@@ -49,7 +49,7 @@ _WAIT_S = 3600.0
     metavar="FILE",
     help="TLS, client certificates and users, as Prometheus' exporters read them.",
 )
-@click.option("--web.systemd-socket", "from_systemd", is_flag=True, help="Listen at the sockets that systemd passes.")
+@click.option("--web.systemd-socket", "from_systemd", is_flag=True, help="Listen on the sockets that systemd passes.")
 @click.option("--user", metavar="NAME", help="Run as this user if started by root. Default: kvmscope, else nobody.")
 @count_option("Count with this group too; may be given several times.")
 @click.option("--otlp", metavar="URL", help="Push metrics to this collector too, by OTLP over HTTP, every 15 s.")
@@ -87,10 +87,10 @@ def command(
     interval: float,
     source: str,
 ) -> None:
-    """Serve what kvmscope knows of this host over HTTP: a page at /, metrics for Prometheus at /metrics, JSON at
-    /api/v1. Nothing can be changed through it.
+    """Serve the data of this host over HTTP: a page at /, metrics for Prometheus at /metrics, JSON at /api/v1. Nothing
+    can be changed through it.
 
-    The host is read once for each scrape. With --from the page and the API show a recording alone, and there are no
+    The host is read once for each scrape. With --from, the page and the API show only a recording, and there are no
     metrics. docs/reference/serve.md explains the series and the page.
 
     \b

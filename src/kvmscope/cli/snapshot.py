@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from ..store.episode_note import EpisodeNote
 
 
-@click.command("snapshot", short_help="One file with what the commands show now, to attach to a report.")
+@click.command("snapshot", short_help="One file with the present state, to attach to a bug report.")
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option(
     "--anonymise",
     "--anonymize",
     is_flag=True,
-    help="Replace names, uuids, paths, ids and other identifying values, each by the same pseudonym everywhere.",
+    help="Replace names, uuids, paths, ids and other identifying values, each with the same pseudonym everywhere.",
 )
-@click.option("--episode", metavar="PATH", help="Take all of this episode of a recording.")
+@click.option("--episode", metavar="PATH", help="Include all of this episode of a recording.")
 @interval_option("2s")
 @history_options
 @source_option
 def command(*, file: str | None, anonymise: bool, episode: str | None, interval: float, source: str) -> None:
-    """Write what `status`, `apicv`, `doctor`, `schema` and `check` show now to FILE, a new file; - is stdout. Two
-    intervals are read. Every command that reads looks at FILE by --from.
+    """Write what `status`, `apicv`, `doctor`, `schema` and `check` show now to FILE, a new file; - is stdout. It reads
+    two intervals. Every command that reads a host also reads FILE with --from.
 
     \b
     kvmscope snapshot
@@ -48,7 +48,7 @@ def command(*, file: str | None, anonymise: bool, episode: str | None, interval:
     note: EpisodeNote | None = None
     if episode is not None:
         if is_recorded():
-            raise UsageError("--episode names what to look at, and so does --from")
+            raise UsageError("--episode cannot be combined with --from")
         require_pyarrow()
         from ..store.episodes import open_episode
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..engines.engine import SqlStore
 
 
-@click.command("sql", short_help="Ask recordings, or a fleet in ClickHouse, by SQL.")
+@click.command("sql", short_help="Query recordings, or a fleet in ClickHouse, by SQL.")
 @click.argument("query", metavar="[QUERY]", required=False)
 @click.option(
     "--from",
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     type=PLACE,
     multiple=True,
     metavar="PATH",
-    help="Ask this recording; may be given several times.",
+    help="Query this recording; may be given several times.",
 )
-@click.option("--clickhouse", "url", metavar="URL", help="Ask this ClickHouse: http://…, https://… or chdb:///DIR.")
-@click.option("--ready", metavar="NAME", help="Ask a ready question; `kvmscope sql | cat` lists them.")
+@click.option("--clickhouse", "url", metavar="URL", help="Query this ClickHouse: http://…, https://… or chdb:///DIR.")
+@click.option("--ready", metavar="NAME", help="Ask a ready-made question; `kvmscope sql | cat` lists them.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @click.option("--output", type=FilePath(), metavar="FILE", help="Write Parquet to this new file.")
 @click.option(
@@ -51,10 +51,10 @@ def command(
     memory: int,
     as_json: bool,
 ) -> None:
-    """Ask by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, metrics, findings, apicv_spans and episodes.
+    """Query by SQL: one SELECT over hosts, vms, vcpus, samples, deltas, metrics, findings, apicv_spans and episodes.
     With - as QUERY, it is read from stdin. docs/reference/sql.md describes the views.
 
-    Without QUERY there is a prompt; without a terminal, a list of ready questions. A query reads the recording and
+    Without QUERY there is a prompt; without a terminal, a list of ready-made questions. A query reads the recording and
     nothing else.
 
     \b
@@ -67,7 +67,7 @@ def command(
     from ..view.sql_result import question_lines, question_list
 
     if as_csv + as_json + (output is not None) > 1 or (query is not None and ready is not None):
-        raise UsageError("--csv, --json and --output exclude one another, and so do QUERY and --ready")
+        raise UsageError("--csv, --json and --output cannot be combined, nor can QUERY and --ready")
     asked = find_question(ready).sql if ready is not None else sys.stdin.read() if query == "-" else query
     is_prompt = asked is None and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     if asked is None and not is_prompt:

@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Show the host in one screen: VMs, vCPUs and rates over a short interval. With VM, each of its vCPUs.
 
-    The VMs with the most exits come first. A rate of a VM is the sum over its vCPUs; "≥" says that some of them are
-    not known. docs/reference/commands.md explains the columns.
+    The VMs with the most exits come first. A rate of a VM is the sum over its vCPUs; "≥" means that some of them are
+    unknown. docs/reference/commands.md explains the columns.
 
     \b
     kvmscope status

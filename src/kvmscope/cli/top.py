@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..view.groups import GroupListView
 
 
-@click.command("top", short_help="The host on a screen that stays open.")
+@click.command("top", short_help="Live view of the host, with drill-down.")
 @click.option(
     "--interval",
     callback=parse_duration,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 @history_options
 @source_option
 def command(*, interval: float, source: str) -> None:
-    """Show the VMs of this host on a screen that stays open, those with the costliest findings first. Enter opens a VM,
-    its vCPUs and each of their statistics; ? lists the keys. No key changes anything on the host.
+    """Show the VMs of this host live, those with the costliest findings first. Enter opens a VM, its vCPUs and each of
+    their statistics; ? lists the keys. No key changes anything on the host.
 
     \b
     kvmscope top

@@ -63,7 +63,7 @@ def _rows_by_pid(sample: Sample) -> dict[int, list[int]]:
 def _ambiguous(sample: Sample, rows: Sequence[int], published: int) -> Iterator[Gap]:
     reason = (
         f"its process has {len(rows)} VMs and publishes statistics of {published}; "
-        "they cannot be matched, as nothing says which VM a file is of"
+        "they cannot be matched, because nothing shows which VM a file belongs to"
     )
     return (Gap(reason, vm=sample.vms.vm_id(row)) for row in rows)
 

@@ -240,7 +240,7 @@ def _with_groups(groups: Sequence[str], source: str) -> Callable[[], OpenedSourc
         raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
     unpinned = [group for group in groups if not there[group].can_be_pinned]
     if source == "pinned" and unpinned:
-        raise UsageError(f"group {unpinned[0]} is counted by the source 'bpf' alone")
+        raise UsageError(f"group {unpinned[0]} is counted only by the source 'bpf'")
     return partial(_open_with, groups, source, can_be_pinned=not unpinned)
 
 

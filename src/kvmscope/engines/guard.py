@@ -189,11 +189,10 @@ def _not_understood(error: Any, sql: str, tokenize: Callable[[str], object]) -> 
     found = (getattr(error, "errors", None) or [{}])[0]
     line, column = found.get("line"), found.get("col")
     if not line or not column:
-        reason = "a quotation mark or a comment does not end"
+        reason = "a quotation or a comment is not closed"
         return QueryError(reason, query=sql, offset=_last_understood(sql, tokenize, type(error)))
-    reason = (
-        f"it cannot be checked that this only reads: {found.get('description') or str(error).partition(chr(10))[0]}"
-    )
+    why = found.get("description") or str(error).partition("\n")[0]
+    reason = f"it cannot be verified that this query only reads: {why}"
     start = sum(len(each) + 1 for each in sql.split("\n")[: line - 1])
     return QueryError(reason, query=sql, offset=min(start + max(0, column - 1), len(sql)))
 

@@ -208,4 +208,4 @@ def _boot_is(moment: SceneMoment) -> str:
 
 
 def _not_those() -> RecordingError:
-    return RecordingError("its scenes are not those that were there before", path="recording")
+    return RecordingError("its scenes are not those that it had before", path="recording")

@@ -44,7 +44,7 @@ def write_parquet(batches: Iterable[pa.RecordBatch], path: Path) -> int:
     """
     rows, new = 0, path.with_name(path.name + _NEW)
     if path.exists():
-        raise UsageError(f"{path} is there already; name a new file")
+        raise UsageError(f"{path} already exists; name a new file")
     writer = None
     try:
         for batch in batches:

@@ -250,7 +250,7 @@ class _Server:
             if occupant.vm is None:
                 continue
             if not occupant.is_still:
-                raise SourceError("a vCPU gives out its stats fd only while it is outside KVM_RUN")
+                raise SourceError("the stats fd of a vCPU is available only while the vCPU is outside KVM_RUN")
             yield (index, None), occupant.vm.stats_fd()
             for vcpu in occupant.vm.vcpus:
                 yield (index, vcpu.id), vcpu.stats_fd()

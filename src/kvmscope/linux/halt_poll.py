@@ -48,8 +48,8 @@ class HeldHaltPoll:
         if now_ns != self._ours_ns:
             parameter_guard.clear_state(self._state_fd)
             raise Unavailable(
-                f"halt_poll_ns was {self._ours_ns}, and somebody else set it to {now_ns}: it stays so",
-                remedy="let one of them set it: kvmscope, or tuned, sysfs scripts and the like",
+                f"halt_poll_ns was {self._ours_ns}, and another program set it to {now_ns}; that value stays",
+                remedy="let only one program set it: kvmscope, or tuned, a script or another tool",
                 path=self._parameter,
             )
         if self._guard.poll() is not None:

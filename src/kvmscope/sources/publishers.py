@@ -196,7 +196,8 @@ class Publishers:
         owners = self._owners(process) if new else frozenset()
         for inode in new:
             if len(process.bad) == BAD_LIMIT:
-                process.bad[-1] = Gap(f"process {process.pid}: its other files were not tried, since too many were bad")
+                reason = "its other files were not tried, because too many were invalid"
+                process.bad[-1] = Gap(f"process {process.pid}: {reason}")
                 break
             self._take(process, inode, found[inode], owners, concerns)
         if not process.files and not process.bad and not process.ignored:

@@ -282,7 +282,7 @@ class _Monitor:
 
 
 def _order_unknown(vm: VmId, provider: str, name: str) -> Gap:
-    reason = "the values so far do not show in which order QEMU has its buckets"
+    reason = "the values so far do not show in which order QEMU reports its buckets"
     return Gap(reason, vm=vm, provider=provider, stat=name)
 
 
@@ -300,7 +300,7 @@ def _connected(path: str) -> socket.socket:
             errno.ENOENT: "there is no such socket",
             errno.ECONNREFUSED: "nothing listens there",
             errno.EACCES: "this user may not connect to it",
-            errno.EAGAIN: "it is busy: it serves one client at a time, and others wait already",
+            errno.EAGAIN: "it is busy: it serves one client at a time, and others are already waiting",
         }.get(error.errno or 0, str(error))
         raise SourceError(reason, path=path, errno=error.errno) from error
     return sock

@@ -403,7 +403,7 @@ def _put_in_place(vm: HeldVm, taken: list[HeldFile]) -> None:
             continue
         if other.label != file.label:
             vm.drop([other])
-            vm.add_gap("two statistics fds claim to be of this one", file.vcpu_id)
+            vm.add_gap("two statistics fds of the same VM or vCPU have different ids", file.vcpu_id)
         file.close()
 
 

@@ -114,7 +114,7 @@ class Recording:
             with suppress(FileNotFoundError):  # a writer has replaced it since it was listed
                 return self._open(part)
             before = part
-        raise RecordingError("its files change all the time", path=self._storage.place)
+        raise RecordingError("its files keep changing", path=self._storage.place)
 
     def _lacks_table(self, part: _Part) -> RecordingError:
         return RecordingError("a table of this segment is missing", path=self._storage.name(part.path))

@@ -114,7 +114,7 @@ class SnapshotFile:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 self._members = self._read_all(archive)
         except _DAMAGE as error:
-            raise RecordingError(f"it is not a whole archive: {error!s:.120}", path=self._path) from None
+            raise RecordingError(f"it is not a complete archive: {error!s:.120}", path=self._path) from None
         self.about = self._read_about()
         self._scenes = [self._scene(name) for name in sorted(self._members) if name.startswith(_SCENES)]
 

@@ -84,7 +84,7 @@ def check_contracts(host: Host, contracts: Sequence[Contract], scene: Scene) -> 
     if "halt_poll_cap_set" not in {name for schema in host.schemas for name in schema.names}:
         raise Unavailable(
             "no VM is known to obey halt_poll_ns at run time: this kernel copies it when a VM is created, or source "
-            f"{host.source} cannot see which does",
+            f"{host.source} cannot see which VMs do",
             remedy="Linux 6.1 or later, and source bpf or pinned",
         )
     kernel = read_from(host)

@@ -11,7 +11,7 @@ def count_intervals(look_s: float, interval_s: float) -> int:
     count = int(look_s / interval_s + 1e-6)
     if count < USUAL_WINDOWS:
         raise UsageError(
-            f"--for {look_s:g}s has no room for {USUAL_WINDOWS} intervals of {interval_s:g}s, which rules need; "
+            f"--for {look_s:g}s is too short for {USUAL_WINDOWS} intervals of {interval_s:g}s, which rules need; "
             f"shorten --interval or lengthen --for"
         )
     return count

@@ -44,7 +44,7 @@ class EpisodePlan:
         """Raises UsageError for groups that there are not, or that ``source`` does not count."""
         check_groups(self.limits.groups)
         if self.limits.groups and not self.is_on:
-            raise UsageError("--count-during counts in episodes, which --no-episodes switches off")
+            raise UsageError("--count-during cannot be combined with --no-episodes")
         if self.limits.groups and source not in _COUNTING_SOURCES:
             raise UsageError(f"groups are counted by the sources 'bpf' and 'pinned', not {source!r}")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loading them loads an engine
 def open_sql(places: Sequence[str], clickhouse: str | None, *, memory_bytes: int) -> SqlStore:
     """Recordings or a ClickHouse. Raises UsageError unless one of both is named, RecordingError, Unavailable."""
     if bool(places) == bool(clickhouse):
-        raise UsageError("name a recording by --from PATH (`kvmscope record DIR` makes one), or --clickhouse URL")
+        raise UsageError("name a recording with --from PATH (`kvmscope record DIR` makes one), or --clickhouse URL")
     require_pyarrow()
     if clickhouse:
         from ..engines.clickhouse import open_clickhouse
@@ -38,7 +38,7 @@ def open_fleet(
     """Recordings, a ClickHouse or a Prometheus. Raises UsageError unless one of them is named, RecordingError,
     Unavailable."""
     if bool(places) + (clickhouse is not None) + (prometheus is not None) != 1:
-        raise UsageError("name one place to ask: directories of recordings, --clickhouse URL or --prometheus URL")
+        raise UsageError("name one store to query: directories of recordings, --clickhouse URL or --prometheus URL")
     if prometheus is not None:
         from ..engines.prometheus.fleet import open_prometheus_fleet
 

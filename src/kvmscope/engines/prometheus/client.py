@@ -108,7 +108,7 @@ class PrometheusStore:
             return PermissionNeeded(f"{self._base} refuses: {error.code} {said}", remedy=remedy, path=self._base)
         if error.code == HTTPStatus.NOT_FOUND:
             remedy = "check the path of the URL, which ends before /api/v1: Mimir has /prometheus, VictoriaMetrics none"
-            return Unavailable(f"{self._base} has no API of Prometheus: 404", remedy=remedy, path=self._base)
+            return Unavailable(f"{self._base} has no Prometheus API: 404", remedy=remedy, path=self._base)
         return Unavailable(f"{self._base} did not answer the query: {error.code} {said}", path=self._base)
 
     def _unreachable(self, error: Exception) -> SourceError:

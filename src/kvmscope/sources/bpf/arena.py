@@ -118,7 +118,7 @@ def _busy() -> Busy:
     """Other readers hold all slots that this one may take, or fill each before it has copied what is there."""
     return Busy(
         f"other readers kept the attached iterator busy for {_LONGEST_WAIT_S:g} s",
-        remedy="as root: kvmscope attach --slots N, with more than there are",
+        remedy="as root: kvmscope attach --slots N, with a larger N",
     )
 
 

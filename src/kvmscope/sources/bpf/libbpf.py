@@ -309,26 +309,26 @@ def _explain(code: int, log: list[str]) -> SourceError:
         )
     if read_lockdown().value == "confidentiality":
         return Unavailable(
-            "the kernel is locked down for confidentiality, which closes BPF to kernel memory",
+            "the kernel is locked down for confidentiality, which keeps BPF from reading kernel memory",
             remedy="lockdown=integrity is enough for kvmscope; else use the statsfd or qmp source",
             path=f"/sys/{LOCKDOWN_FILE}",
             errno=code,
         )
     if not btf.has_btf():
         return _without_btf(code)
-    return Unavailable(f"the kernel did not take the BPF program: {said}", errno=code)
+    return Unavailable(f"the kernel rejected the BPF program: {said}", errno=code)
 
 
 def _without_btf(code: int) -> Unavailable:
     if is_sys_hidden():
         return Unavailable(
-            "/sys is hidden here, and with it the kernel's BTF, which says where its fields are",
+            "/sys is hidden here, and with it the kernel's BTF, which has the layout of its structures",
             remedy="mount -t sysfs sysfs /sys, or give the container the host's /sys",
             path=str(btf.VMLINUX),
             errno=code,
         )
     return Unavailable(
-        "this kernel has no BTF, which says where its fields are",
+        "this kernel has no BTF, which has the layout of its structures",
         remedy="a kernel with CONFIG_DEBUG_INFO_BTF=y",
         path=str(btf.VMLINUX),
         errno=code,

@@ -45,7 +45,7 @@ def explain(error: OSError, directory: Path, *, gone: str = "nothing is attached
         )
     if error.errno == errno.ENOENT:
         other = sorted(path.name for path in directory.parent.glob("v*"))
-        what = f"what is attached is of another version ({', '.join(other)})" if other else gone
+        what = f"the attached iterator is of another version ({', '.join(other)})" if other else gone
         return Unavailable(what, remedy="as root: kvmscope attach", path=str(directory), errno=error.errno)
     return Unavailable(f"{directory}: {error.strerror}", path=str(directory), errno=error.errno)
 

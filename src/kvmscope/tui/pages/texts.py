@@ -198,9 +198,9 @@ _EVERYWHERE = (
 _SIGNS = (
     (
         "Order",
-        "VMs whose findings cost most CPU time come first, then those whose vCPUs lose most wall time, then those with "
-        "most exits. The table is sorted at each interval. While a VM is selected or marked, every VM keeps its line "
-        "and new VMs come at the end; Esc lets the table sort again.",
+        "VMs whose findings cost the most CPU time come first, then those whose vCPUs lose the most wall time, then "
+        "those with the most exits. The table is sorted at each interval. While a VM is selected or marked, every VM "
+        "keeps its line and new VMs come at the end; Esc lets the table sort again.",
     ),
     (
         "Signs",

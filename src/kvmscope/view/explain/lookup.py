@@ -41,7 +41,7 @@ Explanation: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationView(Answer):
-    """What a name means, and how it is on this host."""
+    """The meaning of a name, and its values on this host."""
 
     time: Annotated[Moment | None, "When the values were read; null if no VM was read."]
     simulated: Annotated[bool | None, "Whether a simulated host stands behind the values; null if no VM was read."]

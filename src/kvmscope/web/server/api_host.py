@@ -55,7 +55,7 @@ class ApiHost:
     def history(self, query: Mapping[str, str]) -> HistoryView:
         """A metric or stat over time. Raises SourceError, UsageError, RecordingError."""
         if ("metric" in query) is ("stat" in query):
-            raise UsageError("a history is of one metric or of one stat: give either of these parameters")
+            raise UsageError("a history needs one metric or one stat: give one of these parameters")
         subject = self.subject(query)
         is_of_vcpu = subject is not None and subject.vcpu is not None
         metric, vm = query.get("metric"), None if subject is None else subject.id

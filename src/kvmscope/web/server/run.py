@@ -250,7 +250,7 @@ class MonitorServer:
     def _check(self, config: WebConfig) -> None:
         """Raises UsageError for a web configuration that lets in anybody, or that a server which runs cannot take."""
         if self._has_started and (config.tls is None) != (self._tls is None):
-            raise UsageError("TLS begins or ends with the start of the server: restart it")
+            raise UsageError("TLS can be turned on or off only when the server starts: restart it")
         _refuse_open_doors(self._plan, config)
 
     @property

@@ -119,7 +119,7 @@ class Slots:
 
 def _gaps_without_log(name: str, logged: npt.NDArray[np.bool_] | None) -> Iterator[Gap]:
     if logged is None:
-        yield Gap("this kernel does not show whose memory KVM logs for dirty pages", provider=name)
+        yield Gap("this kernel does not show for which VMs KVM logs dirty pages", provider=name)
     elif without := int(np.count_nonzero(~logged)):
         who = "its VM" if len(logged) == 1 else f"{without} of {len(logged)} VMs"
         yield Gap(f"KVM does not log the memory of {who}, so the pages written to are unknown", provider=name)
