@@ -30,6 +30,7 @@ WITHOUT_AVIC = {
     "port I/O": {"pio": {"port-io-storm"}},
     "port I/O by reason": {"pio": {"port-io-storm", "exits-costly"}},
     "MMIO": {"mmio": {"mmio-storm"}},
+    "notifications": {"notified": set()},
     "windows": {"ipi": {"irq-windows", "halts-without-rest"}},
     "yields": {"yield": {"failing-yields"}},
     "undecodable": {"undecodable": {"emulation-failure", "userspace-exits"}},
@@ -40,6 +41,7 @@ WITHOUT_AVIC = {
     "WBINVD": {"wbinvd": {"wbinvd-exits"}},
     "CR4": {"cr4": {"exits-of-one-reason"}},
     "nested": {"nested": {"nested-cost"}},
+    "nested faults": {"faulting": {"nested-cost"}},
     "nested PAUSE": {"pausing": {"nested-cost", "pause-exits"}},
     "slow pages": {"slow": {"faults-slow"}},
     "discarded pages": {"discarded": {"pf-retries"}},
@@ -132,6 +134,25 @@ def test_accesses_to_an_xapic_while_avic_is_inhibited_are_not_blamed_on_page_tab
     assert window.rate("kvm", Scope.VCPU, "insn_emulation")[0] >= 1000
     (found,) = with_avic.reports("xAPIC while inhibited")[-1]["found"].values()
     assert "pf-emulation" not in found
+
+
+def test_notifications_where_mmio_is_not_cached_are_no_writes_to_page_tables(without_avic: Seen) -> None:
+    """Each is a fault that KVM emulates: by the thousand, with no finding that blames page tables."""
+    samples = without_avic.samples["notifications"]
+    window = Window(samples[-2], samples[-1])
+    assert window.rate("kvm", Scope.VCPU, "pf_emulate")[0] >= 1000
+    assert window.rate("kvm", Scope.VCPU, "mmio_exits").tolist() == [0]
+
+
+def test_faults_that_a_guests_own_hypervisor_handles_are_no_retries(without_avic: Seen) -> None:
+    """Its guest reads a page that it does not map: KVM passes each fault to it, with no outcome of its own."""
+    samples = without_avic.samples["nested faults"]
+    window = Window(samples[-2], samples[-1])
+    taken, entries = (window.rate("kvm", Scope.VCPU, stat)[0] for stat in ("pf_taken", "nested_run"))
+    fixed = sum(window.rate("kvm", Scope.VCPU, stat)[0] for stat in ("pf_fixed", "pf_fast", "pf_spurious"))
+    assert taken >= 1000
+    assert taken == pytest.approx(entries, rel=0.02)
+    assert fixed < 10
 
 
 def test_following_the_advice_on_polling_stops_the_waste_and_ends_the_finding(without_avic: Seen) -> None:

@@ -38,7 +38,7 @@ from kvmscope.sample import Sample
 from kvmscope.sources.bpf.source import BpfSource
 
 from .faulting import FetchedPages
-from .guests import CODE, VMMCALL, VMRUN, Guest, make_invalid, nest, set_flat_mode
+from .guests import CODE, HIDDEN_PAGE, VMMCALL, VMRUN, Guest, make_invalid, nest, set_flat_mode
 
 _WINDOW_S = 0.5
 _LARGE = 2 << 20
@@ -198,7 +198,7 @@ def _repeating(name: str, instructions: bytes) -> Trouble:
     return look
 
 
-def _nesting(name: str, nested: bytes, *, on_pause: bool = False) -> Trouble:
+def _nesting(name: str, nested: bytes, *, on_pause: bool = False, has_npt: bool = False) -> Trouble:
     """A VM of this name that is a hypervisor, and whose guest does something that comes back to it, over and over."""
 
     def look(observer: Observer) -> None:
@@ -206,7 +206,7 @@ def _nesting(name: str, nested: bytes, *, on_pause: bool = False) -> Trouble:
         guest = Guest(observer.kvm, irqchip=False)
         with guest.vm:
             vcpu = guest.add_vcpu(0)
-            nest(guest, _loop(VMRUN), nested, on_pause=on_pause)
+            nest(guest, _loop(VMRUN), nested, on_pause=on_pause, has_npt=has_npt)
             with _halting(vcpu):
                 observer.look()
 
@@ -259,32 +259,60 @@ def _fail_entry(observer: Observer) -> None:
         observer.look(1)
 
 
+def _notify(observer: Observer) -> None:
+    """A VM that notifies a device of its VMM 1,024 times by MMIO, as drivers of virtio do, then writes to a port."""
+    observer.vms.append("notified")
+    with observer.kvm.create_vm() as vm, _event_on_writes(vm):
+        memory = vm.set_memory(1 << 16)
+        memory[CODE : CODE + len(_NOTIFICATIONS)] = _NOTIFICATIONS
+        with _running(_flat_vcpu(vm), abi.KVM_EXIT_IO):
+            observer.look()
+
+
+@contextlib.contextmanager
+def _event_on_writes(vm: LabVm) -> Iterator[None]:
+    """KVM handles writes of 4 bytes to NOTIFIED by itself, by counting on an eventfd."""
+    event = os.eventfd(0)
+    try:
+        ioctl(vm.fd, _KVM_IOEVENTFD, _IoEvent(address=_NOTIFIED, length=4, fd=event))
+        yield
+    finally:
+        os.close(event)
+
+
+class _IoEvent(ctypes.Structure):
+    _fields_ = (
+        ("datamatch", ctypes.c_uint64),
+        ("address", ctypes.c_uint64),
+        ("length", ctypes.c_uint32),
+        ("fd", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("pad", ctypes.c_uint8 * 36),
+    )
+
+
+_KVM_IOEVENTFD = 0x4040_AE79
+_NOTIFIED = 0xD000_0000
+_NOTIFICATIONS = (
+    b"\xbe\x00\x04\x00\x00"  # 1: mov $1024, %esi
+    + b"\xa3" + _NOTIFIED.to_bytes(4, "little")  # mov %eax, _NOTIFIED
+    + b"\x4e\x75\xf8"  # dec %esi; jnz 2b
+    + b"\xe6\x11\xeb\xef"  # out %al, $0x11; jmp 1b
+)  # fmt: skip
+
+
 def _write_xapic(observer: Observer) -> None:
     """A VM that writes to its xAPIC's task priority 1,024 times, then to a port, again and again; its PIT reinjects."""
     observer.vms.append("xapic")
-    stopping = threading.Event()
-
-    def run() -> None:
-        while not stopping.is_set():
-            assert vcpu.run() == abi.KVM_EXIT_IO
-
     with observer.kvm.create_vm() as vm:
         memory = vm.set_memory(1 << 16)
-        memory[0x1000 : 0x1000 + len(_XAPIC_WRITES)] = _XAPIC_WRITES
+        memory[CODE : CODE + len(_XAPIC_WRITES)] = _XAPIC_WRITES
         vm.create_irqchip()
         vm.create_pit()
-        vcpu = vm.create_vcpu(0)
-        vcpu.set_cpuid(observer.kvm.supported_cpuid())
+        vcpu = _flat_vcpu(vm)
         vcpu.make_runnable()
-        set_flat_mode(vcpu)
-        vcpu.set_regs(Regs(rip=0x1000, rflags=2, rsp=0x7000))
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
+        with _running(vcpu, abi.KVM_EXIT_IO):
             observer.look()
-        finally:
-            stopping.set()
-            thread.join()
 
 
 _XAPIC_WRITES = (
@@ -313,14 +341,19 @@ def _flat_vcpu(vm: LabVm) -> Vcpu:
     return vcpu
 
 
-@contextlib.contextmanager
-def _halting(vcpu: Vcpu) -> Iterator[None]:
+def _halting(vcpu: Vcpu) -> contextlib.AbstractContextManager[None]:
     """Runs what lies at CODE, which halts now and then."""
+    return _running(vcpu, abi.KVM_EXIT_HLT)
+
+
+@contextlib.contextmanager
+def _running(vcpu: Vcpu, comes_back: int) -> Iterator[None]:
+    """Runs a guest that comes back now and then with this reason."""
     stopping = threading.Event()
 
     def run() -> None:
         while not stopping.is_set():
-            assert vcpu.run() == abi.KVM_EXIT_HLT
+            assert vcpu.run() == comes_back
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -354,6 +387,7 @@ def _large_memory(vm: LabVm) -> mmap.mmap:
 
 # -- all of them -----------------------------------------------------------------------------------------------------
 
+_READ_HIDDEN = b"\xa1" + HIDDEN_PAGE.to_bytes(4, "little")  # mov HIDDEN_PAGE, %eax
 _BESIDE = LabSpec(workload="halt")
 
 WITHOUT_AVIC: Mapping[str, Trouble] = {
@@ -362,10 +396,12 @@ WITHOUT_AVIC: Mapping[str, Trouble] = {
     "polls without end": _on(LabSpec(workload="halt", period_us=1000, halt_poll_ns=5_000_000), settle_s=0.2),
     "port I/O": _on(LabSpec(workload="pio")),
     "MMIO": _on(LabSpec(workload="mmio")),
+    "notifications": _notify,
     "windows": _on(LabSpec(workload="ipi")),
     "yields": _on(LabSpec(workload="yield")),
     "undecodable": _on(LabSpec(workload="undecodable")),
     "nested": _nesting("nested", VMMCALL),
+    "nested faults": _nesting("faulting", _READ_HIDDEN, has_npt=True),
     "discarded pages": _fetching("discarded", _discard),
     "watched": _on(LabSpec(workload="dirty")),
     "watched beside another": _on(LabSpec(workload="dirty"), _BESIDE),

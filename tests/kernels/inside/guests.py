@@ -17,6 +17,7 @@ from kvmscope.lab.kvm import Kvm, Vcpu, ioctl
 PORT = 0x11
 NESTED_PORT = 0x12
 CODE, NESTED_CODE, VMCB, PAGE_DIRECTORY = 0x1000, 0x2000, 0x3000, 0x4000
+NESTED_PAGE_DIRECTORY, NESTED_PAGE_TABLE, HIDDEN_PAGE = 0x9000, 0xA000, 0xB000
 PIC_VECTOR = 0x40
 
 APIC_ID, APIC_LDR, APIC_SPIV = 0x20, 0xD0, 0xF0
@@ -25,6 +26,7 @@ EFER_SVME = 0x1000
 
 VMRUN = bytes([0x0F, 0x01, 0xD8, 0x0F, 0x01, 0xDC])  # vmrun; stgi
 VMMCALL = bytes([0x0F, 0x01, 0xD9])
+_PAGE = 0x67  # present, writable, user, accessed, dirty
 _LOOP = bytes([0xE6, PORT, 0xEB, 0xFC])  # 1: out %al, $PORT; jmp 1b
 _IRET_AT = 0x800
 _MEMORY = 0x10000
@@ -174,11 +176,12 @@ def prepare_nested(guest: Guest) -> None:
     nest(guest, VMRUN + _LOOP, bytes([0xE6, NESTED_PORT]) + VMMCALL)
 
 
-def nest(guest: Guest, hypervisor: bytes, nested: bytes, *, on_pause: bool = False) -> None:
+def nest(guest: Guest, hypervisor: bytes, nested: bytes, *, on_pause: bool = False, has_npt: bool = False) -> None:
     """Let the first vCPU be a hypervisor with this code, and its guest have that one.
 
     Both are in 32-bit mode with one page of 4 MiB. The hypervisor intercepts VMRUN, as it must, and VMMCALL, and
-    ``on_pause`` each PAUSE. Where its guest was intercepted, that one goes on at the next VMRUN.
+    ``on_pause`` each PAUSE. Where its guest was intercepted, that one goes on at the next VMRUN. ``has_npt``: it maps
+    its guest's memory by page tables of its own, and all of it but HIDDEN_PAGE.
     """
     vcpu, memory = guest.vcpus[0], guest.vm.memory
     assert memory is not None
@@ -193,6 +196,13 @@ def nest(guest: Guest, hypervisor: bytes, nested: bytes, *, on_pause: bool = Fal
     set_msr(vcpu, _MSR_VM_HSAVE_PA, 0x5000)
     vcpu.set_regs(Regs(rip=CODE, rflags=2, rsp=0x7000, rax=VMCB))
     memory[VMCB : VMCB + 4096] = _vmcb(cr0=sregs.cr0, cr3=sregs.cr3, cr4=sregs.cr4, on_pause=on_pause)
+    if has_npt:
+        pages = [0 if page == HIDDEN_PAGE else page | _PAGE for page in range(0, _MEMORY, 4096)]
+        table = struct.pack(f"<{len(pages)}I", *pages)
+        memory[NESTED_PAGE_TABLE : NESTED_PAGE_TABLE + len(table)] = table
+        memory[NESTED_PAGE_DIRECTORY : NESTED_PAGE_DIRECTORY + 4] = struct.pack("<I", NESTED_PAGE_TABLE | _PAGE)
+        memory[VMCB + 0x90 : VMCB + 0x91] = b"\x01"
+        memory[VMCB + 0xB0 : VMCB + 0xB8] = struct.pack("<Q", NESTED_PAGE_DIRECTORY)
 
 
 def make_invalid(vcpu: Vcpu) -> None:
