@@ -21,14 +21,18 @@ import pytest
 
 from kvmscope.lab import process
 from kvmscope.lab.spec import LabSpec
-from kvmscope.linux.halt_poll import PARAMETER
+from kvmscope.linux.halt_poll import PARAMETER, read_halt_poll_ns
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("kvm", "bpf", "root")]
 
-BEGUN_NS = 3_000_000
+BEGUN_NS = read_halt_poll_ns() if Path(PARAMETER).exists() else 200_000
 OTHERS_NS = 70_000
 STEPS_MAX = 60
-LOWERS_IN_STEPS = 30
+LOWERS_IN_STEPS = 60
+POLLING_CPUS = 0.1
+"""The guest below has three times that on a CPU of its own. KVM does not poll on a CPU that others want too."""
+WASTING = LabSpec(workload="uneven", period_us=60, name="governed")
+"""Two short halts have KVM poll for longer, and the third outlasts the poll: what it polls there is lost."""
 TIMEOUT_S = 60.0
 CONTRACT = """\
 name = "of the lab"
@@ -70,6 +74,7 @@ class Governor:
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Path:
+    """It begins with this host's limit, by which KVM polls for the guests whatever is written to the file."""
     path = tmp_path / "halt_poll_ns"
     path.write_text(f"{BEGUN_NS}\n", encoding="ascii")
     return path
@@ -136,13 +141,19 @@ def test_it_holds_while_its_contract_is_broken_and_goes_on_when_it_holds_again(s
     assert (code, governor.limit_ns) == (0, BEGUN_NS), said
 
 
-@pytest.mark.usefixtures("guest")
-def test_it_goes_on_without_a_vm_and_judges_the_next_one(start: Start) -> None:
-    with publishing("only"):
+def test_when_all_vms_have_ended_it_goes_on_quietly_and_judges_the_next_one(start: Start) -> None:
+    with wasting():
         governor = start()
-        assert governor.step(lambda step: step["obeying_vms"] >= 2)
-    assert governor.step(lambda step: step["obeying_vms"] == 1)["action"] != "hold"
-    assert governor.end(signal.SIGINT)[0] == 0
+        governor.step(lambda step: step["net_cpus"] is not None)
+    alone = governor.step(lambda step: step["obeying_vms"] == step["other_vms"] == 0)
+    quiet = [alone, *(governor.step() for _ in range(2))]
+    assert {step["action"] for step in quiet} == {"keep"}
+    assert (quiet[-1]["polled_cpus"], quiet[-1]["net_cpus"]) == (0, None)
+    with wasting():
+        assert governor.step(lambda step: step["net_cpus"] is not None)["obeying_vms"] == 1
+    code, said = governor.end(signal.SIGTERM)
+    assert (code, governor.limit_ns) == (0, BEGUN_NS)
+    assert said == f"halt_poll_ns is {BEGUN_NS}; it is restored at the end\n"
 
 
 @pytest.mark.usefixtures("guest")
@@ -175,16 +186,36 @@ def test_a_read_only_parameter_is_said_before_anything_is_judged(start: Start) -
     assert governor.limit_ns == BEGUN_NS
 
 
-@pytest.mark.usefixtures("favoured", "guest")
+@pytest.mark.usefixtures("favoured")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_limit_that_it_lowered_is_back_when_it_ends_or_is_killed(
     start: Start, number: signal.Signals, eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
-    governor = start()
-    steps = itertools.count()
-    seen = governor.step(lambda step: step["action"] == "lower" or next(steps) == LOWERS_IN_STEPS)
-    if seen["action"] != "lower":
-        pytest.skip(f"the governor lowers no limit within {LOWERS_IN_STEPS} steps: {seen['reason']}")
-    assert governor.limit_ns < BEGUN_NS
-    governor.end(number)
+    with wasting():
+        governor = start()
+        lower(governor)
+        governor.end(number)
     eventually(lambda: governor.limit_ns == BEGUN_NS)
+
+
+@contextlib.contextmanager
+def wasting() -> Iterator[None]:
+    with process.start(WASTING) as vm:
+        vm.go()
+        yield
+
+
+def lower(governor: Governor) -> dict[str, Any]:
+    """The first step that lowers the limit; skips where CPUs are too busy for KVM to poll."""
+    seen: list[float] = []
+
+    def is_last(step: dict[str, Any]) -> bool:
+        seen.append(step["polled_cpus"])
+        return step["action"] == "lower" or len(seen) == LOWERS_IN_STEPS
+
+    step = governor.step(is_last)
+    if step["action"] != "lower" and max(seen) < POLLING_CPUS:
+        pytest.skip(f"the CPUs are too busy for KVM to poll for more than {max(seen):.4f} CPU")
+    assert step["action"] == "lower", step["reason"]
+    assert governor.limit_ns < BEGUN_NS
+    return step
