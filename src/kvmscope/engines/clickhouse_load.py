@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ..errors import RecordingError
 from ..store.layout import RecordingTable, SegmentPlace
-from ..store.relations import LooseScenes, RecordingParts, find_parts, find_recordings
+from ..store.relations import LooseScenes, RecordingParts, find_all_parts
 from .alike_files import alike_files
 from .clickhouse import ClickHouseStore
 from .clickhouse_bulk import bulk_inserts, file_of, fresh_segments
@@ -61,7 +61,7 @@ def load_recordings(store: ClickHouseStore, places: Sequence[str], *, retention:
     loader = _Loader(store)
     for statement in retentions(retention or Retention()):
         store.make(statement)
-    before, found = loader.scenes(), [find_parts(place) for place in find_recordings(places)]
+    before, found = loader.scenes(), find_all_parts(places)
     loader.add(found)
     loader.make_views()
     damage = tuple(error for parts in found for error in parts.damage)

@@ -18,7 +18,7 @@ from ..console.limits import limited_memory
 from ..errors import RecordingError
 from ..store.episodes import Episode
 from ..store.layout import RecordingTable
-from ..store.relations import RecordingParts, find_parts, find_recordings
+from ..store.relations import RecordingParts, find_all_parts
 from .alike_files import alike_files
 from .duckdb_store import DEFAULT_MEMORY_BYTES, DuckDbConnection, text, text_list
 from .engine import QueryResult
@@ -59,7 +59,7 @@ def open_recordings(
     ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. ``keeps_order``: as
     for ``DuckDbConnection``. Raises RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
     """
-    parts = [find_parts(place) for place in find_recordings(places)]
+    parts = find_all_parts(places)
     damage = [error for part in parts for error in part.damage]
     if damage and not any(part.segments or part.loose for part in parts):
         raise damage[0]

@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import pyarrow as pa
 
 from ..errors import RecordingError
 from . import layout
 from .columns import tables_of
+from .copies import PartSpan, SceneKey, find_copies
 from .epochs import EpochTracker
 from .journal import read_journal
 from .layout import RecordingTable, SegmentPlace
 from .ring import DatedSegment, RingLimits, runs_to_thin, thinning_steps
-from .segment import read_heads, read_tables, write_segment
+from .segment import read_heads, read_tables, scene_keys, write_segment
 from .storage import Storage
 from .thinning import FOLLOWED_COLUMNS, SegmentThinner
 
@@ -110,14 +112,30 @@ class Compactor:
 
     def _thin(self) -> None:
         for step in thinning_steps(self._limits):
-            places = [place for place in self._current(self._segments.files()) if place not in self._unreadable]
+            found = [place for place in self._current(self._segments.files()) if place not in self._unreadable]
+            copies = self._copies(found)
+            places = [place for place in found if place not in copies]
             segments = [self._dated(place) for place in places]
             newest_ns = max((segment.end_ns for segment in segments), default=0)
-            apart = [*self._damaged, *(place.number for place in self._unreadable)]
+            apart = [*self._damaged, *(place.number for place in (*self._unreadable, *copies))]
             before: dict[SegmentPlace, SegmentPlace | None] = dict(zip(places, [None, *places], strict=False))
             for run in list(runs_to_thin(segments, step, newest_ns, apart)):
                 merged = self._merge(run, step.resolution_s, before[run[0]])
                 before = {place: merged if its == run[-1] else its for place, its in before.items()}
+
+    def _copies(self, places: Sequence[SegmentPlace]) -> list[SegmentPlace]:
+        """The segments that have scenes of others: they stay as they are, or a thinned one would have these twice."""
+        spans = [
+            PartSpan(self._name(place), place.host, its.begin_ns, its.end_ns, partial(self._keys, place))
+            for place, its in zip(places, map(self._dated, places), strict=True)
+        ]
+        return [places[number] for number in find_copies(spans)]
+
+    def _keys(self, place: SegmentPlace) -> Sequence[SceneKey]:
+        try:
+            return scene_keys(self._segments, place)
+        except (RecordingError, FileNotFoundError):
+            return []
 
     def _merge(
         self, run: Sequence[SegmentPlace], resolution_s: int, before: SegmentPlace | None

@@ -13,7 +13,7 @@ import contextlib
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -104,7 +104,8 @@ def list_episodes(place: str) -> EpisodeListing:
         if match:
             number = int(match[1])
             found[number] = f"{layout.EPISODES}/{match[1]}/", found.get(number, ("", 0))[1] + size
-    return _listed([(number, *found[number]) for number in sorted(found)], storage)
+    listing = _listed([(number, *found[number]) for number in sorted(found)], storage)
+    return replace(listing, damage=(*storage.unfollowed([layout.EPISODES]), *listing.damage))
 
 
 def open_episode(place: str) -> tuple[list[Scene], EpisodeNote]:

@@ -44,6 +44,10 @@ class RecordingTable(Enum):
     SCENES = "scenes"
 
 
+PARTS: Final = (JOURNAL, *(table.value for table in RecordingTable))
+"""The directories of scenes, in that of the recording."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SegmentPlace:
     """Where a segment lies: its numbers, which grow over the recording, its host and the UTC day that it begins on.

@@ -16,9 +16,10 @@ from ..scene import Scene
 from ..scene.encoding import MAGIC, decode
 from . import layout
 from .columns import SegmentScenes
+from .copies import PartSpan, find_copies
 from .journal import JournalReader
 from .replay import SceneMoment, SceneSeries
-from .segment import read_heads, read_segment
+from .segment import check_segment, read_heads, read_segment
 from .snapshot import SnapshotFile, is_snapshot
 from .storage import Storage, local_directory
 
@@ -59,7 +60,9 @@ class Recording:
 
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
         """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
-        for part in self._parts():
+        for part, moments in self._distinct_parts():
+            if not moments and self._storage.has(part.path):
+                continue  # it is damaged
             for scene in self._scenes_of(part):
                 taken_ns = scene.sample.taken_ns
                 if (from_ns is None or taken_ns >= from_ns) and (until_ns is None or taken_ns <= until_ns):
@@ -74,17 +77,34 @@ class Recording:
         """When each scene was taken, in their order. Reads no statistics of segments, and each segment once; of the
         last journal what was appended since the last call.
         """
+        return [moment for _, moments in self._distinct_parts() for moment in moments]
+
+    def _distinct_parts(self) -> list[tuple[_Part, list[SceneMoment]]]:
+        """The parts of which none has a scene of another, and when their scenes were taken."""
         parts = self._parts()
         known, self._moments = self._moments, {}
-        found: list[SceneMoment] = []
+        found: list[tuple[_Part, list[SceneMoment]]] = []
         for part in parts:
             moments = known.get(part.path) or self._moments_of(part)
             # The bytes of a segment never change (one that is thinned has another name), nor those of a journal after
             # which its recorder has begun another.
             if part.segment is not None or part is not parts[-1]:
                 self._moments[part.path] = moments
-            found += moments
-        return found
+            found.append((part, moments))
+        copies = find_copies([self._span(part, moments) for part, moments in found])
+        for error in copies.values():
+            self._note(error)
+        return [each for place, each in enumerate(found) if place not in copies]
+
+    def _span(self, part: _Part, moments: Sequence[SceneMoment]) -> PartSpan:
+        times = [moment.taken_ns for moment in moments]
+        return PartSpan(
+            self._storage.name(part.path),
+            moments[0].host if moments else None,
+            min(times, default=0),
+            max(times, default=0),
+            lambda: [(moment.host, moment.boot, moment.boottime_ns, moment.taken_ns) for moment in moments],
+        )
 
     def scene(self, moment: SceneMoment) -> Scene:
         """The scene of a moment. Raises RecordingError if it is damaged, or has been deleted or thinned since."""
@@ -135,6 +155,8 @@ class Recording:
 
     def _parts(self) -> list[_Part]:
         files = self._storage.files()
+        for link in self._storage.unfollowed():
+            self._note(link)
         places = layout.current_segments(files)
         found = [_Part(place.number, place.path(layout.RecordingTable.SCENES), place) for place in places]
         for path in files:
@@ -160,6 +182,8 @@ class Recording:
         try:
             if part.segment is None:
                 return [SceneMoment.of(s, part.path, n) for n, s in enumerate(self._scenes_of(part))]
+            if self._storage.directory is not None:
+                check_segment(self._storage, part.segment, is_whole=False)
             return [
                 SceneMoment(
                     row["time"],
@@ -175,8 +199,9 @@ class Recording:
             ]
         except RecordingError as error:
             self._note(error)
-        except FileNotFoundError:
-            pass  # the ring has deleted it since
+        except FileNotFoundError:  # the ring has deleted it since, the table of scenes first
+            if part.segment is not None and self._storage.has(part.path):
+                self._note(self._lacks_table(part))
         return []
 
     def _scenes_of(self, part: _Part) -> Iterator[Scene]:

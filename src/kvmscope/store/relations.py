@@ -3,29 +3,30 @@
 Rule: each scene is there once, as ``recording`` would read it: a segment that is not complete, one that a thinned
 one replaces, and a journal whose segment is there are left out. What is damaged is left out too, and reported: an
 engine does not look at the seal of a file, and would take damage for numbers.
-A file that a link leads out of its recording is damage: a reader of a recording need not see the rest of the disk.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from ..errors import RecordingError
 from ..scene import Scene
 from . import layout
 from .columns import tables_of
+from .copies import PartSpan, SceneKey, find_copies
 from .episodes import Episode, list_episodes
 from .epochs import EpochTracker
 from .journal import read_journal
 from .layout import RecordingTable, SegmentPlace
 from .recording import Recording, open_series
-from .segment import check_file, last_epochs, read_segment
+from .segment import check_segment, last_epochs, read_segment, read_span, scene_keys
 from .storage import Storage, local_directory
 
 _TRIES = 5
@@ -35,21 +36,45 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class LooseScenes:
-    """Scenes that are in no segment yet, as the tables of one. ``host``: as partitions name it."""
+    """Scenes that are in no segment yet, as the tables of one. ``host``: as partitions name it. ``span``: of them."""
 
     host: str
     tables: Mapping[RecordingTable, Any]
+    span: PartSpan
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingParts:
-    """``storage``: where the files are. ``segments``: those that can be read. ``damage``: what is left out, and why."""
+    """``storage``: where the files are. ``segments``: those that can be read. ``damage``: what is left out, and why.
+    ``spans``: of ``segments``."""
 
     storage: Storage
     segments: tuple[SegmentPlace, ...]
     loose: tuple[LooseScenes, ...]
     damage: tuple[RecordingError, ...]
     episodes: tuple[Episode, ...] = ()
+    spans: tuple[PartSpan, ...] = ()
+
+    @property
+    def all_spans(self) -> tuple[PartSpan, ...]:
+        """When the scenes of each segment were taken, and those of ``loose``."""
+        return (*self.spans, *(loose.span for loose in self.loose))
+
+    def without(self, copies: Mapping[int, RecordingError]) -> RecordingParts:
+        """The same less the parts with these places in ``all_spans``, each left out for this reason."""
+        segments = [number for number in range(len(self.segments)) if number not in copies]
+        loose = [each for number, each in enumerate(self.loose, len(self.segments)) if number not in copies]
+        [first, *others] = copies.values()
+        if others:
+            reason = f"{first.reason}; the same holds for {len(others)} more of its parts"
+            first = RecordingError(reason, path=first.path)
+        return replace(
+            self,
+            segments=tuple(self.segments[number] for number in segments),
+            spans=tuple(self.spans[number] for number in segments),
+            loose=tuple(loose),
+            damage=(*self.damage, first),
+        )
 
     def files(self, table: RecordingTable) -> list[str]:
         """Paths below the storage of the files of one table."""
@@ -81,7 +106,21 @@ def find_parts(place: str) -> RecordingParts:
         parts, listing = _parts_of(Storage(place)), list_episodes(place)
         return replace(parts, episodes=listing.episodes, damage=(*parts.damage, *listing.damage))
     scenes = [series.scene(moment) for moment in series.moments()]
-    return RecordingParts(Storage("."), (), _loose(scenes, EpochTracker()), tuple(series.damage))
+    return RecordingParts(Storage("."), (), _loose(scenes, EpochTracker(), place), tuple(series.damage))
+
+
+def find_all_parts(places: Sequence[str]) -> list[RecordingParts]:
+    """What the recordings at these places, or in these directories, hold together. Raises as ``find_parts``."""
+    found = [find_parts(place) for place in find_recordings(places)]
+    copies = find_copies([span for parts in found for span in parts.all_spans]) if len(found) > 1 else {}
+    first = 0
+    for number, parts in enumerate(found):
+        count = len(parts.all_spans)
+        its = {place - first: error for place, error in copies.items() if first <= place < first + count}
+        first += count
+        if its:
+            found[number] = parts.without(its)
+    return found
 
 
 def _parts_of(storage: Storage) -> RecordingParts:
@@ -98,30 +137,50 @@ def _listed(storage: Storage, *, is_last: bool = False) -> RecordingParts:
     paths = storage.files()
     places = layout.current_segments(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda place: _damage_of(storage, place, is_last=is_last), places))
-    sound = tuple(place for place, damage in zip(places, found, strict=True) if damage is None)
-    loose, broken = _loose_journals(storage, _journals(paths, places), sound)
-    return RecordingParts(storage, sound, loose, (*filter(None, found), *broken))
+        found = list(pool.map(lambda place: _examined(storage, place, is_last=is_last), places))
+    damaged = [each for each in found if isinstance(each, RecordingError)]
+    sound = [(place, each) for place, each in zip(places, found, strict=True) if isinstance(each, PartSpan)]
+    journals, broken = _read_journals(storage, _journals(paths, places))
+    copies = find_copies([*(span for _, span in sound), *itertools.starmap(_span_of_scenes, journals)])
+    kept = [each for number, each in enumerate(sound) if number not in copies]
+    segments = tuple(place for place, _ in kept)
+    scenes = [s for number, (_, its) in enumerate(journals, len(sound)) if number not in copies for s in its]
+    return RecordingParts(
+        storage,
+        segments,
+        _loose_after(storage, segments, scenes),
+        (*storage.unfollowed(), *damaged, *broken, *copies.values()),
+        spans=tuple(span for _, span in kept),
+    )
 
 
-def _damage_of(storage: Storage, place: SegmentPlace, *, is_last: bool) -> RecordingError | None:
-    """Why a segment cannot be read, None if it can. The files of an object store are checked by who reads them."""
-    if storage.directory is None:
-        return None
-    root = storage.directory.resolve()
-    for table in RecordingTable:
-        path = storage.local(place.path(table))
-        try:
-            if not path.resolve().is_relative_to(root):
-                return RecordingError("it is a link that leads outside the recording", path=str(path))
-            check_file(path)
-        except FileNotFoundError:
-            if not is_last:
-                raise
-            return RecordingError("a table of this segment is missing", path=str(path))
-        except RecordingError as error:
-            return error
-    return None
+def _examined(storage: Storage, place: SegmentPlace, *, is_last: bool) -> PartSpan | RecordingError:
+    """When the scenes of a segment were taken, or why it cannot be read. The files of an object store are checked by
+    whoever reads them. Raises FileNotFoundError as ``_listed`` does."""
+    path = place.path(RecordingTable.SCENES)
+    try:
+        if storage.directory is not None:
+            check_segment(storage, place, is_whole=True)
+        begin_ns, end_ns = read_span(storage, place)
+    except FileNotFoundError as error:
+        if not is_last:
+            raise
+        return RecordingError("a table of this segment is missing", path=error.filename or storage.name(path))
+    except RecordingError as error:
+        return error
+    return PartSpan(storage.name(path), place.host, begin_ns, end_ns, partial(scene_keys, storage, place))
+
+
+def _span_of_scenes(path: str, scenes: Sequence[Scene]) -> PartSpan:
+    times = [scene.sample.taken_ns for scene in scenes]
+    host = _host_of(scenes[0]) if scenes else None
+    return PartSpan(path, host, min(times, default=0), max(times, default=0), lambda: list(map(_key_of, scenes)))
+
+
+def _key_of(scene: Scene) -> SceneKey:
+    sample, origin = scene.sample, scene.origin
+    host, boot = (origin.host, origin.boot) if origin else (None, None)
+    return host, boot, sample.monotonic_ns, sample.taken_ns
 
 
 def _journals(paths: Iterable[str], places: Sequence[SegmentPlace]) -> list[int]:
@@ -129,32 +188,32 @@ def _journals(paths: Iterable[str], places: Sequence[SegmentPlace]) -> list[int]
     return [number for number in numbers if not any(place.holds(number) for place in places)]
 
 
-def _loose_journals(
-    storage: Storage, numbers: Sequence[int], segments: Sequence[SegmentPlace]
-) -> tuple[tuple[LooseScenes, ...], list[RecordingError]]:
-    """The scenes of journals, whose epochs go on from the last segment, and what of them is damaged."""
-    scenes: list[Scene] = []
-    damage = []
+def _read_journals(
+    storage: Storage, numbers: Sequence[int]
+) -> tuple[list[tuple[str, list[Scene]]], list[RecordingError]]:
+    """The scenes of journals, each with its path, and what of them is damaged."""
+    found: list[tuple[str, list[Scene]]] = []
+    damage: list[RecordingError] = []
     for number in numbers:
+        path = layout.journal_path(number)
         try:
-            content = read_journal(_inside_of(storage, layout.journal_path(number)))
+            content = read_journal(storage.local(path))
         except RecordingError as error:
             damage.append(error)
             continue
-        scenes += content.scenes
+        found.append((storage.name(path), content.scenes))
         damage += [content.end] if content.end is not None else []
+    return found, damage
+
+
+def _loose_after(
+    storage: Storage, segments: Sequence[SegmentPlace], scenes: Sequence[Scene]
+) -> tuple[LooseScenes, ...]:
+    """Scenes whose epochs go on from the last segment, as tables."""
     if not scenes:
-        return (), damage
+        return ()
     its = [place for place in segments if place.host == _host_of(scenes[0])]
-    return _loose(scenes, _tracker_after(storage, its)), damage
-
-
-def _inside_of(storage: Storage, path: str) -> Path:
-    assert storage.directory is not None  # an object store has no journals
-    file = storage.local(path)
-    if not file.resolve().is_relative_to(storage.directory.resolve()):
-        raise RecordingError("it is a link that leads outside the recording", path=str(file))
-    return file
+    return _loose(scenes, _tracker_after(storage, its), storage.name(layout.JOURNAL))
 
 
 def _tracker_after(storage: Storage, segments: Sequence[SegmentPlace]) -> EpochTracker:
@@ -169,10 +228,10 @@ def _tracker_after(storage: Storage, segments: Sequence[SegmentPlace]) -> EpochT
     return tracker
 
 
-def _loose(scenes: Sequence[Scene], tracker: EpochTracker) -> tuple[LooseScenes, ...]:
-    """Scenes as tables, those of one host together."""
-    runs = groupby(scenes, key=_host_of)
-    return tuple(LooseScenes(host, tables_of(list(run), tracker)) for host, run in runs)
+def _loose(scenes: Sequence[Scene], tracker: EpochTracker, path: str) -> tuple[LooseScenes, ...]:
+    """Scenes as tables, those of one host together. ``path``: what to call where they are."""
+    runs = [(host, list(run)) for host, run in groupby(scenes, key=_host_of)]
+    return tuple(LooseScenes(host, tables_of(run, tracker), _span_of_scenes(path, run)) for host, run in runs)
 
 
 def _host_of(scene: Scene) -> str:

@@ -4,19 +4,24 @@ Encodings are part of the format, since every reader has to know them: numbers a
 dictionaries, all compressed by zstd. Times of scenes recur for each subject, so they are dictionaries too.
 Before the footer of each file stand 8 bytes that no reader of Parquet looks at: ``KVMC`` and the CRC-32 of all other
 bytes, so that no damage is taken for numbers. A file without them is read too: version 1 of the layout had none.
+The metadata in the footer says which table of which segment a file is, so that files which somebody has mixed up are
+not taken for one another.
 Source: parquet-format, Encodings.md and README.md, File format: a reader finds the footer from the end of the file.
 What pyarrow, DuckDB and ClickHouse read is held by tests/store.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
+import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,19 +30,29 @@ import pyarrow.parquet as pq
 from ..errors import RecordingError
 from ..sample import I64Array
 from .columns import SegmentScenes, SegmentTables
+from .copies import SceneKey
 from .layout import RecordingTable, SegmentPlace
 from .storage import Storage, require_file
 
 _SEAL = struct.Struct("<4sI")
 _SEAL_MAGIC = b"KVMC"
 _ENOUGH_OF_MAGIC = 2
-_IS_SEALED = {"kvmscope.sealed": "1"}
-"""In the footer's metadata too, or damage of the magic would make it a file without a seal."""
+_SEALED, _TABLE, _SEGMENT = "kvmscope.sealed", "kvmscope.table", "kvmscope.segment"
+"""Keys of the footer's metadata. The seal is there too, or damage of its magic would make it a file without one."""
+_OWN_COLUMN: Final = {
+    RecordingTable.DOCUMENTS: b"text",
+    RecordingTable.VMS: b"label",
+    RecordingTable.VCPUS: b"tid",
+    RecordingTable.SCENES: b"blocks",
+}
+"""A column that no other table has: of files without the metadata."""
 _END = struct.Struct("<I4s")
+_MAGIC, _NO_END = b"PAR1", "it does not end as a Parquet file does"
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
-_HEADS = ["time", "boottime_ns", "origin_host", "boot", "source", "simulated"]
+_KEYS = ["time", "boottime_ns", "origin_host", "boot"]
+_HEADS = [*_KEYS, "source", "simulated"]
 _AS_DICTIONARY = ("time", "boottime_ns")
 _WITH_STATISTICS = ("time", "vm", "name")
 """What readers choose rows by. Statistics of each counter would be a tenth of a small file."""
@@ -45,11 +60,20 @@ _WITH_STATISTICS = ("time", "vm", "name")
 
 def write_segment(storage: Storage, place: SegmentPlace, tables: Mapping[RecordingTable, Any]) -> None:
     """Write all tables; the segment is there when the last one is. Raises OSError."""
+    segment = _segment_id(tables[RecordingTable.SCENES])
     for table in RecordingTable:  # in their order: SCENES is the last
-        storage.write(place.path(table), partial(_write, tables[table]))
+        marks = {_SEALED: "1", _TABLE: table.value, _SEGMENT: segment}
+        storage.write(place.path(table), partial(_write, tables[table], marks))
 
 
-def _write(table: Any, sink: Any) -> None:
+def _segment_id(scenes: Any) -> str:
+    """Names a segment by the scenes that it has."""
+    rows = scenes.select(_KEYS).set_column(0, "time", scenes["time"].cast(pa.int64())).to_pylist()
+    text = json.dumps([list(row.values()) for row in rows])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _write(table: Any, marks: Mapping[str, str], sink: Any) -> None:
     texts = [field.name for field in table.schema if _is_text(field)]
     numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     packed = {name: "DELTA_BINARY_PACKED" for name in numbers if name not in _AS_DICTIONARY}
@@ -65,7 +89,7 @@ def _write(table: Any, sink: Any) -> None:
         store_schema=False,  # names of Arrow's types; they would be a fifth of a small file
     ) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
-        writer.add_key_value_metadata(_IS_SEALED)
+        writer.add_key_value_metadata(marks)
     data = memoryview(whole.getvalue())
     footer = _footer_start(data)
     sink.write(data[:footer])
@@ -77,8 +101,8 @@ def _footer_start(data: memoryview) -> int:
     """Where the footer of a file begins. Raises ValueError if it cannot be there."""
     length, magic = _END.unpack_from(data, max(0, len(data) - _END.size))
     start = len(data) - _END.size - int(length)
-    if magic != b"PAR1" or start < len(magic):
-        raise ValueError("it does not end as a Parquet file does")
+    if magic != _MAGIC or start < len(_MAGIC):
+        raise ValueError(_NO_END)
     return start
 
 
@@ -91,10 +115,30 @@ def _check_seal(data: memoryview) -> bool:
     start = footer - _SEAL.size
     magic, crc = _SEAL.unpack_from(data, start) if start > 0 else (b"", 0)
     is_like_it = sum(a == b for a, b in zip(magic, _SEAL_MAGIC, strict=False)) >= _ENOUGH_OF_MAGIC
-    is_sealed = is_like_it or b"kvmscope.sealed" in data[footer:].tobytes()
+    is_sealed = is_like_it or _SEALED.encode() in data[footer:].tobytes()
     if is_sealed and crc != zlib.crc32(data[footer:], zlib.crc32(data[:start])):
         raise ValueError("its checksum is not that of its bytes")
     return is_sealed
+
+
+def _segment_of(footer: bytes, table: RecordingTable) -> str | None:
+    """The segment that a file with this footer is of; None if it does not say. Raises ValueError for another table."""
+    marked = _mark(footer, _TABLE)
+    own = _OWN_COLUMN[table]
+    if marked is None and bytes([len(own)]) + own not in footer:
+        raise ValueError(f"it is not a table {table.value} of a segment: files were mixed up")
+    if marked not in (None, table.value):
+        raise ValueError(f"it is the table {marked!r:.20} of a segment, and not {table.value}: files were mixed up")
+    return _mark(footer, _SEGMENT)
+
+
+def _mark(footer: bytes, key: str) -> str | None:
+    """A text of the footer's metadata: two texts in Thrift's compact protocol, each after its length."""
+    start = b"\x18" + bytes([len(key)]) + key.encode() + b"\x18"
+    at = footer.rfind(start) + len(start)
+    if at < len(start) or at >= len(footer):
+        return None
+    return footer[at + 1 : at + 1 + footer[at]].decode("ascii", "replace")
 
 
 def _is_text(field: Any) -> bool:
@@ -109,15 +153,15 @@ def read_segment(storage: Storage, place: SegmentPlace) -> SegmentScenes:
 def read_tables(storage: Storage, place: SegmentPlace, *, of_subjects: Sequence[str] | None = None) -> SegmentTables:
     """The tables of a segment, of ``vms`` and ``vcpus`` these columns or all. Raises as ``read_segment`` does."""
     columns = {RecordingTable.VMS: of_subjects, RecordingTable.VCPUS: of_subjects}
-    return SegmentTables(
-        **{table.value: _read(storage, place.path(table), columns=columns.get(table)) for table in RecordingTable}
-    )
+    found = {table: _read(storage, place, table, columns=columns.get(table)) for table in RecordingTable}
+    _check_same(storage, place, {table: segment for table, (_, segment) in found.items()})
+    return SegmentTables(**{table.value: rows for table, (rows, _) in found.items()})
 
 
 def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]:
     """Time, boot and source of each scene of a segment. Raises as ``read_segment`` does."""
     path = place.path(RecordingTable.SCENES)
-    table = _read(storage, path, columns=_HEADS)
+    table, _ = _read(storage, place, RecordingTable.SCENES, columns=_HEADS)
     try:
         heads: list[Mapping[str, Any]] = table.set_column(0, "time", table["time"].cast(pa.int64())).to_pylist()
     except (pa.ArrowException, KeyError) as error:
@@ -125,22 +169,74 @@ def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]
     return heads
 
 
-def check_file(path: Path) -> None:
-    """Read a file of a segment whole, and nothing of what it says. Raises RecordingError if a byte is not as it was
-    written, FileNotFoundError."""
+def scene_keys(storage: Storage, place: SegmentPlace) -> list[SceneKey]:
+    """What names the scenes of a segment. Raises as ``read_segment`` does."""
+    rows = read_heads(storage, place)
+    return [(row["origin_host"], row["boot"], row["boottime_ns"], row["time"]) for row in rows]
+
+
+def read_span(storage: Storage, place: SegmentPlace) -> tuple[int, int]:
+    """When the first and the last scene of a segment were taken, CLOCK_REALTIME. Raises as ``read_segment`` does."""
+    path = place.path(RecordingTable.SCENES)
     try:
-        require_file(path)
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            memoryview(data) as view,
-        ):
-            _check_seal(view)
+        with storage.open(path) as source:
+            footer = pq.read_metadata(source)
+        groups = [footer.row_group(number).column(0).statistics for number in range(footer.num_row_groups)]
+        ends = [each for group in groups for each in (group.min_raw, group.max_raw)]
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, struct.error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RecordingError(f"it cannot be read: {reason}", path=str(path)) from None
+    except (pa.ArrowException, OSError, ValueError, AttributeError):  # it has none
+        ends = [row["time"] for row in read_heads(storage, place)]
+    return min(ends, default=0), max(ends, default=0)
+
+
+def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> None:
+    """See that the files of a segment in a directory are its tables; ``is_whole``: and that each byte is as it was
+    written, which takes the time of reading them. Raises RecordingError, FileNotFoundError."""
+    check = _checked_whole if is_whole else _checked_end
+    segments: dict[RecordingTable, str | None] = {}
+    for table in RecordingTable:
+        path = storage.local(place.path(table))
+        try:
+            require_file(path)
+            with path.open("rb") as file:
+                segments[table] = _segment_of(check(file), table)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, struct.error) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise RecordingError(f"it cannot be read: {reason}", path=str(path)) from None
+    _check_same(storage, place, segments)
+
+
+def _checked_whole(file: BinaryIO) -> bytes:
+    """The footer of a file, all bytes of which were looked at."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+        _check_seal(view)
+        return view[_footer_start(view) :].tobytes()
+
+
+def _checked_end(file: BinaryIO) -> bytes:
+    """The footer of a file, of which no other byte was looked at."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END.size))
+    length, magic = _END.unpack(file.read(_END.size))
+    start = size - _END.size - length
+    if magic != _MAGIC or start < len(_MAGIC):
+        raise ValueError(_NO_END)
+    file.seek(start)
+    return file.read(length)
+
+
+def _check_same(storage: Storage, place: SegmentPlace, segments: Mapping[RecordingTable, str | None]) -> None:
+    """Raises RecordingError if tables that stand for one segment are of several."""
+    [(most, count)] = Counter(segments.values()).most_common(1)
+    if count == len(segments):
+        return
+    odd = next(table for table, segment in segments.items() if segment != most)
+    like = next(table for table, segment in segments.items() if segment == most)
+    reason = f"it is of another segment than {storage.name(place.path(like))}: files were mixed up"
+    raise RecordingError(reason, path=storage.name(place.path(odd)))
 
 
 def last_epochs(storage: Storage, place: SegmentPlace) -> tuple[I64Array, I64Array]:
@@ -159,13 +255,19 @@ def _epochs_at(table: Any, at: tuple[int, int]) -> I64Array:
     return epochs[np.argsort(rows)]
 
 
-def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) -> Any:
-    """Raises MemoryError if there is no memory; sizes in a file without a seal may be what is wrong."""
+def _read(
+    storage: Storage, place: SegmentPlace, which: RecordingTable, *, columns: Sequence[str] | None = None
+) -> tuple[Any, str | None]:
+    """A table, and which segment it says it is of. Raises MemoryError if there is no memory; sizes in a file without a
+    seal may be what is wrong."""
     is_sealed = True
+    path = place.path(which)
     try:
         with storage.open(path) as source:
             data = source.read_buffer()
-        is_sealed = _check_seal(memoryview(data))
+        view = memoryview(data)
+        is_sealed = _check_seal(view)
+        segment = _segment_of(view[_footer_start(view) :].tobytes(), which)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
@@ -176,4 +278,4 @@ def _read(storage: Storage, path: str, *, columns: Sequence[str] | None = None) 
             raise
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise RecordingError(f"it cannot be read: {reason}", path=storage.name(path)) from None
-    return table
+    return table, segment

@@ -1,6 +1,8 @@
 """Where a recording lies: a directory, or a prefix of an object store that pyarrow knows (``s3://…``, ``gs://…``).
 
-Rule: a file is there with all its bytes, or not at all.
+Rules: a file is there with all its bytes, or not at all. The directory may be a link, and so may what is above it;
+below it no link leads out, and none to a directory is followed: who reads a recording of somebody else would read, or
+list, the rest of the disk too.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ..errors import RecordingError, UsageError
+from . import layout
 from .layout import NEW
 
 
@@ -28,11 +32,14 @@ class Storage:
         """Raises UsageError for an address that pyarrow does not know."""
         self.place = re.sub(r"(?<=://)[^/@]*@", "", place).partition("?")[0] if "://" in place else place
         self.directory = local_directory(place)
+        self.links: Sequence[str] = ()
+        """Links to directories that ``files`` passed over."""
         self._system: Any
         self._root: str
         try:
             if self.directory is not None:
                 self._system, self._root = fs.LocalFileSystem(), str(self.directory.absolute())
+                self._real_root = os.path.realpath(self._root)
             else:
                 self._system, self._root = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -44,9 +51,14 @@ class Storage:
         return f"{self.place.rstrip('/')}/{path}"
 
     def local(self, path: str) -> Path:
-        """A file of a recording that lies in a directory."""
+        """A file of a recording that lies in a directory. Raises RecordingError if a link leads out of it."""
         assert self.directory is not None
-        return self.directory / path
+        file = self.directory / path
+        if not _is_below(file, self._real_root):
+            self._real_root = os.path.realpath(self._root)  # it may be a link that leads elsewhere by now
+            if not _is_below(file, self._real_root):
+                raise RecordingError("it is a link that leads outside the recording", path=str(file))
+        return file
 
     def has(self, path: str = "") -> bool:
         """Whether there is such a file, or without a path such a place at all. Raises RecordingError."""
@@ -60,6 +72,9 @@ class Storage:
         """Every file with its size, by path. Raises RecordingError if there is no such place."""
         selector = fs.FileSelector(self._root, recursive=True)
         try:
+            if self.directory is not None:
+                files, self.links = _local_files(self._root)
+                return files
             found = self._system.get_file_info(selector)
         except FileNotFoundError:
             raise RecordingError("there is no such directory", path=self.place) from None
@@ -68,10 +83,16 @@ class Storage:
         skip = len(self._root.rstrip("/")) + 1
         return {info.path[skip:]: info.size for info in found if info.type == fs.FileType.File}
 
+    def unfollowed(self, tops: Sequence[str] = layout.PARTS) -> list[RecordingError]:
+        """An error for each link that the last ``files`` passed over in one of these directories, or in its place."""
+        reason = "it is a link to a directory, and only the directory of a whole recording may be one"
+        links = [path for path in self.links if path.partition("/")[0] in tops]
+        return [RecordingError(reason, path=self.name(path)) for path in links]
+
     def open(self, path: str) -> Any:
-        """A file for reading at random. Raises OSError."""
+        """A file for reading at random. Raises OSError, RecordingError if a link leads out of the place."""
         if self.directory is not None:
-            require_file(self.directory / path)
+            require_file(self.local(path))
         return self._system.open_input_file(f"{self._root}/{path}")
 
     def dataset(self, paths: Sequence[str]) -> Any:
@@ -99,9 +120,9 @@ class Storage:
         return data
 
     def write(self, path: str, write: Callable[[Any], object]) -> None:
-        """Write a file as a whole. Raises OSError."""
+        """Write a file as a whole. Raises OSError, RecordingError if a link leads out of the place."""
         if self.directory is not None:
-            _write_local(self.directory / path, write)
+            _write_local(self.local(path), write)
         else:
             self._upload(path, write)
 
@@ -133,6 +154,39 @@ def local_directory(place: str) -> Path | None:
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
     return None if "://" in place else Path(place)
+
+
+def _is_below(file: Path, real_root: str) -> bool:
+    real = os.path.realpath(file)
+    return real == real_root or real.startswith(real_root.rstrip("/") + "/")
+
+
+def _local_files(root: str) -> tuple[dict[str, int], list[str]]:
+    """Every file below a directory with its size, and the links to directories. Raises OSError."""
+    files: dict[str, int] = {}
+    links: list[str] = []
+    below = [""]
+    while below:
+        directory = below.pop()
+        try:
+            entries = os.scandir(f"{root}/{directory}")
+        except FileNotFoundError:
+            if not directory:
+                raise
+            continue  # a writer has removed it since
+        with entries:
+            for entry in entries:
+                path = f"{directory}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(f"{path}/")
+                elif entry.is_symlink() and entry.is_dir():
+                    links.append(path)
+                else:
+                    with suppress(OSError):  # it is gone, or a link to nothing
+                        found = entry.stat()
+                        if stat.S_ISREG(found.st_mode):
+                            files[path] = found.st_size
+    return files, sorted(links)
 
 
 def require_file(path: Path) -> None:

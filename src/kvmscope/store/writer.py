@@ -67,6 +67,7 @@ class RecordingWriter:
         self._lock = _lock(directory)
         try:
             self._lock = _bring_up_to_date(self._lock, *places)
+            _refuse_links(spool)
             (directory / layout.JOURNAL).mkdir(exist_ok=True)
             self._number = _largest_number(*places)
             self.compactor = Compactor(spool, segments, limits, segment_bytes=segment_bytes)
@@ -148,6 +149,13 @@ def _check(*places: Storage) -> None:
     RecordingError, UsageError."""
     for place in [place for place in places if _is_new(place)]:
         _write_about(place)
+
+
+def _refuse_links(spool: Storage) -> None:
+    """Raises RecordingError if a part of the recording lies elsewhere: no reader would see it."""
+    spool.files()
+    for error in spool.unfollowed((*layout.PARTS, layout.EPISODES)):
+        raise error
 
 
 def _is_new(place: Storage) -> bool:
