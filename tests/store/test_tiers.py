@@ -89,6 +89,19 @@ def test_older_scenes_are_thinned_and_the_oldest_deleted(tmp_path: Path, scene: 
         assert_same(each, by_time[each.sample.taken_ns])
 
 
+@pytest.mark.parametrize("step_s", [-7200, 3600])
+def test_a_step_of_the_wall_clock_makes_no_scene_older(tmp_path: Path, scene: Scene, step_s: int) -> None:
+    def stepped(at_s: int) -> Scene:
+        found = at(scene, at_s, added=at_s)
+        taken_ns = found.sample.taken_ns + (step_s * SECOND if at_s >= 110 else 0)
+        return replace(found, sample=replace(found.sample, taken_ns=taken_ns))
+
+    limits = RingLimits(keep_s=100, tiers=(RingTier(0, 40), RingTier(10, 3600)))
+    written(tmp_path / "steady", (at(scene, n, added=n) for n in range(150)), limits)
+    written(tmp_path / "stepped", map(stepped, range(150)), limits)
+    assert seconds(tmp_path / "stepped") == seconds(tmp_path / "steady")
+
+
 def test_tiers_without_a_limit_of_time_end_with_the_last_tier(tmp_path: Path, scene: Scene) -> None:
     directory = tmp_path / "ring"
     limits = RingLimits(tiers=(RingTier(0, 60), RingTier(10, 300)))

@@ -24,6 +24,7 @@ from kvmscope.view.summary import host_summary
 from kvmscope.view.watch import Watch
 from kvmscope.web.server.api_host import ApiHost
 from kvmscope.web.server.archive import MOST_SCENES, MergedSeries, SceneArchive
+from kvmscope.web.server.history import MetricHistory
 from kvmscope.web.server.scene_memory import SceneMemory
 
 STAT = "halt_wait_hist"
@@ -145,9 +146,23 @@ def test_scenes_in_memory_end_after_their_time_and_survive_a_clock_that_is_set_b
     for scene in simulated_scenes(30):
         ring.add(scene)
     assert len(ring.moments()) == 11
+    [again] = simulated_scenes(1, begin_s=25)
+    ring.add(again)
+    assert [(moment.taken_ns - NOON_NS) // 10**9 for moment in ring.moments()] == list(range(19, 26))
     [early] = simulated_scenes(1)
     ring.add(early)
     assert [moment.taken_ns for moment in ring.moments()] == [NOON_NS]
+
+
+def test_metrics_in_memory_are_as_few_after_a_clock_that_is_set_back() -> None:
+    history, watch = MetricHistory(kept_s=10), Watch()
+    scenes = simulated_scenes(40)
+    for number, scene in enumerate(scenes):
+        taken_ns = scene.sample.taken_ns - (3600 * 10**9 if number >= 20 else 0)
+        view = watch.add(replace(scene, sample=replace(scene.sample, taken_ns=taken_ns)))
+        if view is not None:
+            history.add(view)
+    assert len(history.of("exits_per_s", None).times) == 11
 
 
 def test_memory_does_not_share_the_words_of_a_source() -> None:

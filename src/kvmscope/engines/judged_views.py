@@ -53,7 +53,7 @@ def findings_sql(store: SqlStore) -> str:
     return f"""
         SELECT f.rule AS rule, CASE f.rule {cases} END AS severity, CASE f.rule {titles} END AS title,
             f.host AS host, f.boot AS boot, {spelling.vm_id("f.vm")} AS vm, {spelling.any_of}(f.name) AS name,
-            min(f.begin_time) AS since, max(f.end_time) AS until,
+            {spelling.first}(f.begin_time, f.begin_ns) AS since, {spelling.last}(f.end_time, f.end_ns) AS until,
             {spelling.seconds("max(f.end_ns) - min(f.begin_ns)")} AS seconds, count(*) AS windows,
             max(f.stands) = 1 AS stands, avg(f.cost_cpus) AS cost_cpus, avg(f.lost_vcpus) AS lost_vcpus
         FROM ({query}) AS f

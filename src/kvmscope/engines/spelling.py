@@ -21,9 +21,10 @@ def literal(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """``last``: an aggregate, the value at the greatest of another. ``any_of``: one value of a group. ``merged``: after
-    a table of which a newer row replaces an older one."""
+    """``first``, ``last``: aggregates, the value at the least and at the greatest of another. ``any_of``: one value of
+    a group. ``merged``: after a table of which a newer row replaces an older one."""
 
+    first: str
     last: str
     any_of: str
     merged: str = ""
@@ -78,6 +79,6 @@ class _ClickHouseSpelling(Spelling):
 
 
 SPELLINGS: Final = {
-    QueryEngine.DUCKDB: Spelling(last="arg_max", any_of="any_value"),
-    QueryEngine.CLICKHOUSE: _ClickHouseSpelling(last="argMax", any_of="any", merged=" FINAL"),
+    QueryEngine.DUCKDB: Spelling(first="arg_min", last="arg_max", any_of="any_value"),
+    QueryEngine.CLICKHOUSE: _ClickHouseSpelling(first="argMin", last="argMax", any_of="any", merged=" FINAL"),
 }

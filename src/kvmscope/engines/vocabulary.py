@@ -213,7 +213,7 @@ def _apicv_spans(vocabulary: Vocabulary, spelling: Spelling) -> str:
         ) AS c ON c.host = m.host AND c.boot = m.boot AND c.vm = m.vm AND c.boottime_ns = m.boottime_ns"""
     return f"""
         SELECT host, boot, {spelling.vm_id("vm")} AS vm, {spelling.last}(name, s.time) AS name, state, reasons,
-            min(s.time) AS since, max(s.until) AS until,
+            {spelling.first}(s.time, s.boottime_ns) AS since, {spelling.last}(s.until, s.until_ns) AS until,
             {spelling.seconds("max(s.until_ns) - min(s.boottime_ns)")} AS seconds, count(*) AS scenes,
             min(s.active_vcpus) AS active_vcpus, max(s.vcpus) AS vcpus
         FROM (

@@ -8,9 +8,10 @@ is read as it is until then. One that is not a journal stays, for who looks into
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from .copies import PartSpan, SceneKey, find_copies
 from .epochs import EpochTracker
 from .journal import read_journal
 from .layout import RecordingTable, SegmentPlace
-from .ring import DatedSegment, RingLimits, runs_to_thin, thinning_steps
+from .ring import DatedSegment, RingLimits, on_one_clock, runs_to_thin, thinning_steps
 from .segment import read_heads, read_tables, scene_keys, write_segment
 from .storage import Storage
 from .thinning import FOLLOWED_COLUMNS, SegmentThinner
@@ -103,8 +104,8 @@ class Compactor:
             first = scenes[0].sample
             place = SegmentPlace.of(number, first.origin.host if first.origin else "unknown", first.taken_ns)
             write_segment(self._segments, place, tables_of(scenes, self._epochs))
-            times = [scene.sample.taken_ns for scene in scenes]
-            self._times[place] = DatedSegment(place, min(times), max(times))
+            moments = [(scene.sample.taken_ns, scene.sample.monotonic_ns) for scene in scenes]
+            self._times[place] = _dated(place, moments, {each.origin.boot if each.origin else None for each in scenes})
             self._host = place.host
         self._journals.delete(path)
 
@@ -115,7 +116,7 @@ class Compactor:
             found = [place for place in self._current(self._segments.files()) if place not in self._unreadable]
             copies = self._copies(found)
             places = [place for place in found if place not in copies]
-            segments = [self._dated(place) for place in places]
+            segments = on_one_clock([self._dated(place) for place in places])
             newest_ns = max((segment.end_ns for segment in segments), default=0)
             apart = [*self._damaged, *(place.number for place in (*self._unreadable, *copies))]
             before: dict[SegmentPlace, SegmentPlace | None] = dict(zip(places, [None, *places], strict=False))
@@ -182,11 +183,12 @@ class Compactor:
         places = self._current(files)
         if not places:
             return
-        newest_ns = max(self._dated(place).end_ns for place in places)
+        ends_ns = {each.place: each.end_ns for each in on_one_clock([self._dated(place) for place in places])}
+        newest_ns = max(ends_ns.values())
         left = sum(size for path, size in files.items() if not path.startswith(f"{layout.EPISODES}/"))
         for part in self._oldest_first(places):
             is_journal = isinstance(part, int)
-            end_ns = self._journal_end_ns(part) if isinstance(part, int) else self._dated(part).end_ns
+            end_ns = self._journal_end_ns(part) if isinstance(part, int) else ends_ns[part]
             if part == places[-1] or not self._is_beyond(end_ns, left, newest_ns):
                 if is_journal:
                     continue  # by the time of its file alone, which says nothing of the segments after it
@@ -236,11 +238,21 @@ class Compactor:
     def _dated(self, place: SegmentPlace) -> DatedSegment:
         """A segment with its times; they are 0 if it is damaged, which makes it the first to go."""
         if place not in self._times:
-            times = [0]
+            rows: Sequence[Mapping[str, Any]] = []
             with suppress(FileNotFoundError, RecordingError):
-                times = [row["time"] for row in read_heads(self._segments, place)] or [0]
-            self._times[place] = DatedSegment(place, min(times), max(times))
+                rows = read_heads(self._segments, place)
+            moments = [(row["time"], row["boottime_ns"]) for row in rows]
+            self._times[place] = _dated(place, moments, {row["boot"] for row in rows})
         return self._times[place]
+
+
+def _dated(place: SegmentPlace, moments: Sequence[tuple[int, int]], boots: Collection[str | None]) -> DatedSegment:
+    """A segment with scenes of these boots at these moments, by the wall clock and since boot."""
+    if not moments:
+        return DatedSegment(place, 0, 0)
+    times, since_boot = zip(*moments, strict=True)
+    boot = next(iter(boots)) if len(boots) == 1 else None
+    return DatedSegment(place, min(times), max(times), min(since_boot), max(since_boot), boot)
 
 
 def _attempt(step: Callable[[], None]) -> str:

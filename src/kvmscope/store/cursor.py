@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from .replay import EARLY, SceneMoment
+from .replay import EARLY, SceneMoment, last_until, passed_ns
 
 _LEAP = 10
 _SLOWEST, _FASTEST = 1 / 8, 64.0
@@ -18,14 +18,14 @@ _SLOWEST, _FASTEST = 1 / 8, 64.0
 
 def place_at(moments: Sequence[SceneMoment], time_ns: float) -> int:
     """The last moment until a time, or the first of all."""
-    return max(0, sum(1 for moment in moments if moment.taken_ns <= time_ns) - 1)
+    return last_until(moments, time_ns) or 0
 
 
 def place_beside(moments: Sequence[SceneMoment], place: int, interval_s: float, direction: int) -> int:
     """The moment an interval after another (1) or before it (-1), or the last or first one."""
     wanted_ns = interval_s * (1 - EARLY) * 1e9
     found = place + direction
-    while 0 <= found < len(moments) and abs(moments[found].taken_ns - moments[place].taken_ns) < wanted_ns:
+    while 0 <= found < len(moments) and abs(passed_ns(moments[place], moments[found])) < wanted_ns:
         found += direction
     return min(max(found, 0), len(moments) - 1)
 
@@ -93,8 +93,8 @@ class ReplayCursor:
     def _go_on(self) -> None:
         """By an interval; what is shorter counts as one only if no more is coming."""
         beside = self.neighbour(self.place, 1)
-        passed_ns = self.moments[beside].taken_ns - self.moments[self.place].taken_ns
-        if not self.is_growing or passed_ns >= self.interval_s * (1 - EARLY) * 1e9:
+        is_whole = passed_ns(self.moments[self.place], self.moments[beside]) >= self.interval_s * (1 - EARLY) * 1e9
+        if not self.is_growing or is_whole:
             self.place = beside
 
     @property

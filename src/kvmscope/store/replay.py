@@ -61,6 +61,21 @@ class SceneMoment:
         return mine == its and self.boottime_ns > other.boottime_ns
 
 
+def passed_ns(before: SceneMoment, after: SceneMoment) -> int:
+    """The time from one moment to another: of one boot by CLOCK_BOOTTIME, since the wall clock can be set."""
+    if _is_one_boot(before, after):
+        return after.boottime_ns - before.boottime_ns
+    return after.taken_ns - before.taken_ns
+
+
+def last_until(moments: Sequence[SceneMoment], time_ns: float) -> int | None:
+    """The place of the latest moment until a time; None if all are later. A time that the wall clock had twice, since
+    it was set back, is the second one.
+    """
+    places = [place for place, moment in enumerate(moments) if moment.taken_ns <= time_ns]
+    return max(places, key=lambda place: (moments[place].taken_ns, place), default=None)
+
+
 class SceneSeries(Protocol):
     """Scenes at known moments: a recording, or a file."""
 
@@ -132,15 +147,37 @@ def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) ->
 
 def moments_of(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
     """The moments of a time; ``goes_on``: from ``at`` on, and not until then."""
-    since_ns, until_ns = times.since_ns, times.until_ns
     if times.at_ns is not None:
-        since_ns, until_ns = (times.at_ns, None) if goes_on else (None, times.at_ns)
+        return _since(moments, times.at_ns) if goes_on else _until(moments, times.at_ns)
     return [
         moment
         for moment in moments
-        if (since_ns is None or moment.taken_ns >= since_ns)
-        and (until_ns is None or moment.taken_ns // MS_NS <= until_ns // MS_NS)
+        if (times.since_ns is None or moment.taken_ns >= times.since_ns)
+        and (times.until_ns is None or moment.taken_ns // MS_NS <= times.until_ns // MS_NS)
     ]
+
+
+def _since(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
+    """The moments from a time on, and what follows them at times that the wall clock had again."""
+    found: list[SceneMoment] = []
+    for moment in moments:
+        if moment.taken_ns >= time_ns or (found and moment.follows(found[-1])):
+            found.append(moment)
+    return found
+
+
+def _until(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
+    """The moments until a time, without those of the same boot at which the wall clock had been set back."""
+    found = [moment for moment in moments if moment.taken_ns // MS_NS <= time_ns // MS_NS]
+    last = last_until([moment for moment in found if _is_one_boot(moment, found[-1])], time_ns + MS_NS)
+    if last is None:
+        return found
+    its = [place for place, moment in enumerate(found) if _is_one_boot(moment, found[-1])]
+    return found[: its[last] + 1]
+
+
+def _is_one_boot(moment: SceneMoment, other: SceneMoment) -> bool:
+    return (moment.host, moment.boot) == (other.host, other.boot)
 
 
 def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:

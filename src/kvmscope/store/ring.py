@@ -1,13 +1,14 @@
 """How long a ring keeps scenes, and at what resolution. Pure.
 
 Rule: a part of a recording is thinned or deleted by the age of its last scene, counted from the newest scene that is
-there, so a ring that nobody writes to loses nothing.
+there, so a ring that nobody writes to loses nothing. Within a boot an age is by CLOCK_BOOTTIME: a step of the wall
+clock makes no scene older or younger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -115,11 +116,48 @@ def thinning_steps(limits: RingLimits) -> Sequence[ThinningStep]:
 
 @dataclass(frozen=True, slots=True)
 class DatedSegment:
-    """A segment with the times of its first and last scene, CLOCK_REALTIME nanoseconds."""
+    """A segment with the times of its first and last scene, CLOCK_REALTIME nanoseconds; their time since boot, and the
+    boot of the last one, if they are known."""
 
     place: SegmentPlace
     begin_ns: int
     end_ns: int
+    begin_boottime_ns: int = 0
+    end_boottime_ns: int = 0
+    boot: str | None = None
+
+    @property
+    def length_ns(self) -> int:
+        """The time from its first to its last scene."""
+        if self.boot is not None:
+            return self.end_boottime_ns - self.begin_boottime_ns
+        return self.end_ns - self.begin_ns
+
+
+def on_one_clock(segments: Sequence[DatedSegment]) -> list[DatedSegment]:
+    """The same segments with times of a clock that is never set, which shows the wall clock's at the last one of each
+    host. ``segments``: in the order in which they were recorded. Those without times stay without.
+    """
+    found: list[DatedSegment] = []
+    after: dict[str, tuple[DatedSegment, DatedSegment]] = {}
+    for segment in reversed(segments):
+        dated = segment
+        if segment.end_ns:
+            end_ns = segment.end_ns
+            if segment.place.host in after:
+                following, its = after[segment.place.host]
+                end_ns = its.begin_ns - _apart_ns(segment, following)
+            dated = replace(segment, begin_ns=end_ns - segment.length_ns, end_ns=end_ns)
+            after[segment.place.host] = (segment, dated)
+        found.append(dated)
+    return found[::-1]
+
+
+def _apart_ns(segment: DatedSegment, following: DatedSegment) -> int:
+    """The time from the end of a segment to the beginning of the next one."""
+    if segment.boot is not None and segment.boot == following.boot:
+        return max(0, following.begin_boottime_ns - segment.end_boottime_ns)
+    return max(0, following.begin_ns - segment.end_ns)
 
 
 def runs_to_thin(

@@ -19,13 +19,20 @@ def choose_times(moments: Sequence[SceneMoment], at: str | None, between: tuple[
         raise UsageError("--at cannot be combined with --between")
     if not moments or (at is None and between is None):
         return TimeChoice()
-    end_ns = moments[-1].taken_ns
     if between is None:
-        return TimeChoice(at_ns=parse_time(at or "", end_ns))
-    since_ns, until_ns = (parse_time(text, end_ns) for text in between)
+        return TimeChoice(at_ns=_time_in(moments, at or ""))
+    since_ns, until_ns = (_time_in(moments, text) for text in between)
     if since_ns > until_ns:
         raise UsageError(f"{between[0]} is after {between[1]}")
     return TimeChoice(since_ns=since_ns, until_ns=until_ns)
+
+
+def _time_in(moments: Sequence[SceneMoment], text: str) -> int:
+    """A time of day is before the end; of a recording whose clock was set back in the end, before its latest time."""
+    found = parse_time(text, moments[-1].taken_ns)
+    if found < min(moment.taken_ns for moment in moments) and not text.startswith("-"):
+        return parse_time(text, max(moment.taken_ns for moment in moments))
+    return found
 
 
 def parse_time(text: str, end_ns: int) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 from ..errors import KvmscopeError, UsageError
 from ..store.cursor import place_at, place_beside
 from ..store.growth import is_written, place_in
-from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose
+from ..store.replay import EARLY, LookPlan, SceneMoment, SceneSeries, TimeChoice, choose, passed_ns
 from ..view.events import EventWatch
 from ..view.values import Moment
 from ..view.watch import Watch
@@ -169,8 +169,8 @@ class Player(Controls):
     def _following(self, place: int) -> int | None:
         """The place an interval after another; None if there is none yet."""
         beside = self._beside(place, 1)
-        passed_ns = self._moments[beside].taken_ns - self._moments[place].taken_ns
-        return beside if passed_ns >= self._interval_s * (1 - EARLY) * 1e9 else None
+        passed = passed_ns(self._moments[place], self._moments[beside])
+        return beside if passed >= self._interval_s * (1 - EARLY) * 1e9 else None
 
     def _show(self, target: int) -> None:
         try:

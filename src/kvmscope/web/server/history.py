@@ -57,6 +57,8 @@ class MetricHistory:
         total = np.array([totals[name] for name in self.metrics], dtype=np.float32)
         taken_ns = view.scene.sample.taken_ns
         with self._lock:
+            while self._rows and self._rows[-1].taken_ns >= taken_ns:  # somebody has set the clock back
+                self._rows.pop()
             if self._rows and self._rows[-1].rows == rows:
                 rows = self._rows[-1].rows
             self._rows.append(_HistoryRow(taken_ns, rows, columns.T.copy(), total))

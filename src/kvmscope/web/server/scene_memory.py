@@ -39,9 +39,9 @@ class SceneMemory:
         taken_ns = scene.sample.taken_ns
         with self._lock:
             last_ns = next(reversed(self._scenes), None)
-            if last_ns is not None and taken_ns < last_ns:  # somebody has set the clock back
-                self._scenes.clear()
-                last_ns = None
+            while last_ns is not None and taken_ns < last_ns:  # somebody has set the clock back
+                del self._scenes[last_ns]
+                last_ns = next(reversed(self._scenes), None)
             if last_ns is not None and taken_ns - last_ns < self._step_ns * (1 - EARLY):
                 return
             self._scenes[taken_ns] = _own(scene)
