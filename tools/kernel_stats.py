@@ -3,9 +3,10 @@
 
     tools/kernel_stats.py extract TREE [--arch ARCH]     the stats of a tree, as `kvmscope schema dump` writes them
     tools/kernel_stats.py check TREE...                  fail if the catalogue says something else than these trees
+    tools/kernel_stats.py add TREE...                    add these trees to src/kvmscope/catalog/kernels/
     tools/kernel_stats.py fetch SERIES...                get the trees of Debian's linux-source packages; prints where
-    tools/kernel_stats.py known FOLDER                   write src/kvmscope/catalog/kernels/ from the trees in FOLDER,
-                                                         one each kernel, and from captured stats files
+    tools/kernel_stats.py known FOLDER                   write src/kvmscope/catalog/kernels/ again from the trees in
+                                                         FOLDER, one each kernel, and from captured stats files
 
 A tree is a kernel source tree, or as much of one as its Makefile, arch/*/kvm, include/linux/kvm* and virt/kvm. The
 macros of the tables are expanded as that kernel defines them, so that a macro which is new needs no change here. What
@@ -22,13 +23,13 @@ import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from kvmscope.analysis.schema_diff import shape_words
-from kvmscope.catalog.kernels import PROVIDER, version_of
+from kvmscope.catalog.kernels import PROVIDER, known_kernels, read_kernels, version_of
 from kvmscope.catalog.stats import StatCatalog, StatEntry, load_stats
 from kvmscope.codec.schema_json import encode
 from kvmscope.codec.statsfile import parse
@@ -329,10 +330,10 @@ def unpack_source(package: Path, series: str, *, into: Path) -> None:
 
 # --- the catalogue of kernels -----------------------------------------------------------------------------------------
 
-SERIES = (
-    *(f"5.{minor}" for minor in range(14, 20)),
-    *(f"6.{minor}" for minor in range(20)),
-    *(f"7.{minor}" for minor in range(4)),
+SERIES = tuple(
+    kernel.name.removeprefix("x86-")
+    for kernel in known_kernels()
+    if re.fullmatch(r"x86-\d+\.\d+", kernel.name)  # x86 has all of them
 )
 _FIRST = {"riscv": "5.16", "loongarch": "6.7"}
 _HISTORY = {
@@ -364,6 +365,29 @@ def write_known(folder: Path, target: Path) -> None:
         found = [(kernel.release or "", kernel.tables) for tree in trees if (kernel := read_kernel(tree, port))]
         kernels = [kernel for series in SERIES for kernel in _kernels_of(port, series, found)]
         (target / f"{port.name}.json").write_text(known_text(port, kernels), encoding="utf-8")
+
+
+def add_kernel(tree: Path, folder: Path) -> Iterator[str]:
+    """Add a tree to the files of known kernels, where its statistics are not there yet; yields a line for each port."""
+    for port in PORTS:
+        if kernel := read_kernel(tree, port):
+            file = folder / f"{port.name}.json"
+            known = read_kernels(file.read_text(encoding="utf-8"), file.name)
+            added = _new_kernel(port, kernel, known)
+            if added:
+                kernels = sorted([*known, added], key=lambda each: version_of(each) or ())
+                file.write_text(known_text(port, kernels), encoding="utf-8")
+            yield f"{added.name}: added" if added else f"{kernel.name}: its statistics are there already"
+
+
+def _new_kernel(port: Port, kernel: KernelTables, known: Sequence[KernelTables]) -> KernelTables | None:
+    """A kernel under the name of its series if that is new, else under its own; None if the series has its tables."""
+    assert kernel.release is not None
+    series = _series(kernel.release)
+    same = [each for each in known if _series(each.name.removeprefix(f"{port.name}-")) == series]
+    if [table.stats for table in kernel.tables] in [[table.stats for table in each.tables] for each in same]:
+        return None
+    return kernel if same else replace(kernel, name=f"{port.name}-{series}")
 
 
 def _version_key(tree: Path) -> tuple[int, ...]:
@@ -469,12 +493,21 @@ def write_stat(name: str, shape: Shape) -> str:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+_COMMANDS = {
+    "extract": ("TREE", "print the statistics of a kernel source tree"),
+    "check": ("TREE", "name what the catalogue of statistics lacks of these trees, or says otherwise"),
+    "add": ("TREE", "add these trees to the known kernels"),
+    "fetch": ("SERIES", "get the trees of Debian's linux-source packages; prints where they are"),
+    "known": ("FOLDER", "write the known kernels again, from the trees of all of them"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     commands = parser.add_subparsers(required=True, dest="command")
-    for name, what in (("extract", "TREE"), ("check", "TREE"), ("fetch", "SERIES"), ("known", "FOLDER")):
-        command = commands.add_parser(name)
-        command.add_argument("what", metavar=what, nargs="+" if name in ("check", "fetch") else 1)
+    for name, (what, does) in _COMMANDS.items():
+        command = commands.add_parser(name, help=does)
+        command.add_argument("what", metavar=what, nargs=1 if name in ("extract", "known") else "+")
         if name == "extract":
             command.add_argument("--arch", choices=["all", *(port.name for port in PORTS)], default="all")
     options = parser.parse_args(arguments)
@@ -483,6 +516,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _extract(Path(options.what[0]), options.arch)
         if options.command == "check":
             return _check(list(map(Path, options.what)))
+        if options.command == "add":
+            print("\n".join(line for tree in options.what for line in add_kernel(Path(tree), KNOWN)))
+            return 0
         if options.command == "fetch":
             print("\n".join(map(str, fetch(options.what, cache_folder().with_name("sources")))))
             return 0

@@ -89,7 +89,7 @@ def test_a_contract_may_state_no_kernels() -> None:
         (f"{HEAD}kernels = []\n{STAT}", "c.toml:3: x: kernels: expected at least one version, found an empty list"),
         (f'{HEAD}kernels = ">=٦.١"\n{STAT}', "c.toml:3: x: kernels: expected bounds such as"),
         (f'name = "x"\n{STAT}kernels = []\n', "c.toml:6: stat exits: kernels: expected at least one version"),
-        (f'{HEAD}kernels = ">=8.0"\n{STAT}', "c.toml:3: x: kernels: expected some of 5.14 to 7.3, found"),
+        (f'{HEAD}kernels = ">=99.0"\n{STAT}', "c.toml:3: x: kernels: expected some of 5.14 to "),
         (f'name = "x"\n{STAT}scop = "vm"\n', "c.toml:6: stat exits: scop: expected one of kernels, kind, name"),
         ('name = "x"\n[[stat]]\nname = "a"\nscope = "vm"\n', "c.toml:2: stat a: expected a key 'kind', found none"),
         (f'name = "x"\n{STAT}'.replace("vcpu", "host"), "c.toml:4: stat exits: scope: expected one of vm, vcpu"),

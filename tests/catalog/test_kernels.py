@@ -19,6 +19,7 @@ from kvmscope.codec.statsfile import parse
 from kvmscope.errors import CatalogError, UsageError
 from kvmscope.schema import KernelTables, Kind, Scope, Shape, Unit
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 CAPTURED = Path(__file__).parent.parent / "data" / "statsfile"
 RAN = ("x86-6.1", "x86-6.12", "x86-6.18", "x86-7.3", "arm64-6.1")
 
@@ -38,6 +39,16 @@ def test_every_series_of_every_architecture_is_known() -> None:
             assert [(table.provider, table.scope) for table in kernel.tables] == [(PROVIDER, scope) for scope in Scope]
             assert all(table.stats for table in kernel.tables)
             assert kernel.how
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [("commands.md", "Known are 5.14 to {newest}."), ("schemas.md", "whose stats describe themselves, to {newest}:")],
+)
+def test_the_reference_names_the_newest_kernel(page: str, words: str) -> None:
+    newest = max(version for kernel in known_kernels() if (version := version_of(kernel)))
+    text = " ".join((REFERENCE / page).read_text(encoding="utf-8").split())
+    assert words.format(newest=".".join(map(str, newest[:2]))) in text
 
 
 def test_names_are_unique() -> None:
