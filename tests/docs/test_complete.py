@@ -25,6 +25,9 @@ from kvmscope.catalog.metrics import load_metrics
 from kvmscope.catalog.settings import load_settings
 from kvmscope.catalog.stats import load_stats
 from kvmscope.cli import main
+from kvmscope.collect import SOURCES as SOURCES_OF_HOST
+from kvmscope.errors import Unavailable
+from kvmscope.view.check import failed_source
 
 REFERENCE = DOCS / "reference"
 SOURCES = PROJECT / "src" / "kvmscope"
@@ -103,6 +106,17 @@ def test_everything_of_the_catalogue_is_a_heading(page: str, names: set[str]) ->
 def test_every_group_stands_on_the_page_of_groups() -> None:
     text = (REFERENCE / "groups.md").read_text(encoding="utf-8")
     assert [name for name in load_groups() if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", ["reference/commands.md", "explanation/sources.md", "glossary.md"])
+def test_every_source_stands_on_the_pages_of_sources(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert [name for name in SOURCES_OF_HOST if f"`{name}`" not in text] == []
+
+
+def test_check_says_what_each_source_sees() -> None:
+    error = Unavailable("not here")
+    assert [name for name in SOURCES_OF_HOST if failed_source(name, error).sees is None] == []
 
 
 def keys_of(schema: object) -> Iterator[str]:
