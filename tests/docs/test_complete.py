@@ -28,6 +28,7 @@ from kvmscope.cli import main
 from kvmscope.collect import SOURCES as SOURCES_OF_HOST
 from kvmscope.errors import Unavailable
 from kvmscope.view.check import failed_source
+from kvmscope.view.schemas import VIEWS
 
 REFERENCE = DOCS / "reference"
 SOURCES = PROJECT / "src" / "kvmscope"
@@ -134,6 +135,23 @@ def test_every_key_of_json_stands_on_the_page_of_json(schema: Path) -> None:
     text = (REFERENCE / "json.md").read_text(encoding="utf-8")
     assert f"\n## {schema.stem}\n" in text
     assert {key for key in keys_of(json.loads(schema.read_text(encoding="utf-8"))) if f"`{key}`" not in text} == set()
+
+
+WRITTEN_OTHERWISE = {"replay": "status", "groups list": "groups"}
+"""Commands whose JSON is that of another one."""
+IN_PROSE = {"schema dump", "lab run", "lab simulate", "lab fleet"}
+"""Those whose JSON is not an answer: a file that others read, and what the lab says of its guests."""
+
+
+def test_every_command_with_json_has_a_schema() -> None:
+    with_json = {
+        path.removeprefix("kvmscope ")
+        for path, command in COMMANDS.items()
+        if any("--json" in param.opts for param in command.params)
+    }
+    assert with_json >= IN_PROSE | set(WRITTEN_OTHERWISE)
+    wanted = {WRITTEN_OTHERWISE.get(words, words).replace(" ", "-") for words in with_json - IN_PROSE}
+    assert wanted - set(VIEWS) == set(), "no view in VIEWS of view/schemas.py"
 
 
 def literals(file: str, function: str, callee: str) -> set[str]:
