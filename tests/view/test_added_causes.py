@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from kvmscope.analysis.findings import Finding
 from kvmscope.analysis.window import Window
 from kvmscope.catalog.addresses import AddressSpace, load_addresses
 from kvmscope.catalog.findings import find_rule
-from kvmscope.host.apicv import host_apicv
+from kvmscope.host.apicv import HostFlag, host_apicv
 from kvmscope.host.config import config_of
 from kvmscope.host.config.clocks import clocks_of
 from kvmscope.host.config.hyperv_nesting import hyperv_nesting_of
@@ -27,6 +28,7 @@ from kvmscope.view.added_causes import (
     added_causes,
     clock_causes,
     error_cause,
+    host_clock_causes,
     nesting_causes,
 )
 from kvmscope.view.findings import FindingViews, RuleTotal
@@ -125,6 +127,14 @@ def test_a_guest_that_is_offered_nothing_of_hyper_v_runs_vms_on_purpose() -> Non
 def test_nothing_is_said_of_a_hypervisor_by_a_configuration_that_does_not_show_it() -> None:
     assert nesting("kvm_intel", "--id", "a", vmm="firecracker") == {}
     assert nesting("kvm_intel", "-cpu", "host,-vmx,hv-passthrough") == {}, "it runs VMs though its options deny it"
+
+
+def test_the_page_on_windows_has_every_cause_of_clocks_and_nesting() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "windows.md").read_text(encoding="utf-8")
+    clocks = causes("-machine", "q35", "-cpu", "host,hv-relaxed", "-rtc", "driftfix=slew").keys()
+    host = {cause.name for cause in host_clock_causes(HostFlag(False, "said"))}
+    nested = nesting("kvm_intel", "-cpu", "host,hv-time").keys() | nesting("kvm_amd", "-cpu", "EPYC,+svm").keys()
+    assert {name for name in {*clocks, "hyperv-timers", *host, *nested} if f"`{name}`" not in page} == set()
 
 
 @pytest.fixture
