@@ -55,7 +55,8 @@ def caveats_of_host(rule: Rule) -> Mapping[str, set[str]]:
 @pytest.mark.parametrize("rule", load_findings(), ids=lambda rule: rule.slug)
 def test_a_rule_answers_each_caveat_of_the_host_that_its_stats_have(rule: Rule) -> None:
     caveats = caveats_of_host(rule)
-    assert caveats.keys() == rule.despite.keys() | (set(rule.silent_if) & caveats.keys())
+    answered = rule.despite.keys() | (set(rule.silent_if) & caveats.keys())
+    assert caveats.keys() == answered, "a caveat of a stat that the rule reads has to be in `despite` or `silent_if`"
     assert not rule.despite.keys() & set(rule.silent_if)
     assert all(why.endswith(".") for why in rule.despite.values())
 

@@ -84,7 +84,9 @@ def test_the_examples_are_in_the_catalogue(words: str, names: set[str]) -> None:
 )
 def test_an_example_is_an_entry_of_the_catalogue_as_it_stands_there(block: CodeBlock) -> None:
     files = (PROJECT / "src/kvmscope/catalog").glob("*.toml")
-    assert [file.name for file in files if f"\n{block.text}\n" in file.read_text(encoding="utf-8")]
+    assert [file.name for file in files if f"\n{block.text}\n" in file.read_text(encoding="utf-8")], (
+        "the catalogue has this entry otherwise: copy it to CONTRIBUTING.md"
+    )
 
 
 def test_whatever_is_generated_is_rewritten_by_one_target() -> None:
