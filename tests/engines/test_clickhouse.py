@@ -6,6 +6,8 @@ The client is the one that talks to a server; only the transport differs.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from kvmscope.engines.recordings import RecordingStore, open_recordings
 from kvmscope.engines.results import plain_result
 from kvmscope.engines.vocabulary import RECORDED_VIEWS
 from kvmscope.errors import QueryError, Unavailable, UsageError
+from kvmscope.lab.fleet import write_fleet
+from kvmscope.lab.fleet_plan import FleetSize
 from kvmscope.store.writer import RecordingWriter
 
 OTHER = "c" * 32
@@ -318,3 +322,13 @@ def test_old_rows_are_deleted_after_their_retention(loaded: ClickHouseStore) -> 
     loaded.make("OPTIMIZE TABLE raw_60s.vcpus_edges FINAL")
     assert list(loaded.query("SELECT count() FROM raw_60s.vcpus").rows()) == [(0,)]
     assert list(loaded.query("SELECT count() FROM raw_10s.vcpus").rows()) != [(0,)]
+
+
+def test_a_load_needs_fewer_open_files_than_there_are_columns(tmp_path: Path) -> None:
+    """Of a host whose rows are large enough for parts with files for each column, of which a user may open 1,024."""
+    write_fleet(tmp_path / "fleet", FleetSize(hosts=1, vms=10, vcpus=4, samples=40))
+    command = [sys.executable, "-m", "kvmscope", "fleet", "load", "--clickhouse", f"chdb://{tmp_path}/c"]
+    limited = ["sh", "-c", 'ulimit -n 1024; exec "$@"', "sh", *command, str(tmp_path / "fleet")]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("40 new scenes of 1 recording")

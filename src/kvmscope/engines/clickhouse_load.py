@@ -26,6 +26,7 @@ from .clickhouse_tables import (
     additions,
     database,
     definitions,
+    in_one_file,
     retentions,
     roll_ups,
     without_fills,
@@ -73,7 +74,7 @@ class _Loader:
 
     def __init__(self, store: ClickHouseStore) -> None:
         self._store = store
-        for statement in definitions():
+        for statement in (*definitions(), *(in_one_file() if store.is_embedded else ())):
             store.make(statement)
         self._columns = {table: set(store.columns(table)) for table in RawTable}
         there = set(store.query(_FILLED).columns[0].values)

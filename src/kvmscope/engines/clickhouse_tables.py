@@ -100,6 +100,20 @@ def definitions() -> Iterator[str]:
                 yield _kept_rows(table, resolution_s)
 
 
+def in_one_file() -> Iterator[str]:
+    """The statements by which each part of a table has one file for all columns, whatever its size.
+
+    Else a large part has four files a column, all open while it is written: some thousands, and again for each merge
+    beside it. Source: https://clickhouse.com/docs/operations/settings/merge-tree-settings#min_bytes_for_wide_part
+    """
+    for table in (RawTable.SCENES, RawTable.VMS, RawTable.VCPUS):
+        for name in (f"{RAW}.{table.value}", *(f"{database(each)}.{table.value}_edges" for each in ROLL_UPS_S)):
+            yield f"ALTER TABLE {name} MODIFY SETTING {_ALWAYS_COMPACT}"
+
+
+_ALWAYS_COMPACT: Final = f"min_bytes_for_wide_part = {1 << 62}, min_rows_for_wide_part = {1 << 62}"
+
+
 def additions(table: RawTable, columns: Mapping[str, ColumnType]) -> Iterator[str]:
     """The statements that add columns to a table and to its roll-ups."""
     added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_column(name, kind, _NEVER_NULL)}" for name, kind in columns.items())
