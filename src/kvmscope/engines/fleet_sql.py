@@ -104,11 +104,13 @@ class SqlFleet(Closable):
     ) -> Iterator[dict[str, Any]]:
         """The windows in which rules fire, by one query. ``hosts``: None for all. ``vms``: the ids of those of which
         that is asked; others may be answered too."""
-        if not rules or not self._seen or hosts == []:
+        if not rules or hosts == []:
             return
         stats = NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
         stats = replace(stats, has_counts=any(map(asks_for_every_count, rules)))
-        schema = self._thinned.having(stats, hosts, vms)
+        schema = self._thinned.having(stats, hosts, vms)  # before hosts are asked for, which then reads no more
+        if not self._seen:
+            return
         asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
         query = rule_query(asked, self._block_sets(stats), self._plan, self._documents.facts)
         yield from self._rows(query, schema, hosts)
