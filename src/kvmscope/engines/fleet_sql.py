@@ -81,7 +81,7 @@ class SqlFleet(Closable):
         for row in self._windows_of(judged, None if host is None else [host]):
             found[row["rule"], row["host"], row["vm"]].append(row)
         return FleetFindings(
-            [_finding(of_slug[slug], rows) for (slug, _, _), rows in found.items()],
+            [_finding(of_slug[slug], rows) for (slug, _, _), rows in sorted(found.items())],
             [each.slug for each in judged],
             refused,
             self.window_s,
@@ -219,9 +219,9 @@ def _in_schema(text: str, schema: str) -> str:
 
 
 def _finding(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> FleetFinding:
-    """One finding from the windows in which it stood."""
-    dearest = max(rows, key=lambda row: row["cost_cpus"] or row["lost_vcpus"] or 0.0)
-    last = max(rows, key=lambda row: row["end_time"])
+    """One finding from the windows in which it stood. Engines give them in any order, and sums depend on it."""
+    rows = sorted(rows, key=lambda row: row["end_time"])
+    dearest, last = max(rows, key=lambda row: row["cost_cpus"] or row["lost_vcpus"] or 0.0), rows[-1]
     return FleetFinding(
         rule=rule.slug,
         host=last["host"],
