@@ -26,7 +26,7 @@ def section(title: str) -> str:
     return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-WALK = [PROJECT / step for step in re.findall(r"^\d+\. `([^`]+)`", section("The walk of one byte"), re.MULTILINE)]
+WALK = [PROJECT / step for step in re.findall(r"^\d+\. `([^`]+)`", section("The path of one value"), re.MULTILINE)]
 PYTHON = [step for step in WALK if step.suffix == ".py"]
 
 
@@ -70,7 +70,7 @@ def test_every_file_it_names_exists() -> None:
 
 
 def test_its_rows_are_those_of_the_contract() -> None:
-    rows = re.findall(r"^\| (`[^|]+`) \|", section("Rooms"), re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]+`) \|", section("Packages"), re.MULTILINE)
     assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == ROWS
 
 

@@ -1,4 +1,4 @@
-"""What ends with a ``with`` block."""
+"""The base class of objects that a ``with`` block closes."""
 
 from __future__ import annotations
 

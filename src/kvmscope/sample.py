@@ -227,7 +227,7 @@ class Block:
 
     @cached_property
     def single_words(self) -> Mapping[str, U64Array]:
-        """Every ``compact_column`` of one word, for whoever takes all: one walk over the values copies them."""
+        """Every ``compact_column`` of one word, for callers that need all: one pass over the values copies them."""
         stats = [stat for stat in self.schema.descriptors if stat.size == 1]
         copied = np.ascontiguousarray(self.values[:, [stat.offset // 8 for stat in stats]].T)
         return {

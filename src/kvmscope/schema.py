@@ -253,7 +253,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class KernelTables:
-    """The stats that one kernel has. ``captured``: it ran and told so itself; if not, ``how`` says how that is known.
+    """The stats that one kernel has. ``captured``: it was read from a running kernel; if not, ``how`` says how that is
+    known.
 
     ``release`` and ``architecture`` are None if they are not known; the architecture is the kernel's word, ``x86``.
     """

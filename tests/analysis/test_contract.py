@@ -38,7 +38,7 @@ def test_the_example_holds_wherever_it_says() -> None:
 
 def test_a_stat_that_went_is_told_with_what_replaced_it() -> None:
     (breach,) = breaches(stat("lpages", "vm", "instant"), "6.18")
-    assert breach.reason == "is not there: it went in 5.15"
+    assert breach.reason == "is not there: it was removed in 5.15"
     assert breach.replaced_by == ("pages_4k", "pages_2m", "pages_1g")
     assert breaches(stat("lpages", "vm", "instant"), "5.14") == ()
 
@@ -54,7 +54,7 @@ def test_a_stat_that_came_later_is_told_with_its_first_kernel() -> None:
         (stat("hvc_exit_stat"), "6.1", "is not there: x86 has no such stat, but arm64"),
         (stat("exits", "vm"), "6.1", "is a stat of scope vcpu there"),
         (stat("halt_exit"), "6.1", "is not there; did you mean halt_exits"),
-        (stat("zzzzzzzz"), "6.1", "is not there, nor in any kernel that is known"),
+        (stat("zzzzzzzz"), "6.1", "is not there, nor in any known kernel"),
         (stat("reads", more='provider = "disk"'), "6.1", "provider disk has no statistics there"),
         (stat("exits", kind="instant"), "6.1", "is cumulative there, not instant"),
         (stat("halt_wait_ns"), "6.1", "is cumulative, nanoseconds there, not cumulative"),
@@ -93,7 +93,7 @@ def test_what_is_relied_on_though_it_may_not_stay_is_noted() -> None:
     ]
     assert (
         "mmu_flooded",
-        "a detail of how KVM is built, which may change meaning or go with any kernel",
+        "an implementation detail of KVM, which any kernel may change or remove",
         Tier.VOLATILE,
     ) in found
     assert ("exits", "changed meaning in 6.4. Before", Tier.ABI_LIKE) in found

@@ -54,7 +54,7 @@ WINDOWS: Mapping[str, tuple[Blocks, Blocks]] = {
         {**BEFORE, 5: (FEWER, (3, 4)), 6: (IN_NS, (1, 2))},
         {**BEFORE, 5: (FEWER, (5, 9)), 6: (IN_NS, (2, 3))},
     ),
-    "described in another way than before": (BEFORE, {1: (FEWER, (20, 30)), 2: (IN_NS, (1, 2))}),
+    "described differently than before": (BEFORE, {1: (FEWER, (20, 30)), 2: (IN_NS, (1, 2))}),
 }
 
 

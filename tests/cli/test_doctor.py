@@ -83,7 +83,7 @@ def test_it_fails_on_what_ended_and_not_on_another_vm(kvmscope: Any, grown: Call
 def test_a_look_too_short_for_a_rule_is_refused(kvmscope: Any, stormy: list[Sample]) -> None:
     result = kvmscope.run("doctor", "--for", "1s", "--interval", "1s", on=stormy)
     assert result.exit_code == 2
-    assert "no room for 2 intervals" in result.stderr
+    assert "too short for 2 intervals" in result.stderr
     assert kvmscope.run("doctor", "--watch", "--fail-on", "info", on=stormy).exit_code == 2
 
 

@@ -42,7 +42,7 @@ def test_one_vm_can_be_asked_for(kvmscope: Any, crafted: Any) -> None:
 def test_a_vm_that_ends_in_the_second_half_is_shown_as_it_was_in_the_first(kvmscope: Any, crafted: Any) -> None:
     samples = [crafted.before, crafted.middle, crafted.after]
     result = kvmscope.run("status", "gone", "--interval", "1ms", on=samples)
-    assert result.stderr.splitlines()[0] == "gone ended: this is what was seen until then"
+    assert result.stderr.splitlines()[0] == "gone ended: its values until then are shown"
     assert result.stdout.startswith("gone · ")
     answer = json.loads(kvmscope.run("status", "gone", "--json", "--interval", "1ms", on=samples).stdout)
     assert ([vm["name"] for vm in answer["vms"]], answer["interval_s"]) == (["gone"], 1.0)

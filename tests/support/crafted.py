@@ -156,7 +156,7 @@ MACHINE = Machine(
 
 
 class ListSource:
-    """Yields samples that it was given, the last one again and again; closes when told."""
+    """Yields samples that it was given, the last one repeatedly; closes on request."""
 
     name = "test"
 

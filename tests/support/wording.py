@@ -53,6 +53,16 @@ AVOIDED = {
     r"\bnobody listens\b|\bwithin (its|the) head\b|\bat least so (much|many)\b": "nothing, header, lower bound",
     r"\b(of|is) no known \w+\b|\bin what (it|they) differ": "unknown, how they differ",
     r"\bwhose its \w+ are\b|\bwhich are whose\b": "name the noun",
+    r"\bhurts?\b": "costs; is harmless",
+    r"\bagain and again\b": "repeatedly, keeps …",
+    r"\b(guest|VM|one|host|vCPU)s? at rest\b": "idle",
+    r"\bCPUs? of (its|their) own\b": "dedicated CPU",
+    r"\blimits? on (halt )?polling\b": "halt polling limit",
+    r"\b(the|its) limit from before\b": "previous limit",
+    r"\bby what (it|they|that) (is|are|has|have|belongs?)\b": "name the noun",
+    r"\b(wins?|won) (or|nor) costs?\b|\bwins? CPU\b": "saves",
+    r"\bpage before\b": "previous page",
+    r"\bstands? there twice\b": "appears twice",
     r"\b(the|a|an|of|to|is|and|for|with) \1\b": "the word once",
 }
 

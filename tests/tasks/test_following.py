@@ -47,7 +47,7 @@ def test_a_vm_that_ends_is_reported_with_what_was_seen(
     result = kvmscope.run(*arguments, on=[crafted.before, crafted.after])
     assert (result.exit_code, result.stderr.splitlines()[0]) == (
         0,
-        "gone ended within the interval: this is its state at the beginning",
+        "gone ended during the interval: its state at the beginning is shown",
     )
     assert shown in result.stdout
 
@@ -57,7 +57,7 @@ def test_a_watch_shows_what_it_has_until_its_vm_ends(kvmscope: Any, crafted: Any
     result = kvmscope.run("apicv", "gone", "--watch", "--interval", "1ms", "--json", on=samples)
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["interval_s"] for answer in answers] == [1.0]
-    assert "gone ended within the interval" in result.stderr
+    assert "gone ended during the interval" in result.stderr
 
 
 def test_a_twin_by_name_is_not_taken_for_the_vm(kvmscope: Any, crafted: Any) -> None:

@@ -33,7 +33,7 @@ def test_without_a_file_there_are_the_defaults(tmp_path: Path) -> None:
         'upside_down = "yes"',
         "unknown = 1",
         "\x00",
-        "sort = 'hurts'\nsort = 'name'",
+        "sort = 'cost'\nsort = 'name'",
     ],
 )
 def test_a_damaged_file_is_said_to_be_so_and_not_written_over(tmp_path: Path, text: str) -> None:

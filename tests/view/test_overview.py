@@ -178,7 +178,7 @@ def test_a_cost_that_is_known_of_some_is_theirs_and_none_is_no_cost(overview: Ov
 def test_rules_beyond_the_first_five_are_counted(overview: Overview) -> None:
     lines = with_findings(overview, *((f"r{i}", "x", None, None) for i in range(7)))
     assert len(lines) == 6
-    assert lines[-1] == "… and what 2 more rules found; run `kvmscope doctor` for causes and fixes"
+    assert lines[-1] == "… and findings of 2 more rules; run `kvmscope doctor` for causes and fixes"
 
 
 # --- one VM -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which VM hurts most, and the order of VMs."""
+"""Which VM has the costliest findings, and the order of VMs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crafted import MACHINE, VcpuSpec, VmSpec, identities, make_sample
 
 from kvmscope.catalog.findings import Severity
 from kvmscope.scene import Scene
-from kvmscope.view.trouble import HURTS, NAME, VmOrder, troubles_of
+from kvmscope.view.trouble import BY_COST, NAME, VmOrder, troubles_of
 from kvmscope.view.watch import HostView, Watch
 
 
@@ -48,7 +48,7 @@ def ordered(by: str, *, is_upside_down: bool = False) -> list[str]:
 
 
 def test_what_costs_most_comes_first_and_then_what_exits_most() -> None:
-    assert ordered(HURTS) == ["worse", "storm", "busy", "idle"]
+    assert ordered(BY_COST) == ["worse", "storm", "busy", "idle"]
 
 
 def test_vms_sort_by_name_and_by_any_metric_also_upside_down() -> None:
@@ -79,7 +79,7 @@ def test_vms_that_are_nearly_alike_keep_their_order_while_others_come(is_upside_
     order, found = VmOrder(), []
     for view in views(seconds):
         vms = view.overview.vms
-        places = order.places(vms, HURTS, troubles_of(view.judgement.findings), is_upside_down=is_upside_down)
+        places = order.places(vms, BY_COST, troubles_of(view.judgement.findings), is_upside_down=is_upside_down)
         found.append([vms.names[place] for place in places if vms.names[place] != "late"])
     assert len(found) == 6
     assert all(names == found[0] for names in found)

@@ -160,7 +160,7 @@ TLS = "tls_server_config: {cert_file: c, key_file: k, "
         ("rate_limit: {interval: 1s, burst: many}", "burst"),
         ("http_server_config: {headers: {X-Frame-Options: allow}}", "deny, sameorigin"),
         ("http_server_config: {headers: {X-Content-Type-Options: sniff}}", "nosniff"),
-        (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", "alice stands there twice"),
+        (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", "alice appears twice"),
         ("- a", "the file"),
         ("a: [", "not YAML"),
         ("a: !!python/object/apply:os.system [id]", "a: not known"),

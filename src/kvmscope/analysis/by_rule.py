@@ -1,6 +1,6 @@
-"""Findings by the rule that made them: of how many VMs, at what cost in all, and the worst of them.
+"""Findings by rule: the number of VMs, the total cost, and the worst VMs.
 
-On a large host one rule speaks of hundreds of VMs; a person reads it once.
+On a large host, one rule may fire for hundreds of VMs; its text is shown once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Which caveats of the catalogue hold here: on this host, and for one of its VMs.
 
-Pure: what was read of the host, the schemas of a sample and the sample itself come in. Not here: what the caveats say
-(catalog/caveats.toml).
-Rule: three answers, each with its reason. What is not known is CANNOT_TELL, never "does not hold"; a part that is not
-known decides nothing where the others suffice. Versions of the kernel are never compared.
+Pure: takes the facts of the host, the schemas of a sample and the sample. Not here: the texts of caveats
+(catalog/caveats.toml). Rule: three answers, each with its reason. What is not known is CANNOT_TELL, never "does not
+hold"; a part that is not known decides nothing where the others suffice. Versions of the kernel are never compared.
 Source: Documentation/admin-guide/kernel-parameters.txt and the module_param lines of arch/*/kvm and virt/kvm for how
 parameters are written; arch/x86/kvm/mmu/mmu.c (tdp_enabled) for who pages.
 """
@@ -286,7 +285,7 @@ def _(condition: SettingIs, facts: Facts) -> Truth:
 def _(condition: HasVmmOption, facts: Facts) -> Truth:
     argv = facts.vm.argv if facts.vm else None
     if argv is None:
-        return Truth.unknown("the command line of the VMM was not looked at")
+        return Truth.unknown("the command line of the VMM was not read")
     given = {part for argument in argv for part in argument.split(",")}
     for option in condition.options:
         if option in given:

@@ -63,12 +63,10 @@ def notes(contract: Contract, kernels: Iterable[KernelTables], stats: StatCatalo
     for promise in contract.promises:
         entry = stats.find(promise.provider, promise.scope, promise.name)
         if entry is None:
-            yield Note(promise, "not in the catalogue: nothing is known of how long it will stay", None)
+            yield Note(promise, "not in the catalogue: its stability is unknown", None)
             continue
         if entry.tier is Tier.VOLATILE:
-            yield Note(
-                promise, "a detail of how KVM is built, which may change meaning or go with any kernel", entry.tier
-            )
+            yield Note(promise, "an implementation detail of KVM, which any kernel may change or remove", entry.tier)
         for change in entry.changed:
             concerned = not contract.architectures or set(change.architectures) & set(contract.architectures)
             if change.what is ChangedPart.MEANING and concerned and _crosses(versions, release(change.since)):
@@ -102,13 +100,11 @@ def _why_missing(promise: Promise, kernel: KernelTables, table: Table | None, en
             return f"is a stat of scope {each.scope.value} there"
     if entry is None:
         near = difflib.get_close_matches(promise.name, table.stats if table else (), n=2)
-        return "is not there" + (
-            f"; did you mean {' or '.join(near)}?" if near else ", nor in any kernel that is known"
-        )
+        return "is not there" + (f"; did you mean {' or '.join(near)}?" if near else ", nor in any known kernel")
     first = entry.since.get(kernel.architecture or "")
     if kernel.architecture is not None and first is None:
         return f"is not there: {kernel.architecture} has no such stat, but {', '.join(entry.architectures)}"
     version = version_of(kernel)
     if version is not None and first is not None and version[:2] < release(first):
         return f"is not there: {kernel.architecture} has it since {first}"
-    return f"is not there: it went in {entry.until}" if entry.until else "is not there"
+    return f"is not there: it was removed in {entry.until}" if entry.until else "is not there"

@@ -1,4 +1,4 @@
-"""By how much a number differs between two sides, and whether that is more than its noise. Pure statistics.
+"""How much a number differs between two sides, and whether that is more than its noise. Pure statistics.
 
 A side is a series of values in time order, each of a part of its time, or one value a VM, in any order.
 

@@ -1,4 +1,4 @@
-"""What two sides of a diff have of each metric: a series over time of all their VMs, and the mean of each VM.
+"""The values of each metric on the two sides of a diff: a series over time of all their VMs, and the mean of each VM.
 
 Pure: scenes in, numbers for ``difference`` out.
 Rule: like is compared with like. If each side is one span of one host and VMs are the same on both (``pair_vms``),
@@ -142,7 +142,7 @@ def _with_all(scenes: Iterable[Scene], vms: Sequence[int]) -> Iterator[Sample | 
 
 
 class _Collector:
-    """Adds up windows that follow one another, of the same VMs."""
+    """Adds up consecutive windows, of the same VMs."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._formulas = formulas(metrics)

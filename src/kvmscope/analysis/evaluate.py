@@ -1,7 +1,7 @@
-"""The values of formulas in a window, for all subjects at once.
+"""The values of formulas in a window, for all subjects together.
 
 Formulas are resolved first (``formula.resolve``, where the semantics stand) and compiled to steps (``plan``); here the
-steps run over the words of the window. NaN is unknown inside this room.
+steps run over the words of the window. NaN is unknown inside this package.
 
 A step takes the rows of its operands in one call of numpy. On hosts with many subjects calls do not matter and copies
 do, so there it takes them one by one, as they stand.

@@ -1,5 +1,5 @@
-"""What counting events costs: how many there were in a window, by a group or by what stands for its number, times
-what one costs. CPUs: seconds of CPU time a second.
+"""The cost of counting events: their number in a window, from a group or an estimate, times the cost of one. CPUs:
+seconds of CPU time a second.
 
 Rule: what is unknown is None; NaN ends here.
 """

@@ -2,7 +2,7 @@
 
 Not here: what the events are (sources/bpf/groups). Any provider will do whose descriptors come as a count, its time
 (``…_ns``) and its histogram (``…_hist``), in this order, the last two where there are such.
-Rule: what is not known is None; NaN ends here.
+Rule: unknown values are None; NaN ends here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which reasons of exits cost most time, by the stats of group ``exits``; for reasons without a rule of their own.
+"""The exit reasons that cost most time, by the stats of group ``exits``; for reasons without a rule of their own.
 
 Pure. Rule: a reason that a rule of findings.toml judges by a metric is not judged here, and neither is one of a
 hypervisor, nor one in which the vCPU rests or its thread may have lost the CPU: host interrupts, HLT, MWAIT.

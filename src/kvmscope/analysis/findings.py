@@ -1,4 +1,4 @@
-"""What the rules of the catalogue say of each VM and vCPU, window after window.
+"""Evaluates the rules of the catalogue for each VM and vCPU, window after window.
 
 Pure: windows and facts in, findings out; the moments are those of the samples. Not here: what a rule says (the
 catalogue), what the facts are (``observations``), and what the verdict on interrupt acceleration adds.
@@ -57,7 +57,7 @@ Key: TypeAlias = tuple[str, VmId, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """A vCPU that has much to do with a finding, and its value of the rule's formula."""
+    """A vCPU that contributes much to a finding, and its value of the rule's formula."""
 
     vcpu: int
     value: float
@@ -141,7 +141,7 @@ def urgency(rule: Rule, cost: float | None) -> tuple[bool, float, int]:
 
 
 class Watcher:
-    """Judges windows that follow one another.
+    """Judges consecutive windows.
 
     ``metrics``: formulas by name, for the rules that refer to them. ``silent``: why a rule is not judged on this host,
     by its slug.

@@ -1,4 +1,5 @@
-"""What a histogram stat says: the bounds of its buckets, and quantiles with the error that the buckets leave.
+"""The meaning of a histogram stat: the bounds of its buckets, and quantiles with the error that follows from the
+buckets.
 
 Not here: reading counts, or drawing them. Counts may be totals or the difference of two samples.
 

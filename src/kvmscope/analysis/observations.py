@@ -1,4 +1,4 @@
-"""What rules may ask and no stat shows: the columns behind ``fact(…)`` in findings.toml.
+"""Facts for rules that no stat has: the columns behind ``fact(…)`` in findings.toml.
 
 Pure: a window, what is known of the host, and what the VMs' configurations say in; a column a fact out, in the order of
 the current sample, NaN where it is not known. ``catalog.findings.FACTS`` lists them.

@@ -1,4 +1,4 @@
-"""What halt polling wins or costs, and what another limit on it would: from the histograms of halts.
+"""What halt polling saves or costs at its present limit and at other limits, from the histograms of halts.
 
 Pure: the halts of VMs in a window in, CPU time out. The rule of ``doctor`` that fires adds this (``view.polling``), and
 ``governor`` decides by it.

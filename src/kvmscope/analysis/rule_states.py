@@ -1,4 +1,5 @@
-"""What is known of rules after a window: for how many windows in a row each has held of each subject, and if it fires.
+"""The state of rules after a window: for how many consecutive windows each has held for each subject, and whether it
+fires.
 
 Pure arrays, a row a rule and a column a subject. ``findings`` moves them by windows that numpy evaluated, and
 ``rule_history`` by windows that an engine did.

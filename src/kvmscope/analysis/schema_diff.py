@@ -1,4 +1,4 @@
-"""What became of the stats from one kernel to another: which came, went, or are counted in another way.
+"""Differences of stats between two kernels: new, removed, or counted differently.
 
 Pure: the two kernels' tables and the catalogue of stats go in, differences come out. The tables show what changed in
 the descriptors; no descriptor shows that a number came to mean something else, so that is from the catalogue.

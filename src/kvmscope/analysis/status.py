@@ -1,8 +1,7 @@
 """The values of a status screen: every metric of every VM and vCPU in a window, and of the host.
 
-Not here: names of VMs (``scene``), and how a value is written (the faces).
-Rule: what is not known is None; NaN ends here. A column of these is made when it is first asked for, as a screen shows
-a few of the metrics.
+Not here: names of VMs (``scene``), and how a value is formatted (the front ends). Rule: unknown values are None; NaN
+ends here. A column of these is made when it is first asked for, as a screen shows a few of the metrics.
 """
 
 from __future__ import annotations

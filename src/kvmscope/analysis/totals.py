@@ -1,4 +1,4 @@
-"""Counts of vCPUs summed for each VM, over samples that follow one another, without ever falling when a vCPU goes.
+"""Counts of vCPUs summed for each VM, over consecutive samples, without ever falling when a vCPU goes.
 
 A vCPU that is not in a sample any more, or could not be read in it, stays in its VM's sum with the last values that
 were read. If a vCPU comes back with less than it had, it is another one: the values of the first stay in the sum too.

@@ -1,4 +1,4 @@
-"""What a kernel describes and does not count: taken out of a sample, with a gap that says by what that is known.
+"""Stats that a kernel describes but does not count: removed from a sample, with a gap that gives the reason.
 
 The word that the kernel gives for such a stat is 0 whatever happens, and an unknown is never a number. Which stats
 these are is in catalog/uncounted.toml. Without the stat, ``either`` in a formula takes its next option, as on a kernel

@@ -1,4 +1,4 @@
-"""Two samples of one source, and what moved between them.
+"""Two samples of one source, and what changed between them.
 
 Not here: what the numbers mean (``metrics``), and bucket bounds (``histogram``). All words are raw, as in the samples;
 ``Descriptor.scale`` converts them.

@@ -1,7 +1,7 @@
-"""Looks at the host with groups switched on, as long as they are wanted, in a thread of its own.
+"""Reads the host with groups switched on, while they are needed, in a separate thread.
 
-Rule: nobody waits for it. Opening a host with groups takes the time of loading programs; who wants other groups says so
-and goes on, and scenes come when they come.
+Rule: nobody waits for it. Opening a host with groups takes as long as loading the programs; callers request other
+groups and continue, and scenes arrive later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What began and ended in an episode, as its note has it."""
+"""The findings that began and ended in an episode, for its note."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class _Pause:
 
 
 class EpisodePauses:
-    """Which findings may begin an episode: one that comes again and again may after ever longer pauses.
+    """Which findings may begin an episode: a recurring one may after ever longer pauses.
 
     The same rule on the same VM begins none for 10 minutes, and for twice as long whenever it has come again within the
     pause that followed; and at most 12 begin in an hour. Times are CLOCK_BOOTTIME nanoseconds.

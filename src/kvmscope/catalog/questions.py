@@ -1,4 +1,4 @@
-"""Questions that are ready to be asked of recordings, from questions.toml: a name, a title, and SQL.
+"""Ready-made questions about recordings, from questions.toml: a name, a title, and SQL.
 
 Not here: what the SQL reads (``engines.vocabulary``). Rule: each is one SELECT that every engine reads alike.
 """

@@ -1,4 +1,4 @@
-"""Which stats some kernels describe and do not count, and where, from uncounted.toml.
+"""Stats that some kernels describe but do not count, from uncounted.toml.
 
 Not here: what to look at instead (caveats.toml), and what applies to a host (``analysis.uncounted``).
 """

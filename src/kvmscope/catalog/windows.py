@@ -1,4 +1,4 @@
-"""How long rules wait. Loads nothing: a command that looks for too short a time must say so before it opens a host."""
+"""How many intervals rules need. Loads nothing: a command must refuse too short a time before it opens a host."""
 
 from typing import Final
 

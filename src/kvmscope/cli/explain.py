@@ -1,4 +1,4 @@
-"""``kvmscope explain``: what a name of the catalogue means, and how it is on this host.
+"""``kvmscope explain``: the meaning of a catalogue name, and its values on this host.
 
 The meaning is shown before any VM is read; then what applies here, and the values. Both are in ``view.explain``.
 """

@@ -1,4 +1,5 @@
-"""``kvmscope fleet apicv``: what the hosts of a fleet do to interrupts, and what would unblock most."""
+"""``kvmscope fleet apicv``: the VMs of a fleet with accelerated interrupts, and the changes that would help most
+others."""
 
 from __future__ import annotations
 

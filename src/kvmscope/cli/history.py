@@ -1,4 +1,4 @@
-"""``--from``, ``--at`` and ``--between``: commands look at a recording as they look at this host."""
+"""``--from``, ``--at`` and ``--between``: commands read a recording as they read this host."""
 
 from __future__ import annotations
 

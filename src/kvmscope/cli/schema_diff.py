@@ -1,4 +1,4 @@
-"""``kvmscope schema diff``: what became of the stats from one kernel to another."""
+"""``kvmscope schema diff``: the differences of stats between two kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``kvmscope schema review``: what reviewers would say of stats that somebody proposes. Rules: ``publish.review``."""
+"""``kvmscope schema review``: a review of proposed stats, as the kvm mailing list would do it. Rules:
+``publish.review``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope snapshot``: one file with what the commands show now, to attach to a report."""
+"""``kvmscope snapshot``: one file with the present state, to attach to a bug report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope top``: the host on a screen that stays open. Here are its options; the screen is in ``tui``."""
+"""``kvmscope top``: a live view of the host. Here are its options; the screen is in ``tui``."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class VmRecords(Records):
 
     @property
     def settings(self) -> U64Array:
-        """Shape (n, words): what the VMM has told KVM, as ``codec.settings`` describes it, a view."""
+        """Shape (n, words): what the VMM has configured in KVM, as ``codec.settings`` describes it, a view."""
         return self._words[_VM_SETTINGS]
 
     @property

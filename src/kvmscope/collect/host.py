@@ -49,7 +49,7 @@ class SceneHost(Closable):
 
     @abstractmethod
     def look(self) -> Scene:
-        """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
+        """One scene: a sample, and with it everything that rules need. Raises SourceError if the source is gone."""
 
     @abstractmethod
     def look_after(self, interval_s: float) -> Scene:

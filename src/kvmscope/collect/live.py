@@ -92,7 +92,7 @@ class Host(SceneHost):
         return sample.of_origin(self._origin)
 
     def look(self) -> Scene:
-        """One scene: a sample, and with it all that judging needs. Raises SourceError if the source is gone."""
+        """One scene: a sample, and with it everything that rules need. Raises SourceError if the source is gone."""
         sample = self.read()
         answers = self._ask(sample)
         if sample.source not in _OF_PUBLISHED:

@@ -1,4 +1,4 @@
-"""A recording, looked at as a host is."""
+"""A recording with the interface of a host."""
 
 from __future__ import annotations
 

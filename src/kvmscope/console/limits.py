@@ -1,4 +1,4 @@
-"""What this process may have of files, memory and threads: where these are too few, an error says so and what helps.
+"""Limits of this process on files, memory and threads: if one is too low, an error names it and the remedy.
 
 It takes all open files that it may.
 """

@@ -1,4 +1,4 @@
-"""A program of commands: whatever one raises becomes lines on stderr and an exit code.
+"""A program of commands: any error becomes lines on stderr and an exit code.
 
 Rule: an error ends as one line of why and one of what to try. The exit codes are those of docs/reference/commands.md.
 """

@@ -1,4 +1,4 @@
-"""The standard streams of a command: what becomes of output that cannot be written.
+"""The standard streams of a command, and the handling of output that cannot be written.
 
 Data that could not be written whole must not look like an answer: it is an ``OutputError``, with an exit code of its
 own. A reader that exits early (``| head``) is not an error: further output is dropped, and the command's exit code does

@@ -28,7 +28,7 @@ _SHORT: Final = 0x80
 def alike_files(files: Sequence[str]) -> list[list[str]]:
     """The files in groups with the same columns in the same order.
 
-    A file that cannot be read stands alone, for whoever reads it to say what is wrong.
+    A file that cannot be read forms its own group, so its reader reports the error.
     """
     known: dict[bytes, Any] = {}
     groups = defaultdict[Any, list[str]](list)

@@ -143,8 +143,8 @@ class ClickHouseStore(Closable):
 
     @contextmanager
     def without_merges(self) -> Iterator[None]:
-        """Have an embedded ClickHouse merge nothing meanwhile: a process that only asks would begin merges and finish
-        none, at several times the cost of the question."""
+        """Have an embedded ClickHouse merge nothing during this: a process that only reads would begin merges and
+        finish none, at several times the cost of the question."""
         if self.is_embedded:
             self.make("SYSTEM STOP MERGES")
         try:

@@ -1,4 +1,4 @@
-"""What a store of recordings answers to SQL: one protocol for DuckDB over files, ClickHouse embedded and as a server.
+"""The SQL interface of a store of recordings: one protocol for DuckDB over files, ClickHouse embedded and as a server.
 
 ``recordings.open_recordings`` and ``clickhouse.open_clickhouse`` open one. All have the relations of ``tables`` and the
 views of ``vocabulary``.

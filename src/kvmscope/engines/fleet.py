@@ -1,4 +1,4 @@
-"""What a store of many hosts answers: the protocol of fleets, and its rows as plain values.
+"""The interface of a store of many hosts: the protocol of fleets, and its rows as plain values.
 
 A store is a directory of recordings (DuckDB), ClickHouse, or Prometheus. It aggregates over time and vCPUs where the
 data is; sums over hosts, and answers for people, are in ``view.fleet``.

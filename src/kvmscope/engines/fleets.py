@@ -71,7 +71,7 @@ def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: Q
 def _window(span: RecordedSpan, interval_s: float | None) -> tuple[float, int]:
     """The length of a window, and the resolution of the coarsest roll-up that keeps its ends; 0 for the raw relations.
 
-    A length that was asked for must be a multiple of the resolution; one of our own is made so.
+    A length that was requested must be a multiple of the resolution; one of our own is made so.
     """
     length_s = span.window_s(interval_s)
     fits = [each for each in ROLL_UPS_S if (length_s % each == 0 if interval_s else length_s >= 2 * each)]

@@ -1,4 +1,4 @@
-"""What a query that a user typed may do: read the relations of the recordings, and nothing else.
+"""The checks of a user's query: it may read the relations of the recordings, and nothing else.
 
 The second of two looks, by another parser than the engine's own, at the whole tree. Relations, and functions that stand
 for one, are listed as allowed; functions of values as refused, as there are a thousand. What gets past it, the engine

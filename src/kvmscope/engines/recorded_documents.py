@@ -1,4 +1,4 @@
-"""What the documents of a store say of its scenes: blocks, machines, facts of rules. For queries over scenes.
+"""The facts about scenes in a store's documents: blocks, machines, facts of rules. For queries over scenes.
 
 Rule: a document is read once, and only if something asks for it. RecordingError for a damaged one.
 """

@@ -1,6 +1,6 @@
 """A long recording of one host, a piece of time at a time, as small tables in the memory of DuckDB.
 
-A piece has chosen scenes that follow one another and the columns that a question reads, with the names of ``tables`` in
+A piece has chosen consecutive scenes and the columns that a question reads, with the names of ``tables`` in
 a schema of its own. The next piece takes its place. All scenes are of one boot, host and source.
 """
 

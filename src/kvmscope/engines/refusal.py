@@ -1,4 +1,4 @@
-"""What an engine cannot say: a value with the reason, in place of a query that would say something else."""
+"""A query that an engine cannot express: a value with the reason, instead of an approximate query."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A small relational form, made of what all engines share: what a formula becomes before it is printed.
 
-Scalars compare by value. A ``Query`` is named relations that follow one another, of which the last is the answer. Not
+Scalars compare by value. A ``Query`` is a sequence of named relations, of which the last is the answer. Not
 here: how an engine writes it (``printing``).
 Rule: numbers are doubles and may be NULL; conditions are booleans and may be NULL (Kleene). Nothing in this form means
 one thing in one engine and another thing in the next: where engines differ (least of NULL, integer division, a float

@@ -1,4 +1,4 @@
-"""Arrow's record batches as plain values: what a face shows, and what a program of kvmscope computes with.
+"""Arrow's record batches as plain values: for front ends, and for computations in Python.
 
 Rule: a number that is not finite is not known, and integers stay integers, however wide.
 """

@@ -55,7 +55,7 @@ _IN_ONE: Final = 32
 
 @dataclass(frozen=True)
 class FlaggedWindows:
-    """Windows that follow one another: a row a window, then a row a rule, then a column a VM.
+    """Consecutive windows: a row a window, then a row a rule, then a column a VM.
 
     ``present``: which VMs each scene has, beginning with that before the first window. ``unsure``: the windows of which
     numpy has to say what holds. ``known``: of which rules and VMs the flags say where a rule stays that fires already.

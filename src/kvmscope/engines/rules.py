@@ -233,7 +233,7 @@ def _marked() -> Select:
 
 
 def _islands() -> Select:
-    """Windows that follow one another are as far apart as their places."""
+    """Consecutive windows are as far apart as their places."""
     return Select(
         (NamedScalar("island", apply(Function.SUBTRACT, Ref("window", "m"), Ref("place", "m"))),),
         RelationSource("marked", "m"),

@@ -1,4 +1,5 @@
-"""Rules that are costly to ask of a whole fleet: what all hosts are asked first, and which VMs are asked the rule then.
+"""Rules that are expensive to evaluate over a whole fleet: a cheap pre-condition for all hosts, then the rule for the
+VMs that meet it.
 
 Costly are rules that read the buckets of a histogram, of which a vCPU has dozens, and the rule that compares every
 count. All hosts are asked what must hold for such a rule (``formula.necessary``). The rule itself is asked of the VMs

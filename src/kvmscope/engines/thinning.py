@@ -94,7 +94,7 @@ def histograms_of(
 
 @dataclass(frozen=True, slots=True)
 class RecordedSpan:
-    """How long the longest series of scenes lasts, and how far apart its scenes are in the mean."""
+    """How long the longest series of scenes lasts, and the mean distance of its scenes."""
 
     lasts_s: float
     step_s: float

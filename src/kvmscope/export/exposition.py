@@ -1,4 +1,4 @@
-"""All series of one scrape: what was read for it, and what was last judged.
+"""All series of one scrape: its own read of the host, and the latest metrics, findings and verdicts.
 
 Counts are of the moment of the scrape. Metrics, findings and verdicts need an interval, and are those of the last one
 that was watched; how old they are is a series itself.
@@ -43,11 +43,9 @@ _SERIES: Final = _own("series", "Number of series of this scrape, without those 
 _LEFT_OUT: Final = _own(
     "series_left_out", "Number of series that are not written, by the class they are left out with."
 )
-_INTERVAL: Final = _own(
-    "interval_seconds", "Length of the interval that metrics, findings and verdicts are of.", "seconds"
-)
+_INTERVAL: Final = _own("interval_seconds", "Length of the interval of metrics, findings and verdicts.", "seconds")
 _AGE: Final = _own("interval_age_seconds", "Time since the end of that interval.", "seconds")
-_NOT_JUDGED: Final = _own("rule_not_judged", "1 if a rule of kvmscope doctor lacks what it needs, for some VM or all.")
+_NOT_JUDGED: Final = _own("rule_not_judged", "1 if a rule of kvmscope doctor cannot be checked, for some or all VMs.")
 
 
 @dataclass(frozen=True)

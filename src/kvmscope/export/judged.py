@@ -1,4 +1,4 @@
-"""What ``view`` says of a host as series: metrics of the catalogue, findings, the state of APICv, facts.
+"""The contents of ``view`` for a host, as series: metrics of the catalogue, findings, the state of APICv, facts.
 
 Rule: what is unknown has no series, and nothing is computed here.
 """

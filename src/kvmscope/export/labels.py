@@ -1,7 +1,7 @@
-"""Who a series is of: label sets of VMs and vCPUs, with what lasts, and escaped for each format.
+"""The subject of a series: label sets of VMs and vCPUs that do not change, escaped for each format.
 
 A VM is named by its UUID, else by its name and the time of its creation: the same after a restart of the reader, and
-never that of another VM. Names and UUIDs are other people's text; what a terminal would obey is written out, and what
+never that of another VM. Names and UUIDs are untrusted text; what a terminal would obey is written out, and what
 is long is cut.
 
 Rule: two VMs of one scene never have the same label.

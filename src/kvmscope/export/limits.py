@@ -1,4 +1,4 @@
-"""How much is exported unless a person says otherwise. Loads nothing: the help of commands states it."""
+"""Default limits of the export. Loads nothing: the help of commands states it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Which format a client gets: the one that it likes best by its Accept header, of those that are written here.
+"""Content negotiation: the format that the client's Accept header prefers, of those that are supported.
 
 Source: RFC 9110, 12.5.1; Prometheus' scrape protocol, whose server lists the formats that it reads with weights.
 """

@@ -1,6 +1,6 @@
-"""Series before anybody has decided on a format: a family, whose they are, and their values.
+"""Series independent of a format: a family, its subjects, and their values.
 
-Words of the kernel stay whole numbers beside their descriptor until they are written. What is not known has no row.
+Words of the kernel stay whole numbers beside their descriptor until they are written. Unknown values have no row.
 """
 
 from __future__ import annotations

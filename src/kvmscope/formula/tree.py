@@ -25,7 +25,7 @@ class WholeHost(Enum):
 
 HOST: Final = WholeHost.HOST
 Level: TypeAlias = Scope | WholeHost
-"""For whom a number is asked: for each vCPU, for each VM, or for the host."""
+"""The level of a number: each vCPU, each VM, or the host."""
 
 
 class Reduction(Enum):

@@ -1,4 +1,4 @@
-"""What this host has of APICv or AVIC: the CPU's feature, the module's parameters, and what goes with them.
+"""APICv or AVIC on this host: the CPU's feature, the module's parameters, and related features.
 
 Pure: derived from a ``Machine``. Not here: the state of any VM.
 

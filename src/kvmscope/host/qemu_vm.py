@@ -1,8 +1,8 @@
-"""Recognises QEMU, who manages it, and by which words that manager knows the VM.
+"""Recognises QEMU, its manager, and the manager's names of the VM.
 
-Rule: QEMU is known by what it is called, or else by its options, since distributions, OpenNebula and users rename it.
-Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, oVirt, CloudStack, Kata, Incus, OpenNebula,
-Multipass, Lima, podman machine, Docker Desktop and the Android emulator write; see docs/reference/vmms.md.
+Rule: QEMU is recognised by its program name, or else by its options, since distributions, OpenNebula and users rename
+it. Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, oVirt, CloudStack, Kata, Incus,
+OpenNebula, Multipass, Lima, podman machine, Docker Desktop and the Android emulator write; see docs/reference/vmms.md.
 """
 
 from __future__ import annotations

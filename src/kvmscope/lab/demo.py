@@ -65,7 +65,7 @@ class DemoGuests:
 
 
 def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
-    """Start guests that end with ``stack``; ``note`` is told what is being done."""
+    """Start guests that end with ``stack``; ``note`` is called with what is being done."""
     try:
         with contextlib.ExitStack() as running:
             guests = _start_guests(running, note)

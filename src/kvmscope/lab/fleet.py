@@ -43,7 +43,7 @@ _ALONE: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FleetWritten:
-    """What was written, for whoever asked for it."""
+    """A description of what was written."""
 
     directory: str
     hosts: int

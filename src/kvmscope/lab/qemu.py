@@ -59,7 +59,7 @@ class Qemu(Closable):
         command += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off", *options]
         self._log_path = directory / "log"
         with self._log_path.open("wb") as log:
-            # A process group of its own keeps Ctrl-C for whoever started it.
+            # A separate process group keeps Ctrl-C for the process that started it.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         self.pid = self._process.pid
 

@@ -64,7 +64,7 @@ PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What runs, for whoever started it."""
+    """A description of what runs."""
 
     pid: int
     vms: tuple[str, ...]
@@ -96,7 +96,7 @@ class SimulatedHost(Closable):
             self.close()
             raise Unavailable(
                 f"cannot publish {vms} VMs of {vcpus} vCPUs: {error.strerror}",
-                remedy="fewer of them, or a higher limit of open files (ulimit -n)",
+                remedy="use fewer of them, or a higher limit of open files (ulimit -n)",
                 errno=error.errno,
             ) from error
 
@@ -165,7 +165,7 @@ def _check_room_for_files(
         raise Unavailable(
             f"cannot publish {vms} VMs of {vcpus} vCPUs: each set of statistics is a file, and this process may have "
             f"{most} open; {can}",
-            remedy="fewer of them, or a higher limit of open files (ulimit -n)",
+            remedy="use fewer of them, or a higher limit of open files (ulimit -n)",
             errno=errno.EMFILE,
         )
 

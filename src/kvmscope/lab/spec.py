@@ -1,4 +1,4 @@
-"""What is asked of the lab, and what it answers: plain values that cross a process boundary as JSON.
+"""Requests to the lab and its answers: plain values that cross a process boundary as JSON.
 
 Rule: a spec is checked once, where it is made; the VMM and its process trust it.
 """
@@ -137,7 +137,7 @@ class VcpuState(Enum):
 
     @property
     def is_still(self) -> bool:
-        """Its thread is outside KVM_RUN, for good or until told to go."""
+        """Its thread is outside KVM_RUN, permanently or until it is resumed."""
         return self is not VcpuState.RUNNING
 
 
@@ -185,7 +185,7 @@ class RunEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What all VMs of a lab did. ``ended_by`` is known to whoever ended the run; None before."""
+    """What all VMs of a lab did. ``ended_by`` is set by the code that ended the run; None before."""
 
     workload: str
     count: int | None

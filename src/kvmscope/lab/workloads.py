@@ -1,4 +1,4 @@
-"""What a guest of the lab can do, and what each such thing does to the statistics.
+"""The workloads of the lab's guests, and their effect on the statistics.
 
 Each workload does one thing a known number of times, so a stat which counts that thing must increase by that number.
 Where it may move by another number, the bound and its reason stand beside it; docs/reference/lab.md prints this table
@@ -240,8 +240,8 @@ _SLEPT = StatBounds(
     "halt_wakeup",
     Bound(0),
     Bound(1.1, 16),
-    "one for each halt that slept; a poll that succeeds or a timer that is early saves the sleep, and a wake for "
-    "another reason counts too",
+    "one for each halt that slept; a poll that succeeds or a timer that is early saves the sleep, and a wakeup "
+    "for another reason counts too",
 )
 _NO_MMIO = _exactly("mmio_exits", 0, 0, "memory backs every address that it touches")
 _NO_INTERRUPT = _exactly("irq_injections", 0, 0, "nothing interrupts this guest")
@@ -351,8 +351,8 @@ _ALL = (
                 "halt_wakeup",
                 Bound(0),
                 Bound(1.1, 16),
-                "one for each halt that slept; a poll that succeeds saves the sleep, and a wake for another reason "
-                "counts too",
+                "one for each halt that slept; a poll that succeeds saves the sleep, and a wakeup for another "
+                "reason counts too",
             ),
             *_INJECTED_UNASKED,
             *_LAST_WORD,
@@ -431,7 +431,7 @@ _ALL = (
     ),
     Workload(
         "logged",
-        "does what `retable` does, while its VMM clears the dirty log of much memory again and again",
+        "does what `retable` does, while its VMM keeps clearing the dirty log of much memory",
         "retable",
         (
             StatBounds("pf_emulate", Bound(0.95), None, "as with `retable`", _PVM),
@@ -495,7 +495,7 @@ _ALL = (
                 _PVM,
             ),
             StatBounds("pf_taken", Bound(1.9), Bound(2.1, 64), "one for the write, one for what it unmapped", _PVM),
-            StatBounds("pf_taken", Bound(0), Bound(0, 64), "page tables are the guest's own affair", HARDWARE),
+            StatBounds("pf_taken", Bound(0), Bound(0, 64), "the guest manages its own page tables", HARDWARE),
             _NO_MMIO,
         ),
         level=3,

@@ -1,4 +1,4 @@
-"""Which boot of this kernel this is. Source: drivers/char/random.c for boot_id."""
+"""The identity of this boot. Source: drivers/char/random.c for boot_id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One BTF out of the kernel's and those of its modules, for who may read the files but may not ask for BTF objects.
+"""Merges the BTF of the kernel and its modules, for users who may read the files but not open BTF objects.
 
 The BTF of a module is split: its type ids and string offsets go on where vmlinux's end. libbpf finds modules by BTF
 object ids, which need CAP_SYS_ADMIN; one file with all types needs no object, only /sys/kernel/btf, which all may read.

@@ -1,4 +1,4 @@
-"""What the kernel says of itself, as values: facts with the reason where there is none, modules, the CPU. No I/O."""
+"""Facts about the kernel as values: facts with the reason where there is none, modules, the CPU. No I/O."""
 
 from __future__ import annotations
 

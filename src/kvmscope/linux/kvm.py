@@ -1,4 +1,4 @@
-"""Which KVM runs VMs here: one question, asked in one place.
+"""The KVM module that runs VMs here, determined in one place.
 
 On x86 the work is done by a vendor module (``kvm_intel``, ``kvm_amd``, ``kvm_pvm``); elsewhere ``kvm`` is all there is.
 Several vendor modules can be in /sys/module at once: a loadable one that found no hardware for itself does not stay

@@ -1,4 +1,4 @@
-"""/dev/kvm, opened; and if it cannot be, why not and what would help, by whose fault.
+"""Opens /dev/kvm; if that fails, the error has the reason and the remedy.
 
 It makes no VM. Source: Documentation/virt/kvm/api.rst 4.1 (KVM_GET_API_VERSION, 12 on every kernel since 2.6.22).
 """

@@ -1,4 +1,4 @@
-"""What the namespaces and mounts of this process hide from it, as in a container.
+"""What the namespaces and mounts of this process hide, as in a container.
 
 Source: include/uapi/linux/nsfs.h (the initial pid namespace has a fixed inode number), proc(5) (hidepid, subset),
 user_namespaces(7) (uid_map).

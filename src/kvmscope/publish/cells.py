@@ -80,7 +80,7 @@ class BitCell(BooleanCell):
         return (int(bool(self._words[0] & self._mask)),)
 
     def set(self, value: bool) -> None:
-        """Read, changed and stored: whoever writes another bit of the word must be the same thread."""
+        """Read, changed and stored: all bits of a word must be written by the same thread."""
         word = self._words[0]
         self._words[0] = word | self._mask if value else word & ~self._mask
 

@@ -1,4 +1,4 @@
-"""What KVM's reviewers would say of a proposed stat set, before they have to.
+"""The objections that KVM's reviewers would raise to a proposed stat set.
 
 Not here: what they know (``catalog.review``) and how objections are shown (``cli``). Rule: an objection names the rule,
 the stat, and what to do instead; nothing is said of a stat that keeps all rules. The rules are those that stats were
@@ -114,7 +114,7 @@ def _negative(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
         yield _object(
             "negative",
             stat,
-            f"it is true when something is {negative[0]}: a reader has to turn it round",
+            f"it is true when something is {negative[0]}: readers have to invert it",
             "track the positive: that the thing is active",
         )
 
@@ -124,7 +124,7 @@ def _per_vcpu(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
         return
     for state in context.knows.per_vcpu:
         if state.topic.covers(stat.words):
-            yield _object("scope", stat, f"{state.what} is a matter of each vCPU: {state.why}", "make it a vCPU stat")
+            yield _object("scope", stat, f"{state.what} differs between vCPUs: {state.why}", "make it a vCPU stat")
 
 
 def _boolean_word(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
@@ -163,7 +163,7 @@ def _counted(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
             )
     for entry in context.catalogue.named(stat.name):
         if entry.scope is stat.scope and entry.provider == context.proposal.provider and entry.until is None:
-            yield _object("counted", stat, "there is a stat of this name already", "take another name, or that stat")
+            yield _object("counted", stat, "a stat of this name exists already", "use another name, or that stat")
 
 
 def _misnamed(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
@@ -195,12 +195,12 @@ _EVENTS = {"injection": ("inj",), "delivery": ("deliver",), "access": ("access",
 def _name(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
     short = sorted(stat.words & context.knows.words["short"])
     if short:
-        yield _object("name", stat, f"{short[0]!r} is for the reader to guess", "write the word out")
+        yield _object("name", stat, f"{short[0]!r} has to be guessed by readers", "write the word out")
     if stat.name != stat.name.lower():
         yield _object("name", stat, "names of stats are in lower case", f"{stat.name.lower()}")
     last = stat.name.lower().rsplit("_", 1)[-1]
     if _counts(stat) and last in ("event", "exit", "injection", "fault", "kick", "miss"):
-        yield _object("name", stat, f"it counts, and {last!r} is one", f"take the plural: {stat.name}s")
+        yield _object("name", stat, f"it counts, and {last!r} is one", f"use the plural: {stat.name}s")
 
 
 def _unit(stat: ProposedStat, context: _Context) -> Iterator[Objection]:

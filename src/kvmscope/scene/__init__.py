@@ -1,4 +1,4 @@
-"""Scenes: what judging, views and recordings read, and how a scene becomes bytes and comes back."""
+"""Scenes: the input of rules, views and recordings, and their encoding as bytes."""
 
 from __future__ import annotations
 

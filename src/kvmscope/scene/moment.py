@@ -1,7 +1,6 @@
-"""A scene: one moment of a host with all that judging needs, as plain values.
-
-Who judges, shows or records reads scenes and nothing else. Nothing here is derived, and nothing here reads: ``collect``
-makes scenes of a live host. Names, command lines and XML are untrusted text, as their owners wrote them.
+"""A scene: one moment of a host with everything that rules need, as plain values. Rules, views and recordings read only
+scenes. Nothing here is derived, and nothing here reads: ``collect`` makes scenes of a live host. Names, command lines
+and XML are untrusted text, as their owners wrote them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The only rooms that read live statistics. ``base`` says what a source is; ``collect`` chooses among them."""
+"""The only packages that read live statistics. ``base`` says what a source is; ``collect`` chooses among them."""

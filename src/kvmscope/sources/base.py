@@ -1,4 +1,4 @@
-"""What every source of live statistics looks like to the rest of kvmscope.
+"""The interface of every source of live statistics.
 
 A source reads; it does not interpret, name VMs, or keep history. Sources are interchangeable: each yields the same
 ``Sample``, and what one cannot see is a ``Gap`` in it.

@@ -35,8 +35,8 @@ _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(4 * _MOST_FDS) + socket.CMSG_SPACE(_C
 class PassedSource(Closable):
     """Reads the files that were handed over, from when they are received until their publisher ends them or itself.
 
-    ``proc``: where the proc file system is mounted. Raises Unavailable if there is none, or no memfds that can be told
-    apart (before Linux 5.14).
+    ``proc``: where the proc file system is mounted. Raises Unavailable if there is none, or no way to distinguish
+    memfds (before Linux 5.14).
     """
 
     def __init__(self, *, proc: Path = Path(PROC)) -> None:

@@ -37,7 +37,7 @@ class PublishedSource(Closable):
 
     ``simulated``: None for everything that is published, else only what is (True) or is not (False) simulated.
     ``walk_share``: the largest share of the time that may go into looking for new files; ``inf``: look at each read.
-    Raises Unavailable if there is no /proc, or no memfds that can be told apart (before Linux 5.14).
+    Raises Unavailable if there is no /proc, or no way to distinguish memfds (before Linux 5.14).
     """
 
     def __init__(

@@ -120,7 +120,7 @@ class Publisher:
 class Publishers:
     """Publishing processes by pid. Must be closed.
 
-    Raises Unavailable if there is no /proc, or no memfds that can be told apart (before Linux 5.14).
+    Raises Unavailable if there is no /proc, or no way to distinguish memfds (before Linux 5.14).
     """
 
     def __init__(self, proc: Path) -> None:

@@ -1,4 +1,5 @@
-"""Source ``statsfd``: the kernel's own statistics files, one read(2) a subject, with no BPF and no word to a VMM.
+"""Source ``statsfd``: the kernel's own statistics files, one read(2) a subject, without BPF and without querying the
+VMM.
 
 It sees VMs whose stats fds this process was given (``adopt``) and those whose VMM keeps its stats fds open, by
 duplicates of them (``discover``). It cannot see the statistics of other VMs, which are gaps; nor which thread runs a
@@ -99,7 +100,7 @@ class StatsFdSource(Closable):
             raise PermissionNeeded(f"no VMs found, but {reasons}", remedy="; ".join(remedies))
 
     def read(self) -> Sample:
-        """One sample. A VM whose VMM ended before is not in it; one whose VMM ended meanwhile is a gap."""
+        """One sample. A VM whose VMM ended before is not in it; one whose VMM ended during the read is a gap."""
         self.close_dead()
         if self._vmms.close_abandoned():
             self.rescan()

@@ -1,4 +1,4 @@
-"""Ids of VMs: the same to every reader that knows the same of a VM.
+"""Ids of VMs, which are equal for all readers with the same facts about a VM.
 
 A VM's id is a hash of the boot id and of its birth: number and time of creation of the inode of its debugfs directory,
 ``debugfs/kvm/TID-FD``. A source that cannot see that directory makes ids of the VMM's process and a count of its VMs.

@@ -74,7 +74,7 @@ def lanes_of(sample: Sample) -> list[int]:
 
 
 def tables_of(scenes: Sequence[Scene], epochs: EpochTracker) -> Mapping[RecordingTable, Any]:
-    """The tables of scenes that follow one another."""
+    """The tables of consecutive scenes."""
     documents = DocumentWriter()
     return {
         RecordingTable.SCENES: _scenes_table(scenes, documents),

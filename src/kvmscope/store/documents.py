@@ -1,4 +1,5 @@
-"""What changes seldom, written once: schemas, machines, identities, gaps. A document is JSON by the hash of its text.
+"""Data that seldom changes, written once: schemas, machines, identities, gaps. A document is JSON by the hash of its
+text.
 
 Rule: equal values have one key, so a reader needs no order and no history; a key that is missing is damage.
 """

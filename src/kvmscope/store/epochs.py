@@ -27,7 +27,7 @@ class _Before:
 
 
 class EpochTracker:
-    """Names the epochs of the subjects of scenes that follow one another."""
+    """Names the epochs of the subjects of consecutive scenes."""
 
     def __init__(self) -> None:
         self._before: dict[Scope, _Before] = {}

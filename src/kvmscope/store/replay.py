@@ -1,7 +1,7 @@
 """Which scenes of a recording a command looks at: those that a live host would have given it at that time. Pure.
 
 Rule: without a time a command sees the end of a recording, ``at`` a time what it would have shown then, and ``between``
-two times all of it as one window, or as the windows that follow one another for what judges each. An episode shows the
+two times all of it as one window, or as consecutive windows, for commands that judge each. An episode shows the
 time of its findings, and to what judges each window all of it until then.
 All scenes of a choice are of one boot and source, that of the last one.
 """
@@ -203,7 +203,7 @@ def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
 
 
 def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[str]:
-    """What a command does not show of the time that was asked for, and why; for times of which ``choose`` gave some."""
+    """What a command does not show of the time that was requested, and why; for times of which ``choose`` gave some."""
     if not (times.is_span or plan.goes_on):
         return _other_hosts(moments)
     asked = within(moments, times, goes_on=plan.goes_on)
@@ -221,7 +221,7 @@ def _other_hosts(moments: Sequence[SceneMoment]) -> list[str]:
 
 
 def _parting(last: SceneMoment, first: SceneMoment) -> str:
-    """Why two scenes that follow one another cannot make an interval."""
+    """Why two consecutive scenes cannot make an interval."""
     if last.host != first.host:
         return "the scenes before it are of another host; the recording has several"
     if last.boot != first.boot:

@@ -14,7 +14,7 @@ TIME_FORMS = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
 
 
 def choose_times(moments: Sequence[SceneMoment], at: str | None, between: tuple[str, str] | None) -> TimeChoice:
-    """The times that were asked for of a recording with these scenes. Raises UsageError."""
+    """The times that were requested of a recording with these scenes. Raises UsageError."""
     if at is not None and between is not None:
         raise UsageError("--at cannot be combined with --between")
     if not moments or (at is None and between is None):

@@ -28,8 +28,8 @@ class Interval:
         if not self.has_ended or followed is None:
             return []
         if self.window is None:
-            return [f"{followed.title} ended within the interval: this is its state at the beginning"]
-        return [f"{followed.title} ended: this is what was seen until then"]
+            return [f"{followed.title} ended during the interval: its state at the beginning is shown"]
+        return [f"{followed.title} ended: its values until then are shown"]
 
 
 def read_interval(host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None = None) -> Interval:

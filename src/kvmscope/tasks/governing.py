@@ -1,8 +1,8 @@
 """``kvmscope govern polling``: adapts the host's halt polling limit by what each interval shows.
 
 It decides nothing (``analysis.governor``) and restores nothing on its own (``linux.halt_poll``).
-Rule: what it relies on is held to its contract before it begins and after each interval. If that does not hold at the
-beginning, it does not begin; if it ceases to hold, the limit from before is back in force until it holds again.
+Rule: its contract is checked before it starts and after each interval. If the contract does not hold at the start, it
+does not start; if it is broken later, the initial limit applies again until the contract holds.
 """
 
 from __future__ import annotations

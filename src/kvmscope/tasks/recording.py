@@ -84,7 +84,7 @@ def record(
 ) -> tuple[Recorder, EpisodeCapture | None]:
     """Records until the end or an interruption, and writes what is left; gives what did it, which has ended.
 
-    A terminal shows how far it is; without one, ``note`` is told when something cannot be stored, and when it can be
+    A terminal shows how far it is; without one, ``note`` is called when something cannot be stored, and when it can be
     again. Raises UsageError, SourceError, OutputError, RecordingError.
     """
     from ..store.recorder import Recorder

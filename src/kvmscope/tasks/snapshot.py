@@ -63,7 +63,7 @@ def write_snapshot(target: str, data: bytes) -> None:
 def make_snapshot(
     scenes: Sequence[Scene], note: EpisodeNote | None, check: CheckView | None, *, anonymise: bool
 ) -> Snapshot:
-    """A snapshot of scenes that follow one another. ``note``: of the episode that they are. ``check``: what can be read
+    """A snapshot of consecutive scenes. ``note``: of the episode that they are. ``check``: what can be read
     on this host, None if the scenes are of another time. ``anonymise``: redact all of it with one new key."""
     if anonymise:
         redaction = SceneRedaction(scenes)

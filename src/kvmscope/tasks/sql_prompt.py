@@ -16,7 +16,7 @@ _HELP = """\
 A query ends with ;  Ctrl-C ends a query that runs, or drops what was typed. Ctrl-D quits.
 .views            the views
 .columns VIEW     the columns of a view
-.ready [NAME]     the ready questions; asks one
+.ready [NAME]     the ready-made questions; asks one
 .quit             quits"""
 _KEYWORDS = "SELECT FROM WHERE GROUP BY ORDER LIMIT HAVING JOIN count sum min max avg name vcpu time seconds exits"
 

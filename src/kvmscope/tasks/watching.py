@@ -47,7 +47,7 @@ def glance(
     if not before:
         return last, []
     if vm is not None and vm.locate(last.scene) is None and vm.locate(before[0].scene) is not None:
-        return before[0], [f"{vm.title} ended: this is what was seen until then"]
+        return before[0], [f"{vm.title} ended: its values until then are shown"]
     return last.since(before[0]), []
 
 

@@ -1,4 +1,4 @@
-"""``kvmscope top``: the host on a screen that stays open, with what is behind each line of it.
+"""``kvmscope top``: a live view of the host, with drill-down.
 
 Pages are lists of styled lines, made from views and knowing no terminal (``pages``). ``board`` is what they show: the
 last view, its order, what was marked, what ended. A thread reads (``sampler``, or ``player`` for a recording), and

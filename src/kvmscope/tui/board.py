@@ -1,4 +1,4 @@
-"""What the pages show: the last view, the order of its VMs, what is marked, what has ended, and what happened.
+"""The state behind the pages: the last view, the order of its VMs, marked and ended VMs, and events.
 
 It is fed from the loop of the terminal alone. Rules:
 

@@ -32,7 +32,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The source is gone, for a reason; it is asked again and again. ``time``: when that showed."""
+    """The source is gone, for a reason; it is tried repeatedly. ``time``: when that showed."""
 
     time: Moment
     reason: str

@@ -1,4 +1,4 @@
-"""A recording, read on a thread of its own: at the place that was asked for, or on and on while it plays.
+"""A recording, read on a thread of its own: at the place that was requested, or on and on while it plays.
 
 A recording that may still be written is looked at again each second: its time line grows, and who is at its end
 follows it.
@@ -24,7 +24,7 @@ from ..view.watch import Watch
 from .feed import Arrival, Controls, Deliver, Failure, Loss, News, Position, prepare
 
 _BEFORE: Final = 60
-"""Intervals that are read before the place that was asked for."""
+"""Intervals that are read before the place that was requested."""
 
 _LEAVE_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 1.0

@@ -151,7 +151,7 @@ class Sampler(GroupControls):
             due_s = max(due_s + self.interval_s, time.monotonic())
 
     def _answer(self, scene: Scene) -> None:
-        """List the groups if that was asked for."""
+        """List the groups if that was requested."""
         if self._is_asked:
             self._is_asked = False
             self._mailbox.put([OfferedGroups(self._list_groups(scene))])

@@ -1,4 +1,4 @@
-"""What stays from one run to the next: the columns, the order and the theme, in ``$XDG_CONFIG_HOME/kvmscope/top.toml``.
+"""Settings that are kept between runs: the columns, the order and the theme, in ``$XDG_CONFIG_HOME/kvmscope/top.toml``.
 
 Rule: a file that cannot be used is said to be so, is not written over, and the defaults apply.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..view.trouble import HURTS, NAME
+from ..view.trouble import BY_COST, NAME
 from ..view.vm_columns import ALWAYS, DEFAULT_COLUMNS, vm_columns
 
 OWN_THEMES: Final = ("terminal", "terminal-light")
@@ -26,10 +26,10 @@ _HEAD: Final = "# Written by kvmscope top.\n"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``sort``: ``hurts``, ``name`` or a metric. ``columns``: keys of view.vm_columns, the most important first."""
+    """``sort``: ``cost``, ``name`` or a metric. ``columns``: keys of view.vm_columns, the most important first."""
 
     columns: tuple[str, ...] = DEFAULT_COLUMNS
-    sort: str = HURTS
+    sort: str = BY_COST
     is_upside_down: bool = False
     theme: str = THEMES[0]
 
@@ -66,7 +66,7 @@ class SettingsFile:
             whole.write_text(_text(settings), encoding="utf-8")
             whole.replace(self.path)
         except OSError as error:
-            self.problem = f"{self.path} cannot be written ({error.strerror}); settings last until the end"
+            self.problem = f"{self.path} cannot be written ({error.strerror}); settings are kept only until top ends"
 
 
 def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -91,7 +91,7 @@ def _settings(table: Mapping[str, Any]) -> Settings:
     if not isinstance(columns, list) or not all(isinstance(key, str) and key in vm_columns() for key in columns):
         raise _SettingsError("columns: expected a list of names of columns")
     if not isinstance(sort, str) or sort not in sort_keys():
-        raise _SettingsError("sort: expected hurts, name or the name of a metric")
+        raise _SettingsError("sort: expected cost, name or the name of a metric")
     if not isinstance(is_upside_down, bool):
         raise _SettingsError("upside_down: expected true or false")
     if theme not in THEMES:
@@ -102,7 +102,7 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 
 def sort_keys() -> tuple[str, ...]:
     """What VMs can be sorted by."""
-    return tuple(dict.fromkeys((HURTS, NAME, *(each.sorts_by for each in vm_columns().values() if each.sorts_by))))
+    return tuple(dict.fromkeys((BY_COST, NAME, *(each.sorts_by for each in vm_columns().values() if each.sorts_by))))
 
 
 def _text(settings: Settings) -> str:

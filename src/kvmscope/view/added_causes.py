@@ -135,7 +135,7 @@ def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
         yield FindingCause(_HPET, meaning, clocks.hpet.evidence)
     if clocks.rtc_catchup.value:
         meaning = (
-            "Ticks of the RTC that were lost are injected later: a guest that programs the RTC gets them in bursts, "
+            "Lost RTC ticks are reinjected: a guest that programs the RTC gets them in bursts, "
             "and acknowledges each by port I/O that the VMM handles."
         )
         yield FindingCause("rtc-catchup", meaning, clocks.rtc_catchup.evidence)
@@ -161,10 +161,10 @@ _ERRORS: Final = {
     "internal_error_emulation": (
         "Suberror 1: KVM had to emulate an instruction that it does not know, or could not fetch it."
     ),
-    "internal_error_simul_ex": "Suberror 2: exceptions came while an exception was delivered to a guest in real mode.",
+    "internal_error_simul_ex": "Suberror 2: exceptions while an exception was being delivered to a guest in real mode.",
     "internal_error_delivery_ev": (
-        "Suberror 3: an exit came while an event was delivered to the guest: its descriptor or page tables, or its "
-        "stack, lie in MMIO or in no memory."
+        "Suberror 3: an exit while an event was being delivered to the guest: its descriptor or page tables, or its "
+        "stack, lie in MMIO or outside its memory."
     ),
     "internal_error_unexpected_exit_reason": "Suberror 4: an exit that this KVM does not know.",
     "entry_failure_invalid_state": ("The CPU found the guest's state invalid (VMX 0x80000021, SVM VMEXIT_INVALID)."),

@@ -68,7 +68,7 @@ class InhibitView:
     name: Annotated[str, "The kernel's name of the reason, in lower case."]
     class_: Annotated[InhibitClass, "Who brings it about."]
     meaning: Annotated[str, "What it means."]
-    cause: Annotated[str, "The option or observation that brings it about; untrusted text."]
+    cause: Annotated[str, "The option or observation that causes it; untrusted text."]
     remedy: Annotated[str, "The change that removes it."]
     cleared_by: Annotated[str, "The event that clears it in KVM."]
     certainty: Annotated[Certainty, "How certain the reason is."]
@@ -77,7 +77,7 @@ class InhibitView:
     inhibited_s: Annotated[float | None, "Seconds for which it held since counting began."]
     since_s: Annotated[float | None, "Seconds since it was set."]
     since_is_at_least: Annotated[bool, "Whether it was set before counting began."]
-    history: Annotated[str | None, "What the two samples of the interval say of it."]
+    history: Annotated[str | None, "What the two samples of the interval show of it."]
     evidence: tuple[EvidenceView, ...]
 
 
@@ -89,7 +89,7 @@ class PredictionView:
     class_: Annotated[InhibitClass, "Who brings it about."]
     holds: Annotated[bool | None, "Whether it would hold; null if that is unknown."]
     certainty: Annotated[Certainty, "How certain that is."]
-    cause: Annotated[str, "What would bring it about; untrusted text."]
+    cause: Annotated[str, "What would cause it; untrusted text."]
     remedy: Annotated[str, "The change that removes it."]
 
 
@@ -97,7 +97,7 @@ class PredictionView:
 class WhatIfView:
     """One VM as it would be with APICv or AVIC switched on."""
 
-    outcome: Annotated[Outcome, "What would become of the VM."]
+    outcome: Annotated[Outcome, "The state that the VM would have."]
     is_off_now: Annotated[bool | None, "Whether it is off on the host now."]
     host: Annotated[Branch, "Whether the host could switch it on."]
     first: Annotated[tuple[str, ...], "The changes to make, in this order."]
@@ -116,7 +116,7 @@ class VmVerdictView:
     limits: tuple[LimitView, ...]
     notes: Annotated[tuple[str, ...], "What else to know."]
     contradictions: Annotated[tuple[str, ...], "Where two observations disagree."]
-    would_tell: Annotated[tuple[str, ...], "What would settle a verdict that is unknown."]
+    would_tell: Annotated[tuple[str, ...], "What would determine an unknown verdict."]
     evidence: tuple[EvidenceView, ...]
 
 
@@ -139,7 +139,7 @@ class VmApicvView(VmTitle):
     """The verdict on a VM and on its vCPUs."""
 
     apicv: VmVerdictView
-    what_if: Annotated[WhatIfView | None, "What would be with APICv or AVIC on, if asked for.", ABSENT_IF_NONE]
+    what_if: Annotated[WhatIfView | None, "The prediction with APICv or AVIC on, if requested.", ABSENT_IF_NONE]
     vcpus: tuple[VcpuApicvView, ...]
 
 
@@ -148,7 +148,7 @@ class FactView:
     """A yes or no with its evidence."""
 
     value: Annotated[bool | None, "Null if it is unknown."]
-    evidence: Annotated[str, "By what it is known, or why it is unknown."]
+    evidence: Annotated[str, "The evidence for it, or why it is unknown."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from .text import NO_VM, columns, counted
 from .values import Answer
 
 _SEES = {
-    "pinned": "every VM of this host, by what was attached",
+    "pinned": "every VM of this host, through the attached iterator",
     "bpf": "every VM of this host",
     "statsfd": "VMs whose VMM keeps its stats fds open",
     "published": "what programs publish, and simulated hosts",
@@ -61,7 +61,7 @@ class CheckedSource:
     remedy: Annotated[str | None, "What would help."]
     vms: Annotated[int | None, "Number of VMs that it sees; null if it did not open."]
     vcpus: Annotated[int | None, "Number of vCPUs that it sees; null if it did not open."]
-    readable_vms: Annotated[int | None, "Number of VMs of which it reads statistics; null if it did not open."]
+    readable_vms: Annotated[int | None, "Number of VMs whose statistics it reads; null if it did not open."]
     gaps: Annotated[tuple[str, ...], "Each reason for which something could not be read, the most frequent first."]
 
     @property

@@ -28,9 +28,9 @@ class BreachView:
     scope: Scope
     name: Annotated[str, "Its name."]
     reason: Annotated[str, "What is wrong."]
-    replaced_by: Annotated[tuple[str, ...], "Stats of that kernel to use in its place."]
+    replaced_by: Annotated[tuple[str, ...], "Stats of that kernel to use instead."]
     tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
-    why: Annotated[str | None, "What the program relies on it for."]
+    why: Annotated[str | None, "Why the program relies on it."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """A row of CSV (RFC 4180) as one line, for programs, terminals and spreadsheets.
 
-Rule: what is not known is an empty cell. Names are other people's text: a control character is a space, and a text that
+Rule: what is not known is an empty cell. Names are untrusted text: a control character is a space, and a text that
 spreadsheets would take for a formula begins with an apostrophe.
 """
 

@@ -70,7 +70,7 @@ class MetricDifference:
     verdict: DifferenceVerdict
     a: Annotated[float, "Mean on side A."]
     b: Annotated[float, "Mean on side B."]
-    change: Annotated[float, "Side B less side A."]
+    change: Annotated[float, "Side B minus side A."]
     low: Annotated[float | None, "Lower bound of the change; null if there is too little data for bounds."]
     high: Annotated[float | None, "Upper bound of the change."]
     relative: Annotated[float | None, "The change as a share of side A; null if that is 0."]
@@ -78,7 +78,7 @@ class MetricDifference:
     relative_high: Annotated[float | None, "Upper bound of the share."]
     values_a: Annotated[int, "Number of intervals, or of VMs, with a known value on side A."]
     values_b: Annotated[int, "The same of side B."]
-    caveats: Annotated[tuple[str, ...], "Caveats that apply on one side alone to stats that it reads."]
+    caveats: Annotated[tuple[str, ...], "Caveats that apply on only one side to stats that it reads."]
     vm: Annotated[VmDifference | None, "Where VMs are paired, the one in which it differs most."]
     good: Annotated[str, "Which values are good."]
 
@@ -99,7 +99,7 @@ class DiffView(Answer):
     a: DiffSideView
     b: DiffSideView
     verdict: DifferenceVerdict
-    confidence: Annotated[float, "With which the bounds of all metrics hold together."]
+    confidence: Annotated[float, "The confidence with which the bounds of all metrics hold together."]
     pairing: Annotated[
         Literal["paired", "by vm"],
         "paired: the same VMs on both sides, noise over time. by vm: each VM is one value, noise between VMs.",

@@ -1,4 +1,5 @@
-"""What the doctor reports after some windows: findings, what each rule found in all, what ended, what is not known."""
+"""The report of the doctor after some windows: findings, totals by rule, ended findings, rules that could not be
+checked."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from .values import SceneAnswer
 class DoctorReport(SceneAnswer):
     """The answer of ``doctor``."""
 
-    interval_s: Annotated[float, "Length of the last window."]
+    interval_s: Annotated[float, "Length of the last interval."]
     watched_s: Annotated[float, "Time from the first sample to the last."]
-    windows: Annotated[int, "How many windows were looked at."]
-    rules: Annotated[int, "How many rules there are."]
+    windows: Annotated[int, "Number of intervals that were watched."]
+    rules: Annotated[int, "Number of rules."]
     host: HostFacts
-    vm_count: Annotated[int, "How many VMs the last sample has."]
-    vcpu_count: Annotated[int, "How many vCPUs the last sample has."]
-    vm: Annotated[FollowedVm | None, "The VM that was asked for; null for all. What follows is of it alone."]
-    by_rule: Annotated[Sequence[RuleTotal], "What each rule found in all, the most urgent first."]
+    vm_count: Annotated[int, "Number of VMs in the last sample."]
+    vcpu_count: Annotated[int, "Number of vCPUs in the last sample."]
+    vm: Annotated[FollowedVm | None, "The selected VM, to which the rest of the answer is limited; null for all."]
+    by_rule: Annotated[Sequence[RuleTotal], "The findings of each rule together, the most urgent first."]
     findings: Annotated[Sequence[ReportedFinding], "Every finding, the most urgent first."]
-    begun: Annotated[Sequence[ReportedFinding], "Those of the findings that began in the last window."]
-    ended: Annotated[Sequence[EndedFinding], "What ended while it was watched, and did not begin again."]
-    not_judged: Annotated[Sequence[UncheckedRule], "Rules of which it is not known whether they fire."]
+    begun: Annotated[Sequence[ReportedFinding], "Those of the findings that began in the last interval."]
+    ended: Annotated[Sequence[EndedFinding], "Findings that ended while watched, and did not begin again."]
+    not_judged: Annotated[Sequence[UncheckedRule], "Rules that could not be checked."]
     gaps: Annotated[tuple[Gap, ...], "What could not be read."]
 
     def reaches(self, level: Severity | str) -> bool:

@@ -1,8 +1,8 @@
 """The lines of the doctor's report.
 
-It goes by rule: of how many VMs, at what cost in all, the worst of them, and the rule's text once. If a rule has one
-finding, that is shown. ``HEIGHT`` bounds the report of many VMs, whatever the width: rules for which there is no room
-get their title and the worst VMs, or one line each where that is still too much.
+It goes by rule: the number of VMs, the total cost, the worst VMs, and the rule's text once. If a rule has one finding,
+that is shown. ``HEIGHT`` bounds the report of many VMs, whatever the width: rules for which there is no room get their
+title and the worst VMs, or one line each where that is still too much.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _block(report: DoctorReport, total: RuleTotal, width: int) -> Iterator[str]:
 
 
 def _last_seen(report: DoctorReport) -> list[EndedFinding]:
-    """What the VM that was asked for had when it ended."""
+    """What the VM that was requested had when it ended."""
     has_ended = report.vm is not None and report.vm.ended is not None
     return [ended for ended in report.ended if has_ended and ended.ended.why is EndCause.GONE]
 

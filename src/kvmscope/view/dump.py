@@ -1,6 +1,6 @@
 """Scenes as rows for other programs: chosen stats as the kernel has them, chosen metrics, of each VM or each vCPU.
 
-Rule: stats are raw, as ``reading`` has them; metrics are in base units; what is not known is None. A VM has its own
+Rule: stats are raw, as ``reading`` has them; metrics are in base units; unknown values are None. A VM has its own
 stats, and the counts of its vCPUs summed (``analysis.totals``).
 """
 

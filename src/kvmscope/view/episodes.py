@@ -37,7 +37,7 @@ class EpisodeFinding:
     began: Annotated[Moment, "Beginning of the first interval in which its condition held."]
     ended: Annotated[Moment | None, "When it ended; null if it had not by the end of the episode."]
     end: Annotated[EndCause | None, "How it ended."]
-    cost_cpus: Annotated[float | None, "About how many CPUs it cost when it cost most."]
+    cost_cpus: Annotated[float | None, "Its highest cost in CPUs, an estimate."]
     evidence: Annotated[Mapping[str, float | None], "Metrics that showed it then, by name."]
 
 
@@ -57,10 +57,10 @@ class EpisodeView:
     """An episode."""
 
     number: Annotated[int, "Number of the episode, which grows."]
-    place: Annotated[str, "What --from takes to look at it."]
+    place: Annotated[str, "What to give to --from to read it."]
     size_bytes: Annotated[int, "Size of its files."]
     since: Annotated[Moment, "Time of its first values."]
-    began: Annotated[Moment, "When the finding was seen that began it."]
+    began: Annotated[Moment, "When the finding that started it was seen."]
     ended: Annotated[Moment | None, "Time of its last values; null if it has no end."]
     why_ended: Annotated[EpisodeEnd | None, "Why it ended; null if it has no end."]
     focus: Annotated[Moment | None, "The time that --from shows unless --at names another one."]
@@ -158,6 +158,6 @@ def _finding_lines(finding: EpisodeFinding) -> Iterator[str]:
 def _group_line(group: EpisodeGroup) -> str:
     cost = "" if group.cpus is None else f", at most {format_estimate(group.cpus)} CPU"
     if group.on is None:
-        return f"  group {group.name} did not count: {group.why_not or 'the episode was over before it could'}"
+        return f"  group {group.name} did not count: {group.why_not or 'the episode ended before it could'}"
     until = "" if group.off is None else f" to {rfc3339(group.off.ns)}: {group.why_not}"
     return f"  group {group.name} counted from {rfc3339(group.on.ns)}{until}{cost}"

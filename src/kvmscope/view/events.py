@@ -1,5 +1,5 @@
-"""What happened on a host, one thing after another: VMs that came and ended, findings that began and ended, changes of
-interrupt acceleration, statistics that were reset, and a source that went away and came back.
+"""The events of a host in order: VMs that came and ended, findings that began and ended, changes of interrupt
+acceleration, statistics that were reset, and a source that went away and came back.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _WORST_VMS = 5
 
 @dataclass(frozen=True, slots=True)
 class WorstVcpu:
-    """A vCPU that has much to do with a finding."""
+    """A vCPU that contributes much to a finding."""
 
     id: Annotated[int, "Its id."]
     value: Annotated[float, "What the rule's number is for it."]

@@ -62,7 +62,7 @@ class HeatListView(Answer):
 
     vm: Annotated[VmId | None, "The VM; null for all VMs together."]
     vcpu: Annotated[int | None, "Id of the vCPU; null for all of the VM."]
-    heats: Annotated[Sequence[HeatMap], "Each histogram that has values; the one that was asked for in any case."]
+    heats: Annotated[Sequence[HeatMap], "Each histogram that has values; the one that was requested in any case."]
 
 
 def growing_histograms(window: Window) -> Iterator[tuple[ScopedStat, Movement]]:
@@ -77,7 +77,7 @@ def growing_histograms(window: Window) -> Iterator[tuple[ScopedStat, Movement]]:
 
 
 class HeatLog:
-    """What windows that follow one another added to the histograms of one subject."""
+    """What consecutive windows added to the histograms of one subject."""
 
     def __init__(self) -> None:
         self._descriptors: dict[ScopedStat, Descriptor] = {}

@@ -1,6 +1,6 @@
 """The one writer of JSON: any view as a JSON value, by the rules that ``values`` states.
 
-Rule: what is not known is null. A byte of a name that is not UTF-8 is written as on a screen. NaN and infinity are not
+Rule: unknown values are null. A byte of a name that is not UTF-8 is written as on a screen. NaN and infinity are not
 JSON and raise ValueError; a type that views do not have, such as numpy's numbers, raises TypeError. ``schemas``
 describes what is written here and follows the same types.
 """

@@ -1,4 +1,4 @@
-"""What is said of a window beside its numbers: the verdict on interrupt acceleration, and findings.
+"""The judgements of a window: the verdict on interrupt acceleration, and findings.
 
 What a scene has of its VMs is put beside what it has of the machine and of the VMMs' command lines.
 """
@@ -50,7 +50,7 @@ def _silent_s(scene: Scene) -> list[float | None]:
 
 
 class Examiner:
-    """Judges windows that follow one another by the rules of the catalogue."""
+    """Judges consecutive windows by the rules of the catalogue."""
 
     def __init__(self) -> None:
         self._watcher: Watcher | None = None

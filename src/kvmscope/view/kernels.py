@@ -19,7 +19,7 @@ class KernelTitle:
 
     name: Annotated[str, "`here`, or the name by which it is known."]
     release: Annotated[str | None, "Its release."]
-    architecture: Annotated[str | None, "Its architecture, by the kernel's name of it."]
+    architecture: Annotated[str | None, "Its architecture, as the kernel names it."]
     captured: Annotated[bool, "Whether its tables were read from a running kernel; else from its source."]
     how: Annotated[str, "How they were read."]
 

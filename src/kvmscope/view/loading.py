@@ -14,8 +14,8 @@ class LoadView(Answer):
     """The answer of `fleet load`."""
 
     store: Annotated[str, "Where they were loaded to: a URL without its password."]
-    recordings: Annotated[int, "How many recordings were read."]
-    new_scenes: Annotated[int, "How many scenes were not there before."]
+    recordings: Annotated[int, "Number of recordings that were read."]
+    new_scenes: Annotated[int, "Number of scenes that were added."]
 
 
 def load_view(store: str, recordings: int, scenes: int) -> LoadView:

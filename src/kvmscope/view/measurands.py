@@ -1,4 +1,5 @@
-"""What can be looked at of one VM or vCPU: every metric of the catalogue, and every statistic that its providers have.
+"""Everything that can be shown for one VM or vCPU: every metric of the catalogue, and every statistic that its
+providers have.
 
 Each is a formula or two, so it has a value now and in each window that is kept.
 """

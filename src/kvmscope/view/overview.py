@@ -212,13 +212,13 @@ class Overview(SceneAnswer):
     A metric of a VM or of the host is the sum, or for a ratio the ratio of sums, over the vCPUs that are known.
     """
 
-    interval_s: Annotated[float, "Length of the window."]
+    interval_s: Annotated[float, "Length of the interval."]
     host: HostFacts
     vms: Annotated[VmRows, "Every VM, in order of creation."]
     total: HostTotal
-    vms_came: Annotated[int, "How many VMs were created in the window; they have no rates yet."]
-    vms_gone: Annotated[int, "How many VMs ended in the window."]
-    stats_reset: Annotated[int, "How many stats were reset in the window; they have no rate in it."]
+    vms_came: Annotated[int, "Number of VMs that were created in the interval; they have no rates yet."]
+    vms_gone: Annotated[int, "Number of VMs that ended in the interval."]
+    stats_reset: Annotated[int, "Number of stats that were reset in the interval; they have no rate in it."]
     findings: Annotated[Sequence[ReportedFinding], "What is wrong, the most urgent first."]
     gaps: Annotated[tuple[Gap, ...], "What could not be read."]
 

@@ -264,7 +264,7 @@ def _finding_lines(overview: Overview, width: int) -> Iterator[Line]:
     for found in list(of_rule.values())[:_FINDINGS_SHOWN]:
         yield styled(_rule_text(found, width), _STYLES.get(found[0].severity, Style.PLAIN))
     more = len(of_rule) - _FINDINGS_SHOWN
-    rest = f"… and what {counted(more, 'more rule')} found; " if more > 0 else ""
+    rest = f"… and findings of {counted(more, 'more rule')}; " if more > 0 else ""
     yield styled(f"{rest}run `kvmscope doctor` for causes and fixes", Style.DIM)
     yield styled("")
 
@@ -324,7 +324,7 @@ def _silence(vm: VmOverview) -> Iterator[str]:
 
 def _partial_notes(partial: Container[str]) -> Iterator[str]:
     if any(metric.column and metric.name in partial for metric in load_metrics()):
-        yield "≥: without vCPUs that are not known"
+        yield "≥: some vCPUs are unknown"
 
 
 def _fewer(by: str) -> str:

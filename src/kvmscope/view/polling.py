@@ -1,4 +1,4 @@
-"""What halt polling does for a VM and which limits would do better, as plain values and as text."""
+"""The cost and benefit of halt polling for a VM, and better limits, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PollLimitView:
 
     limit_ns: Annotated[int, "The limit in nanoseconds; 0 is off."]
     freed_cpus: Annotated[float, "CPU time that it frees, in CPUs; below 0: that it takes. An estimate."]
-    freed_cpus_low: Annotated[float, "The least that it can be, by the buckets of the histograms."]
-    freed_cpus_high: Annotated[float, "The most that it can be."]
+    freed_cpus_low: Annotated[float, "Lower bound, from the buckets of the histograms."]
+    freed_cpus_high: Annotated[float, "Upper bound, from the buckets of the histograms."]
     saved_wakeups_per_s: Annotated[float, "Wakeups a second that polling would save in addition; below 0: fewer."]
 
 
@@ -33,11 +33,11 @@ class PollingView:
     """What halt polling does for a VM, and which limits would do better."""
 
     limit_ns: Annotated[int, "The limit under which KVM polls for it."]
-    net_cpus: Annotated[float, "CPU time that polling wins (above 0) or costs (below 0): halt_poll_net_cpus."]
+    net_cpus: Annotated[float, "CPU time that polling saves (above 0) or costs (below 0): halt_poll_net_cpus."]
     best: Annotated[PollLimitView | None, "The limit that frees most CPU time; null if the present one does."]
     fewer_sleeps: Annotated[
         PollLimitView | None,
-        "The higher limit that saves wakeups at the lowest price for each; null if none saves many.",
+        "The higher limit that saves wakeups at the lowest cost per wakeup; null if none saves many.",
     ]
 
 
@@ -87,8 +87,8 @@ def polling_lines(polling: PollingView) -> Iterator[str]:
 def net_text(net_cpus: float) -> str:
     """``costs 0.2 CPU net``"""
     if abs(net_cpus) < _LEAST_CPUS:
-        return "neither wins nor costs CPU time"
-    return f"{'wins' if net_cpus > 0 else 'costs'} {_cpus(abs(net_cpus))} CPU net"
+        return "neither saves nor costs CPU time"
+    return f"{'saves' if net_cpus > 0 else 'costs'} {_cpus(abs(net_cpus))} CPU net"
 
 
 def limit_text(limit: PollLimitView) -> str:
@@ -99,7 +99,7 @@ def limit_text(limit: PollLimitView) -> str:
     between = "" if set(bounds) == {about} else f" ({' to '.join(bounds[::sign])})"
     change = limit.saved_wakeups_per_s
     if abs(change) < 1:
-        wakeups = "no wakeup gets faster or slower"
+        wakeups = "wakeups are as fast as before"
     else:
         wakeups = (
             f"{format_count(round(abs(change)))} {'fewer' if change > 0 else 'more'} wakeups/s go through the scheduler"

@@ -1,4 +1,4 @@
-"""What a recorder says while it records, and when it has ended."""
+"""The messages of a recorder while it records and at its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recording_progress(state: RecorderState, target: RecordingTarget) -> str:
 
 def trouble_note(trouble: str) -> str:
     """That something cannot be stored for now; with an empty ``trouble``, that it could be."""
-    return f"not stored yet, tried again: {trouble}" if trouble else "stored again what had waited"
+    return f"not stored yet, tried again: {trouble}" if trouble else "stored the scenes that had waited"
 
 
 def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator[str]:
@@ -56,4 +56,4 @@ def episode_notes(capture: EpisodeCounts, directory: str) -> Iterator[str]:
     if capture.trouble:
         yield f"an episode could not be written: {capture.trouble}"
     if capture.dropped:
-        yield f"{counted(capture.dropped, 'scene')} could not be judged for episodes, since judging took too long"
+        yield f"{counted(capture.dropped, 'scene')} could not be checked for episodes, because checking took too long"

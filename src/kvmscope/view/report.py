@@ -1,6 +1,6 @@
 """A report of a stretch of time: what a page or a text of it says, as plain values. ``report_build`` makes it.
 
-Every series has one value for each of ``times``, which are the ends of the intervals; what is not known is None.
+Every series has one value for each of ``times``, which are the ends of the intervals; unknown values are None.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ReportEvent:
     """One thing that happened."""
 
     time: Moment
-    kind: Annotated[str, "What kind of thing."]
+    kind: Annotated[str, "The kind of event."]
     name: Annotated[str, "Of which VM, fit for a terminal; or empty."]
     text: Annotated[str, "What happened."]
 
@@ -116,7 +116,7 @@ class ReportGap:
     """Something that could not be read."""
 
     reason: Annotated[str, "Why. Untrusted text where it quotes something."]
-    scenes: Annotated[int, "Number of scenes of the report that say so."]
+    scenes: Annotated[int, "Number of scenes of the report with this reason."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Makes a report of scenes that follow one another: one pass, of which numbers and no scenes are kept."""
+"""Makes a report of consecutive scenes: one pass, of which numbers and no scenes are kept."""
 
 from __future__ import annotations
 

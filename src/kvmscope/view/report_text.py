@@ -1,6 +1,6 @@
 """A report as Markdown, to paste into an issue or a mail: findings and events in full, charts as sparklines.
 
-Rule: names are other people's text; what Markdown or HTML would act on is escaped.
+Rule: names are untrusted text; what Markdown or HTML would act on is escaped.
 """
 
 from __future__ import annotations

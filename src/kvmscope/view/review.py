@@ -1,4 +1,4 @@
-"""What reviewers would say of stats that somebody proposes, as plain values and as text. Rules: ``publish.review``."""
+"""The review of proposed stats, as plain values and as text. Rules: ``publish.review``."""
 
 from __future__ import annotations
 

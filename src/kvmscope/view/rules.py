@@ -21,10 +21,11 @@ class SimilarRule:
     title: Annotated[str, "What is wrong then."]
     symptoms: Annotated[Sequence[str], "What both have in common, by the names of symptoms."]
     decided_by: Annotated[
-        Sequence[str], "The evidence that decides: metrics, stats and facts that it asks and the other rule does not."
+        Sequence[str],
+        "The evidence that distinguishes it: metrics, stats and facts that it reads and the other rule does not.",
     ]
     needs: Annotated[Sequence[str], "Opt-in groups that have to be counted for it."]
-    said: Annotated[Sequence[str], "What the text of one of them says of the other."]
+    said: Annotated[Sequence[str], "What the text of either rule says about the other."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,12 @@ class RuleText:
 
     rule: Annotated[str, "Its slug."]
     severity: Annotated[Severity, "How bad it is."]
-    scope: Annotated[Scope, "Whether it is of a VM or of a vCPU."]
+    scope: Annotated[Scope, "Whether it applies to a VM or to a vCPU."]
     title: Annotated[str, "What is wrong."]
     activity: Annotated[str | None, "The condition under which the rule is evaluated."]
     when: Annotated[str, "The condition under which it fires."]
-    clears: Annotated[str | None, "The condition that ends a finding; null: that `when` does not hold."]
-    windows: Annotated[int, "In how many windows in a row `when` must hold."]
+    clears: Annotated[str | None, "The condition that ends a finding; null means that `when` does not hold."]
+    windows: Annotated[int, "Number of consecutive intervals in which `when` must hold."]
     cost_cpus: Annotated[str | None, "Formula of the CPUs that it costs."]
     lost_vcpus: Annotated[str | None, "Formula of the vCPUs whose wall time is lost."]
     evidence: Annotated[Sequence[str], "Metrics that show it."]
@@ -47,7 +48,7 @@ class RuleText:
     remedies: Annotated[Sequence[FindingRemedy], "What to do about it."]
     silent_if: Annotated[Sequence[str], "Caveats under which it is not checked."]
     despite: Annotated[Mapping[str, str], "By caveat of what it reads, why it holds although the caveat does."]
-    symptoms: Annotated[Mapping[str, str], "What brings somebody to it, by name."]
+    symptoms: Annotated[Mapping[str, str], "The symptoms that lead to it, by name."]
     looks_like: Annotated[Sequence[SimilarRule], "Rules with one of these symptoms, the most similar first."]
 
 

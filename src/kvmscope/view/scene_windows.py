@@ -1,4 +1,4 @@
-"""Windows between scenes that follow one another, where they can make one."""
+"""Windows between consecutive scenes, where they can make one."""
 
 from __future__ import annotations
 

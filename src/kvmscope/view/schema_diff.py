@@ -1,4 +1,4 @@
-"""What became of the stats from one kernel to another, as plain values and as text."""
+"""Differences of stats between two kernels, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TEXT_INDENT = 6
 _SECTIONS = {
     "gone": (ChangeKind.REMOVED, ChangeKind.RENAMED),
     "new": (ChangeKind.ADDED,),
-    "described in another way": (ChangeKind.KIND, ChangeKind.UNIT, ChangeKind.SCALE, ChangeKind.SIZE),
-    "the same name, another meaning": (ChangeKind.MEANING,),
+    "described differently": (ChangeKind.KIND, ChangeKind.UNIT, ChangeKind.SCALE, ChangeKind.SIZE),
+    "same name, different meaning": (ChangeKind.MEANING,),
 }
 
 
@@ -31,12 +31,12 @@ class DifferenceView:
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
     name: Annotated[str, "Its name."]
-    what: Annotated[ChangeKind, "What became of it."]
+    what: Annotated[ChangeKind, "How it changed."]
     before: Annotated[str | None, "In the first kernel."]
     after: Annotated[str | None, "In the second kernel."]
     tier: Annotated[Tier | None, "How stable it is; null if the catalogue lacks it."]
     replaced_by: Annotated[tuple[str, ...], "Stats of the second kernel to use in its place."]
-    text: Annotated[str, "What the catalogue says of the change, or empty."]
+    text: Annotated[str, "How the catalogue describes the change; may be empty."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def schema_diff_lines(view: SchemaDiffView) -> list[str]:
     lines += section_lines(view.differences)
     if view.not_compared:
         names = ", ".join(map(printable, view.not_compared))
-        lines += ["", f"not compared, since only one of the two has it: {names}"]
+        lines += ["", f"not compared, because only one of the two has it: {names}"]
     count = counted(len(view.differences), "difference") if view.differences else "no difference"
     return [*lines, "", count]
 

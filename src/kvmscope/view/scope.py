@@ -1,4 +1,4 @@
-"""What a doctor's report is of: everything, one VM, one rule, or both; and its text."""
+"""The scope of a doctor's report: everything, one VM, one rule, or both; and its text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DoctorScope:
     note: str = ""
 
     def reports(self, views: Iterable[HostView]) -> Iterator[DoctorReport]:
-        """The report of each view, until the VM that was asked for has ended."""
+        """The report of each view, until the VM that was requested has ended."""
         for view in views:
             report = self.report(view)
             yield report

@@ -31,7 +31,7 @@ class StatusScreen:
     _last: Overview | None = None
 
     def overviews(self, views: Iterable[HostView]) -> Iterator[Overview]:
-        """What is shown of each view, until the VM that was asked for has ended."""
+        """What is shown of each view, until the VM that was requested has ended."""
         for view in views:
             overview = self.overview(view)
             yield overview
@@ -39,7 +39,7 @@ class StatusScreen:
                 return
 
     def overview(self, view: HostView) -> Overview:
-        """What is shown of a view: all of it, or the VM that was asked for."""
+        """What is shown of a view: all of it, or the VM that was requested."""
         return view.overview if self.vm is None else of_one_vm(view.overview, self.vm.id)
 
     def lines(self, overview: Overview, *, width: int, height: int | None = None) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""Which VM, vCPU and stats a person means by what they typed.
+"""Resolves what a user typed to a VM, a vCPU and stats.
 
 A VM goes by its name, by what its managers call it, its process id, its UUID, its opaque id, or the beginning of the
 last two; also by a name as a screen cuts it (``NAM…``). ``VM/ID`` is one of its vCPUs.
@@ -40,12 +40,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class FollowedVm:
-    """The VM that was asked for. It was found by a word once, and is followed by its id."""
+    """The selected VM. It was found by a word once, and is followed by its id."""
 
     id: Annotated[VmId, "The VM."]
     name: Annotated[str, "Its name. Untrusted text."]
-    vcpu: Annotated[int | None, "Id of its vCPU that was asked for; null for all."]
-    ended: Annotated[Moment | None, "When the first sample was read in which it is not; null while it runs."] = None
+    vcpu: Annotated[int | None, "Id of its vCPU that was requested; null for all."]
+    ended: Annotated[Moment | None, "When the first sample without it was read; null while it runs."] = None
 
     @property
     def title(self) -> str:
@@ -131,7 +131,7 @@ def _match_vm(scene: Scene, text: str) -> int | None:
         if len(rows) == 1:
             return rows[0]
         if rows:
-            raise UsageError(f"'{printable(text)}' may be any of {len(rows)} VMs: {_choice(scene, text, rows)}")
+            raise UsageError(f"'{printable(text)}' matches {len(rows)} VMs: {_choice(scene, text, rows)}")
     return None
 
 

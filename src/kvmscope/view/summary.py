@@ -1,4 +1,4 @@
-"""What a page shows of a host at each interval: the VMs that do most, totals, and what each rule found.
+"""The summary of a host for the web page at each interval: the busiest VMs, totals, and findings by rule.
 
 Its size does not grow with the host: the rest is in ``overview``, ``apicv`` and ``doctor``, which a reader asks for.
 """
@@ -34,10 +34,10 @@ class SummaryVm:
 
     id: Annotated[VmId, "Identifies the VM as long as it lives."]
     name: Annotated[str, "Its name. Untrusted text."]
-    vmm: Annotated[str | None, "What program its VMM is. Untrusted text."]
+    vmm: Annotated[str | None, "The program that is its VMM. Untrusted text."]
     vcpus: Annotated[int, "Number of vCPUs."]
     apicv: State
-    silent_s: Annotated[float | None, "For how many seconds its VMM has not answered; null if it has."]
+    silent_s: Annotated[float | None, "Seconds for which its VMM has not answered; null if it answers."]
     findings: Annotated[int, "Number of findings."]
     metrics: SummaryMetrics
 

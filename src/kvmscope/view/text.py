@@ -49,7 +49,7 @@ _FORMATS = {
 
 
 class Style(Enum):
-    """How a piece of a line stands out, for a face that has colours."""
+    """How a piece of a line stands out, for front ends with colours."""
 
     PLAIN = "plain"
     HEAD = "head"

@@ -1,4 +1,4 @@
-"""Of which time there are scenes to look at, by host."""
+"""The times for which there are scenes, by host."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is wrong with each VM in all, and the order of VMs by what hurts most.
+"""The findings of each VM together, and the order of VMs by their cost.
 
-Rule: a VM hurts by the CPU time that its findings cost, then by the wall time that its vCPUs lose, then by its exits
-per second. Costs are compared as they are shown and exits roughly, so VMs that are alike do not change places all the
+Rule: VMs are ordered by the CPU time that their findings cost, then by the wall time that their vCPUs lose, then by
+exits per second. Costs are compared as they are shown and exits roughly, so similar VMs do not change places all the
 time.
 """
 
@@ -20,8 +20,8 @@ from ..sample import I64Array, VmId
 from ..units import round_estimate
 from .overview import VmRows
 
-HURTS: Final = "hurts"
-"""The sort key that stands for what hurts most."""
+BY_COST: Final = "cost"
+"""The sort key of the costliest findings."""
 
 NAME: Final = "name"
 
@@ -33,7 +33,7 @@ _LAST: Final = 1 << 62
 class VmTrouble:
     """The findings of one VM and of its vCPUs together. ``rule``, ``title``, ``severity``: of the most urgent one.
 
-    ``hurt``: sorts VMs, the one that hurts most first.
+    ``rank``: sorts VMs, the one with the costliest findings first.
     """
 
     findings: int
@@ -43,7 +43,7 @@ class VmTrouble:
     severity: Severity
     cost_cpus: float | None
     lost_vcpus: float | None
-    hurt: tuple[float, float, int]
+    rank: tuple[float, float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +66,32 @@ def troubles_of(findings: Sequence[Finding]) -> HostTroubles:
 
 
 class VmOrder:
-    """Sorts the VMs of views that follow one another. By what hurts, VMs that are nearly alike keep their order."""
+    """Sorts the VMs of consecutive views. By cost, VMs with nearly the same cost keep their order."""
 
     def __init__(self) -> None:
         self._ids: Sequence[VmId] = ()
         self._stood: I64Array = np.empty(0, dtype=np.int64)
 
     def places(self, vms: VmRows, by: str, troubles: HostTroubles, *, is_upside_down: bool = False) -> Sequence[int]:
-        """Places of the VMs: by what hurts, by ``name``, or by a metric, the largest first and unknown ones last."""
+        """Places of the VMs: by cost, by ``name``, or by a metric, the largest first and unknown ones last."""
         if by == NAME:
             order = sorted(range(len(vms)), key=vms.names.__getitem__)
-        elif by == HURTS:
-            order = self._by_hurt(vms, troubles.of_vm)
+        elif by == BY_COST:
+            order = self._by_cost(vms, troubles.of_vm)
         else:
             order = vms.largest_first(by)
         return order[::-1] if is_upside_down else order
 
-    def _by_hurt(self, vms: VmRows, troubles: Mapping[VmId, VmTrouble]) -> list[int]:
+    def _by_cost(self, vms: VmRows, troubles: Mapping[VmId, VmTrouble]) -> list[int]:
         exits = np.array(vms.column(_TIE), dtype=np.float64)  # None becomes NaN
         # A third more or less is alike: 2 steps a doubling. Unknown ones are below zero, and come last.
         steps = np.where(np.isnan(exits), -1.0, np.round(2 * np.log2(np.maximum(exits, 0.0) + 1)))
         by_exits = np.lexsort((self._standing(vms), -steps))
-        hurts = {place: troubles[vm].hurt for vm, place in _places_of(troubles, vms)}
+        ranks = {place: troubles[vm].rank for vm, place in _places_of(troubles, vms)}
         is_troubled = np.zeros(len(vms), dtype=np.bool_)
-        is_troubled[list(hurts)] = True
+        is_troubled[list(ranks)] = True
         is_troubled = is_troubled[by_exits]
-        troubled = sorted(by_exits[is_troubled].tolist(), key=hurts.__getitem__)
+        troubled = sorted(by_exits[is_troubled].tolist(), key=ranks.__getitem__)
         order: list[int] = troubled + by_exits[~is_troubled].tolist()
         self._stood[order] = np.arange(len(order))
         return order
@@ -122,7 +122,7 @@ def _trouble(found: Sequence[Finding]) -> VmTrouble:
         severity=first.severity,
         cost_cpus=cost_cpus,
         lost_vcpus=lost_vcpus,
-        hurt=(-round_estimate(cost_cpus or 0.0), -round_estimate(lost_vcpus or 0.0), -first.severity.rank),
+        rank=(-round_estimate(cost_cpus or 0.0), -round_estimate(lost_vcpus or 0.0), -first.severity.rank),
     )
 
 

@@ -3,13 +3,13 @@
 A view is a frozen dataclass whose fields are the keys of its JSON, in their order. ``jsonout`` writes it and
 ``schemas`` describes it. To add a view:
 
-1. Write a frozen dataclass with ``slots=True`` and ``kw_only=True`` in a module of this room, with a docstring that
+1. Write a frozen dataclass with ``slots=True`` and ``kw_only=True`` in a module of this package, with a docstring that
    says what it is. Derive it from ``SceneAnswer`` if it is of a scene, else from ``Answer``. Its fields are those that
    JSON has, spelt and nested as there. A field has its meaning beside its type, unless its type is itself a class of
    this kind: ``interval_s: Annotated[float, "Seconds between the samples."]``.
 2. Use only these types: ``None``, ``bool``, ``int``, ``float``, ``str``, ``Literal``, enums of ``str``, ``VmId`` (in
    JSON hexadecimal), ``Moment`` (in JSON RFC 3339), such dataclasses, ``Mapping[str, …]``, ``Sequence[…]``,
-   ``tuple[…, ...]``, and unions of them. What is not known is None, never 0 and never NaN. A key that JSON leaves out
+   ``tuple[…, ...]``, and unions of them. Unknown values are None, never 0 and never NaN. A key that JSON leaves out
    where it is None is ``Annotated[…, ABSENT_IF_NONE]``. A mapping whose keys stand beside those of the other fields is
    ``Annotated[…, INLINE]``. A field whose key is a word of Python's own ends in ``_``: ``class_``. Sequences of
    thousands of rows are ``Rows``, which makes a row when it is asked for.
@@ -98,7 +98,7 @@ class SourceChoice:
     """The source that was read."""
 
     name: Annotated[str, "Name of the source."]
-    why_not: Annotated[Mapping[str, str], "For each source that is better, why it could not be used."]
+    why_not: Annotated[Mapping[str, str], "For each better source, why it could not be used."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +118,15 @@ class VmTitle:
     name: Annotated[str, "Its name, made different from those of all other VMs of this answer."]
     plain_name: Annotated[str, "Its name as it was given, which other VMs may have too."]
     pid: Annotated[int | None, "Process id of its VMM."]
-    vmm: Annotated[str | None, "What program its VMM is."]
+    vmm: Annotated[str | None, "The program that is its VMM."]
     uuid: Annotated[str | None, "Its UUID, where its VMM was given one."]
     managed_by: Annotated[str | None, "What manages it: libvirt, openstack, kubevirt, …"]
-    known_as: Annotated[
-        Mapping[str, str], "What its managers call it, by words such as libvirt.domain or proxmox.vmid."
-    ]
-    clue: Annotated[str | None, "Of a VM without a name, a disk, socket, kernel or place by which it differs."]
+    known_as: Annotated[Mapping[str, str], "Its names in its managers, by keys such as libvirt.domain or proxmox.vmid."]
+    clue: Annotated[str | None, "For a VM without a name: a disk, socket, kernel or path that distinguishes it."]
     created: Annotated[Moment | None, "When it was created."]
-    silent_s: Annotated[float | None, "For how many seconds its VMM has not answered who it is; null if it has."]
+    silent_s: Annotated[
+        float | None, "Seconds for which its VMM has not answered a read of its command line; null if it answers."
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from .history import BLOCKS, History
 from .overview import VmOverview
 from .overview_text import apicv_text
 from .text import Span, Style, format_metric
-from .trouble import HURTS, NAME, VmTrouble
+from .trouble import BY_COST, NAME, VmTrouble
 
 HISTORY_METRIC: Final = "exits_per_s"
 """What the sparkline shows."""
@@ -98,7 +98,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
     own = (
         VmColumn("mark", "", 1, "Whether the VM is marked.", is_text=True),
         VmColumn("name", "VM", 13, "Name of the VM.", is_text=True, roomy=20, most=32, sorts_by=NAME),
-        VmColumn("cost", "costs", 9, "CPUs that its findings cost together, about.", sorts_by=HURTS),
+        VmColumn("cost", "costs", 9, "CPUs that its findings cost together, about.", sorts_by=BY_COST),
         VmColumn(
             "finding",
             "finding",
@@ -107,7 +107,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
             is_text=True,
             roomy=26,
             most=28,
-            sorts_by=HURTS,
+            sorts_by=BY_COST,
         ),
         VmColumn("apicv", "APICv", 7, "Interrupt acceleration: yes, or the reason.", is_text=True, roomy=12, most=24),
         VmColumn(
@@ -119,7 +119,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
             most=60,
         ),
         VmColumn("vcpus", "vCPUs", 5, "Number of vCPUs."),
-        VmColumn("vmm", "VMM", 12, "What program its VMM is.", is_text=True, most=16),
+        VmColumn("vmm", "VMM", 12, "The program that is its VMM.", is_text=True, most=16),
         VmColumn("pid", "PID", 7, "Process id of its VMM."),
     )
     metrics = (

@@ -14,7 +14,7 @@ from .trouble import HostTroubles, VmTrouble
 
 
 class VmSearch:
-    """Searches views that follow one another."""
+    """Searches consecutive views."""
 
     def __init__(self) -> None:
         self._ids: Sequence[VmId] = ()

@@ -1,4 +1,4 @@
-"""Windows of a host that follow one another, and what there is to be said of each.
+"""Consecutive windows of a host, each with its metrics, verdicts and findings.
 
 A ``Watch`` is given scenes, from a live host or a recording, and makes a ``HostView`` of each window. Findings ask for
 consecutive windows, so the watch judges every window by the rules; all other parts of a view are worked out when they

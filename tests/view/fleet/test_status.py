@@ -1,4 +1,4 @@
-"""Hosts by what hurts, against the key of what was planted in them."""
+"""Hosts by the cost of findings, against the key of what was planted in them."""
 
 from __future__ import annotations
 

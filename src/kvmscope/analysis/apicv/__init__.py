@@ -1,7 +1,7 @@
-"""The verdict on interrupt acceleration: is it on for this VM and vCPU, and if not, by what, and what removes it.
+"""The verdict on interrupt acceleration: whether it is active for a VM and vCPU; if not, the reason and its remedy.
 
-``judge`` speaks of what is, ``what_if`` of what would be if the host had it switched on. Pure: a sample, what is known
-of the host and of the VMs' configuration in, verdicts out.
+``judge`` is about the present state, ``what_if`` about the state with it switched on. Pure: a sample, what is known of
+the host and of the VMs' configuration in, verdicts out.
 
 Rules: "active" comes from KVM's state and nothing else, never from events that did not happen. Without that state the
 verdict is "unknown", with what the configuration leads one to expect. Every statement carries its evidence, and where

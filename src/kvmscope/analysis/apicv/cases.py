@@ -1,4 +1,4 @@
-"""The facts of each VM as a case: numbers in a fixed order, by which VMs that are alike are judged once.
+"""The facts of each VM as a case: numbers in a fixed order, so VMs with equal facts are judged once.
 
 Rule: a verdict depends on nothing of a sample but its case, so a case is all that the judging code may know.
 """

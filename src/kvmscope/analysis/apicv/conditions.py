@@ -1,4 +1,4 @@
-"""The second witness: what lies behind each reason can be read for itself, also where KVM keeps no reasons.
+"""The cross-check: the condition behind each reason is read independently, also where KVM keeps no reasons.
 
 Rule: each condition is the one that KVM tests, on the same state. Where KVM's test has more in it than a sample shows
 (whether a local APIC is enabled by software), or the reason outlives its condition, that is said by its certainty.
@@ -109,8 +109,8 @@ def _physical_aliased(vm: VmFacts, _: HostApicv) -> Condition:
     ids = Counter(vcpu.apic_id for vcpu in apics)
     shared, times = ids.most_common(1)[0] if ids else (None, 0)
     if times > 1 and not vm.x2apic_32bit_ids:
-        return Condition(True, f"{times} vCPUs answer to APIC id {shared}", Certainty.LIKELY)
-    return Condition(False, "no two vCPUs answer to one APIC id", Certainty.LIKELY)
+        return Condition(True, f"{times} vCPUs have APIC id {shared}", Certainty.LIKELY)
+    return Condition(False, "no two vCPUs have the same APIC id", Certainty.LIKELY)
 
 
 def _logical_aliased(vm: VmFacts, host: HostApicv) -> Condition:

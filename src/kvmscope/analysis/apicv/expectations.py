@@ -1,4 +1,4 @@
-"""What a VM's configuration leads one to expect, when KVM's state cannot be read, or beside it."""
+"""The reasons to expect from a VM's configuration, without KVM's state or next to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of each VM's and vCPU's interrupts; None where the sample does not say. ``cases`` reads it."""
+"""The interrupt state of each VM and vCPU; None where the sample does not have it. ``cases`` reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For each VM the host to judge it by: this one, or for a simulated VM the one that it pretends to run on."""
+"""The host of each VM: this host, or for a simulated VM the host that it pretends to run on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hosts_of(sample: Sample, host: HostApicv) -> tuple[HostApicv, ...]:
 def _simulated_host(*flags: bool | None) -> HostApicv:
     facts = dict(zip(SIMULATED_HOST, flags, strict=True))
     if facts["is_amd"] is None:
-        return HostApicv.unknown("simulated, without a word on the host that it pretends to run on")
+        return HostApicv.unknown("simulated, without facts about the host that it pretends to run on")
 
     def told(name: str) -> HostFlag:
         return HostFlag(facts[name], f"simulated: {name.replace('_', ' ')}: {'yes' if facts[name] else 'no'}")

@@ -170,7 +170,7 @@ def _host_cause(host: HostApicv) -> str:
         return host.supported.evidence
     if branch is Branch.OFF_BY_PARAMETER:
         return host.switched_on.evidence
-    return f"whether by parameter or for want of hardware is not known: {host.supported.evidence}"
+    return f"whether by parameter or because of missing hardware is not known: {host.supported.evidence}"
 
 
 def _host_remedy(subject: Subject) -> str:

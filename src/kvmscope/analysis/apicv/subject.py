@@ -1,4 +1,4 @@
-"""A VM as it stands before the judge: what was read of it, its host, its configuration, and what follows at once."""
+"""The input of a verdict on one VM: what was read of it, its host, its configuration, and direct conclusions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_inputs(sample: Sample, configs: Sequence[InterruptConfig], window: Win
 def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[InterruptConfig]) -> Iterator[Circumstances]:
     """Those of each VM; equal ones are one object."""
     if not configs:
-        configs = [InterruptConfig.unknown("other", "the VM's configuration was not looked at")] * len(sample.vms)
+        configs = [InterruptConfig.unknown("other", "the VM's configuration was not read")] * len(sample.vms)
     found: dict[tuple[int, int], Circumstances] = {}
     for of_vm, config in zip(hosts_of(sample, host), configs, strict=True):
         key = (

@@ -180,7 +180,7 @@ def _active(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
         active=True,
         is_provisional=never_ran,
         limits=limits,
-        notes=("it has not run yet; this is how it will begin",) if never_ran else (),
+        notes=("it has not run yet; this is its initial state",) if never_ran else (),
     )
 
 

@@ -153,7 +153,7 @@ def _predict(subject: Subject, name: str) -> Prediction:
     return Prediction(name, inhibit(name).cls, holds, certainty, cause, fix, tuple(evidence))
 
 
-_UNTESTED = Condition(None, "kvmscope does not know what causes this reason", Certainty.POSSIBLE)
+_UNTESTED = Condition(None, "kvmscope does not know the cause of this reason", Certainty.POSSIBLE)
 
 
 def _outcome(vm: VmFacts, predictions: Sequence[Prediction], standing: Sequence[Prediction]) -> Outcome:

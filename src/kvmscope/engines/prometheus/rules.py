@@ -273,7 +273,7 @@ def alert_labels(alert: AlertRule) -> dict[str, str]:
 
 
 def alert_annotations(alert: AlertRule) -> dict[str, str]:
-    """What people are told, as templates of Prometheus."""
+    """The texts of alerts, as Prometheus templates."""
     rule = alert.rule
     # A remedy that helps on some hosts only needs facts of the host, which doctor has.
     remedies = [remedy for remedy in rule.remedies if remedy.only_if is None]

@@ -1,4 +1,5 @@
-"""Which clocks and timers a guest is offered, by the command line of QEMU or cloud-hypervisor, or by libvirt's XML.
+"""The clocks and timers that a VM offers its guest, from the command line of QEMU or cloud-hypervisor, or from
+libvirt's XML.
 
 A guest without a clock that it can read without an exit reads one that the VMM emulates: the ACPI PM timer and the RTC
 by ports, the HPET by MMIO. Not here: kvmclock and the TSC, which KVM always offers and Linux guests use.

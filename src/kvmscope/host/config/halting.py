@@ -1,4 +1,4 @@
-"""Whether a VM's guest may halt without leaving, by its VMM's command line.
+"""Whether HLT exits are disabled for a VM, from its VMM's command line.
 
 Rule: None where the command line does not say. KVM's own settings (provider ``settings``), if read, take precedence.
 Source: QEMU 4.0 to 10: -overcommit cpu-pm=on, which enables KVM_CAP_X86_DISABLE_EXITS for MWAIT, HLT, PAUSE and CSTATE.

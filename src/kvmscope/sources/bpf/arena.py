@@ -1,4 +1,4 @@
-"""Runs the iterator and reads what it left in memory. Knows nothing of what the words mean.
+"""Runs the iterator and reads what it left in memory. It does not interpret the values.
 
 One run: open the iterator's file, read the header, take the records of its slot, then look whether the slot still has
 the header's generation; if another reader has filled it since, run again.

@@ -1,4 +1,4 @@
-"""Loads the iterator and leaves it pinned, or takes it away. Root only; what is read later needs no root."""
+"""Loads and pins the iterator, or removes it. Root only; what is read later needs no root."""
 
 from __future__ import annotations
 

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* One run of this iterator copies the statistics of every VM and vCPU of the host.
  *
- * It is not a tracer: it is attached to no event and costs nothing until somebody reads the iterator's file.
+ * It is not a tracer: it is attached to no event and costs nothing until a reader opens the iterator's file.
  *
- * How VMs are found. KVM registers an MMU notifier with the address space of the process that creates a VM, and takes
- * it away when the VM is destroyed (kvm_init_mmu_notifier, kvm_destroy_vm in virt/kvm/kvm_main.c). So the list at
- * mm->notifier_subscriptions names each VM exactly once, however many files and processes hold it, and is empty for
- * nearly every other process. No open file is looked at and no symbol address is needed.
+ * Finding VMs. KVM registers an MMU notifier with the address space of the process that creates a VM, and unregisters
+ * it when the VM is destroyed (kvm_init_mmu_notifier, kvm_destroy_vm in virt/kvm/kvm_main.c). So the list at
+ * mm->notifier_subscriptions has each VM exactly once, however many files and processes hold it, and is empty for
+ * nearly every other process. The program reads no open files and needs no symbol addresses.
  *
- * Why what it reads is true, and why nothing else gets out. Nothing keeps a VM alive while it is read. So whatever is
- * read goes to scratch memory that no reader can map; the program then checks that the VM was alive all the time; and
+ * Consistency. The program takes no reference on a VM, so the VM may be destroyed while it is read. Therefore all that is
+ * read goes to scratch memory that no reader can map; the program then checks that the VM was alive throughout; and
  * only after that check it follows the pointers that it read, or copies the scratch to the arrays that readers map.
  *
  * The check (is_alive) looks at the dentry of the VM's debugfs directory. kvm_destroy_vm() first removes that directory,
- * which unhashes the dentry for good (simple_recursive_removal, d_invalidate), then takes the VM from the list of its
+ * which unhashes the dentry for good (simple_recursive_removal, d_invalidate), then removes the VM from the list of its
  * address space (mmu_notifier_unregister), and only then frees its PIT, its vCPUs and itself. A dentry is freed by RCU,
- * and the program runs under rcu_read_lock() from end to end. So a dentry that was the VM's when the program came to the
- * VM stays what it is until the program ends, whatever becomes of the VM; and while it is hashed, the VM and its vCPUs
- * have not been freed. No memory that somebody else may own by now is asked.
+ * and the whole program runs under rcu_read_lock(). So a dentry that was the VM's when the program reached the VM stays
+ * valid until the program ends, even if the VM is destroyed; and while the dentry is hashed, the VM and its vCPUs
+ * have not been freed. The program never reads memory that may have been reused.
  *
- * The program comes to a VM by a pointer of something that is alive: the list head in the address space of a process, or
- * the node of a VM that is_alive() then vouches for. From there to the dentry are a few reads. Between hlist_del and the
- * free of a VM lies a grace period of SRCU, for which other threads must run, so these reads are good if the program was
- * neither descheduled nor slow meanwhile (glance_holds). A VM without a debugfs directory is checked in that way alone,
+ * The program reaches a VM through a live object: the list head in the address space of a process, or the list node of
+ * a VM that is_alive() checks afterwards. A few reads lead from there to the dentry. Between hlist_del and the
+ * free of a VM lies a grace period of SRCU, for which other threads must run, so these reads are valid if the program was
+ * neither descheduled nor slow during them (glance_holds). A VM without a debugfs directory is checked only in that way,
  * every few vCPUs: it is on the list, and it has users.
  *
  * Every read is one that cannot fault.

@@ -268,7 +268,7 @@ def load_object(
 
 @contextmanager
 def _types() -> Iterator[str | None]:
-    """The file to fit a program to for who may not ask for the types of modules, None for who may."""
+    """The file to fit a program to for users who may not ask for the types of modules, None for users who may."""
     if Capability.SYS_ADMIN in effective_capabilities() or not btf.has_btf():
         yield None
         return

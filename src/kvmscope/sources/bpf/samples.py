@@ -1,7 +1,7 @@
 """Samples of what runs of the iterator leave in memory: subjects, a block of words for each schema, gaps.
 
-Who the subjects are seldom changes between two runs, and describing them costs more than reading them on a small host.
-So samples share these columns, which nobody can write to, for as long as the identities in the records are the same.
+The subjects seldom change between two runs, and describing them costs more than reading them on a small host. So
+samples share these columns, which nobody can write to, for as long as the identities in the records are the same.
 """
 
 from __future__ import annotations

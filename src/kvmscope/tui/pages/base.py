@@ -77,14 +77,14 @@ class Desk:
         self.pages.append(page)
 
     def close(self) -> None:
-        """Back to the page before; the first one is never closed."""
+        """Back to the previous page; the first one is never closed."""
         if len(self.pages) > 1:
             self.pages.pop().on_close()
 
 
 _PLAYER_HINTS: Final = (
     KeyHint(", .", "step", "One interval back, one on; < and > are ten."),
-    KeyHint("p", "play", "Play on, or stop. A click on the time line goes there."),
+    KeyHint("p", "play", "Play or stop. A click on the time line goes there."),
 )
 
 

@@ -37,8 +37,8 @@ class GroupsPage(TablePage):
         TableColumn("what it counts", 14, WHOLE_LINE, rank=3),
     )
     hints = (
-        KeyHint("space", "count", "Count by this group, or stop; it counts only while this page is open."),
-        KeyHint("Esc", "stop, back", "Stop counting, and back to the page before."),
+        KeyHint("space", "count", "Count with this group, or stop; it counts only while this page is open."),
+        KeyHint("Esc", "stop, back", "Stop counting, and go back to the previous page."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -99,16 +99,18 @@ class GroupsPage(TablePage):
             text = f"cannot be counted: {printable(refusal.reason, max_length=300)}{remedy}"
             return [text_line(line, Style.PROBLEM) for line in fill(text, width=size.width)]
         if not self.counted or shown is None:
-            return [text_line("space counts by a group; a group that is off costs nothing", Style.DIM)]
+            return [text_line("space counts with a group; a group that is off costs nothing", Style.DIM)]
         trial = group_trial_view(shown.scene, shown.window, self.counted, {})
         return [text_line(line) for line in group_trial_lines(trial, limit=_EVENTS_SHOWN)]
 
     def empty(self, width: int) -> list[ScreenLine]:
         if self.desk.groups is None:
             return [
-                text_line("groups count on this host; a recording has what was counted when it was made", Style.DIM)
+                text_line(
+                    "groups count on this host; a recording has only what was counted while it was made", Style.DIM
+                )
             ]
-        return [text_line("looking what this host can count …", Style.DIM)]
+        return [text_line("checking what this host can count …", Style.DIM)]
 
     def enter(self, place: int) -> None:
         group = self._groups[place]

@@ -13,7 +13,7 @@ from ...view.events import HostEvent
 from ...view.findings import RuleTotal
 from ...view.findings_text import cost_text
 from ...view.text import Span, Style, counted, fill
-from ...view.trouble import HURTS, NAME
+from ...view.trouble import BY_COST, NAME
 from ...view.vm_columns import ALWAYS, VmColumn, severity_sign, severity_style, vm_columns
 from ..lines import WHOLE_LINE, ScreenLine, TableColumn, cell_line, column_widths, text_line
 from ..settings import sort_keys
@@ -29,8 +29,8 @@ class TablePage(ListPage):
     columns: Sequence[TableColumn] = ()
     hints: Sequence[KeyHint] = (
         KeyHint("Enter", "open", "Open the line."),
-        KeyHint("p", "pause", "Stop the screen; reading goes on."),
-        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("p", "pause", "Freeze the screen; reading continues."),
+        KeyHint("Esc", "back", "Back to the previous page."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -131,7 +131,7 @@ class EventsPage(TablePage):
         TableColumn("what happened", 12, WHOLE_LINE, rank=1),
     )
     hints = (
-        KeyHint("Enter", "open", "Open the VM of the event, if it is there."),
+        KeyHint("Enter", "open", "Open the VM of the event, if it still exists."),
         *TablePage.hints[1:],
     )
 
@@ -160,7 +160,7 @@ class EventsPage(TablePage):
         return f"{event.kind.value} {event.name}" + (f": {event.text}" if event.text else "")
 
     def empty(self, width: int) -> list[ScreenLine]:
-        return [text_line("nothing has happened yet", Style.DIM)]
+        return [text_line("no events yet", Style.DIM)]
 
     def enter(self, place: int) -> None:
         from .vm import VmPage
@@ -169,7 +169,7 @@ class EventsPage(TablePage):
         if vm is not None and self.board.vm(vm) is not None:
             self.desk.open(VmPage(self.desk, vm))
         else:
-            self.desk.notice = "nothing is kept of this VM"
+            self.desk.notice = "there is no history of this VM"
 
 
 class ColumnsPage(TablePage):
@@ -178,9 +178,9 @@ class ColumnsPage(TablePage):
     name = "columns"
     columns = (TableColumn("", 3), TableColumn("column", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
     hints = (
-        KeyHint("space", "show or hide", "Show the column, or leave it out."),
+        KeyHint("space", "show or hide", "Show or hide the column."),
         KeyHint("+ -", "move", "More or less important: the first columns are shown where there is no room for all."),
-        KeyHint("Esc", "back", "Back to the page before; the choice is kept."),
+        KeyHint("Esc", "back", "Back to the previous page; the choice is kept."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -246,8 +246,8 @@ class SortPage(TablePage):
     name = "sort by"
     columns = (TableColumn("", 1), TableColumn("sort by", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
     hints = (
-        KeyHint("Enter", "sort", "Sort by this; the one that is used already turns the order around."),
-        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("Enter", "sort", "Sort by this; the present key reverses the order."),
+        KeyHint("Esc", "back", "Back to the previous page."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -283,6 +283,6 @@ def _sort_text(key: str) -> tuple[str, str]:
 
 
 _OWN_SORTS: Final = {
-    HURTS: ("findings", "CPU time that its findings cost, then wall time that its vCPUs lose, then exits."),
+    BY_COST: ("findings", "CPU time that its findings cost, then wall time that its vCPUs lose, then exits."),
     NAME: ("name", "Name of the VM."),
 }

@@ -47,8 +47,8 @@ class SubjectPage(TablePage):
     )
     hints = (
         KeyHint("Enter", "open", "Open it: history, histogram, meaning, and the caveats that hold here."),
-        KeyHint("/", "filter", "Show what has a text in its name."),
-        KeyHint("z", "zeros", "Leave out what is 0 or not known, or show it."),
+        KeyHint("/", "filter", "Show only names with this text."),
+        KeyHint("z", "zeros", "Hide zeros and unknown values, or show them."),
         *TablePage.hints[1:],
     )
 
@@ -164,7 +164,7 @@ class StatPage(TextPage):
     def lines(self, width: int) -> Iterator[ScreenLine]:
         view = self.board.view_of(self.subject.id)
         if view is None:
-            yield text_line("nothing is kept of this VM", Style.DIM)
+            yield text_line("there is no history of this VM", Style.DIM)
             return
         is_stale = _is_stale(self)
         now = now_text(view, self.measure, self.subject)

@@ -28,8 +28,8 @@ class TextPage(Page):
 
     hints = (
         KeyHint("arrows", "scroll", "Scroll; also PgUp, PgDn, Home, End and the wheel."),
-        KeyHint("p", "pause", "Stop the screen; reading goes on."),
-        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("p", "pause", "Freeze the screen; reading continues."),
+        KeyHint("Esc", "back", "Back to the previous page."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -191,7 +191,7 @@ _EVERYWHERE = (
     KeyHint(
         "Up Down", "", "Move; also PgUp, PgDn, Home, End, j, k, the mouse and its wheel. Right opens as Enter does."
     ),
-    KeyHint("Esc Left q", "", "Back to the page before; q on the first page leaves."),
+    KeyHint("Esc Left q", "", "Back to the previous page; q on the first page ends top."),
     KeyHint("t", "", "Next theme: two with the terminal's own 16 colours, dark, light."),
     KeyHint("Ctrl-C", "", "Leave."),
 )
@@ -204,9 +204,9 @@ _SIGNS = (
     ),
     (
         "Signs",
-        "!! problem, ! warning, i info. – is a value that is not known; it is never shown as 0. ≥ is a minimum and ~ "
+        "!! problem, ! warning, i info. – is an unknown value; it is never shown as 0. ≥ is a minimum and ~ "
         "an estimate: some vCPUs are unknown. ENDED: the VM has ended, and its values are the last ones. STALE: the "
-        "source is lost, and all values are of the time before. A blank in a sparkline is an interval that is not "
+        "source is lost, and all values are from before. A blank in a sparkline is an interval that is not "
         "known. Times of day are UTC.",
     ),
     ("Nothing is changed", "No key changes a VM, a VMM or a setting of the host."),

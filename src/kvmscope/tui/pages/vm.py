@@ -37,8 +37,8 @@ class VmPage(ListPage):
         KeyHint("Enter", "statistics", "Open the statistics and metrics of the VM or of a vCPU."),
         KeyHint("a", "APICv", "Whether its interrupts are accelerated, and if not, why."),
         KeyHint("d", "findings", "Its findings with impact, fix and trade-off."),
-        KeyHint("p", "pause", "Stop the screen; reading goes on."),
-        KeyHint("Esc", "back", "Back to the page before."),
+        KeyHint("p", "pause", "Freeze the screen; reading continues."),
+        KeyHint("Esc", "back", "Back to the previous page."),
         KeyHint("?", "help", "All keys."),
     )
 
@@ -101,7 +101,7 @@ class VmPage(ListPage):
     def above(self, width: int) -> list[ScreenLine]:
         found = self._overview
         if found is None:
-            return [text_line("nothing is kept of it", Style.DIM)]
+            return [text_line("there is no history of it", Style.DIM)]
         lines = self._end_lines()
         findings = self._findings
         for finding in findings[:_FINDINGS_SHOWN]:

@@ -1,4 +1,4 @@
-"""The first page: the host, a line a VM, sorted by what hurts."""
+"""The first page: the host, one line per VM, sorted by the cost of findings."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class VmsPage(ListPage):
     hints = (
         KeyHint("Enter", "open", "Open the VM: its findings, its vCPUs, and each of their statistics."),
         KeyHint("/", "filter", "Show the VMs that have a text in their name, UUID, id, PID, VMM, findings or reasons."),
-        KeyHint("s", "sort", "Choose what VMs are sorted by; the same key again turns the order around."),
+        KeyHint("s", "sort", "Choose the sort key of the VMs; the same key again reverses the order."),
         KeyHint("f", "columns", "Choose the columns."),
-        KeyHint("d", "findings", "What each rule of the doctor found."),
+        KeyHint("d", "findings", "Findings by rule."),
         KeyHint("a", "APICv", "Whether interrupts are accelerated, and if not, why."),
-        KeyHint("e", "events", "What happened since the start."),
+        KeyHint("e", "events", "Events since the start."),
         KeyHint("g", "groups", "Opt-in counters and their cost; they count only while their page is open."),
-        KeyHint("space", "mark", "Mark the VM. Marked VMs keep their places; Esc takes all marks away."),
-        KeyHint("p", "pause", "Stop the screen; reading goes on."),
+        KeyHint("space", "mark", "Mark the VM. Marked VMs keep their places; Esc clears all marks."),
+        KeyHint("p", "pause", "Freeze the screen; reading continues."),
         KeyHint("?", "help", "All keys."),
         KeyHint("q", "quit", "Leave."),
     )

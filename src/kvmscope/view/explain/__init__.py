@@ -1,4 +1,4 @@
-"""What a name of the catalogue means, and how it is on this host, as plain values and as text.
+"""The meaning of a catalogue name and its values on this host, as plain values and as text.
 
 Rule: the meaning is always shown; values that could not be read have a reason.
 """

@@ -22,7 +22,7 @@ class CaveatView:
     text: Annotated[str, "What it is."]
     general: Annotated[bool, "Whether it applies to every stat of a kind."]
     verdict: Annotated[TruthValue, "Whether it applies on this host."]
-    reason: Annotated[str, "By what that is known, or why it is unknown."]
+    reason: Annotated[str, "The evidence for it, or why it is unknown."]
     vms: Annotated[tuple[str, ...], "Where it depends on the VM, those to which the verdict applies."]
 
 

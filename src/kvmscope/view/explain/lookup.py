@@ -1,4 +1,4 @@
-"""What a name means: everything of that name, whatever it is."""
+"""The meaning of a name: all catalogue entries with that name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations as lines for a person who is in a hurry: the meaning first, then what applies on this host.
+"""Explanations as lines: the meaning first, then what applies on this host.
 
 ``meaning_lines`` needs only the facts of the host: its lines can be shown before any VM is read.
 """

@@ -1,4 +1,5 @@
-"""What the hosts of a fleet do to the interrupts of their VMs: accelerated or blocked, by what, and what would unblock.
+"""Interrupt acceleration of the VMs of a fleet: accelerated or blocked, the reasons, and the changes that would unblock
+most.
 
 Rule: a VM counts once in each group. A reason's cost is that of the VMs which it blocks alone, so costs of reasons add
 up to no more than the whole.

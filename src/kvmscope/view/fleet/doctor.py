@@ -79,14 +79,14 @@ class FleetDoctorView(FleetAnswer):
     """The answer of ``fleet doctor``."""
 
     interval_s: Annotated[float | None, "Seconds of an interval; null if each is from one sample to the next."]
-    rule: Annotated[str | None, "The rule that was asked for; null for all."]
-    host: Annotated[str | None, "The host that was asked for; null for all."]
+    rule: Annotated[str | None, "The rule that was requested; null for all."]
+    host: Annotated[str | None, "The host that was requested; null for all."]
     rules: Annotated[int, "How many rules were judged."]
-    by_rule: Annotated[Sequence[FleetRuleTotal], "What each rule found in all, the most urgent first."]
+    by_rule: Annotated[Sequence[FleetRuleTotal], "The findings of each rule together, the most urgent first."]
     cost_cpus: Annotated[float, "About how many CPUs all findings cost together."]
     lost_vcpus: Annotated[float, "How many vCPUs' wall time all findings lose together."]
     findings: Annotated[
-        Sequence[FleetFindingView], "All of the rule or the host that was asked for; empty if neither was."
+        Sequence[FleetFindingView], "All of the rule or the host that was requested; empty if neither was."
     ]
     not_judged: Annotated[Sequence[RefusedRule], "Rules that this store cannot judge."]
 

@@ -37,7 +37,7 @@ class FleetStatusView(FleetAnswer):
 
 
 def fleet_status_view(store: FleetStore) -> FleetStatusView:
-    """Every host by what hurts."""
+    """Every host, the costliest findings first."""
     hosts = store.hosts()
     head = fleet_head(store, hosts)
     of_host: dict[str, list[FleetFinding]] = {host.host: [] for host in hosts}

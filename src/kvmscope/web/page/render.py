@@ -1,6 +1,6 @@
 """The page as HTML, with the numbers of the last interval in it: readable at its first paint, and without a script.
 
-Rule: every text goes through ``html.escape``; names of VMs are other people's.
+Rule: every text goes through ``html.escape``; names of VMs are untrusted.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ _VIEWS: Final = """<h2>Histograms of all VMs together</h2>
 
 def _rules(rules: Sequence[SummaryRule]) -> Iterator[str]:
     if not rules:
-        yield "<p>Nothing is wrong that a rule knows of.</p>"
+        yield "<p>No rule found a problem.</p>"
     for rule in rules:
         cost = "" if rule.cost_cpus is None else f" · about {format_estimate(rule.cost_cpus)} CPU"
         severity = escape(rule.severity.value)

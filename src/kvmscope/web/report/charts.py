@@ -1,6 +1,6 @@
 """Charts as coordinates of SVG: lines, heat maps and bars over a time axis. Layout alone: numbers in, path data out.
 
-Rule: what is not known is a gap, never 0. A heat map has a stronger colour for more values; a table has its numbers.
+Rule: unknown values are gaps, never 0. A heat map has a stronger colour for more values; a table has its numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What ``/api/v1`` answers: a table of paths, each with the view that its JSON is of and its parameters.
 
-What needs an interval is of the last one that was watched, or of the time that was asked for.
+What needs an interval is of the last one that was watched, or of the time that was requested.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _NEEDS_VM: Final = QueryParameter("vm", _VM.text, is_required=True)
 _STAT: Final = QueryParameter("stat", "The histogram.")
 _PROVIDER: Final = QueryParameter("provider", "The provider of the stat, where several have one of this name.")
 _HOST: Final = QueryParameter("host", "The host, by its name or opaque id, of those in /timeline; else the newest.")
-_AT: Final = QueryParameter("at", f"What there was at this time, instead of now: {TIME_FORMS}.")
+_AT: Final = QueryParameter("at", f"The state at this time, instead of now: {TIME_FORMS}.")
 _THEN: Final = (_AT, _HOST)
 _SPAN: Final = (
     QueryParameter("since", f"From this time on: {TIME_FORMS}. Else an hour before the end."),
@@ -131,7 +131,7 @@ ANSWERS: Final = (
         "Whether interrupts are accelerated, and why not.",
         ApicvView,
         _apicv,
-        (_VM, QueryParameter("what_if", "true: also what would be with APICv or AVIC on."), *_THEN),
+        (_VM, QueryParameter("what_if", "true: also predict the state with APICv or AVIC on."), *_THEN),
     ),
     ApiAnswer(
         "/doctor",
@@ -158,7 +158,9 @@ ANSWERS: Final = (
             _NEEDS_VM,
             _STAT,
             _PROVIDER,
-            QueryParameter("interval", "last: what was added in the last interval; else all since creation."),
+            QueryParameter(
+                "interval", "last: only what was added in the last interval; by default all since creation."
+            ),
             *_THEN,
         ),
     ),
@@ -205,7 +207,7 @@ ANSWERS: Final = (
     ),
     ApiAnswer(
         "/timeline",
-        "Of which time there is something to look at, by host.",
+        "The times for which there is data, by host.",
         TimelineView,
         lambda host, _query: host.timeline(),
     ),

@@ -37,9 +37,9 @@ def api_routes(host: ApiHost, hub: EventHub | None) -> list[BaseRoute]:
 
     async def stream(request: Request) -> Response:
         if hub is None:
-            return _problem(404, "usage", "this server shows a recording: there are no events of now")
+            return _problem(404, "usage", "this server shows a recording: there are no live events")
         if not hub.has_room:
-            return _problem(503, "too-many-clients", "as many pages are open as this server serves")
+            return _problem(503, "too-many-clients", "this server already serves as many pages as it can")
         return StreamingResponse(hub.messages(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     return [

@@ -37,19 +37,19 @@ class ApiHost:
         self._recording = recording
 
     def view(self, query: Mapping[str, str]) -> HostView:
-        """The last interval, or that of a time that was asked for. Raises SourceError, UsageError, RecordingError."""
+        """The last interval, or that of a time that was requested. Raises SourceError, UsageError, RecordingError."""
         if self.monitor is None or "at" in query or "host" in query:
             return self.archive.view_at(query.get("host"), query.get("at"))
         return self.monitor.last_view
 
     def scene_now(self, query: Mapping[str, str]) -> Scene:
-        """A read for this request, or the scene of a time that was asked for."""
+        """A read for this request, or the scene of a time that was requested."""
         if self.monitor is None or "at" in query or "host" in query:
             return self.view(query).scene
         return self.monitor.read().scene
 
     def subject(self, query: Mapping[str, str]) -> FollowedVm | None:
-        """The VM or vCPU that was asked for, by a word that fits it at the end of the time. Raises UsageError."""
+        """The VM or vCPU that was requested, by a word that fits it at the end of the time. Raises UsageError."""
         return follow(self.view(_at_end(query)).scene, query["vm"]) if "vm" in query else None
 
     def history(self, query: Mapping[str, str]) -> HistoryView:

@@ -70,7 +70,7 @@ def _metrics(host: ApiHost, options: ExportOptions) -> Callable[[Request], Await
 
 
 async def _no_metrics(_request: Request) -> Response:
-    return PlainTextResponse("This server shows a recording: there are no metrics of now.\n", 404)
+    return PlainTextResponse("This server shows a recording: there are no live metrics.\n", 404)
 
 
 class PageEndpoint:

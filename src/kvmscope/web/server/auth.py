@@ -1,4 +1,4 @@
-"""Who may ask: names and passwords of the web configuration, its headers, and its bound on requests.
+"""Access control: names and passwords of the web configuration, its headers, and its bound on requests.
 
 Source: exporter-toolkit, web/handler.go: a hash is compared for unknown users too, so the time of an answer does
 not reveal which names exist, and a result is kept, since a comparison takes some 70 ms.

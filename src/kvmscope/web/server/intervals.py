@@ -1,4 +1,4 @@
-"""What each interval of the watched host leaves: a row of history, a scene in memory, an event for open pages."""
+"""The data kept for each interval of the watched host: a row of history, a scene in memory, an event for open pages."""
 
 from __future__ import annotations
 

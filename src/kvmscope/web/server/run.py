@@ -1,4 +1,4 @@
-"""The whole server: its sockets, the watched host, what it keeps, and who may ask.
+"""The whole server: its sockets, the watched host, the kept data, and access control.
 
 The order matters: sockets and the host are opened with the rights that the process was started with, then all rights
 are given up, and only then threads are started and requests answered.
@@ -106,7 +106,7 @@ def whole_recording(place: str) -> ServedRecording:
 
 
 def recording_to_serve(choice: PlaceChoice, source: str) -> ServedRecording:
-    """A recording at the times that were asked for. Raises as ``whole_recording``, and if there is no such time."""
+    """A recording at the times that were requested. Raises as ``whole_recording``, and if there is no such time."""
     series, moments, times = choice.open(source)
     if not moments:
         raise UsageError("the recording has no scenes")
@@ -115,7 +115,7 @@ def recording_to_serve(choice: PlaceChoice, source: str) -> ServedRecording:
 
 
 class MonitorServer:
-    """A server from ``open`` to ``close``. ``notes``: what whoever starts it should read."""
+    """A server from ``open`` to ``close``. ``notes``: messages for the person who starts it."""
 
     def __init__(
         self, plan: ServerPlan, on_error: Callable[[UsageError], None], *, recording: ServedRecording | None = None
@@ -218,7 +218,7 @@ class MonitorServer:
             self.notes.append(f"running as user {user} without capabilities")
         hidden = why_processes_are_hidden()
         if host is not None and hidden is not None:
-            self.notes.append(f"VMs of others go by process ids, without names: {hidden[0]}")
+            self.notes.append(f"VMs of other users have process ids instead of names: {hidden[0]}")
 
     def _open_archive(self) -> SceneArchive:
         """The past, once it is known that this user can read it. Raises RecordingError."""

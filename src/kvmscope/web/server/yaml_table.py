@@ -1,7 +1,7 @@
 """A file of YAML as tables of text, in which a mistake is named by its place.
 
 Scalars stay the text that stands there, as Go's reader gives it to fields of text: ``X-XSS-Protection: 1`` is "1".
-Rule: a name that is not known, or stands there twice, is an error.
+Rule: a name that is not known, or appears twice, is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_table(path: Path) -> YamlTable:
             keys = [key.value for key, _ in node.value]
             twice = [key for place, key in enumerate(keys) if key in keys[:place]]
             if twice:
-                raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} appears twice", node.start_mark)
             return super().construct_mapping(node, deep)
 
     try:

@@ -1,4 +1,4 @@
-"""Group ``accesses``: per vCPU how often the guest accesses I/O ports and MSRs, by what they belong to.
+"""Group ``accesses``: per vCPU the number of accesses to I/O ports and MSRs, by device and feature.
 
 An access is what tracepoints kvm_pio and kvm_msr report: an instruction that KVM emulates, also where the VMM then
 completes it. They are in KVM's common code, whichever module runs the VMs. Numbers that belong to nothing known count

@@ -145,7 +145,7 @@ class Group(Protocol):
 
 
 class AbsentGroup:
-    """A group that was asked for and cannot be had: a gap with the reason in each sample."""
+    """A group that was requested and cannot be had: a gap with the reason in each sample."""
 
     cost = None
     schemas: tuple[Schema, ...] = ()

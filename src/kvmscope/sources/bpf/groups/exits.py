@@ -1,4 +1,4 @@
-"""Group ``exits``: per vCPU and exit reason how often, how long in all, and a histogram of how long.
+"""Group ``exits``: per vCPU and exit reason the number of exits, their total time, and a histogram of it.
 
 An exit is what tracepoint kvm_exit reports. It lasts until the next kvm_entry of the vCPU, time in the VMM and asleep
 included. Each reason that the architecture has a name for has a row of its own; the rest count as ``other``.

@@ -1,4 +1,4 @@
-"""What a plan needs to know of the running kernel: who runs its VMs, and which hooks it has.
+"""The facts about the running kernel that a plan needs: the module that runs VMs, and the available hooks.
 
 Probed, never compared by version: the module that runs VMs by ``linux.kvm``, hooks by BTF.
 """

@@ -1,4 +1,4 @@
-"""Whose memory KVM logs for dirty pages, by what the iterator read of its memory slots in the same sample.
+"""The VMs whose memory KVM logs for dirty pages, from the memory slots that the iterator read in the same sample.
 
 A VMM that redraws a screen logs the video memory all the time; QEMU does so for each VM that has a screen. Therefore a
 VM counts as logged if at least half of its memory is: a migration logs all of it that can be written to.

@@ -1,4 +1,5 @@
-"""Group ``mmu_lock``: per VM how often somebody had to wait for its mmu_lock and how long, readers and writers apart.
+"""Group ``mmu_lock``: per VM how often and for how long threads had to wait for its mmu_lock, separately for readers
+and writers.
 
 Waiting counts in whatever thread it happens: a vCPU's, another of the VMM's, one of the kernel's.
 Programs: mmu_lock.bpf.c.

@@ -1,4 +1,4 @@
-"""Group ``wakeups``: how late vCPUs run, and who ran instead.
+"""Group ``wakeups``: wakeup latency of vCPUs, and what ran while they waited for a CPU.
 
 Per vCPU the time from being woken, while halted and asleep, to running its guest again: the scheduling latency that a
 guest feels. Where KVM does not report when the guest runs, it is the time to where KVM resumes the vCPU, by other

@@ -69,7 +69,7 @@ export function showRules(rules) {
     ? new Map([...place.children].map((each) => [each.dataset.rule, each])) : new Map();
   place.dataset.moment = moment;
   const shown = rules.map((rule) => sayRule(kept.get(rule.rule) ?? newRule(rule), rule));
-  if (!shown.length) shown.push(el("p", {}, "Nothing is wrong that a rule knows of."));
+  if (!shown.length) shown.push(el("p", {}, "No rule found a problem."));
   if (shown.length !== place.children.length || shown.some((each, at) => each !== place.children[at])) renew(place, ...shown);
 }
 function newRule(rule) {
@@ -182,7 +182,7 @@ function showFindings(findings) {
       el("span", { class: "soft" }, [finding.rule, finding.vcpu === null ? null : `vCPU ${finding.vcpu}`,
         ...Object.entries(finding.evidence).map(([name, value]) => `${name} ${amount(value)}`)].filter(Boolean).join(" · "))),
     el("p", {}, finding.explanation), ...remedies(finding.remedies))));
-  if (!findings.length) renew($("subject-findings"), el("p", {}, "Nothing is wrong that a rule knows of."));
+  if (!findings.length) renew($("subject-findings"), el("p", {}, "No rule found a problem."));
 }
 
 const activity = (active) => (active === null ? UNKNOWN : active ? "active" : "not active");
