@@ -118,10 +118,10 @@ def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
     """What of the clocks on offer makes a guest read one that the VMM emulates."""
     if clocks.hyperv_clock.value is False:
         if clocks.enlightened.value:
-            meaning = "A Windows guest is offered no Hyper-V clock, so it reads the ACPI PM timer, the RTC or the HPET."
+            meaning = "The VM offers Windows no Hyper-V clock, so it reads the ACPI PM timer, the RTC or the HPET."
         else:
             meaning = (
-                "If the guest is Windows: it is offered no Hyper-V clock, and reads the ACPI PM timer or the HPET."
+                "If the guest is Windows: the VM offers it no Hyper-V clock, so it reads the ACPI PM timer or the HPET."
             )
         yield FindingCause("hyperv-clock", meaning, clocks.hyperv_clock.evidence)
         if clocks.pm_timer.value:
