@@ -53,7 +53,7 @@ DOMAIN = """<domain type='kvm'>
   <memory unit='MiB'>16</memory><vcpu>2</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type><loader readonly='yes' type='rom'>{rom}</loader></os>
   <features><acpi/><apic/></features>
-  <cpu mode='custom' match='minimum' check='none'><model fallback='allow'>qemu64</model></cpu>
+  <cpu mode='custom' match='exact' check='none'><model fallback='allow'>qemu64</model></cpu>
   <clock offset='utc'><timer name='pit' tickpolicy='delay'/><timer name='hpet' present='no'/></clock>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/>
     <controller type='usb' model='none'/></devices>
