@@ -25,6 +25,8 @@ RULES_KERNEL = "6.1"
 """The one on which rules are shown: what they make of its statistics does not depend on which kernel has them."""
 PREEMPTIBLE_KERNEL = "6.12"
 """One that can be told at boot to be preemptible in kernel code."""
+BOOT_DEADLINE_S = 1800
+"""A boot and its scripts take one to three minutes; ten were not enough with ten other programs at work."""
 _CALL = re.compile(r'\binside\(\s*\w+,\s*"(\w+)"')
 
 
@@ -146,7 +148,7 @@ def _outputs(kernel: str, avic: bool, even_clock: bool, scripts: list[str]) -> d
         avic=avic,
         put={"/root/tests/kernels/inside": INSIDE},
         get=[f"/root/{name}.{end}" for name in scripts for end in ("out", "err", "code")],
-        timeout_s=600,
+        timeout_s=BOOT_DEADLINE_S,
         even_clock=even_clock,
         # As on AMD's CPUs all of whose address bits are in use; with AVIC, MMIO addresses are cached.
         module_parameters=["kvm.mmio_caching=0"] if even_clock else [],
