@@ -17,16 +17,19 @@ pytest.importorskip("click")
 
 import click
 
+import kvmscope
 from kvmscope.catalog.caveats import load_caveats
 from kvmscope.catalog.findings import load_findings
 from kvmscope.catalog.groups import load_groups
 from kvmscope.catalog.inhibits import load_inhibits
 from kvmscope.catalog.metrics import load_metrics
+from kvmscope.catalog.questions import load_questions
 from kvmscope.catalog.settings import load_settings
 from kvmscope.catalog.stats import load_stats
 from kvmscope.cli import main
 from kvmscope.collect import SOURCES as SOURCES_OF_HOST
 from kvmscope.errors import Unavailable
+from kvmscope.lab.workloads import WORKLOADS
 from kvmscope.view.check import failed_source
 from kvmscope.view.schemas import VIEWS
 
@@ -152,6 +155,27 @@ def test_every_command_with_json_has_a_schema() -> None:
     assert with_json >= IN_PROSE | set(WRITTEN_OTHERWISE)
     wanted = {WRITTEN_OTHERWISE.get(words, words).replace(" ", "-") for words in with_json - IN_PROSE}
     assert wanted - set(VIEWS) == set(), "no view in VIEWS of view/schemas.py"
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    text = (REFERENCE / "library.md").read_text(encoding="utf-8")
+    assert [name for name in kvmscope.__all__ if f"`{name}`" not in text] == []
+
+
+def test_every_ready_question_stands_in_the_reference() -> None:
+    text = (REFERENCE / "sql.md").read_text(encoding="utf-8")
+    assert [each.name for each in load_questions() if f"| `{each.name}` | {each.title} |" not in text] == []
+
+
+def test_every_workload_of_the_lab_stands_in_the_reference() -> None:
+    text = (REFERENCE / "lab.md").read_text(encoding="utf-8")
+    assert [name for name in WORKLOADS if f"| `{name}`" not in text] == []
+
+
+def test_every_path_of_the_api_stands_in_the_reference() -> None:
+    answers = pytest.importorskip("kvmscope.web.server.answers").ANSWERS
+    text = (REFERENCE / "serve.md").read_text(encoding="utf-8")
+    assert [each.path for each in answers if f"`{each.path[1:]}`" not in text] == []
 
 
 def literals(file: str, function: str, callee: str) -> set[str]:
