@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostOfPages]:
     folder = tmp_path_factory.mktemp("pages")
     spec = LabSpec(workload="uneven", name="web", vms=2, vcpus=1, period_us=60)
     # The number that Proxmox gives a VM is its name here; tests/host/test_vmm.py has Proxmox's own command lines.
-    with Qemu(name="guest=instance-0000002a"), Qemu(name="104"), process.start(spec) as guests:
+    with Qemu(name="guest=instance-0000002a"), Qemu(name="104"), Qemu(name="win-1"), process.start(spec) as guests:
         guests.wait_for_ready()
         guests.go()
         kvmscope("lab", "fleet", str(folder / "fleet"), "--hosts", "12", "--vms", "2", "--vcpus", "1", "--samples", "6")
