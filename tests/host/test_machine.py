@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvmscope.host.facts import Machine
-from kvmscope.host.machine import read_machine
+from kvmscope.host.machine import AGAIN_S, WatchedMachine, read_machine
 from kvmscope.linux.facts import CpuInfo, Fact
 
 Write = Callable[[str, str], None]
@@ -115,3 +115,18 @@ def test_a_host_without_kvm_says_so(write: Write, tmp_path: Path) -> None:
     assert found.kvm_vendor.value is None
     assert found.cpu.value is None
     assert "cpuinfo" in (found.cpu.reason or "")
+
+
+def test_what_changes_of_a_host_is_seen_later_and_what_stays_is_the_same_object(write: Write, tmp_path: Path) -> None:
+    a_host(write, "svm")
+    now_s = 0.0
+    machine = WatchedMachine(lambda: read(tmp_path), clock=lambda: now_s)
+    first = machine.now
+    now_s += AGAIN_S
+    assert machine.now is first
+    write("sys/module/kvm/parameters/halt_poll_ns", "70000\n")
+    assert machine.now is first, "it was read just now"
+    now_s += AGAIN_S
+    assert machine.now.kvm.value is not None
+    assert machine.now.kvm.value.parameters["halt_poll_ns"] == Fact("70000")
+    assert machine.now is not first

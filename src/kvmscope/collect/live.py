@@ -13,7 +13,7 @@ from typing import Self
 from ..analysis.uncounted import UncountedStats
 from ..errors import Busy, SourceError, UsageError
 from ..host.facts import Machine
-from ..host.machine import read_machine
+from ..host.machine import WatchedMachine
 from ..host.naming import Naming, VmmAnswer
 from ..host.origin import read_origin
 from ..host.process import VmmProcess
@@ -45,7 +45,8 @@ class Host(SceneHost):
         machine: Machine | None = None,
         instead: Callable[[], Source] | None = None,
     ) -> None:
-        """``instead`` opens what is read from then on if other readers keep ``source`` busy."""
+        """``machine``: the facts of the host, which are read else. ``instead`` opens what is read from then on if other
+        readers keep ``source`` busy."""
         self._process = os.getpid()
         self._opened = source
         self._publications = VmPublications()
@@ -55,7 +56,8 @@ class Host(SceneHost):
         self._detour: tuple[Gap, ...] = ()
         self._naming = Naming()
         self._identified: _Identified | None = None
-        self._machine = machine
+        self._given_machine = machine
+        self._watched_machine: WatchedMachine | None = None
         self._uncounted: UncountedStats | None = None
         self._origin = read_origin()
         self.why_not = why_not
@@ -170,9 +172,10 @@ class Host(SceneHost):
         return self._uncounted.taken_out(sample)
 
     def _read_machine(self) -> Machine:
-        if self._machine is None:
-            self._machine = read_machine()
-        return self._machine
+        if self._given_machine is not None:
+            return self._given_machine
+        self._watched_machine = self._watched_machine or WatchedMachine()
+        return self._watched_machine.now
 
     def __enter__(self) -> Self:
         _ = self._source

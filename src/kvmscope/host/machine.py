@@ -7,12 +7,40 @@ Rule: an unavailable fact is a ``Fact`` without a value but with the reason, nev
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Final
+
 from ..linux.cpu import read_cpu
 from ..linux.files import PROC, SYS
 from ..linux.kernel import read_architecture, read_clocksource, read_hostname, read_lockdown, read_release
 from ..linux.kvm import find_running_kvm
 from ..linux.modules import read_module
 from .facts import Machine
+
+AGAIN_S: Final = 10.0
+"""Parameters of KVM and the host's clock can change at any time. Reading all facts takes a millisecond."""
+
+
+class WatchedMachine:
+    """The facts of the host, read again after ``AGAIN_S``; the same object as long as they are equal."""
+
+    def __init__(
+        self, read: Callable[[], Machine] | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read or read_machine
+        self._clock = clock
+        self._found = self._read()
+        self._read_at = clock()
+
+    @property
+    def now(self) -> Machine:
+        """The facts, at most ``AGAIN_S`` old."""
+        now = self._clock()
+        if now - self._read_at >= AGAIN_S:
+            found = self._read()
+            self._found, self._read_at = self._found if found == self._found else found, now
+        return self._found
 
 
 def read_machine(*, proc_root: str = PROC, sys_root: str = SYS) -> Machine:
