@@ -266,7 +266,7 @@ def test_a_server_that_does_not_answer_says_what_would_help(url: str) -> None:
     assert "secret" not in str(caught.value) + caught.value.remedy
 
 
-@pytest.mark.parametrize("url", ["", "clickhouse", "ftp://host", "/var/lib/kvmscope"])
+@pytest.mark.parametrize("url", ["", "clickhouse", "ftp://host", "/var/lib/kvmscope", "chdb:", "chdb://"])
 def test_what_is_not_a_url_of_clickhouse_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="chdb"):
         open_clickhouse(url)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -374,3 +376,28 @@ def test_findings_are_those_of_the_doctor(tmp_path: Path) -> None:
 def test_the_engine_writes_nothing_to_standard_output_while_it_works(tmp_path: Path) -> None:
     with open_recordings([str(two_segments(tmp_path / "r"))]) as store:
         assert list(store.query("SELECT current_setting('enable_progress_bar')").rows()) == [(False,)]
+
+
+STACK_OF_A_THREAD = """
+import ctypes, threading
+from kvmscope.engines.duckdb_store import DuckDbConnection
+
+connection, libc = DuckDbConnection(), ctypes.CDLL(None)
+attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+
+def look():
+    libc.pthread_getattr_np(ctypes.c_void_p(threading.get_ident()), attributes)
+    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+
+thread = threading.Thread(target=look)
+thread.start()
+thread.join()
+connection.close()
+print(size.value)
+"""
+
+
+def test_the_engine_has_stacks_that_are_large_enough_whatever_the_limit_is() -> None:
+    command = ["bash", "-c", 'ulimit -s 256 && exec "$0" -c "$1"', sys.executable, STACK_OF_A_THREAD]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert int(found) >= 8 << 20

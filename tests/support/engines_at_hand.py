@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kvmscope.console.temporary import OwnedDirectory
 from kvmscope.engines.columns import BlockSet, read_block_sets
 from kvmscope.engines.printing import CLICKHOUSE_SESSION, print_query
 from kvmscope.engines.refusal import QueryEngine
@@ -63,8 +65,15 @@ class DuckdbAtHand:
 def _session() -> Any:
     from chdb import session
 
-    make: Any = session.Session  # one a process; a path-less one is a temporary directory
-    return make()
+    make: Any = session.Session  # one a process; the directory of a path-less one stays if the process is killed
+    return make(str(_directory().path / "data"))
+
+
+@cache
+def _directory() -> OwnedDirectory:
+    found = OwnedDirectory("clickhouse")
+    atexit.register(found.close)
+    return found
 
 
 def close_session() -> None:
@@ -72,6 +81,8 @@ def close_session() -> None:
     if _session.cache_info().currsize:
         _session().close()
         _session.cache_clear()
+        _directory().close()
+        _directory.cache_clear()
 
 
 class ClickhouseAtHand:

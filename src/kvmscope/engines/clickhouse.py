@@ -46,7 +46,7 @@ def open_clickhouse(url: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> Cl
     """The ClickHouse at a URL. ``memory_bytes``: what a user's query may take. Raises UsageError for another URL,
     Unavailable if it does not answer."""
     parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SCHEMES or (parts.scheme == "chdb" and not parts.netloc + parts.path):
         raise UsageError(f"{shown_url(url)!r} is not a ClickHouse: expected http://HOST:8123, https://… or chdb:///DIR")
     return ClickHouseStore(_connect(parts, url), shown_url(url), memory_bytes=memory_bytes)
 
@@ -65,7 +65,7 @@ def _connect(parts: SplitResult, url: str) -> Any:
         if parts.scheme == "chdb":
             with ended_at_once():  # half a gigabyte of library is loaded
                 importlib.import_module("chdb")
-            return clickhouse_connect.get_client(interface="chdb", path=unquote(parts.netloc + parts.path) or None)
+            return clickhouse_connect.get_client(interface="chdb", path=unquote(parts.netloc + parts.path))
         return clickhouse_connect.get_client(
             interface=parts.scheme,
             host=parts.hostname or "localhost",

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from ..console.temporary import OwnedDirectory
 from ..errors import QueryError, RecordingError, Unavailable
+from ..linux.libc import raise_thread_stacks
 from .guard import query_start
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ T = TypeVar("T")
 DEFAULT_MEMORY_BYTES = 2 << 30
 _ROWS_PER_BATCH = 1 << 16
 _MOST_SAID = 400
+_STACK_BYTES = 8 << 20
+"""Of its threads and of the worker: with less than 300 KiB it ends the process by SIGSEGV."""
 
 _CONFIG = {
     "autoinstall_known_extensions": "false",
@@ -57,6 +60,8 @@ class DuckDbConnection:
             import duckdb
         except ModuleNotFoundError:
             raise Unavailable("SQL over recordings needs DuckDB", remedy="pip install 'kvmscope[sql]'") from None
+        with suppress(OSError):
+            raise_thread_stacks(_STACK_BYTES)
         self._duckdb = duckdb
         self._temporary = _temporary_directory()
         order = {"preserve_insertion_order": str(keeps_order).lower()}

@@ -1,6 +1,6 @@
 """The calls of the C library that Python has no function for. Each raises OSError with the kernel's error.
 
-Source: syscall(2), openat2(2), mmap(2), mount(2), prctl(2), mlockall(2).
+Source: syscall(2), openat2(2), mmap(2), mount(2), prctl(2), mlockall(2), pthreads(7).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET
 )
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
+_THREAD_ATTRIBUTES_BYTES: Final = 256
+"""At least those of a pthread_attr_t, which has 56 to 64."""
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
@@ -54,6 +56,31 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     how = _OpenHow(flags, 0, resolve)
     name = ctypes.create_string_buffer(os.fsencode(path))
     return syscall(_OPENAT2, directory, name, how, ctypes.sizeof(how))
+
+
+def raise_thread_stacks(least: int) -> None:
+    """Give threads that start from now on, also those of C libraries, stacks of at least so many bytes. They have what
+    `ulimit -s` was when the process started. Raises OSError; does nothing with a C library that cannot do it.
+
+    Source: pthread_setattr_default_np(3), pthread_create(3).
+    """
+    attributes = ctypes.create_string_buffer(_THREAD_ATTRIBUTES_BYTES)
+    size = ctypes.c_size_t()
+    try:
+        get, put = _libc.pthread_getattr_default_np, _libc.pthread_setattr_default_np
+    except AttributeError:
+        return
+    _check_number(get(attributes))
+    _check_number(_libc.pthread_attr_getstacksize(attributes, ctypes.byref(size)))
+    if size.value < least:
+        _check_number(_libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(least)))
+        _check_number(put(attributes))
+
+
+def _check_number(error: int) -> None:
+    """Raise for the error number that a function of threads returned."""
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def map_for_reading(fd: int, size: int) -> int:
