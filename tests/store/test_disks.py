@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,14 +12,16 @@ import pytest
 
 from kvmscope.linux import libc
 from kvmscope.scene import Scene
+from kvmscope.store.layout import journal_path
 from kvmscope.store.recorder import Recorder
 from kvmscope.store.recording import Recording
+from kvmscope.store.relations import find_parts
 from kvmscope.store.schedule import ClockReading, read_clocks
 from kvmscope.store.writer import RecordingWriter
 
 TICK_S = 0.005
 SECOND = 10**9
-_RDONLY, _REMOUNT, _DETACH = 1, 32, 2
+_RDONLY, _REMOUNT, _BIND, _DETACH = 1, 32, 4096, 2
 
 
 @pytest.fixture
@@ -34,6 +37,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
     finally:
         libc.unmount(str(disk), _DETACH)
+
+
+@pytest.fixture
+def failing_file() -> Iterator[Callable[[Path], None]]:
+    """Has reads of a file give EIO, as those of a bad disk do: the memory of this process at address 0."""
+    mounted: list[Path] = []
+
+    def fail(path: Path) -> None:
+        try:
+            libc.mount(f"/proc/{os.getpid()}/mem", str(path), "", _BIND, "")
+        except OSError as error:
+            pytest.skip(f"no file system can be mounted: {error.strerror}")
+        mounted.append(path)
+
+    yield fail
+    for path in mounted:
+        libc.unmount(str(path), _DETACH)
 
 
 class HostOnDisk:
@@ -208,3 +228,21 @@ def test_a_look_without_memory_is_a_gap(tmp_path: Path, host_scenes: list[Scene]
     assert recorder.done.wait(60)
     recorder.stop()
     assert any("1 scene was not recorded before this one: no memory" in reason for reason in reasons(directory))
+
+
+def test_a_journal_that_the_disk_does_not_give_hides_no_segment(
+    tmp_path: Path, host_scenes: list[Scene], failing_file: Callable[[Path], None]
+) -> None:
+    writer = RecordingWriter(tmp_path / "r")
+    for scene in host_scenes[:2]:
+        writer.append(scene)
+    writer.close()
+    journal = tmp_path / "r" / journal_path(2)
+    journal.touch()
+    failing_file(journal)
+    recording = Recording(str(tmp_path / "r"))
+    assert len(recording.moments()) == 2
+    found = find_parts(str(tmp_path / "r"))
+    assert (len(found.segments), found.loose) == (1, ())
+    for damage in (recording.damage, found.damage):
+        assert list(map(str, damage)) == [f"{journal}: it cannot be read: Input/output error"]

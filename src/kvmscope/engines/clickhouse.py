@@ -219,7 +219,8 @@ _IN_SCOPE = re.compile(r"[.:]? In scope .*", re.DOTALL)
 _ILL_TYPED = re.compile(r"\bfunction '?(\w+)'?")
 """Of types that do not fit, ClickHouse says for which function, and not where it stands."""
 _EXPLAIN: Final = "EXPLAIN AST"
-_MEMORY_CODE, _AUTH_CODES = 241, (192, 193, 194, 516)
+_MEMORY_CODE, _AUTH_CODES, _DISK_CODES = 241, (192, 193, 194, 516), (74, 75, 76, 243)
+"""Source: ClickHouse, src/Common/ErrorCodes.cpp: of files 74 (read), 75 (write), 76 (open), 243 (no space)."""
 
 
 def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
@@ -231,6 +232,8 @@ def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
         return Unavailable(f"ClickHouse refused the user: {reason}", remedy="another user or password in the URL")
     if code == _MEMORY_CODE:
         return Unavailable(f"the query needs more memory than it may take: {reason}", remedy="a smaller query")
+    if code in _DISK_CODES:
+        return Unavailable(f"ClickHouse cannot use its files: {reason}", remedy="more room on its disk, or another one")
     own = len(_EXPLAIN) + 1 if sql.startswith(_EXPLAIN) else 0  # before what was typed
     offset = _offset(text, sql)
     return QueryError(reason, query=sql[own:], offset=None if offset is None else max(0, offset - own))

@@ -183,6 +183,11 @@ def read_journal(path: Path) -> JournalContent:
     return JournalReader(path).read()
 
 
+def unreadable(path: Path, error: OSError) -> RecordingError:
+    """A journal of which the disk or its permissions give nothing, as the damage that it is to a reader."""
+    return RecordingError(f"it cannot be read: {error.strerror or error}", path=str(path))
+
+
 class JournalReader:
     """A journal that may still be written: each ``read`` goes on where the last one ended."""
 

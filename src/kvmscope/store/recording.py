@@ -17,7 +17,7 @@ from ..scene.encoding import MAGIC, decode
 from . import layout
 from .columns import SegmentScenes
 from .copies import PartSpan, find_copies
-from .journal import JournalReader
+from .journal import JournalReader, unreadable
 from .replay import SceneMoment, SceneSeries
 from .segment import check_segment, read_heads, read_segment
 from .snapshot import SnapshotFile, is_snapshot
@@ -173,7 +173,12 @@ class Recording:
             return read_segment(self._storage, part.segment)
         if self._journal is None or self._journal[0] != part.path:
             self._journal = (part.path, JournalReader(self._storage.local(part.path)))
-        content = self._journal[1].read()
+        try:
+            content = self._journal[1].read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise unreadable(self._storage.local(part.path), error) from None
         if content.end is not None:
             self._note(content.end)
         return content.scenes

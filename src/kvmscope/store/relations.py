@@ -23,7 +23,7 @@ from .columns import tables_of
 from .copies import PartSpan, SceneKey, find_copies
 from .episodes import Episode, list_episodes
 from .epochs import EpochTracker
-from .journal import read_journal
+from .journal import read_journal, unreadable
 from .layout import RecordingTable, SegmentPlace
 from .recording import Recording, open_series
 from .segment import check_segment, last_epochs, read_segment, read_span, scene_keys
@@ -198,6 +198,11 @@ def _read_journals(
         path = layout.journal_path(number)
         try:
             content = read_journal(storage.local(path))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            damage.append(unreadable(storage.local(path), error))
+            continue
         except RecordingError as error:
             damage.append(error)
             continue

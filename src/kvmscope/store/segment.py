@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import struct
 import zlib
@@ -37,6 +36,7 @@ from .storage import Storage, require_file
 _SEAL = struct.Struct("<4sI")
 _SEAL_MAGIC = b"KVMC"
 _ENOUGH_OF_MAGIC = 2
+_BLOCK_BYTES = 1 << 20
 _SEALED, _TABLE, _SEGMENT = "kvmscope.sealed", "kvmscope.table", "kvmscope.segment"
 """Keys of the footer's metadata. The seal is there too, or damage of its magic would make it a file without one."""
 _OWN_COLUMN: Final = {
@@ -48,6 +48,7 @@ _OWN_COLUMN: Final = {
 """A column that no other table has: of files without the metadata."""
 _END = struct.Struct("<I4s")
 _MAGIC, _NO_END = b"PAR1", "it does not end as a Parquet file does"
+_TOO_SHORT = "it is shorter than any Parquet file"
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
@@ -110,13 +111,19 @@ def _check_seal(data: memoryview) -> bool:
     """Whether each byte is known to be as it was written; a file without a seal does not say. Raises ValueError if one
     is not."""
     if len(data) < _END.size:
-        raise ValueError("it is shorter than any Parquet file")
+        raise ValueError(_TOO_SHORT)
     footer = _footer_start(data)
     start = footer - _SEAL.size
-    magic, crc = _SEAL.unpack_from(data, start) if start > 0 else (b"", 0)
+    seal = data[start:footer].tobytes() if start > 0 else b""
+    return _check_sum(seal, data[footer:].tobytes(), zlib.crc32(data[footer:], zlib.crc32(data[:start])))
+
+
+def _check_sum(seal: bytes, footer: bytes, crc: int) -> bool:
+    """As ``_check_seal``. ``seal``: the bytes where one would be; ``crc``: of all others."""
+    magic, expected = _SEAL.unpack(seal) if seal else (b"", 0)
     is_like_it = sum(a == b for a, b in zip(magic, _SEAL_MAGIC, strict=False)) >= _ENOUGH_OF_MAGIC
-    is_sealed = is_like_it or _SEALED.encode() in data[footer:].tobytes()
-    if is_sealed and crc != zlib.crc32(data[footer:], zlib.crc32(data[:start])):
+    is_sealed = is_like_it or _SEALED.encode() in footer
+    if is_sealed and expected != crc:
         raise ValueError("its checksum is not that of its bytes")
     return is_sealed
 
@@ -210,16 +217,33 @@ def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> N
 
 
 def _checked_whole(file: BinaryIO) -> bytes:
-    """The footer of a file, all bytes of which were looked at."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-        _check_seal(view)
-        return view[_footer_start(view) :].tobytes()
+    """The footer of a file, all bytes of which were looked at.
+
+    They are read and not mapped: where the disk cannot give a mapped page, or the file is cut off, the kernel sends
+    SIGBUS. Source: mmap(2).
+    """
+    footer = _checked_end(file)
+    left = os.fstat(file.fileno()).st_size - _END.size - len(footer) - _SEAL.size
+    seal_bytes = _SEAL.size if left > 0 else 0
+    file.seek(0)
+    crc = 0
+    while left > 0:
+        block = file.read(min(left, _BLOCK_BYTES))
+        if not block:
+            raise ValueError(_NO_END)
+        crc = zlib.crc32(block, crc)
+        left -= len(block)
+    seal = file.read(seal_bytes)
+    _check_sum(seal, footer, zlib.crc32(file.read(), crc))
+    return footer
 
 
 def _checked_end(file: BinaryIO) -> bytes:
     """The footer of a file, of which no other byte was looked at."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _END.size))
+    if size < _END.size:
+        raise ValueError(_TOO_SHORT)
+    file.seek(size - _END.size)
     length, magic = _END.unpack(file.read(_END.size))
     start = size - _END.size - length
     if magic != _MAGIC or start < len(_MAGIC):
