@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack
+from select import select
 from typing import Any
 
 from kvmscope.web.server.connections import ConnectionBounds
@@ -108,3 +109,24 @@ def test_a_connection_is_used_again(serve: Any) -> None:
             while b"healthy." not in answer:
                 answer += client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_burst_of_silent_connections_leaves_no_more_than_there_may_be(serve: Any) -> None:
+    running = serve(bounds=ConnectionBounds(most=20))
+    with ExitStack() as stack:
+        clients = [connected(stack, running.port) for _ in range(300)]
+        assert running.get("/metrics").status == 200
+        assert all(is_closed(client) for client in clients[:280])
+        assert not select(clients[281:], [], [], 0)[0]
+
+
+def test_a_connection_beyond_those_that_wait_for_answers_is_refused_with_503(serve: Any) -> None:
+    running = serve(bounds=ConnectionBounds(most=2))
+    with ExitStack() as stack:
+        for _ in range(2):
+            client = connected(stack, running.port)
+            client.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        answer = connected(stack, running.port).makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"\r\n\r\nThere are too many connections.\n")

@@ -2,7 +2,8 @@
 
 uvicorn waits without end for the rest of a request and for a client to read. Here a request has to arrive within
 ``HEAD_S``, and a client that reads nothing of an answer for ``READ_S`` is cut off. If there are more connections than
-``MOST_CONNECTIONS``, one that has not asked anything yet gives way.
+``MOST_CONNECTIONS``, the one that has asked nothing for longest gives way; where all wait for answers, a new one is
+refused with status 503.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ HEAD_S: Final = 10.0
 READ_S: Final = 30.0
 MOST_CONNECTIONS: Final = 512
 
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n"
+    b"Content-Length: 32\r\nConnection: close\r\n\r\nThere are too many connections.\n"
+)
+
 AllowedNames = Callable[[], frozenset[str]]
 
 
 class ConnectionBounds:
-    """The connections of one server that wait for a request, the oldest first, and the number of all."""
+    """The connections of one server; ``idle``: those that wait for a request, the oldest first."""
 
     def __init__(
         self,
@@ -40,21 +46,31 @@ class ConnectionBounds:
         self.read_s = read_s
         self.allowed_names = allowed_names
         self.idle: OrderedDict[GuardedProtocol, None] = OrderedDict()
-        self.count = 0
+        self._open: set[GuardedProtocol] = set()
+
+    @property
+    def count(self) -> int:
+        """Of the connections that have not been told to end."""
+        return len(self._open)
 
     def protocol(self, *arguments: Any, **options: Any) -> GuardedProtocol:
         """A connection of the server; what uvicorn calls for each."""
         return GuardedProtocol(self, *arguments, **options)
 
     def add(self, connection: GuardedProtocol) -> None:
-        self.count += 1
+        """One more. Hundreds may be accepted before the first that was told to end is gone, so each gives way once."""
+        self._open.add(connection)
         self.idle[connection] = None
         if self.count > self.most:
-            oldest = next(iter(self.idle))
-            oldest.abort()
+            oldest, _ = self.idle.popitem(last=False)
+            self._open.discard(oldest)
+            if oldest is connection:
+                oldest.refuse()
+            else:
+                oldest.abort()
 
     def remove(self, connection: GuardedProtocol) -> None:
-        self.count -= 1
+        self._open.discard(connection)
         self.idle.pop(connection, None)
 
 
@@ -105,6 +121,11 @@ class GuardedProtocol(H11Protocol):
             self._read_deadline.cancel()
             self._read_deadline = None
         super().resume_writing()
+
+    def refuse(self) -> None:
+        """Say that there are too many that wait for their answers, and close."""
+        self.transport.write(_TOO_MANY)
+        self.transport.close()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""

@@ -15,7 +15,7 @@ from ...errors import Unavailable, UsageError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9796"
 
-_BACKLOG: Final = 256
+BACKLOG: Final = 256
 _ANY_VSOCK_PORT: Final = 2**32 - 1
 _FIRST_PASSED_FD: Final = 3
 
@@ -40,9 +40,9 @@ class ListenAddress:
     def open_socket(self) -> socket.socket:
         """A listening socket. Raises OSError."""
         if not self.host and socket.has_dualstack_ipv6():
-            return socket.create_server(("", self.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+            return socket.create_server(("", self.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((self.host, self.port), family=family, backlog=BACKLOG)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -60,7 +60,7 @@ class VsockAddress:
         opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
         try:
             opened.bind((socket.VMADDR_CID_ANY, self.port))
-            opened.listen(_BACKLOG)
+            opened.listen(BACKLOG)
         except OSError:
             opened.close()
             raise

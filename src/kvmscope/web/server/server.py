@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from .connections import ConnectionBounds
+from .listen import BACKLOG
 
 _SHUTDOWN_S: Final = 2
 _KEEP_ALIVE_S: Final = 75
@@ -46,6 +47,7 @@ class HttpServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=BACKLOG,  # so many are accepted at once
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
