@@ -310,6 +310,7 @@ class _SubjectTable:
         }
         self._columns: dict[str, Any] = {}
         self._known: dict[str, Any] = {}
+        self._words: dict[str, list[tuple[str, int]]] = {}
 
     def rows(self, taken_ns: int, boottime_ns: int) -> slice:
         return self._places.get((taken_ns, boottime_ns), slice(0, 0))
@@ -321,6 +322,13 @@ class _SubjectTable:
             filled = column.fill_null(NOT_KNOWN if kind is np.int64 else 0) if column.null_count else column
             self._columns[name] = filled.to_numpy(zero_copy_only=False)[self._order].astype(kind, copy=False)
         return self._columns[name][rows]
+
+    def words(self, place: str, schema: Schema, lane: int) -> list[tuple[str, int]]:
+        """The column of each word of a block; ``place``: its key and lane. Worked out once, as scenes mostly have the
+        same blocks."""
+        if place not in self._words:
+            self._words[place] = list(column_names(schema, lane))
+        return self._words[place]
 
     def texts(self, name: str, rows: slice) -> list[Any]:
         """A column of texts or floats, None where it is null; all None if the table has no such column."""
@@ -367,6 +375,8 @@ def _block(place: str, reader: DocumentReader, subjects: Mapping[Scope, tuple[_S
     owners = table.texts(schema_column(schema.provider, int(lane)), rows)
     those = np.array([row for row, owner in enumerate(owners) if owner == key], dtype=np.int64)
     values = np.zeros((len(those), schema.words), dtype=np.uint64)
-    for name, word in column_names(schema, int(lane)):
-        values[:, word] = table.numbers(name, rows, np.uint64)[those]
+    has_all = len(those) == len(owners)
+    for name, word in table.words(place, schema, int(lane)):
+        numbers = table.numbers(name, rows, np.uint64)
+        values[:, word] = numbers if has_all else numbers[those]
     return Block(schema, values, those)
