@@ -202,6 +202,17 @@ def test_a_segment_with_a_foreign_file_is_left_out_by_every_reader(place: Path, 
     assert all(str(path) in each for each in (*screens.damage, *sql.damage))
 
 
+def test_a_dump_goes_on_after_a_segment_with_a_byte_that_was_changed(place: Path) -> None:
+    path = file(place, "vcpus", 1)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 4] ^= 1
+    path.write_bytes(whole)
+    result = CliRunner().invoke(main, ["dump", "exits", "--vm", "vm-0", "--from", str(place)])
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1 + 5 * 2
+    assert f"damaged: {path}: it cannot be read: its checksum" in result.stderr
+
+
 COMMANDS = [
     ("status", "--from"),
     ("doctor", "--from"),

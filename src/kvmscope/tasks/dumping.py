@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ..collect import SceneHost
+from ..errors import RecordingError
 from ..scene import Scene
 from ..store.places import open_place
 from ..store.replay import readable_moments
@@ -27,9 +28,22 @@ def recorded_scenes(
     note_damage: Callable[[Iterable[Exception]], None],
 ) -> Iterator[tuple[Scene, bool]]:
     """Scenes of a recording, and whether each is the first of its boot and source; then what could not be read is
-    noted. Raises UsageError, RecordingError."""
+    noted. Raises UsageError, RecordingError if nothing can be read."""
     series = open_place(place)
+    damaged: dict[str, RecordingError] = {}
+    has_any = False
     for span in all_spans(series, choose_times(readable_moments(series), None, between)):
-        for number, scene in enumerate(span if interval_s is None else span.every(interval_s)):
-            yield scene, number == 0
-    note_damage(series.damage)
+        is_first = True
+        for moment in (span if interval_s is None else span.every(interval_s)).moments:
+            if moment.part in damaged:
+                continue
+            try:
+                scene = series.scene(moment)
+            except RecordingError as error:
+                damaged[moment.part] = error
+                continue
+            yield scene, is_first
+            is_first, has_any = False, True
+    if damaged and not has_any:
+        raise next(iter(damaged.values()))
+    note_damage([*series.damage, *damaged.values()])
