@@ -96,6 +96,7 @@ COMMAND_LINES = [
         for what in ("status", "doctor", "apicv", "schemas")
     ),
     CommandLine("fleet diff {scratch}/a", longest_s=1.5, before=RECORD, exit_codes=(2,)),  # one host is one side
+    CommandLine("fleet index {scratch}/a", longest_s=0.6, before=RECORD),
     CommandLine("fleet load --clickhouse chdb://{scratch}/c {scratch}/a", longest_s=3, before=RECORD, may_die=True),
     CommandLine(f"sql --from {{scratch}}/a {LONG_QUERY}", longest_s=1.5, before=RECORD),
     CommandLine("replay {scratch}/a", longest_s=0.6, ends_normally=True, on_terminal=True, before=RECORD),

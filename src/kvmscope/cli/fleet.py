@@ -11,7 +11,7 @@ from ..console.commands import LateGroup, places_below
     "fleet",
     cls=LateGroup,
     package=__package__,
-    places=places_below("fleet", "status", "doctor", "apicv", "diff", "schemas", "load"),
+    places=places_below("fleet", "status", "doctor", "apicv", "diff", "schemas", "index", "load"),
 )
 def fleet() -> None:
     """Query many hosts at once: a directory of recordings, ClickHouse or Prometheus.

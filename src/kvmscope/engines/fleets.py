@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+from ..store.fleet_index import RESOLUTION_S
 from .clickhouse import open_clickhouse
 from .clickhouse_tables import ROLL_UPS_S, database
 from .duckdb_store import DEFAULT_MEMORY_BYTES
@@ -32,12 +34,16 @@ def open_recorded_fleet(
     recordings in ClickHouse. ``memory_bytes``: what this process may take; DuckDB is given a part of it. Raises
     RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
     """
-    store = open_recordings(places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
+    open_store = partial(open_recordings, places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
+    store = open_store(uses_index=True)
     try:
-        window_s, _ = _window(read_span(store), interval_s)
+        window_s, resolution_s = _window(read_span(store), interval_s)
     except BaseException:
         store.close()
         raise
+    if store.is_indexed and resolution_s != RESOLUTION_S:
+        store.close()
+        store = open_store()
     return _thinned_fleet(store, ", ".join(places), window_s, QueryEngine.DUCKDB)
 
 

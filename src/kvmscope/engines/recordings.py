@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from ..closing import Closable
 from ..console.limits import limited_memory
 from ..errors import RecordingError
 from ..store.episodes import Episode
+from ..store.fleet_index import SEGMENT, FleetIndexes, IndexRows
 from ..store.layout import RecordingTable
 from ..store.relations import RecordingParts, find_all_parts
 from .alike_files import alike_files
@@ -52,23 +54,32 @@ _BESIDE_BYTES: Final = 1 << 30
 
 
 def open_recordings(
-    places: Sequence[str], *, memory_bytes: int = DEFAULT_MEMORY_BYTES, keeps_order: bool = True
+    places: Sequence[str],
+    *,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    keeps_order: bool = True,
+    uses_index: bool = False,
 ) -> RecordingStore:
     """The recordings at these places, or in these directories, as one store.
 
     ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. ``keeps_order``: as
-    for ``DuckDbConnection``. Raises RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
+    for ``DuckDbConnection``. ``uses_index``: read what an index of such a directory has from there; of these segments
+    there are then only subjects at the resolution of the index. Raises RecordingError if nothing can be read,
+    UsageError, Unavailable without DuckDB.
     """
-    parts = find_all_parts(places)
-    damage = [error for part in parts for error in part.damage]
-    if damage and not any(part.segments or part.loose for part in parts):
-        raise damage[0]
-    connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=keeps_order)
-    try:
-        return RecordingStore(connection, parts, memory_bytes=memory_bytes)
-    except BaseException:
-        connection.close()
-        raise
+    with ExitStack() as opened:
+        indexes = opened.enter_context(FleetIndexes(places if uses_index else ()))
+        parts = find_all_parts(places, indexes.known)
+        for part in parts:
+            indexes.read_from(part.storage, part.segments_indexed)
+        damage = [error for part in parts for error in part.damage]
+        if damage and not any(part.segments or part.loose for part in parts):
+            raise damage[0]
+        connection = DuckDbConnection(memory_bytes=memory_bytes, keeps_order=keeps_order)
+        opened.callback(connection.close)
+        store = RecordingStore(connection, parts, indexes, memory_bytes=memory_bytes)
+        opened.pop_all()
+    return store
 
 
 class RecordingStore(Closable):
@@ -79,15 +90,22 @@ class RecordingStore(Closable):
     recorded = RAW
 
     def __init__(
-        self, connection: DuckDbConnection, parts: Sequence[RecordingParts], *, memory_bytes: int = DEFAULT_MEMORY_BYTES
+        self,
+        connection: DuckDbConnection,
+        parts: Sequence[RecordingParts],
+        indexes: FleetIndexes,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        """``memory_bytes``: what a user's query may take."""
+        """Closes connection and indexes. ``memory_bytes``: what a user's query may take."""
         self._memory_bytes = memory_bytes
         self.damage: Sequence[RecordingError] = [error for part in parts for error in part.damage]
         self._connection = connection
+        self._indexes = indexes
+        self.is_indexed = any(part.segments_indexed for part in parts)
         self._vocabulary: Vocabulary | None = None
         self._made: set[str] = set()
-        self._relations = {table: _find_relation(connection, table, parts) for table in RawTable}
+        self._relations = {table: _find_relation(connection, table, parts, indexes) for table in RawTable}
         connection.do(f"CREATE SCHEMA {RAW}")
         for table, relation in self._relations.items():
             connection.do(f"CREATE VIEW {RAW}.{table.value} AS {relation.sql()}")
@@ -137,26 +155,37 @@ class RecordingStore(Closable):
 
     def close(self) -> None:
         self._connection.close()
+        self._indexes.close()
 
 
 @dataclass(frozen=True)
 class _Relation:
     """A table of all recordings. ``nothing``: a query with its known columns and no rows. ``alike``: files with the
-    same columns. ``others``: queries for what is in no file of a directory."""
+    same columns. ``indexed``: rows of an index. ``others``: queries for what is in no file of a directory."""
 
     nothing: str
     alike: Sequence[Sequence[str]]
+    indexed: Sequence[IndexRows]
     others: Sequence[str]
 
     @property
     def files(self) -> list[str]:
-        return [file for files in self.alike for file in files]
+        return [file for files in self.alike for file in files] + [rows.file for rows in self.indexed]
 
     def sql(self, hosts: Sequence[str] | None = None) -> str:
         """A query for its rows, of all hosts or at least of these; its columns are the same for any hosts."""
         folders = None if hosts is None else {f"/host={host}/" for host in hosts}
         files = (_of_alike(files, folders) for files in self.alike)
-        return " UNION ALL BY NAME ".join([self.nothing, *files, *self.others])
+        indexed = (_of_index(rows, hosts) for rows in self.indexed)
+        return " UNION ALL BY NAME ".join([self.nothing, *files, *indexed, *self.others])
+
+
+def _of_index(rows: IndexRows, hosts: Sequence[str] | None) -> str:
+    """A query for rows of an index, of all hosts or of these."""
+    is_its = "true" if rows.segments is None else f"{SEGMENT} IN ({', '.join(map(str, sorted(rows.segments)))})"
+    is_wanted = "true" if hosts is None else f"host IN ({', '.join(map(text, hosts)) or 'NULL'})"
+    read = f"read_parquet({text(rows.file)}, hive_partitioning = false)"
+    return f"SELECT * EXCLUDE ({SEGMENT}) FROM {read} WHERE {is_its} AND {is_wanted}"
 
 
 def _of_alike(files: Sequence[str], folders: set[str] | None) -> str:
@@ -170,7 +199,9 @@ def _host_folder(file: str) -> str:
     return f"/{file.split('/')[-3]}/"
 
 
-def _find_relation(connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts]) -> _Relation:
+def _find_relation(
+    connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts], indexes: FleetIndexes
+) -> _Relation:
     """All that the parts have of a table."""
     its = RecordingTable(table.value)
     nothing = ", ".join(f'NULL::{TYPES[kind]} AS "{name}"' for name, kind in known_columns(table).items())
@@ -179,7 +210,7 @@ def _find_relation(connection: DuckDbConnection, table: RawTable, parts: Sequenc
     ]
     others: list[str] = []
     for number, part in enumerate(parts):
-        if not _is_local(part) and part.segments:
+        if not _is_local(part) and part.segments:  # which no index has
             name = f"stored_{table.value}_{number}"
             connection.add_view(name, part.storage.dataset(part.files(its)))
             others.append(f"SELECT * EXCLUDE (date) FROM {name}")
@@ -187,7 +218,8 @@ def _find_relation(connection: DuckDbConnection, table: RawTable, parts: Sequenc
             name = f"loose_{table.value}_{number}_{place}"
             connection.add_table(name, loose.tables[its])
             others.append(f"SELECT *, {text(loose.host)} AS host FROM {name}")
-    return _Relation(f"SELECT {nothing} WHERE false", alike_files(files), others)
+    indexed = list(indexes.rows(its))
+    return _Relation(f"SELECT {nothing} WHERE false", alike_files(files), indexed, others)
 
 
 def _of_files(files: Sequence[str]) -> str:

@@ -185,7 +185,8 @@ class Compactor:
             return
         ends_ns = {each.place: each.end_ns for each in on_one_clock([self._dated(place) for place in places])}
         newest_ns = max(ends_ns.values())
-        left = sum(size for path, size in files.items() if not path.startswith(f"{layout.EPISODES}/"))
+        others = f"{layout.EPISODES}/", f"{layout.INDEX}/"
+        left = sum(size for path, size in files.items() if not path.startswith(others))
         for part in self._oldest_first(places):
             is_journal = isinstance(part, int)
             end_ns = self._journal_end_ns(part) if isinstance(part, int) else ends_ns[part]

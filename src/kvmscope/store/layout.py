@@ -8,6 +8,7 @@
         TABLE/host=HOST/date=DATE/00000002-00000005-10s.parquet
                                         segments 2 to 5, thinned to a scene every 10 s
         episodes/0007/                  a recording of its own (``episodes``)
+        fleet-index/                    no part of it, and no data of its own (``fleet_index``)
 
 Rule: a segment is there once its file of table ``scenes`` is there, which is moved in place last. A journal whose
 segment is there is passed over, and so is a segment of which a thinned one is there. So nothing is read twice, whenever
@@ -32,6 +33,7 @@ JOURNAL: Final = "journal"
 NEW: Final = ".new"
 """Ends the name of a file that is being written."""
 EPISODES: Final = "episodes"
+INDEX: Final = "fleet-index"
 _FORMAT: Final = "kvmscope-recording"
 
 

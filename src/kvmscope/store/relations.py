@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +46,9 @@ class LooseScenes:
 @dataclass(frozen=True, slots=True)
 class RecordingParts:
     """``storage``: where the files are. ``segments``: those that can be read. ``damage``: what is left out, and why.
-    ``spans``: of ``segments``."""
+
+    ``spans``: of ``segments``. ``indexed``: those whose rows an index of the fleet has too, also if they are left out.
+    """
 
     storage: Storage
     segments: tuple[SegmentPlace, ...]
@@ -54,6 +56,16 @@ class RecordingParts:
     damage: tuple[RecordingError, ...]
     episodes: tuple[Episode, ...] = ()
     spans: tuple[PartSpan, ...] = ()
+    indexed: frozenset[SegmentPlace] = frozenset()
+
+    @property
+    def segments_to_read(self) -> list[SegmentPlace]:
+        """Those that are not indexed."""
+        return [place for place in self.segments if place not in self.indexed]
+
+    @property
+    def segments_indexed(self) -> list[SegmentPlace]:
+        return [place for place in self.segments if place in self.indexed]
 
     @property
     def all_spans(self) -> tuple[PartSpan, ...]:
@@ -77,8 +89,18 @@ class RecordingParts:
         )
 
     def files(self, table: RecordingTable) -> list[str]:
-        """Paths below the storage of the files of one table."""
-        return [place.path(table) for place in self.segments]
+        """Paths below the storage of the files of one table, without those of segments that are indexed."""
+        return [place.path(table) for place in self.segments_to_read]
+
+
+KnownSegments = Callable[[Storage, Sequence[SegmentPlace]], Mapping[SegmentPlace, tuple[int, int]]]
+"""Of the segments of a recording those that need not be checked, since an index has their rows, each with when its
+first and its last scene were taken."""
+
+
+def _nothing_known(storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
+    del storage, places
+    return {}
 
 
 def find_recordings(places: Sequence[str]) -> list[str]:
@@ -99,19 +121,19 @@ def _identity(place: str) -> str:
     return place.rstrip("/") if directory is None else str(directory.resolve())
 
 
-def find_parts(place: str) -> RecordingParts:
+def find_parts(place: str, known: KnownSegments = _nothing_known) -> RecordingParts:
     """What a recording, a snapshot or a file with a scene holds. Raises RecordingError, UsageError."""
     series = open_series(place)
     if isinstance(series, Recording):
-        parts, listing = _parts_of(Storage(place)), list_episodes(place)
+        parts, listing = _parts_of(Storage(place), known), list_episodes(place)
         return replace(parts, episodes=listing.episodes, damage=(*parts.damage, *listing.damage))
     scenes = [series.scene(moment) for moment in series.moments()]
     return RecordingParts(Storage("."), (), _loose(scenes, EpochTracker(), place), tuple(series.damage))
 
 
-def find_all_parts(places: Sequence[str]) -> list[RecordingParts]:
+def find_all_parts(places: Sequence[str], known: KnownSegments = _nothing_known) -> list[RecordingParts]:
     """What the recordings at these places, or in these directories, hold together. Raises as ``find_parts``."""
-    found = [find_parts(place) for place in find_recordings(places)]
+    found = [find_parts(place, known) for place in find_recordings(places)]
     copies = find_copies([span for parts in found for span in parts.all_spans]) if len(found) > 1 else {}
     first = 0
     for number, parts in enumerate(found):
@@ -123,21 +145,25 @@ def find_all_parts(places: Sequence[str]) -> list[RecordingParts]:
     return found
 
 
-def _parts_of(storage: Storage) -> RecordingParts:
+def _parts_of(storage: Storage, known: KnownSegments) -> RecordingParts:
     for _ in range(_TRIES - 1):
         try:
-            return _listed(storage)
+            return _listed(storage, known)
         except FileNotFoundError:
             continue  # a writer has replaced it since it was listed
-    return _listed(storage, is_last=True)
+    return _listed(storage, known, is_last=True)
 
 
-def _listed(storage: Storage, *, is_last: bool = False) -> RecordingParts:
+def _listed(storage: Storage, known: KnownSegments, *, is_last: bool = False) -> RecordingParts:
     """Raises FileNotFoundError if a file has gone since it was listed, unless ``is_last``: then it is damage."""
     paths = storage.files()
     places = layout.current_segments(paths)
+    indexed = {
+        place: _span(storage, place, begin_ns, end_ns) for place, (begin_ns, end_ns) in known(storage, places).items()
+    }
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda place: _examined(storage, place, is_last=is_last), places))
+        examine = partial(_examined, storage, is_last=is_last)
+        found = list(pool.map(lambda place: indexed.get(place) or examine(place), places))
     damaged = [each for each in found if isinstance(each, RecordingError)]
     sound = [(place, each) for place, each in zip(places, found, strict=True) if isinstance(each, PartSpan)]
     journals, broken = _read_journals(storage, _journals(paths, places))
@@ -151,6 +177,7 @@ def _listed(storage: Storage, *, is_last: bool = False) -> RecordingParts:
         _loose_after(storage, segments, scenes),
         (*storage.unfollowed(), *damaged, *broken, *copies.values()),
         spans=tuple(span for _, span in kept),
+        indexed=frozenset(indexed),
     )
 
 
@@ -168,7 +195,12 @@ def _examined(storage: Storage, place: SegmentPlace, *, is_last: bool) -> PartSp
         return RecordingError("a table of this segment is missing", path=error.filename or storage.name(path))
     except RecordingError as error:
         return error
-    return PartSpan(storage.name(path), place.host, begin_ns, end_ns, partial(scene_keys, storage, place))
+    return _span(storage, place, begin_ns, end_ns)
+
+
+def _span(storage: Storage, place: SegmentPlace, begin_ns: int, end_ns: int) -> PartSpan:
+    path = storage.name(place.path(RecordingTable.SCENES))
+    return PartSpan(path, place.host, begin_ns, end_ns, partial(scene_keys, storage, place))
 
 
 def _span_of_scenes(path: str, scenes: Sequence[Scene]) -> PartSpan:

@@ -74,21 +74,26 @@ def _segment_id(scenes: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _write(table: Any, marks: Mapping[str, str], sink: Any) -> None:
-    texts = [field.name for field in table.schema if _is_text(field)]
-    numbers = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+def open_writer(sink: Any, schema: Any, *, with_statistics: Sequence[str] = _WITH_STATISTICS) -> Any:
+    """A writer of Parquet with the encodings of segments. ``with_statistics``: columns by which readers choose rows."""
+    texts = [field.name for field in schema if _is_text(field)]
+    numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     packed = {name: "DELTA_BINARY_PACKED" for name in numbers if name not in _AS_DICTIONARY}
-    whole = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        whole,
-        table.schema,
+    return pq.ParquetWriter(
+        sink,
+        schema,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
-        use_dictionary=[*texts, *(name for name in _AS_DICTIONARY if name in table.column_names)],
+        use_dictionary=[*texts, *(name for name in _AS_DICTIONARY if name in schema.names)],
         column_encoding=packed,
-        write_statistics=[name for name in _WITH_STATISTICS if name in table.column_names],
+        write_statistics=[name for name in with_statistics if name in schema.names],
         store_schema=False,  # names of Arrow's types; they would be a fifth of a small file
-    ) as writer:
+    )
+
+
+def _write(table: Any, marks: Mapping[str, str], sink: Any) -> None:
+    whole = pa.BufferOutputStream()
+    with open_writer(whole, table.schema) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
         writer.add_key_value_metadata(marks)
     data = memoryview(whole.getvalue())

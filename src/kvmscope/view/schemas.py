@@ -30,6 +30,7 @@ from .fleet.status import FleetStatusView
 from .governing import GovernorStep
 from .groups import GroupListView, GroupTrialView
 from .histogram import HistogramListView, HistogramView
+from .indexing import IndexView
 from .jsonout import JsonValue
 from .listing import StatListView, VmListView
 from .loading import LoadView
@@ -54,6 +55,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "doctor-rules": RuleList,
     "dump": DumpRow,
     "episodes": EpisodeListView,
+    "fleet-index": IndexView,
     "fleet-load": LoadView,
     "explain": ExplanationView,
     "fleet-apicv": FleetApicvView,

@@ -1,0 +1,294 @@
+"""The index of a fleet: what questions over many recordings read, of all hosts together in few files.
+
+    DIR/                            a recording, or a directory of recordings
+        fleet-index/00000003/       a part: segments of any of them
+            segments.json           which segments, their files as they were then, and the checksums of the files here
+            scenes-0.parquet        rows of a table, with the column ``segment`` before those of the table
+            vcpus-0.parquet …       a file for each set of columns
+
+Scenes and documents are there whole; of subjects the rows of the first scene of each minute of CLOCK_BOOTTIME, and of
+the last scene of a segment. To read a few scenes of a thousand hosts takes several thousand files without it, each with
+a footer for hundreds of columns.
+Rules: a segment is read from an index only if each of its files is the one that was indexed, by inode, size, and the
+times at which its bytes and its inode changed last. Each segment is read from one place. An index can be deleted at any
+time. Where one is damaged, the recordings are read instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..closing import Closable
+from ..errors import Busy
+from .layout import INDEX, RecordingTable, SegmentPlace, segment_of
+from .storage import Storage, local_directory, require_file
+
+RESOLUTION_S: Final = 60
+SEGMENT: Final = "segment"
+"""The column with the number of a row's segment."""
+_MANIFEST: Final = "segments.json"
+_FORMAT: Final = {"format": "kvmscope-fleet-index", "version": 1}
+_PART: Final = re.compile(r"\d{8}")
+_FILE: Final = re.compile(r"(scenes|documents|vms|vcpus)-\d+\.parquet")
+
+SegmentKey = tuple[str, SegmentPlace]
+"""A recording by its path below the indexed directory, and a segment of it."""
+FileState = tuple[int, int, int, int]
+"""Inode, size, and nanoseconds of mtime and ctime: no file that was written since has the same ctime."""
+
+
+def states_of(storage: Storage, place: SegmentPlace) -> tuple[FileState, ...] | None:
+    """The states of the files of a segment; None if one is missing."""
+    try:
+        found = [storage.local(place.path(table)).stat() for table in RecordingTable]
+    except OSError:
+        return None
+    return tuple((each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedSegment:
+    """A segment as it was when it was indexed. ``number``: in the column SEGMENT, the same in no other part.
+    ``begin_ns``, ``end_ns``: when its first and its last scene were taken, CLOCK_REALTIME."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+    states: tuple[FileState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRows:
+    """Rows of a file. ``segments``: of these only; None for all."""
+
+    file: str
+    segments: frozenset[int] | None
+
+
+@dataclass(slots=True)
+class IndexPart(Closable):
+    """A part of an index, held so that no writer removes it. ``current``: the numbers of segments to read from it."""
+
+    directory: Path
+    segments: Mapping[SegmentKey, IndexedSegment]
+    checksums: Mapping[str, int]
+    lock: int
+    current: set[int] = field(default_factory=set)
+
+    @property
+    def number(self) -> int:
+        return int(self.directory.name)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each of its segments is read from it."""
+        return len(self.current) == len(self.segments)
+
+    def files(self, table: RecordingTable) -> list[Path]:
+        return [self.directory / name for name in self.checksums if name.startswith(f"{table.value}-")]
+
+    def close(self) -> None:
+        os.close(self.lock)
+
+
+class FleetIndex(Closable):
+    """The index of a directory, or none: then it has no parts."""
+
+    def __init__(self, place: str) -> None:
+        directory = local_directory(place)
+        self._root = None if directory is None else directory.resolve()
+        self.parts: Sequence[IndexPart] = () if self._root is None else tuple(_open_parts(self._root / INDEX))
+
+    def known(self, storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
+        """The segments of a recording whose files are those that were indexed, and when their first and their last
+        scene were taken. A ``KnownSegments``."""
+        found = {place: each for place in places if (each := self._find(storage, place)) is not None}
+        return {place: (segment.begin_ns, segment.end_ns) for place, (_, segment) in found.items()}
+
+    def read_from(self, storage: Storage, places: Iterable[SegmentPlace]) -> None:
+        """Have ``rows`` give the rows of these segments, which are known."""
+        for place in places:
+            found = self._find(storage, place)
+            if found is not None:
+                part, segment = found
+                part.current.add(segment.number)
+
+    def _find(self, storage: Storage, place: SegmentPlace) -> tuple[IndexPart, IndexedSegment] | None:
+        name = self.name_of(storage) if self.parts else None
+        if name is None:
+            return None
+        states = None
+        for part in self.parts:
+            segment = part.segments.get((name, place))
+            if segment is not None:
+                states = states or states_of(storage, place)
+                if segment.states == states:
+                    return part, segment
+        return None
+
+    def name_of(self, storage: Storage) -> str | None:
+        """What a recording is called here; None if it is elsewhere."""
+        if storage.directory is None or self._root is None:
+            return None
+        path = storage.directory.resolve()
+        if path == self._root:
+            return ""
+        return path.name if path.parent == self._root else None
+
+    def rows(self, table: RecordingTable) -> Iterator[IndexRows]:
+        """Where the rows of the segments are that are read from here."""
+        for part in self.parts:
+            if part.current:
+                segments = None if part.is_whole else frozenset(part.current)
+                for file in part.files(table):
+                    yield IndexRows(str(file), segments)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+
+class FleetIndexes(Closable):
+    """Those of several directories. Each recording is in one of them, so at most one index has it."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        self._indexes = [FleetIndex(place) for place in places]
+
+    def known(self, storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
+        """As of a single one."""
+        return next((found for index in self._indexes if (found := index.known(storage, places))), {})
+
+    def read_from(self, storage: Storage, places: Sequence[SegmentPlace]) -> None:
+        """As of a single one."""
+        for index in self._indexes:
+            if index.known(storage, places):
+                index.read_from(storage, places)
+                return
+
+    def rows(self, table: RecordingTable) -> Iterator[IndexRows]:
+        """As of a single one."""
+        for index in self._indexes:
+            yield from index.rows(table)
+
+    def close(self) -> None:
+        for index in self._indexes:
+            index.close()
+
+
+def _open_parts(directory: Path) -> Iterator[IndexPart]:
+    """The parts that are sound, the newest first."""
+    try:
+        found = sorted((path for path in directory.iterdir() if _PART.fullmatch(path.name)), reverse=True)
+    except OSError:
+        return
+    for path in found:
+        part = _open_part(path)
+        if part is not None:
+            yield part
+
+
+def _open_part(directory: Path) -> IndexPart | None:
+    lock = None
+    try:
+        lock = _open_directory(directory)
+        if not _is_locked(lock, fcntl.LOCK_SH):
+            raise BlockingIOError
+        manifest = json.loads((directory / _MANIFEST).read_bytes())
+        part = IndexPart(directory, _segments(manifest), _checksums(manifest), lock)
+        if all(_checksum(directory / name) == due for name, due in part.checksums.items()):
+            return part
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        pass  # somebody deletes it, or it is damaged
+    if lock is not None:
+        os.close(lock)
+    return None
+
+
+def _segments(manifest: Any) -> Mapping[SegmentKey, IndexedSegment]:
+    """Raises ValueError, TypeError or KeyError for what is no manifest."""
+    if {name: manifest[name] for name in _FORMAT} != _FORMAT:
+        raise ValueError("another format")
+    found = {}
+    for number, recording, path, begin_ns, end_ns, states in manifest["segments"]:
+        place = segment_of(path)
+        if place is None:
+            raise ValueError(path)
+        its = tuple((inode, size, mtime, ctime) for inode, size, mtime, ctime in states)
+        found[str(recording), place] = IndexedSegment(int(number), int(begin_ns), int(end_ns), its)
+    return found
+
+
+def _checksums(manifest: Any) -> Mapping[str, int]:
+    found = {str(name): int(checksum) for name, checksum in manifest["files"].items()}
+    if not all(map(_FILE.fullmatch, found)):
+        raise ValueError("another file")
+    return found
+
+
+def _checksum(path: Path) -> int:
+    """The CRC-32 of a file's bytes. Raises OSError, ValueError if it is empty."""
+    if path.is_symlink():
+        raise ValueError("it leads elsewhere")
+    require_file(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return zlib.crc32(data)
+
+
+def write_manifest(directory: Path, segments: Mapping[SegmentKey, IndexedSegment]) -> None:
+    """Make a directory with files of rows a part. Raises OSError."""
+    files = {path.name: _checksum(path) for path in sorted(directory.iterdir())}
+    listed = [
+        (each.number, recording, place.path(RecordingTable.SCENES), each.begin_ns, each.end_ns, each.states)
+        for (recording, place), each in segments.items()
+    ]
+    (directory / _MANIFEST).write_text(json.dumps({**_FORMAT, "files": files, "segments": listed}))
+
+
+def remove_part(directory: Path) -> None:
+    """Delete a part that nobody reads; else it stays. Raises OSError."""
+    lock = _open_directory(directory)
+    try:
+        if _is_locked(lock, fcntl.LOCK_EX):
+            shutil.rmtree(directory)
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[Path]:
+    """The directory of an index, for one writer at a time. Raises Busy, OSError."""
+    directory = place / INDEX
+    directory.mkdir(exist_ok=True)
+    lock = _open_directory(directory)
+    try:
+        if not _is_locked(lock, fcntl.LOCK_EX):
+            raise Busy(f"another process writes {directory}", remedy="wait until it has ended")
+        yield directory
+    finally:
+        os.close(lock)
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _is_locked(fd: int, kind: int) -> bool:
+    """Whether it is locked now, or its file system has no locks of directories."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
