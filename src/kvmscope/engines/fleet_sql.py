@@ -238,8 +238,12 @@ def _finding(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> FleetFinding:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """Without the last digits, which depend on the order in which an engine's threads sum."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return float(f"{sum(known) / len(known):.{_DIGITS}g}") if known else None
+
+
+_DIGITS: Final = 12
 
 
 class _Means:
