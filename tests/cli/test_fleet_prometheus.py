@@ -51,7 +51,7 @@ def asked(url: str, command: str, *options: str) -> dict[str, Any]:
 
 def test_status_has_the_hosts_by_the_cost_of_findings(url: str) -> None:
     hosts = asked(url, "status")["hosts"]
-    assert {host["name"]: host["sick_vms"] for host in hosts} == {"alpha": 2, "beta": 1, "gamma": 1, "delta": 0}
+    assert {host["name"]: host["affected_vms"] for host in hosts} == {"alpha": 2, "beta": 1, "gamma": 1, "delta": 0}
     assert hosts[0]["name"] == "alpha"
     assert "alpha" in run("status", "--prometheus", url).stdout
 

@@ -16,7 +16,7 @@ def test_every_host_has_the_findings_that_were_planted_and_the_sick_come_first(
     view = fleet_status_view(numpy_fleet)
     due = Counter(each["host"] for each in planted if each["rule"])
     assert {row.host: row.findings for row in view.hosts if row.findings} == due
-    assert view.sick_hosts == len(due)
+    assert view.affected_hosts == len(due)
     assert [bool(row.findings) for row in view.hosts] == [True] * len(due) + [False] * (view.host_count - len(due))
     assert view.findings == sum(due.values())
     assert sum(view.kernels.values()) == view.host_count == 24

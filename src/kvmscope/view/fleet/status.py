@@ -18,7 +18,7 @@ class FleetHostStatus(FleetHostTitle):
     """One host and what is wrong on it."""
 
     findings: Annotated[int, "How many findings it has."]
-    sick_vms: Annotated[int, "How many of its VMs have any."]
+    affected_vms: Annotated[int, "How many of its VMs have any."]
     worst: Annotated[Severity | None, "The severity of the worst; null if there is none."]
     cost_cpus: Annotated[float, "About how many CPUs they cost together."]
     lost_vcpus: Annotated[float, "How many vCPUs' wall time they lose together."]
@@ -29,7 +29,7 @@ class FleetHostStatus(FleetHostTitle):
 class FleetStatusView(FleetAnswer):
     """The answer of ``fleet status``."""
 
-    sick_hosts: Annotated[int, "How many hosts have findings."]
+    affected_hosts: Annotated[int, "How many hosts have findings."]
     findings: Annotated[int, "How many findings there are."]
     cost_cpus: Annotated[float, "About how many CPUs all findings cost together."]
     kernels: Annotated[Mapping[str, int], "Hosts by kernel, the most first."]
@@ -46,7 +46,7 @@ def fleet_status_view(store: FleetStore) -> FleetStatusView:
     rows = sorted((_host(host, of_host[host.host]) for host in hosts), key=_rank)
     return FleetStatusView(
         **head,
-        sick_hosts=sum(bool(row.findings) for row in rows),
+        affected_hosts=sum(bool(row.findings) for row in rows),
         findings=sum(row.findings for row in rows),
         cost_cpus=sum(row.cost_cpus for row in rows),
         kernels=dict(Counter(host.kernel or UNKNOWN for host in hosts).most_common()),
@@ -61,7 +61,7 @@ def _host(host: FleetHost, findings: Sequence[FleetFinding]) -> FleetHostStatus:
     return FleetHostStatus(
         **host_head(host),
         findings=len(findings),
-        sick_vms=len({finding.vm for finding in findings}),
+        affected_vms=len({finding.vm for finding in findings}),
         worst=max(severities, key=lambda severity: severity.rank, default=None),
         cost_cpus=sum(finding.cost_cpus or 0.0 for finding in findings),
         lost_vcpus=sum(finding.lost_vcpus or 0.0 for finding in findings),

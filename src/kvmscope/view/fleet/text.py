@@ -39,7 +39,7 @@ def fleet_status_lines(view: FleetStatusView, *, width: int, shows_all: bool = F
         yield "nothing found on any host"
         return
     cost = f", about {format_estimate(view.cost_cpus)} CPU in all" if view.cost_cpus else ""
-    yield f"{counted(view.findings, 'finding')} on {view.sick_hosts} of {counted(view.host_count, 'host')}{cost}"
+    yield f"{counted(view.findings, 'finding')} on {view.affected_hosts} of {counted(view.host_count, 'host')}{cost}"
     shown = sick if shows_all else sick[:HOSTS_SHOWN]
     yield from columns(
         [("HOST", "KERNEL", "VMS", "AFFECTED", "CPUS", "FINDINGS"), *map(_host_cells, shown)], right=(2, 3, 4)
@@ -55,7 +55,7 @@ def fleet_status_lines(view: FleetStatusView, *, width: int, shows_all: bool = F
 def _host_cells(row: FleetHostStatus) -> tuple[str, ...]:
     rules = few([f"{slug} ({count})" if count > 1 else slug for slug, count in row.rules.items()], _WORST_SHOWN)
     cost = format_estimate(row.cost_cpus) if row.cost_cpus else NOT_KNOWN_SIGN
-    return host_name(row.name, row.host), printable(row.kernel or ""), str(row.vms), str(row.sick_vms), cost, rules
+    return host_name(row.name, row.host), printable(row.kernel or ""), str(row.vms), str(row.affected_vms), cost, rules
 
 
 def fleet_doctor_lines(view: FleetDoctorView, *, width: int) -> Iterator[str]:
