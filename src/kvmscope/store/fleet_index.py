@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import mmap
 import os
 import re
 import shutil
@@ -39,6 +38,7 @@ SEGMENT: Final = "segment"
 """The column with the number of a row's segment."""
 _MANIFEST: Final = "segments.json"
 _FORMAT: Final = {"format": "kvmscope-fleet-index", "version": 1}
+_BLOCK_BYTES: Final = 1 << 20
 _PART: Final = re.compile(r"\d{8}")
 _FILE: Final = re.compile(r"(scenes|documents|vms|vcpus)-\d+\.parquet")
 
@@ -237,12 +237,16 @@ def _checksums(manifest: Any) -> Mapping[str, int]:
 
 
 def _checksum(path: Path) -> int:
-    """The CRC-32 of a file's bytes. Raises OSError, ValueError if it is empty."""
+    """The CRC-32 of a file's bytes, which are read and not mapped, as a bad disk would be SIGBUS. Raises OSError,
+    ValueError if it is a link."""
     if path.is_symlink():
         raise ValueError("it leads elsewhere")
     require_file(path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return zlib.crc32(data)
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def write_manifest(directory: Path, segments: Mapping[SegmentKey, IndexedSegment]) -> None:
