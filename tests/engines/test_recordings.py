@@ -179,6 +179,20 @@ def test_a_recording_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) ->
         open_recordings([place])
 
 
+@pytest.mark.parametrize("about", [b"", b"{}", b"\xff", b'{"format": "kvmscope-recording", "version": 99}'])
+def test_a_recording_that_cannot_be_opened_hides_no_other_of_its_directory(tmp_path: Path, about: bytes) -> None:
+    places = [Path(record(simulated_scenes(3), tmp_path / "all" / name)) for name in ("bad", "good")]
+    (places[0] / layout.ABOUT).write_bytes(about)
+    with open_recordings([str(tmp_path / "all")]) as store:
+        assert [str(places[0]) in str(error.path) for error in store.damage] == [True]
+        assert ask(store, "SELECT count(*) FROM raw.scenes") == [(3,)]
+    with pytest.raises(RecordingError, match="bad"):
+        open_recordings([str(place) for place in places])
+    shutil.rmtree(places[1])
+    with pytest.raises(RecordingError, match="bad"):
+        open_recordings([str(tmp_path / "all")])
+
+
 def test_a_table_that_is_missing_is_damage(tmp_path: Path) -> None:
     place = two_segments(tmp_path / "r")
     segment_file(place, "vms", 1).unlink()

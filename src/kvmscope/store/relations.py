@@ -132,8 +132,23 @@ def find_parts(place: str, known: KnownSegments = _nothing_known) -> RecordingPa
 
 
 def find_all_parts(places: Sequence[str], known: KnownSegments = _nothing_known) -> list[RecordingParts]:
-    """What the recordings at these places, or in these directories, hold together. Raises as ``find_parts``."""
-    found = [find_parts(place, known) for place in find_recordings(places)]
+    """What the recordings at these places, or in these directories, hold together.
+
+    A recording in one of the directories that cannot be opened is damage of the others. Raises as ``find_parts`` if
+    none can be opened, and for a place that is itself one that cannot.
+    """
+    found, damage = list[RecordingParts](), list[RecordingError]()
+    for place in find_recordings(places):
+        try:
+            found.append(find_parts(place, known))
+        except RecordingError as error:
+            if place in places:
+                raise
+            damage.append(error)
+    if damage and not found:
+        raise damage[0]
+    if damage:
+        found[0] = replace(found[0], damage=(*found[0].damage, *damage))
     copies = find_copies([span for parts in found for span in parts.all_spans]) if len(found) > 1 else {}
     first = 0
     for number, parts in enumerate(found):
