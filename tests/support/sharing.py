@@ -1,8 +1,9 @@
 """Which tests run side by side when ``make test`` gives each CPU a worker (pytest-xdist).
 
 The tests of a file stay together, as they share its fixtures. Those inside emulated kernels stay together, as they
-share boots, and come first, as they take longest. Tests of the whole host, in tests/live and elsewhere, come last, in
-one worker: by then the others have little left to do, and two vCPUs that are to meet have two CPUs.
+share boots, and come first, as they take longest. Tests of the whole host, in tests/live and elsewhere, come late, in
+one worker, those in tests/live last: by then the others have nothing left to do, and two vCPUs that are to meet have
+two CPUs. Beside the first of them run those that only compute.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[2]
 KERNELS, HOST = "tests/kernels", "tests/live"
+COMPUTING = ("tests/scene/", "tests/view/")
 _OF_WHOLE_HOST = re.compile(r"\bmark\.(live|whole_host)\b")
 
 
@@ -33,7 +35,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadByS
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: rank_of(share_of(item.nodeid.partition("::")[0])))
+        items.sort(key=lambda item: _order_of(item.nodeid.partition("::")[0]))
+
+
+def _order_of(file: str) -> tuple[int, bool]:
+    """By share, and within that of the host with tests/live last."""
+    return rank_of(share_of(file)), file.startswith(f"{HOST}/")
 
 
 @cache
@@ -47,4 +54,4 @@ def share_of(file: str) -> str:
 
 def rank_of(share: str) -> int:
     """The order of shares: those of one rank keep theirs."""
-    return {KERNELS: 0, HOST: 2}.get(share, 1)
+    return 3 if share.startswith(COMPUTING) else {KERNELS: 0, HOST: 2}.get(share, 1)
