@@ -10,7 +10,7 @@ acts on a signal at calls.
 """
 
 TYPE_CHECKING = False
-"""Type checkers take it for true; ``typing`` itself would have to be imported."""
+"""Type checkers assume that it is true; ``typing.TYPE_CHECKING`` would need an import."""
 
 if TYPE_CHECKING:
     from typing import Any

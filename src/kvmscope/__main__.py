@@ -14,25 +14,25 @@ try:
         os._exit(128 + number)
 
     def _handle_early() -> None:
-        """But for what whoever started this process has it ignore, and for handlers of a program that imports this."""
+        """Leaves alone signals that this process inherited as ignored, and handlers of a program that imports this."""
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
             _signal.signal(_signal.SIGINT, _end_at_once)
         if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
             _signal.signal(_signal.SIGTERM, _end_at_once)
 
     _handle_early()
-except KeyboardInterrupt:  # of Python's own handler, a moment before it is replaced
+except KeyboardInterrupt:  # raised by Python's own handler, just before it is replaced
     raise SystemExit(130) from None
 
 _OBJECTS_OF_A_START = 200_000
-"""Loading a command makes up to 150,000 objects that stay; looking through them takes up to 40 ms of its start."""
+"""Loading a command makes up to 150,000 long-lived objects; collections over them take up to 40 ms of its start."""
 
 _OBJECTS_A_COLLECTION = 20_000
-"""From the first collection on."""
+"""The threshold from the first collection on."""
 
 
 def _collect_as_usual(phase: str, info: object) -> None:
-    """Called at a collection: what stays open from then on must not keep much that is garbage."""
+    """Lowers the threshold at the first collection, so that long-running commands do not keep much garbage."""
     import gc
 
     gc.set_threshold(_OBJECTS_A_COLLECTION)
@@ -57,8 +57,8 @@ def main() -> None:
         exit_code = 0
     handlers.close()
     sys.stderr.flush()
-    # Whatever the exception of a signal has become on its way, the exit code is the signal's. What an interpreter does
-    # at its end takes 20 ms with numpy, waits for threads, and gives signals their default action back.
+    # The exit code is the signal's, whatever exception a signal's exception was turned into on its way. The shutdown of
+    # the interpreter takes 20 ms with numpy, waits for threads, and restores the default action of signals.
     os._exit(exit_code if handlers.exit_code is None else handlers.exit_code)
 
 
@@ -72,7 +72,7 @@ def _run() -> int:
         )
         return 1
     del click, rich
-    # numpy's algebra is not used here, but its threads take 30 ms to start.
+    # numpy's linear algebra is not used here, but starting its threads takes 30 ms.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .cli.group import main as command
 

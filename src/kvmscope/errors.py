@@ -1,14 +1,14 @@
-"""The errors that kvmscope raises, by whose fault they are.
+"""The errors that kvmscope raises, by cause.
 
     KvmscopeError
     ├── UsageError          the caller asked for something that does not exist
-    │   └── QueryError          a query that was typed cannot be run as it is
+    │   └── QueryError          a query cannot be run as typed
     ├── FormatError         bytes break their format (the producer's fault)
     ├── CatalogError        a file of the catalogue, or one of a user's, is invalid (its writer's fault)
-    ├── OutputError         what a command has to say could not be written whole
+    ├── OutputError         the output of a command could not be written in full
     ├── RecordingError      a recording is damaged, or is not a recording (its writer's or its disk's fault)
-    └── SourceError         the kernel or a VMM said no
-        ├── Unavailable         this host cannot give it, and why
+    └── SourceError         the kernel or a VMM refused
+        ├── Unavailable         this host cannot provide the data, and why
         ├── Busy                it can, but other readers are in the way
         └── PermissionNeeded    it can, but not to this user
 
@@ -28,7 +28,7 @@ class KvmscopeError(Exception):
 
 
 class UsageError(KvmscopeError):
-    """The caller named a VM, stat, source or option that is not there."""
+    """The caller named a VM, stat, source or option that does not exist."""
 
     slug = "usage"
 
@@ -39,10 +39,10 @@ class UsageError(KvmscopeError):
 
 
 class QueryError(UsageError):
-    """A query that was typed cannot be run: its text is wrong, it names what is not there, or it does not only read.
+    """A query cannot be run as typed: a syntax error, an unknown name, or a statement that does more than read.
 
-    ``line`` and ``column`` count from 1, and are None if the engine does not say where; ``excerpt`` is the line of the
-    query with a mark under the place, or empty.
+    ``line`` and ``column`` count from 1, and are None if the engine does not report them; ``excerpt`` is the line of
+    the query with a mark under the place, or empty.
     """
 
     slug = "query"
@@ -61,7 +61,7 @@ class QueryError(UsageError):
 
 
 class FormatError(KvmscopeError):
-    """Bytes break the format they are said to have."""
+    """Bytes break the format in which they should be."""
 
     slug = "format"
 
@@ -74,9 +74,9 @@ class FormatError(KvmscopeError):
 
 
 class CatalogError(KvmscopeError):
-    """A text that people write breaks its rules: a file of the catalogue, a formula, a contract, a schema file.
+    """A text written by people is invalid: a file of the catalogue, a formula, a contract, a schema file.
 
-    ``line`` counts from 1, and ``column`` too where it is known; ``what`` is the part of the file that is wrong.
+    ``line`` and, where it is known, ``column`` count from 1; ``what`` is the part of the file that is wrong.
     ``excerpt`` is the text with a mark under the place, or empty.
     """
 
@@ -106,16 +106,16 @@ class CatalogError(KvmscopeError):
 
 
 def mark(text: str, offset: int) -> str:
-    """The line of ``text`` that character ``offset`` is in, with a mark under the character."""
+    """The line of ``text`` that contains character ``offset``, with a mark under the character."""
     start = text.rfind("\n", 0, offset) + 1
     line = text[start:].split("\n", 1)[0]
-    # Tabs stay tabs, so that the mark stands under its place however wide they are.
+    # Tabs are kept, so the mark is under its place at any tab width.
     blank = "".join(char if char == "\t" else " " for char in line[: offset - start])
     return f"    {line.rstrip()}\n    {blank}^"
 
 
 class OutputError(KvmscopeError):
-    """The output could not be written whole: the disk is full, or stdout is closed. Only commands raise it."""
+    """The output could not be written in full: the disk is full, or stdout is closed. Only commands raise it."""
 
     slug = "output"
 
@@ -125,7 +125,7 @@ class OutputError(KvmscopeError):
 
 
 class RecordingError(KvmscopeError):
-    """A recording cannot be read; ``path`` is the file or directory, ``offset`` the byte where that shows, or None."""
+    """A recording cannot be read; ``path`` is the file or directory, ``offset`` the byte of the damage, or None."""
 
     slug = "recording"
 
@@ -138,7 +138,7 @@ class RecordingError(KvmscopeError):
 
 
 class SourceError(KvmscopeError):
-    """The kernel or a VMM refused; ``path`` is what was asked and ``errno`` its answer (None if there was none)."""
+    """The kernel or a VMM refused; ``path`` is what was opened and ``errno`` the error (None if there was none)."""
 
     slug = "source"
 
@@ -151,18 +151,18 @@ class SourceError(KvmscopeError):
 
 
 class Unavailable(SourceError):
-    """This host cannot give what was asked; ``reason`` says why and ``remedy`` what would help."""
+    """This host cannot provide the data; ``reason`` says why and ``remedy`` what would help."""
 
     slug = "unavailable"
 
 
 class Busy(SourceError):
-    """Other readers kept the source busy for as long as is worth waiting."""
+    """Other readers kept the source busy until the time limit."""
 
     slug = "busy"
 
 
 class PermissionNeeded(SourceError):
-    """The host could give it, but not to this user."""
+    """The host could provide the data, but not to this user."""
 
     slug = "permission"

@@ -1,4 +1,4 @@
-"""A sample: what one read of a host gave, in columns, raw and with nothing derived.
+"""A sample: the raw data of one read of a host, in columns, with nothing derived.
 
 A ``Sample`` has two tables of subjects (``Vms``, ``Vcpus``) and blocks of raw words, one block per schema.
 Row ``i`` of a block belongs to row ``block.rows[i]`` of the subjects' table. A source that sees only some subjects
@@ -28,16 +28,16 @@ NOT_KNOWN = -1
 
 @dataclass(frozen=True, slots=True, order=True)
 class VmId:
-    """Names one VM for as long as it lives; opaque, and never given again to another VM of this boot.
+    """Identifies one VM for as long as it lives; opaque, and not reused for another VM of this boot.
 
-    All readers of ``bpf`` and ``pinned`` give a VM the same id; other sources do where they can see what it is made of
-    (docs/explanation/sources.md, Identity).
+    All readers of ``bpf`` and ``pinned`` give a VM the same id; other sources do where they can read the data from
+    which it is made (docs/explanation/sources.md, Identity).
     """
 
     value: int
 
     def __hash__(self) -> int:
-        """Half the time of the one that dataclasses make; screens look VMs up by their ids often."""
+        """Takes half the time of a dataclass's own hash; screens look VMs up by their ids often."""
         return self.value
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class VmId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class VcpuId:
-    """Names one vCPU: its VM and the id that the VMM gave it (on x86 its APIC id at creation)."""
+    """Identifies one vCPU: its VM and the id that the VMM gave it (on x86 its APIC id at creation)."""
 
     vm: VmId
     id: int
@@ -57,7 +57,7 @@ class VcpuId:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a sample was taken: ids of the host and of its boot, each opaque and good for comparing alone."""
+    """Where a sample was taken: ids of the host and of its boot, opaque, to be compared only."""
 
     host: str
     boot: str
@@ -78,7 +78,7 @@ class Gap:
 
 
 def gaps_of(gaps: Iterable[Gap], vm: VmId | None) -> tuple[Gap, ...]:
-    """What is missing of one VM, or of all; everything for None."""
+    """The gaps of one VM, including those of all VMs; all gaps for None."""
     return tuple(gap for gap in gaps if vm is None or gap.vm in (None, vm))
 
 
@@ -92,7 +92,7 @@ class Vms:
 
     ``id``: u64, see ``VmId``. ``pid``: process id of the VMM as this reader sees it, or NOT_KNOWN.
     ``created_ns``: CLOCK_REALTIME nanoseconds at creation, or NOT_KNOWN.
-    ``label``: what the source itself calls the VM (the id string of a stats file), or "" if it has no word for it.
+    ``label``: the name that the source itself has for the VM (the id string of a stats file), or "" if it has none.
     """
 
     id: U64Array
@@ -112,11 +112,11 @@ class Vms:
 
     @cached_property
     def row_of(self) -> Mapping[VmId, int]:
-        """The row of each VM."""
+        """The row of each VM, by its id."""
         return {vm: row for row, vm in enumerate(self.ids)}
 
     def given_label(self, row: int) -> str:
-        """The label, or "" if it is what the kernel calls every VM: ``kvm-PID``."""
+        """The label, or "" if it is the kernel's default, ``kvm-PID``."""
         label = self.label[row]
         return "" if _KERNEL_LABEL.fullmatch(label) else label
 
@@ -138,10 +138,10 @@ class Vcpus:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordColumns:
-    """Where some stats of one word each stand in the rows of a block. Blocks keep what they copy by this object.
+    """The places of several one-word stats in the rows of a block. Blocks cache their copies by this object.
 
-    ``places``: of the words. ``shifts`` and ``masks``: of shape (stats, 1), what makes a bit of its word; None if none
-    of the stats is a bit.
+    ``places``: the indices of the words. ``shifts`` and ``masks``: shape (stats, 1), they extract a bit from its word;
+    None if none of the stats is a bit.
     """
 
     places: npt.NDArray[np.intp]
@@ -175,13 +175,13 @@ class Block:
     rows: I64Array
 
     def __init__(self, schema: Schema, values: U64Array, rows: I64Array) -> None:
-        own = self.__dict__  # a read makes five; the __init__ of a frozen dataclass takes twice as long
+        own = self.__dict__  # a read makes five blocks; the __init__ of a frozen dataclass takes twice as long
         own["schema"], own["values"], own["rows"] = schema, values, rows
 
     def column(self, name: str) -> U64Array:
-        """Raw words of one stat: shape (subjects,) for a scalar, (subjects, size) else.
+        """Raw words of one stat: shape (subjects,) for a scalar, otherwise (subjects, size).
 
-        A view, nothing copied; but 0 and 1 for a boolean that is one bit of its word.
+        A view without a copy, except for a boolean that is one bit of its word: an array of 0 and 1.
         """
         descriptor = self.schema[name]
         first = descriptor.offset // 8
@@ -199,7 +199,7 @@ class Block:
         return everybody
 
     def compact_column(self, name: str) -> U64Array:
-        """The same as ``column``; that of a stat of one word is copied once, to lie in one piece."""
+        """The same as ``column``; the column of a one-word stat is copied once, to be contiguous."""
         if self.schema[name].size != 1:
             return self.column(name)
         found = self._compact.get(name)
@@ -208,7 +208,7 @@ class Block:
         return found
 
     def words_of(self, columns: WordColumns) -> U64Array:
-        """Several stats, each in one piece: shape (stats, subjects). They are copied once."""
+        """Several stats, each contiguous: shape (stats, subjects). They are copied once."""
         found = self._copied.get(columns)
         if found is None:
             found = np.ascontiguousarray(self.values.T[columns.places])
@@ -227,7 +227,7 @@ class Block:
 
     @cached_property
     def single_words(self) -> Mapping[str, U64Array]:
-        """Every ``compact_column`` of one word, for callers that need all: one pass over the values copies them."""
+        """The ``compact_column`` of every one-word stat, for callers that need all: one pass copies them."""
         stats = [stat for stat in self.schema.descriptors if stat.size == 1]
         copied = np.ascontiguousarray(self.values[:, [stat.offset // 8 for stat in stats]].T)
         return {
@@ -241,8 +241,8 @@ class Sample:
     """One read of a host.
 
     ``taken_ns``: CLOCK_REALTIME when the values were taken. ``monotonic_ns``: CLOCK_BOOTTIME at the same moment, for
-    intervals. ``source``: name of the source. ``simulated``: true if no kernel stands behind the numbers.
-    ``origin``: host and boot, None if nobody has said.
+    intervals. ``source``: name of the source. ``simulated``: true if the numbers are not from a kernel.
+    ``origin``: host and boot, None if they are unknown.
     """
 
     taken_ns: int
@@ -267,15 +267,15 @@ class Sample:
         gaps: tuple[Gap, ...] = (),
         origin: Origin | None = None,
     ) -> None:
-        own = self.__dict__  # as in a block: two are made in each read
+        own = self.__dict__  # as in a block: each read makes two samples
         own["taken_ns"], own["monotonic_ns"] = taken_ns, monotonic_ns
         own["source"], own["simulated"], own["origin"] = source, simulated, origin
         own["vms"], own["vcpus"], own["blocks"], own["gaps"] = vms, vcpus, blocks, gaps
 
     def of_origin(self, origin: Origin | None) -> Sample:
-        """The same sample, taken there; in a read, dataclasses.replace() would take as long as all the columns."""
+        """The same sample with this origin; dataclasses.replace() would take as long as all the columns of a read."""
         sample = Sample.__new__(Sample)
-        sample.__dict__.update(self.__dict__)  # what is cached too: none of it is of the origin
+        sample.__dict__.update(self.__dict__)  # cached properties too: none depends on the origin
         sample.__dict__["origin"] = origin
         return sample
 
@@ -284,7 +284,7 @@ class Sample:
         return next(iter(self.blocks_from(provider, scope)), None)
 
     def blocks_from(self, provider: str, scope: Scope) -> Sequence[Block]:
-        """The blocks of one provider and scope: several if its subjects are described differently."""
+        """The blocks of one provider and scope: several if its subjects have different schemas."""
         return self._by_provider.get((provider, scope), ())
 
     @cached_property
@@ -299,6 +299,6 @@ class Sample:
 
     @cached_property
     def vcpus_of_vm(self) -> tuple[slice, ...]:
-        """For each VM its rows in ``vcpus``."""
+        """The rows in ``vcpus`` of each VM."""
         edges = np.searchsorted(self.vcpus.vm, np.arange(len(self.vms) + 1))
         return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))

@@ -16,12 +16,12 @@ from typing import Any
 
 
 class Scope(Enum):
-    """What one row of a block stands for."""
+    """The kind of subject that a row of a block has."""
 
     VM = "vm"
     VCPU = "vcpu"
 
-    # Scopes are keys wherever there are values, and an enum's own hash is that of its name, each time.
+    # Scopes are keys of most tables of values, and the hash of Enum hashes the name at each call.
     __hash__ = object.__hash__
 
 
@@ -65,7 +65,7 @@ class Base(Enum):
 
 
 class Tier(Enum):
-    """How far one may rely on a stat: on its name, its kind and what it means."""
+    """The stability of a stat: of its name, its kind and its meaning."""
 
     ABI_LIKE = "abi-like"
     STABLE = "stable"
@@ -73,21 +73,21 @@ class Tier(Enum):
 
 
 WORD_BITS = 64
-"""Booleans that fit one word."""
+"""The number of bits, and so of booleans, in one word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A type, unit or base number that this version of kvmscope has no word for; kept so that nothing is lost."""
+    """A type, unit or base number that this version of kvmscope does not know; kept as it was read."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a stat is counted: what must stay as it is for a program to go on reading the stat in the same way.
+    """How a stat is counted: the properties that must not change for programs to keep reading the stat correctly.
 
-    ``bucket_size`` is that of a linear histogram, or the number of a bit; 0 for others.
+    ``bucket_size``: the bucket width of a linear histogram, or the number of a bit; 0 for other stats.
     """
 
     kind: Kind | Unknown
@@ -102,11 +102,10 @@ class Shape:
 class Descriptor:
     """One statistic as its provider describes it.
 
-    A value in base units is ``raw * base.number ** exponent``. ``size`` is the number of u64 words,
-    ``bucket_size`` the bucket width of a linear histogram in raw units, or the number of the bit that a stat of unit
-    BIT is (for others whatever the file had),
-    ``offset`` the place of the first word in the data block in bytes, and ``reserved_flags`` the flag bits (12-31)
-    that no kernel has given a meaning yet, in place.
+    A value in base units is ``raw * base.number ** exponent``. ``size``: the number of u64 words. ``bucket_size``: the
+    bucket width of a linear histogram in raw units, or the bit number of a stat of unit BIT; for other stats, the
+    value of the file. ``offset``: of the first word in the data block, in bytes. ``reserved_flags``: the flag bits
+    12-31, in place, to which no kernel has given a meaning yet.
     """
 
     name: str
@@ -121,7 +120,7 @@ class Descriptor:
 
     @property
     def is_understood(self) -> bool:
-        """False if a reader must keep this stat raw: it cannot know what the words say."""
+        """False if the type, unit or base is unknown, so a reader must keep the words of this stat raw."""
         if self.unit is Unit.BIT and self.bit is None:
             return False
         return not any(isinstance(part, Unknown) for part in (self.kind, self.unit, self.base))
@@ -132,10 +131,9 @@ class Descriptor:
 
     @property
     def bit(self) -> int | None:
-        """Which bit of its word this boolean is, 0 being the lowest; None if it is no such boolean.
+        """The number of the bit of its word that this boolean is, 0 being the lowest; None if it is not a bit.
 
-        That is also what a stat of unit BIT is that breaks a rule of docs/reference/bits.md: it may be a later
-        extension.
+        Also None for a stat of unit BIT that breaks a rule of docs/reference/bits.md: it may be a later extension.
         """
         if self.unit is not Unit.BIT or self.bucket_size >= WORD_BITS:
             return None
@@ -166,7 +164,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class StatNote:
-    """What the author of a published stat says of it: ``meaning`` in one sentence, untrusted text, and its ``tier``."""
+    """The description of a published stat by its author: ``meaning``, one sentence of untrusted text, and ``tier``."""
 
     meaning: str = ""
     tier: Tier | None = None
@@ -176,8 +174,8 @@ class StatNote:
 class Schema:
     """The descriptors of one (provider, scope) and the size of the data block that they describe.
 
-    ``data_size`` is in bytes and a multiple of 8; it may exceed what the descriptors cover, since a kernel may hold
-    words that it does not describe. ``notes`` are of the descriptors, one by one, or empty: the kernel has none.
+    ``data_size`` is in bytes and a multiple of 8; it may exceed what the descriptors cover, since a kernel may have
+    words that it does not describe. ``notes``: one for each descriptor, or empty, as the kernel has none.
     """
 
     provider: str
@@ -192,11 +190,11 @@ class Schema:
 
     @cached_property
     def _hash(self) -> int:
-        """Schemas are keys of what is worked out once for all samples, so the hash is as well."""
+        """The hash, computed once: schemas are the keys of caches that serve all samples."""
         return hash((self.provider, self.scope, self.descriptors, self.data_size, self.notes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Strings have another hash in each process.
+        # The hash of a string differs between processes.
         return Schema, (self.provider, self.scope, self.descriptors, self.data_size, self.notes)
 
     def __post_init__(self) -> None:
@@ -210,7 +208,7 @@ class Schema:
         return self._index[name]
 
     def note(self, name: str) -> StatNote:
-        """What its author says of a stat; empty if nothing."""
+        """The author's note on a stat; an empty one if there is none."""
         return self._notes.get(name, _NO_NOTE)
 
     @cached_property
@@ -219,7 +217,7 @@ class Schema:
 
     @cached_property
     def words(self) -> int:
-        """u64 words in one data block."""
+        """The number of u64 words in one data block."""
         return self.data_size // 8
 
     @cached_property
@@ -239,10 +237,10 @@ _NO_NOTE = StatNote()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The stats of one (provider, scope) by name, as far as kernels can be compared by them.
+    """The stats of one (provider, scope) by name, for the comparison of kernels.
 
-    Where a stat stands in the data is left out: a program finds it by its name. ``data_size`` is in bytes, None if it
-    is not known.
+    The places of stats in the data are left out: programs find a stat by its name. ``data_size`` is in bytes, None if
+    it is not known.
     """
 
     provider: str
@@ -253,10 +251,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class KernelTables:
-    """The stats that one kernel has. ``captured``: it was read from a running kernel; if not, ``how`` says how that is
-    known.
+    """The stats that one kernel has. ``captured``: they were read from a running kernel; if not, ``how`` names their
+    source.
 
-    ``release`` and ``architecture`` are None if they are not known; the architecture is the kernel's word, ``x86``.
+    ``release`` and ``architecture`` are None if they are not known; the architecture is the kernel's name: ``x86``.
     """
 
     name: str

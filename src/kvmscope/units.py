@@ -1,4 +1,4 @@
-"""How a value is written for a person and by one: units, SI prefixes, and the sign for "not known".
+"""Formatting and parsing of values for people: units, SI prefixes, and the sign for "not known".
 
 Conversion from raw words to base units happens before this; nothing here does arithmetic on statistics.
 """
@@ -63,7 +63,7 @@ def format_bytes(value: float | None) -> str:
 
 
 def format_bytes_per_s(value: float | None) -> str:
-    """The same of a rate: ``1.5 MiB/s``."""
+    """A rate in binary units: ``1.5 MiB/s``; "–" if not known."""
     text = format_bytes(value)
     return text if text == NOT_KNOWN_SIGN else f"{text}/s"
 
@@ -86,7 +86,7 @@ def format_vcpus(value: float | None) -> str:
 
 
 def format_estimate(value: float | None) -> str:
-    """A number that is known roughly, with one digit, or two from 1 on: ``0.2``, ``0.004``, ``1.5``, ``24``.
+    """An estimate with one digit, or two from 1 on: ``0.2``, ``0.004``, ``1.5``, ``24``.
 
     "below 0.001" instead of a smaller number; "–" if not known.
     """
@@ -98,7 +98,7 @@ def format_estimate(value: float | None) -> str:
 
 
 def round_estimate(value: float) -> float:
-    """The number that ``format_estimate`` writes; what is smaller than it writes is returned as it is."""
+    """The number that ``format_estimate`` writes; a number too small for it is returned unchanged."""
     if 0 < value < _LEAST_ESTIMATE:
         return value
     return round(float(f"{value:.1g}" if value < 0.95 else f"{value:.2g}"), 3)
@@ -152,7 +152,7 @@ def parse_file_mode(text: str) -> int:
 
 
 def quoted(text: str) -> str:
-    """What was typed, quoted, and cut to what a message of one line has room for."""
+    """The user's text, quoted, and cut to fit a message of one line."""
     return repr(text if len(text) <= _MOST_QUOTED else text[: _MOST_QUOTED - 1] + "…")
 
 

@@ -25,8 +25,8 @@ _ERRORS: Final = ("internal_error_", "entry_failure_")
 
 @dataclass(frozen=True, slots=True)
 class FrequentAccess:
-    """Ports or MSRs that vCPUs access often. ``range``: None if no name is known for them; ``number``: of these the
-    one that was accessed last."""
+    """Ports or MSRs that vCPUs access often. ``range``: None if it has no known name; ``number``: the port or MSR in
+    it that was accessed last."""
 
     space: AddressSpace
     range: AddressRange | None
@@ -36,21 +36,21 @@ class FrequentAccess:
 
 @dataclass(frozen=True, slots=True)
 class CountedError:
-    """An internal error of KVM or a failed VM entry: the stat that counts it, and how many there were."""
+    """An internal error of KVM or a failed VM entry: the stat that counts it, and the number in the window."""
 
     stat: str
     count: int
 
 
 def frequent_accesses(window: Window, vm_row: int) -> Sequence[FrequentAccess]:
-    """The ports and MSRs that a VM's vCPUs access most, the most frequent first; none where they are not counted."""
+    """The ports and MSRs that a VM's vCPUs access most, the most frequent first; empty if they are not counted."""
     rows = window.current.vcpus_of_vm[vm_row]
     found = sorted(_accesses(window, rows), key=lambda each: -each.per_s)
     return [each for each in found if each.per_s >= _LEAST_PER_S][:_SHOWN]
 
 
 def has_frequent_mmio(window: Window, vm_row: int) -> bool:
-    """Whether the VMM completes accesses to MMIO, which are not among those by number, as often as these have to be."""
+    """Whether the VMM completes MMIO accesses as often as ``frequent_accesses`` requires; MMIO has no numbers there."""
     rows = window.current.vcpus_of_vm[vm_row]
     return _total(window, "kvm", "mmio_exits", rows) / window.interval_s >= _LEAST_PER_S
 
@@ -88,14 +88,14 @@ def _total(window: Window, provider: str, stat: str, rows: slice) -> int:
 
 
 def _last_number(window: Window, provider: str, stat: str, rows: slice) -> int | None:
-    """Of some vCPU that accessed such a number in the window."""
+    """The last number that some vCPU accessed in the window; None if there was no such access."""
     moved = _moved(window, provider, stat.removesuffix("_number"), rows) > 0
     numbers = window.value(provider, Scope.VCPU, stat)[rows][moved]
     return int(numbers[0]) if len(numbers) else None
 
 
 def _moved(window: Window, provider: str, stat: str, rows: slice) -> U64Array:
-    """By how much the count of each vCPU moved; 0 where that is not known, so that sums have what is known."""
+    """The increase of each vCPU's count; 0 where it is not known, so sums include only known values."""
     movement = window.movement(provider, Scope.VCPU, stat)
     if movement is None:
         return np.zeros(rows.stop - rows.start, dtype=np.uint64)

@@ -15,7 +15,7 @@ from ..schema import Base, Descriptor
 from .histogram import buckets
 
 LARGEST_SHIFT: Final = 64
-"""Beyond this power of ten or two the text is that of a float: digits would go on for pages."""
+"""Beyond this power of ten or two, bounds are written as floats: exact digits would fill pages."""
 
 
 def float_text(number: float) -> str:
@@ -32,7 +32,7 @@ def bucket_bounds(descriptor: Descriptor) -> tuple[str, ...]:
 
 
 def _bound(descriptor: Descriptor, high: int | None) -> str:
-    """The largest raw value below ``high`` in base units: rounded once, from the exact fraction to the float."""
+    """The largest raw value below ``high``, in base units: an exact fraction, rounded once to a float."""
     if high is None:
         return "+Inf"
     if abs(descriptor.exponent) > LARGEST_SHIFT or isinstance(descriptor.base, Base) is False:

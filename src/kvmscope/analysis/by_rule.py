@@ -15,43 +15,43 @@ from .findings import Finding, urgency
 
 @dataclass(frozen=True, slots=True)
 class RuleFindings:
-    """What one rule found. ``findings``: the costliest first, then by the first metric of the evidence."""
+    """The findings of one rule: the costliest first, then by the first metric of the evidence."""
 
     rule: Rule
     findings: tuple[Finding, ...]
 
     @property
     def vms(self) -> int:
-        """Of how many VMs."""
+        """The number of VMs that have such a finding."""
         return len({finding.vm for finding in self.findings})
 
     @property
     def vcpus(self) -> int | None:
-        """Of how many vCPUs; None where the rule does not say which vCPUs have to do with it."""
+        """The number of vCPUs affected; None if the rule does not identify vCPUs."""
         if self.rule.scope is Scope.VCPU:
             return len(self.findings)
         return None if self.rule.worst is None else sum(finding.worst_count for finding in self.findings)
 
     @property
     def cost_cpus(self) -> float | None:
-        """Of all together; None where no cost is known."""
+        """The total cost of all findings; None if no cost is known."""
         costs = [finding.cost_cpus for finding in self.findings if finding.cost_cpus is not None]
         return sum(costs) if costs else None
 
     @property
     def lost_vcpus(self) -> float | None:
-        """Wall time that vCPUs lose, of all together; None where it is not known."""
+        """The wall time that vCPUs lose, in all findings together; None if it is not known."""
         lost = [finding.lost_vcpus for finding in self.findings if finding.lost_vcpus is not None]
         return sum(lost) if lost else None
 
     @property
     def since_s(self) -> float:
-        """For how long the oldest of them has held."""
+        """How long the oldest of the findings has held."""
         return max(finding.since_s for finding in self.findings)
 
 
 def by_rule(findings: Iterable[Finding]) -> tuple[RuleFindings, ...]:
-    """Problems first, then by cost in all; where there is none, by severity."""
+    """Findings grouped by rule: problems first, then by total cost; without a cost, by severity."""
     of_rule: dict[str, list[Finding]] = {}
     for finding in findings:
         of_rule.setdefault(finding.rule.slug, []).append(finding)

@@ -1,10 +1,10 @@
 """Which caveats of the catalogue hold here: on this host, and for one of its VMs.
 
 Pure: takes the facts of the host, the schemas of a sample and the sample. Not here: the texts of caveats
-(catalog/caveats.toml). Rule: three answers, each with its reason. What is not known is CANNOT_TELL, never "does not
-hold"; a part that is not known decides nothing where the others suffice. Versions of the kernel are never compared.
-Source: Documentation/admin-guide/kernel-parameters.txt and the module_param lines of arch/*/kvm and virt/kvm for how
-parameters are written; arch/x86/kvm/mmu/mmu.c (tdp_enabled) for who pages.
+(catalog/caveats.toml). Rule: three answers, each with its reason. Unknown is CANNOT_TELL, never "does not hold"; an
+unknown part of a condition does not matter if the other parts decide it. Kernel versions are never compared.
+Source: Documentation/admin-guide/kernel-parameters.txt and the module_param lines of arch/*/kvm and virt/kvm for the
+format of parameters; arch/x86/kvm/mmu/mmu.c (tdp_enabled) for two-dimensional versus shadow paging.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TruthValue(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A verdict and, in words, by what."""
+    """A verdict and, in words, its reason."""
 
     verdict: TruthValue
     reason: str
@@ -74,7 +74,7 @@ class Truth:
 class CaveatSubject:
     """One VM: its row in ``sample.vms``, and what is known of its VMM.
 
-    ``config``: how it was set up; None if nobody looked. ``argv``: the VMM's command line, untrusted; None likewise.
+    ``config``: the VM's configuration; ``argv``: the VMM's command line, untrusted. Each is None if it was not read.
     """
 
     sample: Sample
@@ -85,7 +85,7 @@ class CaveatSubject:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What there is to judge by. ``schemas``: of a sample of this host. ``vm``: None if the host is meant."""
+    """The input of a verdict. ``schemas``: of a sample of this host. ``vm``: None for a verdict on the host."""
 
     machine: Machine
     schemas: tuple[Schema, ...] = ()
@@ -93,7 +93,7 @@ class Facts:
 
 
 def facts_of(machine: Machine, sample: Sample, vm: CaveatSubject | None = None) -> Facts:
-    """The facts of a host of which ``sample`` was read."""
+    """The facts of the host from which ``sample`` was read."""
     return Facts(machine, tuple(block.schema for block in sample.blocks), vm)
 
 
@@ -103,7 +103,7 @@ def judge_all(caveats: Mapping[str, Caveat], slugs: Iterable[str], facts: Facts)
 
 
 def rules_here(rules: Iterable[Rule], facts: Facts) -> tuple[Rule, ...]:
-    """The rules, each with the remedies that are known to be possible on this host."""
+    """The rules, each with only the remedies that are known to be possible on this host."""
     return tuple(
         replace(rule, remedies=tuple(remedy for remedy in rule.remedies if is_possible(remedy, facts)))
         for rule in rules
@@ -117,7 +117,7 @@ def is_possible(remedy: Remedy, facts: Facts) -> bool:
 
 @singledispatch
 def judge(condition: Condition, facts: Facts) -> Truth:
-    """Whether a condition holds, and by what it is known."""
+    """Whether a condition holds, and the reason."""
     raise TypeError(f"no condition: {condition!r}")
 
 
@@ -294,7 +294,7 @@ def _(condition: HasVmmOption, facts: Facts) -> Truth:
 
 
 def _numbers(provider: str, scope: Scope, name: str, vm: CaveatSubject) -> tuple[int | None, ...]:
-    """The values of the VM (one) or of its vCPUs; None where one was not read, and () if nothing has the stat."""
+    """The value of the VM, or one for each of its vCPUs; None where it was not read, () if no block has the stat."""
     column = find_column(vm.sample, provider, scope, name)
     if column is None or column.descriptor.size != 1:
         return ()
@@ -315,7 +315,7 @@ def _some_vcpu(seen: tuple[int | None, ...], meets: Callable[[int], bool], what:
 
 
 def _apicv_of_host(machine: Machine, wanted: bool) -> Truth:
-    """Where the host allows no APICv it is inactive; where it does, it depends on the VM."""
+    """APICv is inactive if the host does not allow it; if the host does, it depends on the VM."""
     host = host_apicv(machine)
     for told in (host.supported, host.switched_on):
         if told.value is False:
@@ -323,7 +323,7 @@ def _apicv_of_host(machine: Machine, wanted: bool) -> Truth:
     return Truth.unknown("it depends on the VM, whose state was not read")
 
 
-# --- what is put together ---------------------------------------------------------------------------------------------
+# --- compound conditions ----------------------------------------------------------------------------------------------
 
 
 @judge.register
@@ -361,7 +361,7 @@ def _(condition: Inverted, facts: Facts) -> Truth:
 
 
 def _decide(parts: list[Truth], *, decisive: TruthValue) -> Truth:
-    """One part with the ``decisive`` verdict suffices; else one that is not known; else all agree."""
+    """A part with the ``decisive`` verdict decides; otherwise an unknown part does; otherwise all parts agree."""
     for verdict in (decisive, TruthValue.CANNOT_TELL):
         for part in parts:
             if part.verdict is verdict:

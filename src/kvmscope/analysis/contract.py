@@ -1,7 +1,7 @@
-"""Whether a kernel has what a program relies on: a contract held to the kernel's tables.
+"""Whether a kernel has the stats that a program relies on: checks a contract against the kernel's tables.
 
-Pure. A breach carries what the catalogue knows: since and until when there was such a stat, and what replaces it. What
-is kept but will not stay, or did not always mean the same, is a note.
+Pure. A breach carries what the catalogue knows: the releases that have the stat, and its replacement. A stat that
+fits the contract but will be removed, or whose meaning changed, gets a note.
 
 Rule: names, scopes, kinds, units, scales and sizes must be equal; the places of stats and the stats that the contract
 does not name do not matter. Of linear histograms the width of a bucket is in the descriptor, so it may differ.
@@ -22,7 +22,7 @@ from .schema_diff import shape_words
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A promise that a kernel does not keep. ``replaced_by``: what to use there instead, by the catalogue."""
+    """A promise that a kernel does not keep. ``replaced_by``: the stat to use there instead, from the catalogue."""
 
     promise: Promise
     reason: str
@@ -32,7 +32,7 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class ContractCheck:
-    """What one kernel makes of a contract; ``is_stated``: it is one of those on which the contract says it holds."""
+    """The check of a contract on one kernel; ``is_stated``: the contract claims to hold on this kernel."""
 
     kernel: KernelTables
     is_stated: bool
@@ -41,7 +41,7 @@ class ContractCheck:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is to be known of a stat that is relied on, though nothing breaks."""
+    """A warning about a stat that the contract relies on, though nothing breaks."""
 
     promise: Promise
     text: str
@@ -49,7 +49,7 @@ class Note:
 
 
 def judge(contract: Contract, kernel: KernelTables, stats: StatCatalog) -> ContractCheck:
-    """Hold a contract to one kernel, whether or not it states that kernel."""
+    """Check a contract on one kernel, whether or not it states that kernel."""
     tables = {(table.provider, table.scope): table for table in kernel.tables}
     found = (
         _judge(promise, kernel, tables.get((promise.provider, promise.scope)), stats) for promise in contract.promises
@@ -58,7 +58,7 @@ def judge(contract: Contract, kernel: KernelTables, stats: StatCatalog) -> Contr
 
 
 def notes(contract: Contract, kernels: Iterable[KernelTables], stats: StatCatalog) -> Iterator[Note]:
-    """What to know of the contract's stats, where it is to hold on all these kernels."""
+    """Warnings about the contract's stats, if the contract is to hold on all these kernels."""
     versions = [version[:2] for kernel in kernels if (version := version_of(kernel))]
     for promise in contract.promises:
         entry = stats.find(promise.provider, promise.scope, promise.name)

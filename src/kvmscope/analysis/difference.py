@@ -1,12 +1,12 @@
 """How much a number differs between two sides, and whether that is more than its noise. Pure statistics.
 
-A side is a series of values in time order, each of a part of its time, or one value a VM, in any order.
+A side is a series of values in time order, each of one interval, or one value per VM, in any order.
 
 Standard error of a mean over time: neighbouring values depend on one another, so the spread of single values
-understates it. Of ``n`` values whose neighbours correlate by ``r``, as many count as are independent,
-``n (1 - r) / (1 + r)``, which also gives the degrees of freedom. ``r`` is estimated without the bias of a short series
-and is raised by three quarters of its own standard error. What depends on values further back shows in longer blocks:
-the same is asked of the means of blocks of 2, 4, 8 … values while MIN_BLOCKS are left, and the widest answer counts.
+understates it. ``n`` values whose neighbours correlate by ``r`` count as ``n (1 - r) / (1 + r)`` independent values,
+which also gives the degrees of freedom. ``r`` is estimated without the bias of a short series and is raised by three
+quarters of its own standard error. Dependence over longer distances shows in blocks: the error is also estimated from
+the means of blocks of 2, 4, 8 … values while MIN_BLOCKS are left, and the widest estimate is used.
 Sources: Bartlett, J. Roy. Stat. Soc. Suppl. 8 (1946) 27, for ``n (1 - r) / (1 + r)``; Kendall, Biometrika 41 (1954)
 403, for the bias; Flyvbjerg and Petersen, J. Chem. Phys. 91 (1989) 461, for blocks.
 
@@ -19,9 +19,8 @@ needs VMs whose loads move independently: if a sum over VMs varies more than APA
 give, there is no such interval. Of two intervals the narrower counts, each made for twice as many comparisons.
 Source: Cochran, Sampling Techniques (3rd edition), 6.17; Kish, Survey Sampling, 8.2.
 
-Intervals are as wide as is needed for all ``comparisons`` of
-a diff to hold together with CONFIDENCE (Šidák), so a diff of two recordings of the same load reports a change in
-at most 1 of 20 cases.
+Intervals are wide enough for all ``comparisons`` of a diff to hold together with CONFIDENCE (Šidák), so a diff of two
+recordings of the same load reports a change in at most 1 of 20 cases.
 
 Rule: "changed" needs an interval without 0 and a change of at least LEAST_CHANGE of the first side. Without a change,
 "same" needs an interval that excludes changes of NARROW and more; else there is too little data to decide.
@@ -44,13 +43,13 @@ LEAST_CHANGE: Final = 0.005
 NARROW: Final = 0.1
 MIN_BLOCKS: Final = 16
 MIN_VALUES: Final = 16
-"""The fewest values of which a standard error over time is made."""
+"""The fewest values from which a standard error over time is estimated."""
 MIN_VMS: Final = 3
 APART: Final = 2.0
 
 
 class DifferenceVerdict(Enum):
-    """What two sides say about a number."""
+    """The verdict on one number of two sides."""
 
     CHANGED = "changed"
     SAME = "same"
@@ -86,13 +85,13 @@ class VmLoads:
 
     @property
     def are_independent(self) -> bool:
-        """Whether the loads of the VMs move on their own, and not all together."""
+        """Whether the loads of the VMs vary independently of one another."""
         return self.variance_of_sum <= APART * float(self.variances.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeEstimate:
-    """The mean of side B less that of side A: ``change``, for certain (CONFIDENCE) within ``low`` to ``high``."""
+    """The mean of side B minus that of side A: ``change``, with its confidence interval, ``low`` to ``high``."""
 
     a: MeanEstimate
     b: MeanEstimate
@@ -107,7 +106,7 @@ class ChangeEstimate:
 
 
 def over_time(values: F64Array, weights: F64Array) -> MeanEstimate | None:
-    """The mean of a series in time order, whose values are of parts with these lengths; None if there are no values.
+    """The mean of a series in time order, weighted by the lengths of the intervals; None if there are no values.
 
     NaN values are left out.
     """
@@ -125,7 +124,7 @@ def over_time(values: F64Array, weights: F64Array) -> MeanEstimate | None:
 
 
 def over_vms(values: F64Array) -> MeanEstimate | None:
-    """The mean of one value a VM, each counted once; None if none is known."""
+    """The mean of one value per VM, with equal weights; None if no value is known."""
     values = values[np.isfinite(values)]
     if not len(values):
         return None
@@ -154,7 +153,7 @@ def ratio_of_pairs(a: VmLoads, b: VmLoads) -> RatioEstimate | None:
 def estimate_change(
     a: MeanEstimate, b: MeanEstimate, *, comparisons: int, pairs: RatioEstimate | None = None
 ) -> ChangeEstimate:
-    """The change from A to B, as one of so many that are compared at once. ``pairs``: the same by pairs of VMs."""
+    """The change from A to B, as one of ``comparisons`` made together. ``pairs``: the ratio over pairs of VMs."""
     alone = CONFIDENCE ** (1 / max(comparisons, 1) / (1 if pairs is None else 2))
     change = b.mean - a.mean
     half = _half_width(a, b, (1 - alone) / 2)
@@ -194,7 +193,7 @@ def student_quantile(tail: float, freedom: int) -> float:
 
 
 def _block_means(values: F64Array, weights: F64Array, length: int) -> F64Array:
-    """The means of blocks of so many neighbours; values at the begin that fill no block are left out."""
+    """The means of blocks of ``length`` neighbours; values at the start that do not fill a block are left out."""
     first = len(values) % length
     of_blocks = (-1, length)
     block_weights = weights[first:].reshape(of_blocks)
@@ -220,18 +219,18 @@ def _error(values: F64Array) -> tuple[float, int]:
 
 
 def _correlation(measured: float, count: int) -> float:
-    """How neighbours correlate, from 0 up to 1, by what a series of so many values shows."""
+    """The correlation of neighbours, 0 to 1, estimated from the one measured in a series of ``count`` values."""
     r = min(max((measured * count + 1) / (count - 4), 0.0), 1.0)
     return min(r + 0.75 * math.sqrt((1 - r * r) / count), 1.0)
 
 
 def _wideness(error: tuple[float, int]) -> float:
-    """How wide an interval an error gives; where there is none, wider than any."""
+    """The relative width of the interval that an error gives; inf if there is no error."""
     return error[0] * student_quantile(_TYPICAL_TAIL, error[1]) if error[1] else math.inf
 
 
 _TYPICAL_TAIL: Final = 0.0005
-"""That of an interval in a diff of 50 metrics."""
+"""The tail probability of an interval in a diff of 50 metrics."""
 
 
 def _half_width(a: MeanEstimate, b: MeanEstimate, tail: float) -> float:

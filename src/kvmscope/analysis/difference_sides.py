@@ -26,7 +26,7 @@ from .evaluate import Evaluator
 from .window import F64Array, Window
 
 MOST_SCENES: Final = 129
-"""That are read of a span: 128 windows; a longer span has longer windows."""
+"""The most scenes that are read of a span: 128 windows; a longer span has longer windows."""
 
 _Key: TypeAlias = "int | str"
 
@@ -41,11 +41,12 @@ class VmPair:
 
 @dataclass(frozen=True, slots=True)
 class SpanValues:
-    """Every metric by name of some VMs in the windows of one span.
+    """Every metric, by name, of some VMs in the windows of one span.
 
-    ``lengths_s``: of the windows. ``together``: one value a window, all VMs summed up as for a host, NaN where it is
-    not known or lacks vCPUs that other windows have. ``of_vms`` and ``variances``: mean and variance over time of each
-    VM. ``vcpus``: how many each VM has. ``reads``: the stats of which each metric is made on this kernel.
+    ``lengths_s``: of the windows. ``together``: one value per window, summed over all VMs as for a host, NaN where it
+    is not known or lacks vCPUs that other windows have. ``of_vms`` and ``variances``: mean and variance over time of
+    each VM. ``vcpus``: the number of vCPUs of each VM. ``reads``: the stats from which each metric is computed on this
+    kernel.
     """
 
     lengths_s: F64Array
@@ -102,7 +103,7 @@ def _loads(values: SpanValues, metric: str) -> VmLoads:
 
 
 def estimate_by_vm(spans: Sequence[SpanValues], metric: Metric) -> MeanEstimate | None:
-    """The mean over VMs, of a metric that adds up that of a vCPU; None if it is not known of any VM."""
+    """The mean over VMs; for a metric that adds up, the mean per vCPU. None if it is not known of any VM."""
     of_spans = [values.of_vms[metric.name] for values in spans]
     if metric.scope is Scope.VCPU and metric.unit.adds_up:
         of_spans = [found / values.vcpus for found, values in zip(of_spans, spans, strict=True)]
@@ -142,7 +143,7 @@ def _with_all(scenes: Iterable[Scene], vms: Sequence[int]) -> Iterator[Sample | 
 
 
 class _Collector:
-    """Adds up consecutive windows, of the same VMs."""
+    """Adds up consecutive windows of the same VMs."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._formulas = formulas(metrics)
@@ -175,7 +176,7 @@ class _Collector:
 
 
 class _RunningMeans:
-    """Mean and variance over time of several values, each as far as it is known."""
+    """Mean and variance over time of several values; unknown ones are skipped."""
 
     def __init__(self) -> None:
         self._count: F64Array = np.zeros(1)
@@ -190,7 +191,7 @@ class _RunningMeans:
         self._count = self._count + known
         self._length_s = self._length_s + known * length_s
         self._sum = self._sum + found * length_s
-        # Welford's way, as the difference of two large sums has no digits left.
+        # Welford's algorithm: the difference of two large sums would lose all digits.
         off = np.where(known, values - self._mean, 0.0)
         self._mean = self._mean + off / np.maximum(self._count, 1.0)
         self._squares = self._squares + off * np.where(known, values - self._mean, 0.0)
@@ -208,7 +209,7 @@ def _divided(above: F64Array, below: F64Array) -> F64Array:
 
 
 def _of_least_missing(values: Sequence[tuple[float, int]]) -> F64Array:
-    """Values of windows, NaN where more is missing than in others: their sums are of fewer vCPUs."""
+    """The values of windows, NaN for those that lack more subjects than others: their sums cover fewer vCPUs."""
     least = min((missing for value, missing in values if np.isfinite(value)), default=0)
     return np.array([value if missing == least else np.nan for value, missing in values], dtype=np.float64)
 

@@ -3,8 +3,8 @@
 Formulas are resolved first (``formula.resolve``, where the semantics stand) and compiled to steps (``plan``); here the
 steps run over the words of the window. NaN is unknown inside this package.
 
-A step takes the rows of its operands in one call of numpy. On hosts with many subjects calls do not matter and copies
-do, so there it takes them one by one, as they stand.
+A step takes all rows of its operands in one call of numpy. On hosts with many subjects copies cost more than calls, so
+there a step takes the rows one by one, without a copy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MANY_SUBJECTS: Final = 2048
 
 
 class Evaluator:
-    """Formulas over one window. What is asked twice is worked out once. For any thread: a server asks in several."""
+    """Formulas over one window. Each value is computed once. Thread-safe: a server evaluates in several threads."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class Evaluator:
         self._missing: dict[Questions, I64Array] = {}
 
     def of(self, formula: str | Formula, at: Level) -> F64Array:
-        """One number a subject, in the order of the current sample; NaN: unknown. Conditions: 1 holds, 0 does not.
+        """One number per subject, in the order of the current sample; NaN: unknown. Conditions: 1 holds, 0 does not.
 
-        ``formula``: one of its own, or the name of a metric. UsageError if there is no such metric, or if a formula of
-        VMs is asked of vCPUs. Metrics of one level are worked out together when the first of them is asked for.
+        ``formula``: a formula, or the name of a metric. Raises UsageError if there is no such metric, or if a formula
+        of VMs is evaluated for vCPUs. The first metric of a level that is requested computes all metrics of that level.
         """
         with self._formulas.lock:
             questions, place = self._formulas.find(formula, at)
@@ -82,14 +82,14 @@ class Evaluator:
         return found
 
     def missing(self, formula: str | Formula, at: Level) -> I64Array:
-        """How many subjects lack in each number of ``of``: vCPUs, or of a formula of VMs for the host, VMs."""
+        """The number of subjects missing from each value of ``of``: vCPUs, or VMs for a formula of VMs on the host."""
         with self._formulas.lock:
             questions, place = self._formulas.find(formula, at)
             found: I64Array = self.all_missing(questions)[place]
         return found
 
     def prepare(self, *asked: Questions) -> None:
-        """Work out the answers to several questions together, which takes less time than one after another."""
+        """Compute the answers to several questions together, which takes less time than one after another."""
         with self._formulas.lock:
             new = tuple(questions for questions in asked if questions not in self._plan.answers)
             if new:
@@ -122,18 +122,18 @@ class Evaluator:
         return missing
 
     def metrics(self, at: Level) -> Questions:
-        """All metrics that ``at`` has, in their order."""
+        """All metrics of level ``at``, in their order."""
         return self._formulas.metrics_at(at)
 
     def resolve(self, formula: str | Formula, at: Level) -> ResolvedFormula:
-        """What ``of`` evaluates. Errors as for ``of``."""
+        """The resolved formula that ``of`` evaluates. Errors as for ``of``."""
         return self._formulas.resolve(formula, at)
 
 
 class _Formulas:
     """The questions of one set of metrics, and their plans, for all windows whose samples have the same schemas.
 
-    ``lock``: held by whoever makes or follows a plan, as windows of several threads share them.
+    ``lock``: to be held while a plan is made or run, as windows of several threads share the plans.
     """
 
     def __init__(self, resolver: Resolver, metrics: Mapping[str, Formula]) -> None:
@@ -148,10 +148,10 @@ class _Formulas:
         return self._resolver.resolve(self._resolver.metric(formula) if isinstance(formula, str) else formula, at)
 
     def find(self, formula: str | Formula, at: Level) -> tuple[Questions, int]:
-        """The questions that a formula was last prepared with, and its place among them; else it is asked alone."""
+        """The questions with which a formula was last prepared, and its place in them; otherwise it alone."""
         key = (formula, at)
         if key not in self._found:
-            self.resolve(formula, at)  # says what is wrong with it
+            self.resolve(formula, at)  # raises the error of an invalid formula
             if isinstance(formula, str):
                 together = self.metrics_at(at)
                 self._found[key] = together, together.formulas.index(self._metrics[formula])
@@ -160,7 +160,7 @@ class _Formulas:
         return self._found[key]
 
     def after(self, plan: FormulaPlan, asked: tuple[Questions, ...]) -> FormulaPlan:
-        """The next plan. A formula that is asked for later is found among the questions that have it."""
+        """The next plan. ``find`` then finds each of its formulas in the questions that contain it."""
         if asked not in plan.following:
             for questions in asked:
                 places = {(formula, questions.level): place for place, formula in enumerate(questions.formulas)}
@@ -168,7 +168,7 @@ class _Formulas:
         return self.planner.after(plan, asked)
 
     def metrics_at(self, at: Level) -> Questions:
-        """All metrics that this level has."""
+        """All metrics of this level."""
         if at not in self._of_level:
             formulas = tuple(each for each in self._metrics.values() if at is not Scope.VCPU or each.scope is at)
             self._of_level[at] = Questions(formulas, at)
@@ -188,7 +188,7 @@ def _schemas(sample: Sample) -> tuple[Schema, ...]:
 
 
 def _descriptors(schemas: tuple[Schema, ...]) -> dict[tuple[str, Scope, str], Descriptor]:
-    """Each stat as the first schema that has it describes it, which is the one that columns go by."""
+    """The descriptor of each stat in the first schema that has it; columns follow the same one."""
     found: dict[tuple[str, Scope, str], Descriptor] = {}
     for schema in schemas:
         for descriptor in schema.descriptors:
@@ -200,10 +200,10 @@ def _descriptors(schemas: tuple[Schema, ...]) -> dict[tuple[str, Scope, str], De
 
 
 class _ValueTable:
-    """The values of one level: a row a node, a column a subject.
+    """The values of one level: one row per node, one column per subject.
 
-    ``known``: where a stat is known, None as long as everything is. ``missing``: how many subjects a total or a fold
-    leaves out, None as long as nobody is. ``buckets`` and ``distributions``: of histograms, by their row.
+    ``known``: where a stat is known, None as long as all are. ``missing``: the number of subjects that a total or a
+    fold leaves out, None as long as there are none. ``buckets`` and ``distributions``: of histograms, by their row.
     """
 
     def __init__(self, count: int) -> None:
@@ -215,7 +215,7 @@ class _ValueTable:
         self.distributions: dict[int, Distributions] = {}
 
     def reserve(self, size: int) -> None:
-        """Room for this many rows; what stands in them already stays."""
+        """Grow to at least this many rows; existing rows keep their values."""
         if size > len(self.numbers):
             self.numbers = _extended(self.numbers, size)
             self.known = None if self.known is None else _extended(self.known, size, True)
@@ -240,7 +240,7 @@ class _ValueTable:
 
 
 def _extended(rows: Any, size: int, value: float | None = None) -> Any:
-    """``value``: what the new rows have; None: anything, as steps fill them."""
+    """``value``: fills the new rows; None: they stay uninitialised, as steps fill them."""
     larger = np.empty((size, rows.shape[1]), dtype=rows.dtype)
     larger[: len(rows)] = rows
     if value is not None:
@@ -264,13 +264,13 @@ class _ValueTables:
         return self._levels[level]
 
     def runs(self, scope: Scope, level: Level) -> Runs:
-        """The subjects of ``scope`` that belong to each of ``level``."""
+        """The subjects of ``scope`` that belong to each subject of ``level``."""
         if (scope, level) not in self._runs:
             self._runs[scope, level] = runs_of(self._window.current, scope, level)
         return self._runs[scope, level]
 
     def run(self, steps: tuple[Step, ...], sizes: Mapping[Level, int]) -> None:
-        """``sizes``: how many rows each table then needs."""
+        """``sizes``: the number of rows that each table needs for these steps."""
         for level in sizes:
             self[level].reserve(self._planner.size(level))
         with np.errstate(all="ignore"):
@@ -353,7 +353,7 @@ class _ValueTables:
 
     @staticmethod
     def _members(cohorts: CohortRows, of: _ValueTable) -> BoolArray | None:
-        """Who belongs to each cohort; None if everybody does."""
+        """The members of each cohort; None if all subjects belong to it."""
         if of.known is None:
             return None
         members: BoolArray = np.logical_and.reduceat(of.known[cohorts.presences], cohorts.starts, axis=0)
@@ -369,7 +369,7 @@ class _ValueTables:
         table.buckets[step.row] = runs.sum_buckets(counts)
 
     def _distributions(self, step: QuantileStep | ShareStep, table: _ValueTable) -> Distributions:
-        # Where nobody is known all counts are 0, and of no values there is no quantile and no share.
+        # Where no subject is known, all counts are 0, and a histogram without values has no quantile and no share.
         if step.buckets not in table.distributions:
             counts = table.buckets[step.buckets]
             if table.known is not None:
@@ -397,12 +397,12 @@ class _ValueTables:
 
 
 def _taken(numbers: F64Array, rows: Rows | int) -> F64Array:
-    """Several rows in one piece, or one as it stands. Indexing with an array takes three times as long as ``take``."""
+    """Several rows as one array, or one row as a view. Indexing with an array takes three times as long as ``take``."""
     return numbers[rows] if isinstance(rows, int) else numbers.take(rows, axis=0)
 
 
 def _make_finite(values: F64Array) -> None:
-    """What is not finite is unknown."""
+    """Turn values that are not finite into NaN, for unknown."""
     is_finite = np.isfinite(values)
     if np.count_nonzero(is_finite) < values.size:  # all() takes three times as long
         values[~is_finite] = np.nan
@@ -417,7 +417,7 @@ def _divide(division: Division, above: F64Array, below: F64Array, out: F64Array)
     np.divide(above, below, out=out)
     if division.zero is not None:
         np.copyto(out, division.zero, where=(below == 0) & ~np.isnan(above))
-    _make_finite(out)  # what is divided by 0 is not
+    _make_finite(out)  # a division by 0 is not finite
 
 
 def _compare(comparison: Comparison, left: F64Array, right: F64Array, out: F64Array) -> None:
@@ -427,7 +427,7 @@ def _compare(comparison: Comparison, left: F64Array, right: F64Array, out: F64Ar
 
 def _connect(junction: Junction, left: F64Array, right: F64Array, out: F64Array) -> None:
     decisive = 0.0 if junction is Junction.AND else 1.0
-    # Of 1 and 0 and NaN: the product is that of a conjunction, and the sum that of a disjunction, if none is decisive.
+    # For 1, 0 and NaN: if no operand is decisive, a conjunction is the product and a disjunction the sum.
     (np.multiply if junction is Junction.AND else np.add)(left, right, out=out)
     np.copyto(out, decisive, where=(left == decisive) | (right == decisive))
 

@@ -1,7 +1,6 @@
-"""The cost of counting events: their number in a window, from a group or an estimate, times the cost of one. CPUs:
-seconds of CPU time a second.
+"""The cost of counting events, in CPUs: their number per second, counted or estimated, times the cost of one.
 
-Rule: what is unknown is None; NaN ends here.
+Rule: unknown values are None; NaN ends here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from .window import Window
 
 
 def counted_cost(window: Window, provider: str, ns_per_event: int) -> float | None:
-    """What the events cost that a group counted in the window, on the whole host; None if it counted nothing yet."""
+    """The cost of the events that a group counted in the window, on the whole host; None if it counted nothing yet."""
     schemas = {block.schema for block in window.current.blocks if block.schema.provider == provider}
     previous = {block.schema for block in window.previous.blocks if block.schema.provider == provider}
     if not schemas & previous:
@@ -28,7 +27,7 @@ def counted_cost(window: Window, provider: str, ns_per_event: int) -> float | No
 
 
 def expected_cost(evaluator: Evaluator, metric: str, ns_per_event: int) -> float | None:
-    """What counting would cost if there were as many events as ``metric`` says for all VMs; None if no VM has it."""
+    """The expected cost of counting as many events as ``metric`` gives for all VMs; None if no VM has the metric."""
     per_s = evaluator.of(metric, Scope.VM)
     if not len(per_s) or bool(np.isnan(per_s).all()):
         return None

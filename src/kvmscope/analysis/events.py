@@ -1,7 +1,7 @@
-"""What groups that time events have counted in a window: one row for each kind of event of a VM or vCPU.
+"""The events that timing groups counted in a window: one row for each kind of event of a VM or vCPU.
 
-Not here: what the events are (sources/bpf/groups). Any provider will do whose descriptors come as a count, its time
-(``…_ns``) and its histogram (``…_hist``), in this order, the last two where there are such.
+Not here: the meaning of the events (sources/bpf/groups). Works with any provider whose descriptors are a count, its
+time (``…_ns``) and its histogram (``…_hist``), in this order; the last two are optional.
 Rule: unknown values are None; NaN ends here.
 """
 
@@ -26,7 +26,7 @@ _SCHEMAS_KEPT: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One kind of event: the stats that count and time it; "" where there is none."""
+    """One kind of event: the stats that count and time it; "" for a stat that does not exist."""
 
     count: str
     time: str = ""
@@ -35,9 +35,9 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What one kind came to for one subject. ``row``: of the window's current sample; ``s_per_s``: seconds a second.
+    """The events of one kind for one subject. ``row``: of the window's current sample; ``s_per_s``: seconds a second.
 
-    ``mean_s``, ``p50_s``, ``p99_s``: how long one took.
+    ``mean_s``, ``p50_s``, ``p99_s``: the duration of one event.
     """
 
     kind: Timed
@@ -63,7 +63,7 @@ def kinds_of(schema: Schema) -> tuple[Timed, ...]:
 
 
 def costliest(window: Window, schema: Schema, *, at: Scope | None = None) -> list[Event]:
-    """Every kind that happened in the window, of every VM or vCPU, that which took most time first.
+    """Every kind of event that occurred in the window, for every VM or vCPU, the one that took most time first.
 
     ``at``: the scope to aggregate to; by default that of the schema. Events of vCPUs can be added up for their VM.
     """
@@ -87,19 +87,19 @@ _NOTHING: Final[Mapping[str, None]] = dict.fromkeys(("s_per_s", "mean_s", "p50_s
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)
 def rates(schema: Schema) -> Questions:
-    """How many events of each kind there were a second, of the schema's own subjects."""
+    """The number of events per second of each kind, for the schema's own subjects."""
     return Questions(tuple(rate for _, rate, _ in _figures(schema)), schema.scope)
 
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)
 def _all_questions(schema: Schema, at: Scope) -> Questions:
-    """All that is asked of the kinds of a schema, to be worked out together."""
+    """All formulas of the kinds of a schema, to be evaluated together."""
     return Questions(tuple(each for _, rate, formulas in _figures(schema) for each in (rate, *formulas.values())), at)
 
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)
 def _figures(schema: Schema) -> tuple[tuple[Timed, Formula, Mapping[str, Formula]], ...]:
-    """Each kind with its rate and, by their names in ``Event``, the other figures that it has."""
+    """Each kind with the formula of its rate and, by field of ``Event``, those of its other figures."""
     return tuple((kind, _rate(kind, schema), dict(_other_figures(kind, schema))) for kind in kinds_of(schema))
 
 

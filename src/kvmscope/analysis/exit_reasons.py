@@ -1,7 +1,7 @@
-"""The exit reasons that cost most time, by the stats of group ``exits``; for reasons without a rule of their own.
+"""The exit reasons that take most time, from the stats of group ``exits``; for reasons without a rule of their own.
 
-Pure. Rule: a reason that a rule of findings.toml judges by a metric is not judged here, and neither is one of a
-hypervisor, nor one in which the vCPU rests or its thread may have lost the CPU: host interrupts, HLT, MWAIT.
+Pure. Rule: not judged here are reasons that a rule of findings.toml judges by a metric, instructions of a nested
+hypervisor, and reasons in which the vCPU idles or its thread may be preempted: HLT, MWAIT, host interrupts.
 Source: the names of catalog/exit_reasons.toml.
 """
 
@@ -34,31 +34,31 @@ OF_HYPERVISORS: Final = frozenset(
     vmlaunch vmresume vmread vmwrite vmptrld vmptrst vmclear vmon vmoff invept invvpid
     """.split()
 )
-"""Instructions of a guest that is a hypervisor. Rule nested-cost judges them, by the guests that it enters."""
+"""Instructions of a guest that is a hypervisor. Rule nested-cost judges them, by the nested guests that it enters."""
 RESTING: Final = frozenset("hlt idle_halt mwait mwait_instruction umwait tpause wfx vmgexit_ap_hlt_loop".split())
-"""In which a vCPU may rest."""
+"""Reasons in which a vCPU may be idle."""
 OF_THE_HOST: Final = frozenset("external_interrupt interrupt nmi smi init irq exception_irq preemption_timer".split())
-"""After which the thread may lose its CPU."""
+"""Reasons after which the vCPU thread may be preempted."""
 _SHARE_SHOWN: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CostlyReason:
-    """A reason of exits, and how much of its vCPUs' wall time it takes, in vCPUs."""
+    """An exit reason, and the wall time that it takes, in vCPUs."""
 
     name: str
     vcpus: float
 
 
 def judged_reason(stat: str) -> str | None:
-    """The reason whose time a stat of group ``exits`` is, if it is judged here."""
+    """The exit reason whose time ``stat`` of group ``exits`` counts; None if it is not judged here."""
     found = _TIME.fullmatch(stat)
     reason = found[1] if found else None
     return None if reason in _OF_OTHER_RULES | OF_HYPERVISORS | RESTING | OF_THE_HOST else reason
 
 
 def costliest_exit(window: Window) -> F64Array:
-    """Of each vCPU the share of its time that the costliest reason takes; NaN where exits are not counted."""
+    """The share of each vCPU's time that its costliest reason takes; NaN where exits are not counted."""
     costliest = np.full(len(window.current.vcpus), np.nan)
     for stat, _ in _judged_stats(window.current):
         costliest = np.fmax(costliest, window.rate(PROVIDER, Scope.VCPU, stat) / 1e9)

@@ -1,15 +1,15 @@
 """Evaluates the rules of the catalogue for each VM and vCPU, window after window.
 
-Pure: windows and facts in, findings out; the moments are those of the samples. Not here: what a rule says (the
-catalogue), what the facts are (``observations``), and what the verdict on interrupt acceleration adds.
+Pure: windows and facts in, findings out; all times are those of the samples. Not here: the rules (the catalogue), the
+facts (``observations``), and what the verdict on interrupt acceleration adds.
 
 Rules, for each rule and subject separately:
 - It fires after ``when`` and ``activity`` held in as many consecutive windows as the rule asks for, and then stays
   until ``clears`` holds or ``activity`` does not.
-- Unknown never fires: it breaks a row of windows like false. A finding whose condition is no longer known ends as
-  UNKNOWN, not as CLEARED, and its rule stands among those that are not judged.
-- A subject that came in the window, or whose counts were cleared in it, starts again; so does everything if windows do
-  not follow one another, as a row of windows would then have a hole.
+- Unknown never fires: like false, it ends a sequence of windows. A finding whose condition is no longer known ends as
+  UNKNOWN, not as CLEARED, and its rule is listed as not judged.
+- A subject that came in the window, or whose counts were cleared in it, starts again; so do all subjects if a window
+  does not start where the last one ended, as the sequence of windows would have a hole.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TRUE, _FALSE = 1.0, 0.0
 _Rows: TypeAlias = npt.NDArray[np.intp]
 
 Key: TypeAlias = tuple[str, VmId, int | None]
-"""Rule, VM, and vCPU's id or None: what a finding is of."""
+"""The identity of a finding: rule, VM, and vCPU id or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule says of a subject. ``vm_row``: in the sample it was last seen in. ``vcpu``: id, None for a VM.
+    """A rule that fires for a subject. ``vm_row``: in the last sample that has it. ``vcpu``: its id, None for a VM.
 
-    ``since_s``: for how long it has held, as far as was looked. ``cost_cpus``: CPU time; ``lost_vcpus``: wall time that
-    vCPUs lose; each None where the rule gives none or it is not known.
-    ``evidence``: metrics of the subject by name. ``worst``: the worst vCPUs first, those of value 0 not.
+    ``since_s``: how long it has held, within the time observed. ``cost_cpus``: CPU time; ``lost_vcpus``: wall time that
+    vCPUs lose; each None if the rule does not define it or it is not known.
+    ``evidence``: metrics of the subject by name. ``worst``: the worst vCPUs first, without those of value 0.
     """
 
     rule: Rule
@@ -99,7 +99,7 @@ class EndCause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A finding that no longer is one, as it was last seen. ``at_ns``: CLOCK_REALTIME of the sample that showed it."""
+    """A finding that ended, as it was last seen. ``at_ns``: CLOCK_REALTIME of the sample that showed its end."""
 
     finding: Finding
     why: EndCause
@@ -108,9 +108,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class NotJudged:
-    """A rule of which it is not known whether it fires, and why.
+    """A rule for which it is unknown whether it fires, and why.
 
-    ``vms``: of which, None for all. ``group``: the group of statistics that would have to be counted, or "".
+    ``vms``: the VMs concerned, None for all. ``group``: the group of statistics that would have to be counted, or "".
     """
 
     rule: str
@@ -121,7 +121,7 @@ class NotJudged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What there is to be said after a window: ``findings`` in order, those that ``ended`` in it, what is not known."""
+    """The result of a window: ``findings`` in order, those that ``ended`` in it, and the rules that are not judged."""
 
     taken_ns: int
     findings: tuple[Finding, ...]
@@ -130,7 +130,7 @@ class Judgement:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Problems first, then by cost; where there is none, by severity."""
+    """Sort findings: problems first, then by cost; without a cost, by severity."""
     return tuple(sorted(findings, key=lambda finding: urgency(finding.rule, finding.cost_cpus or finding.lost_vcpus)))
 
 
@@ -143,8 +143,8 @@ def urgency(rule: Rule, cost: float | None) -> tuple[bool, float, int]:
 class Watcher:
     """Judges consecutive windows.
 
-    ``metrics``: formulas by name, for the rules that refer to them. ``silent``: why a rule is not judged on this host,
-    by its slug.
+    ``metrics``: formulas by name, for the rules that refer to them. ``silent``: by slug, why a rule is not judged on
+    this host.
     """
 
     def __init__(
@@ -161,25 +161,27 @@ class Watcher:
         self._last_ns: int | None = None
         self._schemas: tuple[Schema, ...] = ()
         self._missing: dict[str, tuple[str, str]] = {}
-        """By rule what these schemas lack for it: see ``_Look._why_unknown``."""
+        """By rule, what these schemas lack for it: see ``_Look._why_unknown``."""
 
     @property
     def rules_of_vms(self) -> tuple[Rule, ...]:
-        """The rules of VMs that are judged, in the order of ``states_of_vms``."""
+        """The judged rules of scope VM, in the order of ``states_of_vms``."""
         return next((each.rules for each in self._conditions if each.scope is Scope.VM), ())
 
     @property
     def states_of_vms(self) -> RuleStates:
-        """What is known of these rules after the last window, for the VMs of its sample."""
+        """The states of these rules after the last window, for the VMs of its sample."""
         return self._states[Scope.VM]
 
     def go_on_after(self, sample: Sample, states: RuleStates) -> None:
-        """The windows up to this sample were judged by somebody else, with these ``states_of_vms``. What ends in the
-        next window is told from the one after it on, since nothing is known of what findings looked like."""
+        """Continue after ``sample`` from ``states``, the ``states_of_vms`` of windows that were judged elsewhere.
+
+        Findings that end in the next window are not reported, since nothing is known of their evidence.
+        """
         self._states, self._findings, self._last_ns = {Scope.VM: states}, {}, sample.monotonic_ns
 
     def update(self, evaluator: Evaluator) -> Judgement:
-        """What is to be said after a window; ``evaluator`` has that, the metrics, and the facts of ``observe``."""
+        """Judge one window; ``evaluator`` is of that window and has the metrics and the facts of ``observe``."""
         window = evaluator.window
         if window.previous.monotonic_ns != self._last_ns:
             self._states, self._findings = {}, {}
@@ -213,7 +215,7 @@ class Watcher:
         return Judgement(window.current.taken_ns, in_order(found), ended, tuple(not_judged))
 
     def _aligned(self, conditions: _Conditions, look: _Look) -> RuleStates:
-        """What was known of the rules after the window before, for this window's subjects."""
+        """The states of the rules after the previous window, for this window's subjects."""
         scope = conditions.scope
         before = self._states.get(scope)
         if before is None:
@@ -226,7 +228,7 @@ class Watcher:
 
 
 class _Conditions:
-    """The rules of one scope, and what is asked for them in each window."""
+    """The rules of one scope, and the formulas to evaluate for them in each window."""
 
     def __init__(self, rules: tuple[Rule, ...], scope: Scope) -> None:
         self.rules = rules
@@ -246,19 +248,19 @@ class _Conditions:
         self.windows = np.array([[rule.windows] for rule in rules])
 
     def _some(self, formulas: Sequence[Formula | None]) -> tuple[list[int], Questions]:
-        """The numbers of the rules that have such a formula, and these formulas."""
+        """The indices of the rules whose formula is not None, and these formulas."""
         numbers = [number for number, formula in enumerate(formulas) if formula is not None]
         return numbers, Questions(tuple(filter(None, formulas)), self.scope)
 
     def where(self, holds: BoolArray, *columns: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
-        """The rules for which it holds for some subject, with for which, and with their rows of the columns."""
+        """The rules for which ``holds`` is true of some subject, with these subjects and the rows of ``columns``."""
         for number in np.flatnonzero(holds.any(axis=1)).tolist():
             yield self.rules[number], holds[number], *(column[number] for column in columns)
 
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """The conditions of rules, a row a rule and a column a subject: 1, 0, or NaN for not known."""
+    """The conditions of rules, one row per rule and one column per subject: 1, 0, or NaN for unknown."""
 
     active: F64Array
     when: F64Array
@@ -278,12 +280,12 @@ class _Truth:
 
     @property
     def stays(self) -> BoolArray:
-        """Where a finding does not end: neither condition that would end it holds, nor is either unknown."""
+        """Where a finding continues: both conditions that would end it are known to be false."""
         return np.asarray((self.active == _TRUE) & (self.clears == _FALSE))
 
     @property
     def is_quiet(self) -> BoolArray:
-        """Where a finding is known to end."""
+        """Where a condition that ends a finding is known to hold."""
         return np.asarray((self.active == _FALSE) | (self.clears == _TRUE))
 
     @property
@@ -293,7 +295,7 @@ class _Truth:
 
 
 class _Look:
-    """A window with what the rules need to know of it."""
+    """A window with the data that the rules need."""
 
     def __init__(
         self,
@@ -302,7 +304,7 @@ class _Look:
         metrics: Mapping[str, Formula],
         missing: dict[str, tuple[str, str]],
     ) -> None:
-        """``missing``: what ``_why_unknown`` has found of samples with the same schemas; more is added."""
+        """``missing``: a cache of ``_why_unknown`` for samples with the same schemas; entries are added to it."""
         self.window = window
         self._evaluator = evaluator
         self._metrics = metrics
@@ -324,7 +326,7 @@ class _Look:
         return self._new[scope]
 
     def endings(self, rule: Rule, is_quiet: BoolArray, ended: BoolArray) -> Iterator[tuple[Key, EndCause]]:
-        """Why the rule fires no more where it did, on subjects that are still there."""
+        """The causes for which findings of the rule ended, for subjects that still exist."""
         is_reset = self._is_reset[rule.scope]
         for row in np.flatnonzero(ended).tolist():
             vm_row, vcpu = self._subject(rule.scope, row)
@@ -332,14 +334,14 @@ class _Look:
             yield (rule.slug, self.window.current.vms.vm_id(vm_row), vcpu), why
 
     def _subject(self, scope: Scope, row: int) -> tuple[int, int | None]:
-        """Row of the VM, and the vCPU's id."""
+        """The row of the VM, and the id of the vCPU or None."""
         if scope is Scope.VM:
             return row, None
         vcpus = self.window.current.vcpus
         return int(vcpus.vm[row]), int(vcpus.id[row])
 
     def findings(self, rule: Rule, rows: _Rows, began_ns: I64Array) -> Iterator[Finding]:
-        """Those of one rule, which fires on these subjects. ``began_ns``: of every subject."""
+        """The findings of one rule that fires on the subjects in ``rows``. ``began_ns``: for every subject."""
         sample = self.window.current
         vm_rows = rows if rule.scope is Scope.VM else sample.vcpus.vm[rows]
         vcpus = [None] * len(rows) if rule.scope is Scope.VM else sample.vcpus.id[rows].tolist()
@@ -358,20 +360,20 @@ class _Look:
             yield Finding(rule, vm, vm_row, vcpu, since_s, cost_cpus, lost_vcpus, evidence, shown, count)
 
     def _evidence(self, rule: Rule, rows: _Rows) -> list[dict[str, float | None]]:
-        """What there is to show for some subjects."""
+        """The evidence for these subjects: metrics by name."""
         if not rule.evidence:
             return [{} for _ in rows]
         columns = [self._known(name, rule.scope, rows) for name in rule.evidence]
         return [dict(zip(rule.evidence, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _known(self, what: str | Formula | None, scope: Scope, rows: _Rows) -> list[float | None]:
-        """The values of some subjects."""
+        """The values of a metric or formula for these subjects; None for unknown."""
         if what is None:
             return [None] * len(rows)
         return [None if math.isnan(value) else value for value in self.of(what, scope)[rows].tolist()]
 
     def _worst(self, rule: Rule, vm_rows: _Rows) -> list[tuple[tuple[Worst, ...], int]]:
-        """For each VM the worst vCPUs, and how many have anything to do with it."""
+        """For each VM, the worst vCPUs and the number of vCPUs affected."""
         if rule.worst is None:
             return [((), 0)] * len(vm_rows)
         sample = self.window.current
@@ -390,7 +392,7 @@ class _Look:
         ]
 
     def not_judged(self, rule: Rule, unknown: _Rows) -> Iterator[NotJudged]:
-        """For each reason the VMs of these subjects, of which it is not known whether the rule fires."""
+        """For each reason, the VMs of those subjects for which it is unknown whether the rule fires."""
         came, reset = self._came[rule.scope][unknown], self._is_reset[rule.scope][unknown]
         if rule.slug not in self._missing:
             self._missing[rule.slug] = self._why_unknown(rule)
@@ -414,7 +416,7 @@ class _Look:
         return None if len(vms) == len(sample.vms) else tuple(sample.vms.vm_id(vm) for vm in vms)
 
     def _why_unknown(self, rule: Rule) -> tuple[str, str]:
-        """What it would take to know, and the group that would have to be counted, if it is that."""
+        """What is missing to judge the rule, and the group that would have to be counted, or ""."""
         leaves = [leaf for formula in rule.conditions for leaf in self._leaves(formula.expression, formula.scope)]
         missing = dict.fromkeys(str(leaf.stat) for leaf, scope in leaves if self._is_missing(leaf, scope))
         facts = [leaf.name for leaf, _ in leaves if isinstance(leaf, FactTerm)]
@@ -436,7 +438,7 @@ class _Look:
         return not self.window.has(leaf.stat.provider, scope, leaf.stat.name)
 
     def _leaves(self, expression: Expression, scope: Scope) -> Iterator[tuple[Expression, Scope]]:
-        """What the expression reads; of several ways to put it the one that this sample has, else the first."""
+        """The leaves of the expression; of alternatives, the one that this sample has, else the first."""
         match expression:
             case Reference():
                 formula = self._metrics[expression.name]

@@ -6,12 +6,12 @@ next evidence.
 
 Rules:
 - It moves to the neighbouring limit of ``GovernorPlan.limits_ns``, towards the one that frees most CPU time by the net
-  figure (``analysis.polling``), and only if that frees ``worth_cpus`` by the lowest estimate.
+  figure (``analysis.polling``), and only if that limit frees ``worth_cpus`` even by the lowest estimate.
 - It moves after ``patience`` windows in a row that want the same direction. The window in which a limit changed is not
-  counted, as it is of two limits.
+  counted, as two limits were in force in it.
 - Each change of direction doubles the patience, up to ``_MOST_PATIENCE`` times, so it does not flap; ``_CALM_WINDOWS``
   windows without a change end that.
-- Above the bound on wakeup latency it never lowers, and goes back up towards the limit with which it began.
+- Above the bound on wakeup latency it never lowers the limit, and raises it back towards the one with which it began.
 - Unknown evidence changes nothing.
 """
 
@@ -55,16 +55,17 @@ class GovernorPlan:
 
     @property
     def limits_ns(self) -> tuple[int, ...]:
-        """What it chooses from: 0 and the bounds of KVM's buckets, within the bounds."""
+        """The limits to choose from: 0 and the bounds of KVM's buckets, within the plan's bounds."""
         return tuple(limit for limit in LIMITS_NS if self.least_ns <= limit <= self.most_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class GovernorEvidence:
-    """What a window shows of the VMs that obey the limit. ``advice``: None if nothing is known of their polling.
+    """The evidence of one window. ``advice``: for the VMs that obey the limit, None if their polling is unknown.
 
-    ``obeying``, ``others``: VMs that obey it, and VMs that have a limit of their own or of which that is unknown.
-    ``polled_cpus``: CPU time that the former poll. ``wakeup_p99_s``: wakeup latency of all VMs, NaN if it is unknown.
+    ``obeying``: the number of VMs that obey the limit; ``others``: of those with their own limit, or where that is
+    unknown. ``polled_cpus``: CPU time that obeying VMs spend polling. ``wakeup_p99_s``: wakeup latency of all VMs, NaN
+    if it is unknown.
     """
 
     limit_ns: int
@@ -76,7 +77,7 @@ class GovernorEvidence:
 
 
 class GovernorAction(Enum):
-    """What to do about the limit. ``HOLD``: have the one from before, as what it relies on does not hold here."""
+    """What to do about the limit. ``HOLD``: restore the original one, as the contract does not hold here."""
 
     KEEP = "keep"
     LOWER = "lower"
@@ -86,7 +87,7 @@ class GovernorAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GovernorDecision:
-    """The limit to have from now on, and why."""
+    """The limit to set, and the reason."""
 
     action: GovernorAction
     limit_ns: int
@@ -95,10 +96,10 @@ class GovernorDecision:
 
 @dataclass(frozen=True, slots=True)
 class GovernorState:
-    """What is remembered from window to window. ``wanted``, ``windows``: for how many windows in a row it wants that.
+    """The state kept from window to window. ``wanted``: the wanted action, for ``windows`` windows in a row.
 
     ``moved``: the last direction; ``turns``: how often it changed; ``calm``: windows since the last change.
-    ``was_held``: what it relies on did not hold in the last window.
+    ``was_held``: the contract did not hold in the last window.
     """
 
     wanted: GovernorAction = GovernorAction.KEEP
@@ -113,7 +114,7 @@ class GovernorState:
 def decide(
     plan: GovernorPlan, state: GovernorState, evidence: GovernorEvidence
 ) -> tuple[GovernorState, GovernorDecision]:
-    """What to do after a window, and what to remember."""
+    """The state and the decision after a window."""
     if state.has_just_moved:
         reason = "what it relies on holds again" if state.was_held else "the limit changed within this interval"
         return replace(state, has_just_moved=False, was_held=False), _keep(evidence, reason)
@@ -131,14 +132,14 @@ def decide(
 
 
 def hold(plan: GovernorPlan, reason: str) -> tuple[GovernorState, GovernorDecision]:
-    """What to do, and to remember, after a window in which what it relies on does not hold."""
+    """The state and the decision after a window in which the contract does not hold."""
     return GovernorState(has_just_moved=True, was_held=True), GovernorDecision(
         GovernorAction.HOLD, plan.begun_ns, reason
     )
 
 
 def _patience(plan: GovernorPlan, state: GovernorState, wanted: GovernorAction) -> int:
-    """How many windows must want this: more, the oftener the direction has changed."""
+    """The number of windows that must want this action: more after each change of direction."""
     is_turn = state.moved not in (GovernorAction.KEEP, wanted)
     return int(plan.patience * min(2 ** (state.turns + is_turn), _MOST_PATIENCE))
 
@@ -148,7 +149,7 @@ def _keep(evidence: GovernorEvidence, reason: str) -> GovernorDecision:
 
 
 def _wish(plan: GovernorPlan, evidence: GovernorEvidence) -> tuple[GovernorAction, int, str]:
-    """Where it would go by this window alone."""
+    """The action, limit and reason that this window alone suggests."""
     now_ns, advice = evidence.limit_ns, evidence.advice
     if evidence.wakeup_p99_s > plan.wakeup_p99_s:
         if now_ns < plan.begun_ns:
@@ -179,13 +180,13 @@ def _next(plan: GovernorPlan, now_ns: int, *, up: bool) -> int:
 
 
 def obeying(sample: Sample) -> BoolArray:
-    """The VMs that obey the host's limit: those of which it is known that they have none of their own."""
+    """The VMs that obey the host's limit: those known to have no limit of their own."""
     own = find_column(sample, "settings", Scope.VM, "halt_poll_cap_set")
     return np.zeros(len(sample.vms), dtype=np.bool_) if own is None else own.known & (own.words == 0)
 
 
 def gather(evaluator: Evaluator, plan: GovernorPlan, limit_ns: int, obeys: BoolArray) -> GovernorEvidence:
-    """What a window shows of the VMs that obey a limit, in which that was ``limit_ns``."""
+    """The evidence of a window in which the limit was ``limit_ns``; ``obeys``: the VMs that obey it."""
     limit_s = np.full(len(obeys), limit_ns / 1e9)
     halts = vm_halts(evaluator, limit_s, range(len(obeys)))
     polled_cpus = evaluator.of("halt_poll_cpus", Scope.VM)[obeys]

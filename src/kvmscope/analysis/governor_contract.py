@@ -1,7 +1,7 @@
-"""Whether the statistics that the governor of halt polling relies on are here, and mean what it takes them for.
+"""Whether the statistics on which the halt polling governor relies exist on this kernel with the expected meaning.
 
-Pure. Three things can be wrong: a stat is not there, or not of that kind and unit (``contract``); the catalogue knows
-that on this kernel it still has an older meaning; or a caveat holds under which its numbers say something else.
+Pure. Three things can be wrong: a stat is missing, or of another kind or unit (``contract``); according to the
+catalogue it has an older meaning on this kernel; or a caveat holds that changes the meaning of its numbers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..schema import KernelTables
 from .contract import judge
 
 UNFIT_CAVEATS: Final = ("never-counted", "polls-just-missed", "polling-off")
-"""Under these there is nothing to go by. Under others, such as halts-in-guest, a VM just has no polling to adapt."""
+"""Caveats that make the numbers useless. Under others, such as halts-in-guest, a VM only has no polling to adapt."""
 
 
 def shortfalls(contract: Contract, kernel: KernelTables, stats: StatCatalog, holding: Collection[str]) -> Iterator[str]:
-    """What of the contract does not hold on this kernel, a phrase each. ``holding``: caveats that hold here."""
+    """The parts of the contract that do not hold on this kernel, a phrase each. ``holding``: caveats that hold here."""
     for breach in judge(contract, kernel, stats).breaches:
         yield f"{breach.promise.provider}.{breach.promise.name} {breach.reason}"
     for promise in contract.promises:

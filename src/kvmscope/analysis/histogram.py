@@ -1,16 +1,15 @@
-"""The meaning of a histogram stat: the bounds of its buckets, and quantiles with the error that follows from the
-buckets.
+"""The meaning of a histogram stat: the bounds of its buckets, and quantiles with the error due to the buckets.
 
 Not here: reading counts, or drawing them. Counts may be totals or the difference of two samples.
 
-Rule: a quantile is never a number alone. The values are gone, only their buckets are left, so it is an interval that
-holds the true quantile for certain, with an estimate inside it. No values, or counts that are not known: no quantile.
+Rule: a quantile is never a single number. Only the buckets of the values are known, so a quantile is an interval that
+certainly holds the true quantile, with an estimate inside it. Without values, or if a count is unknown, there is none.
 
 Intervals include their low end and exclude their high end; the last bucket of every histogram has no high end. Raw
 values are integers, in units of ``base ** exponent`` of the descriptor; base units are seconds, bytes, cycles, counts.
 
 The quantile ``q`` of ``n`` values is by nearest rank: the ``ceil(q * n)``-th smallest, at least the first. ``q`` is
-rounded to nine digits and then exact, so that 0.07 of 100 values is the 7th.
+rounded to nine digits and then exact, so 0.07 of 100 values is the 7th.
 
 Source: kvm_stats_linear_hist_update and kvm_stats_log_hist_update in include/linux/kvm_host.h, 5.15 to 7.3: a value
 counts in bucket ``min(value // bucket_size, size - 1)`` (linear) or ``min(fls64(value), size - 1)`` (log).
@@ -36,7 +35,7 @@ Counts: TypeAlias = U64Array | I64Array | F64Array
 _EDGES_KEPT = 64
 _VALUE_BITS = 64
 Q_PARTS = 10**9  # q is this fine; its square fits 64 bits, which _ranks needs
-_COUNT_LIMIT = 2.0**62  # more cannot have happened: it is a difference that went below zero
+_COUNT_LIMIT = 2.0**62  # no real count is larger: it is a difference that wrapped below zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """One quantile in base units: it is in [``low``, ``high``) for certain, probably near ``estimate``.
+    """One quantile in base units: certainly in [``low``, ``high``), probably near ``estimate``.
 
-    ``high`` is inf if the quantile is in the last bucket; ``estimate`` is then ``low``, the least that it can be.
+    ``high`` is inf if the quantile is in the last bucket; ``estimate`` is then ``low``, its lower bound.
     """
 
     q: float
@@ -62,7 +61,7 @@ class Quantile:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Quantiles of many subjects, as in ``Quantile``; NaN where there is none.
+    """Quantiles of many subjects, with the fields of ``Quantile``; NaN where there is none.
 
     ``q`` has shape (k,), the rest (subjects, k).
     """
@@ -92,7 +91,7 @@ def edges(descriptor: Descriptor) -> F64Array:
 
 
 def total(counts: Counts) -> F64Array:
-    """Values that histograms counted, shape (subjects,) for counts of shape (subjects, size); NaN if not known.
+    """The number of values in each histogram, shape (subjects,) for counts of shape (subjects, size); NaN if unknown.
 
     Exact up to 2**53 values. ValueError if a count is not a whole number.
     """
@@ -113,15 +112,15 @@ def quantile(descriptor: Descriptor, counts: Sequence[int] | Counts, q: float) -
 def quantiles(descriptor: Descriptor, counts: Counts, qs: Sequence[float]) -> Quantiles:
     """The quantiles ``qs`` (0 to 1) of many subjects at once; ``counts`` has shape (subjects, size).
 
-    A subject whose counts are all 0, or of which one is NaN or negative, has none: NaN. The estimate puts the values
-    of a bucket at even distances, on a log scale in a log histogram. ValueError if ``descriptor`` is not a histogram
-    of as many buckets, a ``q`` is out of range, or a count is not a whole number.
+    NaN for a subject whose counts are all 0, or that has a NaN or negative count. The estimate spaces the values of a
+    bucket evenly, on a log scale in a log histogram. ValueError if ``descriptor`` is not a histogram of as many
+    buckets, a ``q`` is out of range, or a count is not a whole number.
     """
     return Distributions(descriptor, counts).quantiles(qs)
 
 
 class Distributions:
-    """The histograms of many subjects, of which several things are asked; ``counts`` has shape (subjects, size).
+    """The histograms of many subjects, for several calculations; ``counts`` has shape (subjects, size).
 
     Raises ValueError if ``descriptor`` is not a histogram of as many buckets, or a count is not a whole number.
     """
@@ -143,7 +142,7 @@ class Distributions:
         low, high = self._bounds[bucket], self._bounds[bucket + 1]
         found = np.stack([low, high, _estimate(self._descriptor, low, high, share)])
         low, high, estimate = _in_base_units(self._descriptor, found)
-        # Rounding may carry an estimate to the end of its bucket, which is outside.
+        # Rounding may move an estimate to the end of its bucket, which is exclusive.
         estimate = np.minimum(np.maximum(estimate, low), np.nextafter(high, low))
         if self._missing.any():
             for part in (low, high, estimate):
@@ -157,12 +156,12 @@ class Distributions:
     def share_below(self, bound: float) -> F64Array:
         """The share of the values that are less than ``bound`` (base units), shape (subjects,); NaN: not known.
 
-        The values of the bucket that ``bound`` is in are taken to lie as for the estimate of a quantile. Where it is in
-        the last bucket, which has no end, and there are values in that, the share is not known.
+        The values of the bucket that contains ``bound`` are assumed to be spaced as for the estimate of a quantile. If
+        ``bound`` is in the last bucket, which has no end, and that bucket has values, the share is not known.
         """
         weights = weights_below(self._descriptor, bound)
         with np.errstate(invalid="ignore", divide="ignore"):
-            # Not by ``@``, which adds up a row in an order that depends on how many rows there are.
+            # Not by ``@``: the order in which it adds up a row depends on the number of rows.
             below = np.multiply(self._counts, np.nan_to_num(weights), order="C", dtype=np.float64).sum(axis=1)
             share: F64Array = below / self._running[:, -1]
         share[self._missing | (np.isnan(weights[-1]) & (self._counts[:, -1] > 0))] = np.nan
@@ -183,7 +182,7 @@ def _lows(descriptor: Descriptor) -> list[int]:
 def _raw_edges(descriptor: Descriptor) -> F64Array:
     """Bounds in raw units; exact, being powers of two or below 2**48."""
     found = np.array([*_lows(descriptor), np.inf], dtype=np.float64)
-    found.flags.writeable = False  # whoever asks again has the same array
+    found.flags.writeable = False  # all callers share the cached array
     return found
 
 
@@ -197,7 +196,7 @@ def _in_base_units(descriptor: Descriptor, raw: F64Array) -> F64Array:
 
 
 def _split(counts: Counts) -> tuple[npt.NDArray[np.bool_], U64Array]:
-    """For each subject whether its counts are known, and the counts as whole numbers, 0 where they are not known."""
+    """Whether each subject's counts are known, and the counts as whole numbers, 0 where they are not known."""
     if counts.dtype == np.uint64:
         return _split_words(counts.view(np.uint64))
     real = counts.astype(np.float64)
@@ -225,7 +224,7 @@ def _ranks(count: U64Array, qs: Sequence[float]) -> U64Array:
 
 
 def _locate(whole: U64Array, running: U64Array, qs: Sequence[float]) -> tuple[I64Array, F64Array]:
-    """The bucket that holds a quantile, and how far into the values of that bucket it stands: shape (subjects, k)."""
+    """The bucket of each quantile, and its relative position among the values of that bucket: shape (subjects, k)."""
     rank = _ranks(running[:, -1], qs)
     is_before = running[:, np.newaxis, :] < rank[:, :, np.newaxis]
     bucket = (is_before.astype(np.float32) @ np.ones(running.shape[1], np.float32)).astype(np.intp)
@@ -237,7 +236,7 @@ def _locate(whole: U64Array, running: U64Array, qs: Sequence[float]) -> tuple[I6
 
 
 def weights_below(descriptor: Descriptor, bound: float) -> F64Array:
-    """For each bucket the share of its values that is below ``bound``; NaN for the last one if ``bound`` is in it."""
+    """The share of each bucket's values that is below ``bound``; NaN for the last bucket if ``bound`` is in it."""
     low, high = edges(descriptor)[:-1], edges(descriptor)[1:]
     with np.errstate(invalid="ignore", divide="ignore"):
         inside = np.log2(bound / low) if descriptor.kind is Kind.LOG_HISTOGRAM else (bound - low) / (high - low)
@@ -248,7 +247,7 @@ def weights_below(descriptor: Descriptor, bound: float) -> F64Array:
 
 def _estimate(descriptor: Descriptor, low: F64Array, high: F64Array, share: F64Array) -> F64Array:
     """A raw value in each bucket, ``share`` of the way through it."""
-    exact = (high - low <= 1) | np.isinf(high)  # one integer only, or nothing to go by
+    exact = (high - low <= 1) | np.isinf(high)  # one integer only, or no upper bound
     width = np.where(exact, 0.0, high - low)
     if descriptor.kind is Kind.LOG_HISTOGRAM:
         return np.where(exact, low, low * 2.0**share)

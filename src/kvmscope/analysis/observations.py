@@ -1,7 +1,7 @@
-"""Facts for rules that no stat has: the columns behind ``fact(…)`` in findings.toml.
+"""Facts for rules that no stat provides: the columns behind ``fact(…)`` in findings.toml.
 
-Pure: a window, what is known of the host, and what the VMs' configurations say in; a column a fact out, in the order of
-the current sample, NaN where it is not known. ``catalog.findings.FACTS`` lists them.
+Pure: a window, facts of the host and the VMs' configurations in; one column per fact out, in the order of the current
+sample, NaN where it is not known. ``catalog.findings.FACTS`` lists them.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def observe(
 ) -> Facts:
     """Every fact of ``catalog.findings.FACTS``.
 
-    ``hlt_exits_disabled``: what the VMMs' command lines say, one a VM in the order of the window's current sample, or
-    nothing if they were not read; KVM's own setting takes precedence. ``vmm_silent_s``: for how long each VM's VMM has
-    not answered the question who it is, 0 if it has, None where the VMM is not known; likewise one a VM, or nothing.
+    ``hlt_exits_disabled``: according to the VMMs' command lines, one per VM in the order of the window's current
+    sample, or empty if they were not read; KVM's own setting takes precedence. ``vmm_silent_s``: how long each VM's VMM
+    has not answered a request for its identity, 0 if it has answered, None if the VMM is unknown; one per VM, or empty.
     ``halt_poll_ns``: the host's halt polling limit (kvm.halt_poll_ns), None if it is not known; the limit of a VM
     takes precedence. ``mmio_uncached``: whether the host's KVM is known not to cache MMIO addresses.
     """
@@ -72,7 +72,7 @@ def observe(
 
 
 def reset_vms(window: Window) -> BoolArray:
-    """For each VM of the current sample whether KVM's counts of it, or of one of its vCPUs, went down."""
+    """Whether KVM's counts of each VM of the current sample, or of one of its vCPUs, went down."""
     return _stats_reset(window) > 0
 
 
@@ -86,7 +86,7 @@ def _halting(sample: Sample, by_command_line: F64Array) -> F64Array:
 
 
 def _stats_reset(window: Window) -> F64Array:
-    """How many stats went down, a stat of several vCPUs counting once."""
+    """The number of stats of each VM that went down; a stat of several vCPUs counts once."""
     sample = window.current
     count = np.zeros(len(sample.vms))
     for reset in window.resets:
@@ -97,7 +97,7 @@ def _stats_reset(window: Window) -> F64Array:
 
 
 def _apicv_inhibited(sample: Sample) -> F64Array:
-    """1 where the VM's set-up or its guest stands in the way though the host has APICv or AVIC on."""
+    """1 where the VM's configuration or its guest inhibits APICv or AVIC although the host has it enabled."""
     names, holds, known = _inhibits(sample)
     by_setup = holds[[name != "disabled" and is_by_setup(name) for name in names]].any(axis=0)
     disabled = holds[[name == "disabled" for name in names]].any(axis=0)
@@ -106,18 +106,18 @@ def _apicv_inhibited(sample: Sample) -> F64Array:
 
 @lru_cache(maxsize=256)
 def is_by_setup(reason: str) -> bool:
-    """Whether a reason, by its name, lies with the VM's configuration or its guest."""
+    """Whether the reason of this name is caused by the VM's configuration or its guest."""
     return load_inhibits().get(reason, unlisted(reason)).cls in _BY_SETUP
 
 
 def _apicv_uninhibited(sample: Sample) -> F64Array:
-    """1 where no reason keeps APICv or AVIC from the VM, so KVM emulates no access to a local APIC page."""
+    """1 where no reason inhibits APICv or AVIC, so KVM does not emulate accesses to a local APIC page."""
     _, holds, known = _inhibits(sample)
     return np.where(known, (~holds.any(axis=0)).astype(np.float64), np.nan)
 
 
 def _inhibits(sample: Sample) -> tuple[list[str], BoolArray, BoolArray]:
-    """The reasons of this kernel, which of them hold (a row a reason), and of which VMs that is known."""
+    """The reasons of this kernel, whether each holds (one row per reason), and for which VMs this is known."""
     stats = reasons_of(sample)
     found = words_of(sample, PROVIDER, Scope.VM, stats)
     known = np.broadcast_to(True, found.words.shape) if found.known is None else found.known
@@ -126,14 +126,14 @@ def _inhibits(sample: Sample) -> tuple[list[str], BoolArray, BoolArray]:
 
 
 def _apicv_off(sample: Sample, host: HostApicv) -> F64Array:
-    """1 where the host has APICv or AVIC, and KVM was loaded without it."""
+    """1 where the host has APICv or AVIC but KVM was loaded with it disabled."""
     if not sample.simulated:
         return np.full(len(sample.vms), is_off(host))
     return np.array([is_off(of_vm) for of_vm in hosts_of(sample, host)], dtype=np.float64)
 
 
 def is_off(host: HostApicv) -> float:
-    """Whether KVM was loaded without the APICv or AVIC that the host has: 1, 0, or NaN for not known."""
+    """Whether KVM was loaded with the host's APICv or AVIC disabled: 1, 0, or NaN for unknown."""
     supported, switched_on = host.supported.value, host.switched_on.value
     if supported is False or switched_on:
         return 0.0
@@ -153,9 +153,9 @@ def is_mmio_uncached(machine: Machine) -> bool:
 
 
 def poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:
-    """For how long KVM polls at most when a vCPU of the VM halts.
+    """The longest time that KVM polls when a vCPU of the VM halts.
 
-    If the VMs' own limits were not read (source statsfd), the host's: hardly a VMM sets one (KVM_CAP_HALT_POLL).
+    If the VMs' own limits were not read (source statsfd), the host's: few VMMs set one (KVM_CAP_HALT_POLL).
     """
     host_s = np.nan if host_limit_ns is None else host_limit_ns / 1e9
     by_host = np.full(len(sample.vms), host_s)
@@ -168,13 +168,13 @@ def poll_limit_s(sample: Sample, host_limit_ns: int | None) -> F64Array:
 
 
 def _never_ran(window: Window) -> F64Array:
-    """1 where a vCPU has had no exit in a VM that has had the time to start it."""
+    """1 where a vCPU has had no exit although its VM is old enough to have started it."""
     sample = window.current
     name = "exits" if window.has("kvm", Scope.VCPU, "exits") else "sum_exits"
     exits = window.value("kvm", Scope.VCPU, name)
     age_s = _age_s(sample)
     never = (exits == 0) & (age_s >= STARTED_BY_NOW_S)[sample.vcpus.vm]
-    # If one vCPU cannot be judged for want of an age, the others do not decide about the VM.
+    # If one vCPU cannot be judged because its age is unknown, the others do not decide about the VM.
     in_question = np.bincount(sample.vcpus.vm[exits == 0], minlength=len(sample.vms)) > 0
     unknown = np.isnan(exits) | (in_question & np.isnan(age_s))[sample.vcpus.vm]
     return np.where(unknown, np.nan, never.astype(np.float64))
@@ -186,7 +186,7 @@ def _age_s(sample: Sample) -> F64Array:
 
 
 def _injected_while_active(window: Window) -> F64Array:
-    """Interrupts a second that KVM injected where APICv was active at both ends of the window, 0 where it was not."""
+    """Interrupts per second that KVM injected, if APICv was active at both ends of the window; otherwise 0."""
     now = find_column(window.current, PROVIDER, Scope.VCPU, "apicv_active")
     if now is None:
         return np.full(len(window.current.vcpus), np.nan)
@@ -204,7 +204,7 @@ PAGE_COUNTS: Final = ("pages_4k", "pages_2m", "pages_1g")
 
 
 def _mapped_growth(window: Window) -> F64Array:
-    """How many more pages KVM has mapped for each VM, a second, pages of any size counting as one; below 0 if fewer."""
+    """The growth of the pages that KVM has mapped for each VM, per second; pages of any size count as one."""
     rows = window.previous_rows(Scope.VM)
     growth = np.zeros(len(rows))
     for name in PAGE_COUNTS:

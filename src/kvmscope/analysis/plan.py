@@ -1,15 +1,16 @@
-"""What is computed for a set of formulas, in which order, and where each value stands: compiled once, run each window.
+"""Plans for the evaluation of a set of formulas: steps, their order, and the row of each value. Compiled once, run each
+window.
 
-There are a few hundred formulas and often no more than ten VMs, so what costs is the number of calls of numpy and not
-the arithmetic. A plan has as many steps as there are kinds of nodes at each depth, however many formulas there are.
+There are a few hundred formulas and often no more than ten VMs, so the cost is the number of numpy calls and not the
+arithmetic. The number of steps depends on the kinds of nodes at each depth, not on the number of formulas.
 
 - *Slots.* A node at a level (vCPUs, VMs, the host) is a row of the table of that level, which has a column for each
-  subject. What several formulas have in common is one node, and so one row.
+  subject. A subexpression that several formulas share is one node, and so one row.
 - *Normal form.* ``-x`` is ``-1 * x``, ``not x`` is ``1 - x``, and ``a > b`` is ``b < a``.
 - *Depth.* A leaf has depth 0, any other node one more than the deepest of its operands. The nodes of one depth and one
-  kind are one step: it takes the rows of their operands and fills rows that adjoin.
-- *Continuation.* Questions are asked one after another. A plan goes on where the one before it ended, and has steps for
-  what is not computed yet. It is kept for the next window, in which the same questions follow one another.
+  kind are one step: it takes the rows of their operands and fills adjacent rows.
+- *Continuation.* Questions arrive one after another. A plan continues where the previous one ended, and has steps only
+  for values not computed yet. It is kept for the next window, in which the same questions arrive in the same order.
 
 Not here: numbers. ``evaluate`` runs the steps over a window; what the nodes mean is in ``formula.resolved``.
 """
@@ -60,7 +61,7 @@ _PLANS_KEPT: Final = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
-    """Formulas that are asked together, at one level. Plans are kept by the object: make it once, not every window."""
+    """Formulas to evaluate together at one level. Plans are cached by this object: make it once, not every window."""
 
     formulas: tuple[Formula, ...]
     level: Level
@@ -70,7 +71,7 @@ class Questions:
 
 
 class WordReading(Enum):
-    """What is read of the words of stats; an instant of 2**63 and more is one that fell below 0."""
+    """What is read from the words of stats; an instant of 2**63 and more is one that fell below 0."""
 
     CHANGE = "change"
     NOW = "now"
@@ -79,7 +80,7 @@ class WordReading(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StatSelection:
-    """Stats of one word each, as the formulas take them to be described."""
+    """One-word stats, with the descriptors that the formulas assume."""
 
     provider: str
     scope: Scope
@@ -88,9 +89,9 @@ class StatSelection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CohortRows:
-    """Cohorts of one scope: ``presences[starts[i] : starts[i + 1]]`` are the rows of all that cohort i asks for.
+    """Cohorts of one scope: ``presences[starts[i] : starts[i + 1]]`` are the rows of all presences that cohort i needs.
 
-    ``of``: for each total of a step its cohort.
+    ``of``: the cohort of each total of a step.
     """
 
     presences: Rows
@@ -100,7 +101,7 @@ class CohortRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantStep:
-    """The same number for every subject; NaN for what is unknown for everybody. ``values``: shape (rows, 1)."""
+    """The same number for every subject; NaN if it is unknown for all of them. ``values``: shape (rows, 1)."""
 
     level: Level
     rows: slice
@@ -109,7 +110,7 @@ class ConstantStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StatStep:
-    """``reading`` of each stat times ``factors``; of a change divided by the length of the window where ``is_rate``.
+    """``reading`` of each stat times ``factors``; where ``is_rate``, divided by the length of the window.
 
     ``factors`` and ``is_rate``: shape (rows, 1).
     """
@@ -124,7 +125,7 @@ class StatStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistogramStep:
-    """By how much a histogram grew. ``row`` has how many values that were, and the buckets are kept beside it."""
+    """The growth of a histogram. ``row`` holds the number of new values; the buckets are kept beside it."""
 
     level: Scope
     row: int
@@ -165,7 +166,7 @@ class BucketTotalStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantileStep:
-    """Quantiles of the buckets that are kept beside row ``buckets``."""
+    """Quantiles of the histogram whose buckets are kept beside row ``buckets``."""
 
     level: Level
     rows: slice
@@ -176,7 +177,7 @@ class QuantileStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShareStep:
-    """The share of the values on one side of a bound, of the buckets that are kept beside row ``buckets``."""
+    """The share of values on one side of a bound, from the buckets that are kept beside row ``buckets``."""
 
     level: Level
     row: int
@@ -188,7 +189,7 @@ class ShareStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldStep:
-    """``fold`` of what is known of ``operands``, rows of the table of vCPUs."""
+    """``fold`` of the known values of ``operands``, rows of the table of vCPUs."""
 
     level: Level
     rows: slice
@@ -204,12 +205,12 @@ class Division:
 
 
 Function: TypeAlias = Operator | Comparison | Junction | Division
-"""Of two numbers."""
+"""A function of two numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairStep:
-    """``function`` of rows of the same table, two by two."""
+    """``function`` of pairs of rows of the same table."""
 
     level: Level
     rows: slice
@@ -236,7 +237,7 @@ Step: TypeAlias = (
 
 
 class NodeSlot(NamedTuple):
-    """A node in normal form, at the level at which it is asked."""
+    """A node in normal form, at the level at which it is evaluated."""
 
     node: ResolvedNode
     level: Level
@@ -244,10 +245,10 @@ class NodeSlot(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerRows:
-    """Where the answers to questions stand, a formula a row.
+    """The rows of the answers to questions, one per formula.
 
-    ``sources[starts[i] : starts[i + 1]]`` are the rows in which subjects can be missing that formula i sums up; its own
-    row is among them. ``unresolved``: by number of a formula the scope of which it leaves everybody out.
+    ``sources[starts[i] : starts[i + 1]]`` are the rows in which subjects summed by formula i can be missing, its own
+    row included. ``unresolved``: the number of a formula, and a scope of which it leaves out all subjects.
     """
 
     level: Level
@@ -259,9 +260,9 @@ class AnswerRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FormulaPlan:
-    """Steps, and where every value stands once these and those of the plans before it have run.
+    """Steps, and the row of every value once these steps and those of the previous plans have run.
 
-    ``sizes``: how many rows each table needs. ``answers``: of the questions that are answered by then.
+    ``sizes``: the number of rows that each table needs. ``answers``: of the questions that are answered by then.
     """
 
     steps: tuple[Step, ...]
@@ -281,11 +282,11 @@ class Planner:
         self._normal: dict[ResolvedNode, ResolvedNode] = {}
 
     def size(self, level: Level) -> int:
-        """How many rows the largest plan needs so far."""
+        """The number of rows that the largest plan so far needs."""
         return self._sizes[level]
 
     def after(self, plan: FormulaPlan, asked: tuple[Questions, ...]) -> FormulaPlan:
-        """What is left to compute for these questions after ``plan``, and after all those before that."""
+        """The plan for what these questions still need after ``plan`` and all plans before it."""
         found = plan.following.get(asked)
         if found is None:
             if len(plan.following) >= _PLANS_KEPT:
@@ -356,7 +357,7 @@ _MIRRORED: Final[Mapping[Comparison, Comparison]] = {
 
 
 def _sources(node: ResolvedNode, level: Level) -> Iterator[StatTotal | VcpuFold | Unresolved]:
-    """Where subjects can be left out of a number that is asked at ``level``."""
+    """The nodes that can leave subjects out of a number evaluated at ``level``."""
     match node:
         case StatTotal() | VcpuFold():
             yield node
@@ -380,7 +381,7 @@ class _Draft:
         self._note_presences(slot.node for slot in before.rows)
 
     def add(self, roots: Iterable[NodeSlot]) -> None:
-        """Steps for these and all that they are made of."""
+        """Add steps for these nodes and all of their operands."""
         roots = list(roots)
         for root in roots:
             self._note_presences(walk_resolved(root.node))
@@ -427,7 +428,7 @@ class _Draft:
         self.steps.append(self._step(slots, level, slice(first, first + len(slots))))
 
     def _step(self, slots: Sequence[NodeSlot], level: Level, rows: slice) -> Step:
-        """A step for nodes of one kind, whose operands all have their rows."""
+        """The step for nodes of one kind, whose operands all have rows already."""
         nodes: list[Any] = [slot.node for slot in slots]
         match nodes[0]:
             case Unresolved():
@@ -479,7 +480,7 @@ class _Draft:
 
 
 def _kind(slot: NodeSlot) -> tuple[Any, ...]:
-    """What the nodes of one step have in common."""
+    """The properties that all nodes of one step share."""
     node, level = slot
     match node:
         case StatColumn() if node.descriptor.is_histogram:
@@ -508,7 +509,7 @@ def _reading(column: StatColumn) -> WordReading:
 
 
 def _fold(node: VcpuFold) -> Fold:
-    # A condition is 1 or 0, so the number of those that hold is the sum.
+    # A condition is 1 or 0, so the number of conditions that hold is their sum.
     return Fold.SUM if node.fold is Fold.COUNT else node.fold
 
 

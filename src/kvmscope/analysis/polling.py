@@ -1,16 +1,17 @@
 """What halt polling saves or costs at its present limit and at other limits, from the histograms of halts.
 
-Pure: the halts of VMs in a window in, CPU time out. The rule of ``doctor`` that fires adds this (``view.polling``), and
+Pure: the halts of VMs in a window in, CPU time out. ``doctor`` adds it to its finding (``view.polling``), and
 ``governor`` decides by it.
 
-Net, as in metric ``halt_poll_net_cpus``: what successful polls saved (each a wakeup) less all polled time. Under a
-lower limit, polls longer than it end there: a successful one becomes a sleep, a failed one gets shorter. Under a higher
-limit, sleeps that end between the two become successful polls, and polls that fail get longer in proportion.
-Assumed: KVM polls as often as now. It adapts its polling to each vCPU (grow, shrink), so it polls less often than that
-if more halts outlast the limit, and then both what is won and what is lost are smaller.
-Rules: of a poll or sleep only its bucket is known. So each number is an interval that holds the true one, with an
-estimate in it: values are placed in their buckets to add up to the exact times that KVM counts. A higher limit
-changes nothing where polls end early because other tasks want the CPU. Unknown is NaN.
+Net, as in metric ``halt_poll_net_cpus``: CPU time saved by successful polls (each saves a wakeup) minus all polled
+time. Under a lower limit, polls longer than it end there: a successful one becomes a sleep, a failed one gets shorter.
+Under a higher limit, sleeps that end between the two limits become successful polls, and failed polls get longer in
+proportion.
+Assumption: KVM polls as often as now. It adapts its polling to each vCPU (grow, shrink), so it polls less often if more
+halts outlast the limit, and then both the gain and the loss are smaller.
+Rules: only the bucket of a poll or sleep is known. So each number is an interval that holds the true one, with an
+estimate in it: values are placed in their buckets to add up to the exact times that KVM counts. A higher
+limit changes nothing where polls end early because other tasks want the CPU. Unknown is NaN.
 Source: virt/kvm/kvm_main.c, kvm_vcpu_halt, update_halt_poll_stats, grow_halt_poll_ns and shrink_halt_poll_ns, 5.15 to
 7.3.
 """
@@ -41,7 +42,7 @@ _WORTH_WAKEUPS_PER_S: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class HaltHistogram:
-    """How many halts each VM had by their length: ``counts`` (VMs, buckets), ``total_ns`` (VMs,) their exact sum."""
+    """The halts of each VM by duration: ``counts`` (VMs, buckets), and ``total_ns`` (VMs,), their exact sum."""
 
     counts: F64Array
     total_ns: F64Array
@@ -50,10 +51,10 @@ class HaltHistogram:
 
 @dataclass(frozen=True, slots=True)
 class VmHalts:
-    """The halts of VMs in a window, a row a VM. NaN where something is not known.
+    """The halts of VMs in a window, one row per VM. NaN for unknown values.
 
-    ``successes``: polls that ended with a wakeup. ``limit_ns``: the limit under which KVM polled. ``wakeup_ns``: what a
-    wakeup costs.
+    ``successes``: polls that ended with a wakeup. ``limit_ns``: the limit under which KVM polled. ``wakeup_ns``: the
+    cost of a wakeup.
     """
 
     interval_s: float
@@ -69,21 +70,21 @@ class VmHalts:
 
     @property
     def is_cut_short(self) -> BoolArray:
-        """Where polls end before their limit, as other tasks want the CPU."""
+        """Whether polls end before their limit because other tasks want the CPU."""
         mean_ns = _ratio(self.failed.total_ns, self.failed.counts.sum(axis=1))
         return np.asarray((mean_ns < _CUT_SHORT_NS) & (mean_ns < self.limit_ns / 2))
 
     @property
     def net_cpus(self) -> F64Array:
-        """What polling wins now, as ``halt_poll_net_cpus``."""
+        """The net CPU time that polling saves now, as ``halt_poll_net_cpus``."""
         saved_ns = self.successes * self.wakeup_ns
         return (saved_ns - self.succeeded.total_ns - self.failed.total_ns) / 1e9 / self.interval_s
 
 
 @dataclass(frozen=True, slots=True)
 class LimitEffects:
-    """What one limit would change for each VM. CPU time that it frees (below 0: takes), in CPUs: an estimate, and the
-    bounds of the buckets. ``saved_per_s``: wakeups that polling would save in addition (below 0: fewer)."""
+    """The changes that one limit would make for each VM. CPU time that it frees (below 0: takes), in CPUs: an estimate,
+    and bounds from the buckets. ``saved_per_s``: wakeups that polling would save in addition (below 0: fewer)."""
 
     limit_ns: int
     cpus: F64Array
@@ -94,7 +95,7 @@ class LimitEffects:
 
 @dataclass(frozen=True, slots=True)
 class LimitEffect:
-    """The same for one VM, or for several together."""
+    """The changes that one limit would make for one VM, or for several together."""
 
     limit_ns: int
     cpus: float
@@ -105,11 +106,11 @@ class LimitEffect:
 
 @dataclass(frozen=True, slots=True)
 class PollingAdvice:
-    """What halt polling does for one VM, or for several together, and which limits would do better.
+    """The effect of halt polling on one VM, or on several together, and better limits.
 
-    ``net_cpus``: as ``halt_poll_net_cpus``. ``best``: the limit that frees most CPU time; None if the present one does,
-    within what is worth a change. ``fewer_sleeps``: the higher limit that saves wakeups at the lowest price for each;
-    None if none saves many.
+    ``net_cpus``: as ``halt_poll_net_cpus``. ``best``: the limit that frees most CPU time; None if none frees enough
+    more than the present one. ``fewer_sleeps``: the higher limit that saves wakeups at the lowest cost per wakeup; None
+    if none saves many.
     """
 
     limit_ns: int
@@ -121,7 +122,7 @@ class PollingAdvice:
 def vm_halts(evaluator: Evaluator, limit_s: F64Array, rows: Sequence[int]) -> VmHalts | None:
     """The halts of VMs of a window, by their rows; None if this kernel has no histograms of them (before 5.15).
 
-    ``limit_s``: for how long KVM polls at most for each VM of the window (``observations.poll_limit_s``).
+    ``limit_s``: the longest time that KVM polls, for each VM of the window (``observations.poll_limit_s``).
     """
     window, picked = evaluator.window, np.array(rows, dtype=np.intp)
     vcpus = PickedVcpus.of(window.current, picked)
@@ -136,7 +137,7 @@ def vm_halts(evaluator: Evaluator, limit_s: F64Array, rows: Sequence[int]) -> Vm
 
 
 def effects(halts: VmHalts, limits_ns: Sequence[int] = LIMITS_NS) -> Iterator[LimitEffects]:
-    """What each limit would change."""
+    """The effects of each limit, in the order of ``limits_ns``."""
     known = ~np.isnan(halts.net_cpus + halts.limit_ns + halts.slept.total_ns)
     filled = halts if known.all() else _filled(halts)
     for limit_ns in limits_ns:
@@ -147,16 +148,16 @@ def effects(halts: VmHalts, limits_ns: Sequence[int] = LIMITS_NS) -> Iterator[Li
 
 
 def advise(halts: VmHalts) -> list[PollingAdvice | None]:
-    """For each VM which limits would do better; None where its halts or its limit are not known."""
+    """Advice on the limit of each VM; None where its halts or its limit are not known."""
     tried = [_by_vm(each) for each in effects(halts)]
     rows = zip(halts.limit_ns.tolist(), halts.net_cpus.tolist(), *tried, strict=True)
     return [_advice(limit_ns, net_cpus, of_vm) for limit_ns, net_cpus, *of_vm in rows]
 
 
 def advise_together(halts: VmHalts, rows: BoolArray, limits_ns: Sequence[int] = LIMITS_NS) -> PollingAdvice | None:
-    """For VMs that share a limit which of ``limits_ns`` would do better for them together.
+    """Advice on one limit for VMs that share it, chosen from ``limits_ns``.
 
-    Those of which something is not known count as if they did not halt. None if that is so of all of them.
+    VMs of which something is not known count as if they did not halt. None if that holds for all of them.
     """
     tried = [_of_rows(each, np.flatnonzero(rows)) for each in effects(halts, limits_ns)]
     now_ns = halts.limit_ns[rows & ~np.isnan(halts.limit_ns)]
@@ -187,17 +188,17 @@ def _of_rows(tried: LimitEffects, rows: np.ndarray[tuple[int], np.dtype[np.intp]
 
 
 def _sum(values: F64Array) -> float:
-    """The sum of what is known; NaN if nothing is."""
+    """The sum of the known values; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.sum()) if len(known) or not len(values) else float("nan")
 
 
-# --- what a window has ------------------------------------------------------------------------------------------------
+# --- the halts of a window --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PickedVcpus:
-    """The vCPUs of some VMs: their ``rows`` in a sample, and of each the place of its VM among the ``count`` VMs."""
+    """The vCPUs of some VMs: their ``rows`` in a sample, and the place of each one's VM among the ``count`` VMs."""
 
     rows: I64Array
     vm: I64Array
@@ -205,7 +206,7 @@ class PickedVcpus:
 
     @classmethod
     def of(cls, sample: Sample, vms: I64Array) -> PickedVcpus:
-        """Those of the VMs in these rows."""
+        """The vCPUs of the VMs in these rows."""
         place = np.full(len(sample.vms), -1)
         place[vms] = np.arange(len(vms))
         vm = place[sample.vcpus.vm]
@@ -213,12 +214,12 @@ class PickedVcpus:
         return cls(rows, vm[rows], len(vms))
 
     def per_vm(self, values: F64Array) -> F64Array:
-        """The sums of what is known of each VM's vCPUs; NaN where nothing is."""
+        """The sum of the known values of each VM's vCPUs; NaN where there are none."""
         known = ~np.isnan(values if values.ndim == 1 else values[:, 0])
         vm, values = self.vm[known], values[known]
         total = np.full((self.count, *values.shape[1:]), np.nan)
         if len(vm):
-            starts = np.flatnonzero(np.diff(vm, prepend=-1))  # the vCPUs of a VM adjoin
+            starts = np.flatnonzero(np.diff(vm, prepend=-1))  # the vCPUs of a VM are adjacent
             total[vm[starts]] = np.add.reduceat(values, starts, axis=0)
         return total
 
@@ -236,7 +237,7 @@ def _histogram(window: Window, name: str, vcpus: PickedVcpus) -> HaltHistogram |
 
 
 def _filled(halts: VmHalts) -> VmHalts:
-    """With 0 for what is not known."""
+    """The halts with 0 for unknown values."""
     return replace(
         halts,
         successes=np.nan_to_num(halts.successes),
@@ -252,7 +253,7 @@ def _filled_histogram(histogram: HaltHistogram) -> HaltHistogram:
     return replace(histogram, counts=np.nan_to_num(histogram.counts), total_ns=np.nan_to_num(histogram.total_ns))
 
 
-# --- what a limit would change ----------------------------------------------------------------------------------------
+# --- the effects of a limit -------------------------------------------------------------------------------------------
 
 
 def _lower(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array, F64Array]:
@@ -267,7 +268,7 @@ def _lower(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array,
 
 @dataclass(frozen=True, slots=True)
 class _Excess:
-    """What is longer than a limit: how many, and by how much in all (estimate, low, high)."""
+    """The values longer than a limit: their number, and their total time beyond it (estimate, low, high)."""
 
     count: F64Array
     times_ns: tuple[F64Array, F64Array, F64Array]
@@ -278,10 +279,10 @@ def _above(histogram: HaltHistogram, limit_ns: int) -> _Excess:
     is_above = high > limit_ns
     counts, rest = histogram.counts[:, is_above], histogram.counts[:, ~is_above]
     count = counts.sum(axis=1)
-    # The exact total less what is below bounds the time above better than its buckets alone.
+    # The exact total minus the part below the limit bounds the time above it better than the buckets alone.
     least = np.maximum(counts @ low[is_above], histogram.total_ns - rest @ high[~is_above])
     most = np.minimum(counts @ high[is_above], histogram.total_ns - rest @ low[~is_above])
-    most = np.maximum(most, least)  # counts of a running vCPU are read a moment apart
+    most = np.maximum(most, least)  # the counts of a running vCPU are not read atomically
     middle = _middles(histogram)
     estimate = np.clip((counts * middle[:, is_above]).sum(axis=1), least, most)
     excess = [np.maximum(time - count * limit_ns, 0.0) for time in (estimate, least, most)]
@@ -289,11 +290,11 @@ def _above(histogram: HaltHistogram, limit_ns: int) -> _Excess:
 
 
 def _higher(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array, F64Array]:
-    """The same under a limit that is not lower."""
+    """The same as ``_lower``, under a limit that is not lower."""
     polled_ns, longer_ns = _failed_polls(halts, limit_ns)
     begin, end = (halts.limit_ns - polled_ns)[:, None], (limit_ns - polled_ns)[:, None]
     low, high = _bounds(halts.slept)
-    # Of each bucket of sleeps: the part that was shorter before, and that part which becomes successful polls.
+    # For each bucket of sleeps: the part below the present limit, and the part that becomes successful polls.
     shorter, ends = _part_below(low, high, begin), _part_below(low, high, end)
     saved = np.maximum(ends - shorter, 0.0)
     won_low, won_high = (halts.wakeup_ns[:, None] - np.clip(bound, begin, end) for bound in (high, low))
@@ -308,7 +309,7 @@ def _higher(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array, F64Array
 
 
 def _failed_polls(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array]:
-    """How long KVM polls before a sleep, and by how much longer it would under a higher limit."""
+    """The time that KVM polls before a sleep, and by how much longer it would poll under a higher limit."""
     failures, now_ns = halts.failed.counts.sum(axis=1), halts.limit_ns
     polled_ns = np.where(failures > 0, _ratio(halts.failed.total_ns, failures), 0.0)
     in_proportion = _ratio(polled_ns * (limit_ns - now_ns), now_ns)
@@ -316,14 +317,14 @@ def _failed_polls(halts: VmHalts, limit_ns: int) -> tuple[F64Array, F64Array]:
 
 
 def _polled_share(halts: VmHalts) -> F64Array:
-    """The share of sleeps before which KVM polls up to its limit: all, as far as is known, while polling is off."""
+    """The share of sleeps before which KVM polls up to its limit; assumed to be all while polling is off."""
     failures, sleeps = halts.failed.counts.sum(axis=1), halts.slept.counts.sum(axis=1)
     polled = np.where(sleeps > 0, np.minimum(1.0, _ratio(failures, sleeps)), 0.0)
     return np.where(halts.limit_ns == 0, 1.0, np.where(halts.is_cut_short, 0.0, polled))
 
 
 def _part_below(low: F64Array, high: F64Array, bound: F64Array) -> F64Array:
-    """Of each bucket the part below a bound, on a log scale."""
+    """The part of each bucket below a bound, on a log scale."""
     inside = np.log2(np.clip(bound, np.maximum(low, 0.5), high) / np.maximum(low, 0.5))
     part: F64Array = inside / np.log2(high / np.maximum(low, 0.5))
     return np.where(bound >= high, 1.0, np.where(bound <= low, 0.0, part))
@@ -337,7 +338,7 @@ def _bounds(histogram: HaltHistogram) -> tuple[F64Array, F64Array]:
 
 
 def _middles(histogram: HaltHistogram) -> F64Array:
-    """Where the values of each bucket lie: equally far into every bucket, as far as their exact sum says."""
+    """The assumed value in each bucket: equally far into every bucket, to match the exact sum."""
     low, high = _bounds(histogram)
     width_ns = histogram.counts @ (high - low)
     place = np.clip(_ratio(histogram.total_ns - histogram.counts @ low, width_ns), 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""Which processes ran while the vCPUs of a VM waited for a CPU, from what the kernel counted by vCPU.
+"""Which processes ran while the vCPUs of a VM waited for a CPU, from counts of the kernel per vCPU.
 
-Each vCPU has a few places for the processes that it waited for most: process id, name, and for how long they ran while
-it waited. A process that takes over a place begins at 0 there.
+Each vCPU has a few places for the processes that it waited for most: process id, name, and how long they ran while it
+waited. A process that takes over a place begins at 0 there.
 Pure. Source: ``struct rival`` of sources/bpf/groups/wakeups.bpf.c.
 """
 
@@ -20,18 +20,18 @@ from .window import Window
 _WAIT: Final = "wait_ns"
 _FIRST: Final = "rival_1_pid"
 _PLACES: Final = 16
-"""More than a vCPU has."""
+"""An upper bound on the number of places of a vCPU."""
 _SHOWN: Final = 5
 _LEAST_SHARE: Final = 0.01
-"""Of the wait: one that ran less is not why vCPUs waited."""
+"""As a share of the wait: a process that ran less is not the reason why vCPUs waited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
     """A process that ran while vCPUs of a VM waited.
 
-    ``pid``: as the kernel numbers it. ``name``: of its task that ran last, at most 15 bytes; untrusted text.
-    ``vcpus``: for how long in each second, over all vCPUs that waited. ``share``: of all that they waited.
+    ``pid``: in the initial pid namespace. ``name``: of its task that ran last, at most 15 bytes; untrusted text.
+    ``vcpus``: seconds per second that it ran, summed over all waiting vCPUs. ``share``: of their total wait.
     """
 
     pid: int
@@ -49,8 +49,8 @@ class _Ran:
 
 
 def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
-    """The processes that a VM's vCPUs waited for most in the window, for a hundredth of the wait at least, the one
-    that took most first; none where that is not counted."""
+    """The processes that a VM's vCPUs waited for most in the window, each for at least a hundredth of the wait, the
+    longest first; empty if waits are not counted."""
     vm = window.current.vms.vm_id(vm_row)
     before = _by_vcpu(window.previous, vm)
     total: dict[int, _Ran] = {}
@@ -60,7 +60,7 @@ def rivals(window: Window, vm_row: int) -> Sequence[Rival]:
         for pid, now in ran.items():
             then = before[vcpu].get(pid, _Ran("", 0, 0))
             if now.ns < then.ns:
-                then = _Ran("", 0, 0)  # it lost its place and got one again
+                then = _Ran("", 0, 0)  # it lost its place and got another one
             found = total.setdefault(pid, _Ran(now.name, 0, 0))
             found.count += now.count - then.count
             found.ns += now.ns - then.ns
@@ -75,19 +75,19 @@ def _rival(pid: int, ran: _Ran, length_ns: float, wait_ns: float) -> Rival:
 
 
 def _wait_ns(window: Window, vm_row: int) -> float:
-    """How long the VM's vCPUs waited in the window, also behind processes that have no place."""
+    """The time that the VM's vCPUs waited in the window, including for processes that have no place."""
     rows = window.current.vcpus_of_vm[vm_row]
     providers = {block.schema.provider for block in _counting(window.current)}
     return sum(float(np.nansum(window.delta(each, Scope.VCPU, _WAIT)[rows])) for each in providers)
 
 
 def _counting(sample: Sample) -> Iterator[Block]:
-    """What has the places of vCPUs."""
+    """The blocks that have the places of vCPUs."""
     return (block for block in sample.blocks_of(Scope.VCPU) if _FIRST in block.schema.names)
 
 
 def _by_vcpu(sample: Sample, vm: VmId) -> Mapping[int, Mapping[int, _Ran]]:
-    """By id of each vCPU of a VM what each process has run; empty if the VM is not there."""
+    """For each vCPU id of a VM, how long each process ran; empty if the VM is not in the sample."""
     vm_row = sample.vms.row_of.get(vm)
     if vm_row is None:
         return {}
@@ -112,6 +112,6 @@ def _ran(block: Block, place: int) -> Iterator[tuple[int, _Ran]]:
 
 
 def _text(words: Sequence[int]) -> str:
-    """A name of the kernel, of 16 bytes with a NUL at its end, in words as this machine stores them."""
+    """A task name of the kernel, 16 bytes with a NUL at the end, from words in native byte order."""
     data = np.array(words, dtype=np.uint64).tobytes()
     return data.partition(b"\0")[0].decode("utf-8", "backslashreplace")

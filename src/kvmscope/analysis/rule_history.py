@@ -1,8 +1,8 @@
-"""The states of rules over many windows, from where each rule holds in them and where it would stay.
+"""The states of rules over many windows, from where each rule holds in them and where it would continue to fire.
 
-What is shown needs evidence too. ``RuleHistory`` says which windows have to be judged in full for it: those in which
-findings that are over ended, and those in which they were last seen; and with which states each of these begins.
-Pure. Windows are numbers from 1: window 7 ends with the scene at place 7. Subjects are columns, of all VMs there are.
+Displayed findings also need evidence. ``RuleHistory`` reports which windows have to be judged in full for that: those
+in which findings ended, and those in which these were last seen; and the states with which each of them begins.
+Pure. Windows are numbered from 1: window 7 ends with the scene at place 7. Columns are the subjects of all VMs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .rule_states import RuleStates
 from .window import BoolArray
 
 _RECENT: Final = 3
-"""So many windows are known as they were: a window needs the states two windows before to show what ended in it."""
+"""The number of last windows whose states are kept: what ended in a window is shown from two windows before."""
 _FEW: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _PackedStates:
-    """States of which few are not 0: ``places`` are those in the flat arrays."""
+    """States that are mostly 0: ``places`` are the indices of the others in the flat arrays."""
 
     shape: tuple[int, ...]
     places: I64Array
@@ -47,26 +47,26 @@ class _PackedStates:
 
 
 class RuleHistory:
-    """Moves states window by window, and keeps those with which the windows to look at begin."""
+    """Moves states window by window, and keeps those with which the windows to be judged in full begin."""
 
     def __init__(self, windows: I64Array, subjects: int) -> None:
-        """``windows``: in how many windows in a row each rule must hold."""
+        """``windows``: the number of consecutive windows in which each rule must hold."""
         self._windows = windows[:, None]
         self.states = RuleStates.fresh(len(windows), subjects)
         self.number = 0
         self._ended = np.zeros(self.states.held.shape, np.int64)
-        """In which window each finding ended last, 0 for none."""
+        """The window in which each finding ended last, 0 for none."""
         self._recent: dict[int, RuleStates] = {0: self.states}
         self._kept: dict[int, _PackedStates] = {}
         self._most_kept = _FEW
 
     def move(self, holds: BoolArray, stays: BoolArray, *, began_ns: int, came: BoolArray, gone: BoolArray) -> None:
-        """After the next window, which began at ``began_ns``; ``came`` and ``gone``: subjects that did so in it."""
+        """Add the next window, which began at ``began_ns``; ``came`` and ``gone``: subjects that did so in it."""
         before = self.states.without(came | gone)
         self.put(before.moved(holds, stays, windows=self._windows, began_ns=began_ns))
 
     def put(self, states: RuleStates) -> None:
-        """After the next window, as somebody else judged it."""
+        """Add the next window, which was judged elsewhere, by its states."""
         self.number += 1
         ended = self.states.fires & ~states.fires
         self.states = states
@@ -77,12 +77,12 @@ class RuleHistory:
         self._recent.pop(self.number - _RECENT, None)
 
     def ends(self) -> list[int]:
-        """The windows in which findings that are over ended, each the last time, and those before them."""
+        """The windows in which findings ended for the last time, and the window before each."""
         over = self._ended[~self.states.fires]
         return self._with_those_before(over)
 
     def before(self, number: int) -> RuleStates:
-        """The states with which a window begins: one of ``ends``, or of the last two."""
+        """The states with which a window begins; ``number``: one of ``ends``, or one of the last two windows."""
         recent = self._recent.get(number - 1)
         return self._kept[number].unpacked() if recent is None else recent
 

@@ -16,12 +16,12 @@ _FEW_MEMBERS: Final = 256
 
 
 def count_of(sample: Sample, level: Level) -> int:
-    """How many subjects there are."""
+    """The number of subjects of a level."""
     return 1 if level is HOST else len(sample.vms if level is Scope.VM else sample.vcpus)
 
 
 def runs_of(sample: Sample, scope: Scope, level: Level) -> Runs:
-    """The subjects of ``scope`` that belong to each of ``level``."""
+    """The subjects of ``scope`` that belong to each subject of ``level``."""
     count = count_of(sample, scope)
     if level is scope:
         return Runs(np.arange(count + 1))
@@ -35,8 +35,8 @@ class Runs:
 
     def __init__(self, edges: I64Array) -> None:
         self.lengths = np.diff(edges)
-        """Of each run: how many members."""
-        # reduceat takes a run without members for one with its first.
+        """The number of members of each run."""
+        # reduceat treats a run without members as if it had the first member of the next.
         self._rows = np.flatnonzero(self.lengths)
         self._starts = edges[self._rows]
 
@@ -46,17 +46,17 @@ class Runs:
         return len(self._rows) < len(self.lengths)
 
     def sum(self, values: F64Array) -> F64Array:
-        """Of the last axis; 0 for a run without members."""
+        """The sum over each run along the last axis; 0 for a run without members."""
         found: F64Array = self._reduce(np.add, values)
         return found
 
     def max(self, values: F64Array) -> F64Array:
-        """Of the last axis; 0 for a run without members."""
+        """The maximum over each run along the last axis; 0 for a run without members."""
         found: F64Array = self._reduce(np.maximum, values)
         return found
 
     def count(self, members: BoolArray) -> I64Array:
-        """For how many members it is true, along the last axis."""
+        """The number of members of each run for which ``members`` is true, along the last axis."""
         found: I64Array = self._reduce(np.add, members.astype(np.int64))
         return found
 
@@ -69,9 +69,9 @@ class Runs:
         return reduced
 
     def sum_buckets(self, counts: U64Array) -> U64Array:
-        """Counts of histograms, of shape (members, buckets).
+        """The sum over each run of histogram counts of shape (members, buckets).
 
-        Of many members by adding whole rows, which is six times as fast as ``reduceat`` over rows of several.
+        Many members are summed by adding whole rows, which is six times as fast as ``reduceat`` over rows of several.
         """
         if len(counts) <= _FEW_MEMBERS and not self.has_empty and len(counts):
             added: U64Array = np.add.reduceat(counts, self._starts, axis=0)

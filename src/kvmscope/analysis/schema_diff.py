@@ -1,10 +1,10 @@
 """Differences of stats between two kernels: new, removed, or counted differently.
 
-Pure: the two kernels' tables and the catalogue of stats go in, differences come out. The tables show what changed in
-the descriptors; no descriptor shows that a number came to mean something else, so that is from the catalogue.
+Pure: the two kernels' tables and the catalogue of stats go in, differences come out. The tables show changes of the
+descriptors; a change of meaning is in no descriptor, so it comes from the catalogue.
 
-Rule: a stat is the same stat if provider, scope and name are; its place in the data is nobody's business. A provider
-that only one of the kernels reports is not compared, since it may be off and not gone.
+Rule: stats are the same if provider, scope and name are equal; their places in the data do not matter. A provider that
+only one of the kernels reports is not compared, since it may be off rather than removed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One stat's.
+    """The difference of one stat.
 
-    ``before`` and ``after`` are words for what changed: the name of one that was renamed, the shape of one that came or
-    went. ``tier`` is None for a stat that the catalogue lacks; ``replaced_by`` has what the new kernel has instead of
-    one that went; ``text`` is what the catalogue says of the change, or empty.
+    ``before`` and ``after`` describe the change in words: the names of a renamed stat, the shape of one that was added
+    or removed. ``tier`` is None for a stat that the catalogue lacks; ``replaced_by``: the new kernel's replacements for
+    a removed stat; ``text``: the catalogue's description of the change, or empty.
     """
 
     provider: str
@@ -64,7 +64,7 @@ class SchemaDiff:
 
 
 def compare(before: KernelTables, after: KernelTables, stats: StatCatalog) -> SchemaDiff:
-    """Every difference between two kernels, by provider and scope and then by what became of the stat."""
+    """Every difference between two kernels, ordered by provider and scope, then by kind of change."""
     old, new = ({(table.provider, table.scope): table for table in kernel.tables} for kernel in (before, after))
     old_providers, new_providers = ({provider for provider, _ in tables} for tables in (old, new))
     span = _Span.between(before, after)
@@ -153,7 +153,7 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """What lies between two kernels, in whichever order; nothing if a version is not known."""
+    """The range of versions between two kernels, in either order; empty if a version is not known."""
 
     first: tuple[int, ...] | None
     last: tuple[int, ...] | None
@@ -166,7 +166,7 @@ class _Span:
         return cls(ends[0], ends[1], frozenset({before.architecture, after.architecture}))
 
     def covers(self, change: Change) -> bool:
-        """Whether a change came after the older kernel, and with or before the newer, on one of their architectures."""
+        """Whether a change is newer than the older kernel, not newer than the newer one, and of their architecture."""
         if self.first is None or self.last is None or self.architectures.isdisjoint(change.architectures):
             return False
         return self.first < release(change.since) <= self.last

@@ -1,7 +1,7 @@
 """The values of a status screen: every metric of every VM and vCPU in a window, and of the host.
 
 Not here: names of VMs (``scene``), and how a value is formatted (the front ends). Rule: unknown values are None; NaN
-ends here. A column of these is made when it is first asked for, as a screen shows a few of the metrics.
+ends here. A column is made on first use, as a screen shows only a few of the metrics.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NONE: Final = np.array(None, dtype=object)
 
 
 class MetricTable:
-    """Metrics of the subjects of one level: a column a metric, a row a subject of the window's current sample."""
+    """Metrics of the subjects of one level: a column per metric, a row per subject of the window's current sample."""
 
     def __init__(self, evaluator: Evaluator, metrics: Sequence[Metric], at: Level) -> None:
         self._evaluator = evaluator
@@ -37,13 +37,13 @@ class MetricTable:
         return tuple(self._metrics)
 
     def column(self, name: str) -> list[float | None]:
-        """One metric of every subject. Raises KeyError for another name."""
+        """One metric of every subject. Raises KeyError if there is no such metric."""
         if name not in self._columns:
             self._columns[name] = _known(self._array(name))
         return self._columns[name]
 
     def row(self, row: int) -> dict[str, float | None]:
-        """Every metric of one subject, when all are wanted."""
+        """Every metric of one subject, for callers that need all of them."""
         return dict(zip(self._metrics, self._rows[row], strict=True))
 
     @cached_property
@@ -55,12 +55,12 @@ class MetricTable:
         return rows
 
     def is_partial(self, name: str, row: int) -> bool:
-        """Whether a metric of a subject is known but lacks some of its vCPUs."""
+        """Whether a metric of a subject is known but does not include all of its vCPUs."""
         return name in self._incomplete and self.column(name)[row] is not None and self._missing_of(name)[row] > 0
 
     @cached_property
     def _incomplete(self) -> frozenset[str]:
-        """Metrics that lack some vCPUs of some subject: none of them in most windows."""
+        """The metrics that lack some vCPUs of some subject: empty in most windows."""
         questions = self._evaluator.metrics(self._at)
         rows = np.flatnonzero(np.any(self._evaluator.all_missing(questions), axis=1))
         incomplete = {questions.formulas[row] for row in rows.tolist()}
@@ -71,7 +71,7 @@ class MetricTable:
         return sorted(name for name in self._incomplete if self.is_partial(name, row))
 
     def largest_first(self, name: str) -> list[int]:
-        """Rows by one metric, those for which it is not known last; the order of equals is kept."""
+        """Rows sorted by one metric, the largest first, unknown values last; equal rows keep their order."""
         order: list[int] = np.argsort(-self._array(name), kind="stable").tolist()
         return order
 

@@ -1,9 +1,9 @@
-"""Counts of vCPUs summed for each VM, over consecutive samples, without ever falling when a vCPU goes.
+"""Counts of vCPUs summed for each VM over consecutive samples, such that a removed vCPU does not lower the sum.
 
-A vCPU that is not in a sample any more, or could not be read in it, stays in its VM's sum with the last values that
-were read. If a vCPU comes back with less than it had, it is another one: the values of the first stay in the sum too.
+A vCPU that is no longer in a sample, or could not be read in it, stays in its VM's sum with the last values that were
+read. If a vCPU comes back with lower counts, it is another one: the values of the first stay in the sum too.
 
-Rule: a sum falls only if a count itself fell while its vCPU was there, which is a reset that the reader must see.
+Rule: a sum falls only if a count itself fell while its vCPU existed, which is a reset that the reader must see.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class VmSum:
 
 
 class VmTotals:
-    """Sums the counts of vCPUs for VMs; give it every sample in turn."""
+    """Sums the counts of vCPUs for VMs; ``update`` it with every sample in turn."""
 
     def __init__(self) -> None:
         self._memories: dict[Schema, _Memory] = {}
 
     def update(self, sample: Sample) -> tuple[VmSum, ...]:
-        """The sums after this sample, for each schema of vCPUs that it or an earlier one has had."""
+        """The sums after this sample, for each schema of vCPUs in it or an earlier one."""
         vms = {int(vm): row for row, vm in enumerate(sample.vms.id.tolist())}
         blocks = {block.schema: block for block in sample.blocks_of(Scope.VCPU)}
         for schema in blocks.keys() - self._memories.keys():
@@ -52,9 +52,9 @@ class VmTotals:
 
 
 class _Memory:
-    """The last words of every vCPU of one schema: those of the last sample, and apart from them those that went.
+    """The last words of every vCPU of one schema: those of the last sample, and separately those of vCPUs that went.
 
-    ``_gone``: of vCPUs that may come back. ``_replaced``: by VM, of vCPUs in whose place there is another one.
+    ``_gone``: of vCPUs that may come back. ``_replaced``: by VM, of vCPUs whose id another vCPU has now.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -72,7 +72,7 @@ class _Memory:
         return not (len(self._words) or self._gone or self._replaced)
 
     def take(self, sample: Sample, block: Block | None, vms: Mapping[int, int]) -> None:
-        """Remember this sample's words, and what is not in it of VMs that still live."""
+        """Remember this sample's words, and the earlier ones of vCPUs that it lacks, for VMs that still live."""
         rows = np.zeros(0, np.int64) if block is None else block.rows
         words = np.zeros((0, self._schema.words), np.uint64) if block is None else block.values
         owners = sample.vcpus.vm[rows]

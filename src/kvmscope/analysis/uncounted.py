@@ -1,9 +1,9 @@
 """Stats that a kernel describes but does not count: removed from a sample, with a gap that gives the reason.
 
-The word that the kernel gives for such a stat is 0 whatever happens, and an unknown is never a number. Which stats
-these are is in catalog/uncounted.toml. Without the stat, ``either`` in a formula takes its next option, as on a kernel
-that does not describe it.
-Rule: what is not known of a host takes nothing out.
+The kernel reports 0 for such a stat whatever happens, and kvmscope never shows an unknown as a number. These stats are
+listed in catalog/uncounted.toml. Without the stat, ``either`` in a formula takes its next option, as on a kernel that
+does not describe it.
+Rule: a stat is removed only if the host is known not to count it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCHEMAS_KEPT: Final = 64
 
 
 class UncountedStats:
-    """What one host does not count."""
+    """The stats that one host does not count."""
 
     def __init__(self, machine: Machine) -> None:
         module = machine.kvm_vendor.value
@@ -32,7 +32,7 @@ class UncountedStats:
         self._found: Mapping[str, str] = {}
 
     def taken_out(self, sample: Sample) -> Sample:
-        """The sample without them; a simulated one, and one of which nothing is concerned, as it is."""
+        """The sample without these stats; unchanged if it is simulated or has none of them."""
         if sample.simulated:
             return sample
         uncounted = self.reasons(tuple(block.schema for block in sample.blocks))
@@ -44,8 +44,8 @@ class UncountedStats:
         return replace(sample, blocks=tuple(blocks), gaps=(*sample.gaps, *gaps))
 
     def reasons(self, schemas: tuple[Schema, ...]) -> Mapping[str, str]:
-        """Those that these schemas describe, each with the reason."""
-        # Most samples have the schemas of the last one.
+        """The uncounted stats that these schemas describe, each with the reason."""
+        # Most samples have the same schemas as the previous one.
         if schemas != self._schemas:
             self._schemas, self._found = schemas, self._look_up(schemas)
         return self._found
@@ -77,7 +77,7 @@ def _block(block: Block, uncounted: frozenset[str]) -> Block:
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)
 def _without(schema: Schema, names: frozenset[str]) -> Schema:
-    """The schema without these stats; their words stay where they are, and nothing describes them."""
+    """The schema without these stats; their words stay in the data, without a descriptor."""
     if schema.provider != _OF_KERNEL or names.isdisjoint(schema.names):
         return schema
     kept = tuple(stat for stat in schema.descriptors if stat.name not in names)

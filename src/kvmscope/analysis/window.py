@@ -2,10 +2,10 @@
 
 Not here: what the numbers mean (``metrics``), and bucket bounds (``histogram``). All words are raw, as in the samples;
 ``Descriptor.scale`` converts them.
-Rule: every array stands beside the *current* sample's subjects, one row a subject, and says NaN where there is no
-answer: the subject came in this window, one of the samples lacks the stat, another thread took over a vCPU whose count
-is that of its thread (provider sched), or a count went down. A count that went down was cleared (root can, through
-debugfs), so what happened since is not known; ``resets`` lists them.
+Rule: every array has one row per subject of the *current* sample, with NaN where the value is unknown: the subject came
+in this window, one of the samples lacks the stat, another thread runs a vCPU whose count is that of its thread
+(provider sched), or a count went down. A count that went down was cleared (root can, through debugfs), so its increase
+is not known; ``resets`` lists these counts.
 Source: Documentation/virt/kvm/api.rst, 4.133 for the kinds; virt/kvm/kvm_main.c for how they can be cleared.
 """
 
@@ -29,12 +29,12 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 _NOT_THERE = -1
 _COUNTS = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
 _OF_THREADS = "sched"
-"""Provider whose counts for a vCPU are those of its thread, and for a VM those of the other threads."""
+"""The provider whose counts for a vCPU are those of its thread, and for a VM those of its other threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A stat that went down though it only counts up; ``rows`` are those of the current sample's subjects."""
+    """A cumulative stat that went down; ``rows``: of the subjects in the current sample."""
 
     provider: str
     scope: Scope
@@ -55,7 +55,7 @@ class Column:
 
     @property
     def values(self) -> F64Array:
-        """The words as numbers, NaN where not known; an instant of 2**63 and more is one that fell below 0."""
+        """The words as numbers, NaN for unknown; an instant of 2**63 and more is one that fell below 0."""
         if self.descriptor.kind is Kind.INSTANT:
             numbers = self.words.view(np.int64).astype(np.float64)
         else:
@@ -65,10 +65,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """By how much one count of every subject moved: ``words`` of shape (n,), or (n, size) for a histogram.
+    """The increase of one count for every subject: ``words`` of shape (n,), or (n, size) for a histogram.
 
-    Where ``known`` is false it is not known, and the words mean nothing; where ``is_reset`` is true the reason is that
-    the count went down.
+    Where ``known`` is false, the words are meaningless; where ``is_reset`` is true, this is because the count went
+    down.
     """
 
     descriptor: Descriptor
@@ -82,8 +82,8 @@ def find_column(
 ) -> Column | None:
     """One stat in the order of the sample's subjects; None if no subject has it.
 
-    If publishers describe a stat of this name differently, only those count that agree with ``like``, by default with
-    the first: the numbers of the others are of something else.
+    If publishers describe a stat of this name differently, only descriptors that agree with ``like`` count (by default,
+    with the first): the others are different stats of the same name.
     """
     found: Column | None = None
     blocks = [block for block in sample.blocks_from(provider, scope) if name in block.schema]
@@ -105,14 +105,14 @@ def find_column(
 
 
 def _whole_column(block: Block, name: str) -> Column:
-    """The column of a block that has every subject: as it is there."""
+    """The column of a block that has every subject: a view of the block."""
     return Column(block.schema[name], block.compact_column(name), block.everybody)
 
 
 class Window:
     """What happened between two samples, or the samples of two scenes, of one source on one boot of one host.
 
-    ``pinned`` and ``bpf`` are one source here: one program, whoever loaded it, so a reader can go on by the other.
+    ``pinned`` and ``bpf`` count as one source: they run the same program, so a reader can switch between them.
 
     ``interval_s`` is by the samples' monotonic clocks. Raises UsageError if the samples are of two sources or origins,
     or the second was not taken after the first.
@@ -136,7 +136,7 @@ class Window:
         return np.flatnonzero(self.previous_rows(scope) == _NOT_THERE)
 
     def previous_rows(self, scope: Scope) -> I64Array:
-        """For each of the current sample's subjects its row in the previous sample, -1 for one that came."""
+        """The row in the previous sample of each subject of the current one, -1 for one that came."""
         return self._previous_vms if scope is Scope.VM else self._previous_vcpus
 
     def gone(self, scope: Scope) -> I64Array:
@@ -151,19 +151,19 @@ class Window:
         return any(name in block.schema for block in self.current.blocks_from(provider, scope))
 
     def value(self, provider: str, scope: Scope, name: str) -> F64Array:
-        """The stat now: shape (n,) or (n, size), raw. Exact up to 2**53."""
+        """The stat in the current sample: shape (n,) or (n, size), raw. Exact up to 2**53."""
         column = find_column(self.current, provider, scope, name)
         return self._unknown(scope) if column is None else column.values
 
     def delta(self, provider: str, scope: Scope, name: str) -> F64Array:
-        """By how much a count moved: shape (n,), or (n, size) for a histogram. UsageError if it is not a count."""
+        """The increase of a count: shape (n,), or (n, size) for a histogram. Raises UsageError if it is not a count."""
         moved = self.movement(provider, scope, name)
         if moved is None:
             return self._unknown(scope)
         return _with_nan(moved.words.astype(np.float64), ~moved.known)
 
     def movement(self, provider: str, scope: Scope, name: str) -> Movement | None:
-        """``delta`` in whole numbers; None if no subject of the current sample has the stat. Worked out once."""
+        """``delta`` in whole numbers; None if no subject of the current sample has the stat. Computed once."""
         key = (provider, scope, name)
         if key not in self._movements:
             self._movements[key] = self._movement(*key)
@@ -188,12 +188,12 @@ class Window:
         return Movement(column.descriptor, moved, known & ~is_reset, is_reset)
 
     def rate(self, provider: str, scope: Scope, name: str) -> F64Array:
-        """``delta`` a second."""
+        """``delta`` per second."""
         return self.delta(provider, scope, name) / self.interval_s
 
     @cached_property
     def resets(self) -> tuple[Reset, ...]:
-        """Every count of both samples that went down."""
+        """Every count in both samples that went down."""
         stats = {
             (block.schema.provider, block.schema.scope, descriptor.name): None
             for block in self.current.blocks
@@ -205,7 +205,7 @@ class Window:
         return tuple(Reset(*stat, rows) for stat, rows in found if rows)
 
     def _may_have_gone_down(self, block: Block) -> bool:
-        """False if one comparison of all words shows that no count did, which is nearly always so."""
+        """False if one comparison of all words shows that no count went down, as is nearly always the case."""
         runs = _words_that_count(block.schema)
         if not runs:
             return False
@@ -216,7 +216,7 @@ class Window:
         return any(bool(np.any(now[:, run] < before[:, run])) for run in runs)
 
     def _in_both(self, block: Block, before: Block) -> tuple[U64Array, U64Array]:
-        """The words of the subjects that are in both blocks, the second of which is of the previous sample."""
+        """The words of the subjects that are in both blocks; ``before``: the block of the previous sample."""
         scope = block.schema.scope
         if self.is_unchanged(scope) and np.array_equal(before.rows, block.rows):
             return block.values, before.values
@@ -229,7 +229,7 @@ class Window:
         return () if moved is None else tuple(np.flatnonzero(moved.is_reset).tolist())
 
     def _align(self, before: Column, scope: Scope) -> tuple[U64Array, BoolArray]:
-        """A column of the previous sample in the order of the current one, and where it is known."""
+        """A column of the previous sample in the order of the current one's subjects, and where it is known."""
         rows = self.previous_rows(scope)
         if self.is_unchanged(scope):
             return before.words, before.known
@@ -243,7 +243,7 @@ class Window:
 
     @cached_property
     def _same_vms(self) -> bool:
-        if self.current.vms is self.previous.vms:  # as sources share what has not changed
+        if self.current.vms is self.previous.vms:  # sources reuse the object if nothing changed
             return True
         return _is_counting(self._previous_vms, len(self.previous.vms))
 
@@ -266,15 +266,15 @@ class Window:
         return _match(*_vcpu_keys(now, self._previous_vms, before))
 
     def continues(self, provider: str, scope: Scope) -> BoolArray | None:
-        """For each subject whether what the provider counts for it is still counted from the same zero; None if that is
-        so for all of them, as far as is known without a look at the counts."""
+        """Whether the provider still counts from the same zero for each subject; None if it does for all of them, as
+        far as is known without a look at the counts."""
         if provider != _OF_THREADS:
             return None
         return self._has_same_thread if scope is Scope.VCPU else self._has_same_threads
 
     @cached_property
     def _has_same_thread(self) -> BoolArray | None:
-        """For each vCPU whether the thread that ran it last is that of the previous sample; None if all have theirs."""
+        """Whether each vCPU was last run by the same thread as in the previous sample; None if all were."""
         now, before = self.current.vcpus, self.previous.vcpus
         if self._same_vcpus and (now is before or np.array_equal(now.tid, before.tid)):
             return None
@@ -285,8 +285,8 @@ class Window:
 
     @cached_property
     def _has_same_threads(self) -> BoolArray | None:
-        """For each VM whether all of its vCPUs have their threads still. The time of a thread that came to be a vCPU's,
-        or no longer is, was counted among those of the VMM or is so now."""
+        """Whether all vCPUs of each VM still have the same threads. If a thread became a vCPU's or ceased to be one,
+        its time moved from the VMM's threads or to them."""
         if self._has_same_thread is None:
             return None
         vms = np.ones(len(self.current.vms), dtype=np.bool_)
@@ -299,7 +299,7 @@ class Window:
 
 
 def _words_that_count(schema: Schema) -> list[slice]:
-    """The words of the data block that belong to counts, those that adjoin as one."""
+    """The words of the data block that belong to counts, adjacent ones as one slice."""
     runs: list[slice] = []
     for first, size in sorted((stat.offset // 8, stat.size) for stat in schema.descriptors if stat.kind in _COUNTS):
         if runs and runs[-1].stop == first:
@@ -310,7 +310,7 @@ def _words_that_count(schema: Schema) -> list[slice]:
 
 
 def _vcpu_keys(now: Vcpus, previous_vms: I64Array, before: Vcpus) -> tuple[I64Array, I64Array]:
-    """One number a vCPU, from its VM's row in the previous sample and its id; ids may be any, so they are ranked."""
+    """One number per vCPU, from its VM's row in the previous sample and the rank of its id; ids can be of any size."""
     ids, ranks = np.unique(np.concatenate([now.id, before.id]), return_inverse=True)
     ranks = ranks.astype(np.int64)
     vm_of_now = previous_vms[now.vm] if len(now) else now.vm
@@ -318,7 +318,7 @@ def _vcpu_keys(now: Vcpus, previous_vms: I64Array, before: Vcpus) -> tuple[I64Ar
 
 
 def _match(now: U64Array | I64Array, before: U64Array | I64Array) -> I64Array:
-    """For each of ``now`` its place in ``before``, or _NOT_THERE; both are distinct."""
+    """The place in ``before`` of each item of ``now``, or _NOT_THERE; the items of each are distinct."""
     if np.array_equal(now, before):
         return np.arange(len(now), dtype=np.int64)
     if len(before) == 0:
@@ -334,7 +334,7 @@ def _is_counting(rows: I64Array, count: int) -> bool:
 
 
 def _wrapped(moved: U64Array, now: U64Array) -> BoolArray:
-    """Where a difference went below zero: it is then more than what it was taken from."""
+    """Where a difference wrapped below zero: it is then larger than its minuend."""
     down = moved > now
     if not down.any():
         return np.zeros(len(down), dtype=np.bool_)
@@ -347,7 +347,7 @@ def _with_nan(numbers: F64Array, where: BoolArray) -> F64Array:
 
 
 def agree(a: Descriptor, b: Descriptor) -> bool:
-    """Whether numbers of the two say the same thing; where they stand in the data does not matter."""
+    """Whether the numbers of both have the same meaning; their places in the data do not matter."""
     return (a.kind, a.unit, a.base, a.exponent, a.size, a.bucket_size) == (
         b.kind,
         b.unit,

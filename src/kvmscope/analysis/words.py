@@ -1,7 +1,7 @@
-"""The words of many stats at once, for plans: a row a stat, a column a subject of the current sample.
+"""The words of many stats at once, for plans: one row per stat, one column per subject of the current sample.
 
-The same rules as for one stat in ``window``: what one of the samples lacks and a count that went down is not known. The
-words mean nothing there.
+The same rules as for one stat in ``window``: a stat that one of the samples lacks and a count that went down are
+unknown, and their words are meaningless.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def words_now(window: Window, selection: StatSelection) -> StatWords:
 
 
 def words_moved(window: Window, selection: StatSelection) -> StatWords:
-    """By how much counts moved."""
+    """The increase of counts in the window."""
     now, before = _read(window.current, selection), _aligned(window, selection)
     moved = now.words - before.words
-    is_reset = moved > now.words  # a difference that went below zero is more than what it was taken from
+    is_reset = moved > now.words  # a difference that wrapped below zero is larger than its minuend
     known = _both(now.known, before.known)
     continues = window.continues(selection.provider, selection.scope)
     if continues is not None:
@@ -48,14 +48,14 @@ def words_moved(window: Window, selection: StatSelection) -> StatWords:
 
 
 def words_of(sample: Sample, provider: str, scope: Scope, names: tuple[str, ...]) -> StatWords:
-    """Stats of one word each by their names, in a sample. One that no subject has is not known of any."""
+    """One-word stats of a sample, by their names. A stat that no subject has is unknown for all."""
     schemas = tuple(block.schema for block in sample.blocks_from(provider, scope))
     return _read(sample, _selection(schemas, provider, scope, names))
 
 
 @lru_cache(maxsize=_LAYOUTS_KEPT)
 def _selection(schemas: tuple[Schema, ...], provider: str, scope: Scope, names: tuple[str, ...]) -> StatSelection:
-    """Each stat as the first schema that has it describes it."""
+    """The stats with the descriptors of the first schema that has each."""
     described = [next((schema[name] for schema in schemas if name in schema), None) for name in names]
     stats = (_NOT_THERE if stat is None or stat.size != 1 else stat for stat in described)
     return StatSelection(provider, scope, tuple(stats))
@@ -101,7 +101,7 @@ def _read(sample: Sample, selection: StatSelection) -> StatWords:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _WordPlaces:
-    """Where a schema has stats of a selection. ``places``: which of them, those that it describes in the same way."""
+    """The places of a selection's stats in a schema. ``places``: the indices of those with an agreeing descriptor."""
 
     places: Rows
     columns: WordColumns

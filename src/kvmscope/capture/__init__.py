@@ -1,4 +1,4 @@
-"""Episodes while a host is recorded: judges each scene beside the recorder and keeps those around findings.
+"""Episodes of a host that is being recorded: judges each scene beside the recorder and keeps scenes around findings.
 
-Not here: the files (``store.episodes``), the rules (``view.watch``), and how a host is opened, which is passed in.
+Elsewhere: the files (``store.episodes``), the rules (``view.watch``), and opening a host, which is passed in.
 """

@@ -1,4 +1,4 @@
-"""Which groups an episode counts: those that fit its budget, by what is expected and then by what is measured.
+"""Chooses the groups that an episode counts: those that fit its budget, first by expected and then by measured cost.
 
 The cost of a group is its cost per event (``catalog.groups``) times its events per second on this host.
 """
@@ -16,7 +16,7 @@ from ..view.watch import HostView
 
 @dataclass
 class GroupBudget:
-    """The groups of one episode, in the order in which they were named."""
+    """The groups of one episode, in the order of the request."""
 
     groups: Sequence[str]
     budget_cpus: float
@@ -27,11 +27,11 @@ class GroupBudget:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """Those that are to count now."""
+        """The groups that should count now."""
         return tuple(name for name, note in self.notes.items() if not note.why_not)
 
     def choose(self, view: HostView) -> None:
-        """Before counting: leave out those whose expected cost does not fit with that of those before them."""
+        """Before counting: leave out groups whose expected cost does not fit on top of the earlier ones."""
         total = 0.0
         for name in self.counted:
             cost = _expected(self._entries[name], view)
@@ -42,7 +42,7 @@ class GroupBudget:
                 total += cost or 0.0
 
     def check(self, view: HostView) -> None:
-        """After a window with groups: stop the costliest as long as they cost more than the budget together."""
+        """After a window with groups: stop the costliest ones while their total cost exceeds the budget."""
         costs = {name: self._measured(name, view) for name in self.counted}
         while costs and sum(costs.values()) > self.budget_cpus:
             worst = max(costs, key=lambda name: costs[name])
@@ -51,13 +51,13 @@ class GroupBudget:
             self.notes[worst] = replace(self.notes[worst], off_ns=view.scene.sample.taken_ns)
 
     def note_on(self, taken_ns: int) -> None:
-        """The first scene with what is counted was taken."""
+        """Note the time of the first scene with these groups."""
         for name in self.counted:
             if self.notes[name].on_ns is None:
                 self.notes[name] = replace(self.notes[name], on_ns=taken_ns)
 
     def fail(self, reason: str, taken_ns: int) -> None:
-        """Nothing can be counted any more."""
+        """Stop all groups after a failure."""
         for name in self.counted:
             note = self.notes[name]
             off_ns = None if note.on_ns is None else taken_ns

@@ -1,4 +1,4 @@
-"""The consumer beside a recorder: takes scenes without ever waiting, and keeps episodes in a thread of its own."""
+"""The consumer beside a recorder: takes scenes without blocking, and keeps episodes in a separate thread."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _JOIN_S = 0.5
 
 
 class EpisodeCapture:
-    """Keeps the episodes of the recording in ``directory``, of the scenes that are offered.
+    """Keeps the episodes of the recording in ``directory``, from the offered scenes.
 
-    ``open_host`` opens what counts groups. ``dropped``: scenes for which there was no room, since judging or the disk
-    took too long. Start it before the recorder, and stop it after that.
+    ``open_host`` opens a host that counts groups. ``dropped``: number of scenes dropped for lack of room, since judging
+    or the disk took too long. Start it before the recorder, and stop it after the recorder.
     """
 
     def __init__(self, directory: Path, limits: EpisodeLimits, *, open_host: GroupOpener, interval_s: float) -> None:
@@ -36,12 +36,12 @@ class EpisodeCapture:
 
     @property
     def begun(self) -> int:
-        """How many episodes have begun."""
+        """The number of episodes that have begun."""
         return self._keeper.begun
 
     @property
     def trouble(self) -> str:
-        """Why the last episode could not be written; empty if it could."""
+        """Why the last episode could not be written, else empty."""
         return self._keeper.trouble
 
     def start(self) -> None:
@@ -49,26 +49,26 @@ class EpisodeCapture:
         self._counter.start()
 
     def stop(self) -> None:
-        """Stop counting, judge what waits, and end the open episode."""
+        """Stop counting, judge waiting scenes, and end the open episode."""
         self._counter.stop()
         with self._has_work:
             self._is_ending = True
             self._has_work.notify_all()
-        while self._thread.is_alive():  # in steps, since a signal is taken between two of them alone
+        while self._thread.is_alive():  # in steps, since signals are handled between them only
             self._thread.join(_JOIN_S)
         if self._failure is not None:
             raise self._failure
 
     def offer(self, scene: Scene) -> None:
-        """Take the next scene of the recorder; never waits."""
+        """Take the next scene of the recorder. Never blocks."""
         self._queue(lambda: self._keeper.add(scene))
 
     def take_counted(self, groups: tuple[str, ...], scene: Scene) -> None:
-        """Take the next scene of what counts."""
+        """Take the next scene with groups."""
         self._queue(lambda: self._keeper.add_counted(groups, scene))
 
     def take_failure(self, groups: tuple[str, ...], error: KvmscopeError) -> None:
-        """Counting has failed."""
+        """Note that counting has failed."""
         self._queue(lambda: self._keeper.fail_counting(groups, error))
 
     def _queue(self, act: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class EpisodeCapture:
             self._failure = error
 
     def _next(self) -> Callable[[], None] | None:
-        """What has waited longest; None if there will be no more."""
+        """The task that has waited longest; None at the end."""
         with self._has_work:
             while not self._work:
                 if self._is_ending:

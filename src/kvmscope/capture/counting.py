@@ -1,7 +1,7 @@
 """Reads the host with groups switched on, while they are needed, in a separate thread.
 
-Rule: nobody waits for it. Opening a host with groups takes as long as loading the programs; callers request other
-groups and continue, and scenes arrive later.
+Rule: callers never wait. Opening a host with groups takes as long as loading the programs; callers request groups and
+continue, and scenes arrive later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GroupOpener: TypeAlias = Callable[[Sequence[str]], CountingHost]
 
 
 class GroupSink(Protocol):
-    """Where scenes with groups go."""
+    """Receives scenes with groups."""
 
     def take_counted(self, groups: tuple[str, ...], scene: Scene) -> None: ...
 
@@ -38,7 +38,7 @@ class GroupSink(Protocol):
 
 
 class GroupCounter:
-    """Counts the groups that were wanted last, and looks every ``interval_s``, the first time at once."""
+    """Counts the groups that were requested last, and looks every ``interval_s``, the first time at once."""
 
     def __init__(self, open_host: GroupOpener, sink: GroupSink, interval_s: float) -> None:
         self._open_host = open_host
@@ -53,19 +53,19 @@ class GroupCounter:
         self._thread.start()
 
     def want(self, groups: tuple[str, ...]) -> None:
-        """Count these groups from now on, none if it is empty. Does not wait for it."""
+        """Count these groups from now on; none if empty. Does not wait."""
         if groups != self._wanted:
             with self._has_changed:
                 self._wanted = groups
                 self._has_changed.notify_all()
 
     def stop(self) -> None:
-        """Stop counting; on return nothing is attached any more."""
+        """Stop counting. On return, nothing is attached."""
         with self._has_changed:
             self._is_ending = True
             self._wanted = ()
             self._has_changed.notify_all()
-        while self._thread.is_alive():  # in steps, since a signal is taken between two of them alone
+        while self._thread.is_alive():  # in steps, since signals are handled between them only
             self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
@@ -79,7 +79,7 @@ class GroupCounter:
             self._count(groups)
 
     def _count(self, groups: tuple[str, ...]) -> None:
-        """Look as long as these groups are wanted."""
+        """Look as long as these groups are requested."""
         try:
             host = self._open_host(groups)
         except KvmscopeError as error:
@@ -99,7 +99,7 @@ class GroupCounter:
             self._has_changed.wait_for(lambda: groups != self._wanted, self._interval_s)
 
     def _fail(self, groups: tuple[str, ...], error: KvmscopeError) -> None:
-        """Say so once: the same groups are not tried again before others, or none, were wanted."""
+        """Report the failure once: the same groups are tried again only after another request."""
         self._sink.take_failure(groups, error)
         with self._has_changed:
             self._has_changed.wait_for(lambda: groups != self._wanted)

@@ -15,11 +15,11 @@ _NOTED_AT_MOST = 500
 
 
 class FindingLog:
-    """The findings of a level or a worse one, of the recorder's windows and of those with groups.
+    """The findings of at least a given level, in the recorder's windows and in windows with groups.
 
-    A finding that both have is judged by the recorder's, since that goes on when counting stops.
-    ``begun_last``: rule and VM of what the last window added. ``focus_ns``: the last time at which a finding stood, by
-    a window with groups if there is one; CLOCK_REALTIME.
+    A finding of both is judged by the recorder's windows, since those continue when counting stops.
+    ``begun_last``: rule and VM of the findings that began in the last window. ``focus_ns``: the last time at which a
+    finding stood, by a window with groups if there is one; CLOCK_REALTIME.
     """
 
     def __init__(self, level: Severity) -> None:
@@ -32,7 +32,7 @@ class FindingLog:
 
     @property
     def more(self) -> int:
-        """How many findings there were beyond those that are noted."""
+        """The number of findings beyond the noted ones."""
         return len(self._beyond)
 
     @property
@@ -48,7 +48,8 @@ class FindingLog:
         return self._focus_ns.get(True, self._focus_ns.get(False))
 
     def add(self, view: HostView, *, is_counted: bool) -> bool:
-        """Take a window; whether anything began or ended in it. ``is_counted``: it has the groups of the episode."""
+        """Take a window. Returns whether any finding began or ended in it. ``is_counted``: it has the groups of the
+        episode."""
         findings = [each for each in view.judgement.findings if each.rule.severity.rank >= self._level.rank]
         before = self._standing[is_counted]
         self._standing[is_counted] = frozenset(finding.key for finding in findings)
@@ -60,11 +61,11 @@ class FindingLog:
         return bool(begun) or any(ended) or before != self._standing[is_counted]
 
     def stop_counting(self) -> None:
-        """There are no more windows with groups: what only they had is known no longer."""
+        """End the windows with groups: findings that only they have become unknown."""
         self._standing[True] = frozenset()
 
     def _note(self, finding: Finding, view: HostView) -> bool:
-        """Note a finding or its costlier window; whether it is new, or has begun again."""
+        """Note a finding or its costlier window. Returns whether the finding is new or has begun again."""
         known = self._noted.get(finding.key)
         is_new = known is None or known.end is not None
         if known is None and len(self._noted) >= _NOTED_AT_MOST:

@@ -1,8 +1,8 @@
-"""Keeps episodes: given the scenes of a host one after another, it judges them and writes those around findings.
+"""Keeps episodes: judges consecutive scenes of a host and writes those around findings.
 
-For one thread. It waits for nothing and knows no clock: all times are those of the scenes. ``groups`` says what is to
-be counted, and the scenes of what counts them come in by ``add_counted``.
-Rule: a disk that does not take an episode ends it, and nothing else.
+For one thread. It waits for nothing and reads no clock: all times are those of scenes. ``groups`` are the groups to
+count; scenes with these groups are passed to ``add_counted``.
+Rule: a failed write ends the episode and nothing else.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from .ring import SceneRing
 class EpisodeKeeper:
     """Writes the episodes of the recording in a directory. Close it after the last scene.
 
-    ``trouble``: why the last episode could not be written; empty if it could. ``begun``: how many episodes began.
+    ``trouble``: why the last episode could not be written, else empty. ``begun``: number of episodes that began.
     """
 
     def __init__(
         self, directory: Path, limits: EpisodeLimits, *, on_groups: Callable[[tuple[str, ...]], None] | None = None
     ) -> None:
-        """``on_groups`` is told the groups to count as soon as an episode begins, before anything of it is written."""
+        """``on_groups`` is called with the groups to count as soon as an episode begins, before any of it is
+        written."""
         self.trouble = ""
         self._on_groups = on_groups
         self.begun = 0
@@ -46,11 +47,11 @@ class EpisodeKeeper:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups that are to be counted now."""
+        """The groups to count now."""
         return () if self._open is None else self._open.budget.counted
 
     def add(self, scene: Scene) -> None:
-        """The next scene of the recorder."""
+        """Add the next scene of the recorder."""
         view = self._judged(scene)
         if self._open is None:
             self._ring.add(scene)
@@ -61,12 +62,12 @@ class EpisodeKeeper:
         self._end_if_over(scene)
 
     def add_counted(self, groups: tuple[str, ...], scene: Scene) -> None:
-        """The next scene of what counts ``groups``."""
+        """Add the next scene with ``groups``."""
         if self._open is not None and groups == self.groups:
             self._guard(lambda episode: episode.add_counted(scene))
 
     def fail_counting(self, groups: tuple[str, ...], error: KvmscopeError) -> None:
-        """``groups`` cannot be counted."""
+        """Note that ``groups`` cannot be counted."""
         if self._open is not None and groups == self.groups:
             self._guard(lambda episode: episode.fail_counting(error))
 
@@ -124,7 +125,7 @@ class EpisodeKeeper:
 
 
 def _ready_watch() -> Watch:
-    """A watch that has its rules: reading them takes as long as some looks, and a thread that looks would wait."""
+    """A watch with its rules loaded: loading them takes as long as several looks and would delay the looking thread."""
     watch = Watch()
     assert watch.examiner.rules
     assert watch.examiner.metrics
@@ -132,12 +133,12 @@ def _ready_watch() -> Watch:
 
 
 class OpenEpisode:
-    """One episode while it is written. What writes raises OSError if the disk does not take it."""
+    """One episode while it is written. Methods that write raise OSError if writing fails."""
 
     def __init__(
         self, directory: Path, limits: EpisodeLimits, pauses: EpisodePauses, budget: GroupBudget, view: HostView
     ) -> None:
-        """``view``: that in which its first finding began."""
+        """``view``: the window in which the first finding began."""
         sample = view.scene.sample
         self._limits = limits
         self._pauses = pauses
@@ -151,21 +152,21 @@ class OpenEpisode:
         trim_episodes(directory, most=limits.most, size_bytes=limits.size_bytes, but=self._writer.number)
 
     def begin(self, ring: SceneRing, view: HostView) -> None:
-        """Write what was there before, and what began."""
+        """Write the scenes before the first finding, and the note."""
         for scene in ring.take():
             self._append(scene)
         self._take(view, is_counted=False)
         self._write_note()
 
     def add(self, scene: Scene, view: HostView | None) -> None:
-        """The next scene of the recorder; it is written unless what counts gives the same and more."""
+        """Add the next scene of the recorder. It is written unless scenes with groups contain the same and more."""
         if self._counted is None:
             self._append(scene)
         if view is not None and self._take(view, is_counted=False):
             self._write_note()
 
     def add_counted(self, scene: Scene) -> None:
-        """The next scene of what counts."""
+        """Add the next scene with groups."""
         self._append(scene)
         if self._counted is None:
             self._counted = Watch()
@@ -184,13 +185,13 @@ class OpenEpisode:
             self._write_note()
 
     def fail_counting(self, error: KvmscopeError) -> None:
-        """What counts has failed."""
+        """Note that counting has failed."""
         self.budget.fail(str(error), self._last.sample.taken_ns)
         self._stop_counting()
         self._write_note()
 
     def over(self, now_ns: int) -> EpisodeEnd | None:
-        """Why the episode is over, None if it is not."""
+        """Why the episode is over; None if it continues."""
         if not self._findings.any_stands and now_ns - self._stood_ns >= self._limits.after_s * 1e9:
             return EpisodeEnd.CLEARED
         if now_ns - self._began_ns >= self._limits.longest_s * 1e9:
@@ -198,23 +199,23 @@ class OpenEpisode:
         return EpisodeEnd.LARGEST if self._writer.size_bytes >= self._limits.size_of_one else None
 
     def end(self, why: EpisodeEnd) -> None:
-        """The scenes come before the note that says that it has ended."""
+        """End the episode. Scenes are written before the note that says that it has ended."""
         self._writer.close()
         self._writer.write_note(replace(self._note(), ended_ns=self._last.sample.taken_ns, why_ended=why))
 
     def abandon(self) -> None:
-        """Leave what is written as it is."""
+        """Stop writing and leave the files as they are."""
         with contextlib.suppress(OSError):
             self._writer.close()
 
     def _append(self, scene: Scene) -> None:
         if self._first is not None and scene.sample.monotonic_ns <= self._last.sample.monotonic_ns:
-            return  # two sources were looked at, and this look was the earlier one
+            return  # of two sources, this look was the earlier one
         self._first, self._last = self._first or scene, scene
         self._writer.append(scene)
 
     def _take(self, view: HostView, *, is_counted: bool) -> bool:
-        """Note what a window says of findings; whether anything began or ended."""
+        """Note the findings of a window. Returns whether any finding began or ended."""
         is_news = self._findings.add(view, is_counted=is_counted)
         now_ns = view.scene.sample.monotonic_ns
         for key in self._findings.begun_last:

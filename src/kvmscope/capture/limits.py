@@ -18,11 +18,11 @@ _SHARE_OF_ONE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class EpisodeLimits:
-    """``before_s``, ``after_s``: what is kept before the first finding begins and after the last one ended.
+    """``before_s``, ``after_s``: time to keep before the first finding begins and after the last one ends.
 
-    ``longest_s``: from the first finding on. ``memory_bytes``: of the scenes that are held for ``before_s``.
-    ``most``, ``size_bytes``: of all episodes of a recording. ``level``: the least severe finding that begins one.
-    ``groups``: groups to count in an episode. ``budget_cpus``: what they may cost together.
+    ``longest_s``: from the first finding on. ``memory_bytes``: of the scenes held for ``before_s``. ``most``,
+    ``size_bytes``: number and size of all episodes of a recording. ``level``: of the least severe finding that begins
+    one. ``groups``: groups to count in an episode. ``budget_cpus``: limit for their total cost.
     """
 
     before_s: float = 120.0
@@ -37,7 +37,7 @@ class EpisodeLimits:
 
     @property
     def size_of_one(self) -> int:
-        """Bytes that one episode may have, or a long one would be all that is left."""
+        """Size limit of one episode in bytes; without it, a long episode would displace all others."""
         return self.size_bytes // _SHARE_OF_ONE
 
 
@@ -52,10 +52,10 @@ class _Pause:
 
 
 class EpisodePauses:
-    """Which findings may begin an episode: a recurring one may after ever longer pauses.
+    """Which findings may begin an episode: a recurring finding only after increasing pauses.
 
-    The same rule on the same VM begins none for 10 minutes, and for twice as long whenever it has come again within the
-    pause that followed; and at most 12 begin in an hour. Times are CLOCK_BOOTTIME nanoseconds.
+    The same rule on the same VM begins no other episode for 10 minutes, and the pause doubles whenever the finding
+    recurs within the pause that follows. At most 12 episodes begin in an hour. Times are CLOCK_BOOTTIME nanoseconds.
     """
 
     def __init__(self) -> None:
@@ -69,11 +69,11 @@ class EpisodePauses:
         return len(self._begun) < _AN_HOUR_AT_MOST and (pause is None or now_ns >= pause.until_ns)
 
     def note_episode(self, now_ns: int) -> None:
-        """An episode has begun."""
+        """Note that an episode has begun."""
         self._begun.append(now_ns)
 
     def note_finding(self, key: TriggerKey, now_ns: int) -> None:
-        """The finding is part of an episode."""
+        """Note that the finding is part of an episode."""
         self._forget(now_ns)
         last = self._pauses.get(key)
         if last is not None and now_ns < last.until_ns:
@@ -82,7 +82,7 @@ class EpisodePauses:
         self._pauses[key] = _Pause(length_ns, now_ns + length_ns)
 
     def _forget(self, now_ns: int) -> None:
-        """Findings that have not come for as long as their pause was."""
+        """Forget findings that did not recur for as long as their pause."""
         over = [key for key, pause in self._pauses.items() if now_ns >= pause.until_ns + pause.length_ns]
         for key in over:
             del self._pauses[key]

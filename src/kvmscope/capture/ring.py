@@ -1,6 +1,6 @@
-"""The last scenes, in memory: of a time, and of a size.
+"""The last scenes in memory, limited by time and size.
 
-Rule: what is held is what was read. What others have worked out from a scene is not kept with it.
+Rule: only data as read is held. Values that others computed from a scene are not kept with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BYTES_OF_A_ROW = 200
 
 
 class SceneRing:
-    """Holds the scenes of the last ``span_s`` seconds, fewer if they have more than ``size_bytes`` together."""
+    """Holds the scenes of the last ``span_s`` seconds, fewer if their total size exceeds ``size_bytes``."""
 
     def __init__(self, span_s: float, size_bytes: int) -> None:
         self._span_ns = round(span_s * 1e9)
@@ -37,7 +37,7 @@ class SceneRing:
             self.size_bytes -= self._scenes.popleft()[1]
 
     def take(self) -> Iterator[Scene]:
-        """The scenes, the oldest first; none is left."""
+        """Remove and return all scenes, oldest first."""
         while self._scenes:
             scene, size = self._scenes.popleft()
             self.size_bytes -= size
@@ -54,7 +54,7 @@ def _as_read(scene: Scene) -> Scene:
 
 
 def scene_bytes(scene: Scene) -> int:
-    """About how much memory a scene holds: the arrays that its columns are views of, each once, and its rows."""
+    """The approximate memory of a scene: the arrays that its columns are views of, each once, and its rows."""
     sample = scene.sample
     arrays = [part for block in sample.blocks for part in (block.values, block.rows)]
     owners = {id(owner): owner.nbytes for owner in map(_owner, arrays)}

@@ -1,4 +1,4 @@
-"""Ports and MSRs by name, from addresses.toml: what group ``accesses`` counts, and what an access is for.
+"""Ports and MSRs by name, from addresses.toml: the ranges that group ``accesses`` counts, and their purpose.
 
 Rule: names can be part of a stat's name, and a number belongs to the first entry whose range it is in.
 """
@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"[a-z0-9_]+")
 
 
 class AddressSpace(Enum):
-    """What is addressed; its value begins the names of the stats."""
+    """The address space; its value is the prefix of the stats' names."""
 
     PORT = "port"
     MSR = "msr"
@@ -29,8 +29,8 @@ class AddressSpace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AddressRange:
-    """Ports or MSRs that count under one name; ``last`` is included. ``also``: numbers beside these. ``clocks``: what a
-    guest that accesses them is offered or not, by the names of ``view.added_causes.clock_causes``."""
+    """Ports or MSRs that count under one name; ``last`` is included. ``also``: further numbers. ``clocks``: the clocks
+    to report for a guest that accesses them, by the names of ``view.added_causes.clock_causes``."""
 
     name: str
     first: int
@@ -41,7 +41,7 @@ class AddressRange:
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """The first and the last of each stretch of numbers, the last included."""
+        """The first and last number of each contiguous range, the last included."""
         return ((self.first, self.last), *((number, number) for number in self.also))
 
     @property
@@ -52,7 +52,7 @@ class AddressRange:
 
 @dataclass(frozen=True, slots=True)
 class AddressTable:
-    """``provider``: of the stats that count accesses. ``spaces``: ranges, in the order in which they are searched."""
+    """``provider``: of the stats that count accesses. ``spaces``: the ranges, in search order."""
 
     provider: str
     spaces: Mapping[AddressSpace, tuple[AddressRange, ...]]

@@ -1,7 +1,7 @@
 """What changes the meaning of a stat on some hosts, from caveats.toml: texts, and the conditions under which they hold.
 
 Not here: whether a condition holds (``analysis.caveats``).
-Rule: a condition names what to look at, never a kernel version; what is not visible is ``Undecidable``.
+Rule: a condition names what to inspect, never a kernel version; a condition that cannot be seen is ``Undecidable``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .tomlfile import TomlEntry, read_tables, shown, unique
 from .words import KINDS
 
 FILE = "caveats.toml"
-# Of keys and list indices; dotted keys nest without limit in TOML.
+# A limit on keys and list indices; dotted keys nest without limit in TOML.
 _DEPTH_MAX = 32
 
 
 class ApicvActivity(Enum):
-    """Of some vCPU of the VM."""
+    """The APICv state of some vCPU of the VM."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -41,7 +41,7 @@ class Paging(Enum):
 class ParameterIs:
     """A parameter of a module has one of these values, as sysfs writes them.
 
-    ``absent``: the value that stands for a module without the parameter; "" if that says nothing.
+    ``absent``: the value to assume for a module without the parameter; "" if that is unknown.
     """
 
     module: str
@@ -136,7 +136,7 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class FirstKnown:
-    """The answer of the first part whose answer is known: the best evidence first."""
+    """The truth of the first part for which it is known; the best evidence comes first."""
 
     parts: tuple[Condition, ...]
 
@@ -168,7 +168,7 @@ Condition: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class StatSelector:
-    """The stats to which a caveat applies without being listed there; None: any scope, any kind."""
+    """Stats to which a caveat applies though their entries do not list it; None: any scope, any kind."""
 
     providers: tuple[str, ...]
     scope: Scope | None

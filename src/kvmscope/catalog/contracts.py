@@ -1,9 +1,9 @@
-"""Contracts: the stats that a program relies on, and on which kernels, as a TOML file beside the program.
+"""Contracts: the stats on which a program relies, and the kernels concerned, as a TOML file shipped with the program.
 
-Not here: whether a kernel keeps one (``analysis.contract``).
+Not here: whether a kernel fulfils a contract (``analysis.contract``).
 
-Rule: a contract is read whole or not at all; any mistake in it is one ``CatalogError`` with file, line, what was
-expected and what was found. A stat that no kernel has is a broken promise, not a mistake.
+Rule: a contract is read as a whole or not at all; any mistake in it is one ``CatalogError`` with file, line, expected
+and found text. A stat that no kernel has is a broken promise, not a mistake.
 docs/reference/schemas.md describes the format.
 """
 
@@ -24,7 +24,7 @@ from .words import KINDS, UNITS, Measure
 _HISTOGRAM_BUCKETS = 32
 _GOVERNOR = "governor.toml"
 
-# ASCII digits, and few of them: int() takes other digits too, and refuses thousands.
+# A few ASCII digits: int() also accepts other digits, and refuses thousands of them.
 _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})+")
 _BOUND = re.compile(rf"\s*(>=|<=|>|<|==)\s*({_VERSION.pattern})\s*,?")
 _COMPARE: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
@@ -55,7 +55,7 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One stat that the program relies on. ``kernels``: None is all of the contract's; ``why``: what it is used for."""
+    """One stat on which the program relies. ``kernels``: None for all of the contract's; ``why``: its use."""
 
     provider: str
     scope: Scope
@@ -67,7 +67,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """``architectures`` and ``kernels`` are those that it states; both are empty or None if it states none."""
+    """``architectures`` and ``kernels``: those that it states; empty and None if it states none."""
 
     name: str
     architectures: tuple[str, ...]
@@ -87,7 +87,7 @@ class Contract:
 
 
 def parse_contract(text: str, file: str) -> Contract:
-    """A contract from TOML. Raises CatalogError, also if it states kernels of which none is known."""
+    """A contract from TOML. Raises CatalogError if it is invalid, or if none of the kernels that it states is known."""
     root = read_root(text, file)
     root.check_keys(("name", "stat"), ("kernels", "architectures"))
     if ("kernels" in root) != ("architectures" in root):
@@ -111,7 +111,7 @@ def parse_contract(text: str, file: str) -> Contract:
 
 @cache
 def load_governor_contract() -> Contract:
-    """What ``kvmscope govern polling`` relies on."""
+    """The contract of ``kvmscope govern polling``."""
     return parse_contract(read_toml(_GOVERNOR), _GOVERNOR)
 
 

@@ -1,8 +1,8 @@
-"""The files of the catalogue, which lie beside its modules.
+"""The files of the catalogue, which are in the directory of its modules.
 
-tomllib takes 25 ms for them, in every start of a command. So what it read is kept as JSON in ``__pycache__``, by the
-rules of Python's own compiled modules: it is made at the first use by a user who may write there, it is not written
-under PYTHONDONTWRITEBYTECODE, and a file of any other text than that which it was made of is not used.
+tomllib takes 25 ms for them, in every start of a command. So the parsed values are cached as JSON in ``__pycache__``,
+by the rules of Python's own compiled modules: written at the first use by a user who may write there, not written under
+PYTHONDONTWRITEBYTECODE, and not used if the text of the TOML file differs from the cached one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from .tomlfile import ReadToml, read_root
 
 FOLDER = Path(__file__).parent
-"""``importlib.resources`` would load a dozen modules in every start of a command."""
+"""By path, as ``importlib.resources`` would load a dozen modules in every start of a command."""
 
 TOML_FILES: Final = (
     "addresses",
@@ -52,7 +52,7 @@ def read_toml(name: str, *, folder: Path = FOLDER) -> ReadToml:
 
 
 def keep_all() -> None:
-    """Keep what each file says, also where Python is not to write what it compiles. Raises OSError."""
+    """Cache the values of every file, even under PYTHONDONTWRITEBYTECODE. Raises OSError."""
     for name in (f"{stem}.toml" for stem in TOML_FILES):
         data = (FOLDER / name).read_bytes()
         _keep(FOLDER, name, data, read_root(data.decode(), name).data)
@@ -63,7 +63,7 @@ def _kept_path(folder: Path, name: str) -> Path:
 
 
 def _read_kept(folder: Path, name: str, data: bytes) -> Mapping[str, Any] | None:
-    """What was kept of this very text; None if nothing was, or if it is damaged."""
+    """The cached values of exactly this text; None if there are none, or if the cache is damaged."""
     try:
         made_of, values = json.loads(_kept_path(folder, name).read_bytes())
     except (OSError, ValueError, TypeError, RecursionError):
@@ -72,7 +72,7 @@ def _read_kept(folder: Path, name: str, data: bytes) -> Mapping[str, Any] | None
 
 
 def _keep(folder: Path, name: str, data: bytes, values: Mapping[str, Any]) -> None:
-    """At once or not at all, as others may be reading."""
+    """Write the cache atomically, as other processes may be reading."""
     path = _kept_path(folder, name)
     path.parent.mkdir(exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}")
@@ -85,5 +85,5 @@ def _keep(folder: Path, name: str, data: bytes, values: Mapping[str, Any]) -> No
 
 
 def _mark(data: bytes) -> list[int]:
-    """Tells a text from those that it is edited into; it is no defence, as who can write here can write the modules."""
+    """A checksum that detects edits of a text; not a protection, as users who can write here can write the modules."""
     return [len(data), zlib.crc32(data)]

@@ -1,7 +1,7 @@
 """Names of exit reasons by number: VM exits of the vendors whose KVM reports them, and userspace exits.
 
-Not here: which of them a VM has (a source), and what each means (stats.toml). Rule: a number without a name here is
-counted under ``other``; the names can be part of a stat's name.
+Not here: the exits of a VM (a source), and the meaning of each reason (stats.toml). Rule: a number without a name here
+is counted as ``other``; the names can be part of a stat's name.
 Source: exit_reasons.toml, which tools/exit_reasons.py generates from kernel headers. The print format of the kernel's
 kvm_exit event has the same tables, and the tests compare the two.
 """
@@ -23,19 +23,19 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 
 class ReasonTable(Enum):
-    """Whose numbers they are."""
+    """The table to which the numbers belong: a vendor, or userspace exits."""
 
     VMX = "vmx"
     SVM = "svm"
     ARM64 = "arm64"
-    """Exception classes (ESR_EL2.EC), which give the reason of an exit whose exception is ``trap``."""
+    """Exception classes (ESR_EL2.EC): the reason of an exit whose exception is ``trap``."""
     ARM64_EXCEPTION = "arm64_exception"
     USERSPACE = "userspace"
     """``exit_reason`` of struct kvm_run."""
 
 
 def reasons(table: ReasonTable) -> Mapping[int, str]:
-    """Name by number, in the order of the numbers; these are the low 32 bits of what the CPU or the kernel reports."""
+    """Names by number, sorted by number: the low 32 bits of the reason that the CPU or the kernel reports."""
     return load_reasons()[table]
 
 

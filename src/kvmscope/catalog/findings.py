@@ -1,7 +1,7 @@
 """The rules of findings.toml: when something is wrong with a VM, why it matters, what to do, and the trade-off.
 
-Not here: whether a rule fires (``analysis.findings``). A condition may name facts, which no stat has; ``FACTS`` lists
-them, and ``analysis.observations`` determines them.
+Not here: whether a rule fires (``analysis.findings``). A condition may name facts, which no stat provides; ``FACTS``
+lists them, and ``analysis.observations`` determines them.
 Rule: a file with a mistake is a CatalogError that names the place, and nothing of the file is used.
 """
 
@@ -32,7 +32,7 @@ _WINDOWS_MAX: Final = 100
 
 
 class Severity(Enum):
-    """How bad it is: worth knowing, costs something, breaks something."""
+    """The severity: worth knowing, costs something, breaks something."""
 
     INFO = "info"
     WARNING = "warning"
@@ -47,7 +47,7 @@ _RANKS: Final = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
 class Addition(Enum):
-    """What is added to the findings of a rule."""
+    """Details that are added to the findings of a rule."""
 
     VERDICT = "apicv"
     """The verdict on interrupt acceleration."""
@@ -61,14 +61,14 @@ class Addition(Enum):
     ERRORS = "errors"
     """Suberrors of internal errors, and causes of failed entries."""
     RIVALS = "rivals"
-    """Who ran while vCPUs waited for a CPU."""
+    """The processes that ran while vCPUs waited for a CPU."""
     NESTING = "nesting"
-    """That the guest is shown VMX or SVM, what its hypervisor most likely is, and what that one is not offered."""
+    """Whether the guest is shown VMX or SVM, its most likely hypervisor, and enlightenments not offered to that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do, and its trade-off. ``only_if``: on which hosts; None is on all. ``settings``: what it changes."""
+    """A fix and its trade-off. ``only_if``: the hosts concerned; None for all. ``settings``: those that it changes."""
 
     do: str
     price: str
@@ -80,11 +80,11 @@ class Remedy:
 class Rule:
     """One rule.
 
-    ``when``, ``activity``, ``clears``: conditions of ``scope``; None is no such condition. ``windows``: in how many
-    consecutive windows ``when`` must hold. ``worst``: formula of a vCPU. ``evidence``: names of metrics. ``cost``: CPU
-    time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds``: what belongs to its
-    findings beside that. ``silent_if``: slugs of caveats. ``despite``: why the rule holds although a caveat of a
-    stat that it reads does, by the caveat's slug. ``symptoms``: by their names, what brings somebody to the rule.
+    ``when``, ``activity``, ``clears``: conditions of ``scope``; None if there is no such condition. ``windows``: the
+    number of consecutive windows in which ``when`` must hold. ``worst``: a formula of vCPUs. ``evidence``: names of
+    metrics. ``cost``: CPU time, in CPUs. ``lost``: wall time that vCPUs lose, in vCPUs. ``adds``: details to add to its
+    findings. ``silent_if``: slugs of caveats. ``despite``: by a caveat's slug, why the rule is valid although this
+    caveat of a stat that it reads holds. ``symptoms``: names of the symptoms that lead to the rule.
     """
 
     slug: str
@@ -117,12 +117,12 @@ class Rule:
 
     @property
     def conditions(self) -> tuple[Formula, ...]:
-        """Those that must be known for the rule to fire."""
+        """The conditions that must be known for the rule to fire."""
         return (self.when,) if self.activity is None else (self.activity, self.when)
 
     @property
     def formulas(self) -> tuple[Formula, ...]:
-        """The conditions, and what it costs."""
+        """The formulas of the conditions and of the cost."""
         parts = (*self.conditions, self.clears, self.cost, self.lost)
         return tuple(part for part in parts if part is not None)
 
@@ -148,7 +148,7 @@ FACTS: Final[Mapping[tuple[Scope, str], Type]] = MappingProxyType(
         (Scope.VCPU, "costliest_exit"): _NUMBER,
     }
 )
-"""What a condition may use by ``fact(…)``."""
+"""The facts that a condition may use by ``fact(…)``."""
 
 _NO_STATE: Final = "KVM's state of interrupt acceleration was not read; the sources bpf and pinned have it"
 UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -164,7 +164,7 @@ UNKNOWN_FACTS: Final[Mapping[str, str]] = MappingProxyType(
         "mapped_growth": "how much memory was mapped before is unknown",
     }
 )
-"""Why a fact can be unknown, as text for a person."""
+"""Why a fact can be unknown, as text for people."""
 
 FACT_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -199,7 +199,7 @@ def load_findings() -> tuple[Rule, ...]:
 
 @cache
 def load_symptoms() -> Mapping[str, str]:
-    """What brings somebody to a rule, by the names that rules have in ``symptoms``."""
+    """The texts of the symptoms, by the names that rules have in ``symptoms``."""
     return _parse_symptoms(read_root(read_toml(_FILE), _FILE))
 
 
@@ -212,7 +212,7 @@ def find_rule(slug: str) -> Rule:
 
 
 def near_rules(word: str) -> tuple[str, ...]:
-    """Names of rules that are nearly ``word``."""
+    """Names of rules that are similar to ``word``."""
     return tuple(difflib.get_close_matches(word, [rule.slug for rule in load_findings()], cutoff=0.5))
 
 

@@ -16,7 +16,7 @@ _FILE: Final = "groups.toml"
 
 
 class GroupHome(Enum):
-    """ITERATOR: in the program that reads the host. OBJECT: in a BPF object of its own, which is called like it."""
+    """ITERATOR: in the program that reads the host. OBJECT: in a separate BPF object, named after the group."""
 
     ITERATOR = "iterator"
     OBJECT = "object"
@@ -24,9 +24,9 @@ class GroupHome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GroupEntry:
-    """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None for what counts no events.
+    """One group. ``ns_per_event``: as measured for bench/RESULTS.md; None if it does not count events.
 
-    ``home``: where it is counted. ``rate``: a metric of about as many events a second, or "".
+    ``home``: where it is counted. ``rate``: a metric that approximates its events per second, or "".
     """
 
     name: str
@@ -39,7 +39,7 @@ class GroupEntry:
 
     @property
     def can_be_pinned(self) -> bool:
-        """Whether ``attach`` can leave it counting; what the iterator reads and does not count is pinned with it."""
+        """Whether ``attach`` can keep it counting; state that the iterator reads without counting is pinned with it."""
         return self.home is GroupHome.OBJECT or self.ns_per_event is None
 
 
@@ -51,7 +51,7 @@ def load_groups() -> Mapping[str, GroupEntry]:
 
 @cache
 def kernel_providers() -> frozenset[str]:
-    """Providers whose stats come from the kernel. A published file may bear their names only if it is simulated."""
+    """Providers whose stats come from the kernel. A published file may use their names only if it is simulated."""
     return frozenset({"kvm", "cgroup", "pressure", "sched", "settings", *load_groups()})
 
 

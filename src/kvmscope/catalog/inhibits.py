@@ -1,6 +1,6 @@
 """Why KVM inhibits APICv/AVIC: the reasons from inhibits.toml, with their causes and remedies.
 
-Not here: which of them is set for a VM (``analysis.apicv``), and their numbers (the kernel's BTF).
+Not here: which reasons are set for a VM (``analysis.apicv``), and their numbers (the kernel's BTF).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FILE: Final = "inhibits.toml"
 
 
 class InhibitClass(Enum):
-    """What causes a reason."""
+    """The cause of a reason."""
 
     HOST = "host"
     CONFIGURATION = "configuration"
@@ -37,7 +37,7 @@ class Vendor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Inhibit:
-    """One reason. ``witness``: stats as ``provider.scope.name``. ``settings``: names of what ``change`` changes."""
+    """One reason. ``witness``: stats as ``provider.scope.name``. ``settings``: those that ``change`` changes."""
 
     name: str
     cls: InhibitClass
@@ -50,12 +50,12 @@ class Inhibit:
     settings: tuple[str, ...] = ()
 
     def remedy(self, parties: Sequence[str]) -> str:
-        """The change that removes it, with how a VM's parties (``settings.parties_of``) write it."""
+        """The change that removes it, in the syntax of the VM's parties (``settings.parties_of``)."""
         return " ".join((self.change, *(f"{way}." for way in ways_of(self.settings, parties))))
 
     @property
     def remedies(self) -> Mapping[str, str]:
-        """``any``: the change; and by party how it writes it, or why it does not."""
+        """``any``: the change; for each party, its syntax, or why it has none."""
         found = {"any": self.remedy(())}
         for name in self.settings:
             setting = load_settings()[name]

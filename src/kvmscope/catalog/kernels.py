@@ -1,11 +1,11 @@
-"""The kernels whose KVM statistics are known without them: 5.14 to 7.3, of every architecture, from ``kernels/``.
+"""The kernels whose KVM statistics the catalogue has: 5.14 to 7.3, of every architecture, from ``kernels/``.
 
-A file an architecture; each table that some kernel had stands there once, and each kernel names its two. A kernel is
-``captured`` if its descriptors were read while it ran, else derived from its source, as ``how`` says. A series such as
-5.15 stands for its first releases; where a stable release has other stats than they, it is there too (5.15.100).
+One file per architecture has each distinct table once, and each kernel names its two tables. A kernel is ``captured``
+if its descriptors were read while it ran, otherwise derived from its source, as ``how`` says. A series such as 5.15
+stands for its first releases; a stable release with other stats has its own entry (5.15.100).
 tools/kernel_stats.py writes the files and compares them with kernel sources.
 
-Rule: a kernel that is not there is a ``UsageError`` that names the nearest ones.
+Rule: an unknown kernel is a ``UsageError`` that names the nearest ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def find_kernel(name: str, architecture: str = "x86") -> KernelTables:
 
 
 def architecture_of(machine: str) -> str:
-    """The kernel's word for the architecture of a ``uname -m``: ``x86`` for ``x86_64``."""
+    """The kernel's name for the architecture of ``uname -m``: ``x86`` for ``x86_64``."""
     if machine in _MACHINES:
         return _MACHINES[machine]
     return next((word for start, word in _FAMILIES.items() if re.match(start, machine)), machine)

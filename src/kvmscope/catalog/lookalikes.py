@@ -1,7 +1,7 @@
-"""Which rules of the doctor look alike, and what distinguishes them, as the rules themselves say it.
+"""Which rules of the doctor look alike, and how they differ, taken from the rules themselves.
 
-Rules look alike if they share a symptom. What distinguishes one from another is what its conditions ask and those of
-the other do not, and what the texts of either say of the other by its name.
+Rules look alike if they share a symptom. They differ in the inputs of their conditions, and by the sentences in which
+the texts of one name the other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
 @dataclass(frozen=True, slots=True)
 class Lookalike:
-    """A rule that shares ``symptoms`` with the one that is asked about.
+    """A rule that shares ``symptoms`` with a given rule.
 
-    ``decided_by``: what its conditions ask and those of the other do not: names of metrics and stats, or a fact in a
-    few words. Where the same is asked with other levels, all of it. ``needs``: opt-in groups that it asks. ``said``:
-    sentences in which one names the other, and whose they are.
+    ``decided_by``: the inputs of its conditions that the given rule's lack: names of metrics and stats, or a fact in a
+    few words; all of its inputs if they differ only in thresholds. ``needs``: opt-in groups that it reads. ``said``:
+    sentences in which one rule names the other, with the rule that has the sentence.
     """
 
     rule: Rule
@@ -37,7 +37,7 @@ class Lookalike:
 
 
 def lookalikes(rule: Rule, rules: Sequence[Rule]) -> tuple[Lookalike, ...]:
-    """Those that share a symptom with a rule: first those of which one names the other, then the most alike."""
+    """The rules that share a symptom with ``rule``: first those where one names the other, then the most similar."""
     own = set(_asked(rule))
     found = [_compared(rule, own, other) for other in rules if other is not rule and _shared(rule, other)]
     alike = {each.rule.slug: len(own.intersection(_asked(each.rule))) for each in found}
@@ -56,7 +56,7 @@ def _shared(rule: Rule, other: Rule) -> tuple[str, ...]:
 
 
 def _asked(rule: Rule) -> Iterator[str]:
-    """What the conditions ask, each once, that under which the rule fires first."""
+    """The inputs of the conditions, each once, those of ``when`` first."""
     yield from dict.fromkeys(name for formula in reversed(rule.conditions) for name in _names(formula))
 
 
@@ -74,7 +74,7 @@ def _names(formula: Formula) -> Iterator[str]:
 
 
 def _groups(rule: Rule) -> Iterator[str]:
-    """The groups of opt-in counters that the conditions ask."""
+    """The groups of opt-in counters that the conditions read."""
     home = {name for name, group in load_groups().items() if group.home is GroupHome.OBJECT}
     yield from dict.fromkeys(group for formula in rule.conditions for group in _providers(formula) if group in home)
 

@@ -25,10 +25,10 @@ _FILE: Final = "metrics.toml"
 
 
 class MetricUnit(Enum):
-    """What a metric counts.
+    """The unit of a metric.
 
-    ``CPUS``: CPU time, 1 is all of one CPU's. ``VCPUS``: wall time of vCPUs, 1 is all of one vCPU's; its thread may
-    sleep or wait for a CPU in it. ``SHARE``: 1 is all.
+    ``CPUS``: CPU time, 1 is all of one CPU's. ``VCPUS``: wall time of vCPUs, 1 is all of one vCPU's; it includes time
+    in which its thread sleeps or waits for a CPU. ``SHARE``: 1 is all.
     """
 
     PER_SECOND = "per-second"
@@ -43,7 +43,7 @@ class MetricUnit(Enum):
 
     @property
     def adds_up(self) -> bool:
-        """Whether the number of a VM is at least that of some of its vCPUs."""
+        """Whether values add up: the value of a VM is then at least that of any of its vCPUs."""
         return self not in (MetricUnit.SHARE, MetricUnit.SECONDS, MetricUnit.RATIO)
 
 
@@ -99,27 +99,27 @@ def find_metric(word: str, *, or_else: Sequence[str] = ()) -> str:
 
 
 def formulas(metrics: Iterable[Metric]) -> dict[str, Formula]:
-    """By name, as ``analysis.evaluate.Evaluator`` takes them."""
+    """The formulas by metric name, as ``analysis.evaluate.Evaluator`` takes them."""
     return {metric.name: metric.formula for metric in metrics}
 
 
 @cache
 def metric_formulas() -> Mapping[str, Formula]:
-    """Those of the catalogue."""
+    """The formulas of the catalogue's metrics, by name."""
     return formulas(load_metrics())
 
 
 def metric_context() -> Context:
-    """What a formula outside metrics.toml may name: the stats of the catalogue, and every metric."""
+    """The names that a formula outside metrics.toml may use: the stats of the catalogue, and every metric."""
     from .stats import load_stats
 
     return Context(load_stats().find, {metric.name: (metric.scope, metric.formula.type) for metric in load_metrics()})
 
 
 def parse_metrics(text: str, file: str, stats: Lookup) -> tuple[Metric, ...]:
-    """Metrics from TOML; ``stats`` is the catalogue that formulas are checked against. Raises CatalogError.
+    """Metrics from TOML; ``stats``: the catalogue against which formulas are checked. Raises CatalogError.
 
-    Formulas may refer to other metrics of the file, wherever they stand.
+    Formulas may refer to metrics anywhere in the file.
     """
     entries = read_tables(text, file, "metric")
     for entry in entries:
@@ -154,7 +154,7 @@ def _metric(entry: TomlEntry, formula: Formula) -> Metric:
 
 
 class _FormulaReader:
-    """Checks formulas after those that they refer to."""
+    """Checks each formula after the formulas to which it refers."""
 
     def __init__(self, entries: list[TomlEntry], stats: Lookup) -> None:
         self._entries = {entry["name"]: entry for entry in entries}

@@ -1,6 +1,6 @@
 """Ready-made questions about recordings, from questions.toml: a name, a title, and SQL.
 
-Not here: what the SQL reads (``engines.vocabulary``). Rule: each is one SELECT that every engine reads alike.
+Not here: the tables of the SQL (``engines.vocabulary``). Rule: each is one SELECT that works the same on every engine.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Question:
 
 @cache
 def load_questions() -> tuple[Question, ...]:
-    """All of them, in the order of the file."""
+    """Every question, in the order of the file."""
     entries = read_tables(read_toml(_FILE), _FILE, "question")
     unique(entries, "name")
     return tuple(map(_question, entries))
 
 
 def find_question(name: str) -> Question:
-    """The one with this name. Raises UsageError."""
+    """The question with this name. Raises UsageError if there is none."""
     questions = {question.name: question for question in load_questions()}
     if name not in questions:
         near = tuple(difflib.get_close_matches(name, questions, n=3, cutoff=0.4))

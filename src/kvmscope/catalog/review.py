@@ -1,4 +1,4 @@
-"""What a reviewer of proposed stats knows, from review.toml. The judgements are made in ``publish.review``."""
+"""The knowledge for the review of proposed stats, from review.toml. The judgements are made in ``publish.review``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .tomlfile import TomlEntry, read_root, shown
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic of stats: their names have a word of each group."""
+    """A topic of stats: their names contain a word of each group."""
 
     words: tuple[tuple[str, ...], ...]
 
     def covers(self, name_words: frozenset[str]) -> bool:
-        """Whether a name of these words is about this topic."""
+        """Whether a name with these words belongs to this topic."""
         return all(any(fnmatchcase(word, form) for word in name_words for form in group) for group in self.words)
 
 
 @dataclass(frozen=True, slots=True)
 class CountedStat:
-    """A stat of KVM that already counts what stats of this topic would count."""
+    """A stat of KVM that already counts the events of this topic."""
 
     topic: Topic
     stat: str
@@ -51,7 +51,7 @@ class PerVcpu:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSite:
-    """A function of KVM, and what a stat that it updates counts."""
+    """A function of KVM, and the meaning of a stat that it updates."""
 
     function: str
     counts: str
@@ -77,7 +77,7 @@ def load_review() -> ReviewKnowledge:
 
 
 def parse_review(text: str, file: str) -> ReviewKnowledge:
-    """The same from TOML. Raises CatalogError with the place of the mistake."""
+    """The knowledge from TOML. Raises CatalogError with the place of the mistake."""
     root = read_root(text, file)
     root.check_keys(("words", "counted", "configuration", "per_vcpu", "place"))
     words = root.table("words")

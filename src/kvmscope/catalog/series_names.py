@@ -1,8 +1,8 @@
 """Names, types, units and help of the series that ``serve`` exports: one rule for every format and every query.
 
-The stem of a name is the kernel's word: the stat ``halt_wait_ns`` of a vCPU is ``kvm_vcpu_halt_wait_seconds_total``.
-A count of vCPUs has another name where it is summed for a VM (``kvm_vm_…``), so that no sum over a name counts twice.
-Stats of publishers have the publisher's name before the stat's, as their words are their own.
+The stem of a name is the kernel's name: the stat ``halt_wait_ns`` of a vCPU is ``kvm_vcpu_halt_wait_seconds_total``.
+A count of vCPUs has another name if it is summed for a VM (``kvm_vm_…``), so sums over one name never count twice.
+Stats of publishers are prefixed with the publisher's name, as publishers choose names freely.
 
 Rule: a name follows from the descriptor alone, and is the same for every kernel, source, VM and run.
 Source: Prometheus, "Writing exporters" and "Metric and label naming"; OpenMetrics 1.0.
@@ -22,14 +22,14 @@ from .metrics import Metric, MetricUnit
 from .stats import load_stats
 
 PREFIX: Final = "kvm"
-"""Of everything that is about KVM."""
+"""The prefix of all series about KVM."""
 
 OWN_PREFIX: Final = "kvmscope"
-"""Of what kvmscope says of itself."""
+"""The prefix of series about kvmscope itself."""
 
 
 class FamilyType(Enum):
-    """What a family is, by OpenMetrics' word."""
+    """The type of a family, as OpenMetrics names it."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -39,7 +39,7 @@ class FamilyType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Series of one name. ``name`` is without ``_total``. ``unit`` is a base unit, which the name ends in, or ""."""
+    """Series of one name. ``name``: without ``_total``. ``unit``: a base unit, the ending of the name, or ""."""
 
     name: str
     type: FamilyType
@@ -48,7 +48,7 @@ class Family:
 
     @property
     def sample_name(self) -> str:
-        """The name of its series in Prometheus; those of a histogram have a further ending."""
+        """The name of its series in Prometheus; those of a histogram have an additional suffix."""
         return f"{self.name}_total" if self.type is FamilyType.COUNTER else self.name
 
 
@@ -95,12 +95,12 @@ SIMULATED: Final = Family(
     f"{OWN_PREFIX}_simulated", FamilyType.GAUGE, "1 if a simulated host stands behind the numbers, and not a kernel."
 )
 HOST_LABELS: Final = ("name", "kernel", "architecture", "kvm_module", "cpu", "lockdown")
-"""Of ``HOST_INFO``."""
+"""The labels of ``HOST_INFO``."""
 
 
-@lru_cache(maxsize=2048)  # every scrape asks for every stat
+@lru_cache(maxsize=2048)  # every scrape looks up every stat
 def stat_family(provider: str, descriptor: Descriptor, scope: Scope, *, level: Scope | None = None) -> Family:
-    """The family of a stat that ``provider`` has of ``scope``; ``level``: VM where it is summed over vCPUs."""
+    """The family of a stat of ``provider`` and ``scope``; ``level``: VM if it is summed over vCPUs."""
     level = level or scope
     unit = _UNITS.get(descriptor.unit, "") if isinstance(descriptor.unit, Unit) else ""
     kind = family_type(descriptor)
@@ -114,9 +114,9 @@ def stat_family(provider: str, descriptor: Descriptor, scope: Scope, *, level: S
 
 
 def native_family(family: Family) -> Family:
-    """The same histogram where its buckets are powers of two: in nanoseconds, as no such power is one of seconds.
+    """The same histogram with buckets at powers of two: in nanoseconds, as KVM's bounds are not such powers in seconds.
 
-    Source: 10**-9 is not a power of two, so a bound of KVM in seconds is none of a native or exponential histogram.
+    Source: 10**-9 is not a power of two, so KVM's bounds in seconds do not fit native or exponential histograms.
     """
     if family.unit != "seconds":
         return family
@@ -134,7 +134,7 @@ def metric_family(metric: Metric, level: Scope) -> Family:
 
 
 def family_type(descriptor: Descriptor) -> FamilyType:
-    """What series of a stat are; UNKNOWN if this version of kvmscope does not understand its descriptor."""
+    """The type of a stat's series; UNKNOWN if this version of kvmscope does not understand its descriptor."""
     if not descriptor.is_understood:
         return FamilyType.UNKNOWN
     if descriptor.is_histogram:
@@ -143,23 +143,23 @@ def family_type(descriptor: Descriptor) -> FamilyType:
 
 
 def sum_of(histogram: str, names: Sequence[str]) -> str | None:
-    """The stat that has the sum of a histogram's values, of these ``names`` of its provider; None if there is none.
+    """The stat with the sum of a histogram's values, from these ``names`` of its provider; None if there is none.
 
-    Source: virt/kvm/kvm_main.c updates ``halt_wait_hist`` and ``halt_wait_ns`` at one place, and kvmscope's groups
-    follow that.
+    Source: virt/kvm/kvm_main.c updates ``halt_wait_hist`` and ``halt_wait_ns`` in one place, and kvmscope's groups do
+    the same.
     """
     found = histogram.removesuffix("_hist") + "_ns"
     return found if histogram.endswith("_hist") and found in names else None
 
 
 def sanitized(name: str) -> str:
-    """A name of letters, digits and ``_``; what is something else becomes ``_``. ASCII, as every reader accepts."""
+    """A name of ASCII letters, digits and ``_``, which every reader accepts; other characters become ``_``."""
     return re.sub(r"[^a-zA-Z0-9_]", "_", name)
 
 
 @cache
 def own_providers() -> frozenset[str]:
-    """The providers of the catalogue, whose stats have names that do not occur twice."""
+    """The providers of the catalogue, whose stat names are unique."""
     return frozenset(entry.provider for entry in load_stats())
 
 
@@ -169,7 +169,7 @@ _SMALLER: Final = re.compile(r"_(ns|us|ms|s)$")
 
 
 def _with_unit(stem: str, unit: str) -> str:
-    """The stem with the unit at its end once; a smaller unit that the kernel has there is dropped."""
+    """The stem with the unit as suffix, once; the kernel's suffix for a smaller unit is dropped."""
     if unit == "seconds":
         stem = _SMALLER.sub("", stem)
     return stem if not unit or stem.endswith(f"_{unit}") else f"{stem}_{unit}"

@@ -1,7 +1,7 @@
 """Settings of a VM that remedies name, and how each VMM and manager writes them, from settings.toml.
 
-A VM has several *parties*: its VMM, and what manages it, the outermost first (KubeVirt, libvirt, QEMU). A setting is
-changed at the outermost party that has it, since a party overwrites what was changed below it.
+A VM has several *parties*: its managers and its VMM, the outermost first (KubeVirt, libvirt, QEMU). A setting is
+changed at the outermost party that has it, since a party overwrites changes made below it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .data import read_toml
 from .tomlfile import TomlEntry, read_root, root_tables, shown, unique
 
 ANY: Final = "any"
-"""Stands for a VMM that the catalogue does not know."""
+"""The party for a VMM that the catalogue does not know."""
 
 PARTIES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -47,7 +47,7 @@ PARTIES: Final[Mapping[str, str]] = MappingProxyType(
         ANY: "In the VMM",
     }
 )
-"""What people call each party, by the words of ``VmmProcess.vmm`` and ``managed_by``."""
+"""The display name of each party, by the values of ``VmmProcess.vmm`` and ``managed_by``."""
 
 _FILE: Final = "settings.toml"
 _THROUGH_LIBVIRT: Final = frozenset({"kubevirt", "openstack", "opennebula", "ovirt", "cloudstack"})
@@ -55,7 +55,7 @@ _THROUGH_LIBVIRT: Final = frozenset({"kubevirt", "openstack", "opennebula", "ovi
 
 @dataclass(frozen=True, slots=True)
 class SettingWay:
-    """How one party writes a setting; or, if ``is_possible`` is false, why it does not."""
+    """How one party writes a setting; if ``is_possible`` is false, why it has no such setting."""
 
     party: str
     text: str
@@ -67,8 +67,8 @@ class SettingWay:
 
 @dataclass(frozen=True, slots=True)
 class VmSetting:
-    """A setting. ``by``: how it is written, ``cannot``: why it is not there, both by party; ``unless_said``: what is
-    said of parties that have neither."""
+    """A setting. By party, ``by``: how it is written, and ``cannot``: why it is missing; ``unless_said``: the text for
+    parties in neither."""
 
     name: str
     does: str
@@ -77,9 +77,9 @@ class VmSetting:
     unless_said: Mapping[str, str]
 
     def ways(self, parties: Sequence[str]) -> tuple[SettingWay, ...]:
-        """How the first of ``parties`` that has the setting writes it, after those that have not.
+        """How the first of ``parties`` that has the setting writes it, preceded by those that lack it.
 
-        What a VMM calls is given if nothing is known of the VM's own, the last of ``parties``.
+        If nothing is known of the VM's own VMM, the last of ``parties``, the general way of a VMM is given.
         """
         found: list[SettingWay] = []
         for party in (*parties, ANY):
@@ -107,7 +107,7 @@ def ways_of(names: Sequence[str], parties: Sequence[str]) -> Iterator[SettingWay
 
 @cache
 def load_managers() -> Mapping[str, str]:
-    """Of managers that name no setting of the catalogue: what they do with the options of their VMM."""
+    """How managers that have no setting of the catalogue handle the options of their VMM."""
     return _parse_managers(read_root(read_toml(_FILE), _FILE))
 
 

@@ -1,7 +1,7 @@
-"""What each statistic counts, since which kernel, and how far it can be relied on, from stats.toml.
+"""What each statistic counts, since which kernel, and how stable it is, from stats.toml.
 
-Not here: the schema of the running kernel (its descriptors have it), and which caveats hold here
-(``analysis.caveats``). A stat that is not in the catalogue is shown all the same.
+Not here: the schema of the running kernel (in its descriptors), and which caveats hold here (``analysis.caveats``). A
+stat that is not in the catalogue is still shown.
 Source: see the head of stats.toml.
 """
 
@@ -23,7 +23,7 @@ from .words import KINDS, UNITS, Measure
 
 FILE = "stats.toml"
 HISTOGRAM_BUCKETS = 32
-"""Of every log histogram so far (HALT_POLL_HIST_COUNT)."""
+"""The number of buckets of every log histogram so far (HALT_POLL_HIST_COUNT)."""
 
 
 class ChangedPart(Enum):
@@ -36,9 +36,9 @@ class ChangedPart(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``since``: the kernel of the change. ``text``: what was before. ``architectures``: those concerned.
+    """``since``: the kernel of the change. ``text``: describes the state before. ``architectures``: those concerned.
 
-    ``was``: the kind or the unit before, whichever changed; None if only the meaning did.
+    ``was``: the previous kind or unit, whichever changed; None if only the meaning did.
     """
 
     since: str
@@ -50,9 +50,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class StatEntry:
-    """One stat, or all whose names fit ``template``.
+    """One stat, or all stats whose names match ``template``.
 
-    ``since``: the first kernel by architecture; for providers other than ``kvm`` the oldest it was tried on.
+    ``since``: the first kernel by architecture; for providers other than ``kvm`` the oldest on which it was tested.
     ``until``: the first kernel without it. ``compare``: names of the same provider, or ``provider.name``.
     ``caveats``: slugs, those of its sort included. ``template``: as ``exit_{reason}_ns``; None for a stat of its own.
     """
@@ -115,7 +115,7 @@ class StatCatalog:
 
     @cached_property
     def _templates(self) -> tuple[tuple[re.Pattern[str], StatEntry], ...]:
-        """For each name with holes, those with the longest fixed part first: exit_{reason}_ns before exit_{reason}."""
+        """The patterns of the templates, the longest fixed part first: exit_{reason}_ns before exit_{reason}."""
         templates = [(_pattern(e.template), e) for e in self.entries if e.template is not None]
         templates.sort(key=lambda pair: len(_HOLE.sub("", pair[1].name)), reverse=True)
         return tuple(templates)
@@ -127,7 +127,7 @@ class StatCatalog:
         return len(self.entries)
 
     def find(self, provider: str, scope: Scope, name: str) -> StatEntry | None:
-        """The entry of a stat, one made of a template for its name; None if the catalogue lacks it."""
+        """The entry of a stat, or one made from the template that matches; None if the catalogue lacks it."""
         found = self._exact.get((provider, scope, name))
         if found is not None:
             return found
@@ -163,7 +163,7 @@ def load_stats() -> StatCatalog:
 
 def parse_stats(text: str, file: str = FILE, *, caveats: Mapping[str, Caveat] | None = None) -> StatCatalog:
     """Stats from TOML. Raises CatalogError if a key is missing, unknown or out of range, if a stat is not unique, or if
-    it names a caveat, an architecture or a stat that is not there.
+    it names a caveat, an architecture or a stat that does not exist.
     """
     caveats = load_caveats() if caveats is None else caveats
     root = read_root(text, file)

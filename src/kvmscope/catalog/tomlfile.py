@@ -1,7 +1,7 @@
-"""TOML files that people write: entries that know the lines of themselves and of their keys.
+"""TOML files that people write: entries that know their own line and those of their keys.
 
-Not here: what the keys mean. Rule: a file is read whole or not at all; any mistake in it is one
-``CatalogError`` with file, line, what was expected and what was found.
+Not here: the meaning of the keys. Rule: a file is read as a whole or not at all; any mistake in it is one
+``CatalogError`` with file, line, expected and found text.
 tomllib does not keep lines, so a text that tomllib accepted is scanned again for the positions of its keys.
 """
 
@@ -22,13 +22,13 @@ _EnumT = TypeVar("_EnumT", bound=Enum)
 def read_tables(text: str, file: str, table: str, *, beside: Collection[str] = ()) -> list[TomlEntry]:
     """The entries of ``[[table]]``, in the order of the file; empty if there are none.
 
-    Raises CatalogError if the text is not TOML, or has anything else at its top than ``table`` and ``beside``.
+    Raises CatalogError if the text is not TOML, or has top-level keys other than ``table`` and ``beside``.
     """
     return root_tables(read_root(text, file), table, beside=beside)
 
 
 def root_tables(root: TomlEntry, table: str, *, beside: Collection[str] = ()) -> list[TomlEntry]:
-    """As ``read_tables``, of a file that is read already."""
+    """As ``read_tables``, for a file that was read already."""
     for key in root:
         if key != table and key not in beside:
             raise root.error(key, f"[[{table}]]", shown(key))
@@ -45,7 +45,7 @@ def read_root(text: str, file: str) -> TomlEntry:
 
 
 class ReadToml(str):
-    """A TOML text that was read before, with what it says."""
+    """A TOML text with its parsed values."""
 
     __slots__ = ("values",)
     values: Mapping[str, Any]
@@ -80,7 +80,7 @@ class Places:
         self._found: dict[_Path, tuple[int, int]] | None = None
 
     def line(self, path: _Path) -> int:
-        """The line of a key or, if it has none, of what contains it."""
+        """The line of a key or, if it has none, of the entry that contains it."""
         return self.text.count("\n", 0, self._nearest(path)[0]) + 1
 
     def position(self, path: _Path, value: str, offset: int) -> tuple[int, int] | None:
@@ -136,7 +136,7 @@ class TomlEntry(Mapping[str, Any]):
         return f"{kind} {_cut(name) if isinstance(name, str) else ''}".strip()
 
     def error(self, key: str, expected: str, found: str) -> CatalogError:
-        """The error for a key (``"remedy.any"`` for a nested one); an empty key is the entry as a whole."""
+        """The error for a key (``"remedy.any"`` for a nested one); an empty key means the whole entry."""
         path = (*self.path, *key.split(".")) if key else self.path
         what = ": ".join(part for part in (self.title, _cut(key)) if part)
         return CatalogError(what, file=self.file, line=self.places.line(path), expected=expected, found=found)
@@ -161,7 +161,7 @@ class TomlEntry(Mapping[str, Any]):
         return lambda offset, expected, found: self.error_within(key, offset, expected, found)
 
     def check_keys(self, required: Collection[str], optional: Collection[str] = ()) -> None:
-        """Raises CatalogError if a key of ``required`` is missing, or a key is neither there nor in ``optional``."""
+        """Raises CatalogError if a key of ``required`` is missing, or a key is in neither of them."""
         for key in self:
             if key not in required and key not in optional:
                 raise self.error(key, f"one of {', '.join(sorted((*required, *optional)))}", shown(key))
@@ -246,7 +246,7 @@ class TomlEntry(Mapping[str, Any]):
 
 
 def unique(entries: Collection[TomlEntry], key: str) -> None:
-    """Raises CatalogError if two entries have the same text as ``key``, or one has no text there."""
+    """Raises CatalogError if two entries have the same text for ``key``, or an entry has no text for it."""
     seen: dict[str, TomlEntry] = {}
     for entry in entries:
         first = seen.setdefault(entry.string(key), entry)
@@ -259,7 +259,7 @@ _TYPES: Mapping[type, str] = {bool: "true or false", int: "a whole number", floa
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it: a text of some length, or else what kind of value it is."""
+    """A value as an error quotes it: its text, shortened, or otherwise its type."""
     if isinstance(value, str):
         return repr(_cut(value))
     return _kind(value)

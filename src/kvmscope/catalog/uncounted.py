@@ -1,6 +1,6 @@
 """Stats that some kernels describe but do not count, from uncounted.toml.
 
-Not here: what to look at instead (caveats.toml), and what applies to a host (``analysis.uncounted``).
+Not here: which stats to use instead (caveats.toml), and which rules apply to a host (``analysis.uncounted``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ FILE = "uncounted.toml"
 
 @dataclass(frozen=True, slots=True)
 class UncountedRule:
-    """Stats of provider ``kvm`` that are not counted where all of this holds; what is empty holds everywhere.
+    """Stats of provider ``kvm`` that are not counted if all of these conditions hold; empty ones always hold.
 
     ``modules``: one of these runs the guests. ``unless_modules``: none of these does. ``with_stat``: the kernel
-    describes this stat too. ``caveat``: the slug of the caveat that says so.
+    describes this stat too. ``caveat``: the slug of the caveat that explains it.
     """
 
     caveat: str

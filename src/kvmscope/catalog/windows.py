@@ -1,6 +1,6 @@
-"""How many intervals rules need. Loads nothing: a command must refuse too short a time before it opens a host."""
+"""The number of windows that rules need. Imports nothing: a command rejects too short a time before it opens a host."""
 
 from typing import Final
 
 USUAL_WINDOWS: Final = 2
-"""In how many consecutive windows the condition of a rule must hold, unless the rule states another number."""
+"""The number of consecutive windows in which the condition of a rule must hold, unless the rule sets another."""

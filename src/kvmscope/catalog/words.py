@@ -10,7 +10,7 @@ from ..schema import Kind, Unit
 
 
 class Measure(NamedTuple):
-    """A unit and the power of ten that a descriptor scales it by."""
+    """A unit and the power of ten by which a descriptor scales it."""
 
     unit: Unit
     exponent: int

@@ -1,7 +1,7 @@
-"""The command line: one file a command, loaded when it is used.
+"""The command line: one file per command, loaded when it is used.
 
-Commands write what they found to stdout and nothing else there; why something could not be had goes to stderr, and
-``group`` turns errors into exit codes. Nothing here does arithmetic on statistics.
+Commands write only their results to stdout; reasons for missing data go to stderr, and ``group`` turns errors into exit
+codes. Nothing here does arithmetic on statistics.
 
 The package itself loads nothing: the signals and streams of ``console`` must be in place before click is imported.
 """

@@ -1,6 +1,6 @@
 """``kvmscope apicv``: the verdict on interrupt acceleration as a tree with its evidence.
 
-The verdict is in ``view.apicv``, its lines in ``view.apicv_text``. docs/explanation/apicv.md explains how to read it.
+``view.apicv`` makes the verdict, ``view.apicv_text`` its lines. docs/explanation/apicv.md explains how to read it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GROUP = "apicv"
 
 
 def _parse_group(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """``--count`` takes a group as for other commands; the one that counts for this command is the default."""
+    """The value of ``--count``: a group, as for other commands; by default the one that this command uses."""
     if value not in (None, _GROUP):
         raise click.BadParameter(
             f"this command counts with group {_GROUP} alone, not with {quoted(value or '')}; name a VM first: "

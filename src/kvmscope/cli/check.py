@@ -1,4 +1,4 @@
-"""``kvmscope check``: what can be read here, by which source, and why not by the others."""
+"""``kvmscope check``: which sources can read this host, and why the others cannot."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``kvmscope demo``: a few real guests that behave differently, what kvmscope sees of them, and what to try next.
+"""``kvmscope demo``: a few real guests that behave differently, what kvmscope shows of them, and what to try next.
 
-Where there is no KVM the guests are simulated, which every screen says. Rule: nothing is left when it ends, however.
+Without KVM the guests are simulated, which every screen says. Rule: however it ends, it leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``kvmscope diff``: what changed from one recording, time or set of hosts to another, and what is only noise."""
+"""``kvmscope diff``: changes between two recordings, times or sets of hosts that are larger than noise."""
 
 from __future__ import annotations
 

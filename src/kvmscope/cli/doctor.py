@@ -1,6 +1,6 @@
 """``kvmscope doctor``: what is wrong with the VMs of this host, since when, its impact, and what to do about it.
 
-What is found is in ``analysis.findings``, and what is said of it in ``view``; here: how long to look, and at what.
+``analysis.findings`` makes the findings, ``view`` their text; this module decides how long to watch, and what.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOUND = 1
 
 
 def _parse_rule(_ctx: click.Context, _param: click.Parameter, slug: str | None) -> str | None:
-    """A rule's slug; for an option's ``callback``."""
+    """The checked slug of a rule; for an option's ``callback``."""
     if slug is None:
         return None
     from ..catalog.findings import find_rule

@@ -1,4 +1,4 @@
-"""``kvmscope dump``: chosen stats and metrics over time as CSV, JSON lines or OpenMetrics. Memory does not grow."""
+"""``kvmscope dump``: chosen stats and metrics over time as CSV, JSON lines or OpenMetrics, in bounded memory."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ _OPTIONS = (
 
 
 def episode_options(function: F) -> F:
-    """The options; the command has them as ``episodes``, an ``EpisodePlan``."""
+    """Adds the options to a command, which gets them as ``episodes``, an ``EpisodePlan``."""
 
     @functools.wraps(function)
     def command(

@@ -1,4 +1,4 @@
-"""``kvmscope episodes``: lists what a recorder kept around findings."""
+"""``kvmscope episodes``: lists the episodes that a recorder kept around findings."""
 
 from __future__ import annotations
 

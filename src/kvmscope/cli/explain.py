@@ -1,6 +1,6 @@
 """``kvmscope explain``: the meaning of a catalogue name, and its values on this host.
 
-The meaning is shown before any VM is read; then what applies here, and the values. Both are in ``view.explain``.
+The meaning is shown before any VM is read, then what applies here and the values. ``view.explain`` makes both.
 """
 
 from __future__ import annotations

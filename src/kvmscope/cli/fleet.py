@@ -1,4 +1,4 @@
-"""``kvmscope fleet``: the same questions over many hosts."""
+"""``kvmscope fleet``: commands over many hosts."""
 
 from __future__ import annotations
 

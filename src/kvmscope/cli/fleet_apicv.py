@@ -1,5 +1,5 @@
-"""``kvmscope fleet apicv``: the VMs of a fleet with accelerated interrupts, and the changes that would help most
-others."""
+"""``kvmscope fleet apicv``: the VMs of a fleet with accelerated interrupts, and the changes that would unblock most
+other VMs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope fleet diff``: the metrics of hosts by their kernel or another property, and what is only noise."""
+"""``kvmscope fleet diff``: the metrics of hosts by their kernel or another property, with changes larger than noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope fleet doctor``: what is wrong in a fleet, on how many hosts, and what it costs in all."""
+"""``kvmscope fleet doctor``: the findings of a fleet, the number of hosts with each, and the total cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope fleet index``: what questions over a directory of recordings read, of all hosts together in few files."""
+"""``kvmscope fleet index``: puts the data that ``fleet`` reads of a directory of recordings into a few files."""
 
 from __future__ import annotations
 

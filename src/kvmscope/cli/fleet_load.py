@@ -1,4 +1,4 @@
-"""``kvmscope fleet load``: recordings into ClickHouse, so a fleet can be asked there."""
+"""``kvmscope fleet load``: loads recordings into ClickHouse, to query a fleet there."""
 
 from __future__ import annotations
 

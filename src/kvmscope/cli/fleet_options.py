@@ -1,4 +1,4 @@
-"""Where the commands of ``fleet`` ask: recordings, ClickHouse or Prometheus, and how that is typed."""
+"""The options of ``fleet`` that select its data: recordings, ClickHouse or Prometheus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEMORY = "2G"
 
 
 def fleet_options(function: F) -> F:
-    """The options of every command of ``fleet``; the command is given the store, which is closed after it."""
+    """Adds the options of every command of ``fleet``. The command gets an open store, which is closed after it."""
 
     @click.option("--clickhouse", metavar="URL", help="Query this ClickHouse, into which recordings were loaded.")
     @click.option("--prometheus", metavar="URL", help="Query this Prometheus, or a store with its API.")
@@ -57,5 +57,5 @@ def fleet_options(function: F) -> F:
 
 
 def paths_argument(function: F) -> F:
-    """The recordings, where the command has no other argument."""
+    """Adds the recordings as argument, for commands without another argument."""
     return click.argument("paths", type=PLACE, nargs=-1, metavar="[DIR]...")(function)

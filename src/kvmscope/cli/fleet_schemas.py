@@ -1,4 +1,4 @@
-"""``kvmscope fleet schemas``: which schemas of statistics the hosts of a fleet have, and how they differ."""
+"""``kvmscope fleet schemas``: the schemas of statistics on the hosts of a fleet, and their differences."""
 
 from __future__ import annotations
 

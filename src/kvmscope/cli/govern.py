@@ -1,4 +1,4 @@
-"""``kvmscope govern``: commands that change a setting of this host by evidence, and undo it."""
+"""``kvmscope govern``: commands that adapt a setting of this host to measurements, and restore it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The ``kvmscope`` command itself: which commands there are.
+"""The ``kvmscope`` command itself, with the list of its commands.
 
-Commands are modules of this package and are imported when one of them is used, so that ``--help`` is quick. What
-becomes of errors is in ``console.program``.
+Commands are modules of this package. Each is imported when it is used, to keep ``--help`` quick. ``console.program``
+handles errors.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MOST_SHOWN = 400
 
 
 def _printable(line: str) -> str:
-    from ..host.text import printable  # its tables take a millisecond, for which --help has no use
+    from ..host.text import printable  # its tables take a millisecond, and --help does not need them
 
     return printable(line, max_length=_MOST_SHOWN)
 

@@ -1,4 +1,4 @@
-"""``kvmscope groups``: the opt-in groups of statistics, what each costs, and trying or pinning one."""
+"""``kvmscope groups``: lists the opt-in groups of statistics with their cost, counts some for a while, or pins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope hist``: one histogram, with the real bounds of its buckets and quantiles with their error."""
+"""``kvmscope hist``: one histogram, with the exact bounds of its buckets and the error of its quantiles."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def _plan(stat: str | None, interval: float | None) -> LookPlan:
 
 
 def _interval_s(typed: float | None) -> float | None:
-    """None for all time; two times of a recording are an interval, however long."""
+    """The interval, None for since creation. Two times of a recording are an interval of any length."""
     return 0.0 if typed is None and is_span() else typed

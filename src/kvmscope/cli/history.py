@@ -1,4 +1,4 @@
-"""``--from``, ``--at`` and ``--between``: commands read a recording as they read this host."""
+"""``--from``, ``--at`` and ``--between``: options with which commands read a recording in place of this host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIMES = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
 
 
 def history_options(function: F) -> F:
-    """The options of a command that can look at a recording; ``session.open_host`` heeds them."""
+    """Adds the options of a command that can read a recording; ``session.open_host`` evaluates them."""
 
     @click.option("--from", "place", type=PLACE, metavar="PATH", help="Read this recording instead of this host.")
     @click.option("--at", metavar="TIME", help=f"Show this time of the recording: {_TIMES}.")
@@ -33,7 +33,7 @@ def history_options(function: F) -> F:
     @functools.wraps(function)
     def command(*args: Any, place: str | None, at: str | None, between: tuple[str, str] | None, **options: Any) -> Any:
         if place is not None:
-            from ..store.places import PlaceChoice  # it costs a start in which no recording is read
+            from ..store.places import PlaceChoice  # not loaded at a start that reads no recording
 
             click.get_current_context().meta[_CHOICE] = PlaceChoice(place, at, between)
         elif at is not None or between is not None:
@@ -44,7 +44,7 @@ def history_options(function: F) -> F:
 
 
 def reading_options(function: F) -> F:
-    """The options of every command that reads the host or a recording, and reports."""
+    """Adds the options of every command that reads the host or a recording, and reports."""
     return history_options(source_option(json_option(function)))
 
 
@@ -59,7 +59,7 @@ def is_recorded() -> bool:
 
 
 def is_span() -> bool:
-    """Whether the command line names two times of a recording, which are an interval."""
+    """Whether the command line names two times of a recording, which bound an interval."""
     choice = chosen_place()
     return choice is not None and choice.between is not None
 

@@ -1,4 +1,4 @@
-"""``kvmscope lab fleet``: the recording of many simulated hosts, to try the commands of ``fleet`` on."""
+"""``kvmscope lab fleet``: writes the recording of many simulated hosts, to try the commands of ``fleet``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``kvmscope lab kernel``: run a command inside a stock kernel under emulation, with AVIC on or off.
 
-stdout and stderr are the command's, and so is the exit code; what went wrong around it is an error of kvmscope.
+stdout, stderr and the exit code are those of the command; a failure around it is an error of kvmscope.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``kvmscope lab run``: real guests that do one thing, and what they did."""
+"""``kvmscope lab run``: runs real guests that do one thing, and reports their work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope lab simulate``: a simulated host, for machines without KVM. It runs until the time is over or Ctrl-C."""
+"""``kvmscope lab simulate``: a simulated host, for machines without KVM. It runs for a given time or until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..lab.simulate import Simulated
 
 _MOST = 10**9
-"""VMs, and vCPUs of each; how many there can be the simulated host says."""
+"""Limit of the numbers of VMs and of vCPUs per VM; the simulated host has lower limits."""
 
 
 @click.command("simulate")

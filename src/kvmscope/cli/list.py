@@ -1,4 +1,4 @@
-"""``kvmscope list``: the stats that there are, or the VMs."""
+"""``kvmscope list``: lists the stats, or the VMs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(*, lists_vms: bool, source: str, as_json: bool) -> None:
     from ..view.text import note_lines
 
     with opening() as host:
-        # A source that opens files one by one knows their schemas only once it has read.
+        # A source that opens files one by one knows their schemas only after a read.
         scene = host.look()
         schemas = host.schemas
     if lists_vms:

@@ -1,4 +1,4 @@
-"""Options that several commands share, so each is spelt and explained once."""
+"""Options that several commands share, each spelled and explained once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def parse_with(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
-    """An option's ``callback``, by a function that raises ValueError for what it does not take."""
+    """An option's ``callback``, made from a function that raises ValueError for invalid text."""
 
     def callback(_ctx: click.Context, _param: click.Parameter, value: str | None) -> T | None:
         try:
@@ -73,7 +73,7 @@ class PlaceName(click.ParamType[str]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        # An empty word is a variable of a shell that is not set; as a path it would be the current directory.
+        # An empty word comes from an unset shell variable; as a path it would be the current directory.
         if not value or "\0" in str(value):
             self.fail(f"{quoted(str(value))} is not the path of a recording", param, ctx)
         return value
@@ -116,7 +116,7 @@ def watch_option(text: str) -> Callable[[F], F]:
 
 
 def count_option(text: str) -> Callable[[F], F]:
-    """``--count GROUP``, as often as there are groups to count."""
+    """``--count GROUP``, which may be repeated."""
     return click.option("--count", "groups", multiple=True, metavar="GROUP", help=text)
 
 
@@ -132,5 +132,5 @@ def source_option(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """``--json``: the same for programs."""
+    """``--json``: output for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")(function)

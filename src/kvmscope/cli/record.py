@@ -1,4 +1,4 @@
-"""``kvmscope record``: scenes of this host to a recording, at a steady interval. ``store.recorder`` does it."""
+"""``kvmscope record``: writes scenes of this host to a recording at a steady interval, by ``store.recorder``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kvmscope report``: a stretch of a recording as one HTML file, as Markdown, or as JSON."""
+"""``kvmscope report``: a time span of a recording as one HTML file, as Markdown, or as JSON."""
 
 from __future__ import annotations
 

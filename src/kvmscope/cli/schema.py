@@ -1,4 +1,4 @@
-"""``kvmscope schema``: which stats there are, compared between kernels and with what a program relies on."""
+"""``kvmscope schema``: the stats of a kernel, compared between kernels and with the stats that a program relies on."""
 
 from __future__ import annotations
 

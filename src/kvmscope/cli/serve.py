@@ -1,4 +1,4 @@
-"""``kvmscope serve``: metrics, API and page over HTTP. ``web`` does it."""
+"""``kvmscope serve``: metrics, API and page over HTTP, by ``web``."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def command(
 
 
 def _refuse_with_recording(**options: object) -> None:
-    """Raises UsageError for options of the live host: a recording has no metrics of now."""
+    """Raises UsageError for options of the live host: a recording has no current metrics."""
     for name, value in options.items():
         if value:
             raise UsageError(f"--{name} is for serving this host, and --from serves a recording")

@@ -1,4 +1,4 @@
-"""What a command works on: a host that is being opened, or a recording.
+"""Opens the host or the recording that a command reads.
 
 The context object of the command line has the function that opens a host. Tests pass one that opens recorded samples.
 """
@@ -21,8 +21,7 @@ Opener: TypeAlias = "Callable[[str], Host]"
 
 
 def open_host(source: str, plan: LookPlan | None = None) -> SceneHost:
-    """What this command line looks at: the recording of ``--from``, of which ``plan`` says what (None: one scene), or
-    this host by ``source``.
+    """The recording of ``--from``, read according to ``plan`` (None: one scene), or this host by ``source``.
 
     Raises UsageError if there is no such source or recorded time, SourceError, RecordingError.
     """
@@ -30,7 +29,7 @@ def open_host(source: str, plan: LookPlan | None = None) -> SceneHost:
 
 
 def open_counting_host(source: str, groups: Sequence[str], plan: LookPlan) -> SceneHost:
-    """The same with opt-in groups, which count on this host alone: UsageError if a recording is looked at."""
+    """Like ``open_host`` with opt-in groups, which count only on this host. Raises UsageError for a recording."""
     if not groups:
         return open_host(source, plan)
     refuse_counting()
@@ -38,7 +37,8 @@ def open_counting_host(source: str, groups: Sequence[str], plan: LookPlan) -> Sc
 
 
 def open_with_registers(source: str, plan: LookPlan) -> SceneHost:
-    """The same, with the registers of local APICs where they can be had: they say more of why APICv is inhibited."""
+    """Like ``open_host``, with the registers of local APICs if they are available: they help explain why APICv is
+    inhibited."""
     if is_recorded() or click.get_current_context().obj is not None:
         return open_host(source, plan)
     from ..tasks import sources
@@ -47,7 +47,7 @@ def open_with_registers(source: str, plan: LookPlan) -> SceneHost:
 
 
 def begin_opening(source: str, plan: LookPlan | None = None) -> Callable[[], SceneHost]:
-    """The same for a command that loads something before it needs the host: what it is given waits for the host."""
+    """Begin to open the host while a command loads modules; the returned function waits for the host."""
     return partial(open_recorded, source, plan) if is_recorded() else _begin_live(source)
 
 
@@ -66,9 +66,9 @@ def _begin_live(source: str, groups: Sequence[str] = ()) -> Callable[[], Host]:
 
 
 def live_opener(source: str, *, begins: bool = False) -> Callable[[Sequence[str]], Host]:
-    """Opens this host as the command line says, with the groups that it is called with, in any thread.
+    """A function that opens this host according to the command line, with the groups it is called with, in any thread.
 
-    With ``begins`` the host that the first call without groups gives is being opened from now on.
+    With ``begins``, opening starts now for the first call without groups.
     """
     context = click.get_current_context()
     begun = [_begin_live(source)] if begins else []

@@ -1,4 +1,4 @@
-"""``kvmscope sql``: recordings, or a fleet in ClickHouse, asked by SQL."""
+"""``kvmscope sql``: queries recordings, or a fleet in ClickHouse, by SQL."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def command(
 
 
 def status_display(screen: StatusScreen, *, as_json: bool) -> Display[Overview]:
-    """What is shown of a host: as wide and as high as the terminal, plain and of a fixed width to anything else."""
+    """The display of a host: fitted to the terminal's size, or plain text of a fixed width elsewhere."""
     from ..terminal.screen import rich_text
     from ..view.text import plain
 

@@ -1,4 +1,4 @@
-"""``kvmscope top``: a live view of the host. Here are its options; the screen is in ``tui``."""
+"""``kvmscope top``: a live view of the host. This module has its options, ``tui`` the screen."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _show_recording(choice: PlaceChoice, interval_s: float, source: str) -> None
     from ..tui.player import Player
 
     series, moments, times = choice.open(source)
-    echo_damage(series.damage)  # it is below the prompt again when the screen is left
+    echo_damage(series.damage)  # printed again below the prompt after the screen is closed
     asked = within(moments, times)
     shown = asked if times.is_span else moments
     can_grow = series.can_grow and not times.is_span
@@ -70,13 +70,13 @@ def _show_host(interval_s: float, source: str) -> None:
 
     sampler = Sampler(open_it, interval_s, _list_groups)
     sampler.begin()
-    show = _load_screen()  # while the first window is being read
+    show = _load_screen()  # during the first window
     sampler.wait_until_open()
     show(sampler, interval_s, groups=sampler)
 
 
 def _list_groups(scene: Scene) -> GroupListView:
-    from ..tasks.groups import list_groups  # it loads libbpf's bindings
+    from ..tasks.groups import list_groups  # imports libbpf's bindings
 
     return list_groups(scene)
 
@@ -91,7 +91,7 @@ def _require_terminal() -> None:
 
 
 def _load_screen() -> Callable[..., None]:
-    if find_spec("textual") is None:  # it is loaded after the first screen
+    if find_spec("textual") is None:  # imported only after the first screen
         raise Unavailable("top needs textual", remedy="pip install 'kvmscope[top]'")
     from ..tui.run import show
 

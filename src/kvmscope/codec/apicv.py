@@ -1,11 +1,11 @@
 """Provider ``apicv``: the state of interrupt acceleration as statistics, from the records of a snapshot.
 
-KVM keeps one inhibit word a VM and exports none of it. Here each reason is a boolean of its own; the word itself goes
-no further than the BPF program. Beside them stand the conditions behind the reasons, which KVM keeps whether or not the
-host has APICv, and per vCPU what its local APIC is set to. All are instant values, as the kernel holds them.
+KVM keeps one inhibit word for each VM and exports none of it. Here each reason is a separate boolean; the word itself
+stays in the BPF program. The conditions behind the reasons are stats too, which KVM keeps whether or not the host has
+APICv, and for each vCPU the settings of its local APIC. All are instant values, as the kernel holds them.
 
 Source: arch/x86/kvm/x86.c (__kvm_set_or_clear_apicv_inhibit), lapic.c (kvm_recalculate_apic_map), i8254.c, hyperv.c;
-the reasons' numbers and names come from the running kernel's BTF, never from here. The words are laid out in
+numbers and names of the reasons come from the running kernel's BTF, never from here. The layout of the words is in
 sources/bpf/snapshot.h.
 """
 
@@ -34,7 +34,7 @@ INHIBIT = "apicv_inhibit_"
 _ENUMERATOR = "APICV_INHIBIT_REASON_"
 _RENAMED = {"disable": "disabled"}  # 6.11, f992572120fb: all reasons are past participles
 
-# Words after the inhibits (enum vm_apicv), with what a kernel must have for them.
+# Words after the inhibits (enum vm_apicv), with the features that they need.
 _VM_WORDS: tuple[tuple[str, Feature], ...] = (
     ("irqchip_kernel", Feature.APICV),
     ("irqchip_split", Feature.APICV),
@@ -53,7 +53,7 @@ Reasons = Mapping[int, str]
 
 
 def reasons_from_enumerators(enumerators: Mapping[str, int]) -> Reasons:
-    """The reasons of ``enum kvm_apicv_inhibit``, given as enumerator -> number; what is no reason is left out."""
+    """The reasons of ``enum kvm_apicv_inhibit``, given as enumerator -> number; other enumerators are left out."""
     found = {}
     for name, bit in enumerators.items():
         if name.startswith(_ENUMERATOR) and bit < INHIBIT_BITS:
@@ -63,7 +63,7 @@ def reasons_from_enumerators(enumerators: Mapping[str, int]) -> Reasons:
 
 
 class Counted(Enum):
-    """What the opt-in group can count; each needs a hook of its own, which a kernel may refuse."""
+    """What the opt-in group can count. Each needs a separate hook, which a kernel may refuse."""
 
     INHIBITED = "times of inhibition"
     ACTIVE = "times of activity"
@@ -113,7 +113,7 @@ def vm_schema(
 ) -> Schema:
     """The VM's stats on a kernel with these reasons and features.
 
-    ``counted`` is None without group apicv; ``registers``: those of the vCPUs' interrupt controllers are read.
+    ``counted`` is None without group apicv. ``registers``: whether those of the vCPUs' interrupt controllers are read.
     """
     if not registers:
         features &= ~Feature.SYNIC
@@ -135,7 +135,7 @@ def vm_schema(
 
 
 def vcpu_schema(counted: frozenset[Counted] | None = None, *, registers: bool = False) -> Schema:
-    """The vCPU's stats: booleans, with group apic ``registers``, and with group apicv what it counts."""
+    """The vCPU's stats: booleans; with ``registers``, those of group apic; with group apicv, its counts."""
     found = [_descriptor(name, place) for place, name in enumerate(_VCPU_WORDS)]
     if registers:
         found += [_descriptor(name, place, Unit.NONE) for place, name in enumerate(_VCPU_REGISTERS, len(_VCPU_WORDS))]
@@ -152,7 +152,7 @@ def vcpu_schema(counted: frozenset[Counted] | None = None, *, registers: bool = 
 
 
 def stats_of(what: Counted, reasons: Reasons) -> tuple[str, ...]:
-    """The stats that ``what`` gives, by name."""
+    """The names of the stats that ``what`` provides."""
     if what is Counted.INHIBITED:
         return tuple(f"apicv_inhibited_{name}_ns" for name in reasons.values())
     return dict(_VCPU_EVENTS)[what]
@@ -173,7 +173,7 @@ def _rows(records: VmRecords | VcpuRecords, flags: int) -> I64Array:
 
 
 def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
-    """The state of the subjects in ``rows``, as ``vm_rows`` or ``vcpu_rows`` has chosen them."""
+    """The state of the subjects in ``rows``, as chosen by ``vm_rows`` or ``vcpu_rows``."""
     return Block(schema, words_of_rows(records.apicv, rows), rows)
 
 

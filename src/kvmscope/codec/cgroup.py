@@ -1,7 +1,7 @@
 """Provider ``cgroup``: the CPU quotas that a VM's vCPU threads are subject to, from the records of a snapshot.
 
-Those of the cgroup of each vCPU thread and of all above, of either version of cgroups: what cpu.max has, and what
-cpu.stat counts. The words are laid out in sources/bpf/snapshot.h.
+These are the quotas of each vCPU thread's cgroup and of all its ancestors, in cgroups v1 or v2: the limits of cpu.max
+and the counts of cpu.stat. The layout of the words is in sources/bpf/snapshot.h.
 Source: kernel/sched/core.c (cpu_cfs_stat_show, tg_set_cfs_bandwidth), kernel/sched/fair.c
 (do_sched_cfs_period_timer); Documentation/admin-guide/cgroup-v2.rst.
 """
@@ -34,10 +34,10 @@ def vm_schema(features: Feature) -> Schema | None:
 
 
 def vm_rows(vms: VmRecords) -> I64Array:
-    """Which VMs have these stats: those with a vCPU that has run."""
+    """The VMs that have these stats: those with a vCPU that has run."""
     return np.flatnonzero(vms.flags & HAS_QUOTA)
 
 
 def block(schema: Schema, vms: VmRecords, rows: I64Array) -> Block:
-    """The stats of the VMs in ``rows``, as ``vm_rows`` has chosen them."""
+    """The stats of the VMs in ``rows``, as chosen by ``vm_rows``."""
     return Block(schema, words_of_rows(vms.quota, rows), rows)

@@ -1,11 +1,10 @@
-"""Values of our own types as JSON values and back, by their type hints.
+"""Values of kvmscope's types to JSON values and back, by type hints.
 
-Covers what scenes are made of: dataclasses (generic ones too), enums, tuples, frozen sets, mappings, ``bytes`` as
-base64, and unions. Not here: arrays of numbers, and how people and programs are shown things (``view``).
+Covers the parts of scenes: dataclasses (also generic ones), enums, tuples, frozen sets, mappings, ``bytes`` as base64,
+and unions. Elsewhere: arrays of numbers, and output for users and programs (``view``).
 
 Rule: ``load(T, dump(T, value)) == value``; anything that ``dump`` cannot have written is a FormatError that names the
-place. A key that is missing takes the field's default, and a key that is not known is passed over, so a later version
-can add fields.
+place. A missing key takes the field's default, and an unknown key is ignored, so a later version can add fields.
 """
 
 from __future__ import annotations
@@ -27,12 +26,13 @@ _SCALARS = (bool, int, float, str)
 
 
 def dump(hint: Any, value: Any) -> Any:
-    """``value``, of a type that ``hint`` describes, as JSON has it."""
+    """``value``, of the type of ``hint``, as a JSON value."""
     return _codec(hint).dump(value)
 
 
 def load(hint: Any, plain: Any, *, what: str, offset: int = 0) -> Any:
-    """What ``dump`` gave ``plain`` for. Raises FormatError for ``what``, with the place in it, at byte ``offset``."""
+    """The value for which ``dump`` returned ``plain``. Raises FormatError for ``what``, with the place in it, at byte
+    ``offset``."""
     try:
         return _codec(hint).load(plain)
     except _MismatchError as found:
@@ -142,7 +142,7 @@ def _mapping(item: _Codec) -> _Codec:
 
 
 def _union(members: tuple[Any, ...]) -> _Codec:
-    """One member beside None as it is; several as an object that names the member."""
+    """The codec of a union: one member besides None is stored directly, several as an object that names the member."""
     codecs = {
         getattr(member, "__name__", str(member)): _codec(member) for member in members if member is not type(None)
     }
@@ -204,7 +204,7 @@ def _substituted(hint: Any, bound: Mapping[TypeVar, Any]) -> Any:
         return hint
     replaced = tuple(_substituted(argument, bound) for argument in arguments)
     if typing.get_origin(hint) in (Union, types.UnionType):
-        return Union[replaced]  # noqa: UP007 - made of a tuple at run time
+        return Union[replaced]  # noqa: UP007 - built from a tuple at run time
     return typing.get_origin(hint)[replaced]
 
 

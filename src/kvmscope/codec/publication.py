@@ -1,8 +1,8 @@
-"""The block that a published stats file has between its header and its id: whose file it is, and whether it is live.
+"""The block between header and id of a published stats file: the owner of the file, and whether it is live.
 
 A published file is a stats file in shared memory (docs/reference/publish.md). The kernel's files need no such block,
-since the fd says what they belong to; a memfd has nothing but its bytes. Readers that know only the kernel's format
-skip it: the header says where the other blocks are, and the interface promises no adjacency.
+since the fd identifies their subject; a memfd has nothing but its bytes. Readers that know only the kernel's format
+skip it: the header has the offsets of the other blocks, and the interface does not promise that blocks are adjacent.
 
 No I/O. Rule: as in ``statsfile``, ``parse`` raises FormatError and nothing else, on any bytes.
 
@@ -15,8 +15,8 @@ Layout, native byte order, offsets from the start of the file; ``live`` is the o
     48  u64  key of the VM             86  u16  bytes of the VM's name
     56  u64  owner_start               88       provider's name, VM's name (UTF-8), notes, zeroes up to ``size``
 
-Notes are there if bit 1 of the flags is set, from the next multiple of 8 on: for each descriptor in order a u8 with the
-tier (0 not known, 1 abi-like, 2 stable, 3 volatile), a u8 that is 0, a u16 with the bytes of its meaning, and the
+If bit 1 of the flags is set, notes start at the next multiple of 8: for each descriptor, in order, a u8 with the tier
+(0 unknown, 1 abi-like, 2 stable, 3 volatile), a u8 that is 0, a u16 with the length of its meaning in bytes, and the
 meaning (UTF-8). Readers that do not know notes skip them, since ``size`` covers them.
 """
 
@@ -34,27 +34,27 @@ from ..schema import Scope, StatNote, Tier
 LINK_PREFIXES: Mapping[Scope, str] = MappingProxyType(
     {Scope.VM: "kvmscope-vm-stats:", Scope.VCPU: "kvmscope-vcpu-stats:"}
 )
-"""How the name of a published memfd begins; what follows is for people and says nothing to a reader."""
+"""Prefix of the name of a published memfd. The rest of the name is for users; readers ignore it."""
 
 LIVE_AT = 40
-"""Where the word ``live`` stands in the file."""
+"""Offset of the word ``live`` in the file."""
 
 SIZE_AT = 36
-"""Where the size of the block stands; the other blocks lie behind it, in any order."""
+"""Offset of the size of the block. The other blocks follow it in any order."""
 
 PASSED = b"kvmscope-stats"
-"""What accompanies fds of published files in a message between processes; it says nothing that the files do not."""
+"""Marker that accompanies fds of published files in a message between processes; carries no data."""
 
 NAME_LIMIT = 1024
-"""Bytes that the name of a provider or VM may have."""
+"""Maximum length of the name of a provider or VM in bytes."""
 
 MEANING_LIMIT = 512
-"""Bytes that the meaning of a stat may have; a longer one is cut."""
+"""Maximum length of the meaning of a stat in bytes; a longer one is truncated."""
 
 FILE_LIMIT = 2**20
 DATA_LIMIT = 2**18
 DESCRIPTOR_LIMIT = 1024
-"""Bytes of a file and of its data block, and number of its stats, that publishers keep to and readers insist on."""
+"""Limits that publishers keep and readers enforce: bytes of a file, bytes of its data block, number of its stats."""
 
 _AT = 24  # the size of the header
 _MAGIC = b"kvmscope"
@@ -69,11 +69,11 @@ _TIER_NUMBERS = {tier: number for number, tier in _TIERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class PublicationBlock:
-    """Whose stats file it is.
+    """The owner of a stats file.
 
     ``key`` names the VM within the process that publishes it. ``owner_start`` is when that process started, in clock
-    ticks after boot (field 22 of /proc/PID/stat), 0 if not known: it tells the owner from those who merely hold the fd.
-    ``vcpu`` is None in the file of a VM. ``notes`` are of the descriptors of the file, one by one, or empty.
+    ticks after boot (field 22 of /proc/PID/stat), 0 if unknown: it distinguishes the owner from processes that merely
+    hold the fd. ``vcpu`` is None in the file of a VM. ``notes``: one for each descriptor of the file, or empty.
     ``provider``, ``vm`` and the meanings of notes are untrusted text.
     """
 
@@ -93,7 +93,7 @@ class PublicationBlock:
 
 
 def parse(data: bytes) -> PublicationBlock:
-    """The publication block of a stats file. FormatError if it has none, or one of a version not known here."""
+    """The publication block of a stats file. Raises FormatError if it has none or one of an unknown version."""
     if len(data) < _AT + _FIXED.size:
         raise _broken(_AT, f"{_FIXED.size} bytes", f"a file of {len(data)}")
     magic, version, size, live, key, owner_start, created_ns, vcpu, flags, provider_size, vm_size = _FIXED.unpack_from(
@@ -129,10 +129,10 @@ def parse(data: bytes) -> PublicationBlock:
 
 
 def encode(publication: PublicationBlock, stats_file: bytes, *, file_id: str) -> bytes:
-    """The bytes of a published file: an encoded stats file with the block put in behind its header and an id put in it.
+    """The bytes of a published file: an encoded stats file with the block inserted after its header, and with this id.
 
-    The rest is moved as it is, so that one encoded file serves for all subjects of the same stats.
-    ValueError if a name is longer than NAME_LIMIT bytes, the id does not fit, or there are not as many notes as stats.
+    The rest is moved unchanged, so one encoded file serves for all subjects with the same stats. Raises ValueError if a
+    name is longer than NAME_LIMIT bytes, the id does not fit, or there are not as many notes as stats.
     """
     block = _block(publication)
     flags, name_size, count, id_offset, desc_offset, data_offset = _HEADER.unpack_from(stats_file)
@@ -172,7 +172,7 @@ def _block(publication: PublicationBlock) -> bytes:
 
 
 def check_name(name: str) -> None:
-    """Raises TypeError for what is no text, ValueError for a name that does not fit."""
+    """Raises TypeError for anything but a str, ValueError for a name that does not fit."""
     if not isinstance(name, str):
         raise TypeError(f"a name is a text, not {name!r}")
     if len(name.encode("utf-8", "surrogateescape")) > NAME_LIMIT:
@@ -185,7 +185,7 @@ def _note(note: StatNote) -> bytes:
 
 
 def _parse_notes(data: bytes, at: int, end: int) -> tuple[StatNote, ...]:
-    """A note for each descriptor. A tier that a later version has is not known here."""
+    """A note for each descriptor. A tier of a later version counts as unknown."""
     notes: list[StatNote] = []
     for _ in range(_HEADER.unpack_from(data)[2]):
         if at + _NOTE.size > end:

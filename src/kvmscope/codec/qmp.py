@@ -1,15 +1,15 @@
 """The answers of QEMU's ``query-stats-schemas``, ``query-stats`` and ``query-cpus-fast`` as values. No I/O.
 
 Rules:
-- An answer may come from anybody who listens on a socket: each ``parse_`` function gives values within the limits
-  below or raises FormatError, on any JSON.
+- An answer may come from any process that listens on a socket: on any JSON, each ``parse_`` function returns values
+  within the limits below or raises FormatError.
 - QEMU's schema has no sizes: they come from the values, so a schema is laid out for given values. It has no offsets
-  either: words stand in the order in which QEMU lists the stats, which is the kernel's backwards.
-- QEMU gives the buckets of a histogram last bucket first (7.1 to at least 10.0), which is an accident of how it builds
-  lists and can end any day. So the order is never assumed. It is derived from the values: the kernel also has the sum
-  of what ``x_hist`` counts, as ``x_ns``, and a sum that lies within the bounds of the buckets read one way and not
-  the other is a vote for that way. All histograms of one QEMU have one order.
-- A type, unit or base with no word here is kept as not understood, with the values raw.
+  either: words are in the order in which QEMU lists the stats, the reverse of the kernel's.
+- QEMU lists the buckets of a histogram in reverse (7.1 to at least 10.0), an artifact of how it builds lists that may
+  change at any time. So the order is never assumed, but derived from the values: the kernel also has the sum of the
+  values in ``x_hist`` as ``x_ns``. If that sum fits the bounds of the buckets in one order and not in the other, it is
+  a vote for that order. All histograms of one QEMU have the same order.
+- A type, unit or base that is unknown here is kept as not understood, with raw values.
 
 Source: qapi/stats.json and accel/kvm/kvm-all.c of QEMU 7.2 and 10.0; bucket bounds from api.rst 4.133.
 """
@@ -42,21 +42,21 @@ _BASES = {10: Base.POW10, 2: Base.POW2}
 _SCOPES = {"vm": Scope.VM, "vcpu": Scope.VCPU}
 
 _WORD_WITHOUT_NUMBER = Unknown(-1)
-"""QMP has words for types and units where the kernel has numbers; this stands for one that is not known."""
+"""Stands for an unknown type or unit: QMP has words for them where the kernel has numbers."""
 
 
 MAX_NAME: Final = 256
-"""Characters of the name of a stat, provider or path; the kernel's names have at most 47."""
+"""Maximum length of the name of a stat, provider or path in characters; the kernel's names have at most 47."""
 MAX_STATS: Final = 4096
-"""Stats of one schema; no kernel has 200 in one."""
+"""Maximum number of stats of one schema; no kernel has 200."""
 MAX_BUCKETS: Final = 4096
 MAX_VCPUS: Final = 8192
 """Twice KVM_MAX_VCPUS of any kernel."""
 MAX_ENTRIES: Final = 4 * MAX_VCPUS
 MAX_WORDS: Final = 1 << 22
-"""Numbers of one answer."""
+"""Maximum count of numbers in one answer."""
 _MAX_SUMMED_BUCKETS: Final = 65
-"""Values are u64: bucket 64 has the largest of them, and a sum bears nothing out of what is behind."""
+"""Values are u64: bucket 64 has the largest ones, and a sum says nothing about further buckets."""
 
 
 class BucketOrder(Enum):
@@ -68,14 +68,14 @@ class BucketOrder(Enum):
 
 @dataclass(frozen=True, slots=True)
 class QmpSchema:
-    """What QEMU says of the stats of one provider and target; sizes and offsets are not known yet."""
+    """QEMU's schema of the stats of one provider and target; sizes and offsets are not known yet."""
 
     provider: str
     scope: Scope
     descriptors: tuple[Descriptor, ...]
 
     def laid_out(self, entries: Iterable[QmpEntry]) -> Schema:
-        """The schema for these values. FormatError if two disagree on the size of a stat."""
+        """The schema for these values. Raises FormatError if two of them disagree on the size of a stat."""
         sizes: dict[str, int] = {}
         for entry in entries:
             for name, value in entry.values.items():
@@ -92,15 +92,16 @@ class QmpSchema:
 
 @dataclass(frozen=True, slots=True)
 class QmpEntry:
-    """The values of one subject. ``qom_path`` is what QEMU says of whose they are, which in 7.1 and early 7.2 can be
-    wrong: the same for every vCPU."""
+    """The values of one subject. ``qom_path``: the subject according to QEMU, which 7.1 and early 7.2 may report
+    wrongly: the same for every vCPU."""
 
     provider: str
     qom_path: str | None
     values: Mapping[str, Value]
 
     def words(self, schema: Schema, order: BucketOrder) -> U64Array:
-        """The data block that ``schema`` describes, first buckets first. FormatError if a stat is missing."""
+        """The data block that ``schema`` describes, with the first bucket first. Raises FormatError if a stat is
+        missing."""
         words: list[int] = []
         for descriptor in schema.descriptors:
             value = self.values.get(descriptor.name)
@@ -112,13 +113,14 @@ class QmpEntry:
         return np.array(words, dtype=np.uint64)
 
     def needing_order(self, schema: QmpSchema) -> tuple[str, ...]:
-        """The histograms here that read otherwise from the other end."""
+        """The histograms here whose buckets differ when read in reverse."""
         lists = ((d.name, self.values.get(d.name)) for d in schema.descriptors if d.is_histogram)
         return tuple(name for name, value in lists if isinstance(value, tuple) and value != value[::-1])
 
 
 def parse_schemas(answer: object) -> tuple[QmpSchema, ...]:
-    """``query-stats-schemas``, less the targets that are neither a VM nor a vCPU. FormatError if it is not one."""
+    """Parse ``query-stats-schemas``, without targets other than VMs and vCPUs. Raises FormatError for another
+    answer."""
     schemas: dict[tuple[str, Scope], QmpSchema] = {}
     for item in _list_of_objects(answer, "query-stats-schemas"):
         scope = _SCOPES.get(_text(item, "target"))
@@ -130,7 +132,7 @@ def parse_schemas(answer: object) -> tuple[QmpSchema, ...]:
 
 
 def parse_entries(answer: object) -> tuple[QmpEntry, ...]:
-    """``query-stats``. FormatError if it is not one."""
+    """Parse ``query-stats``. Raises FormatError for another answer."""
     items = _list_of_objects(answer, "query-stats", most=MAX_ENTRIES)
     entries = []
     words = 0
@@ -145,7 +147,7 @@ def parse_entries(answer: object) -> tuple[QmpEntry, ...]:
 
 @dataclass(frozen=True, slots=True)
 class QmpCpu:
-    """A vCPU of ``query-cpus-fast``. ``index`` is QEMU's own, ``thread`` as QEMU's pid namespace has it."""
+    """A vCPU of ``query-cpus-fast``. ``index``: QEMU's own. ``thread``: thread id in QEMU's pid namespace."""
 
     qom_path: str
     index: int
@@ -154,7 +156,7 @@ class QmpCpu:
 
 
 def parse_cpus(answer: object) -> tuple[QmpCpu, ...]:
-    """``query-cpus-fast``. FormatError if it is not one, or has a path twice."""
+    """Parse ``query-cpus-fast``. Raises FormatError for another answer, or one that repeats a path."""
     cpus = tuple(
         QmpCpu(
             _text(item, "qom-path"),
@@ -173,12 +175,13 @@ _MAX_ID = 2**31 - 1
 
 
 def parse_apic_id(answer: object) -> int:
-    """Property ``apic-id`` of a vCPU. FormatError if it is not a number of 32 bits."""
+    """Parse the property ``apic-id`` of a vCPU. Raises FormatError if it is not a number of 32 bits."""
     return _number(answer, "apic-id of a vCPU", most=2**32 - 1)
 
 
 def parse_name(answer: object) -> str:
-    """``query-name``, "" for a VM without a name; what cannot be encoded as UTF-8 is written out. FormatError."""
+    """Parse ``query-name``; "" for a VM without a name. Text that UTF-8 cannot encode is escaped. Raises
+    FormatError."""
     if not isinstance(answer, Mapping):
         raise _broken("query-name", "an object", _shown(answer))
     name = answer.get("name", "")
@@ -191,7 +194,8 @@ _MAX_VM_NAME = 1024
 
 
 def votes_for_order(schema: QmpSchema, entries: Sequence[QmpEntry]) -> dict[BucketOrder, int]:
-    """How many histograms here can only be read in one order; see the module. Without votes the order is unknown."""
+    """The number of histograms that fit only one order, by order; see the module. Without votes the order is
+    unknown."""
     votes = dict.fromkeys(BucketOrder, 0)
     pairs = list(_histograms_with_sums(schema))
     for entry in entries:
@@ -213,7 +217,7 @@ def _histograms_with_sums(schema: QmpSchema) -> Iterator[tuple[str, str]]:
 
 
 def _can_sum_to(buckets: Sequence[int], total: int) -> bool:
-    """Whether values counted in these log buckets, the first of which is {0} and the last unbounded, can sum to it."""
+    """Whether values in these log buckets can add up to ``total``. The first bucket is {0}, the last one unbounded."""
     least = sum(count * (1 << index - 1) for index, count in enumerate(buckets) if index)
     most = sum(count * ((1 << index) - 1) for index, count in enumerate(buckets))
     return least <= total and (total <= most or buckets[-1] > 0)
@@ -282,12 +286,12 @@ def _list_of_objects(value: object, what: str, *, most: int = MAX_STATS) -> list
 
 
 def _shown(value: object) -> str:
-    """The beginning of a value. A container is not written out: it may be long, or deeper than repr can go."""
+    """The beginning of a value. A container is not printed: it may be long, or nested too deeply for repr."""
     if isinstance(value, list | Mapping):
         return f"{type(value).__name__} of {len(value)}"
     return repr(value[:80] if isinstance(value, str) else value)[:80]
 
 
 def _broken(what: str, expected: str, got: str) -> FormatError:
-    # An answer comes as JSON objects, which have no byte offsets any more.
+    # An answer arrives as JSON objects, which have no byte offsets.
     return FormatError(f"QMP: {what}", offset=0, expected=expected, got=got)

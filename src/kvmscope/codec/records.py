@@ -1,8 +1,8 @@
-"""Records of VMs and vCPUs that one run of the BPF iterator leaves in memory, as columns.
+"""Records of VMs and vCPUs from one run of the BPF iterator, as columns.
 
 The other side of ``struct vm_record`` and ``struct vcpu_record`` in sources/bpf/snapshot.h. Pure: the caller maps the
-arrays. Rule: records stay as they stand; stats and states are views of them, identities are copied once per change. An
-array that is too small for its records is a FormatError.
+arrays. Rule: records are not moved; stats and states are views of them, identities are copied once per change. An array
+that is too small for its records is a FormatError.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .snapshot import (
 
 
 def _columns(*sizes: int) -> Iterator[tuple[slice, slice]]:
-    """The indices of groups of words, from the first of each record; to make them in each read would take as long as to
-    use them."""
+    """The indices of groups of words, from the first word of each record. Making them in each read would take as long
+    as using them."""
     first = 0
     for size in sizes:
         yield np.s_[:, first : first + size]
@@ -43,18 +43,18 @@ _VCPU_IDENTITY, _VCPU_SCHED = _columns(VCPU_IDENTITY_SIZE // 8, VCPU_SCHED_WORDS
 
 
 class RecordBuffers:
-    """Memory for copies, used again once nobody holds an array of it: fresh pages would cost more than the copying."""
+    """Memory for copies, reused once no array of it is referenced: fresh pages would cost more than the copying."""
 
-    _MOST = 4  # a watch holds the samples of an interval, and sometimes those of the one before
+    _MOST = 4  # a watch holds the samples of an interval, and sometimes those of the previous one
 
     def __init__(self) -> None:
         self._buffers: list[U64Array] = []
 
     def take(self, words: int) -> U64Array:
-        """An array of so many words, whatever they are; nobody else has it until it is dropped."""
+        """An array of this many uninitialised words. It is not shared until it is dropped."""
         self._buffers = [buffer for buffer in self._buffers if words <= len(buffer) <= 2 * words + _SLACK]
         for buffer in self._buffers:
-            # numpy has every view refer to the array that owns the memory. Three are the list, the loop and the call.
+            # In numpy, every view refers to the array that owns the memory. Three references: list, loop, call.
             if sys.getrefcount(buffer) == _HELD_HERE_ALONE:
                 return buffer[:words]
         fresh = np.empty(words + words // 8, dtype=np.uint64)
@@ -72,7 +72,7 @@ class Records:
 
     _identity_columns: ClassVar[tuple[slice, slice]]
     _first_of_apicv: ClassVar[int]
-    """Words before those of ``apicv``."""
+    """Number of words before those of ``apicv``."""
 
     def __init__(self, words: U64Array, *, stat_size: int) -> None:
         self._words = words
@@ -85,21 +85,21 @@ class Records:
 
     @property
     def apicv(self) -> U64Array:
-        """Shape (n, words): state and, with the group, counts as ``codec.apicv`` describes them, a view."""
+        """State and, with the group, counts, as in ``codec.apicv``: shape (n, words), a view."""
         return self._words[self._apicv]
 
     @property
     def stats(self) -> U64Array:
-        """Shape (n, words of the kernel's stat structure), a view."""
+        """The kernel's stat structure: shape (n, words), a view."""
         return self._words[self._stats]
 
     def identities(self) -> bytes:
-        """Who the subjects are and what their records have: equal bytes have equal columns, ``flags`` among them."""
+        """The identities of the subjects: equal bytes mean equal columns, including ``flags``."""
         return self._words[self._identity_columns].tobytes()
 
     @cached_property
     def _identity(self) -> U64Array:
-        """The identities in one piece: a column of them then costs no walk over all records."""
+        """The identities as a contiguous copy, so reading a column of them does not touch all records."""
         return np.ascontiguousarray(self._words[self._identity_columns])
 
     def _u32(self, offset: int) -> I64Array:
@@ -117,19 +117,19 @@ class VmRecords(Records):
 
     @property
     def settings(self) -> U64Array:
-        """Shape (n, words): what the VMM has configured in KVM, as ``codec.settings`` describes it, a view."""
+        """The VMM's configuration of KVM, as in ``codec.settings``: shape (n, words), a view."""
         return self._words[_VM_SETTINGS]
 
     @property
     def sched(self) -> U64Array:
-        """Shape (n, words): what the scheduler has counted for the VMM, as ``codec.sched`` describes it, a view. Only
-        where ``flags`` has HAS_SCHED."""
+        """The scheduler's counts for the VMM, as in ``codec.sched``: shape (n, words), a view. Valid only where
+        ``flags`` has HAS_SCHED."""
         return self._words[_VM_SCHED]
 
     @property
     def quota(self) -> U64Array:
-        """Shape (n, words): CPU quotas of its vCPU threads, as ``codec.cgroup`` describes them, a view. Only where
-        ``flags`` has HAS_QUOTA."""
+        """CPU quotas of the vCPU threads, as in ``codec.cgroup``: shape (n, words), a view. Valid only where ``flags``
+        has HAS_QUOTA."""
         return self._words[_VM_QUOTA]
 
     @property
@@ -138,12 +138,12 @@ class VmRecords(Records):
 
     @property
     def created_ns(self) -> I64Array:
-        """CLOCK_REALTIME; only where ``flags`` has HAS_CREATED."""
+        """CLOCK_REALTIME. Valid only where ``flags`` has HAS_CREATED."""
         return self._identity[:, 1].astype(np.int64)
 
     @property
     def pid(self) -> I64Array:
-        """0: not visible to the reader."""
+        """Process id; 0: not visible to the reader."""
         return self._i32(16)
 
     @property
@@ -163,8 +163,8 @@ class VcpuRecords(Records):
 
     @property
     def sched(self) -> U64Array:
-        """Shape (n, words): what the scheduler has counted, as ``codec.sched`` describes it, a view. Only where
-        ``flags`` has HAS_SCHED."""
+        """The scheduler's counts, as in ``codec.sched``: shape (n, words), a view. Valid only where ``flags`` has
+        HAS_SCHED."""
         return self._words[_VCPU_SCHED]
 
     @property
@@ -178,7 +178,7 @@ class VcpuRecords(Records):
 
     @property
     def tid(self) -> I64Array:
-        """0: it never ran, or not visible to the reader."""
+        """Thread id; 0: it never ran, or is not visible to the reader."""
         return self._i32(8)
 
     @property
@@ -204,14 +204,14 @@ def copy_records(
 
 
 def words_of_rows(words: U64Array, rows: I64Array) -> U64Array:
-    """The words of these rows: copied only where they are some of them, and a view where they are all or none."""
+    """The words of these rows: a view if these are all rows or none, else a copy."""
     if len(rows) == len(words):
         return words
     return words[rows] if len(rows) else words[:0]
 
 
 def first_records(slot: U64Array, count: int) -> U64Array:
-    """The same of a slot that is given as an array of its records, and not copied. Raises FormatError."""
+    """As ``copy_records``, but a view of a slot that is given as an array of its records. Raises FormatError."""
     if count > len(slot):
         raise FormatError("snapshot records", offset=slot.nbytes, expected=f"{count} of room {len(slot)}", got="fewer")
     return slot[:count]

@@ -1,9 +1,9 @@
-"""Provider ``sched``: what the scheduler keeps of the threads behind a VM, from the records of a snapshot.
+"""Provider ``sched``: the scheduler's statistics of the threads of a VM, from the records of a snapshot.
 
-The counts of a vCPU are those of the thread that last ran it, as in /proc/PID/task/TID/schedstat; they include all that
-the thread did in KVM and in the VMM. Those of a VM are of all other threads of its process, some of them by their name.
+The counts of a vCPU are those of the thread that last ran it, as in /proc/PID/task/TID/schedstat; they include all the
+thread's work in KVM and in the VMM. The counts of a VM are of all other threads of its process, some of them by name.
 The scheduler updates the run time at a tick and when the thread leaves the CPU, and the run-queue wait when the thread
-gets a CPU. The words are laid out in sources/bpf/snapshot.h.
+gets a CPU. The layout of the words is in sources/bpf/snapshot.h.
 Source: kernel/sched/stats.h (sched_info_arrive), kernel/sched/fair.c (update_curr), kernel/exit.c (__exit_signal),
 fs/proc/base.c (proc_pid_schedstat); Documentation/scheduler/sched-stats.rst.
 """
@@ -55,11 +55,11 @@ def vcpu_schema(features: Feature) -> Schema | None:
 
 
 def rows(records: VmRecords | VcpuRecords) -> I64Array:
-    """Which subjects have these stats: VMs that are alone in their process, and vCPUs that have run and whose thread is
-    still there."""
+    """The subjects that have these stats: VMs that are alone in their process, and vCPUs that have run and whose thread
+    still exists."""
     return np.flatnonzero(records.flags & HAS_SCHED)
 
 
 def block(schema: Schema, records: VmRecords | VcpuRecords, rows: I64Array) -> Block:
-    """The stats of the subjects in ``rows``, as the function of this name has chosen them."""
+    """The stats of the subjects in ``rows``, as chosen by the function ``rows``."""
     return Block(schema, words_of_rows(records.sched, rows), rows)

@@ -1,10 +1,10 @@
-"""Schema files: what stats a kernel has, as JSON that people keep beside their code and compare with the next kernel.
+"""Schema files: the stats of a kernel as JSON, to keep beside one's code and compare with the next kernel.
 
-Not here: where schemas come from (``sources``, ``catalog.kernels``), what a difference means (``analysis``).
+Elsewhere: where schemas come from (``sources``, ``catalog.kernels``), what a difference means (``analysis``).
 
-Rule: a file is read whole or not at all; whatever is wrong with it is one ``CatalogError`` with file, line, what was
-expected and what was found. Keys that are not known are passed over, so that later versions can add some. A kind or
-unit that has no word here is ``code N``, so that nothing is lost.
+Rule: a file is read as a whole or not at all; any error in it is one ``CatalogError`` with file, line, expected and
+found. Unknown keys are ignored, so later versions can add some. A kind or unit without a name here is ``code N``, so
+nothing is lost.
 docs/reference/schemas.md describes the format.
 """
 
@@ -28,7 +28,7 @@ _Enum = TypeVar("_Enum", Kind, Unit, Base)
 
 
 def encode(kernel: KernelTables) -> str:
-    """The text of a schema file, a line a stat; ``parse(encode(x), …) == x`` but for the name."""
+    """The text of a schema file, one line for each stat; ``parse(encode(x), …) == x`` except for the name."""
     head = {
         "format": FORMAT,
         "kernel": {
@@ -52,7 +52,7 @@ def _table_text(table: Table) -> str:
 
 
 def stat_json(name: str, shape: Shape) -> dict[str, Any]:
-    """One stat as ``kvmscope list --json`` has it, but with the number of what has no word."""
+    """One stat as in ``kvmscope list --json``, but with numbers for kinds and units without a name."""
     return {
         "name": name,
         "kind": _word(shape.kind),
@@ -70,7 +70,7 @@ def _word(part: Kind | Unit | Unknown) -> str:
 
 
 def parse(text: str, *, file: str) -> KernelTables:
-    """The content of a schema file; ``file`` names it, also in the CatalogError that is raised if it is not one."""
+    """Parse a schema file. ``file``: its name, also in errors. Raises CatalogError if the text is not a schema file."""
     try:
         root = json.loads(text)
     except json.JSONDecodeError as error:
@@ -141,7 +141,7 @@ def _parse_base(node: _Node) -> Base | Unknown:
 
 
 def _choose(node: _Node, known: Mapping[object, _Enum], codes: Collection[int]) -> _Enum | Unknown:
-    """The member that a word stands for, or what is kept of a number that has no word."""
+    """The member with this name, or an ``Unknown`` for a number without a name."""
     if isinstance(node.value, str | int) and not isinstance(node.value, bool) and node.value in known:
         return known[node.value]
     code = re.fullmatch(r"code (\d|1[0-5])", str(node.value))
@@ -152,7 +152,7 @@ def _choose(node: _Node, known: Mapping[object, _Enum], codes: Collection[int]) 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A value of the file that knows where it stands."""
+    """A value of the file with its place."""
 
     value: Any
     path: _Place
@@ -160,7 +160,7 @@ class _Node:
     file: str
 
     def get(self, key: str) -> _Node:
-        """The value of a key. CatalogError if this is no object or has no such key."""
+        """The value of a key. Raises CatalogError if this is not an object or lacks the key."""
         if not isinstance(self.value, dict):
             raise self.error("an object")
         if key not in self.value:
@@ -176,7 +176,7 @@ class _Node:
         return _Node(self.value[index], (*self.path, str(index)), self.text, self.file)
 
     def of(self, kind: type) -> _Node:
-        """This, if it is of that type."""
+        """This node, if its value has this type. Raises CatalogError otherwise."""
         if not isinstance(self.value, kind):
             raise self.error({dict: "an object", bool: "true or false", str: "text"}[kind])
         return self
@@ -190,7 +190,7 @@ class _Node:
         return int(self.value)
 
     def error(self, expected: str, found: str | None = None) -> CatalogError:
-        """What is wrong with this value."""
+        """An error about this value."""
         line = _line(self.text, self.path)
         what = ".".join(self.path)
         return CatalogError(what, file=self.file, line=line, expected=expected, found=found or _shown(self.value))
@@ -205,19 +205,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-# --- where a value stands ---------------------------------------------------------------------------------------------
+# --- the line of a value ----------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def _line(text: str, path: _Place) -> int:
-    """The line on which the value of a path begins, in a text that json has accepted."""
+    """The line on which the value at a path begins, in valid JSON text."""
     at = next((at for place, at in _values(text) if place == path), 0)
     return text.count("\n", 0, at) + 1
 
 
 def _values(text: str) -> Iterator[tuple[_Place, int]]:
-    """Each value of a JSON text: its path, and where it begins."""
+    """Each value of a JSON text: its path and start offset."""
     path: list[str] = []
     lists: list[bool] = []
     key = ""

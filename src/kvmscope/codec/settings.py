@@ -1,7 +1,7 @@
-"""Provider ``settings``: how the VMM has configured KVM for a VM's halts and memory, which changes what stats mean.
+"""Provider ``settings``: the VMM's configuration of KVM for a VM's halts and memory, which changes what stats mean.
 
-KVM keeps it and exports none of it. All are instant values, as the kernel holds them; the words are laid out in
-sources/bpf/snapshot.h. Which of them a kernel has, its BTF says.
+KVM keeps these settings and exports none of them. All are instant values, as the kernel holds them; the layout of the
+words is in sources/bpf/snapshot.h. The kernel's BTF shows which of them it has.
 Source: arch/x86/kvm/x86.c (KVM_CAP_X86_DISABLE_EXITS), virt/kvm/kvm_main.c (KVM_CAP_HALT_POLL,
 kvm_vcpu_max_halt_poll_ns; struct kvm_memory_slot).
 """
@@ -13,7 +13,7 @@ from .snapshot import VM_SETTINGS_WORDS, Feature
 
 PROVIDER = "settings"
 
-# enum vm_settings, with what a kernel must have for each.
+# enum vm_settings, with the feature that each needs.
 _STATS = (
     (Descriptor("hlt_exits_disabled", Kind.INSTANT, Unit.BOOLEAN, offset=0), Feature.HLT_EXITS),
     (Descriptor("halt_poll_cap_set", Kind.INSTANT, Unit.BOOLEAN, offset=8), Feature.HALT_POLL_CAP_SET),

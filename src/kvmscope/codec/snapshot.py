@@ -1,8 +1,8 @@
-"""The snapshot format: how large the records of a run of the BPF iterator are, and what it says of the run itself.
+"""The snapshot format: the sizes of the records of a run of the BPF iterator, and the header of the run.
 
 The other side of sources/bpf/snapshot.h, which has the meaning of every field; the records are in ``records``. Pure.
-Rule: a version, magic or size that is not the expected one is a FormatError. Nothing here needs numpy: the iterator is
-loaded by this while numpy is (see ``sources.bpf.loading``).
+Rule: an unexpected version, magic or size is a FormatError. Nothing here needs numpy: the iterator is loaded with this
+module while numpy is still loading (see ``sources.bpf.loading``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONTROL_SIZE = _BUSY_AT + 4 * MAX_SLOTS
 
 
 class SnapshotFlag(IntFlag):
-    """State of a whole run."""
+    """The state of a whole run."""
 
     BUSY = 1
     OVERFLOW = 2
@@ -46,7 +46,7 @@ class SnapshotFlag(IntFlag):
 
 
 class Feature(IntFlag):
-    """What this kernel has to be read; the same for all of its VMs."""
+    """The data that this kernel has; the same for all of its VMs."""
 
     APICV = 1
     SYNIC = 2
@@ -69,18 +69,18 @@ HAS_APIC = 1
 """Flag of a vCPU's record: it has an in-kernel local APIC."""
 
 HAS_SCHED = 4
-"""Flag of either record: the thread that last ran the vCPU was there to be read; all threads of the VM's process were,
-and it has no other VM."""
+"""Flag of either record. vCPU: the thread that last ran it could be read. VM: all threads of its process could be read,
+and the process has no other VM."""
 
 HAS_QUOTA = 8
-"""Flag of a VM's record: some vCPU of it has a thread, whose cgroups were looked at."""
+"""Flag of a VM's record: at least one of its vCPUs has a thread, whose cgroups were read."""
 
 
 class SnapshotHeader(NamedTuple):
-    """What the iterator's file says of its run; ``boot_ns`` is CLOCK_BOOTTIME when it began,
-    ``inhibits`` has the bits that are set in some VM's inhibit word.
+    """The header of a run in the iterator's file. ``boot_ns``: CLOCK_BOOTTIME when the run began. ``inhibits``: bits
+    that are set in any VM's inhibit word.
 
-    A tuple, as one is made in each read and a dataclass takes three times as long to make.
+    A tuple, since each read makes one and a dataclass takes three times as long.
     """
 
     flags: SnapshotFlag
@@ -95,7 +95,7 @@ class SnapshotHeader(NamedTuple):
 
 
 def parse_header(data: bytes) -> SnapshotHeader:
-    """The header of a run. Raises FormatError if it is short, foreign, or of another version."""
+    """The header of a run. Raises FormatError if it is too short, not a snapshot, or of another version."""
     if len(data) != HEADER_SIZE:
         raise FormatError("snapshot header", offset=0, expected=f"{HEADER_SIZE} bytes", got=f"{len(data)}")
     magic, version, flags, generation, boot_ns, slot, vms, vcpus, vanished, features, inhibits = _HEADER.unpack(data)
@@ -110,15 +110,16 @@ def parse_header(data: bytes) -> SnapshotHeader:
     )
 
 
-_flags_of = lru_cache(maxsize=64)(SnapshotFlag)  # an enum looks a combination up in Python code
+_flags_of = lru_cache(maxsize=64)(SnapshotFlag)  # an enum looks up combinations in Python code
 _features_of = lru_cache(maxsize=64)(Feature)
 
 
 def generations(control: memoryview) -> memoryview:
-    """The generation that each slot has now; if one is not the header's, records of that slot are being overwritten."""
+    """The current generation of each slot; if it differs from the header's, records of that slot are being
+    overwritten."""
     return control[:_BUSY_AT].cast("Q")
 
 
 def busy_words(control: memoryview) -> memoryview:
-    """Of each slot whether no run may fill it, to be read and written."""
+    """For each slot, a writable word: whether runs must not fill it."""
     return control[_BUSY_AT:CONTROL_SIZE].cast("I")

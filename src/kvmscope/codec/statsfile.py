@@ -1,23 +1,24 @@
 """The file behind KVM_GET_STATS_FD: bytes to descriptors and values, and back.
 
-A header of six u32 says where three blocks lie: an id string, the descriptors, and the data (u64 words). Blocks may
-come in any order with gaps between them; docs/reference/format.md has the layout with offsets.
+A header of six u32 gives the offsets of three blocks: an id string, the descriptors, and the data (u64 words). Blocks
+may be in any order with gaps between them; docs/reference/format.md has the layout with offsets.
 
-Not here: opening or reading files (``sources``), what a stat means (``catalog``), bucket bounds
+Elsewhere: opening or reading files (``sources``), what a stat means (``catalog``), bucket bounds
 (``analysis.histogram``).
 
-Rule: what would make a reader take the wrong bytes for a value is fatal, a ``FormatError`` and nothing else, on any
-bytes, in time and memory linear in them. What a reader can stand is kept as it is and reported: numbers without a
-word (``Description.not_understood``) and broken promises (``violations``).
+Rule: anything that would make a reader take wrong bytes as a value is fatal: on any bytes, a ``FormatError`` and
+nothing else, in time and memory linear in their length. Harmless deviations are kept and reported: unknown numbers
+(``Description.not_understood``) and broken promises (``violations``).
 
 Byte order: the header has no mark for it. Each of its five sizes and offsets votes for the order in which it is the
-smaller number; the majority wins, and a draw is little endian. Below 64 KiB every number but 0 votes right, and since
-``name_size`` and the first two blocks of a kernel are always below, so does the majority for every kernel file.
+smaller number; the majority wins, and a draw is little endian. Every number below 64 KiB except 0 votes correctly.
+``name_size`` and the first two blocks of a kernel file are always below, so the majority is right for every kernel
+file.
 
 Source: Documentation/virt/kvm/api.rst 4.133, virt/kvm/binary_stats.c and include/uapi/linux/kvm.h, 5.14 to 7.3;
 the kernel's selftest kvm_binary_stats_test.c for ``violations``. In 5.14 the word at +12 of a descriptor, later
-``bucket_size``, was unused and there were no histograms; it is kept as read and means something for linear
-histograms alone, so both layouts parse the same way. Booleans that share a word are an extension of ours:
+``bucket_size``, was unused and there were no histograms; it is kept as read and has a meaning for linear histograms
+only, so both layouts parse the same way. Booleans that share a word are kvmscope's extension:
 docs/reference/bits.md.
 """
 
@@ -49,7 +50,7 @@ _FILE_LIMIT = 2**32  # offsets are u32
 _RESERVED_FLAGS = 0xFFFF_F000
 _PREFIX: dict[ByteOrder, str] = {"little": "<", "big": ">"}
 
-# Where the fields stand: in the header, and in a descriptor.
+# The layout of fields: in the header, and in a descriptor.
 _NAME_SIZE_AT, _ID_OFFSET_AT, _DESC_OFFSET_AT, _DATA_OFFSET_AT = 4, 12, 16, 20
 _SIZE_AT, _OFFSET_AT, _BUCKET_SIZE_AT, _NAME_AT = 6, 8, 12, 16
 
@@ -57,7 +58,7 @@ _Word = TypeVar("_Word", Kind, Unit, Base)
 
 
 def _words_for(enum: type[_Word]) -> tuple[_Word | Unknown, ...]:
-    """For each number that four bits can hold, its word."""
+    """The member for each number of four bits."""
     known = {member.value: member for member in enum}
     return tuple(known.get(code) or Unknown(code) for code in range(16))
 
@@ -67,9 +68,9 @@ _KINDS, _UNITS, _BASES = _words_for(Kind), _words_for(Unit), _words_for(Base)
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Everything of a stats file but its data; it never changes while the file is open.
+    """A stats file without its data. It never changes while the file is open.
 
-    ``id`` and the names are untrusted text: bytes that are not UTF-8 come as lone surrogates (``surrogateescape``).
+    ``id`` and the names are untrusted text: bytes that are not UTF-8 become lone surrogates (``surrogateescape``).
     Offsets are in bytes from the start of the file, those of descriptors from the start of the data block.
     """
 
@@ -89,14 +90,14 @@ class Description:
 
     @property
     def not_understood(self) -> tuple[Descriptor, ...]:
-        """Descriptors with a type, unit or base that has no word here; their values stay raw."""
+        """Descriptors with a type, unit or base that is unknown here; their values stay raw."""
         return tuple(d for d in self.descriptors if not d.is_understood)
 
     def schema(self, provider: str, scope: Scope, *, data_size: int | None = None) -> Schema:
         """These descriptors as a schema of ``provider``.
 
-        ``data_size`` is the length of the data block in bytes if it is known, rounded down to whole words; without it
-        the schema ends where the descriptors do. FormatError if the block is shorter than described.
+        ``data_size``: length of the data block in bytes, rounded down to whole words, if known; without it, the schema
+        ends after the last descriptor's data. Raises FormatError if the block is shorter than described.
         """
         described = self.described_size
         size = described if data_size is None else data_size
@@ -115,8 +116,9 @@ class StatsFile:
     data: bytes
 
     def words(self) -> U64Array:
-        """The data as native u64, shape (words,), without the odd bytes at its end; a view if the order is native."""
-        import numpy as np  # who asks for descriptors alone, as a source that is being opened, does without
+        """The data as native u64, shape (words,), without an incomplete word at its end; a view if the byte order is
+        native."""
+        import numpy as np  # not needed for descriptors alone, as when opening a source
 
         prefix = _PREFIX[self.description.byteorder]
         raw = np.frombuffer(self.data, dtype=f"{prefix}u8", count=len(self.data) // _WORD)
@@ -127,10 +129,10 @@ class StatsFile:
         return self.description.schema(provider, scope, data_size=len(self.data))
 
     def __getitem__(self, name: str) -> Value:
-        """The raw value of one stat; KeyError if there is none of that name.
+        """The raw value of one stat. Raises KeyError for an unknown name.
 
-        A tuple for a histogram or a stat of several words; a bool for a boolean that is 0 or 1 (any other number in
-        its place stays a number); else an int.
+        A tuple for a histogram or a stat of several words; a bool for a boolean that is 0 or 1 (another number stays a
+        number); else an int.
         """
         for descriptor in self.description.descriptors:
             if descriptor.name == name:
@@ -162,7 +164,7 @@ class _Header(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """One block of the file; ``said_at`` is where the header gives its place."""
+    """One block of the file. ``said_at``: offset of the header field that locates it."""
 
     name: str
     start: int
@@ -175,9 +177,9 @@ class _Block(NamedTuple):
 
 
 def parse(data: bytes) -> StatsFile:
-    """A whole stats file. FormatError and nothing else if the bytes are not one.
+    """Parse a whole stats file. Raises FormatError and nothing else if the bytes are not one.
 
-    The data block reaches to the next block, or to the end of the file if it is the last.
+    The data block extends to the next block, or to the end of the file if it is the last block.
     """
     description = parse_description(data)
     start, described = description.data_offset, description.described_size
@@ -188,9 +190,9 @@ def parse(data: bytes) -> StatsFile:
 
 
 def parse_description(data: bytes) -> Description:
-    """The description alone, from bytes that hold at least header, id and descriptors, so that it is read once a file.
+    """Parse only the description, from bytes with at least header, id and descriptors, to read it once for each file.
 
-    FormatError and nothing else if the bytes are not the start of a stats file.
+    Raises FormatError and nothing else if the bytes are not the start of a stats file.
     """
     if len(data) < _HEADER_SIZE:
         raise FormatError("header", offset=0, expected=f"{_HEADER_SIZE} bytes", got=f"{len(data)}")
@@ -225,8 +227,8 @@ def parse_description(data: bytes) -> Description:
 def encode(stats_file: StatsFile) -> bytes:
     """The bytes of a stats file; ``parse(encode(x)) == x``.
 
-    FormatError if the result would break the format (blocks that overlap, a name that does not fit, …), ValueError
-    if it could not say what ``stats_file`` says (a number out of range, an ``Unknown`` that is known, …).
+    Raises FormatError if the result would break the format (blocks that overlap, a name that does not fit, …),
+    ValueError if the format cannot represent ``stats_file`` (a number out of range, an ``Unknown`` that is known, …).
     """
     try:
         encoded = _pack(stats_file)
@@ -246,9 +248,9 @@ def build(
     byteorder: ByteOrder = sys.byteorder,
     name_size: int = KERNEL_NAME_SIZE,
 ) -> StatsFile:
-    """A stats file with its blocks where a kernel has them: header, id, descriptors, data.
+    """A stats file with blocks in the kernel's order: header, id, descriptors, data.
 
-    The descriptors keep their own offsets (``place`` assigns them). ``data`` is all zero words if not given.
+    The descriptors keep their own offsets (``place`` assigns them). ``data`` defaults to zero words.
     Nothing is checked before ``encode``.
     """
     desc_offset = _aligned(_HEADER_SIZE + name_size)
@@ -266,10 +268,10 @@ def build(
 
 
 def place(descriptors: Sequence[Descriptor], *, start: int = 0) -> tuple[Descriptor, ...]:
-    """The descriptors with offsets one after the other from ``start``, in the order given.
+    """The descriptors with consecutive offsets from ``start``, in the given order.
 
-    Bits are gathered in a word that stands where the first of them would, and in further words as each is full;
-    theirs is the only ``bucket_size`` that is assigned.
+    Bits are packed into a word at the place of the first of them, and into further words as each is full; only their
+    ``bucket_size`` is assigned.
     """
     placed: list[Descriptor] = []
     offset = start
@@ -288,9 +290,9 @@ def place(descriptors: Sequence[Descriptor], *, start: int = 0) -> tuple[Descrip
 
 
 def violations(description: Description) -> list[str]:
-    """Promises of the interface that ``description`` breaks without misleading a reader, a line each; none is usual.
+    """Promises of the interface that ``description`` breaks without misleading a reader, one line each; usually none.
 
-    They are what the kernel's selftest asserts and api.rst promises, less what ``parse`` insists on.
+    These are the assertions of the kernel's selftest and promises of api.rst, without those that ``parse`` enforces.
     """
     found = []
     if not description.id.startswith("kvm"):
@@ -325,9 +327,10 @@ def _descriptor_violations(descriptor: Descriptor) -> Iterator[str]:
 
 
 def shared(descriptors: Iterable[Descriptor]) -> Iterator[tuple[str, str]]:
-    """Pairs of stats, by name, of which the second has words of the first; different bits of one word are no pair."""
+    """Pairs of stats, by name, the second of which shares words with the first; different bits of one word do not
+    count."""
     end, owner = 0, ""
-    bits: dict[int, str] = {}  # of the last word that bits share
+    bits: dict[int, str] = {}  # of the last word shared by bits
     word = -1
     for descriptor in sorted(descriptors, key=lambda d: d.offset):
         at, bit = descriptor.offset, descriptor.bit
@@ -351,7 +354,7 @@ def _byte_order(data: bytes) -> ByteOrder:
 
 
 def _fixed_blocks(header: _Header) -> tuple[_Block, ...]:
-    """The blocks whose size the header alone gives."""
+    """The blocks whose size follows from the header alone."""
     return (
         _Block("header", 0, _HEADER_SIZE, 0),
         _Block("id block", header.id_offset, header.name_size, _ID_OFFSET_AT),
@@ -384,7 +387,7 @@ def _check_header(header: _Header) -> None:
 
 
 def _check_disjoint(blocks: tuple[_Block, ...]) -> None:
-    """No block may begin inside another; an empty one may stand at the edge of another."""
+    """Check that no block begins inside another; an empty one may be at the edge of another."""
     in_order = sorted(blocks, key=lambda block: (block.start, block.end))
     for before, block in pairwise(in_order):
         if block.start < before.end:
@@ -414,7 +417,7 @@ def _parse_descriptors(data: bytes, header: _Header, byteorder: ByteOrder) -> tu
 
 
 def _parse_descriptor(raw: tuple[int, int, int, int, int, bytes], at: int) -> Descriptor:
-    """One descriptor, ``raw`` being its fields and ``at`` its place in the file."""
+    """One descriptor. ``raw``: its fields. ``at``: its offset in the file."""
     flags, exponent, size, offset, bucket_size, name = raw
     kind = _KINDS[flags & 15]
     if size == 0:

@@ -1,6 +1,6 @@
-"""Opens a host or a recording and yields its scenes: the one way in for every command and library user.
+"""Opens a host or a recording and yields its scenes: the only entry point for every command and library user.
 
-Names are loaded when they are used: a source is being opened while what else a host needs is loaded (see ``opening``).
+Names are imported on first use: a source is opened while the other modules of a host are imported (see ``opening``).
 """
 
 from __future__ import annotations

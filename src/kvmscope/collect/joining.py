@@ -1,7 +1,7 @@
-"""Puts what VMMs publish beside what another source read of the same VMs: one VM, with blocks of all providers.
+"""Joins published stats of VMMs to another source's sample of the same VMs: one VM, with blocks of all providers.
 
-What a process publishes is of its VM. If it has several VMs, or publishes for several, nothing says which is which: no
-guess is made, and that is a gap. Nothing here reads; a join is a function of two samples.
+Stats that a process publishes belong to its VM. If it has several VMs, or publishes for several, the assignment is
+unknown: it is a gap, not a guess. Nothing here reads; a join is a function of two samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..schema import Scope
 
 
 def join(sample: Sample, published: Sample) -> Sample:
-    """``sample`` with the blocks of ``published``, as far as their VMs and vCPUs are the same, and with its gaps."""
+    """``sample`` with the blocks of ``published`` for VMs and vCPUs that are in both, and with its gaps."""
     vms, gaps = _match_vms(sample, published)
     vcpus, missing = _match_vcpus(sample, published, vms)
     places = {Scope.VM: vms, Scope.VCPU: vcpus}
@@ -29,7 +29,7 @@ def join(sample: Sample, published: Sample) -> Sample:
 
 
 def published_names(sample: Sample, published: Sample) -> Mapping[int, str]:
-    """By process id the name that a VMM gives its only VM where it publishes; untrusted text."""
+    """By process id, the name in a VMM's publications of its only VM; untrusted text."""
     vms, _ = _match_vms(sample, published)
     return {
         int(published.vms.pid[row]): published.vms.label[row]
@@ -39,7 +39,7 @@ def published_names(sample: Sample, published: Sample) -> Mapping[int, str]:
 
 
 def _match_vms(sample: Sample, published: Sample) -> tuple[I64Array, list[Gap]]:
-    """For each VM of ``published`` its row in ``sample``, NOT_KNOWN if that is uncertain."""
+    """The row in ``sample`` of each VM of ``published``, NOT_KNOWN if it is uncertain; and gaps."""
     theirs, ours = _rows_by_pid(published), _rows_by_pid(sample)
     places = np.full(len(published.vms), NOT_KNOWN, dtype=np.int64)
     gaps: list[Gap] = []
@@ -69,7 +69,7 @@ def _ambiguous(sample: Sample, rows: Sequence[int], published: int) -> Iterator[
 
 
 def _match_vcpus(sample: Sample, published: Sample, vms: I64Array) -> tuple[I64Array, list[Gap]]:
-    """For each vCPU of ``published`` its row in ``sample``, NOT_KNOWN if there is none."""
+    """The row in ``sample`` of each vCPU of ``published``, NOT_KNOWN if there is none; and gaps."""
     places = np.full(len(published.vcpus), NOT_KNOWN, dtype=np.int64)
     gaps = []
     for vm, place in enumerate(vms.tolist()):
@@ -87,7 +87,7 @@ def _match_vcpus(sample: Sample, published: Sample, vms: I64Array) -> tuple[I64A
 
 
 def _moved(block: Block, places: I64Array) -> Block:
-    """The block with its rows in their places, without those that have none."""
+    """The block with its rows renumbered by ``places``, without rows that have none."""
     rows = places[block.rows]
     order = np.argsort(rows, kind="stable")
     order = order[rows[order] != NOT_KNOWN]

@@ -1,4 +1,4 @@
-"""This host: joins what a source reads with what ``host`` knows of the machine and of the processes behind the VMs."""
+"""This host: joins the samples of a source with the facts of ``host`` about the machine and the VMs' processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .host import SceneHost
 from .joining import join, published_names
 
 _OF_PUBLISHED = ("published", "passed")
-"""Sources of what is published; nothing is joined to it."""
+"""Sources of published stats, to which nothing is joined."""
 
 
 class Host(SceneHost):
@@ -45,8 +45,8 @@ class Host(SceneHost):
         machine: Machine | None = None,
         instead: Callable[[], Source] | None = None,
     ) -> None:
-        """``machine``: the facts of the host, which are read else. ``instead`` opens what is read from then on if other
-        readers keep ``source`` busy."""
+        """``machine``: the facts of the host, read if not given. ``instead``: opens the replacement for ``source`` if
+        other readers keep that busy."""
         self._process = os.getpid()
         self._opened = source
         self._publications = VmPublications()
@@ -69,7 +69,7 @@ class Host(SceneHost):
 
     @property
     def _source(self) -> Source:
-        """The source, while it may be used."""
+        """The source. Raises UsageError if it may not be used any more."""
         if not self._end.alive:
             raise UsageError("this host is closed; open it again with open_host()")
         if os.getpid() != self._process:
@@ -78,13 +78,13 @@ class Host(SceneHost):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas that samples can have blocks of; after a look also of what only looks have."""
+        """The schemas that samples can have blocks of; after a look also of blocks that only looks have."""
         pressure = (SCHEMA,) if self._has_pressure else ()
         return (*self._source.schemas, *pressure, *self._publications.schemas)
 
     def read(self) -> Sample:
-        """One sample of the whole host, as the source gives it: ``look`` takes out what the host's kernel describes and
-        does not count. Raises SourceError if the source is gone."""
+        """One sample of the whole host, as the source gives it: only ``look`` removes stats that the host's kernel
+        describes but does not count. Raises SourceError if the source is gone."""
         try:
             sample = self._source.read()
         except Busy as busy:
@@ -94,7 +94,7 @@ class Host(SceneHost):
         return sample.of_origin(self._origin)
 
     def look(self) -> Scene:
-        """One scene: a sample, and with it everything that rules need. Raises SourceError if the source is gone."""
+        """One scene: a sample and all facts that rules need. Raises SourceError if the source is gone."""
         sample = self.read()
         answers = self._ask(sample)
         if sample.source not in _OF_PUBLISHED:
@@ -117,7 +117,7 @@ class Host(SceneHost):
         return self.look()
 
     def identify(self, sample: Sample) -> tuple[VmIdentity, ...]:
-        """For each row of ``sample.vms`` who it is. VMs with the same name are numbered: ``#1``, ``#2`` …"""
+        """The identity of each row of ``sample.vms``. VMs with the same name are numbered: ``#1``, ``#2`` …"""
         return self._identities(sample, self._ask(sample), {})
 
     def _ask(self, sample: Sample) -> Mapping[int, VmmAnswer]:
@@ -134,13 +134,13 @@ class Host(SceneHost):
         return known.identities
 
     def _read_published(self, sample: Sample, answers: Mapping[int, VmmAnswer]) -> Sample | None:
-        """What the VMMs of a sample publish; None if nothing, or if the sample is of published stats itself."""
+        """The publications of a sample's VMMs; None if there are none, or the sample is of published stats itself."""
         if sample.source in _OF_PUBLISHED:
             return None
         return self._publications.read({pid: answer.published for pid, answer in answers.items() if answer.published})
 
     def close(self) -> None:
-        """Close the source. Closing again does nothing, and so does closing in a process that was forked since."""
+        """Close the source. Idempotent; does nothing in a process that was forked since it was opened."""
         if self._end.detach() is not None and os.getpid() == self._process:
             self._publications.close()
             self._opened.close()
@@ -163,7 +163,7 @@ class Host(SceneHost):
 
     def _ends_with(self, source: Source) -> weakref.finalize[[Source, VmPublications, int], Host]:
         end = weakref.finalize(self, _end_unclosed, source, self._publications, self._process)
-        end.atexit = False  # the kernel takes back what a process leaves
+        end.atexit = False  # the kernel frees the resources of a process
         return end
 
     def _take_out_uncounted(self, sample: Sample) -> Sample:
@@ -184,7 +184,7 @@ class Host(SceneHost):
 
 @dataclass(frozen=True, slots=True)
 class _Identified:
-    """Who the VMs of the last look were, and of what that was made; most looks find nothing changed."""
+    """The identities of the last look's VMs, and the data from which they were made; most looks find no change."""
 
     vms: Vms
     answers: Mapping[int, VmmAnswer]
@@ -193,7 +193,7 @@ class _Identified:
 
 
 def _end_unclosed(source: Source, publications: VmPublications, process: int) -> None:
-    """A host was collected without having been closed."""
+    """Close the source of a host that was garbage-collected without having been closed."""
     if os.getpid() == process:
         publications.close()
         warnings.warn(f"a host that reads by {source.name} was not closed", ResourceWarning, stacklevel=2)
@@ -203,7 +203,7 @@ def _end_unclosed(source: Source, publications: VmPublications, process: int) ->
 def _identities(
     sample: Sample, answers: Mapping[int, VmmAnswer], published: Mapping[int, str]
 ) -> tuple[VmIdentity, ...]:
-    """For each row of ``sample.vms`` who it is. ``published``: names that VMMs publish, by process id."""
+    """The identity of each row of ``sample.vms``. ``published``: names that VMMs publish, by process id."""
     processes = {pid: answer.process for pid, answer in answers.items() if answer.process is not None}
     names = _distinct(_names(sample, processes, published))
     nothing = VmmAnswer(None, None, None)
@@ -215,8 +215,8 @@ def _identities(
 
 
 def _names(sample: Sample, processes: Mapping[int, VmmProcess], published: Mapping[int, str]) -> list[str]:
-    """A name a VM: the source's, else its VMM's, else what that publishes, else by the process id, else the kernel's,
-    else the opaque id."""
+    """One name per VM: from the source, its VMM, the VMM's publications, the process id, the kernel, or the opaque id,
+    in this order."""
 
     def name(row: int) -> str:
         pid = int(sample.vms.pid[row])
@@ -243,7 +243,7 @@ def _distinct(names: list[str]) -> list[str]:
     for row, name in enumerate(names):
         if total[name] > 1:
             seen[name] = seen.get(name, 0) + 1
-            while f"{name}#{seen[name]}" in total:  # some VM is really called so
+            while f"{name}#{seen[name]}" in total:  # another VM has that very name
                 seen[name] += 1
             names[row] = f"{name}#{seen[name]}"
     return names

@@ -1,9 +1,9 @@
-"""Chooses a source and opens it. ``auto`` tries the sources, best first, and keeps why each better one was not used.
+"""Chooses a source and opens it. ``auto`` tries the sources, best first, and records why each better one was not used.
 
-Loading the iterator takes the kernel and libbpf some 90 ms, in which they do not need Python's lock. So a source is
-opened on a thread of its own, and the caller imports modules beside it. What that thread needs until the iterator is
-loaded does not import numpy (see ``sources.bpf.loading``), which takes the caller as long, and is imported before that
-thread starts, as imports on two threads take turns.
+Loading the iterator takes the kernel and libbpf about 90 ms, in which they do not need Python's lock. So a source is
+opened in a separate thread while the caller imports modules. The modules that this thread needs until the iterator is
+loaded do not import numpy (see ``sources.bpf.loading``), which takes the caller equally long; they are imported before
+the thread starts, as imports in two threads take turns.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _open_published() -> Source:
 
 
 def _open_simulated() -> Source:
-    """The published source if some simulated host is there to be read."""
+    """The published source, if there is a simulated host to read."""
     from ..sources.published import PublishedSource
 
     source = PublishedSource(simulated=True)
@@ -103,12 +103,12 @@ _BEST_FIRST: Mapping[str, Callable[[], Source]] = {
     "statsfd": _open_statsfd,
     "published": _open_simulated,
 }
-"""In the order of ``auto``: ``pinned`` sees what ``bpf`` sees and costs no loading; simulated numbers come last."""
+"""In the order of ``auto``: ``pinned`` sees the same as ``bpf`` without loading; simulated numbers come last."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source, why better ones are not used, and what to open if other readers keep it busy."""
+    """A source, why better ones are not used, and the replacement to open if other readers keep it busy."""
 
     source: Source
     why_not: Mapping[str, SourceError]
@@ -116,13 +116,13 @@ class OpenedSource:
 
 
 _SWITCH_S = 0.0001
-"""How long a thread waits before it asks for Python's lock, while a host is being opened in a hurry. At Python's 5 ms
-the thread that opens it by a hundred short system calls would hardly get on beside one that imports."""
+"""The switch interval of threads while a host is opened in a hurry. At Python's default of 5 ms, the opening thread,
+with a hundred short system calls, would hardly make progress beside one that imports."""
 
 
 @contextmanager
 def short_turns() -> Iterator[None]:
-    """In the block threads take short turns with Python's lock, as while a host is being opened in a hurry."""
+    """Threads take short turns with Python's lock during the block, as while a host is opened in a hurry."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
     try:
@@ -160,8 +160,8 @@ class HostOpening:
     def wait(self) -> Host:
         """The host, which must be closed. Raises what the opening raised."""
         if self._needs_bpf:
-            from ..sources.bpf import source as _  # noqa: F401 - the thread that opens it is busy with loading
-        from .live import Host  # 30 ms, in which the source is being opened
+            from ..sources.bpf import source as _  # noqa: F401 - while the opening thread is loading
+        from .live import Host  # 30 ms, during which the source is opened
 
         try:
             self._thread.join()
@@ -177,7 +177,7 @@ class HostOpening:
         raise opened
 
     def close(self) -> None:
-        """Nobody waits: what is open is closed, at once or as soon as it is."""
+        """Give up: close the host, now or as soon as it is open."""
         with self._lock:
             self._is_closed = True
             opened, self._opened = self._opened, None
@@ -188,7 +188,7 @@ class HostOpening:
         opened: OpenedSource | BaseException
         try:
             opened = self._open()
-        except BaseException as error:  # raised again where it is waited for
+        except BaseException as error:  # raised again by ``wait``
             opened = error
         with self._lock:
             self._opened = opened
@@ -199,10 +199,10 @@ class HostOpening:
 def open_host(source: str = "auto", groups: Sequence[str] = ()) -> Host:
     """Open this host for reading by ``source``, or with ``auto`` by the best source that works.
 
-    ``groups`` are opt-in groups of statistics, by their names in catalog/groups.toml. Source ``bpf`` has the kernel
-    count them while this host is open; ``pinned`` has those that root has pinned, and reads them without being asked
-    too. Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with
-    ``auto`` every source) is not available.
+    ``groups``: opt-in groups of statistics, by their names in catalog/groups.toml. Source ``bpf`` makes the kernel
+    count them while this host is open; ``pinned`` reads those that root has pinned, even if they are not requested.
+    Raises UsageError for a source or group that does not exist, PermissionNeeded or Unavailable if it (or with ``auto``
+    every source) is not available.
     """
     return HostOpening(source, groups).wait()
 
@@ -218,7 +218,7 @@ def _chosen(source: str, groups: Sequence[str]) -> Callable[[], OpenedSource]:
 
 
 def _no_such_source(source: str) -> UsageError:
-    import difflib  # 3 ms of a start, in which words are as they should be
+    import difflib  # 3 ms of a start, only needed for misspelt names
 
     if source == "qmp":
         return UsageError(
@@ -264,7 +264,7 @@ def _open_best() -> OpenedSource:
             return OpenedSource(open_source(), why_not, _open_bpf if name == "pinned" else None)
         except SourceError as error:
             if error.errno in _NO_MORE_FILES:
-                raise  # the next source would see less, for want of files
+                raise  # the next source would see less, for lack of fds
             why_not[name] = error
     reasons = ";\n  ".join(f"{name}: {error.reason}" for name, error in why_not.items())
     remedies = dict.fromkeys(error.remedy for error in why_not.values() if error.remedy)

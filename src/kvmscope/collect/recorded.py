@@ -15,7 +15,7 @@ from .host import SceneHost
 
 
 class RecordedHost(SceneHost):
-    """A recording, looked at as a host is: the next look is the next scene. It neither waits nor knows the time."""
+    """A recording with the interface of a host: the next look is the next scene. It does not wait or read the clock."""
 
     def __init__(
         self,
@@ -25,8 +25,8 @@ class RecordedHost(SceneHost):
         is_span: bool = False,
         looks_at_each: bool = False,
     ) -> None:
-        """``moments``: what can be looked at. ``is_span``: they are the interval, however long that is.
-        ``looks_at_each``: an interval is from one to the next, however long it is asked to be.
+        """``moments``: of the available scenes. ``is_span``: they are one interval, whatever its length.
+        ``looks_at_each``: an interval is from one scene to the next, whatever length is requested.
         """
         self._series = series
         self._moments = list(moments)
@@ -42,7 +42,7 @@ class RecordedHost(SceneHost):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """Those of the last look."""
+        """The schemas of the last look."""
         scene = self._scene or self._series.scene(self._moments[0])
         return tuple(block.schema for block in scene.sample.blocks)
 
@@ -55,17 +55,17 @@ class RecordedHost(SceneHost):
 
     @property
     def damage(self) -> Sequence[RecordingError]:
-        """What of the recording could not be read so far."""
+        """The damage found in the recording so far."""
         return self._series.damage
 
     @property
     def series(self) -> SceneSeries:
-        """What the scenes are read from."""
+        """The series from which scenes are read."""
         return self._series
 
     @property
     def moments(self) -> Sequence[SceneMoment]:
-        """When the scenes were taken that can be looked at."""
+        """The moments of the available scenes."""
         return self._moments
 
     def ends(self, first: Scene) -> Sequence[Scene]:
@@ -77,11 +77,11 @@ class RecordedHost(SceneHost):
         return self._look_at(self._place + 1)
 
     def look_after(self, interval_s: float) -> Scene:
-        """The next scene that is this many seconds after the last, or the last that there is."""
+        """The next scene that is this many seconds after the last look, or the last one of the recording."""
         return self._look_at(self._place_after(self._place, interval_s))
 
     def path(self, interval_s: float) -> list[SceneMoment]:
-        """The moments of the looks that ``look_after`` would still give, after that of the last look."""
+        """The moments of the scenes that ``look_after`` would still return, after the last look."""
         place, found = self._place, list[SceneMoment]()
         while place + 1 < len(self._moments):
             place = self._place_after(place, interval_s)
@@ -112,8 +112,8 @@ class RecordedHost(SceneHost):
 
 
 class GrowingRecording(RecordedHost):
-    """A recording that a recorder may be appending to. At its end the next scene is waited for, until the recorder has
-    written none for longer than it should: then the recording is over.
+    """A recording to which a recorder may still append. At its end this waits for the next scene; if the recorder
+    writes none for longer than expected, the recording is over.
     """
 
     def wait_for_more(self) -> bool:
@@ -121,12 +121,12 @@ class GrowingRecording(RecordedHost):
         return super().wait_for_more()
 
     def look_after(self, interval_s: float) -> Scene:
-        """The next scene that is this many seconds after the last; an earlier one if the recorder ends before."""
+        """The next scene that is this many seconds after the last look; an earlier one if the recorder ends before."""
         self._wait_for_scene(after_s=interval_s * (1 - EARLY))
         return super().look_after(interval_s)
 
     def _wait_for_scene(self, *, after_s: float) -> None:
-        """Wait until there is a scene after the last look, and so many seconds after it; or until none is expected."""
+        """Wait for a scene after the last look and at least ``after_s`` after it, or until none is expected."""
         while not (super().wait_for_more() and self._moments[-1].boottime_ns / 1e9 >= self.now_s + after_s):
             if self._grow():
                 continue
@@ -135,7 +135,7 @@ class GrowingRecording(RecordedHost):
             time.sleep(LOOK_AGAIN_S)
 
     def _grow(self) -> bool:
-        """Take what was added, as far as it makes a window with what was before; whether there was any."""
+        """Add new scenes that form a window with the earlier ones; returns whether there were any."""
         try:
             moments = self._series.moments()
         except KvmscopeError:  # its directory is gone
@@ -150,9 +150,9 @@ class GrowingRecording(RecordedHost):
 
 
 def open_recording(path: str | Path) -> RecordedHost:
-    """Open a recording, or a file with a scene: a host whose looks are the scenes that were recorded, in their order.
+    """Open a recording, or a file with a scene: a host whose looks are the recorded scenes, in their order.
 
-    Raises RecordingError if there is none that can be read, or damage has left none,
+    Raises RecordingError if there is no readable recording, or damage has left no scene;
     UsageError if it has no scenes or ``path`` is not a path.
     """
     from ..store.recording import open_series

@@ -1,5 +1,5 @@
-"""What every front end needs from its process: signals, standard streams, the line of progress, its commands.
+"""Process support for every front end: signals, standard streams, the progress line, commands.
 
-Nothing here knows VMs. Rule: ``interrupts`` and ``streams`` load only the standard library, since they stand before
-click is imported; ``commands``, ``parameters`` and ``program`` are what click itself does not do.
+Nothing here depends on VMs. Rule: ``interrupts`` and ``streams`` load only the standard library, since they run before
+click is imported; ``commands``, ``parameters`` and ``program`` add what click lacks.
 """

@@ -1,6 +1,6 @@
-"""Groups of commands for click: commands in modules of their own, loaded when used; a default; words that are near.
+"""Groups of commands for click: each command in its own module, loaded when used; a default command; suggestions.
 
-What a command does, and how its options are read, is click's.
+click itself parses options and runs commands.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 OWN_OPTIONS = frozenset({"-h", "--help", "--version"})
-"""Options of a group itself: they need no command, and no command that has them runs."""
+"""Options of a group itself, which need no command: they do not start the default command."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandPlace:
-    """Where a command is: its module, and its name there. ``short_help``: its line in the help of its group, whose
-    help then loads no command; else it is the command's own."""
+    """The module of a command, and its name there. ``short_help``: its line in the help of its group, which then does
+    not load the command; without it, the command's own."""
 
     module: str
     name: str
@@ -55,7 +55,7 @@ class DefaultGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(ctx)
         if args[0] not in names:
-            import difflib  # 3 ms of a start, in which words are as they should be
+            import difflib  # takes 3 ms, which a start with correct words need not pay
 
             near = difflib.get_close_matches(args[0], names, n=2)
             hint = f"; did you mean {', '.join(near)}?" if near else ""

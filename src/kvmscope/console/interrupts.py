@@ -1,27 +1,27 @@
-"""Ctrl-C and SIGTERM: they end a command soon, wherever it is, quietly and with an exit code of their own.
+"""Ctrl-C and SIGTERM: they end a command soon, wherever it is, quietly and with a distinct exit code.
 
 Python runs a signal handler between any two steps of the main thread. A handler that raises there is not enough:
 
 - in a callback of C code (libbpf's log), in ``__del__`` and in callbacks of the collector, the exception is printed
-  and forgotten;
+  and dropped;
 - in an import it leaves a half-made module, and C code that imports may replace or drop it;
-- in the making of a child process it leaves a child that nobody knows;
+- during the creation of a child process it leaves a child that is not tracked;
 - a signal just before a blocking system call does not end that call, and a wait that only a fatal signal ends
   (reading /proc of a process that holds its mmap_lock) does not return to Python at all;
-- C code that keeps Python's lock, such as the loading of a large library, lets no other thread run Python for so long.
+- C code that keeps Python's lock, such as the loading of a large library, blocks all other Python threads.
 
-So the handler notes the signal and raises ``Interruption`` only where that is safe. A thread beside it, which C code
-wakes through ``set_wakeup_fd``, has the main thread look again until it has raised, and ends the process if that takes
-longer than ``_PATIENCE_S``. That is counted from the signal, whose time the kernel notes on the socket that wakes the
-thread: on a busy host the thread itself may begin a second later. An exception that was dropped comes to
-``sys.unraisablehook``, and is raised once more.
+So the handler records the signal and raises ``Interruption`` only where that is safe. A second thread, which C code
+wakes through ``set_wakeup_fd``, makes the main thread check again until it has raised, and ends the process if that
+takes longer than ``_PATIENCE_S``. The patience counts from the arrival of the signal, for which the kernel leaves a
+time stamp on the socket that wakes the thread: on a busy host the thread itself may run a second later. An exception
+that was dropped reaches ``sys.unraisablehook``, and is raised again.
 
-Only a process whose main program is kvmscope installs this: who imports the package keeps its own handlers.
+Only a process whose main program is kvmscope installs this: a program that imports the package keeps its handlers.
 """
 
 from __future__ import annotations
 
-import _socket  # ``socket`` loads ``enum`` and ``selectors`` in every start
+import _socket  # ``socket`` would load ``enum`` and ``selectors`` at every start
 import _thread
 import contextlib
 import os
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _NUDGE = signal.SIGRTMAX
-"""Ends a system call of the main thread and has it look again; nobody else sends it."""
+"""The signal that interrupts a system call of the main thread and makes it check again; only this module sends it."""
 
 _NUDGE_EVERY_S = 0.05
 _PATIENCE_S = 1.2
 _LEAST_PATIENCE_S = 2 * _NUDGE_EVERY_S
-"""For a main thread that kept Python's lock for longer than ``_PATIENCE_S`` and may look now."""
+"""Minimum patience after the main thread kept Python's lock for longer than ``_PATIENCE_S``, so it can still check."""
 
 _SO_TIMESTAMP = 29
-"""The module ``socket`` has no name for it. Source: include/uapi/asm-generic/socket.h (SO_TIMESTAMP_OLD)."""
+"""A constant that the module ``socket`` lacks. Source: include/uapi/asm-generic/socket.h (SO_TIMESTAMP_OLD)."""
 
 _TIMEVAL = struct.Struct("@ll")
 _IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
@@ -54,7 +54,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interruption(KeyboardInterrupt):
-    """SIGINT or SIGTERM came. ``exit_code`` is as a shell gives it: 128 and the signal's number."""
+    """SIGINT or SIGTERM arrived. ``exit_code`` is the one that a shell reports: 128 plus the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Interruption(KeyboardInterrupt):
 
 
 class Interrupts:
-    """The handlers of one process. All but ``_watch`` runs in the main thread."""
+    """The handlers of one process. Everything except ``_watch`` runs in the main thread."""
 
     def __init__(self) -> None:
         self._main = _thread.get_ident()
@@ -74,18 +74,18 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int | None:
-        """What this process must end with for a signal that nothing has taken as a normal end; None if none came."""
+        """The exit code for a signal that was not taken as a normal end; None without such a signal."""
         return None if self._pending is None else 128 + self._pending
 
     def install(self) -> None:
-        """Handle the signals from now on, but for those that whoever started this process has it ignore."""
+        """Handle the signals from now on, except those that the parent process set to be ignored."""
         sys.excepthook = self._on_uncaught
         sys.unraisablehook = self._on_unraisable
         signal.signal(_NUDGE, self._on_nudge)
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
-        with contextlib.suppress(OSError):  # without a free fd the handlers alone must do
+        with contextlib.suppress(OSError):  # without a free fd, only the handlers work
             self._woken, self._wake = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
             self._woken.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMP, 1)
             self._wake.setblocking(False)
@@ -93,13 +93,13 @@ class Interrupts:
             _thread.start_new_thread(self._watch, (self._woken,))
 
     def take(self) -> None:
-        """The signal was a normal end of what was going on; the process goes on, and another one counts again."""
+        """Treat the signal as the normal end of a step. The process continues, and the next signal counts again."""
         self._pending = self._raised = None
 
     @contextlib.contextmanager
     def default_action(self) -> Iterator[None]:
-        """As the function ``ended_at_once``."""
-        is_main = _thread.get_ident() == self._main  # others may not set handlers
+        """See the function ``ended_at_once``."""
+        is_main = _thread.get_ident() == self._main  # other threads may not set handlers
         handled = [number for number in _ENDING if is_main and signal.getsignal(number) == self._on_signal]
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
@@ -110,7 +110,7 @@ class Interrupts:
                 signal.signal(number, self._on_signal)
 
     def close(self) -> None:
-        """From now on nothing is raised: the process is at its end, or else ``_watch`` ends it."""
+        """Raise nothing from now on: the process is about to exit, and if it does not, ``_watch`` ends it."""
         self._is_closed = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -129,7 +129,7 @@ class Interrupts:
         raise self._raised
 
     def _on_uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """A signal may come where nothing catches what it raises: before the main program's block, or after it."""
+        """Handle an ``Interruption`` raised where nothing catches it: before the main program's block, or after it."""
         if isinstance(error, Interruption):
             os._exit(error.exit_code)
         sys.__excepthook__(kind, error, trace)
@@ -141,7 +141,7 @@ class Interrupts:
             sys.__unraisablehook__(dropped)
 
     def _watch(self, woken: _socket.socket) -> None:
-        """The other thread: sees each signal that came through to its end."""
+        """The second thread: follows each signal until it has taken effect."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         while True:
             number, sent_s = _receive(woken)
@@ -161,7 +161,7 @@ class Interrupts:
 
 
 def _receive(woken: _socket.socket) -> tuple[int, float]:
-    """The next signal, and the Unix time at which it came."""
+    """The next signal, and the Unix time of its arrival."""
     number, notes, _, _ = woken.recvmsg(1, _socket.CMSG_SPACE(_TIMEVAL.size))
     if not notes:
         return number[0], time.time()
@@ -170,7 +170,7 @@ def _receive(woken: _socket.socket) -> tuple[int, float]:
 
 
 def _must_go_on(frame: FrameType | None) -> bool:
-    """Whether the main thread is where an exception would be lost or leave something behind: an import, a fork."""
+    """Whether the main thread is in code where an exception would be lost or leave damage: an import, a fork."""
     popen = getattr(sys.modules.get("subprocess"), "Popen", None)
     fork = getattr(getattr(popen, "__init__", None), "__code__", None)
     while frame is not None:
@@ -182,9 +182,9 @@ def _must_go_on(frame: FrameType | None) -> bool:
 
 
 def _end_process(exit_code: int) -> None:
-    """End it now, whatever its main thread is waiting for. Children of the lab end with their parent."""
+    """End the process now, whatever its main thread waits for. Children of the lab end with their parent."""
     if os.isatty(1):
-        # In a thread: a terminal that is stopped (Ctrl-S) takes nothing.
+        # In a thread, as a write blocks on a stopped terminal (Ctrl-S).
         _thread.start_new_thread(os.write, (1, _SHOW_CURSOR))
         time.sleep(_NUDGE_EVERY_S)
     os._exit(exit_code)
@@ -203,15 +203,15 @@ def install() -> Interrupts:
 
 @contextlib.contextmanager
 def ended_at_once() -> Iterator[None]:
-    """For C code that keeps Python's lock for longer than a person waits, when nothing has to be undone: a signal ends
-    the process by the kernel's hand, which a shell shows as the same exit codes."""
+    """In the block, a signal ends the process by its default action, which a shell reports by the same exit codes. For
+    C code that keeps Python's lock for longer than a user waits, when no cleanup is needed."""
     with contextlib.nullcontext() if _installed is None else _installed.default_action():
         yield
 
 
 @contextlib.contextmanager
 def until_ended() -> Iterator[None]:
-    """For what goes on until it is ended: Ctrl-C, SIGTERM and a reader that has gone are the block's normal end."""
+    """For a block that runs without end: Ctrl-C, SIGTERM and the exit of the reader are its normal end."""
     from .streams import ReaderGone, ending_with_reader
 
     if _installed is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -226,7 +226,7 @@ def until_ended() -> Iterator[None]:
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """For one step of what goes on: Ctrl-C is the step's normal end. SIGTERM ends the command as everywhere else."""
+    """For one step of a long run: Ctrl-C is the step's normal end. SIGTERM ends the command as everywhere else."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -32,8 +32,7 @@ _READ_AT_ONCE = 4096
 
 
 class KeyReader:
-    """The keys of a terminal in their order, also those that come at once: a key that is held, or a text from the
-    clipboard."""
+    """The keys of a terminal in order, also if several arrive at once, as from a held key or pasted text."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -41,8 +40,8 @@ class KeyReader:
         self._waiting: deque[str] = deque()
 
     def read(self, wait_s: float | None) -> str | None:
-        """The next key, by its name or as one character; empty for one without a name here. None if there was none for
-        so long. A terminal that has gone is ``q``.
+        """The next key, by its name or as one character; empty for a key without a name here. None if no key came in
+        ``wait_s``. If the terminal is gone, the key is ``q``.
         """
         if not self._waiting:
             if not select.select([self._fd], [], [], wait_s)[0]:
@@ -55,7 +54,7 @@ class KeyReader:
 
 
 def keys_of(text: str) -> Iterator[str]:
-    """The keys that a terminal writes so."""
+    """The keys that a terminal encodes as ``text``."""
     for key in _KEY.findall(text):
         named = _SEQUENCES.get(key.replace("\x1bO", "\x1b[", 1))
         yield named or ("" if key[0] == "\x1b" else key)
@@ -63,7 +62,7 @@ def keys_of(text: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def keys_one_by_one() -> Iterator[KeyReader]:
-    """In the block, keys of stdin are read as they are pressed, and not shown. Ctrl-C stays what it is."""
+    """In the block, keys of stdin are read as they are pressed, without echo. Ctrl-C still interrupts."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     try:

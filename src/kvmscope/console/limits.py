@@ -1,6 +1,6 @@
 """Limits of this process on files, memory and threads: if one is too low, an error names it and the remedy.
 
-It takes all open files that it may.
+It raises the limit of open files to the allowed maximum.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _MORE_MEMORY = "more memory: a higher limit of the process or its cgroup (`ulimi
 _MORE_THREADS = "a higher limit of processes of the user or its cgroup (`ulimit -u`, TasksMax=)"
 
 _NOT_MAPPED = ("failed to map segment", "cannot allocate memory", "cannot map", "cannot apply additional memory")
-"""What the dynamic linker (elf/dl-load.c, elf/dl-map-segments.h) says of a library for which there is no memory."""
+"""Messages of the dynamic linker (elf/dl-load.c, elf/dl-map-segments.h) if there is no memory for a library."""
 
 _NO_THREAD = "can't start new thread"
-"""Python's RuntimeError (Modules/_threadmodule.c) where the kernel gives no further thread."""
+"""The message of Python's RuntimeError (Modules/_threadmodule.c) if the kernel refuses another thread."""
 
 
 def require_open_files() -> None:
-    """Take as many as this process may have: reading by stats fds needs one for each vCPU.
+    """Raise the limit of open files as far as allowed: reading by stats fds needs one fd for each vCPU.
 
-    Raises Unavailable if these are so few that some source would seem not to work.
+    Raises Unavailable if the limit is so low that a source would seem not to work.
     """
     limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != highest:
@@ -45,8 +45,8 @@ def require_open_files() -> None:
 
 @contextmanager
 def limited_memory(more_bytes: int) -> Iterator[None]:
-    """While the block runs, this process gets at most so much memory more than it has: the kernel gives no more than
-    that. For C code that allocates on its own. Source: setrlimit(2), RLIMIT_DATA: private writable mappings."""
+    """In the block, the kernel grants this process at most ``more_bytes`` more memory than it has. For C code that
+    allocates on its own. Source: setrlimit(2), RLIMIT_DATA: private writable mappings."""
     limit, highest = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _data_bytes() + more_bytes
     bounds = [each for each in (limit, highest) if each != resource.RLIM_INFINITY]
@@ -58,14 +58,14 @@ def limited_memory(more_bytes: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
-    """How much this process has of what RLIMIT_DATA counts. Source: proc_pid_status(5), VmData."""
+    """The memory of this process that RLIMIT_DATA counts. Source: proc_pid_status(5), VmData."""
     found = re.search(rb"VmData:\s*(\d+) kB", Path("/proc/self/status").read_bytes())
     return int(found[1]) << 10 if found else 0
 
 
 def unusable(error: BaseException) -> KvmscopeError | None:
-    """The error to show for one that says that there are no more files, memory or threads, that the current directory
-    was removed, or that a package of others is broken; None for any other."""
+    """The error to show for an exception caused by a lack of files, memory or threads, a removed current directory, or
+    a broken third-party package; None for any other exception."""
     if isinstance(error, ImportError):
         return _not_loaded(error)
     if isinstance(error, MemoryError):
@@ -79,21 +79,21 @@ def unusable(error: BaseException) -> KvmscopeError | None:
 
 def _is_directory_gone() -> bool:
     try:
-        os.getcwd()  # noqa: PTH109 - Path.cwd() is no different
+        os.getcwd()  # noqa: PTH109 - Path.cwd() does the same
     except FileNotFoundError:
         return True
     return False
 
 
 def _not_loaded(error: ImportError) -> SourceError | None:
-    """By the first cause: packages wrap what the dynamic linker said in errors of their own."""
+    """The error for a failed import, by its first cause: packages wrap the dynamic linker's message in other errors."""
     causes = list(_causes(error))
     if any(isinstance(cause, MemoryError) or _is_unmapped(cause) for cause in causes):
         return _no_memory()
     first = causes[-1]
     name = str(getattr(first, "name", None) or error.name or "a package")
     if name.startswith("kvmscope"):
-        return None  # a mistake in this program
+        return None  # a bug of kvmscope
     reason = str(first).strip().partition("\n")[0]
     return Unavailable(f"{name} cannot be loaded: {reason}", remedy="install kvmscope and its extras again")
 

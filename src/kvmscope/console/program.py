@@ -1,6 +1,7 @@
 """A program of commands: any error becomes lines on stderr and an exit code.
 
-Rule: an error ends as one line of why and one of what to try. The exit codes are those of docs/reference/commands.md.
+Rule: an error is shown as one line with the reason and one with what to try. docs/reference/commands.md lists the exit
+codes.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ class CommandProgram(LateGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click has it, but that errors become lines and exit codes here, whenever they are raised."""
+        """As in click, except that errors become lines and exit codes here, whenever they are raised."""
         sys.exit(self.run(sys.argv[1:] if args is None else args, **extra))
 
     def run(self, args: Sequence[str], **extra: Any) -> int:
-        """Do what the command line says, and write all that was to be written; gives the exit code."""
+        """Run the command line and flush all output; the exit code."""
         exit_code = self._run(list(args), extra)
         try:
             sys.stdout.flush()
@@ -102,11 +103,11 @@ class CommandProgram(LateGroup):
         return _exit_code(error)
 
     def _one_line(self, text: str) -> str:
-        """What was typed may be anything; the message about it is a line."""
+        """The text on one line, fit for a terminal: a message may quote anything that the user typed."""
         return self._printable(" ".join(text.split()))
 
     def _excerpt_line(self, text: str) -> str:
-        """A line whose blanks count, as those before a mark do."""
+        """A line whose blanks are kept, such as those before a marker under a query."""
         return self._printable(text.replace("\t", " "))
 
 

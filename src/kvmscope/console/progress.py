@@ -1,6 +1,6 @@
-"""A line on the terminal for as long as a command waits: what it waits for, gone once there is something to show.
+"""A line on the terminal that says what a command waits for, cleared as soon as there is output.
 
-It goes to stderr, and only if that is a terminal on which a line can be cleared: data and logs have none of it.
+It goes to stderr, and only if that is a terminal on which a line can be cleared, so it never gets into data or logs.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def progress(text: str) -> Iterator[None]:
 
 
 def until_first(things: Iterator[T], text: str) -> Iterator[T]:
-    """The same things, the first of which was waited for with ``text`` on the terminal."""
+    """The same items; ``text`` is on the terminal until the first one comes."""
     with progress(text):
         first = list(islice(things, 1))
     return chain(first, things)
 
 
 def reading_progress(interval_s: float) -> AbstractContextManager[None]:
-    """Shows for how long a block reads."""
+    """Shows how long the block is going to read."""
     return progress(f"reading for {format_seconds(interval_s)}")
 
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """Gives what shows a text in place of the one before, while the block runs."""
+    """In the block, yields a function that replaces the shown text by another."""
     if not is_screen(sys.stderr):
         yield lambda _text: None
         return

@@ -1,4 +1,4 @@
-"""A prompt that reads statements of one or more lines, with history and completion. It does not know what they are.
+"""A prompt that reads statements of one or more lines, with history and completion. It does not interpret them.
 
 A statement ends with ``;``, or is one line that begins with a dot. Ctrl-C drops what was typed, Ctrl-D ends.
 """
@@ -18,13 +18,13 @@ _DELIMITERS = " \t\n,;()=<>+-*/'"
 
 
 def history_file(name: str) -> Path:
-    """Where the history of a prompt is kept, by the XDG base directories."""
+    """The path of a prompt's history, by the XDG base directories."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "kvmscope" / name
 
 
 def read_statements(prompt: str, history: Path, words: Sequence[str]) -> Iterator[str]:
-    """What is typed, a statement at a time and without its ``;``. ``words``: those that Tab completes."""
+    """The typed statements, one at a time, without ``;``. ``words``: words that Tab completes."""
     with contextlib.suppress(OSError):
         readline.read_history_file(history)
     readline.set_completer_delims(_DELIMITERS)

@@ -1,9 +1,9 @@
 """The standard streams of a command, and the handling of output that cannot be written.
 
-Data that could not be written whole must not look like an answer: it is an ``OutputError``, with an exit code of its
-own. A reader that exits early (``| head``) is not an error: further output is dropped, and the command's exit code does
-not change. Commands that run without end stop, see ``interrupts.until_ended``. Notes on stderr are dropped if stderr
-cannot be written.
+Data that could not be written in full must not pass for a complete answer: this is an ``OutputError``, with its own
+exit code. A reader that exits early (``| head``) is not an error: further output is dropped, and the command's exit
+code does not change. Commands that run without end stop then; see ``interrupts.until_ended``. Notes on stderr are
+dropped if stderr cannot be written.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class ReaderGone(Exception):
-    """Nobody reads the output any more, and what writes it would go on without end."""
+    """The reader of the output has exited, and the writer would run without end."""
 
 
 class OutputFile(io.FileIO):
-    """The raw file of a standard stream. ``is_closed``: it was closed when the process began."""
+    """The raw file of a standard stream. ``is_closed``: it was closed when the process started."""
 
     def __init__(self, fd: int, *, is_data: bool, is_closed: bool = False) -> None:
         super().__init__(fd, "w", closefd=False)
@@ -40,7 +40,7 @@ class OutputFile(io.FileIO):
         """Whether a reader that has gone ends the command; else what it writes is dropped."""
 
     def drop(self) -> None:
-        """Write nothing from now on, not even what stands in a buffer."""
+        """Write nothing from now on, not even buffered data."""
         self._is_dropping = True
 
     def write(self, data: ReadableBuffer, /) -> int:
@@ -75,8 +75,8 @@ class OutputFile(io.FileIO):
 def open_standard_streams() -> None:
     """Give this process its stdout and stderr.
 
-    A stream that is closed gets /dev/null in its place, or the next file that is opened would get its number, and
-    what is written to the stream.
+    A closed stream is replaced by /dev/null. Otherwise the next opened file would get its number, and receive what is
+    written to the stream.
     """
     is_closed = [_fill(fd) for fd in range(3)]
     stdout = OutputFile(1, is_data=True, is_closed=is_closed[1])
@@ -85,24 +85,24 @@ def open_standard_streams() -> None:
 
 
 def _raw_stdout() -> OutputFile | None:
-    """None if the stdout is not of this module, as in tests of commands in one process."""
+    """The raw file of stdout; None if this module did not open it, as in tests that run commands in one process."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw if isinstance(raw, OutputFile) else None
 
 
 def _fill(fd: int) -> bool:
-    """Whether the fd was closed; it is not any more."""
+    """Open /dev/null as ``fd`` if that was closed; whether it was."""
     try:
         os.fstat(fd)
     except OSError:
-        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+        os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         os.set_inheritable(fd, True)
         return True
     return False
 
 
 def _text(raw: OutputFile, before: object, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    # A name may have characters that the terminal's encoding has not; a screen with a "?" is better than none.
+    # A name may have characters that the terminal's encoding lacks; a screen with a "?" is better than none.
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(before, "encoding", None) or "utf-8",
@@ -112,17 +112,17 @@ def _text(raw: OutputFile, before: object, *, line_buffering: bool = False) -> i
 
 
 _CURSOR_STAYS = ("dumb", "unknown")
-"""Values of TERM for terminals whose cursor no sequence moves, such as a shell in an editor; rich has the same."""
+"""Values of TERM for terminals whose cursor cannot be moved, such as a shell in an editor; the same as in rich."""
 
 
 def is_screen(*streams: TextIO) -> bool:
-    """Whether all these are terminals on which text can be placed; others get lines one below another."""
+    """Whether all streams are terminals with a movable cursor; on others, output is appended line by line."""
     return os.environ.get("TERM", "").lower() not in _CURSOR_STAYS and all(stream.isatty() for stream in streams)
 
 
 @contextlib.contextmanager
 def writing_errors() -> Iterator[None]:
-    """Raises OutputError for an OSError of the block, which writes files."""
+    """Turns an OSError of the block, which writes files, into an OutputError."""
     try:
         yield
     except OSError as error:
@@ -132,9 +132,9 @@ def writing_errors() -> Iterator[None]:
 
 
 def write_file(path: Path, data: bytes, *, is_new: bool = False) -> None:
-    """Write a file that is there whole or not at all; what was there before stays until then. Raises OutputError.
+    """Write a file atomically; a previous file stays until the new one is complete. Raises OutputError.
 
-    ``is_new``: nothing may be there, also nothing that came a moment ago.
+    ``is_new``: the path must not exist, not even if it was created a moment ago.
     """
     with writing_errors():
         if is_new:
@@ -151,7 +151,7 @@ def write_file(path: Path, data: bytes, *, is_new: bool = False) -> None:
                 new.chmod(target.stat().st_mode & 0o7777)
             new.replace(target)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None  # who reads it named this path
+            raise OSError(error.errno, error.strerror, str(path)) from None  # the user named this path
         finally:
             new.unlink(missing_ok=True)
 
@@ -167,7 +167,7 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def drop() -> None:
-    """Write nothing more to stdout, not even what stands in its buffer."""
+    """Write nothing more to stdout, not even buffered data."""
     raw = _raw_stdout()
     if raw is not None:
         raw.drop()
@@ -175,7 +175,7 @@ def drop() -> None:
 
 @contextlib.contextmanager
 def ending_with_reader() -> Iterator[None]:
-    """Raises ReaderGone in the block once nobody reads stdout any more."""
+    """Raises ReaderGone in the block after the reader of stdout has exited."""
     raw = _raw_stdout()
     if raw is None:
         yield

@@ -1,10 +1,10 @@
-"""Temporary directories that a process leaves behind at most until the next one needs some.
+"""Temporary directories; those left behind are removed when a later process needs one.
 
-A process that is killed removes nothing, and one that ends within a deadline after a signal may not get to it. So each
-directory is locked for as long as its process lives, and a process that makes one removes those that nobody holds.
-Rule: what is removed is a directory of this user with such a name and the file that marks it, or an empty one; no link
-is followed. A directory that a person has called similarly stays.
-Source: flock(2): a lock is of the open file, and the kernel gives it up with the last process that has it open.
+A killed process removes nothing, and one that must end soon after a signal may not have the time. So each directory is
+locked as long as its process lives, and a process that creates one removes directories without a lock holder.
+Rule: only a directory of this user with such a name is removed, if it has the marker file or is empty; links are not
+followed. A directory to which a user gave a similar name stays.
+Source: flock(2): a lock belongs to the open file, and is released when the last process closes it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..closing import Closable
 _PREFIX: Final = "kvmscope-tmp-"
 _MARK: Final = ".removed-when-its-process-has-ended"
 _WITHOUT: Final = -1
-"""In place of the fd of a lock."""
+"""Used instead of the fd of a lock if there are no locks."""
 _TRIES: Final = 10
-"""How often one is made that a process which cleans up took for an abandoned one before it was locked."""
+"""Attempts to create a directory, as another process may remove it as abandoned before it is locked."""
 
 
 class OwnedDirectory(Closable):
-    """A temporary directory of this process; ``path``. A context manager; closing it removes it and what is in it."""
+    """A temporary directory of this process, at ``path``. A context manager; ``close`` removes it and its contents."""
 
     def __init__(self, purpose: str) -> None:
-        """``purpose``: a word that its name has. Raises OSError if none can be made."""
+        """``purpose``: a word in its name. Raises OSError if it cannot be created."""
         remove_abandoned()
         for _ in range(_TRIES):
             path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-"))
@@ -44,7 +44,7 @@ class OwnedDirectory(Closable):
         raise FileExistsError(f"temporary directories in {tempfile.gettempdir()} are removed as soon as they are made")
 
     def close(self) -> None:
-        """Remove it. What cannot be removed is left."""
+        """Remove it. Files that cannot be removed stay."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock != _WITHOUT:
             os.close(self._lock)
@@ -53,7 +53,7 @@ class OwnedDirectory(Closable):
 
 def remove_abandoned() -> None:
     """Remove the directories that processes of this user have left behind."""
-    with suppress(OSError):  # there is no place for any, or it has no locks
+    with suppress(OSError):  # there is no directory for them, or it has no locks
         for path in _directories_of_kvmscope(Path(tempfile.gettempdir())):
             lock = _lock_of(path)
             if lock is not None:
@@ -72,12 +72,12 @@ def _remove(path: Path) -> None:
     if (path / _MARK).exists():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):  # it has something in it
+        with suppress(OSError):  # it is not empty
             path.rmdir()
 
 
 def _own_lock(path: Path) -> int | None:
-    """The lock of a directory that was just made; on a file system without locks it does without."""
+    """The lock of a new directory; ``_WITHOUT`` on a file system without locks."""
     try:
         return _lock_of(path)
     except OSError:
@@ -85,8 +85,8 @@ def _own_lock(path: Path) -> int | None:
 
 
 def _lock_of(path: Path) -> int | None:
-    """An fd with the lock of a directory of this user; None if somebody else has it, or has removed the directory.
-    Raises OSError where there are no locks."""
+    """An fd with the lock of a directory of this user; None if another process holds it or has removed the directory.
+    Raises OSError if the file system has no locks."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

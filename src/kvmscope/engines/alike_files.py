@@ -1,9 +1,10 @@
-"""Parquet files by their columns: those with the same names and types together.
+"""Parquet files grouped by schema: files with the same column names and types together.
 
 A footer begins with the schema, so files with the same schema begin their footers with the same bytes. Most recordings
-of a fleet have one of a few schemas: of the first file of each the footer is parsed, of the others bytes are compared.
+of a fleet have one of a few schemas: only the first footer of each schema is parsed; the others are compared with it
+byte by byte.
 Source: parquet-format, README.md (File format) and parquet.thrift: FileMetaData is a version, the schema and the number
-of rows, in Thrift's compact protocol. A text is its length and its bytes. A SchemaElement ends with a byte 0, and the
+of rows, in Thrift's compact protocol. A string is its length and its bytes. A SchemaElement ends with a byte 0, and the
 number of rows begins with the byte 0x16 (the next field, of 64 bits); nothing in a SchemaElement is a field of 64 bits.
 """
 
@@ -22,11 +23,11 @@ import pyarrow.parquet as pq
 _END: Final = struct.Struct("<I4s")
 _SCHEMA_END: Final = b"\x00\x16"
 _SHORT: Final = 0x80
-"""A text of so many bytes has more than one byte of length."""
+"""From this many bytes on, the length of a string takes more than one byte."""
 
 
 def alike_files(files: Sequence[str]) -> list[list[str]]:
-    """The files in groups with the same columns in the same order.
+    """The files, grouped by columns and their order.
 
     A file that cannot be read forms its own group, so its reader reports the error.
     """
@@ -38,7 +39,7 @@ def alike_files(files: Sequence[str]) -> list[list[str]]:
 
 
 def _columns(file: str, known: dict[bytes, Any]) -> Any:
-    """Names and types of the columns of a file, or its name if it cannot be read. ``known``: those of other files by
+    """Names and types of the columns of a file, or its name if it cannot be read. ``known``: columns of other files by
     the first bytes of their footers."""
     try:
         footer = _footer(file)
@@ -61,7 +62,7 @@ def _footer(file: str) -> bytes:
 
 
 def _schema_bytes(footer: bytes, names: Sequence[str]) -> list[bytes]:
-    """The footer up to the end of the schema; nothing if a name is too long to be found."""
+    """The footer up to the end of the schema; empty if a column name is too long to be found."""
     end = 0
     for name in names:
         encoded = name.encode()

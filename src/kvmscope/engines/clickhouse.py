@@ -1,8 +1,8 @@
-"""ClickHouse behind the same protocol as DuckDB: a server over HTTP, or chdb in this process, by one client.
+"""ClickHouse behind the same protocol as DuckDB: a server over HTTP, or chdb in this process, with one client.
 
-``http://USER:PASSWORD@HOST:8123/DATABASE`` and ``https://`` are servers, ``chdb:///DIR`` is an embedded one whose data
-lie in a directory. The views are in DATABASE (``default``), the tables in the databases of ``clickhouse_tables``.
-Rule: a user's query runs read-only; what a read-only query can still read is what ``guard`` lists.
+``http://USER:PASSWORD@HOST:8123/DATABASE`` and ``https://`` are servers, ``chdb:///DIR`` is an embedded one with its
+data in that directory. The views are in DATABASE (``default``), the tables in the databases of ``clickhouse_tables``.
+Rule: a user's query runs read-only, and ``guard`` limits what a read-only query can read.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _SCHEMES: Final = ("http", "https", "chdb")
 _TIMEOUT_S: Final = 10
 _MOST_SAID: Final = 400
 _ARROW: Final = {"output_format_arrow_string_as_string": 1, "max_query_size": 1 << 24}
-"""All rules of the catalogue make a query of a few hundred KiB."""
+"""The query of all rules of the catalogue has a few hundred KiB."""
 
 
-logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it logs is raised as well
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # it raises these errors as well
 
 
 def open_clickhouse(url: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> ClickHouseStore:
-    """The ClickHouse at a URL. ``memory_bytes``: what a user's query may take. Raises UsageError for another URL,
-    Unavailable if it does not answer."""
+    """The ClickHouse at a URL. ``memory_bytes``: memory limit of a user's query. Raises UsageError for another kind of
+    URL, Unavailable if there is no answer."""
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES or (parts.scheme == "chdb" and not parts.netloc + parts.path):
         raise UsageError(f"{shown_url(url)!r} is not a ClickHouse: expected http://HOST:8123, https://… or chdb:///DIR")
@@ -63,7 +63,7 @@ def _connect(parts: SplitResult, url: str) -> Any:
         raise Unavailable("ClickHouse needs clickhouse-connect", remedy="pip install 'kvmscope[clickhouse]'") from None
     try:
         if parts.scheme == "chdb":
-            with ended_at_once():  # half a gigabyte of library is loaded
+            with ended_at_once():  # loads a library of half a gigabyte
                 importlib.import_module("chdb")
             return clickhouse_connect.get_client(interface="chdb", path=unquote(parts.netloc + parts.path))
         return clickhouse_connect.get_client(
@@ -76,7 +76,7 @@ def _connect(parts: SplitResult, url: str) -> Any:
             connect_timeout=_TIMEOUT_S,
             query_retries=0,
         )
-    except Exception as error:  # of the client, of urllib3, of chdb
+    except Exception as error:  # raised by the client, urllib3 or chdb
         raise Unavailable(f"{shown_url(url)} does not answer: {_why(error)}", remedy=_remedy(parts)) from None
 
 
@@ -102,18 +102,18 @@ class ClickHouseStore(Closable):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is in this process, and reads the files that this process reads."""
+        """Whether the engine is in this process and can read the same files."""
         return self.name.startswith("chdb:")
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The stats that the recordings have."""
+        """The statistics of the recordings."""
         if self._vocabulary is None:
             self._vocabulary = vocabulary_of(self)
         return self._vocabulary
 
     def forget_vocabulary(self) -> None:
-        """Recordings were added, which may have other stats."""
+        """Call after adding recordings, which may have other statistics."""
         self._vocabulary = None
 
     def query(self, sql: str) -> QueryResult:
@@ -121,7 +121,7 @@ class ClickHouseStore(Closable):
         return plain_result(self._stream(sql))
 
     def read(self, sql: str) -> pa.Table:
-        """The result of a query of kvmscope's own, as it came. Raises as ``query`` does."""
+        """The result of a query of kvmscope's own, as Arrow. Raises as ``query`` does."""
         return pa.Table.from_batches(list(self._stream(sql)))
 
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -138,13 +138,13 @@ class ClickHouseStore(Closable):
         self._call(lambda: self._client.command(sql, settings=dict(CLICKHOUSE_SESSION)), sql)
 
     def insert(self, table: str, rows: pa.Table) -> None:
-        """Add rows, whose columns the table has. Raises as ``query`` does."""
+        """Add rows. The table must have all their columns. Raises as ``query`` does."""
         self._call(lambda: self._client.insert_arrow(table, rows), "")
 
     @contextmanager
     def without_merges(self) -> Iterator[None]:
-        """Have an embedded ClickHouse merge nothing during this: a process that only reads would begin merges and
-        finish none, at several times the cost of the question."""
+        """Stop merges of an embedded ClickHouse inside this context: a process that only reads would start merges that
+        it never finishes, at several times the cost of the query."""
         if self.is_embedded:
             self.make("SYSTEM STOP MERGES")
         try:
@@ -154,7 +154,7 @@ class ClickHouseStore(Closable):
                 self.make("SYSTEM START MERGES")
 
     def columns(self, table: RawTable) -> Mapping[str, ColumnType | None]:
-        """The columns that a relation has; the type of those that no recording must have is None."""
+        """The columns of a relation; the type is None for columns that a recording may lack."""
         known = known_columns(table)
         found = self.query(f"SELECT name FROM system.columns WHERE database = '{RAW}' AND table = '{table.value}'")
         return {name: known.get(name) for name in found.columns[0].values}
@@ -163,7 +163,7 @@ class ClickHouseStore(Closable):
         self._client.close()
 
     def _check(self, sql: str) -> None:
-        """Raises QueryError if ClickHouse's own parser does not find one SELECT, of functions that it may have."""
+        """Raises QueryError unless ClickHouse's own parser finds one SELECT with allowed functions only."""
         asked = f"{_EXPLAIN} {sql}"
         tree = self._call(lambda: self._client.raw_query(asked, fmt="TabSeparated"), asked)
         if not tree.startswith(b"SelectWithUnionQuery"):
@@ -172,7 +172,7 @@ class ClickHouseStore(Closable):
             check_function(name, sql, _word(name, sql))
 
     def _make_judged(self, views: Collection[str]) -> None:
-        """Make those of these views whose text is so long that they are made when they are first read."""
+        """Create those of these views that are created on first read, since their text is long."""
         missing = [view for view in JUDGED_VIEWS if view in views]
         if missing:
             there = self.query("SELECT name FROM system.tables WHERE database = currentDatabase()").columns[0].values
@@ -181,14 +181,14 @@ class ClickHouseStore(Closable):
                     self.make(f"CREATE VIEW {view} AS {view_query(view, self)}")
 
     def _limits(self) -> str:
-        """Settings of one query: it only reads, and takes so much memory. A user who may only read cannot set them."""
+        """The settings of one query: read-only, with a memory limit. A read-only user cannot change them."""
         if self._may_set is None:
             [(read_only,)] = self.query("SELECT toUInt8(getSetting('readonly'))").rows()
             self._may_set = not read_only
         return f"SETTINGS readonly = 1, max_memory_usage = {self._memory_bytes}" if self._may_set else ""
 
     def _stream(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """At least one batch. The client's own ``query_arrow`` looks for LIMIT in the text, and errs."""
+        """At least one batch. The client's own ``query_arrow`` looks for LIMIT in the text and gets it wrong."""
         data = self._call(
             lambda: self._client.raw_query(sql, fmt="ArrowStream", settings={**CLICKHOUSE_SESSION, **_ARROW}), sql
         )
@@ -201,7 +201,7 @@ class ClickHouseStore(Closable):
         try:
             return call()
         except (ClickHouseError, OSError) as error:
-            if isinstance(error, DatabaseError) and _CODE.search(str(error)):  # said by ClickHouse, not by its client
+            if isinstance(error, DatabaseError) and _CODE.search(str(error)):  # raised by ClickHouse, not by its client
                 raise _translated(error, sql) from None
             remedy = "try again" if self.is_embedded else f"curl {self.name.rstrip('/')}/ping; is it still running?"
             raise Unavailable(f"{self.name} does not answer: {_why(error)}", remedy=remedy) from None
@@ -210,21 +210,21 @@ class ClickHouseStore(Closable):
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exception: )?(.*)", re.DOTALL)
 _PLACE = re.compile(r"\(line (\d+), col (\d+)\)")
 _CALLED = re.compile(r"^ *Function (\S+)", re.MULTILINE)
-"""The functions of a query, as EXPLAIN AST lists them."""
+"""A function of a query in the output of EXPLAIN AST."""
 _UNKNOWN = re.compile(
     r"^(?:Unknown|Identifier|Function with name|There is no|Missing)[^`']*[`'](?:[^`']*\.)?([^`'.]+)[`']"
 )
 _IN_SCOPE = re.compile(r"[.:]? In scope .*", re.DOTALL)
-"""The query again, with the settings that it is given."""
+"""The part of a message that repeats the query with its settings."""
 _ILL_TYPED = re.compile(r"\bfunction '?(\w+)'?")
-"""Of types that do not fit, ClickHouse says for which function, and not where it stands."""
+"""For a type mismatch, ClickHouse names the function but not its position."""
 _EXPLAIN: Final = "EXPLAIN AST"
 _MEMORY_CODE, _AUTH_CODES, _DISK_CODES = 241, (192, 193, 194, 516), (74, 75, 76, 243)
-"""Source: ClickHouse, src/Common/ErrorCodes.cpp: of files 74 (read), 75 (write), 76 (open), 243 (no space)."""
+"""Source: ClickHouse, src/Common/ErrorCodes.cpp. For files: 74 (read), 75 (write), 76 (open), 243 (no space)."""
 
 
 def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
-    """ClickHouse's error by whose fault it is."""
+    """ClickHouse's error as QueryError if the query is at fault, else Unavailable."""
     found = _CODE.search(str(error))
     code, text = (int(found[1]), found[2]) if found else (0, str(error))
     reason = " ".join(re.sub(r"\(version [^)]*\)|FORMAT \w+", "", _IN_SCOPE.sub("", text)).split())[:_MOST_SAID]
@@ -234,7 +234,7 @@ def _translated(error: Exception, sql: str) -> QueryError | Unavailable:
         return Unavailable(f"the query needs more memory than it may take: {reason}", remedy="a smaller query")
     if code in _DISK_CODES:
         return Unavailable(f"ClickHouse cannot use its files: {reason}", remedy="more room on its disk, or another one")
-    own = len(_EXPLAIN) + 1 if sql.startswith(_EXPLAIN) else 0  # before what was typed
+    own = len(_EXPLAIN) + 1 if sql.startswith(_EXPLAIN) else 0  # length of the text before the user's query
     offset = _offset(text, sql)
     return QueryError(reason, query=sql[own:], offset=None if offset is None else max(0, offset - own))
 
@@ -253,7 +253,7 @@ def _offset(text: str, sql: str) -> int | None:
 
 
 def _why(error: BaseException) -> str:
-    """What the kernel said, if it is behind the error; else its first line."""
+    """The kernel's error text if an OSError is the cause; else the first line of the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -263,6 +263,6 @@ def _why(error: BaseException) -> str:
 
 
 def _word(name: str, sql: str) -> int | None:
-    """Where a name stands first."""
+    """The offset of the first occurrence of a name."""
     found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql)
     return found.start() if found else None

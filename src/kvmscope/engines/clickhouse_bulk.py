@@ -1,11 +1,11 @@
-"""Files of many hosts into an embedded ClickHouse by few statements.
+"""Load the files of many hosts into an embedded ClickHouse with few statements.
 
-Adding one file makes a part with hundreds of columns in each of three tables, and its roll-ups get every row twice and
-sort them: four seconds of CPU time for a host with 160 vCPUs and 60 scenes. So files with the same columns are added
-together, and each roll-up gets of them the rows that it keeps, in less than half of that time. This is for hosts of
-which the tables have nothing, as then no scene can be there twice.
-Rule: a file is added whole or not at all (a row group is a block, and blocks are not split), and to the roll-ups before
-the raw table. So a load that was interrupted can be repeated: whatever a raw table has, its roll-ups have too.
+Adding one file makes a part with hundreds of columns in each of three tables, and each roll-up receives every row twice
+and sorts them: four seconds of CPU time for a host with 160 vCPUs and 60 scenes. So files with the same columns are
+added together, and each roll-up receives only the rows that it keeps, in less than half of that time. This is for hosts
+that the tables do not have yet, so no scene can be duplicated.
+Rule: a file is added whole or not at all (a row group is a block, and blocks are not split), to the roll-ups before the
+raw table. So an interrupted load can be repeated: whatever a raw table has, its roll-ups have too.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from .spelling import literal, quote
 from .tables import RAW, RawTable
 
 _FILES: Final = 64
-"""Of one statement, about."""
+"""Approximate number of files of one statement."""
 _PLAIN_PATH: Final = re.compile(r"[\w/=.:@+-]+")
-"""A path in which no character is part of a pattern."""
+"""A path without glob characters."""
 _HOST: Final = ".*/host=([^/]+)/date="
-"""Where a path has the host."""
+"""The position of the host in a path."""
 _WHOLE_BLOCKS: Final = (
     "SETTINGS input_format_parquet_max_block_size = 1048576, max_insert_block_size = 16777216,"
     " min_insert_block_size_rows = 1048576, min_insert_block_size_bytes = 67108864, max_insert_threads = 1,"
     " use_hive_partitioning = 0, optimize_on_insert = 0, transform_null_in = 1"
 )
-"""``optimize_on_insert``: rows of one statement replace none of one another. ``transform_null_in``: a boot that is not
-known is equal to itself."""
+"""``optimize_on_insert``: rows of one statement do not replace one another. ``transform_null_in``: an unknown boot is
+equal to itself."""
 
 
 def fresh_segments(store: ClickHouseStore, found: Sequence[RecordingParts]) -> dict[SegmentPlace, RecordingParts]:
-    """The segments that can be added together: of hosts that one recording has and the tables have not."""
+    """The segments that can be added together: of hosts in exactly one recording and not yet in the tables."""
     if not store.is_embedded:
         return {}
     hosts = " UNION DISTINCT ".join(f"SELECT host FROM {RAW}.{table.value}" for table in RawTable)
@@ -65,18 +65,18 @@ def _are_plain(segment: SegmentPlace, parts: RecordingParts) -> bool:
         try:
             if not _PLAIN_PATH.fullmatch(path) or pq.read_metadata(path).num_row_groups > 1:
                 return False
-        except (OSError, pa.ArrowException):  # who adds it alone says so
+        except (OSError, pa.ArrowException):  # reported when the file is added alone
             return False
     return True
 
 
 def file_of(segment: SegmentPlace, parts: RecordingParts, table: RawTable) -> str:
-    """The path of a file in a directory, without links."""
+    """The path of a file in a directory, with symbolic links resolved."""
     return str(parts.storage.local(segment.path(RecordingTable(table.value))).resolve())
 
 
 def bulk_inserts(table: RawTable, files: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
-    """The statements that add files with these columns to a table and its roll-ups."""
+    """The statements that add files with these columns to a table and to its roll-ups."""
     listed = ", ".join(map(quote, columns))
     for first in range(0, len(files), _FILES):
         paths = literal(_pattern(files[first : first + _FILES]))
@@ -86,11 +86,11 @@ def bulk_inserts(table: RawTable, files: Sequence[str], columns: Sequence[str]) 
                 yield f"{edges(table, resolution_s, columns, rows)} {_WHOLE_BLOCKS}"
         yield f"INSERT INTO {RAW}.{table.value} (host, {listed}) SELECT * FROM {rows} {_WHOLE_BLOCKS}"
     if table is RawTable.DOCUMENTS:
-        yield f"OPTIMIZE TABLE {RAW}.{table.value} FINAL"  # files of one host have documents in common
+        yield f"OPTIMIZE TABLE {RAW}.{table.value} FINAL"  # files of one host share documents
 
 
 def _pattern(files: Sequence[str]) -> str:
-    """One path that stands for all of them."""
+    """One glob pattern for all these paths."""
     if len(files) == 1:
         return files[0]
     root = os.path.commonpath(files)

@@ -1,8 +1,8 @@
-"""Recordings into ClickHouse: each scene once, however often and from wherever it is loaded.
+"""Load recordings into ClickHouse: each scene once, however often and from wherever it is loaded.
 
-An embedded ClickHouse reads the Parquet files itself, those of new hosts together (``clickhouse_bulk``); a server gets
-their columns from this process, which can read object stores and journals too. Rules: a column that the tables do not
-have is added before; a scene that is there already is left out; the table of scenes is the last to get its rows.
+An embedded ClickHouse reads the Parquet files itself, those of new hosts together (``clickhouse_bulk``); a server
+receives their columns from this process, which can also read object stores and journals. Rules: columns that the tables
+lack are added first; a scene that is already loaded is skipped; the table of scenes is filled last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .vocabulary import RECORDED_VIEWS, ROLL_UPS, roll_up_query
 _ORDER: Final = (RawTable.DOCUMENTS, RawTable.VMS, RawTable.VCPUS, RawTable.SCENES)
 _PARTITION: Final = "date"
 _ONE_BLOCK: Final = "SETTINGS max_insert_block_size = 16777216, min_insert_block_size_rows = 0"
-"""A segment is added whole or not at all, so a load that was interrupted can be repeated."""
+"""A segment is added whole or not at all, so an interrupted load can be repeated."""
 
 
 _FILLED: Final = f"SELECT name FROM system.tables WHERE database = '{database(ROLL_UPS_S[-1])}'"
@@ -50,7 +50,7 @@ _FILLED: Final = f"SELECT name FROM system.tables WHERE database = '{database(RO
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a load did. ``scenes``: how many are new. ``damage``: what could not be read."""
+    """The result of a load. ``scenes``: number of new scenes. ``damage``: what could not be read."""
 
     recordings: int
     scenes: int
@@ -70,7 +70,7 @@ def load_recordings(store: ClickHouseStore, places: Sequence[str], *, retention:
 
 
 class _Loader:
-    """Knows which columns the tables have."""
+    """Loads recordings. Keeps the columns that the tables have."""
 
     def __init__(self, store: ClickHouseStore) -> None:
         self._store = store
@@ -87,7 +87,7 @@ class _Loader:
         return int(count)
 
     def add(self, found: Sequence[RecordingParts]) -> None:
-        """Everything that recordings have and the tables lack."""
+        """Add everything in these recordings that the tables lack."""
         fresh = fresh_segments(self._store, found)
         for table in _ORDER if fresh else ():
             self._add_together(table, [file_of(segment, parts, table) for segment, parts in fresh.items()])
@@ -95,7 +95,7 @@ class _Loader:
             self._add_rest(parts, fresh)
 
     def _add_together(self, table: RawTable, files: Sequence[str]) -> None:
-        """Files of hosts of which the tables have nothing."""
+        """Add files of hosts that the tables do not have yet."""
         groups = [(_columns_of(alike[0]), alike) for alike in alike_files(files)]
         self._make_room(table, list(dict.fromkeys(name for names, _ in groups for name in names)))
         has_roll_ups = table is not RawTable.DOCUMENTS
@@ -110,7 +110,7 @@ class _Loader:
                 self._fill_roll_ups(table)
 
     def _add_rest(self, parts: RecordingParts, fresh: Collection[SegmentPlace]) -> None:
-        """What a recording has besides the segments that were added together."""
+        """Add the rest of a recording, without the segments that were added together."""
         for segment in parts.segments:
             for table in _ORDER if segment not in fresh else ():
                 self._add_file(parts, segment, table)
@@ -121,12 +121,12 @@ class _Loader:
             self._store.insert(f"{RAW}.{EPISODES}", episodes_table([parts]))
 
     def make_views(self) -> None:
-        """The users' views, which name the columns that there are."""
+        """Create the users' views, which name the existing columns."""
         self._store.forget_vocabulary()
         for view in RECORDED_VIEWS:
             self._store.make(f"CREATE OR REPLACE VIEW {view} AS {view_query(view, self._store)}")
         for view in JUDGED_VIEWS:
-            self._store.make(f"DROP VIEW IF EXISTS {view}")  # of other stats; made again when it is read
+            self._store.make(f"DROP VIEW IF EXISTS {view}")  # names earlier columns; created again on first read
         for view in ROLL_UPS:
             self._store.make(f"CREATE OR REPLACE VIEW {view} AS {roll_up_query(view, self._store.vocabulary)}")
 
@@ -149,7 +149,7 @@ class _Loader:
         self._insert(table, loose.host, loose.tables[RecordingTable(table.value)])
 
     def _insert(self, table: RawTable, host: str, rows: Any) -> None:
-        """Rows that this process has read."""
+        """Insert rows that this process has read."""
         self._make_room(table, rows.column_names)
         if table is not RawTable.DOCUMENTS:
             rows = rows.filter(pa.array(self._new_rows(table, host, rows)))
@@ -169,7 +169,7 @@ class _Loader:
         return [pair not in there for pair in pairs]
 
     def _make_room(self, table: RawTable, names: Sequence[str]) -> None:
-        """Add the columns that the table lacks; they are those of statistics."""
+        """Add the columns of statistics that the table lacks."""
         new = [name for name in names if name not in self._columns[table]]
         if new:
             for statement in additions(table, _types(new)):
@@ -183,7 +183,7 @@ class _Loader:
 
 
 def _columns_of(path: str) -> list[str]:
-    """Those that a file has itself."""
+    """The columns in the file itself."""
     return [name for name in pq.read_schema(path).names if name != _PARTITION]
 
 
@@ -192,7 +192,7 @@ def _types(names: Sequence[str]) -> Mapping[str, ColumnType]:
 
 
 def _is_new(table: RawTable, host: str) -> str:
-    """The condition of rows of a file whose scene the table lacks."""
+    """The condition for rows of a file whose scene the table lacks."""
     if table is RawTable.DOCUMENTS:
         return f"key NOT IN (SELECT key FROM {RAW}.documents WHERE host = {literal(host)})"
     there = f"SELECT boot, boottime_ns FROM {RAW}.{table.value} WHERE host = {literal(host)}"

@@ -1,9 +1,10 @@
-"""The tables of recordings in ClickHouse, with their roll-ups: statements that make them and let them grow.
+"""The tables of recordings in ClickHouse, with their roll-ups: statements that create and extend them.
 
-``raw`` has the relations of ``tables``; ``raw_10s`` and ``raw_60s`` have the same with fewer rows: of each subject and
-epoch the first and the last in each 10 s or 60 s of CLOCK_BOOTTIME. Counts only go up in an epoch, so the increases
-between the rows that are kept are exact. A roll-up is filled by a materialized view, and merges drop what is between.
-Rules: rows are sorted by subject, then time, as questions read them; a column that a new kernel brings is added.
+``raw`` has the relations of ``tables``; ``raw_10s`` and ``raw_60s`` have the same relations with fewer rows: the first
+and the last row of each subject and epoch in each 10 s or 60 s of CLOCK_BOOTTIME. Counts only go up in an epoch, so the
+increases between the rows that are kept are exact. A roll-up is filled by a materialized view, and merges drop the rows
+in between.
+Rules: rows are sorted by subject, then time, as queries read them; columns for statistics of newer kernels are added.
 Source: https://clickhouse.com/docs/engines/table-engines/mergetree-family/replacingmergetree
 """
 
@@ -22,7 +23,7 @@ from .tables import RAW, RawTable
 _KEEP: Final = re.compile(r"(raw|10s|60s):([1-9][0-9]{0,4})d")
 
 ROLL_UPS_S: Final = (10, 60)
-"""Their resolutions, in seconds."""
+"""The resolutions of roll-ups, in seconds."""
 
 _TYPES: Final = {
     ColumnType.TIME: "DateTime64(9, 'UTC')",
@@ -34,7 +35,8 @@ _TYPES: Final = {
     ColumnType.TEXTS: "Array(String)",
 }
 _PACKED: Final = {ColumnType.TIME, ColumnType.INTEGER, ColumnType.WORD}
-"""Numbers that grow from row to row, or stay: a third less as differences (docs/reference/sql.md has the figures)."""
+"""Types whose numbers mostly grow from row to row or stay: stored as differences they take a third less space (figures:
+docs/reference/sql.md)."""
 _NEVER_NULL: Final = {"host", "time", "boottime_ns", "vm", "vcpu", "row", "epoch", "key", "text", "blocks", "simulated"}
 
 _KEYS: Final[Mapping[RawTable, Sequence[str]]] = {
@@ -43,7 +45,7 @@ _KEYS: Final[Mapping[RawTable, Sequence[str]]] = {
     RawTable.VMS: ("host", "boot", "vm", "epoch"),
     RawTable.VCPUS: ("host", "boot", "vm", "vcpu", "epoch"),
 }
-"""Whom a row is of, without its time: what a roll-up keeps rows of."""
+"""The key of a row without its time; a roll-up keeps rows for each key."""
 
 _SORTED_BY: Final[Mapping[RawTable, Sequence[str]]] = {
     RawTable.SCENES: ("host", "time"),
@@ -55,18 +57,19 @@ _SORTED_BY: Final[Mapping[RawTable, Sequence[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days rows are kept, of the raw tables and of each roll-up; None: for ever."""
+    """For how many days rows of the raw tables and of each roll-up are kept; None: never deleted."""
 
     raw_days: int | None = None
     roll_up_days: Mapping[int, int] | None = None
 
     def of(self, resolution_s: int) -> int | None:
-        """Of the tables of a resolution, 0 for the raw ones."""
+        """The days for tables of a resolution; 0: the raw tables."""
         return (self.roll_up_days or {}).get(resolution_s) if resolution_s else self.raw_days
 
 
 def parse_retention(text: str) -> Retention:
-    """A list such as ``raw:7d,10s:30d,60s:365d``; what it does not name is kept. Raises UsageError."""
+    """A list such as ``raw:7d,10s:30d,60s:365d``; tables that it does not name are kept without limit. Raises
+    UsageError."""
     days: dict[int, int] = {}
     for part in text.split(",") if text else ():
         match = _KEEP.fullmatch(part.strip())
@@ -77,12 +80,12 @@ def parse_retention(text: str) -> Retention:
 
 
 def database(resolution_s: int) -> str:
-    """That of the raw tables (0), or of a roll-up."""
+    """The database of the raw tables (0) or of a roll-up."""
     return f"{RAW}_{resolution_s}s" if resolution_s else RAW
 
 
 def definitions() -> Iterator[str]:
-    """The statements that make what is not there yet: the tables with the columns that queries may name."""
+    """The statements that create missing tables, with the columns that queries may name."""
     for resolution_s in (0, *ROLL_UPS_S):
         yield f"CREATE DATABASE IF NOT EXISTS {database(resolution_s)}"
     for table in RawTable:
@@ -101,10 +104,11 @@ def definitions() -> Iterator[str]:
 
 
 def in_one_file() -> Iterator[str]:
-    """The statements by which each part of a table has one file for all columns, whatever its size.
+    """The statements that make each part of a table one file for all columns, whatever its size.
 
-    Else a large part has four files a column, all open while it is written: some thousands, and again for each merge
-    beside it. Source: https://clickhouse.com/docs/operations/settings/merge-tree-settings#min_bytes_for_wide_part
+    Otherwise a large part has four files for each column, all open while it is written: a few thousand, and as many for
+    each concurrent merge.
+    Source: https://clickhouse.com/docs/operations/settings/merge-tree-settings#min_bytes_for_wide_part
     """
     for table in (RawTable.SCENES, RawTable.VMS, RawTable.VCPUS):
         for name in (f"{RAW}.{table.value}", *(f"{database(each)}.{table.value}_edges" for each in ROLL_UPS_S)):
@@ -123,8 +127,8 @@ def additions(table: RawTable, columns: Mapping[str, ColumnType]) -> Iterator[st
 
 
 def roll_ups(table: RawTable, columns: Iterable[str]) -> Iterator[str]:
-    """The views that fill the roll-ups of a table, and those that read them. They name columns, so they are made again
-    when a column was added."""
+    """The views that fill the roll-ups of a table, and the views that read them. They name columns, so they are created
+    again after a column was added."""
     listed = ", ".join(map(quote, columns))
     key = ", ".join(_KEYS[table])
     yield from without_fills(table)
@@ -146,8 +150,8 @@ def without_fills(table: RawTable) -> Iterator[str]:
 
 
 def edges(table: RawTable, resolution_s: int, columns: Sequence[str], rows: str) -> str:
-    """The statement that adds to a roll-up what it keeps of these rows: a query with these columns and ``host``. A
-    merge would leave the same of all of them."""
+    """The statement that adds to a roll-up the rows that it keeps of ``rows``, a query with these columns and ``host``.
+    A merge of all of them would leave the same."""
     listed, key = ", ".join(map(quote, ["host", *columns])), ", ".join(_KEYS[table])
     borders = "arrayJoin([(0, min(boottime_ns)), (1, max(boottime_ns))]) AS border"
     groups = f"SELECT {key}, {borders} FROM {rows} GROUP BY {key}, {_bucket(resolution_s)}"
@@ -163,7 +167,7 @@ def _bucket(resolution_s: int) -> str:
 
 
 def _both_edges(listed: str, rows: str, resolution_s: int) -> str:
-    """Each row as the first and as the last of its bucket, as a roll-up has it; the greatest version stays."""
+    """Each row twice, as the first and as the last of its bucket in a roll-up; the greatest version stays."""
     return (
         f"SELECT {listed}, {_bucket(resolution_s)} AS _bucket, _edge, if(_edge = 0, {_LATEST} - toUInt64(boottime_ns),"
         f" toUInt64(boottime_ns)) AS _version FROM {rows} ARRAY JOIN [0, 1] AS _edge"
@@ -171,7 +175,7 @@ def _both_edges(listed: str, rows: str, resolution_s: int) -> str:
 
 
 def retentions(retention: Retention) -> Iterator[str]:
-    """The statements that delete what is older, from now on."""
+    """The statements that make ClickHouse delete rows past their retention."""
     for resolution_s in (0, *ROLL_UPS_S):
         days = retention.of(resolution_s)
         if days is None:
@@ -185,7 +189,7 @@ _LATEST: Final = "toUInt64(9223372036854775807)"
 
 
 def _kept_rows(table: RawTable, resolution_s: int) -> str:
-    """The table behind a roll-up: of each key and bucket two rows, the one with the greatest version of each edge."""
+    """The table behind a roll-up: two rows for each key and bucket, each with the greatest version of its edge."""
     key = ", ".join([*_KEYS[table], "_bucket", "_edge"])
     own = "_bucket Int64 CODEC(Delta, ZSTD), _edge UInt8, _version UInt64 CODEC(Delta, ZSTD)"
     engine = f"ENGINE = ReplacingMergeTree(_version) PARTITION BY toStartOfMonth(time) ORDER BY ({key})"

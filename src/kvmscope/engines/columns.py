@@ -1,8 +1,8 @@
-"""Which columns of the raw relations hold the words of a stat, for scenes with the same blocks.
+"""The columns of the raw relations that hold the words of a stat, for scenes with the same blocks.
 
 Scenes of several kernels have several sets of blocks, and a formula is resolved for each (``BlockSet.descriptors``).
-Rule: a stat is that of the first schema which has it. Columns of the same name whose descriptor says something else are
-not read, as in ``analysis.window.find_column``.
+Rule: the first schema that has a stat defines it. Columns of the same name with a different descriptor are not read, as
+in ``analysis.window.find_column``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..store.names import column_names, schema_column
 from .relational import Apply, Function, Literal, Ref, Scalar, apply, equal, when
 
 ROW = "r"
-"""The alias of the raw relation that is read."""
+"""The alias of the raw relation."""
 
 
 @dataclass(frozen=True)
 class PlacedSchema:
-    """The schema of a block: ``key`` of its document, ``lane`` of its columns."""
+    """The schema of a block. ``key``: of its document. ``lane``: of its columns."""
 
     key: str
     lane: int
@@ -32,7 +32,7 @@ class PlacedSchema:
 
     @property
     def place(self) -> str:
-        """As a scene names it in ``blocks``."""
+        """Its name in the ``blocks`` of a scene."""
         return f"{self.key}~{self.lane}"
 
     @cached_property
@@ -43,7 +43,7 @@ class PlacedSchema:
 
 @dataclass(frozen=True)
 class BlockSet:
-    """The blocks that scenes have, in their order."""
+    """The blocks of a scene, in their order."""
 
     blocks: tuple[PlacedSchema, ...]
 
@@ -62,7 +62,7 @@ class BlockSet:
         return " ".join(block.place for block in self.blocks)
 
     def words(self, stat: ScopedStat, like: Descriptor) -> tuple[Scalar, ...]:
-        """The words of a stat of each row, NULL for a subject that has it not."""
+        """The words of a stat in each row, NULL for a subject without the stat."""
         lanes: dict[int, list[PlacedSchema]] = {}
         for block in self._of(stat.provider, stat.scope):
             lanes.setdefault(block.lane, []).append(block)
@@ -76,7 +76,7 @@ class BlockSet:
 
 
 def _of_lane(blocks: list[PlacedSchema], name: str, like: Descriptor) -> tuple[Scalar, ...] | None:
-    """The words where one lane has them; None if no schema of the lane has the stat."""
+    """The words in one lane; None if no schema of the lane has the stat."""
     having = [block for block in blocks if name in block.schema]
     those = [block for block in having if agree(block.schema[name], like)]
     ways: dict[tuple[Scalar, ...], list[PlacedSchema]] = {}
@@ -95,7 +95,7 @@ def _of_lane(blocks: list[PlacedSchema], name: str, like: Descriptor) -> tuple[S
 
 
 def _first_known(ways: list[tuple[Scalar, ...]]) -> tuple[Scalar, ...]:
-    """Word by word, the first of these that is not NULL."""
+    """For each word, the first alternative that is not NULL."""
     return tuple(Apply(Function.COALESCE, options) for options in zip(*ways, strict=True))
 
 
@@ -115,7 +115,7 @@ def _in_columns(block: PlacedSchema, name: str) -> tuple[Scalar, ...]:
 
 
 def read_block_sets(scenes: Iterable[Sequence[str]], documents: Mapping[str, str], path: str) -> tuple[BlockSet, ...]:
-    """The sets of blocks that scenes have, from their column ``blocks`` and the documents that it names.
+    """The distinct sets of blocks of scenes, from their column ``blocks`` and the documents that it names.
 
     RecordingError, with ``path``, if a document is missing or damaged.
     """

@@ -1,9 +1,9 @@
-"""DuckDB with nothing but the relations that it was given: it reads no other file, and writes none.
+"""DuckDB restricted to the relations that it was given: it reads no other file and writes none.
 
-Queries run in a thread of their own, since DuckDB does not look for signals: Ctrl-C interrupts the query.
+Queries run in a dedicated thread, since DuckDB does not check for signals: Ctrl-C interrupts the query.
 Rules: after ``close_doors`` no file but the given ones can be read, nothing can be attached, installed, loaded or set,
-and what would change a table is refused by a transaction that only reads. Memory is limited; what does not fit goes to
-a directory that is removed.
+and a read-only transaction refuses changes of tables. Memory is limited; what does not fit spills to a temporary
+directory.
 Source: https://duckdb.org/docs/operations_manual/securing_duckdb/overview
 """
 
@@ -29,7 +29,7 @@ DEFAULT_MEMORY_BYTES = 2 << 30
 _ROWS_PER_BATCH = 1 << 16
 _MOST_SAID = 400
 _STACK_BYTES = 8 << 20
-"""Of its threads and of the worker: with less than 300 KiB it ends the process by SIGSEGV."""
+"""Stack size of its threads and of the worker: with less than 300 KiB, DuckDB crashes with SIGSEGV."""
 
 _CONFIG = {
     "autoinstall_known_extensions": "false",
@@ -38,12 +38,12 @@ _CONFIG = {
     "allow_unsigned_extensions": "false",
     "python_enable_replacements": "false",  # a name in a query is never a variable of this program
     "errors_as_json": "true",
-    "checkpoint_threshold": "1TB",  # a database in memory has nothing to gain from one, and they cost seconds
+    "checkpoint_threshold": "1TB",  # checkpoints of an in-memory database gain nothing and cost seconds
 }
 
 
 def _temporary_directory() -> OwnedDirectory | None:
-    """Where what does not fit into memory goes; None where no directory can be written, as in read-only containers."""
+    """The directory to spill to; None if no directory is writable, as in read-only containers."""
     try:
         return OwnedDirectory("sql")
     except OSError:
@@ -51,11 +51,11 @@ def _temporary_directory() -> OwnedDirectory | None:
 
 
 class DuckDbConnection:
-    """An engine in this process, at first without any relation. Close when done."""
+    """An engine in this process, initially without relations. Close when done."""
 
     def __init__(self, *, memory_bytes: int = DEFAULT_MEMORY_BYTES, keeps_order: bool = True) -> None:
-        """``keeps_order``: rows that no query orders have the order of the files; to keep it takes time. Raises
-        Unavailable if DuckDB is not installed."""
+        """``keeps_order``: without ORDER BY, rows have the order of the files, which costs time. Raises Unavailable if
+        DuckDB is not installed."""
         try:
             import duckdb
         except ModuleNotFoundError:
@@ -71,19 +71,19 @@ class DuckDbConnection:
         }
         try:
             self._connection = duckdb.connect(":memory:", config={**_CONFIG, **order, **memory})
-        except duckdb.OutOfMemoryException:  # before any query: there is no memory, or no thread for its workers
+        except duckdb.OutOfMemoryException:  # before any query: no memory, or no threads for its workers
             self._clean_up()
             raise MemoryError("DuckDB cannot be started") from None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self.do("SET TimeZone = 'UTC'")
-        self.do("SET enable_progress_bar = false")  # it goes to standard output, between the lines of an answer
+        self.do("SET enable_progress_bar = false")  # it is printed on standard output, between rows of the answer
 
     def do(self, sql: str) -> None:
         """Run a statement of kvmscope's own. Raises as ``stream`` does."""
         self._call(lambda: self._connection.execute(sql).fetchall(), sql)
 
     def add_table(self, name: str, table: Any) -> None:
-        """Keep an Arrow table under a name that stands in SQL as it is."""
+        """Keep an Arrow table under a name that needs no quoting in SQL."""
 
         def add() -> None:
             self._connection.register("added", table)
@@ -93,18 +93,18 @@ class DuckDbConnection:
         self._call(add, "")
 
     def add_view(self, name: str, dataset: Any) -> None:
-        """Have a name for what Arrow reads when it is asked for."""
+        """Register a dataset under a name; Arrow reads it when a query does."""
         self._call(lambda: self._connection.register(name, dataset), "")
 
     def close_doors(self, readable: Sequence[str]) -> None:
-        """From now on read these files and no other, and change no setting."""
+        """From now on allow reading of these files only, and no change of settings."""
         if readable:
             self.do(f"SET allowed_paths = {text_list(readable)}")
         self.do("SET enable_external_access = false")
         self.do("SET lock_configuration = true")
 
     def check(self, sql: str) -> None:
-        """Raises QueryError if DuckDB's own parser does not find one SELECT."""
+        """Raises QueryError unless DuckDB's own parser finds one SELECT."""
         statements = self._call(lambda: self._connection.extract_statements(sql), sql)
         if not statements:
             raise QueryError("the query is empty")
@@ -119,7 +119,7 @@ class DuckDbConnection:
         """A statement's kind in words."""
         try:
             return str(statement.type).rpartition(".")[2].replace("_", " ")
-        except ValueError:  # a kind that the Python of DuckDB has no name for
+        except ValueError:  # a kind without a name in DuckDB's Python API
             return "this statement"
 
     def stream(self, sql: str) -> Iterator[Any]:
@@ -136,8 +136,9 @@ class DuckDbConnection:
     def read(self, sql: str) -> Any:
         """The rows of a SELECT of kvmscope's own as an Arrow table. Raises as ``stream`` does.
 
-        A relation is planned to know its columns and planned again to be run, of the query of all rules for a quarter
-        of a second. A statement is planned once. Its rows are copied once more, so this is for few.
+        DuckDB plans a relation once for its columns and again to run it, which takes a quarter of a second for the
+        query of all rules. A statement is planned once, but its rows are copied once more, so this is for small
+        results.
         """
 
         def run() -> Any:
@@ -150,12 +151,12 @@ class DuckDbConnection:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """A transaction that changes nothing."""
+        """A read-only transaction."""
         self.do("BEGIN TRANSACTION READ ONLY")
         try:
             yield
         finally:
-            with suppress(Exception):  # what went wrong before is what is raised
+            with suppress(Exception):  # keep the earlier error
                 self.do("ROLLBACK")
 
     def _reader(self, sql: str) -> Any:
@@ -175,11 +176,11 @@ class DuckDbConnection:
             self._temporary.close()
 
     def _call(self, call: Callable[[], T], sql: str) -> T:
-        """Do it in the worker. An exception that comes here while it runs interrupts it."""
+        """Run a call in the worker. An exception in this thread during the call (such as Ctrl-C) interrupts it."""
         future = self._worker.submit(call)
         try:
             return future.result()
-        except (self._duckdb.Error, pa.ArrowException, OSError) as error:  # the last two of a result that is read
+        except (self._duckdb.Error, pa.ArrowException, OSError) as error:  # the last two: while a result is read
             raise _translated(error, sql) from None
         except BaseException:
             self._connection.interrupt()
@@ -187,7 +188,7 @@ class DuckDbConnection:
 
 
 def _translated(error: Exception, sql: str) -> QueryError | RecordingError | Unavailable:
-    """DuckDB's error by whose fault it is; its text begins with the kind of it, also where Arrow passes it on."""
+    """DuckDB's error by cause. Its text begins with the kind of error, also when Arrow passes it on."""
     said = _Said.of(error)
     kind = str(error).partition(" Error")[0].rpartition(": ")[2]
     if kind in _OF_FILES:
@@ -204,7 +205,7 @@ _OF_FILES = ("IO", "HTTP")
 
 
 class _Said:
-    """What DuckDB says of an error: JSON after the kind of it. ``position`` counts bytes."""
+    """DuckDB's details of an error: JSON after its kind. ``position``: in bytes."""
 
     def __init__(self, reason: str, position: int | None) -> None:
         self.reason = " ".join(reason.split())[:_MOST_SAID]
@@ -221,22 +222,22 @@ class _Said:
             return cls(text.partition("\n\nLINE ")[0], None)
 
     def offset(self, sql: str) -> int | None:
-        """The character that the position is."""
+        """The position in characters."""
         if self._position is None:
             return None
         return len(sql.encode()[: self._position].decode("utf-8", "ignore"))
 
 
 def _empty(schema: Any) -> Any:
-    """No rows. Not made of Python's values: the first array that is loads pandas, where that is installed."""
+    """A table without rows. Not built from Python values, since the first such array imports pandas if installed."""
     return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def text(value: str) -> str:
-    """A text as SQL writes it."""
+    """A string literal of SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def text_list(values: Sequence[str]) -> str:
-    """A list of texts as DuckDB writes it."""
+    """A list of string literals in DuckDB's SQL."""
     return f"[{', '.join(map(text, values))}]"

@@ -1,4 +1,4 @@
-"""The SQL interface of a store of recordings: one protocol for DuckDB over files, ClickHouse embedded and as a server.
+"""The SQL interface of a store of recordings: one protocol for DuckDB over files, embedded ClickHouse and its server.
 
 ``recordings.open_recordings`` and ``clickhouse.open_clickhouse`` open one. All have the relations of ``tables`` and the
 views of ``vocabulary``.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ColumnKind(Enum):
-    """What a column of a result holds. ``TIME``: nanoseconds since 1970. ``OTHER``: lists, or text of another type."""
+    """What a column of a result holds. ``TIME``: nanoseconds since 1970. ``OTHER``: lists, or another type as text."""
 
     NUMBER = "number"
     BOOLEAN = "boolean"
@@ -42,7 +42,7 @@ class ResultColumn:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """What a query gave, as plain values."""
+    """The result of a query as plain values."""
 
     columns: tuple[ResultColumn, ...]
 
@@ -59,7 +59,7 @@ class QueryResult:
 
 
 class SqlStore(Protocol):
-    """Recordings behind an engine. ``damage``: what of them cannot be read. Close when done."""
+    """Recordings behind an engine. ``damage``: the parts that cannot be read. Close when done."""
 
     dialect: QueryEngine
     damage: Sequence[RecordingError]
@@ -74,9 +74,9 @@ class SqlStore(Protocol):
         ...
 
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """The result of a query that a user typed, piece by piece; the first has the columns, if it has no rows too.
+        """The result of a query that a user typed, batch by batch. There is at least one, which may have no rows.
 
-        Raises QueryError if it is wrong or does more than read, RecordingError, Unavailable.
+        Raises QueryError if the query is invalid or does more than read, RecordingError, Unavailable.
         """
         ...
 

@@ -1,8 +1,9 @@
-"""Facts that rules use and no stat has, over recordings: ``analysis.observations`` as scalars of the relational form.
+"""Facts that rules use and that are not statistics: ``analysis.observations`` over recordings, as relational scalars.
 
-What follows from a document (a machine, who a VM is) is judged here in Python by the code of the live path, once for
-each document, and stands in the query as the keys of those of which it holds. The rest are words and columns of the raw
-relations. ``catalog.findings.FACTS`` lists the facts; ``stats_reset`` needs every count of KVM, so a query for it
+Facts that follow from a document (of a machine, or of a VM's identity) are evaluated here in Python by the code of the
+live path, once for each document; the query contains the keys of the documents for which they hold. The other facts are
+words and columns of the raw relations. ``catalog.findings.FACTS`` lists the facts; ``stats_reset`` needs every count of
+KVM, so a query for it
 reads them all.
 """
 
@@ -58,20 +59,20 @@ from .windows import WINDOW_ID
 
 STATS_RESET: Final = "stats_reset"
 EPOCH_ENDED: Final = "epoch_ended"
-"""1 where the VM, or one of its vCPUs, was there when the window began and is in another epoch at its end, else 0."""
+"""1 where the VM or one of its vCPUs existed when the window began and is in another epoch at its end, else 0."""
 COUNT_FELL: Final = "count_fell"
-"""1 where a count of KVM went down, of those that are read for anything else, else 0."""
+"""1 where a count of KVM that the query reads anyway went down, else 0."""
 FACT_NAMES: Final[frozenset[tuple[Level, str]]] = frozenset(FACTS) | {
     (Scope.VM, EPOCH_ENDED),
     (Scope.VM, COUNT_FELL),
 }
-"""Those of the catalogue, and those by which a query over many hosts chooses the VMs of which more is asked."""
+"""The facts of the catalogue, and those by which a query over many hosts selects VMs for expensive rules."""
 _YES, _NO = Literal(1.0), Literal(0.0)
 
 
 @dataclass(frozen=True)
 class DocumentFacts:
-    """What documents say, by their keys. ``machines``: 1 where KVM was loaded without the interrupt acceleration that
+    """Facts from documents, by their keys. ``machines``: 1 where KVM was loaded without the interrupt acceleration that
     the host has, 0 where not; the host's halt polling limit; and 1 where KVM is known not to cache MMIO addresses.
     ``identities``: whether HLT exits are disabled."""
 
@@ -82,7 +83,7 @@ class DocumentFacts:
 
 
 def read_document_facts(machines: Iterable[str], identities: Iterable[str], reader: DocumentReader) -> DocumentFacts:
-    """The facts of these documents, by their keys; what is unknown is left out. RecordingError for a damaged one."""
+    """The known facts of these documents, by their keys. Raises RecordingError for a damaged document."""
     apicv_off: dict[str, float] = {}
     halt_poll_ns: dict[str, int] = {}
     uncached: dict[str, float] = {}
@@ -105,7 +106,7 @@ class RecordedFacts:
 
     def fact(self, name: str, level: Level, lowering: Lowering) -> Scalar:
         """A fact of each subject. KeyError if it is not one of ``FACT_NAMES``."""
-        del level  # each is of one level
+        del level  # each fact exists at one level only
         return _FACTS[name](self, lowering)
 
     def vcpus(self, lowering: Lowering) -> Scalar:
@@ -113,7 +114,7 @@ class RecordedFacts:
         return apply(Function.TO_DOUBLE, apply(Function.COALESCE, count, Literal(0)))
 
     def stats_reset(self, lowering: Lowering) -> Scalar:
-        """How many of KVM's counts went down, one of several vCPUs counting once."""
+        """The number of KVM's counts that went down; a count of several vCPUs is counted once."""
         fell: list[Scalar] = []
         for column in _kvm_counts(lowering):
             scope = column.stat.scope
@@ -127,7 +128,7 @@ class RecordedFacts:
         return total
 
     def count_fell(self, lowering: Lowering) -> Scalar:
-        """Whether ``stats_reset`` is not 0, as far as the counts that the relations have show it."""
+        """Whether ``stats_reset`` is not 0, judged by the counts in the relations."""
         fell = defaultdict[Scope, list[Scalar]](list)
         for column in _kvm_counts(lowering):
             fell[column.stat.scope].append(lowering.leaves[column.stat.scope].fell(column))
@@ -154,7 +155,7 @@ class RecordedFacts:
         return when(_any(map(is_known, inhibits)), when(_any(map(_holds, inhibits)), _NO, _YES))
 
     def apicv_off_on_host(self, lowering: Lowering) -> Scalar:
-        """Of a simulated VM what it says of the host that it pretends to run on."""
+        """For a simulated VM, the state of the host that it pretends to run on."""
         amd, supported, on = (
             _now(lowering, HOST_PROVIDER, Scope.VM, name) for name in ("is_amd", "cpu_has_apicv", "switched_on")
         )
@@ -170,7 +171,7 @@ class RecordedFacts:
         return when(Ref("simulated"), pretended, _by_key(Ref("machine"), self._documents.apicv_off))
 
     def hlt_exits_disabled(self, lowering: Lowering) -> Scalar:
-        """By KVM's own setting, or where that was not read of any VM, by the VMM's command line."""
+        """By KVM's own setting, or by the VMM's command line if that setting was not read for any VM."""
         if ("settings", Scope.VM, "hlt_exits_disabled") in lowering.blocks.descriptors:
             return _now(lowering, "settings", Scope.VM, "hlt_exits_disabled")
         disabled = {key: float(holds) for key, holds in self._documents.hlt_exits_disabled.items()}
@@ -205,7 +206,7 @@ class RecordedFacts:
         return when(is_known(limit), _YES, _NO)
 
     def never_ran(self, lowering: Lowering) -> Scalar:
-        """If one vCPU cannot be judged for want of an age, the others do not decide about the VM."""
+        """NULL for a VM if one of its vCPUs has no known age: the others do not decide."""
         sheet = lowering.sheets[Scope.VCPU]
         exits, has_none = _exits(lowering)
         age_ns = sheet.hold(_age_ns(lowering.leaves[Scope.VCPU].attribute_of_vm("created_ns")))
@@ -216,7 +217,8 @@ class RecordedFacts:
         return Branching(((is_unknown, Null()), (never, _YES)), _NO)
 
     def total(self, name: str, lowering: Lowering) -> Scalar | None:
-        """The sum of a fact of vCPUs for each VM. How many never ran follows from counts: all have the VM's age."""
+        """The sum of a fact of vCPUs for each VM. The number that never ran follows from counts, as all vCPUs have the
+        VM's age."""
         if name != "never_ran":
             return None
         exits, has_none = _exits(lowering)
@@ -231,7 +233,7 @@ class RecordedFacts:
         return when(apply(Function.NOT, is_unknown), total)
 
     def injected_while_active(self, lowering: Lowering) -> Scalar:
-        """Interrupts a second that KVM injected where APICv was active at both ends of the window, else 0."""
+        """Interrupts that KVM injected, per second, where APICv was active at both ends of the window, else 0."""
         found = _column(lowering, PROVIDER, Scope.VCPU, "apicv_active", Quantity.NOW)
         if found is None:
             return Null()
@@ -244,7 +246,7 @@ class RecordedFacts:
         return when(every(is_known(now), is_known(before)), when(every(_holds(now), _holds(before)), rate, _NO))
 
     def mapped_growth(self, lowering: Lowering) -> Scalar:
-        """How many more pages are mapped, a second."""
+        """Growth of the number of mapped pages per second."""
         leaves, growth = lowering.leaves[Scope.VM], None
         for name in PAGE_COUNTS:
             column = _column(lowering, "kvm", Scope.VM, name, Quantity.NOW)
@@ -256,7 +258,7 @@ class RecordedFacts:
         return Null() if growth is None else apply(Function.DIVIDE, growth, INTERVAL_S)
 
     def costliest_exit(self, lowering: Lowering) -> Scalar:
-        """The share of a vCPU's time that the costliest reason takes; NULL where none is known."""
+        """The share of a vCPU's time taken by its costliest exit reason; NULL where none is known."""
         leaves, costliest = lowering.leaves[Scope.VCPU], None
         for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
             if (provider, scope) != (exit_reasons.PROVIDER, Scope.VCPU) or exit_reasons.judged_reason(name) is None:
@@ -270,25 +272,25 @@ class RecordedFacts:
 
 
 def _larger(left: Scalar, right: Scalar) -> Scalar:
-    """The larger of two numbers, the other one where one is NULL."""
+    """The larger of two numbers; if one is NULL, the other."""
     is_right = apply(Function.OR, apply(Function.IS_NULL, left), apply(Function.MORE, right, left))
     return when(apply(Function.COALESCE, is_right, equal(Literal(1), Literal(0))), right, left)
 
 
 def _column(lowering: Lowering, provider: str, scope: Scope, name: str, quantity: Quantity) -> StatColumn | None:
-    """A stat of these scenes, None if they have it not."""
+    """The column of a stat, None if these scenes lack it."""
     descriptor = lowering.blocks.descriptors.get((provider, scope, name))
     return None if descriptor is None else StatColumn(ScopedStat(provider, scope, name), quantity, descriptor)
 
 
 def _now(lowering: Lowering, provider: str, scope: Scope, name: str) -> Scalar:
-    """The word of a stat at the end of the window, as a number; NULL where a subject has it not."""
+    """The word of a stat at the end of the window, as a number; NULL for a subject without the stat."""
     column = _column(lowering, provider, scope, name, Quantity.NOW)
     return Null() if column is None else lowering.leaves[scope].now(column)
 
 
 def _exits(lowering: Lowering) -> tuple[Scalar, Scalar]:
-    """The count of exits of each vCPU, and 1 where it is known to be 0."""
+    """The exit count of each vCPU, and 1 where that is known to be 0."""
     name = "exits" if ("kvm", Scope.VCPU, "exits") in lowering.blocks.descriptors else "sum_exits"
     exits = _now(lowering, "kvm", Scope.VCPU, name)
     return exits, lowering.sheets[Scope.VCPU].hold(when(equal(exits, _NO), Literal(1), Literal(0)))
@@ -307,14 +309,14 @@ def _is_null(scalar: Scalar) -> Scalar:
 
 
 def _inhibits(lowering: Lowering) -> Iterable[tuple[str, Scalar]]:
-    """The reasons that this kernel has, and whether each holds."""
+    """The inhibit reasons of this kernel, each with whether it holds."""
     for (provider, scope, name), descriptor in lowering.blocks.descriptors.items():
         if provider == PROVIDER and scope is Scope.VM and name.startswith(INHIBIT) and descriptor.is_boolean:
             yield name.removeprefix(INHIBIT), _now(lowering, provider, scope, name)
 
 
 def _of_vm_or_vcpus(lowering: Lowering, conditions: Mapping[Scope, Scalar]) -> Scalar:
-    """Whether the condition of its scope holds of the VM, or of one of its vCPUs."""
+    """Whether the condition for its scope holds for the VM or for one of its vCPUs."""
     flags = {scope: lowering.sheets[scope].hold(when(holds, _YES, _NO)) for scope, holds in conditions.items()}
     if Scope.VCPU in flags:
         flags[Scope.VCPU] = lowering.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.MAX, flags[Scope.VCPU]))
@@ -340,7 +342,7 @@ def _any(conditions: Iterable[Scalar]) -> Scalar:
 
 
 def _by_key(key: Scalar, values: Mapping[str, float]) -> Scalar:
-    """The value of the document with this key; NULL for one that is not among them."""
+    """The value of the document with this key; NULL for an unlisted key."""
     keys: dict[float, list[str]] = {}
     for each, value in values.items():
         keys.setdefault(value, []).append(each)

@@ -1,9 +1,9 @@
 """The interface of a store of many hosts: the protocol of fleets, and its rows as plain values.
 
 A store is a directory of recordings (DuckDB), ClickHouse, or Prometheus. It aggregates over time and vCPUs where the
-data is; sums over hosts, and answers for people, are in ``view.fleet``.
-Rules: a row is of one host or one VM, never of a scene. Unknown is None. What a store cannot say it says by name, as a
-refusal, and leaves out of its rows.
+data is; sums over hosts and answers for users are in ``view.fleet``.
+Rules: a row is of one host or one VM, never of a scene. Unknown is None. A store names what it cannot express in a
+refusal, and leaves it out of its rows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .refusal import EngineRefusal, QueryEngine
 
 @dataclass(frozen=True, slots=True)
 class FleetHost:
-    """A host as it was last seen. ``host``: the id by which all rows name it; None where a fact is not known.
+    """A host as it was last seen. ``host``: its id in all rows. None: unknown.
 
-    ``parameters``: those of KVM's modules that matter here, as ``kvm_amd.avic`` and as the kernel writes their values.
-    ``first_ns``, ``last_ns``: CLOCK_REALTIME of its first and last sample. ``machine``: all that was recorded of it, if
-    the store keeps that.
+    ``parameters``: relevant parameters of KVM's modules by names such as ``kvm_amd.avic``, with values as the kernel
+    writes them. ``first_ns``, ``last_ns``: CLOCK_REALTIME of its first and last sample. ``machine``: its whole
+    document, if the store keeps that.
     """
 
     host: str
@@ -46,12 +46,12 @@ class FleetHost:
 
 @dataclass(frozen=True, slots=True)
 class FleetFinding:
-    """What a rule found of one VM. ``rule``: its slug. ``vm``: 16 hexadecimal digits.
+    """A finding about one VM. ``rule``: slug of the rule. ``vm``: 16 hexadecimal digits.
 
-    ``since_ns``, ``until_ns``: beginning of the first window and end of the last in which it stood. ``windows``: in how
-    many it did. ``stands``: whether it did in the host's last window. ``cost_cpus``, ``lost_vcpus``: in the mean over
-    those windows, None where the rule gives none or it is not known. ``evidence``: metrics in the window in which it
-    cost most; empty if the store does not keep them.
+    ``since_ns``, ``until_ns``: beginning of the first and end of the last window in which the finding stood.
+    ``windows``: number of these windows. ``stands``: whether it stood in the host's last window. ``cost_cpus``,
+    ``lost_vcpus``: mean over these windows, None if unknown or not given by the rule. ``evidence``: metrics in the
+    window with the highest cost; empty if the store does not keep them.
     """
 
     rule: str
@@ -69,8 +69,8 @@ class FleetFinding:
 
 @dataclass(frozen=True, slots=True)
 class FleetFindings:
-    """All findings, the rules that were judged, and those that this store cannot judge. ``windows``: of how many
-    seconds, 0 if each is from one sample to the next."""
+    """All findings, the rules that were judged, and the rules that this store cannot judge. ``windows``: their length
+    in seconds, 0 if each is from one sample to the next."""
 
     findings: Sequence[FleetFinding]
     judged: Sequence[str]
@@ -80,8 +80,8 @@ class FleetFindings:
 
 @dataclass(frozen=True, slots=True)
 class FleetVm:
-    """Who runs a VM, as was last seen. ``vmm``, ``managed_by``: as in ``VmmProcess``. ``domain_xml``: libvirt's, where
-    the store keeps it."""
+    """The VMM of a VM, as last seen. ``vmm``, ``managed_by``: as in ``VmmProcess``. ``domain_xml``: libvirt's, if the
+    store keeps it."""
 
     host: str
     vm: str
@@ -91,7 +91,7 @@ class FleetVm:
 
 
 class AccelerationState(Enum):
-    """How a VM's interrupts reach it, as far as its last sample says."""
+    """How interrupts reach a VM, according to its last sample."""
 
     ACTIVE = "active"
     BLOCKED = "blocked"
@@ -102,10 +102,10 @@ class AccelerationState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FleetAcceleration:
-    """One VM's APICv or AVIC. ``reasons``: the kernel's names of what blocks it, in lower case.
+    """APICv or AVIC of one VM. ``reasons``: the kernel's names of the reasons that inhibit it, in lower case.
 
-    ``injections_per_s``: interrupts that KVM injected in software. ``cost_cpus``: what the rules for interrupts that
-    are not accelerated count for them; None if that is not known.
+    ``injections_per_s``: interrupts that KVM injected in software. ``cost_cpus``: their cost by the rules for
+    interrupts that are not accelerated; None if unknown.
     """
 
     host: str
@@ -121,7 +121,7 @@ class FleetAcceleration:
 
 @dataclass(frozen=True, slots=True)
 class FleetMetric:
-    """A metric of one host, in the mean over time. ``value``: all its VMs together, as for ``status``."""
+    """A metric of one host, as a mean over time. ``value``: for all its VMs together, as in ``status``."""
 
     host: str
     metric: str
@@ -130,7 +130,7 @@ class FleetMetric:
 
 @dataclass(frozen=True, slots=True)
 class FleetSchema:
-    """A schema that a host's statistics had. ``key``: of its document; the same schema has the same key everywhere."""
+    """A schema of a host's statistics. ``key``: of its document; equal schemas have the same key on all hosts."""
 
     host: str
     key: str
@@ -140,8 +140,8 @@ class FleetSchema:
 class FleetStore(Protocol):
     """Many hosts behind one engine. Close when done.
 
-    ``place``: what to call it. ``damage``: what of it cannot be read. Methods raise Unavailable if the store does not
-    answer, and QueryError if it does not take a query.
+    ``place``: its name in messages. ``damage``: the parts that cannot be read. Methods raise Unavailable if the store
+    does not answer, and QueryError if it rejects a query.
     """
 
     engine: QueryEngine
@@ -153,11 +153,11 @@ class FleetStore(Protocol):
         ...
 
     def findings(self, *, rule: str | None = None, host: str | None = None) -> FleetFindings:
-        """What the rules of the catalogue find; of one rule, or on the host with this id, if given."""
+        """The findings of the catalogue's rules; only of one rule, or only on the host with this id, if given."""
         ...
 
     def vms(self, chosen: Collection[tuple[str, str]]) -> Sequence[FleetVm]:
-        """Who runs these VMs, each a host's id and a VM's. Those of which the store knows nothing are left out."""
+        """The VMMs of these VMs, each given by the ids of its host and of the VM. Unknown VMs are left out."""
         ...
 
     def acceleration(self, *, has_rates: bool = True) -> Sequence[FleetAcceleration]:
@@ -165,7 +165,7 @@ class FleetStore(Protocol):
         ...
 
     def metrics(self, names: Sequence[str]) -> tuple[Sequence[FleetMetric], Sequence[EngineRefusal]]:
-        """These metrics of every host that has them, and those that this store cannot say."""
+        """These metrics of every host that has them, and refusals for metrics that this store cannot express."""
         ...
 
     def schemas(self) -> Sequence[FleetSchema]:

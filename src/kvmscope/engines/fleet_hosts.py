@@ -22,13 +22,13 @@ _HAS_APICV: Final = "simulated_host.cpu_has_apicv"
 
 
 def is_inhibit(name: str) -> bool:
-    """Whether a statistic of VMs says that a reason holds."""
+    """Whether a statistic of VMs is an inhibit reason."""
     return name.startswith(INHIBIT) and not name.startswith(f"{INHIBIT}unchanged_")
 
 
 @dataclass(frozen=True, slots=True)
 class SeenHost:
-    """A host with the facts of its machine, as they were last seen; None if the document is missing."""
+    """A host with the last seen facts of its machine; None if the document is missing."""
 
     row: FleetHost
     machine: Machine | None
@@ -36,7 +36,7 @@ class SeenHost:
 
 @dataclass(frozen=True, slots=True)
 class VmInterrupts:
-    """A VM's interrupts, as far as its last sample says."""
+    """The state of a VM's interrupts in its last sample."""
 
     host: str
     vm: str
@@ -48,7 +48,7 @@ class VmInterrupts:
 
 
 def read_hosts(store: SqlStore, schema: str, documents: RecordedDocuments) -> tuple[SeenHost, ...]:
-    """Every host by name. ``schema``: of the relations that are read. Its scenes have the first and the last of all."""
+    """Every host by name. ``schema``: of the relations to read, whose scenes include the first and the last of all."""
     spelling = SPELLINGS[store.dialect]
     counts = _counts(store, schema)
     found = store.query(f"""
@@ -84,7 +84,7 @@ def _last_scenes(schema: str, spelling: Spelling) -> str:
 def _host(
     host: str, machine: Machine | None, simulated: bool, size: tuple[int, int], seen_ns: tuple[int, int]
 ) -> FleetHost:
-    """``size``: VMs and vCPUs. ``seen_ns``: first and last."""
+    """``size``: number of VMs and of vCPUs. ``seen_ns``: time of the first and of the last scene."""
     return FleetHost(
         host=host,
         name=machine.hostname.value if machine else None,
@@ -113,7 +113,7 @@ def _parameters(machine: Machine) -> Iterator[tuple[str, str]]:
 def read_interrupts(
     store: SqlStore, schema: str, schemas: Sequence[RecordedSchema], hosts: Sequence[SeenHost]
 ) -> Iterator[VmInterrupts]:
-    """Every VM of each host's last scene. ``schemas``: those that the store has."""
+    """Every VM of each host's last scene. ``schemas``: all schemas of the store."""
     spelling = SPELLINGS[store.dialect]
     columns = _recorded(schemas)
     flags = [name for name in columns if is_inhibit(name) or name == _HAS_APICV]
@@ -138,7 +138,7 @@ def read_interrupts(
 def read_vms(
     store: SqlStore, schema: str, documents: RecordedDocuments, chosen: Collection[tuple[str, str]]
 ) -> Sequence[FleetVm]:
-    """Who runs these VMs, each a host's id and a VM's, by the document that was last seen of each."""
+    """The VMMs of these VMs, each given by the ids of its host and of the VM, from the last document of each."""
     spelling = SPELLINGS[store.dialect]
     found = store.query(f"""
         SELECT host, {spelling.vm_id("vm")}, {spelling.last}(identity, time)
@@ -154,15 +154,15 @@ def read_vms(
 
 
 def _recorded(schemas: Sequence[RecordedSchema]) -> Mapping[str, ViewColumn]:
-    """The statistics of VMs that some recording has a column of."""
+    """The statistics of VMs for which any recording has a column."""
     words = {column for its in schemas for column, _ in column_names(its.schema, its.lane)}
     found = stat_columns(schemas, Scope.VM)
     return {name: column for name, column in found.items() if column.raw is None or column.raw in words}
 
 
 def _state(inhibits: Mapping[str, Any], is_supported: bool | None) -> tuple[AccelerationState, tuple[str, ...]]:
-    """By those of the VM's inhibits that are known, by reason, and by what its host, or the one that it pretends to run
-    on, can do."""
+    """The state and the active reasons. ``inhibits``: the known flags by reason. ``is_supported``: by the VM's host, or
+    by the host that it pretends to run on."""
     reasons = tuple(sorted(reason for reason, holds in inhibits.items() if holds))
     if is_supported is False:
         return AccelerationState.UNSUPPORTED, reasons

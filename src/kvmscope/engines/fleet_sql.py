@@ -1,7 +1,7 @@
 """A fleet behind SQL: recordings in files or in ClickHouse, thinned in DuckDB. A ``FleetStore``.
 
-Windows are long, since a question over a fleet is about hours of many hosts: each is from one thinned scene to the
-next. Rule: rules and metrics are those of ``rules`` and ``queries``; nothing is judged here.
+Windows are long, since a query over a fleet covers hours of many hosts: each is from one thinned scene to the next.
+Rule: rules and metrics are those of ``rules`` and ``queries``; nothing is judged here.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from .thinning import THIN, NeededStats, ThinnedRecordings
 from .windows import WindowPlan
 
 _PART: Final = "kvmscope: a part of the hosts"
-"""Stands for them in the text of a query, which is printed once."""
+"""Placeholder for the hosts of a part in the text of a query, which is printed once."""
 _PART_ROWS: Final = 700_000
-"""Rows of vCPUs that are asked at once, about: what DuckDB then needs is a few hundred MiB."""
+"""Approximate number of vCPU rows in one query, for which DuckDB needs a few hundred MiB."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
-"""The rule whose cost is that of interrupts which are not accelerated."""
+"""The rule that gives the cost of interrupts that are not accelerated."""
 
 
 class SqlFleet(Closable):
@@ -58,7 +58,8 @@ class SqlFleet(Closable):
     def __init__(
         self, store: SqlStore, place: str, thinned: ThinnedRecordings, window_s: float, *, engine: QueryEngine
     ) -> None:
-        """``thinned``: the recordings of the store, whose scenes are ``window_s`` apart. ``engine``: where they are."""
+        """``thinned``: the recordings of the store with scenes ``window_s`` apart. ``engine``: the engine of
+        ``store``."""
         self.engine = engine
         self.place = place
         self.damage: Sequence[KvmscopeError] = store.damage
@@ -72,7 +73,7 @@ class SqlFleet(Closable):
 
     def findings(self, *, rule: str | None = None, host: str | None = None) -> FleetFindings:
         rules = load_findings() if rule is None else (find_rule(rule),)
-        if rule is None and host is None:  # evidence is most of the query, and nobody reads that of a whole fleet
+        if rule is None and host is None:  # evidence is most of the query, and not shown for a whole fleet
             rules = tuple(replace(each, evidence=()) for each in rules)
         refused = refused_rules(rules, self.store.dialect)
         judged = [each for each in rules if each.slug not in {refusal.subject for refusal in refused}]
@@ -88,7 +89,7 @@ class SqlFleet(Closable):
         )
 
     def _windows_of(self, rules: Sequence[Rule], hosts: Sequence[str] | None) -> Iterator[Row]:
-        """The windows in which rules fire. Costly rules are asked only of the VMs of which they may."""
+        """The windows in which rules fire. Expensive rules are evaluated only for the VMs for which they may fire."""
         screened = ScreenedRules(rules, self._metrics, self._documents.histograms)
         yield from screened.sift(self._judged(screened.first, hosts))
         yield from screened.decided()
@@ -102,13 +103,13 @@ class SqlFleet(Closable):
     def _judged(
         self, rules: Sequence[Rule], hosts: Sequence[str] | None, vms: frozenset[int] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The windows in which rules fire, by one query. ``hosts``: None for all. ``vms``: the ids of those of which
-        that is asked; others may be answered too."""
+        """The windows in which rules fire, by one query. ``hosts``: None for all. ``vms``: ids of VMs that the answer
+        must cover; it may cover others too."""
         if not rules or hosts == []:
             return
         stats = NeededStats.of((each for rule in rules for each in self._formulas(rule)), self._metrics)
         stats = replace(stats, has_counts=any(map(asks_for_every_count, rules)))
-        schema = self._thinned.having(stats, hosts, vms)  # before hosts are asked for, which then reads no more
+        schema = self._thinned.having(stats, hosts, vms)  # before the hosts are read, which then reads no more
         if not self._seen:
             return
         asked = RuleSet(rules, self._metrics, self._documents.silent(rules))
@@ -136,7 +137,7 @@ class SqlFleet(Closable):
         ]
 
     def _injection_means(self) -> _Means:
-        """By host and VM the rate of injections, and what they cost."""
+        """The mean rate of injections and their mean cost, by host and VM."""
         cost = find_rule(_INTERRUPTS_COST).cost
         assert cost is not None
         asked = {"injections": self._metrics["injections_per_s"], "cost": cost}
@@ -161,7 +162,7 @@ class SqlFleet(Closable):
     def close(self) -> None:
         self.store.close()
 
-    # --- what is read once --------------------------------------------------------------------------------------------
+    # --- read once ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def _seen(self) -> tuple[SeenHost, ...]:
@@ -172,18 +173,18 @@ class SqlFleet(Closable):
         return RecordedDocuments(self.store, THIN, place=self.place)
 
     def _block_sets(self, stats: NeededStats) -> tuple[BlockSet, ...]:
-        """The sets of blocks, as far as these statistics are in them."""
+        """The sets of blocks, restricted to these statistics."""
         return tuple(stats.narrowed(blocks) for blocks in self._documents.block_sets)
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
     @property
     def _plan(self) -> WindowPlan:
-        """Windows of one part of the hosts."""
+        """The windows of one part of the hosts."""
         return WindowPlan(hosts=(_PART,))
 
     def _parts(self, hosts: Sequence[str] | None) -> Iterator[Sequence[str]]:
-        """The hosts in parts of at most so many rows, or a host that has more."""
+        """The hosts in parts of at most ``_PART_ROWS`` rows, or of a single host with more."""
         part, rows = list[str](), 0.0
         for each in self.hosts():
             if hosts is None or each.host in hosts:
@@ -198,14 +199,14 @@ class SqlFleet(Closable):
             yield part
 
     def _numbers(self, asked: Mapping[str, Formula], level: Level) -> Iterator[dict[str, Any]]:
-        """The numbers of formulas, a row a subject and window."""
+        """The values of formulas: a row for each subject and window."""
         stats = NeededStats.of(asked.values(), self._metrics)
         schema = self._thinned.having(stats)
         formula_set = FormulaSet(asked, self._metrics, RecordedFacts(self._documents.facts), FACT_NAMES)
         return self._rows(formula_query(formula_set, level, self._block_sets(stats), self._plan), schema, None)
 
     def _rows(self, query: Query, schema: str, hosts: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        """The answers of a query, part after part of the hosts, which bounds memory."""
+        """The rows of a query, for one part of the hosts after the other to bound memory."""
         text = _in_schema(print_query(query, self.store.dialect), schema)
         for part in self._parts(hosts):
             found = self.store.query(text.replace(literal(_PART), ", ".join(map(literal, part))))
@@ -219,7 +220,8 @@ def _in_schema(text: str, schema: str) -> str:
 
 
 def _finding(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> FleetFinding:
-    """One finding from the windows in which it stood. Engines give them in any order, and sums depend on it."""
+    """One finding from the windows in which it stood. They are sorted first, since floating-point sums depend on
+    order."""
     rows = sorted(rows, key=lambda row: row["end_time"])
     dearest, last = max(rows, key=lambda row: row["cost_cpus"] or row["lost_vcpus"] or 0.0), rows[-1]
     return FleetFinding(
@@ -238,7 +240,7 @@ def _finding(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> FleetFinding:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Without the last digits, which depend on the order in which an engine's threads sum."""
+    """The mean without its last digits, which depend on the order in which an engine's threads sum."""
     known = [value for value in values if value is not None]
     return float(f"{sum(known) / len(known):.{_DIGITS}g}") if known else None
 
@@ -247,7 +249,7 @@ _DIGITS: Final = 12
 
 
 class _Means:
-    """Means over windows, by their length."""
+    """Means over windows, weighted by their length."""
 
     def __init__(self) -> None:
         self._sums = defaultdict[tuple[tuple[str, ...], str], list[float]](lambda: [0.0, 0.0])

@@ -1,6 +1,6 @@
 """Opens fleets: recordings in DuckDB, ClickHouse, Prometheus.
 
-Recordings are thinned first, to the statistics that a question reads.
+Recordings are thinned first, to the statistics that a query reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .refusal import QueryEngine
 from .thinning import RecordedSpan, ThinnableStore, ThinnedRecordings, read_span
 
 _PART_OF_DUCKDB: Final = 0.65
-"""Of the memory: its limit is not that of the process, which has Python, Arrow and results beside it."""
+"""DuckDB's share of the memory limit. The rest is for Python, Arrow and results in the same process."""
 
 
 def open_recorded_fleet(
@@ -30,9 +30,9 @@ def open_recorded_fleet(
 ) -> FleetStore:
     """The recordings at these places as a fleet.
 
-    ``interval_s``: length of a window; by default about a third of the time that was recorded, and the same as of these
-    recordings in ClickHouse. ``memory_bytes``: what this process may take; DuckDB is given a part of it. Raises
-    RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
+    ``interval_s``: length of a window; by default about a third of the recorded time, as for the same recordings in
+    ClickHouse. ``memory_bytes``: limit of this process; DuckDB gets a part of it. Raises RecordingError if nothing can
+    be read, UsageError, Unavailable without DuckDB.
     """
     open_store = partial(open_recordings, places, memory_bytes=round(memory_bytes * _PART_OF_DUCKDB), keeps_order=False)
     store = open_store(uses_index=True)
@@ -50,7 +50,7 @@ def open_recorded_fleet(
 def open_clickhouse_fleet(
     url: str, *, interval_s: float | None = None, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> FleetStore:
-    """The recordings that were loaded into this ClickHouse as a fleet.
+    """The recordings in this ClickHouse as a fleet.
 
     A roll-up is read where its scenes are those at the ends of windows. Raises UsageError, Unavailable.
     """
@@ -65,7 +65,7 @@ def open_clickhouse_fleet(
 
 
 def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: QueryEngine) -> FleetStore:
-    """The recordings of a store, which is closed with the fleet. ``engine``: where they are."""
+    """The recordings of a store, which is closed with the fleet. ``engine``: the engine of the store."""
     try:
         thinned = ThinnedRecordings(store, window_s)
     except BaseException:
@@ -75,9 +75,9 @@ def _thinned_fleet(store: ThinnableStore, place: str, window_s: float, engine: Q
 
 
 def _window(span: RecordedSpan, interval_s: float | None) -> tuple[float, int]:
-    """The length of a window, and the resolution of the coarsest roll-up that keeps its ends; 0 for the raw relations.
+    """The length of a window, and the resolution of the coarsest roll-up that keeps its ends; 0: the raw relations.
 
-    A length that was requested must be a multiple of the resolution; one of our own is made so.
+    A requested length must be a multiple of the resolution; a default length is rounded to one.
     """
     length_s = span.window_s(interval_s)
     fits = [each for each in ROLL_UPS_S if (length_s % each == 0 if interval_s else length_s >= 2 * each)]

@@ -1,9 +1,9 @@
-"""The checks of a user's query: it may read the relations of the recordings, and nothing else.
+"""The checks of a user's query: it may read the relations of the recordings and nothing else.
 
-The second of two looks, by another parser than the engine's own, at the whole tree. Relations, and functions that stand
-for one, are listed as allowed; functions of values as refused, as there are a thousand. What gets past it, the engine
-refuses: DuckDB's doors are closed (``duckdb_store``). ClickHouse's queries are read-only, and the functions that its
-own parser finds are checked too (``clickhouse``), since one of them reads files.
+The second of two checks, on the whole tree, by another parser than the engine's own. Relations and table functions have
+a list of allowed names; scalar functions, of which there are a thousand, a list of refused names. The engine refuses
+what gets past these checks: DuckDB's doors are closed (``duckdb_store``). ClickHouse's queries are read-only, and the
+functions that its own parser finds are checked too (``clickhouse``), since one of them reads files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIALECTS: Final[Mapping[QueryEngine, str]] = {QueryEngine.DUCKDB: "duckdb", Quer
 _MAKERS: Final = frozenset(
     ["GENERATE_SERIES", "RANGE", "UNNEST", "EXPLODE", "NUMBERS", "VALUES", "GENERATE_SUBSCRIPTS"]
 )
-"""Functions that make rows of their arguments alone."""
+"""Table functions whose rows depend on their arguments only."""
 
 _OUTSIDE: Final = frozenset(
     """
@@ -44,16 +44,17 @@ _OUTSIDE: Final = frozenset(
     CURRENTQUERY TXIDCURRENT HASTABLEPRIVILEGE HASSCHEMAPRIVILEGE HASDATABASEPRIVILEGE PARSEDUCKDBLOGMESSAGE
     """.split()
 )
-"""Functions that know or do something that is not of the recordings. Not all that there are: the engine refuses too."""
+"""Functions that read or do something outside the recordings. The list is not complete: the engine refuses too."""
 _DICTIONARIES: Final = ("DICTGET", "DICTHAS", "DICTISIN", "AIGENERATE")
-"""How the names of others begin."""
+"""Prefixes of more such functions."""
 
 
-logging.getLogger("sqlglot").addHandler(logging.NullHandler())  # what it warns of is refused here
+logging.getLogger("sqlglot").addHandler(logging.NullHandler())  # its warnings become refusals here
 
 
 class Relations(NamedTuple):
-    """What a query may read, by the names after FROM. ``views``: alone. ``raw``: after ``raw.``."""
+    """The relations that a query may read, by their names after FROM. ``views``: without a schema. ``raw``: after
+    ``raw.``."""
 
     views: Collection[str]
     raw: Collection[str]
@@ -83,14 +84,14 @@ def check_query(sql: str, dialect: QueryEngine, relations: Relations) -> frozens
 
 
 def check_function(name: str, sql: str, offset: int | None) -> None:
-    """Raises QueryError for a function that knows or does something that is not of the recordings."""
+    """Raises QueryError for a function that reads or does something outside the recordings."""
     plain = name.upper().replace("_", "")
     if plain in _NOT_HERE or plain.startswith(_DICTIONARIES):
         raise QueryError(f"{name} is not a function that queries may use", query=sql, offset=offset)
 
 
 def _second(tokens: Sequence[Any]) -> int | None:
-    """Where a second statement begins, or what ends the first."""
+    """Offset of a second statement, or of the semicolon that ends the first."""
     kinds = [token.token_type.name for token in tokens]
     if "SEMICOLON" not in kinds:
         return None
@@ -98,7 +99,7 @@ def _second(tokens: Sequence[Any]) -> int | None:
 
 
 def query_start(sql: str) -> int:
-    """Where a query begins, after blanks."""
+    """Offset of the first character that is not white space."""
     return len(sql) - len(sql.lstrip())
 
 
@@ -133,8 +134,8 @@ def _views_of(tree: Any, sql: str, relations: Relations, exp: Any) -> frozenset[
 
 
 def _named_around(table: exp.Table, exp: Any) -> Iterator[str]:
-    """The names that WITH gives where a table stands: in all queries around it, and before it in a WITH of which it is
-    a part itself."""
+    """The names defined by WITH that a table can refer to: of all enclosing queries, and in its own WITH clause the
+    earlier ones."""
     child: Any = table
     node: Any = table.parent
     while node is not None:
@@ -162,7 +163,7 @@ def _check_name(table: exp.Table, sql: str, named: Collection[str], relations: R
 
 
 def _name(function: Any) -> str:
-    """As it was typed, or as sqlglot calls it."""
+    """The name of a function as typed, or else sqlglot's name."""
     from sqlglot import exp
 
     return (
@@ -171,13 +172,13 @@ def _name(function: Any) -> str:
 
 
 def _offset(node: Any) -> int | None:
-    """Where the first thing of a tree stands whose place is known."""
+    """The offset of the first node of a tree with a known position."""
     places: Iterator[int] = (part.meta["start"] for part in node.walk() if "start" in part.meta)
     return min(places, default=None)
 
 
 def _place(node: Any, sql: str) -> int:
-    """The same, or that of what is around it, or the begin of the query."""
+    """The offset of a node, or else of an enclosing node, or else the start of the query."""
     found: int | None = _offset(node)
     while found is None and node.parent is not None:
         node = node.parent
@@ -198,7 +199,7 @@ def _not_understood(error: Any, sql: str, tokenize: Callable[[str], object]) -> 
 
 
 def _last_understood(sql: str, tokenize: Callable[[str], object], refusal: type[Exception]) -> int:
-    """Where what does not end begins: there is no end in any longer text."""
+    """The offset at which an unterminated token begins: no longer prefix of the query can be tokenized."""
     for size in range(len(sql) - 1, 0, -1):
         with suppress(refusal):
             tokenize(sql[:size])
@@ -207,8 +208,8 @@ def _last_understood(sql: str, tokenize: Callable[[str], object], refusal: type[
 
 
 def call_place(function: str, sql: str, dialect: QueryEngine) -> int | None:
-    """Where a query calls a function, or has the operator that the engine calls so; None unless at one place. For a
-    query that was parsed."""
+    """The offset of the call of a function, or of the operator that the engine turns into it; None unless there is
+    exactly one. The query must be valid."""
     import sqlglot
 
     tokens = sqlglot.tokenize(sql, read=DIALECTS[dialect])
@@ -246,4 +247,4 @@ _OPERATORS: Final = {
     "in": ("IN",),
     "arrayElement": ("[",),
 }
-"""Operators by the functions that ClickHouse makes of them."""
+"""Operators by the functions that ClickHouse turns them into."""

@@ -1,6 +1,6 @@
-"""Quantiles and shares of histograms from the counts of their buckets, as ``analysis.histogram`` has them.
+"""Quantiles and shares of histograms from the counts of their buckets, equal to those of ``analysis.histogram``.
 
-Bounds, weights and the factor of the base unit are numbers of the descriptor, and stand in the query as such.
+Bounds, weights and the factor of the base unit come from the descriptor and are literals in the query.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COUNT_LIMIT: Final = 2.0**62
 
 
 def quantile(sheet: Sheet, descriptor: Descriptor, counts: Sequence[Scalar], q: float) -> Scalar:
-    """The estimate of one quantile; NULL of no values, or where counts are not known."""
+    """The estimate of one quantile; NULL if there are no values or a count is unknown."""
     running = [sheet.hold(add(*counts[: place + 1])) for place in range(len(counts))]
     rank = sheet.hold(_rank(running[-1], q))
     bounds, befores = edges(descriptor).tolist(), (Literal(0.0), *running)
@@ -40,7 +40,7 @@ def quantile(sheet: Sheet, descriptor: Descriptor, counts: Sequence[Scalar], q: 
 def share_below(sheet: Sheet, descriptor: Descriptor, counts: Sequence[Scalar], bound: float) -> Scalar:
     """The share of the values below a bound in base units.
 
-    NULL as for ``quantile``, and where the bound is in the last bucket and there are values in that.
+    NULL as for ``quantile``, and where the bound is in the last bucket and that bucket is not empty.
     """
     weights = weights_below(descriptor, bound).tolist()
     total = sheet.hold(add(*counts))
@@ -62,7 +62,7 @@ def _has_values(total: Scalar) -> Scalar:
 
 
 def _rank(total: Scalar, q: float) -> Scalar:
-    """``max(1, ceil(q * total))`` in whole numbers, as ``analysis.histogram`` reckons it."""
+    """``max(1, ceil(q * total))`` in whole numbers, as ``analysis.histogram`` computes it."""
     parts, every_part = Literal(round(q * _Q_PARTS)), Literal(_Q_PARTS)
     whole = apply(Function.TO_INTEGER, when(apply(Function.LESS, total, Literal(_COUNT_LIMIT)), total))
     rest = apply(Function.MULTIPLY, apply(Function.REMAINDER, whole, every_part), parts)
@@ -73,16 +73,17 @@ def _rank(total: Scalar, q: float) -> Scalar:
 
 
 def _share(rank: Scalar, before: Scalar, inside: Scalar) -> Scalar:
-    """How far into the values of a bucket the rank stands."""
+    """How far the rank is into the values of a bucket, from 0 to 1."""
     position = apply(Function.SUBTRACT, apply(Function.SUBTRACT, rank, before), Literal(0.5))
     return apply(Function.DIVIDE, position, inside)
 
 
 def _estimate(descriptor: Descriptor, bucket: Bucket, low: float, high: float, share: Scalar) -> Scalar:
-    """A value in the bucket from ``low`` to ``high`` (base units), ``share`` of the way through, and never its end."""
+    """A value in the bucket from ``low`` to ``high`` (base units), ``share`` of the way through, and always below its
+    end."""
     if not math.isfinite(low):
         return Null()
-    if bucket.high is None or bucket.high - bucket.low <= 1:  # one integer only, or nothing to go by
+    if bucket.high is None or bucket.high - bucket.low <= 1:  # a single integer, or no upper bound
         return Literal(low)
     if descriptor.kind is Kind.LOG_HISTOGRAM:
         value: Scalar = apply(Function.MULTIPLY, Literal(low), apply(Function.POWER, Literal(2.0), share))

@@ -1,8 +1,8 @@
-"""The views ``metrics`` and ``findings``: what the catalogue says of every window of the recordings, as queries.
+"""The views ``metrics`` and ``findings``: the catalogue's metrics and rules in every window of the recordings.
 
 A window is from one scene to the next. The formulas and rules are those of the live host, resolved for the statistics
-that each scene has (``queries``, ``rules``). Rules that need more than a query can say are left out
-(``rules.refused_rules``; docs/reference/engines.md lists them).
+that each scene has (``queries``, ``rules``). Rules that a query cannot express are left out (``rules.refused_rules``;
+docs/reference/engines.md lists them).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _LEVEL_NAMES: Final[Mapping[Level, str]] = {Scope.VCPU: "vcpu", Scope.VM: "vm", 
 
 
 def metrics_sql(store: SqlStore) -> str:
-    """A row for each vCPU, VM and host in each window, with every metric. RecordingError for a damaged document."""
+    """The query for a row for each vCPU, VM and host in each window, with every metric. Raises RecordingError for a
+    damaged document."""
     blocks = RecordedDocuments(store).block_sets
     if not blocks:
         return _nothing(_metric_columns())
@@ -39,7 +40,8 @@ def metrics_sql(store: SqlStore) -> str:
 
 
 def findings_sql(store: SqlStore) -> str:
-    """A row for each time in which a rule held of a VM. RecordingError for a damaged document."""
+    """The query for a row for each period in which a rule held for a VM. Raises RecordingError for a damaged
+    document."""
     documents = RecordedDocuments(store)
     if not documents.block_sets:
         return _nothing(_FINDING_COLUMNS)
@@ -67,7 +69,7 @@ _FINDING_COLUMNS: Final = (
 
 
 JUDGED_VIEWS: Final[Mapping[str, Callable[[SqlStore], str]]] = {"metrics": metrics_sql, "findings": findings_sql}
-"""What reads each of these views."""
+"""The function that makes the query of each of these views."""
 
 
 def _metric_columns() -> list[str]:
@@ -75,14 +77,14 @@ def _metric_columns() -> list[str]:
 
 
 def _nothing(columns: Iterable[str]) -> str:
-    """No rows, with these columns."""
+    """A query with these columns and no rows."""
     return f"SELECT {', '.join(f'NULL AS {quote(name)}' for name in columns)} WHERE 1 = 0"
 
 
 def _level(level: Level, blocks: Sequence[BlockSet], dialect: QueryEngine) -> str:
     """The rows of one level. A metric of VMs is NULL in rows of vCPUs."""
     asked = {name: formula for name, formula in formulas(load_metrics()).items() if _is_of(formula.scope, level)}
-    facts = RecordedFacts(DocumentFacts())  # no metric asks for any
+    facts = RecordedFacts(DocumentFacts())  # no metric reads any
     query = formula_query(FormulaSet(asked, formulas(load_metrics()), facts, ()), level, blocks, WindowPlan())
     spelling = SPELLINGS[dialect]
     values = ", ".join(

@@ -1,9 +1,9 @@
-"""What windows say of each subject of a scope: words at both ends, and by how much counts grew.
+"""The inputs of formulas for each subject and window: words at both ends, and the increase of counts.
 
-A count grew by its last word less its first, if that is not smaller. In a window of more than two scenes that is not so
-where the subject began another epoch in between: there it is the sum of what the count grew by within each epoch, and
-the raw rows between the ends are read for such subjects alone (``torn``). Known as in ``analysis.window``: the subject
-has the stat at both ends; of a histogram, all buckets or none.
+The increase of a count is its last word minus its first, if that is not negative. If the subject began another epoch
+within a window of more than two scenes, the increase is the sum of the increases within each epoch; the raw rows
+between the ends are read for these subjects only (``torn``). As in ``analysis.window``, an increase is known if the
+subject has the stat at both ends; for a histogram, all buckets are known or none.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from .windows import WINDOW, WINDOW_ID, WindowPlan, boot_of, kept, of, same
 
 INTERVAL_S = Ref("interval_s")
 OF_WINDOW: Final = ("interval_s", "scenes", "begin_ns", "end_ns", "begin_time", "end_time", "machine", "blocks")
-"""What each subject has of its window, beside the key."""
+"""The columns of the window in each subject's row, besides the key."""
 
 
 class SubjectLeaves:
-    """The words of the subjects of one scope that formulas read, as columns of a sheet."""
+    """The words that formulas read of the subjects of one scope, as columns of a sheet."""
 
     def __init__(self, scope: Scope, blocks: BlockSet, plan: WindowPlan, sheet: Sheet) -> None:
         self.key = (WINDOW_ID, *SUBJECT_KEY[scope])
@@ -67,24 +67,24 @@ class SubjectLeaves:
         return Ref(f"before_{self._place(word)}")
 
     def changes(self, column: StatColumn) -> tuple[Scalar, ...]:
-        """By how much each word of a count grew; NULL where that is not known."""
+        """The increase of each word of a count; NULL where unknown."""
         places = [self._place(word) for word in self._blocks.words(column.stat, column.descriptor)]
         self._counts.update(dict.fromkeys(places))
         rises = self._sheet.hold(every(*map(_rises, places)))
         return tuple(self._sheet.hold(self._change(place, rises)) for place in places)
 
     def fell(self, column: StatColumn) -> Scalar:
-        """Whether a count, or a bucket of it, is less at the end of the window than at its beginning."""
+        """Whether a count, or any bucket of it, is lower at the end of the window than at its beginning."""
         places = [self._place(word) for word in self._blocks.words(column.stat, column.descriptor)]
         return apply(Function.NOT, every(*map(_rises, places)))
 
     def attribute_of_vm(self, name: str) -> Ref:
-        """What the raw relation has of the VM of a vCPU at the end of the window."""
+        """A column of the raw relation for the VM of a vCPU, at the end of the window."""
         self._attributes_of_vm[name] = None
         return Ref(f"vm_{name}")
 
     def attribute(self, name: str) -> Ref:
-        """What the raw relation has of the subject at the end of the window, besides statistics."""
+        """A column of the raw relation for the subject at the end of the window, other than statistics."""
         self._attributes[name] = None
         return Ref(f"now_{name}")
 
@@ -107,7 +107,7 @@ class SubjectLeaves:
         return bool(self._counts) and not self._is_pairs
 
     def steps(self) -> tuple[Named, ...]:
-        """Relations up to that which ``base`` reads."""
+        """The relations up to the one that ``base`` reads."""
         ends = (Named(self._named("begins"), self._begins()), Named(self._named("ends"), self._ends()))
         if not self.reads_between:
             return ends
@@ -119,7 +119,8 @@ class SubjectLeaves:
         )
 
     def base(self, joins: tuple[Joined, ...] = (), columns: tuple[NamedScalar, ...] = ()) -> Select:
-        """A row for each subject at the end of each window; ``joins`` to it by the alias ``s``, with their columns."""
+        """A row for each subject at the end of each window. ``joins``: relations joined to it (alias ``s``), which give
+        ``columns``."""
         own = kept("w", *WINDOW, *OF_WINDOW)
         torn: tuple[NamedScalar, ...] = ()
         joined = [Joined(RelationSource("windows", "w"), same("s", "w", WINDOW_ID))]
@@ -155,7 +156,7 @@ class SubjectLeaves:
         )
 
     def _ends(self) -> Select:
-        """The words of each subject at the end of each window, and at its beginning if it was there."""
+        """The words of each subject at the end of each window, and at its beginning if it existed then."""
         joins = [_windows_at("end_ns")]
         of_vm: tuple[NamedScalar, ...] = ()
         if self._attributes_of_vm:
@@ -184,7 +185,7 @@ class SubjectLeaves:
         return Joined(self._raw(Scope.VM, "o"), is_it, keeps_all=True)
 
     def _torn(self) -> Select:
-        """Those that began another epoch in a window of more than two scenes, or came in it."""
+        """The subjects that began another epoch in a window of more than two scenes, or appeared in it."""
         return Select(
             kept("s", *self.key),
             RelationSource(self._named("ends"), "s"),
@@ -193,7 +194,7 @@ class SubjectLeaves:
         )
 
     def _stretches(self) -> Select:
-        """What the counts of the torn ones grew by in each epoch."""
+        """The increases of the counts of torn subjects in each epoch."""
         keys = (*of("t", *self.key), Ref("epoch", ROW))
         words = list(self._words)
         is_torn = every(same("w", "t", WINDOW_ID), same(ROW, "t", *self._subject))
@@ -221,7 +222,7 @@ class SubjectLeaves:
 
 
 def _is_same_epoch(alias: str) -> Scalar:
-    """False also where a subject was not there at the beginning."""
+    """Whether the epoch is that of the beginning; false for a subject that did not exist then."""
     goes_on = equal(Ref("epoch_after", alias), Ref("epoch_before", alias))
     return equal(when(goes_on, Literal(1), Literal(0)), Literal(1))
 
@@ -231,19 +232,19 @@ def _rises(place: int) -> Scalar:
 
 
 def _grown(word: Scalar) -> Scalar:
-    """Of the rows of one epoch: a count only went up in it, so the last word is the largest."""
+    """The increase over the rows of one epoch: a count only goes up in it, so its last word is the largest."""
     first, last = Aggregate(Aggregation.MIN, word), Aggregate(Aggregation.MAX, word)
     has_two = apply(Function.MORE, Aggregate(Aggregation.COUNT, word), Literal(1))
     return when(has_two, apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, last, first)))
 
 
 def _windows_at(border: str) -> Joined:
-    """The windows of which a raw row is at the beginning, or at the end."""
+    """A join to the windows that begin, or end, at a raw row's scene."""
     return Joined(RelationSource("windows", "w"), _at_scene(border))
 
 
 def _at_scene(moment: str) -> Scalar:
-    """Whether a raw row is of the scene that the relation ``w`` names."""
+    """Whether a raw row belongs to the scene that the relation ``w`` names."""
     return every(
         same(ROW, "w", "host"),
         equal(Ref("boottime_ns", ROW), Ref(moment, "w")),

@@ -1,9 +1,9 @@
-"""Resolved formulas to scalars of the relational form, over the sheets of vCPUs, VMs and hosts.
+"""Lower resolved formulas to scalars of the relational form, over the sheets of vCPUs, VMs and hosts.
 
-What ``analysis.evaluate`` does with columns of one window is here a scalar for the rows of all windows. Rules kept:
-unknown in, unknown out, but for Kleene's connectives and for folds over vCPUs, which leave unknown ones out; a result
-that is not finite is unknown. A check for that stands only where a result can be so large: of each number its largest
-magnitude is reckoned beside it.
+``analysis.evaluate`` computes with the columns of one window; here each step is a scalar for the rows of all windows.
+The rules are the same: unknown in, unknown out, except for Kleene's connectives and for folds over vCPUs, which leave
+unknown values out; a result that is not finite is unknown. Finiteness is checked only where a result can overflow: each
+number carries a bound of its magnitude.
 """
 
 from __future__ import annotations
@@ -69,26 +69,26 @@ _SAFE: Final = 1e300
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A scalar, and what its magnitude is at most if it is finite; inf if that is not known."""
+    """A scalar, and the bound of its magnitude if it is finite; inf if unknown."""
 
     scalar: Scalar
     most: float
 
 
 class FactSource(Protocol):
-    """Where the facts that formulas ask for come from."""
+    """The source of the facts that formulas read."""
 
     def fact(self, name: str, level: Level, lowering: Lowering) -> Scalar:
-        """A fact of each subject of a level, NULL where it is not known."""
+        """A fact of each subject of a level, NULL where unknown."""
         ...
 
     def total(self, name: str, lowering: Lowering) -> Scalar | None:
-        """The sum of a fact of vCPUs for each VM, None if there is no shorter way than to sum it."""
+        """A shortcut for the sum of a fact of vCPUs for each VM; None if there is none."""
         ...
 
 
 class Workspace:
-    """The columns that the formulas of one query need: they gather here, whatever blocks their scenes have."""
+    """Collects the columns that the formulas of one query need, for all sets of blocks."""
 
     def __init__(self, block_sets: Sequence[BlockSet], plan: WindowPlan) -> None:
         self.block_sets = block_sets
@@ -102,7 +102,7 @@ class Workspace:
         self._folds: dict[tuple[Scope, Level], dict[Aggregate, str]] = {}
 
     def folds(self, scope: Scope, level: Level) -> tuple[NamedScalar, ...]:
-        """What is made of the subjects of ``scope`` for each of ``level``."""
+        """The aggregates of subjects of ``scope`` for each subject of ``level``."""
         return tuple(NamedScalar(name, made) for made, name in self._folds.get((scope, level), {}).items())
 
     def fold(self, scope: Scope, level: Level, made: Aggregate) -> Ref:
@@ -111,7 +111,7 @@ class Workspace:
         return Ref(names.setdefault(made, f"{scope.value}_fold_{len(names)}"))
 
     def choose(self, scalars: Sequence[Scalar], level: Level, null: Null) -> Scalar:
-        """Of one scalar for each set of blocks that which belongs to the blocks of the row, as a column."""
+        """The scalar for the set of blocks of the row, as a column. ``scalars``: one for each set."""
         texts: dict[Scalar, list[str]] = {}
         for scalar, blocks in zip(scalars, self.block_sets, strict=True):
             texts.setdefault(scalar, []).append(blocks.text)
@@ -121,12 +121,12 @@ class Workspace:
         return self.sheets[level].hold(Branching(options, null))
 
     def choose_each(self, scalars: Sequence[Mapping[str, Scalar]], level: Level) -> list[NamedScalar]:
-        """The same of named scalars, which each set of blocks has under the same names; NULL elsewhere."""
+        """The same for named scalars, with the same names in each set of blocks; NULL in other rows."""
         return [NamedScalar(name, self.choose([each[name] for each in scalars], level, Null())) for name in scalars[0]]
 
 
 class Lowering:
-    """Scalars for formulas that were resolved with the descriptors of one set of blocks."""
+    """Makes scalars of formulas that were resolved with the descriptors of one set of blocks."""
 
     def __init__(self, workspace: Workspace, blocks: BlockSet, facts: FactSource) -> None:
         self.blocks = blocks
@@ -137,11 +137,11 @@ class Lowering:
         self._found: dict[tuple[ResolvedNode, Level], _Number] = {}
 
     def number(self, node: ResolvedNode, level: Level) -> Scalar:
-        """A number of each subject of ``level``, NULL where it is unknown; a condition is 1 where it holds, else 0."""
+        """A number for each subject of ``level``, NULL where unknown; a condition is 1 where it holds, else 0."""
         return self._checked(self._number(node, level), level)
 
     def condition(self, node: ResolvedNode, level: Level) -> Scalar:
-        """A condition of each subject of ``level``. TypeError for a number."""
+        """A condition for each subject of ``level``. Raises TypeError for a number."""
         match node:
             case Unresolved():
                 return Null(is_condition=True)
@@ -156,7 +156,7 @@ class Lowering:
         raise TypeError(f"{node} is a number, and a condition was asked")
 
     def _of(self, node: ResolvedNode, level: Level) -> Scalar:
-        """A number that may stand in several places."""
+        """A number that may be used in several places."""
         return self.sheets[level].hold(self._checked(self._number(node, level), level))
 
     def _checked(self, number: _Number, level: Level) -> Scalar:
@@ -207,7 +207,7 @@ class Lowering:
         return _Number(_times(self._words_of(node, level), factor), most)
 
     def _unit(self, column: StatColumn) -> tuple[Scalar | None, float]:
-        """By what the words of a stat are multiplied, and what comes of it at most."""
+        """The factor for the words of a stat, and the bound of the product."""
         scale = 1.0 if _is_counted(column) else column.descriptor.scale
         most = _WORD_MAX * _SUBJECTS_MAX * scale
         if column.quantity is Quantity.RATE:
@@ -223,7 +223,7 @@ class Lowering:
         return self.fold(scope, level, Aggregate(aggregation, when(self._is_member(node.cohort), word)))
 
     def _word(self, column: StatColumn) -> Scalar:
-        """A word, or how many values a histogram counted, of each subject of the stat's own scope."""
+        """A word, or the number of values in a histogram, for each subject of the stat's own scope."""
         leaves = self.leaves[column.stat.scope]
         return leaves.now(column) if column.quantity is Quantity.NOW else add(*leaves.changes(column))
 
@@ -279,7 +279,7 @@ class Lowering:
         return _Number(_branches((takes_left, left), (takes_right, right)), _SAFE)
 
     def _plain_quotient(self, node: Operation, level: Level) -> _Number:
-        """Division by what is 0 is unknown."""
+        """A quotient; unknown for a divisor of 0."""
         above, below = self._number(node.left, level), self._of(node.right, level)
         divided = apply(Function.DIVIDE, above.scalar, below)
         if isinstance(below, Literal) and below.value:
@@ -308,7 +308,7 @@ class Lowering:
 
 
 def _is_counted(column: StatColumn) -> bool:
-    """Whether the number is how many values a histogram counted."""
+    """Whether the number is the number of values in a histogram."""
     return column.descriptor.is_histogram
 
 
@@ -321,7 +321,7 @@ def _over(most: float, divisor: float) -> float:
 
 
 def _branches(*branches: tuple[Scalar, Scalar]) -> Scalar:
-    """The value whose condition holds, NULL where none is known to."""
+    """The value of the first condition that holds, NULL where none is known to hold."""
     return Branching(branches)
 
 

@@ -1,7 +1,7 @@
-"""The relational form as text for DuckDB and ClickHouse, by sqlglot's expression objects.
+"""The relational form as SQL for DuckDB and ClickHouse, printed from sqlglot's expression objects.
 
-Objects are printed and text is never translated: sqlglot knows how to quote and to nest, and what an engine's functions
-mean is decided here.
+Objects are printed; text is never translated: sqlglot does the quoting and nesting, and this module chooses each
+engine's functions.
 Sources: DuckDB 1.4 to 2.0 (a literal without an exponent is a DECIMAL; UBIGINT arithmetic raises on overflow);
 ClickHouse 25 and 26 (joins fill missing columns with 0 unless ``join_use_nulls``; an alias hides a column unless
 ``prefer_column_name_to_alias``; integer arithmetic wraps).
@@ -40,12 +40,12 @@ CLICKHOUSE_SESSION: Final[Mapping[str, int]] = {
     "max_ast_elements": 10**6,
     "max_expanded_ast_elements": 10**7,
 }
-"""What a session needs before it is given a query: the text for all rules is longer than the default."""
+"""Settings that a session needs before its first query: the query of all rules is longer than the default limit."""
 _SETTINGS: Final = " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"
 
 
 def print_query(query: Query, engine: QueryEngine, *, pretty: bool = False) -> str:
-    """The text of a query. KeyError for an engine that is not asked in SQL."""
+    """The text of a query. Raises KeyError for an engine without SQL."""
     text: str = _SqlPrinter(engine).query(query).sql(dialect=DIALECTS[engine], pretty=pretty, copy=False)
     return text + _SETTINGS if engine is QueryEngine.CLICKHOUSE else text
 
@@ -78,7 +78,7 @@ class _SqlPrinter:
         return self._select(relation)
 
     def _select(self, select: Select) -> Any:
-        """Clauses are set as they are: the builder's methods parse and copy what they are given."""
+        """Clauses are set directly, since the builder's methods parse and copy their arguments."""
         columns = [self._column(column) for column in select.columns]
         if select.source is None:
             return self._exp.Select(expressions=columns)

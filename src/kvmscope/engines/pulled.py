@@ -1,8 +1,9 @@
-"""Recordings in ClickHouse, of which DuckDB is asked: the rows that a question reads are pulled into its memory.
+"""Recordings in ClickHouse, queried in DuckDB: the rows that a query reads are pulled into DuckDB's memory.
 
-A question over a fleet reads a few scenes of each host and a tenth of the columns. The rules of the catalogue are one
-long query, which ClickHouse takes longer to plan than DuckDB takes to answer, so rows are chosen there and judged here.
-Rule: what is pulled has the columns that ClickHouse has, and their values.
+A query over a fleet reads a few scenes of each host and a tenth of the columns. The rules of the catalogue are one long
+query, which ClickHouse takes longer to plan than DuckDB takes to answer, so ClickHouse selects the rows and DuckDB
+evaluates the rules.
+Rule: pulled rows have the same columns and values as in ClickHouse.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 
 class PulledRecordings(Closable):
-    """A ``SqlStore`` without the relations of recordings, until some are kept. Closes the ClickHouse too.
+    """A ``SqlStore`` that has no relations of recordings until some are kept. Closes the ClickHouse store too.
 
-    ``recorded``: the database there whose rows are pulled.
+    ``recorded``: the ClickHouse database whose rows are pulled.
     """
 
     dialect = QueryEngine.DUCKDB
 
     def __init__(self, source: ClickHouseStore, recorded: str, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
-        """``memory_bytes``: what DuckDB may take. Raises Unavailable if it is not installed."""
+        """``memory_bytes``: DuckDB's memory limit. Raises Unavailable if DuckDB is not installed."""
         self.damage: Sequence[RecordingError] = source.damage
         self.recorded = recorded
         self._source = source
@@ -48,11 +49,11 @@ class PulledRecordings(Closable):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The stats that the recordings have."""
+        """The statistics of the recordings."""
         return self._source.vocabulary
 
     def query(self, sql: str) -> QueryResult:
-        """The result of a query of what was kept. Raises QueryError, Unavailable."""
+        """The result of a query over the kept tables. Raises QueryError, Unavailable."""
         return plain_table(self._connection.read(sql))
 
     def ask(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -64,11 +65,11 @@ class PulledRecordings(Closable):
         self._connection.do(sql)
 
     def keep(self, name: str, query: str) -> None:
-        """Keep what a query of ClickHouse gives as a table. Raises as ``query`` does."""
+        """Keep the result of a ClickHouse query as a table. Raises as ``query`` does."""
         self._connection.add_table(name, self._source.read(query))
 
     def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
-        """A query of ClickHouse for the rows of a relation that are of these hosts."""
+        """A ClickHouse query for the rows of a relation on these hosts."""
         listed = ", ".join(map(literal, hosts)) or "NULL"
         return f"SELECT * FROM {self.recorded}.{table.value} WHERE host IN ({listed})"
 

@@ -1,6 +1,6 @@
 """Whole queries: resolved formulas of one level, for every subject and window of recordings.
 
-The steps of a query go up: scenes to windows, raw rows to leaves of vCPUs, those to folds for VMs, and so on.
+The steps of a query go upward: scenes to windows, raw rows to leaves of vCPUs, leaves to folds for VMs, and so on.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SHEETS: Final = {Scope.VCPU: "vcpus", Scope.VM: "vms", HOST: "hosts"}
 
 
 def key_of(level: Level) -> tuple[str, ...]:
-    """The columns that name a row of a level: the window's, and the subject's."""
+    """The columns that identify a row of a level: those of the window and of the subject."""
     return WINDOW if level is HOST else (*WINDOW, *SUBJECT_KEY[level])
 
 
 def _id_of(level: Level) -> tuple[str, ...]:
-    """The same key, in numbers."""
+    """The same key as numbers."""
     return (WINDOW_ID, *key_of(level)[len(WINDOW) :])
 
 
 @dataclass(frozen=True)
 class FormulaSet:
-    """Formulas by the names of their columns, the metrics that they refer to, and which facts there are."""
+    """Formulas by the names of their columns, the metrics that they refer to, and the available facts."""
 
     formulas: Mapping[str, Formula]
     metrics: Mapping[str, Formula]
@@ -44,10 +44,10 @@ class FormulaSet:
 
 
 def formula_query(asked: FormulaSet, level: Level, block_sets: Sequence[BlockSet], plan: WindowPlan) -> Query:
-    """One number of each formula for each subject of ``level`` in each window that ends with a scene of these blocks.
+    """One value of each formula for each subject of ``level`` in each window that ends with a scene of these blocks.
 
-    The columns of the answer: ``key_of(level)``, ``begin_time``, ``end_time``, ``interval_s``, and one a formula, by
-    its name. UsageError if a formula of VMs is asked of vCPUs.
+    Columns of the result: ``key_of(level)``, ``begin_time``, ``end_time``, ``interval_s``, and one for each formula, by
+    its name. Raises UsageError for a formula of VMs at the level of vCPUs.
     """
     workspace = Workspace(block_sets, plan)
     made: dict[str, list[Scalar]] = {name: [] for name in asked.formulas}
@@ -63,7 +63,7 @@ def formula_query(asked: FormulaSet, level: Level, block_sets: Sequence[BlockSet
 
 
 def level_steps(workspace: Workspace, level: Level) -> tuple[Named, ...]:
-    """The relations from windows up to the sheet of ``level``, after all that is asked of it was lowered."""
+    """The relations from windows up to the sheet of ``level``. Call after all formulas of the level are lowered."""
     steps = list(window_steps(workspace.block_sets))
     if any(leaves.reads_between for leaves in workspace.leaves.values()):
         steps.append(inner_moments())
@@ -88,7 +88,7 @@ def _is_needed(workspace: Workspace, scope: Scope, level: Level) -> bool:
 
 
 def columns_from_below(workspace: Workspace, level: Level) -> tuple[NamedScalar, ...]:
-    """The columns that a level has from the levels below it."""
+    """The columns that a level takes from the levels below it."""
     return tuple(
         column
         for scope in _below(level)
@@ -104,7 +104,7 @@ def _joins_of(workspace: Workspace, level: Level) -> Iterator[Joined]:
 
 
 def _folded(workspace: Workspace, scope: Scope) -> Iterator[Named]:
-    """What is made of the subjects of a scope for those of higher levels."""
+    """The aggregates of the subjects of a scope for higher levels."""
     for level in (Scope.VM, HOST):
         folds = workspace.folds(scope, level)
         if folds:

@@ -1,7 +1,7 @@
-"""The columns of the raw relations with their types, as far as they are known without any recording.
+"""The columns of the raw relations with their types, as far as known without a recording.
 
-Rule: a query of the vocabulary may name every column that is listed here, whether a recording has it or not: what no
-file has is NULL. docs/reference/recordings.md says what each column holds.
+Rule: a query of the vocabulary may name every column listed here; a column that no recording has is NULL.
+docs/reference/recordings.md says what each column holds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ FIXED: Final[Mapping[RawTable, Mapping[str, ColumnType]]] = {
         "tid": ColumnType.INTEGER,
     },
 }
-"""The columns that every recording has; in ClickHouse's and DuckDB's relations alike."""
+"""The columns that every recording has, in the relations of both ClickHouse and DuckDB."""
 
 EPISODES: Final = "episodes"
 """The relation of episodes, beside those of ``RawTable``."""
@@ -87,12 +87,12 @@ EPISODE_COLUMNS: Final[Mapping[str, ColumnType]] = {
     "vms": ColumnType.TEXTS,
     "size_bytes": ColumnType.INTEGER,
 }
-"""Those of ``raw.episodes``."""
+"""The columns of ``raw.episodes``."""
 
 
 @cache
 def known_columns(table: RawTable) -> Mapping[str, ColumnType]:
-    """The columns of a relation, with those of every stat of the catalogue that has a name of its own."""
+    """The columns of a relation, including those of every stat that the catalogue lists by name."""
     scopes = [scope for scope, its in SUBJECTS.items() if its is table]
     return {**FIXED[table], **{name: kind for scope in scopes for name, kind in _of_the_catalogue(scope)}}
 

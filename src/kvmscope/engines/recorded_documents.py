@@ -1,6 +1,6 @@
-"""The facts about scenes in a store's documents: blocks, machines, facts of rules. For queries over scenes.
+"""Facts from a store's documents for queries over scenes: blocks, machines, facts of rules.
 
-Rule: a document is read once, and only if something asks for it. RecordingError for a damaged one.
+Rule: a document is read once, and only when needed. Raises RecordingError for a damaged document.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .stat_columns import RecordedSchema
 from .tables import RAW, RawTable
 
 _FEW: Final = 1000
-"""Of so many documents the keys are listed; of more, all documents are read."""
+"""Up to this number of documents a query lists their keys; beyond it, all documents are read."""
 _SETTINGS: Final = "settings"
-"""The provider that makes command lines unnecessary."""
+"""The provider that makes reading command lines unnecessary."""
 
 
 class RecordedDocuments:
-    """The documents of the scenes of one schema of relations. ``place``: what errors call it."""
+    """The documents of the scenes of one schema of relations. ``place``: its name in errors."""
 
     def __init__(self, store: SqlStore, schema: str = RAW, *, place: str = "recordings") -> None:
         self._store = store
@@ -41,7 +41,7 @@ class RecordedDocuments:
         self._texts: dict[str, str] = {}
 
     def reader(self, keys: Iterable[str]) -> DocumentReader:
-        """What reads these documents."""
+        """A reader of these documents."""
         missing = sorted(set(keys) - self._texts.keys())
         if missing:
             chosen = f" WHERE key IN ({', '.join(map(literal, missing))})" if len(missing) <= _FEW else ""
@@ -51,7 +51,7 @@ class RecordedDocuments:
 
     @cached_property
     def block_sets(self) -> tuple[BlockSet, ...]:
-        """The sets of blocks that scenes have."""
+        """The distinct sets of blocks of the scenes."""
         found = self._distinct("blocks", "scenes")
         self.reader({block.partition("~")[0] for blocks in found for block in blocks})
         return read_block_sets(found, self._texts, self._place)
@@ -74,19 +74,19 @@ class RecordedDocuments:
 
     @cached_property
     def machines(self) -> Mapping[str, Machine]:
-        """By their keys."""
+        """The machines by their keys."""
         keys = self._keys("machine", "scenes")
         reader = self.reader(keys)
         return {key: reader.get(Machine, key) for key in keys}
 
     @cached_property
     def facts(self) -> DocumentFacts:
-        """What rules ask for and documents say. Command lines count where KVM's settings were not read."""
+        """The facts that rules read from documents. Command lines are used where KVM's settings were not read."""
         identities = self._keys("identity", "vms", where=self._lacks_settings)
         return read_document_facts(self.machines, identities, self.reader([*self.machines, *identities]))
 
     def silent(self, rules: Iterable[Rule]) -> Mapping[str, Sequence[str]]:
-        """By rule the keys of the machines on which its statistics mean something else."""
+        """For each rule, the keys of the machines on which its statistics have another meaning."""
         return {rule.slug: list(self._silencing(rule)) for rule in rules if rule.silent_if}
 
     def _silencing(self, rule: Rule) -> Iterator[str]:
@@ -97,7 +97,7 @@ class RecordedDocuments:
 
     @property
     def _lacks_settings(self) -> str:
-        """Whether a row of a VM has no settings; of several lanes, whether one has none."""
+        """The condition for rows of VMs without settings in at least one lane."""
         lanes = {its.lane for its in self.schemas if (its.schema.provider, its.schema.scope) == (_SETTINGS, Scope.VM)}
         columns = (quote(schema_column(_SETTINGS, lane)) for lane in sorted(lanes))
         return " OR ".join(f"{column} IS NULL" for column in columns) or "1 = 1"

@@ -1,7 +1,7 @@
-"""A long recording of one host, a piece of time at a time, as small tables in the memory of DuckDB.
+"""A long recording of one host, as small tables in the memory of DuckDB, one piece of time after the other.
 
-A piece has chosen consecutive scenes and the columns that a question reads, with the names of ``tables`` in
-a schema of its own. The next piece takes its place. All scenes are of one boot, host and source.
+A piece has consecutive scenes of those chosen, and the columns that a query reads, under the names of ``tables`` in a
+separate schema. The next piece replaces it. All scenes are of one boot, host and source.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from .thinning import NeededStats, thinned_columns
 PIECE: Final = "piece"
 """The schema of a piece."""
 SUSPECTS: Final = "suspects"
-"""That of some VMs of the piece, with other columns."""
+"""The schema of some VMs of the piece, with other columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeavingVm:
-    """A VM that a scene lacks and the one before has. ``place``: of the scene that lacks it. ``name``: untrusted."""
+    """A VM that is missing from a scene but present in the previous one. ``place``: of the scene without it. ``name``:
+    untrusted."""
 
     vm: int
     place: int
@@ -43,10 +44,10 @@ class LeavingVm:
 
 
 class RecordingPieces:
-    """The pieces of a recording. ``vms``: the ids of all VMs of the host, in their order."""
+    """The pieces of a recording. ``vms``: ids of all VMs of the host, sorted."""
 
     def __init__(self, store: RecordingStore, moments: Sequence[SceneMoment]) -> None:
-        """Raises RecordingError if it has no such scenes."""
+        """Raises RecordingError if the store lacks these scenes."""
         self._store = store
         self._moments = moments
         self._first, self._scenes, self._blocks = 0, moments[:0], list[str]()
@@ -61,12 +62,12 @@ class RecordingPieces:
 
     @cached_property
     def documents(self) -> RecordedDocuments:
-        """What the documents say of all scenes of the recording."""
+        """The documents of all scenes of the recording."""
         return RecordedDocuments(self._store)
 
     def open(self, first: int, last: int, stats: NeededStats) -> None:
-        """Have the scenes between these places, and their subjects with these statistics. Raises RecordingError if the
-        recording has not all of them."""
+        """Load the scenes between these places, and their subjects with these statistics. Raises RecordingError if the
+        recording lacks any of these scenes."""
         self._first, self._scenes = first, self._moments[first : last + 1]
         times = ", ".join(str(moment.boottime_ns) for moment in self._scenes)
         chosen = f"{_of_series(self._scenes[0])} AND boottime_ns IN ({times})"
@@ -79,26 +80,27 @@ class RecordingPieces:
 
     @property
     def block_sets(self) -> tuple[BlockSet, ...]:
-        """The sets of blocks that scenes of the piece have."""
+        """The distinct sets of blocks of the piece's scenes."""
         its = set(self._blocks)
         return tuple(blocks for blocks in self.documents.block_sets if blocks.text in its)
 
     def suspect(self, vms: U64Array, stats: NeededStats) -> None:
-        """Have these VMs of the piece beside it, with other statistics."""
+        """Load these VMs of the piece into SUSPECTS, with other statistics."""
         chosen = f"r.vm IN ({', '.join(map(str, vms.tolist()))})"
         self._replace(SUSPECTS, RawTable.SCENES, f"SELECT * FROM {PIECE}.scenes")
         for scope in Scope:
             self._add(SUSPECTS, scope, stats, chosen)
 
     def present(self) -> BoolArray:
-        """Which VMs each scene of the piece has: a row a scene, a column a VM."""
+        """Which VMs each scene of the piece has: a row for each scene, a column for each VM."""
         found = self.read(f"SELECT boottime_ns, vm FROM {PIECE}.vms")
         present = np.zeros((len(self._scenes), len(self.vms)), dtype=np.bool_)
         present[self._scene_places(found), self.vm_places(found)] = True
         return present
 
     def leaving(self, present: BoolArray) -> list[LeavingVm]:
-        """The VMs that scenes of the piece lack, each with its name in the scene before. ``present``: as above."""
+        """The VMs that disappeared in the piece, each with its name in the previous scene. ``present``: as returned by
+        ``present``."""
         gone = np.argwhere(present[:-1] & ~present[1:]).tolist()
         return [
             LeavingVm(vm, self._first + at + 1, self._name(vm, at))
@@ -106,11 +108,11 @@ class RecordingPieces:
         ]
 
     def with_other_blocks(self) -> BoolArray:
-        """For each window of the piece whether its scenes have other blocks than one another."""
+        """For each window of the piece, whether the blocks of its two scenes differ."""
         return np.array([a != b for a, b in pairwise(self._blocks)], dtype=np.bool_)
 
     def with_other_threads(self) -> BoolArray:
-        """For each window of the piece whether a vCPU has another thread at its end, or is no longer there."""
+        """For each window of the piece, whether a vCPU has another thread at its end or is gone."""
         tid = f"coalesce(tid, {NOT_KNOWN})"
         found = self.read(f"""
             SELECT boottime_ns, vm, vcpu, {tid} AS tid FROM {PIECE}.vcpus WHERE (vm, vcpu) IN (
@@ -128,15 +130,15 @@ class RecordingPieces:
         return other
 
     def vm_places(self, found: pa.Table) -> I64Array:
-        """The columns of the VMs of a result."""
+        """The column number of the VM in each row of a result."""
         return np.searchsorted(self.vms, _ids(found)).astype(np.int64)
 
     def window_places(self, found: pa.Table) -> I64Array:
-        """The rows of the windows of a result, by the time in ``end_ns``."""
+        """The number of the window in each row of a result, by ``end_ns``."""
         return self._scene_places(found, "end_ns") - 1
 
     def read(self, sql: str) -> pa.Table:
-        """What a query gives, as columns of Arrow. Raises QueryError, RecordingError, Unavailable."""
+        """The result of a query as an Arrow table. Raises QueryError, RecordingError, Unavailable."""
         return self._store.read(sql)
 
     # --- tables -------------------------------------------------------------------------------------------------------
@@ -147,10 +149,10 @@ class RecordingPieces:
         self._store.keep(name, query)
 
     def _add(self, schema: str, scope: Scope, stats: NeededStats, chosen: str) -> None:
-        """Make the relation of the subjects of a scope, of the VMs that are ``chosen``."""
+        """Make the relation of the subjects of a scope, for the VMs that meet ``chosen``."""
         table, scenes = SUBJECTS[scope], self._scenes
         names = [*thinned_columns(table, scope, self.documents.schemas, stats), *_ALSO[scope]]
-        # Files and their row groups are chosen by time; DuckDB has it here in microseconds.
+        # The time selects files and row groups; DuckDB has it here in microseconds.
         first, last = scenes[0].taken_ns // 1000 - 1, scenes[-1].taken_ns // 1000 + 1
         self._replace(
             schema,
@@ -160,22 +162,22 @@ class RecordingPieces:
             f"AND {_boot_is(scenes[0])} AND r.boottime_ns IN (SELECT boottime_ns FROM {PIECE}.scenes)",
         )
 
-    # --- what small queries say ---------------------------------------------------------------------------------------
+    # --- small queries ------------------------------------------------------------------------------------------------
 
     def _read_blocks(self) -> list[str]:
-        """What blocks each scene of the piece has."""
+        """The blocks of each scene of the piece."""
         found = self.read(f"SELECT array_to_string(blocks, ' ') AS blocks FROM {PIECE}.scenes ORDER BY boottime_ns")
         blocks: list[str] = found["blocks"].to_pylist()
         return blocks
 
     def _name(self, vm: int, place: int) -> str:
-        """What a VM is called in a scene of the piece."""
+        """The name of a VM in a scene of the piece."""
         boottime_ns = self._scenes[place].boottime_ns
         found = self.read(f"SELECT name FROM {PIECE}.vms WHERE vm = {vm} AND boottime_ns = {boottime_ns}")
         return str(found["name"][0])
 
     def _scene_places(self, found: pa.Table, column: str = "boottime_ns") -> I64Array:
-        """The rows of the scenes of a result."""
+        """The number of the scene in each row of a result."""
         times = np.array([scene.boottime_ns for scene in self._scenes], dtype=np.int64)
         return np.searchsorted(times, numbers(found, column)).astype(np.int64)
 
@@ -185,7 +187,7 @@ _ALSO: Final = {Scope.VM: (), Scope.VCPU: ("tid",)}
 
 
 def numbers(found: pa.Table, column: str) -> I64Array:
-    """A column of a result that has no NULL, as integers; a double that is one too."""
+    """A column of a result without NULL, as integers; also a column of doubles with integer values."""
     its: I64Array = found[column].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     return its
 
@@ -197,7 +199,7 @@ def _ids(found: pa.Table) -> U64Array:
 
 
 def _of_series(moment: SceneMoment) -> str:
-    """Whether a scene is of the host, boot and source of this one."""
+    """The condition for scenes of the same host, boot and source as this one."""
     host = "IS NULL" if moment.host is None else f"= {literal(moment.host)}"
     is_its = f"source = {literal(moment.source)} AND simulated = {str(moment.simulated).lower()}"
     return f"origin_host {host} AND {_boot_is(moment)} AND {is_its}"

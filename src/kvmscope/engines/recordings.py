@@ -1,7 +1,7 @@
 """Recordings as relations of DuckDB: ``open_recordings``.
 
-Files of a directory are read by DuckDB, those of an object store by Arrow, and scenes that are in no segment yet are
-tables in memory. Rule: each scene of each recording is there once, and what is damaged is not there and is reported.
+DuckDB reads the files of a directory, Arrow those of an object store, and scenes that are in no segment yet are tables
+in memory. Rule: each scene of each recording appears once; damaged parts are left out and reported.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ARROW_TYPES = {
 
 
 _BESIDE_BYTES: Final = 1 << 30
-"""What a query's result, threads and files take beside what DuckDB counts."""
+"""Memory of a query's result, threads and files that DuckDB does not count."""
 
 
 def open_recordings(
@@ -62,10 +62,9 @@ def open_recordings(
 ) -> RecordingStore:
     """The recordings at these places, or in these directories, as one store.
 
-    ``memory_bytes``: what the engine may take; what does not fit goes to a temporary directory. ``keeps_order``: as
-    for ``DuckDbConnection``. ``uses_index``: read what an index of such a directory has from there; of these segments
-    there are then only subjects at the resolution of the index. Raises RecordingError if nothing can be read,
-    UsageError, Unavailable without DuckDB.
+    ``memory_bytes``: the engine's memory limit; what does not fit spills to a temporary directory. ``keeps_order``: as
+    for ``DuckDbConnection``. ``uses_index``: read indexed segments from a directory's index, which has subjects at its
+    own resolution only. Raises RecordingError if nothing can be read, UsageError, Unavailable without DuckDB.
     """
     with ExitStack() as opened:
         indexes = opened.enter_context(FleetIndexes(places if uses_index else ()))
@@ -97,7 +96,8 @@ class RecordingStore(Closable):
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        """Closes connection and indexes. ``memory_bytes``: what a user's query may take."""
+        """Takes over ``connection`` and ``indexes`` and closes them. ``memory_bytes``: memory limit of a user's
+        query."""
         self._memory_bytes = memory_bytes
         self.damage: Sequence[RecordingError] = [error for part in parts for error in part.damage]
         self._connection = connection
@@ -114,7 +114,7 @@ class RecordingStore(Closable):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The stats that the recordings have."""
+        """The statistics of the recordings."""
         if self._vocabulary is None:
             self._vocabulary = vocabulary_of(self)
         return self._vocabulary
@@ -124,19 +124,19 @@ class RecordingStore(Closable):
         return plain_table(self.read(sql))
 
     def read(self, sql: str) -> pa.Table:
-        """The same as it came. Raises as ``query`` does."""
+        """The result of such a query as an Arrow table. Raises as ``query`` does."""
         return self._connection.read(sql)
 
     def make(self, sql: str) -> None:
-        """Run a statement of kvmscope's own that makes something in the engine's memory. Raises as ``query`` does."""
+        """Run a statement of kvmscope's own that creates something in the engine's memory. Raises as ``query`` does."""
         self._connection.do(sql)
 
     def keep(self, name: str, query: str) -> None:
-        """Keep what a query of kvmscope's own gives as a table in memory. Raises as ``query`` does."""
+        """Keep the result of a query of kvmscope's own as a table in memory. Raises as ``query`` does."""
         self.make(f"CREATE TABLE {name} AS {query}")
 
     def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
-        """A query for the rows of a relation of ``RAW`` that are of these hosts. No rows of another host are read."""
+        """A query for the rows of a relation of ``RAW`` on these hosts. It reads no rows of other hosts."""
         listed = ", ".join(map(text, hosts)) or "NULL"
         return f"SELECT * FROM ({self._relations[table].sql(hosts)}) AS r WHERE host IN ({listed})"
 
@@ -149,7 +149,8 @@ class RecordingStore(Closable):
         return self._within_memory(sql)
 
     def _within_memory(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """DuckDB's own limit leaves out single values and lists, such as repeat('x', 1000000000)."""
+        """Limit the process, as DuckDB's own limit does not cover single values and lists, such as repeat('x',
+        1000000000)."""
         with limited_memory(self._memory_bytes + _BESIDE_BYTES):
             yield from self._connection.stream(sql)
 
@@ -160,8 +161,9 @@ class RecordingStore(Closable):
 
 @dataclass(frozen=True)
 class _Relation:
-    """A table of all recordings. ``nothing``: a query with its known columns and no rows. ``alike``: files with the
-    same columns. ``indexed``: rows of an index. ``others``: queries for what is in no file of a directory."""
+    """A table of all recordings. ``nothing``: a query with its known columns and no rows. ``alike``: groups of files
+    with the same columns. ``indexed``: rows of an index. ``others``: queries for rows that are in no file of a
+    directory."""
 
     nothing: str
     alike: Sequence[Sequence[str]]
@@ -173,7 +175,7 @@ class _Relation:
         return [file for files in self.alike for file in files] + [rows.file for rows in self.indexed]
 
     def sql(self, hosts: Sequence[str] | None = None) -> str:
-        """A query for its rows, of all hosts or at least of these; its columns are the same for any hosts."""
+        """A query for its rows, of all hosts or at least of these. The columns do not depend on the hosts."""
         folders = None if hosts is None else {f"/host={host}/" for host in hosts}
         files = (_of_alike(files, folders) for files in self.alike)
         indexed = (_of_index(rows, hosts) for rows in self.indexed)
@@ -189,20 +191,21 @@ def _of_index(rows: IndexRows, hosts: Sequence[str] | None) -> str:
 
 
 def _of_alike(files: Sequence[str], folders: set[str] | None) -> str:
-    """A query for files with the same columns, of these folders of hosts; at least for the columns."""
+    """A query for files with the same columns in these folders of hosts; without such files it has the columns and no
+    rows."""
     wanted = files if folders is None else [file for file in files if _host_folder(file) in folders]
     return _of_files(wanted) if wanted else f"(SELECT * FROM ({_of_files(files[:1])}) WHERE false)"
 
 
 def _host_folder(file: str) -> str:
-    """The part of the path of a segment that names its host, as ``store.layout`` has it."""
+    """The part of the path of a segment that names its host, as in ``store.layout``."""
     return f"/{file.split('/')[-3]}/"
 
 
 def _find_relation(
     connection: DuckDbConnection, table: RawTable, parts: Sequence[RecordingParts], indexes: FleetIndexes
 ) -> _Relation:
-    """All that the parts have of a table."""
+    """The relation of a table over all these parts."""
     its = RecordingTable(table.value)
     nothing = ", ".join(f'NULL::{TYPES[kind]} AS "{name}"' for name, kind in known_columns(table).items())
     files = [
@@ -210,7 +213,7 @@ def _find_relation(
     ]
     others: list[str] = []
     for number, part in enumerate(parts):
-        if not _is_local(part) and part.segments:  # which no index has
+        if not _is_local(part) and part.segments:  # no index has these
             name = f"stored_{table.value}_{number}"
             connection.add_view(name, part.storage.dataset(part.files(its)))
             others.append(f"SELECT * EXCLUDE (date) FROM {name}")
@@ -223,8 +226,8 @@ def _find_relation(
 
 
 def _of_files(files: Sequence[str]) -> str:
-    """What reads files with the same columns. With ``union_by_name``, DuckDB would read every footer again for each
-    query, and match the columns of each file with those of all."""
+    """The table function that reads files with the same columns. With ``union_by_name``, DuckDB would read every footer
+    again for each query and match the columns of each file with those of all files."""
     return (
         f"SELECT * EXCLUDE (date) FROM read_parquet({text_list(files)}, hive_partitioning = true, "
         "hive_types = {'host': VARCHAR, 'date': VARCHAR})"
@@ -239,7 +242,7 @@ def _create_episodes(connection: DuckDbConnection, parts: Sequence[RecordingPart
     name = f"{RAW}.{EPISODES}"
     if any(part.episodes for part in parts):
         connection.add_table(name, episodes_table(parts))
-    else:  # the first Arrow table that is made of Python's values loads pandas, where that is installed
+    else:  # the first Arrow table built from Python values imports pandas, if installed
         columns = ", ".join(f"{column} {TYPES[kind]}" for column, kind in EPISODE_COLUMNS.items())
         connection.do(f"CREATE TABLE {name} ({columns})")
 

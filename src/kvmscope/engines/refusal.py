@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class QueryEngine(Enum):
-    """Where formulas run beside numpy, by the name that people know it by."""
+    """The engines that run formulas besides numpy, by their common names."""
 
     DUCKDB = "DuckDB"
     CLICKHOUSE = "ClickHouse"
@@ -16,7 +16,7 @@ class QueryEngine(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EngineRefusal:
-    """A formula that an engine cannot say. ``subject``: the name of a metric, the slug of a rule, or a formula."""
+    """A formula that an engine cannot express. ``subject``: the name of a metric, the slug of a rule, or a formula."""
 
     engine: QueryEngine
     subject: str

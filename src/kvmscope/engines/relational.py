@@ -1,10 +1,10 @@
-"""A small relational form, made of what all engines share: what a formula becomes before it is printed.
+"""A small relational form of what all engines share. Formulas are lowered to it before they are printed as SQL.
 
-Scalars compare by value. A ``Query`` is a sequence of named relations, of which the last is the answer. Not
-here: how an engine writes it (``printing``).
-Rule: numbers are doubles and may be NULL; conditions are booleans and may be NULL (Kleene). Nothing in this form means
-one thing in one engine and another thing in the next: where engines differ (least of NULL, integer division, a float
-literal), there is a word of our own, and the printer spells it.
+Scalars compare by value. A ``Query`` is a sequence of named relations, the last of which is the answer. Elsewhere: each
+engine's SQL (``printing``).
+Rule: numbers are doubles and may be NULL; conditions are booleans and may be NULL (Kleene). Everything in this form has
+the same meaning in every engine: where engines differ (least of NULL, integer division, a float literal), the form has
+its own function, which the printer spells for each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 
 class Function(Enum):
-    """What is made of one or more scalars of a row. All but the connectives are NULL if an argument is."""
+    """Functions of one or more scalars of a row. All but the connectives are NULL if an argument is NULL."""
 
     ADD = "add"
     SUBTRACT = "subtract"
@@ -41,29 +41,29 @@ class Function(Enum):
     TO_DOUBLE = "to double"
     TO_INTEGER = "to integer"
     SIGNED = "signed"
-    """A u64 word taken for an i64."""
+    """A u64 word reinterpreted as an i64."""
     BIT = "bit"
-    """Of a u64 word the bit with this number: 0 or 1."""
+    """The bit with this number of a u64 word: 0 or 1."""
     EPOCH_NS = "epoch ns"
-    """A moment as nanoseconds since 1970, as fine as the engine has it."""
+    """A time as nanoseconds since 1970, at the engine's resolution."""
     JOIN_TEXTS = "join texts"
-    """The texts of a list as one, with spaces between them."""
+    """The strings of a list joined by spaces."""
 
 
 class Aggregation(Enum):
-    """What is made of the rows of a group; rows in which the argument is NULL do not count. NULL of no rows."""
+    """Aggregates of the rows of a group. Rows in which the argument is NULL do not count. NULL for no rows."""
 
     SUM = "sum"
     MIN = "min"
     MAX = "max"
     MEAN = "mean"
     COUNT = "count"
-    """How many rows; of no argument, all."""
+    """The number of rows; without an argument, of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A column; ``of``: the alias of its relation, or "" where there is one relation only."""
+    """A column. ``of``: alias of its relation, "" if there is only one relation."""
 
     name: str
     of: str = ""
@@ -93,7 +93,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Branching:
-    """The value of the first branch whose condition holds; ``otherwise`` None is NULL."""
+    """The value of the first branch whose condition holds, else ``otherwise``; None: NULL."""
 
     branches: tuple[tuple[Scalar, Scalar], ...]
     otherwise: Scalar | None = None
@@ -101,7 +101,7 @@ class Branching:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Whether a text is one of these; of none, never."""
+    """Whether a text is one of these; false if there are none."""
 
     text: Scalar
     texts: tuple[str, ...]
@@ -109,7 +109,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One value of a group; or of the rows up to this one, where ``over`` is given."""
+    """One value of a group or, with ``over``, of the rows up to this one."""
 
     aggregation: Aggregation
     argument: Scalar | None
@@ -138,8 +138,8 @@ class RelationSource:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A further relation; ``on`` None: each row with each. ``keeps_all``: rows of the left side without a partner stay,
-    with NULLs (LEFT JOIN)."""
+    """A joined relation. ``on`` None: a cross join. ``keeps_all``: a LEFT JOIN, which keeps left rows without a match,
+    with NULLs."""
 
     source: RelationSource
     on: Scalar | None
@@ -148,7 +148,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class NamedScalar:
-    """A scalar with the name that it has in the relation made."""
+    """A scalar with its column name in the resulting relation."""
 
     name: str
     scalar: Scalar
@@ -156,8 +156,8 @@ class NamedScalar:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """Rows of a source, joined, kept by ``where``, grouped; of no source, one row. ``keeps_columns``: those of the
-    source come first."""
+    """Rows of a source, joined, filtered by ``where``, grouped; without a source, one row. ``keeps_columns``: put the
+    columns of the source first."""
 
     columns: tuple[NamedScalar, ...]
     source: RelationSource | None
@@ -188,7 +188,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """``steps`` in their order, each reading those before it, and the answer."""
+    """``steps`` in order, each of which may read earlier ones, and the answer."""
 
     steps: tuple[Named, ...]
     answer: Relation

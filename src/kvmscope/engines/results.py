@@ -1,6 +1,6 @@
 """Arrow's record batches as plain values: for front ends, and for computations in Python.
 
-Rule: a number that is not finite is not known, and integers stay integers, however wide.
+Rule: a number that is not finite is unknown, and integers of any width stay integers.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def plain_result(batches: Iterable[pa.RecordBatch]) -> QueryResult:
 
 
 def plain_table(table: pa.Table) -> QueryResult:
-    """A result that is there as a whole."""
+    """A complete result."""
     names = _unlike(table.column_names)
     return QueryResult(tuple(map(plain_column, names, table.columns)))
 
 
 def csv_results(batches: Iterable[pa.RecordBatch]) -> Iterator[QueryResult]:
-    """A result part by part, as it comes."""
+    """A result batch by batch, as it arrives."""
     return (plain_result([batch]) for batch in batches)
 
 
 def write_parquet(batches: Iterable[pa.RecordBatch], path: Path) -> int:
-    """Write a result to a new file as it comes; how many rows it has. An error leaves no file.
+    """Write a result to a new file as it arrives. Returns the number of rows. An error leaves no file.
 
-    Raises UsageError if the file is there, OutputError if it cannot be written.
+    Raises UsageError if the file exists, OutputError if it cannot be written.
     """
     rows, new = 0, path.with_name(path.name + _NEW)
     if path.exists():
@@ -81,7 +81,7 @@ def plain_column(name: str, column: Any) -> ResultColumn:
 
 
 def _values(column: Any) -> list[Any]:
-    """Those of a rare type. Nanoseconds have no type in Python, so Arrow's own text stands for what has them."""
+    """The values of a column of a rare type. Python has no type for nanoseconds, so these become Arrow's own text."""
     return [value.as_py() if not pa.types.is_temporal(column.type) else value for value in column]
 
 
@@ -122,7 +122,7 @@ _WRITERS: Sequence[tuple[Callable[[Any], bool], ColumnKind, Callable[[Any], Any]
 
 
 def _unlike(names: Sequence[str]) -> list[str]:
-    """The names, those that occur again with a number after them: JSON and Parquet want each once."""
+    """Unique names: repeated names get a number appended, since JSON and Parquet need each name once."""
     found: list[str] = []
     for name in names:
         number = 2

@@ -1,12 +1,12 @@
-"""Where the rules of VMs hold in the windows of a long recording, asked of DuckDB piece of time by piece of time.
+"""Where the rules of VMs hold in the windows of a long recording, evaluated in DuckDB piece by piece.
 
-For ``analysis.rule_history``, which has the states of rules from one piece to the next. Costs and evidence are not
-asked. A rule that reads histograms is asked of the VMs for which the rest of its condition holds in the piece, or for
-which it held when the piece began (``screens``).
+For ``analysis.rule_history``, which carries the states of rules from one piece to the next. Costs and evidence are not
+computed. A rule that reads histograms is evaluated for the VMs for which the rest of its condition holds in the piece,
+or for which it held when the piece began (``screens``).
 
-Rule: what numpy could see otherwise is not decided here. A window is ``unsure`` in which a VM or one of its vCPUs began
-another epoch, a vCPU got another thread or left, or the blocks of the scenes changed. So rule stats-reset, which needs
-every count and holds in no other window, is not asked.
+Rule: a window in which numpy could come to another result is not decided here. It is ``unsure`` if a VM or one of its
+vCPUs began another epoch, a vCPU got another thread or left, or the blocks of the scenes changed. The rule stats-reset
+needs every count and holds in such windows only, so it is not evaluated here.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from .thinning import NeededStats
 from .windows import WindowPlan, kept, scene_steps
 
 _IN_ONE: Final = 32
-"""So many rules have their flags in one number."""
+"""The number of rules whose flags are packed into one integer."""
 
 
 @dataclass(frozen=True)
 class FlaggedWindows:
-    """Consecutive windows: a row a window, then a row a rule, then a column a VM.
+    """Flags for consecutive windows. Axes: window, rule, VM.
 
-    ``present``: which VMs each scene has, beginning with that before the first window. ``unsure``: the windows of which
-    numpy has to say what holds. ``known``: of which rules and VMs the flags say where a rule stays that fires already.
-    ``leaving``: the VMs that were no longer there at the end of a window.
+    ``present``: which VMs each scene has, starting with the scene before the first window. ``unsure``: the windows that
+    numpy must evaluate. ``known``: the rules and VMs for which the flags show where a firing rule stays. ``leaving``:
+    the VMs that were gone at the end of a window.
     """
 
     holds: BoolArray
@@ -71,10 +71,11 @@ class FlaggedWindows:
 
 
 class FlaggedRecording:
-    """The windows from each to the next of chosen scenes of a recording, all of one boot, host and source."""
+    """The windows between consecutive chosen scenes of a recording, all of one boot, host and source."""
 
     def __init__(self, store: RecordingStore, moments: Sequence[SceneMoment], rules: Sequence[Rule]) -> None:
-        """``rules``: those of VMs that are judged on this host, the rows of flags. Raises as ``RecordingPieces``."""
+        """``rules``: the rules of VMs that are judged on this host, in the order of the flags. Raises as
+        ``RecordingPieces``."""
         self._pieces = RecordingPieces(store, moments)
         self._rules = [replace(rule, cost=None, lost=None, evidence=(), worst=None) for rule in rules]
         self._places = {rule.slug: place for place, rule in enumerate(rules)}
@@ -83,7 +84,7 @@ class FlaggedRecording:
         self._screened = ScreenedRules(asked, self._metrics, self._pieces.documents.histograms)
         self._first = tuple(self._screened.first)
         self._texts: dict[tuple[str, ...], str] = {}
-        """Queries by the schema, the rules and the blocks that they are for."""
+        """Text of queries by schema, rules and blocks."""
 
     @property
     def vms(self) -> U64Array:
@@ -91,8 +92,8 @@ class FlaggedRecording:
         return self._pieces.vms
 
     def windows(self, first: int, last: int, held: BoolArray) -> FlaggedWindows:
-        """The windows between the scenes at these places. ``held``: what held or stayed in the window before, by rule
-        and VM. Raises as ``RecordingPieces.open`` does, QueryError, Unavailable."""
+        """The windows between the scenes at these places. ``held``: whether each rule held or stayed in the previous
+        window, by rule and VM. Raises as ``RecordingPieces.open`` does, QueryError, Unavailable."""
         pieces = self._pieces
         pieces.open(first, last, self._stats(self._first))
         found = self._ask(self._first, PIECE, last - first)
@@ -109,7 +110,7 @@ class FlaggedRecording:
         return FlaggedWindows(holds, stays, present, unsure, known, pieces.leaving(present))
 
     def _add_costly(self, found: _Flags, held: BoolArray, holds: BoolArray, stays: BoolArray, known: BoolArray) -> None:
-        """Ask the costly rules of the VMs for which they may fire."""
+        """Evaluate expensive rules for the VMs for which they may fire."""
         screens = self._screened.screens
         numbers_of = {rule.slug: number for number, rule in enumerate(self._first)}
         suspected = np.zeros(len(self.vms), np.bool_)
@@ -128,7 +129,7 @@ class FlaggedRecording:
     # --- queries ------------------------------------------------------------------------------------------------------
 
     def _ask(self, rules: tuple[Rule, ...], schema: str, windows: int) -> _Flags:
-        """The flags of these rules, of the subjects of a schema."""
+        """The flags of these rules for the VMs of a schema."""
         block_sets = self._pieces.block_sets
         key = (schema, *(rule.slug for rule in rules), *(blocks.text for blocks in block_sets))
         if key not in self._texts:
@@ -158,7 +159,7 @@ class FlaggedRecording:
     def _flags(self, rules: Sequence[Rule], workspace: Workspace, blocks: BlockSet) -> dict[str, Scalar]:
         facts = RecordedFacts(self._pieces.documents.facts)
         lowering = Lowering(workspace, blocks, facts)
-        # Silence is the host's, as on a live host: a rule that it silences is none of these.
+        # As on a live host, rules that the host's caveats silence were left out before.
         asked = RuleColumns(RuleSet(rules, self._metrics), lowering)
         flags: dict[str, list[Scalar]] = {}
         for number, rule in enumerate(rules):
@@ -181,8 +182,8 @@ def _conditions(rule: Rule) -> tuple[Formula, ...]:
 
 @dataclass(frozen=True)
 class _Flags:
-    """What one query says: a row a rule, then a row a window and a column a VM. ``ended``: whether in a window an epoch
-    of some VM or vCPU ended."""
+    """The result of one query. Axes: rule, window, VM. ``ended``: whether an epoch of the VM or of one of its vCPUs
+    ended in a window."""
 
     holds: BoolArray
     stays: BoolArray

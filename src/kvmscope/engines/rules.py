@@ -1,16 +1,16 @@
-"""The rules of the catalogue as one query: in which windows each fires, of which VM, with cost and evidence.
+"""The rules of the catalogue as one query: in which windows each fires for which VM, with cost and evidence.
 
-``analysis.findings`` is the same window after window. Here the state of a rule is found without recursion. Of one rule
-and VM, in the order of windows:
+``analysis.findings`` computes the same one window after the other. Here the state of a rule is found without recursion.
+For one rule and VM, in the order of windows:
 
-- a *candidate* is a window in which the rule holds (``activity`` and ``when``), or stays where it fires already
+- a *candidate* is a window in which the rule holds (``activity`` and ``when``), or stays if it already fires
   (``activity``, and ``clears`` is known not to hold);
-- an *island* is a run of candidates without a window between them, in which the subject does not start again;
+- an *island* is a series of adjacent candidates in which the subject does not start again;
 - a *run* is a stretch of an island in which the rule holds;
-- the rule fires from the window in which a run is as long as the rule asks for, to the end of the island. It began with
+- the rule fires from the window in which a run is as long as the rule requires, to the end of the island. It began with
   that run.
 
-A VM starts again where it came, where it began another epoch, and where one of its vCPUs did that was there before.
+A VM starts again where it appears, where it begins another epoch, and where one of its existing vCPUs does.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _ONE, _ZERO = Literal(1), Literal(0)
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rules and the metrics that they refer to. ``silent``: by rule the keys of the machines on which it is not judged,
-    since its stats mean something else there."""
+    """Rules and the metrics that they refer to. ``silent``: for each rule, the keys of the machines on which it is not
+    judged since its stats have another meaning there."""
 
     rules: Sequence[Rule]
     metrics: Mapping[str, Formula]
@@ -74,17 +74,17 @@ class RuleSet:
 
 
 def refused_rules(rules: Sequence[Rule], engine: QueryEngine) -> tuple[EngineRefusal, ...]:
-    """The rules that ``rule_query`` cannot say, with the reason."""
+    """The rules that ``rule_query`` cannot express, with the reason."""
     reason = "it is of vCPUs, and whether one starts again depends on its VM"
     return tuple(EngineRefusal(engine, rule.slug, reason) for rule in rules if rule.scope is Scope.VCPU)
 
 
 def rule_query(asked: RuleSet, block_sets: Sequence[BlockSet], plan: WindowPlan, documents: DocumentFacts) -> Query:
-    """A row for each window in which a rule fires, of each VM.
+    """A row for each VM and window in which a rule fires.
 
     Its columns: ``rule``, SERIES, ``window``, ``vm``, ``name``, ``begin_ns``, ``end_ns``, ``begin_time``, ``end_time``,
-    ``interval_s``; ``began_ns``: CLOCK_BOOTTIME since when it has held; ``stands``: 1 in the last window of its series;
-    ``cost_cpus``, ``lost_vcpus``; ``evidence_0`` and on: the metrics of the rule's evidence, in their order.
+    ``interval_s``; ``began_ns``: CLOCK_BOOTTIME since which it holds; ``stands``: 1 in the last window of its series;
+    ``cost_cpus``, ``lost_vcpus``; ``evidence_0`` and on: the metrics of the rule's evidence, in order.
     """
     workspace = Workspace(block_sets, plan)
     flagged = _flagged(asked, workspace, RecordedFacts(documents))
@@ -103,7 +103,7 @@ def rule_query(asked: RuleSet, block_sets: Sequence[BlockSet], plan: WindowPlan,
 
 
 def _flagged(asked: RuleSet, workspace: Workspace, facts: RecordedFacts) -> Select:
-    """The VMs and windows in which some rule holds, or would stay, with all that the rules say of them."""
+    """The VMs and windows in which any rule holds or would stay, with the columns of all rules."""
     groups = [RuleColumns(asked, Lowering(workspace, blocks, facts)) for blocks in workspace.block_sets]
     columns = workspace.choose_each([group.columns() for group in groups], Scope.VM)
     is_any: Scalar = equal(_ONE, _ZERO)
@@ -117,7 +117,7 @@ def _flagged(asked: RuleSet, workspace: Workspace, facts: RecordedFacts) -> Sele
 
 
 def _starts_again(workspace: Workspace) -> Scalar:
-    """1 where the VM came in the window, or it or one of its vCPUs began another epoch."""
+    """1 where the VM appeared in the window, or it or one of its vCPUs began another epoch."""
     before, after = Ref("epoch_before"), Ref("epoch_after")
     changed = when(apply(Function.NOT_EQUAL, before, after), _ONE, _ZERO)
     of_vcpus = workspace.fold(Scope.VCPU, Scope.VM, Aggregate(Aggregation.MAX, changed))
@@ -126,7 +126,7 @@ def _starts_again(workspace: Workspace) -> Scalar:
 
 
 class RuleColumns:
-    """What the rules say of VMs whose scenes have one set of blocks."""
+    """The columns of rules for VMs whose scenes have one set of blocks."""
 
     def __init__(self, asked: RuleSet, lowering: Lowering) -> None:
         self._asked = asked
@@ -135,12 +135,13 @@ class RuleColumns:
         self._sheet = lowering.sheets[Scope.VM]
 
     def columns(self) -> dict[str, Scalar]:
-        """By name: of the rule at place 7 ``holds_7``, ``stays_7``, ``cost_7``, ``lost_7``, ``evidence_7_0`` and on."""
+        """Columns by name; for the rule at place 7: ``holds_7``, ``stays_7``, ``cost_7``, ``lost_7``, ``evidence_7_0``
+        and on."""
         rules = enumerate(self._asked.rules)
         return {name: scalar for at, rule in rules for name, scalar in self._of_rule(at, rule)}
 
     def conditions(self, rule: Rule) -> tuple[Scalar, Scalar]:
-        """Where the rule holds, and where it stays if it fires."""
+        """Where the rule holds, and where it stays if it already fires."""
         active = _TRUE if rule.activity is None else self._condition(rule.activity)
         fires = self._condition(rule.when)
         clears = apply(Function.NOT, fires) if rule.clears is None else self._condition(rule.clears)
@@ -157,7 +158,7 @@ class RuleColumns:
             yield f"evidence_{at}_{place}", self._number(self._resolver.metric(name))
 
     def _is_judged(self, rule: Rule) -> Scalar:
-        """Simulated VMs say nothing of their host, so no caveat silences a rule about them."""
+        """Whether the rule is judged. A simulated VM does not depend on its host, so no caveat silences its rules."""
         is_silent = OneOf(Ref("machine"), tuple(self._asked.silent.get(rule.slug, ())))
         return apply(Function.OR, Ref("simulated"), apply(Function.NOT, is_silent))
 
@@ -171,7 +172,7 @@ class RuleColumns:
 
 
 def _rules(rules: Sequence[Rule]) -> UnionAll:
-    """The rules as rows: place, slug, and in how many windows in a row each must hold."""
+    """The rules as rows: place, slug, and the number of consecutive windows in which each must hold."""
     return UnionAll(
         tuple(
             Select(
@@ -219,7 +220,8 @@ def _candidates(asked: RuleSet) -> Select:
 
 
 def _marked() -> Select:
-    """The candidates, each with its place among those of its rule and VM, and how often the VM has started again."""
+    """The candidates, each with its place among the candidates of its rule and VM, and how often the VM has started
+    again."""
     upto = RowsSoFar(of("c", *_SUBJECT), of("c", "window"))
     return Select(
         (
@@ -233,7 +235,7 @@ def _marked() -> Select:
 
 
 def _islands() -> Select:
-    """Consecutive windows are as far apart as their places."""
+    """The candidates by island: in an island, window numbers are as far apart as places."""
     return Select(
         (NamedScalar("island", apply(Function.SUBTRACT, Ref("window", "m"), Ref("place", "m"))),),
         RelationSource("marked", "m"),
@@ -242,7 +244,7 @@ def _islands() -> Select:
 
 
 def _runs() -> Select:
-    """Within an island, how often the rule has not held so far: the same throughout a run."""
+    """The number of earlier windows of the island in which the rule did not hold: constant within a run."""
     fails = apply(Function.SUBTRACT, _ONE, Ref("holds", "i"))
     return Select(
         (NamedScalar("run", Aggregate(Aggregation.SUM, fails, _upto("i"))),),
@@ -252,7 +254,7 @@ def _runs() -> Select:
 
 
 def _complete() -> Select:
-    """When the run began if it is as long as the rule asks for, else NULL."""
+    """When the run began, if it is as long as the rule requires so far; else NULL."""
     of_run = RowsSoFar((*of("r", *_ISLAND), Ref("run", "r")), of("r", "window"))
     length = Aggregate(Aggregation.SUM, Ref("holds", "r"), of_run)
     began = Aggregate(Aggregation.MIN, when(equal(Ref("holds", "r"), _ONE), Ref("begin_ns", "r")), of_run)
@@ -264,7 +266,7 @@ def _complete() -> Select:
 
 
 def _states() -> Select:
-    """Since when the rule fires, NULL where it does not: as the first run that was long enough says."""
+    """Since when the rule fires, from the island's first run that was long enough; NULL where it does not fire."""
     is_enough = every(
         equal(Ref("holds", "c"), _ONE), apply(Function.MORE_OR_EQUAL, Ref("length", "c"), Ref("least", "c"))
     )

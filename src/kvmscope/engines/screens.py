@@ -1,17 +1,17 @@
 """Rules that are expensive to evaluate over a whole fleet: a cheap pre-condition for all hosts, then the rule for the
 VMs that meet it.
 
-Costly are rules that read the buckets of a histogram, of which a vCPU has dozens, and the rule that compares every
-count. All hosts are asked what must hold for such a rule (``formula.necessary``). The rule itself is asked of the VMs
-for which that holds in some window, over all their windows.
+Rules are expensive if they read the buckets of a histogram (a vCPU has dozens) or compare every count. For all hosts,
+only a necessary condition of such a rule is evaluated (``formula.necessary``). The rule itself is evaluated for the VMs
+that meet this condition in any window, over all their windows.
 
-A rule fires for a VM only if it holds for it in some window. So no finding is lost: where the rule holds, what is
-necessary for it holds too. A VM is judged by its own rows, which are read for all its windows, so each finding is the
-same as without this.
+A rule fires for a VM only if it holds for it in some window. So no finding is lost: where the rule holds, its necessary
+condition holds too. A VM is judged by its own rows, which are read for all its windows, so each finding is the same as
+without screening.
 
-A count that falls begins an epoch, so ``epoch_ended`` is necessary for ``stats_reset``. Counts that are read for other
-rules are looked at first: where one of them fell, the rule holds. A VM for which that is so in every window in which an
-epoch ended is not asked again.
+A count that falls begins an epoch, so ``epoch_ended`` is necessary for ``stats_reset``. Counts that other rules read
+are checked first: where one of them fell, the rule holds. A VM for which this decides every window in which an epoch
+ended is not evaluated again.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from .thinning import histograms_of
 
 Row = Mapping[str, Any]
 Suspects = Mapping[str, frozenset[int]]
-"""By host the ids of VMs."""
+"""Ids of VMs by host."""
 _Vm = tuple[str, int]
 _Window = tuple[str, str, bool, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A costly rule. ``may``: a rule that holds in every window in which it does. ``surely``: one of the same slug that
-    holds in no other windows than it does; None for none."""
+    """An expensive rule. ``may``: a weaker rule that holds wherever this rule holds. ``surely``: a rule of the same
+    slug that holds only where this rule holds, or None."""
 
     rule: Rule
     may: Rule
@@ -47,10 +47,10 @@ class Screen:
 
 
 class ScreenedRules:
-    """The rules of a question. ``first``: what all hosts are asked. ``screens``: those of costly rules."""
+    """The rules of a query. ``first``: rules to evaluate for all hosts. ``screens``: the expensive rules."""
 
     def __init__(self, rules: Sequence[Rule], metrics: Mapping[str, Formula], histograms: frozenset[StatName]) -> None:
-        """``histograms``: the statistics of the recordings that are."""
+        """``histograms``: the statistics in the recordings that are histograms."""
         self._metrics = metrics
         self._histograms = histograms
         screens = {rule.slug: screen for rule in rules if (screen := self._screen(rule)) is not None}
@@ -67,7 +67,7 @@ class ScreenedRules:
         )
 
     def sift(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Of the windows that ``first`` found, those in which rules fire. The rest is kept."""
+        """The windows in which rules fire, from the rows of ``first``. Rows of pre-conditions are kept for later."""
         for row in rows:
             slug, vm = row["rule"], (row["host"], row["vm"])
             if slug in self._may:
@@ -78,7 +78,7 @@ class ScreenedRules:
                 yield row
 
     def decided(self) -> Iterator[Row]:
-        """The windows of costly rules about which nothing is left to ask; after ``sift``."""
+        """The windows in which expensive rules fire, as far as already decided. Call after ``sift``."""
         for screen in self.screens:
             suspects = self._suspects(screen)
             for vm, rows in self._surely.get(screen.rule.slug, {}).items():
@@ -86,7 +86,8 @@ class ScreenedRules:
                     yield from rows
 
     def second(self) -> Iterator[tuple[Sequence[Rule], Suspects]]:
-        """What is left to ask, and of which subjects: rules that read the same histograms together; after ``sift``."""
+        """The rules still to evaluate with their VMs; rules that read the same histograms go together. Call after
+        ``sift``."""
         for screens in _grouped(self.screens, lambda screen: self._reads(screen.rule)):
             found = defaultdict[str, set[int]](set)
             for screen in screens:
@@ -103,10 +104,10 @@ class ScreenedRules:
             if not windows <= {_window(row) for row in surely.get(vm, ())}
         }
 
-    # --- which rules are costly ---------------------------------------------------------------------------------------
+    # --- which rules are expensive ------------------------------------------------------------------------------------
 
     def _screen(self, rule: Rule) -> Screen | None:
-        """None for a rule that is not costly, or of which nothing follows that is less costly."""
+        """None if the rule is not expensive, or has no necessary condition that is cheaper."""
         if _is_of_resets(rule):
             return Screen(rule, _weaker(rule, [_fact(EPOCH_ENDED)]), replace(rule, when=_fact(COUNT_FELL)))
         if asks_for_every_count(rule) or not self._reads(rule):
@@ -139,7 +140,7 @@ def asks_for_every_count(rule: Rule) -> bool:
 
 
 def _is_of_resets(rule: Rule) -> bool:
-    """Whether a rule says that some count fell, and nothing else."""
+    """Whether the only condition of a rule is that some count fell."""
     return rule.when.expression == _at_least_one(STATS_RESET) and rule.activity is None and rule.clears is None
 
 
@@ -152,8 +153,8 @@ def _fact(name: str) -> Formula:
 
 
 def _weaker(rule: Rule, conditions: Sequence[Formula]) -> Rule:
-    """One or two conditions as a rule that holds in a single window and gives no costs. No rule of the catalogue has
-    such a slug."""
+    """One or two conditions as a rule that fires after a single window and gives no costs. Its slug is not in the
+    catalogue."""
     activity = conditions[0] if len(conditions) > 1 else None
     bare = replace(rule, slug=f"may be {rule.slug}", clears=None, windows=1, cost=None, lost=None, evidence=())
     return replace(bare, activity=activity, when=conditions[-1])
@@ -164,7 +165,7 @@ def _window(row: Row) -> _Window:
 
 
 def _grouped(screens: Iterable[Screen], key: Callable[[Screen], Hashable]) -> Iterable[Sequence[Screen]]:
-    """The screens with the same key together."""
+    """The screens, grouped by key."""
     groups = defaultdict[Hashable, list[Screen]](list)
     for screen in screens:
         groups[key(screen)].append(screen)

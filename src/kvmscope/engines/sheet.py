@@ -1,7 +1,7 @@
-"""The subjects of one level with the columns that are worked out for them, in stages.
+"""The subjects of one level with columns that are computed in stages.
 
-Rule: a scalar that is needed in more than one place becomes a column (``hold``), so the text of a query grows with
-the formula and not with the number of its paths. A column of one stage may read those of the stages before.
+Rule: a scalar that is needed in more than one place becomes a column (``hold``), so the text of a query grows with the
+formula and not with the number of its paths. A column of one stage may read columns of earlier stages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What DuckDB and ClickHouse spell differently in the views of ``vocabulary``; all else they read alike."""
+"""The parts of the views of ``vocabulary`` that DuckDB and ClickHouse spell differently; the rest is common."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .refusal import QueryEngine
 
 
 def quote(name: str) -> str:
-    """A name as both read it, whatever it has in it."""
+    """An identifier of any characters, quoted for both engines."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: str) -> str:
-    """A text as both read it: ClickHouse takes a backslash for the start of an escape."""
+    """A string literal for both engines: in ClickHouse a backslash starts an escape."""
     return "'" + value.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """``first``, ``last``: aggregates, the value at the least and at the greatest of another. ``any_of``: one value of
-    a group. ``merged``: after a table of which a newer row replaces an older one."""
+    """``first``, ``last``: aggregates, the value at the minimum and at the maximum of another column. ``any_of``: any
+    one value of a group. ``merged``: suffix of a table in which newer rows replace older ones."""
 
     first: str
     last: str
@@ -46,7 +46,7 @@ class Spelling:
         return f"json_extract_string({text}, '$.{'.'.join(path)}')"
 
     def joined(self, parts: Sequence[tuple[str, str]]) -> str:
-        """The texts of which the condition holds, with commas between."""
+        """The strings whose condition holds, joined by commas."""
         if not parts:
             return "''"
         return f"concat_ws(', ', {', '.join(f'CASE WHEN {test} THEN {literal(word)} END' for test, word in parts)})"

@@ -1,9 +1,9 @@
-"""The statistics that recordings have, as columns of the users' views: which raw column each is, and what it holds.
+"""The statistics of recordings as columns of the users' views: the raw column of each, and what it holds.
 
-A stat of KVM has its own name (``exits``), any other its provider's before it (``apicv.apicv_active``); a bucket of a
-histogram has its number behind it (``halt_wait_hist.17``). Rules: a boolean is a boolean, also where it is a bit of a
-word, and a word that no stat describes is in the raw relations alone. Where two kernels describe a stat differently, it
-is a count, or a boolean, only if both say so.
+A stat of KVM keeps its name (``exits``), any other has its provider as a prefix (``apicv.apicv_active``); a bucket of a
+histogram has its number as a suffix (``halt_wait_hist.17``). Rules: a boolean stat is a boolean column, also if it is a
+bit of a word; a word that no stat describes is in the raw relations only. Where two kernels describe a stat
+differently, it is a count, or a boolean, only if both say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAKEN: Final = {name for its in FIXED.values() for name in its} | {*EPISODE_COL
 
 @dataclass(frozen=True, slots=True)
 class RecordedSchema:
-    """A schema by its document key, and in which lane its columns are."""
+    """A schema by its document key, and the lane of its columns."""
 
     key: str
     schema: Schema
@@ -33,7 +33,8 @@ class RecordedSchema:
 
 @dataclass
 class ViewColumn:
-    """``raw``: the column of the relation, None for bits. ``bits``: for each schema the word and the bit of it."""
+    """A column of a view. ``raw``: the column of the relation, None for bits. ``bits``: for each schema, the word and
+    the bit in it."""
 
     name: str
     scope: Scope
@@ -55,7 +56,7 @@ class ViewColumn:
 
 
 def stat_columns(schemas: Sequence[RecordedSchema], scope: Scope) -> dict[str, ViewColumn]:
-    """The columns of one scope by their names, those of the recordings first."""
+    """The columns of one scope by name, those in the recordings first."""
     found: dict[str, ViewColumn] = {}
     for its in schemas:
         if its.schema.scope is scope:
@@ -113,5 +114,5 @@ def _of_the_catalogue(scope: Scope) -> Iterator[tuple[str, Descriptor]]:
 
 
 def counts(columns: Iterable[ViewColumn]) -> list[ViewColumn]:
-    """Those of which an increase is a number of events."""
+    """The columns whose increase is a number of events."""
     return [column for column in columns if column.is_count and column.raw is not None]

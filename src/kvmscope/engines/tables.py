@@ -1,7 +1,7 @@
 """The names of the relations that queries read: recordings of one or many hosts, as tables of an engine.
 
-Columns are those of docs/reference/recordings.md and, in every relation, ``host``, the partition. Who opens an engine
-creates the relations: views over Parquet files in DuckDB, tables in ClickHouse.
+The columns are those of docs/reference/recordings.md and, in every relation, ``host``, the partition. The function that
+opens an engine creates the relations: views over Parquet files in DuckDB, tables in ClickHouse.
 """
 
 from __future__ import annotations

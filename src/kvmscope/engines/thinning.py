@@ -1,10 +1,10 @@
 """Recordings thinned to the ends of windows, as tables in the memory of DuckDB.
 
-A question over a fleet reads a few scenes of each host and few of hundreds of columns. Here both are chosen once: files
-or ClickHouse are read once, and each query after that reads a small table. Scenes are chosen as a ring thins them: the
-first of each so many seconds of CLOCK_BOOTTIME, and the last one of a series. What is thinned has the relations of
-``tables``, under another schema, so a query over raw relations is one over these too.
-Rule: counts are since a VM began, so a thinned recording has the same increases over longer windows.
+A query over a fleet reads a few scenes of each host and a few of hundreds of columns. Both are chosen here: files or
+ClickHouse are read once, and each later query reads a small table. Scenes are chosen as a ring thins them: the first in
+each period of CLOCK_BOOTTIME, and the last one of a series. A thinned recording has the relations of ``tables`` under
+another schema, so any query over raw relations works on it too.
+Rule: counts are cumulative from the start of a VM, so a thinned recording has the same increases over longer windows.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from .stat_columns import COUNTS, RecordedSchema
 from .tables import RAW, SUBJECTS, RawTable
 
 THIN: Final = "thin"
-"""The schema of the thinned scenes and documents; those of subjects are in schemas whose names begin with it."""
+"""The schema of the thinned scenes and documents. The names of the schemas of subjects begin with it."""
 WINDOWS: Final = 3
-"""Windows of a recording, where nobody asked for a length: enough for rules that need two in a row."""
+"""Default number of windows of a recording: enough for rules that need two in a row."""
 
 _ACTIVE: Final = "apicv_active"
 _MOST_LISTED: Final = 2000
-"""Of so many VMs rows are chosen by VM; of more, to read all of their hosts takes no longer."""
+"""Up to this number of VMs, rows are selected by VM; beyond it, reading all rows of their hosts takes no longer."""
 _BY_FACTS: Final = ("settings", HOST_PROVIDER)
 """Providers all of whose statistics the facts of rules read."""
 _KVM: Final = "kvm"
@@ -58,14 +58,14 @@ class NeededStats:
 
     @classmethod
     def of(cls, asked: Iterable[Formula], metrics: Mapping[str, Formula]) -> NeededStats:
-        """Those of formulas and of the metrics that they refer to, with those of facts."""
+        """The statistics of formulas, of the metrics that they refer to, and of facts."""
         parts = [part for formula in asked for part, _ in walk_with_metrics(formula.expression, formula.scope, metrics)]
         names = frozenset(part.stat for part in parts if isinstance(part, Leaf))
         asks_for_times = any(isinstance(part, FactTerm) and part.name == _COSTLIEST_EXIT for part in parts)
         return cls(names | _FOR_FACTS, has_exit_times=asks_for_times)
 
     def has(self, schema: Schema, stat: Descriptor) -> bool:
-        """Whether a statistic is read. Of the provider apicv, states are and times are not."""
+        """Whether a statistic is read. Of the provider apicv, states are read and times are not."""
         if schema.provider == PROVIDER:
             return stat.is_boolean and (stat.name.startswith(INHIBIT) or stat.name == _ACTIVE)
         if self.has_counts and schema.provider == _KVM and stat.kind in COUNTS:
@@ -75,7 +75,7 @@ class NeededStats:
         return schema.provider in _BY_FACTS or StatName(schema.provider, stat.name) in self.names
 
     def narrowed(self, blocks: BlockSet) -> BlockSet:
-        """The same blocks as far as relations with these statistics have them."""
+        """The same blocks with these statistics only."""
         return BlockSet(tuple(replace(block, schema=self._of_schema(block.schema)) for block in blocks.blocks))
 
     def _of_schema(self, schema: Schema) -> Schema:
@@ -86,7 +86,8 @@ class NeededStats:
 def histograms_of(
     expression: Expression, metrics: Mapping[str, Formula], histograms: frozenset[StatName]
 ) -> Iterator[StatName]:
-    """The histograms whose buckets an expression, or a metric that it refers to, reads, if only to count values."""
+    """The histograms whose buckets are read by an expression or a metric that it refers to, even if only to count
+    values."""
     for part, _ in walk_with_metrics(expression, Scope.VM, metrics):
         if isinstance(part, Leaf) and (not isinstance(part, StatTerm) or part.stat in histograms):
             yield part.stat
@@ -94,19 +95,19 @@ def histograms_of(
 
 @dataclass(frozen=True, slots=True)
 class RecordedSpan:
-    """How long the longest series of scenes lasts, and the mean distance of its scenes."""
+    """The length of the longest series of scenes, and the mean distance of its scenes."""
 
     lasts_s: float
     step_s: float
 
     def window_s(self, asked_s: float | None) -> float:
-        """The length of a window: what was asked for, else a third of the time, at least from scene to scene."""
+        """The length of a window: the requested one, else a third of the span, but at least the distance of scenes."""
         length_s = self.lasts_s / WINDOWS if asked_s is None else asked_s
         return max(1.0, math.ceil(max(length_s, self.step_s)))
 
 
 def read_span(store: SqlStore) -> RecordedSpan:
-    """That of the recordings of a store."""
+    """The span of the recordings of a store."""
     found = store.query(f"""
         SELECT max(lasts_ns), max(lasts_ns / greatest(scenes - 1, 1)) FROM (
             SELECT max(boottime_ns) - min(boottime_ns) AS lasts_ns, count(*) AS scenes
@@ -117,7 +118,7 @@ def read_span(store: SqlStore) -> RecordedSpan:
 
 
 class ThinnableStore(SqlStore, Protocol):
-    """Recordings of which rows can be kept as tables of DuckDB. ``recorded``: the schema of their relations."""
+    """Recordings whose rows can be kept as tables of DuckDB. ``recorded``: schema of their relations."""
 
     recorded: str
 
@@ -126,19 +127,19 @@ class ThinnableStore(SqlStore, Protocol):
         ...
 
     def keep(self, name: str, query: str) -> None:
-        """Keep the rows of a query over the recordings, which may be those of another engine, as a table."""
+        """Keep the rows of a query over the recordings as a table. The recordings may be in another engine."""
         ...
 
     def rows_of(self, table: RawTable, hosts: Sequence[str]) -> str:
-        """A query over the recordings for the rows of a relation that are of these hosts."""
+        """A query over the recordings for the rows of a relation on these hosts."""
         ...
 
 
 class ThinnedRecordings:
-    """Makes the thinned relations. VMs are few, and have all statistics; vCPUs have those that a question reads."""
+    """Makes the thinned relations. VMs are few and have all statistics; vCPUs have those that a query reads."""
 
     def __init__(self, store: ThinnableStore, window_s: float) -> None:
-        """``window_s``: how far apart the scenes are."""
+        """``window_s``: distance of the scenes."""
         self._store = store
         self._made: dict[tuple[NeededStats, _ChosenVms], str] = {}
         store.make(f"CREATE SCHEMA {THIN}")
@@ -150,7 +151,7 @@ class ThinnedRecordings:
         self._add(THIN, Scope.VM, replace(_of_everything(), has_counts=True), _ChosenVms())
 
     def having(self, stats: NeededStats, hosts: Sequence[str] | None = None, vms: frozenset[int] | None = None) -> str:
-        """The schema of relations with these statistics, of these VMs of these hosts or of all."""
+        """The schema of relations with these statistics, for these hosts and VMs; None: all."""
         key = stats, _ChosenVms(None if hosts is None else tuple(hosts), vms)
         if key not in self._made:
             self._made[key] = self._make(*key)
@@ -182,21 +183,21 @@ class ThinnedRecordings:
 
 @dataclass(frozen=True, slots=True)
 class _ChosenVms:
-    """Whose rows a relation has at least; None for all."""
+    """The VMs whose rows a relation has at least; None: all."""
 
     hosts: tuple[str, ...] | None = None
     vms: frozenset[int] | None = None
 
     @property
     def condition(self) -> str:
-        """Whether a row is of one of the VMs, if they are few."""
+        """The condition for rows of these VMs, if they are few."""
         if self.vms is None or len(self.vms) > _MOST_LISTED:
             return "true"
         return f"r.vm IN ({', '.join(map(str, sorted(self.vms))) or 'NULL'})"
 
 
 def _of_everything() -> NeededStats:
-    """What any rule or metric reads."""
+    """The statistics that any rule or metric reads."""
     metrics = formulas(load_metrics())
     parts = (part for rule in load_findings() for part in rule.formulas)
     return NeededStats.of([*metrics.values(), *parts], metrics)
@@ -219,13 +220,13 @@ _LEFT_OUT: Final = {
     Scope.VM: frozenset({"row", "uuid", "label"}),
     Scope.VCPU: frozenset({"row", "time", "name", "tid"}),
 }
-"""What no question over a fleet asks for."""
+"""Columns that no query over a fleet reads."""
 
 
 def thinned_columns(
     table: RawTable, scope: Scope, schemas: Sequence[RecordedSchema], stats: NeededStats
 ) -> Sequence[str]:
-    """Those that say who and when, and those of the statistics."""
+    """The columns that identify rows and times, and those of the statistics."""
     found: dict[str, None] = dict.fromkeys(name for name in FIXED[table] if name not in _LEFT_OUT[scope])
     for its in schemas:
         if its.schema.scope is scope:

@@ -1,6 +1,6 @@
-"""Every view that a user's SQL may read, and the query that each is.
+"""Every view that a user's SQL may read, with its query.
 
-Those of ``vocabulary`` say what was recorded, those of ``judged_views`` what the catalogue says of it.
+The views of ``vocabulary`` show recorded data, those of ``judged_views`` the catalogue's metrics and findings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .vocabulary import RECORDED_VIEWS, ROLL_UPS
 
 VIEWS: Final = (*RECORDED_VIEWS, *JUDGED_VIEWS)
 RELATIONS: Final = Relations(VIEWS, (*(table.value for table in RawTable), EPISODES))
-"""What a query may read."""
+"""The relations that a user's query may read."""
 CLICKHOUSE_RELATIONS: Final = Relations((*VIEWS, *ROLL_UPS), RELATIONS.raw)
 
 
 def view_query(name: str, store: SqlStore) -> str:
-    """What a view of ``VIEWS`` reads, for the statistics that a store has. RecordingError for a damaged document."""
+    """The query of a view of ``VIEWS``, for the statistics of a store. Raises RecordingError for a damaged document."""
     judged = JUDGED_VIEWS.get(name)
     return judged(store) if judged else RECORDED_VIEWS[name](store.vocabulary, SPELLINGS[store.dialect])

@@ -1,13 +1,13 @@
-"""The views that a user's SQL reads: what a recording holds, under the names that commands use, alike in every engine.
+"""The views that a user's SQL reads: recorded data under the names that commands use, the same in every engine.
 
     hosts        a row a host             samples   a row a VM and a vCPU of each scene, with every statistic
     vms          a row a VM               deltas    the increase of every count from one scene to the next
     vcpus        a row a vCPU             apicv_spans  from when to when each VM's interrupts were accelerated
     episodes     a row an episode
 
-docs/reference/sql.md describes them. Rules: each is a query over the relations of ``tables`` and nothing else, so it
-is the same in DuckDB and ClickHouse. An increase is within one epoch; before the first scene of an epoch nothing is
-known, and there is no row.
+docs/reference/sql.md describes them. Rules: each view is a query over the relations of ``tables`` only, so it is the
+same in DuckDB and ClickHouse. An increase is within one epoch; the first scene of an epoch has no increase and thus no
+row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INHIBIT: Final = "apicv.apicv_inhibit_"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What recordings have of statistics. ``schemas``: every schema of their scenes."""
+    """The statistics of recordings. ``schemas``: all schemas of their scenes."""
 
     schemas: tuple[RecordedSchema, ...]
 
@@ -46,7 +46,7 @@ class Vocabulary:
 
 
 def vocabulary_of(store: SqlStore) -> Vocabulary:
-    """That of what the store has. Raises RecordingError if a schema is damaged."""
+    """The vocabulary of a store. Raises RecordingError if a schema is damaged."""
     blocks = store.query(_BLOCKS[store.dialect]).columns[0].values
     found = [match for block in blocks if (match := re.fullmatch(r"([0-9a-f]{16})~(\d{1,3})", str(block)))]
     if not found:
@@ -136,7 +136,7 @@ def _deltas(vocabulary: Vocabulary, spelling: Spelling, raw: str = RAW) -> str:
 
 
 def _delta(names: Sequence[str], vocabulary: Vocabulary, scope: Scope, spelling: Spelling, raw: str) -> str:
-    """The rows of one scope. What goes up in an epoch is never less than before, but a file may be wrong."""
+    """The rows of one scope. A count never falls within an epoch, but a file may be wrong."""
     columns = {column.name: column.raw or "" for column in counts(vocabulary.columns[scope].values())}
     befores = "".join(f", first_value({quote(raw)}) OVER w AS {quote(_BEFORE + raw)}" for raw in columns.values())
     increases = ", ".join(_increase(name, columns.get(name)) for name in names)
@@ -161,14 +161,14 @@ def _increase(name: str, raw: str | None) -> str:
 
 
 def _subject(scope: Scope, spelling: Spelling) -> str:
-    """Whom a row is of, and when."""
+    """The columns that identify a row's subject and time."""
     vcpu = "NULL" if scope is Scope.VM else "vcpu"
     vm = spelling.vm_id("vm")
     return f"host, boot, {vm} AS vm, name, {vcpu} AS vcpu, time, boottime_ns, epoch"
 
 
 def _stat_names(vocabulary: Vocabulary, *, is_count: bool) -> list[str]:
-    """The statistics of both scopes in one order."""
+    """The statistics of both scopes in a single order."""
     found: dict[str, None] = {}
     for scope in reversed(Scope):
         columns = vocabulary.columns[scope].values()
@@ -239,12 +239,12 @@ RECORDED_VIEWS: Final[Mapping[str, Callable[[Vocabulary, Spelling], str]]] = {
     "apicv_spans": _apicv_spans,
     "episodes": _episodes,
 }
-"""What reads each of these views."""
+"""The function that makes the query of each of these views."""
 
 ROLL_UPS: Final = {f"deltas_{resolution_s}s": f"{RAW}_{resolution_s}s" for resolution_s in ROLL_UPS_S}
-"""The views of increases over roll-ups that ClickHouse has, by name, and the database of each."""
+"""The views of increases over ClickHouse's roll-ups: names, with the database of each."""
 
 
 def roll_up_query(name: str, vocabulary: Vocabulary) -> str:
-    """What a view of ``ROLL_UPS`` reads."""
+    """The query of a view of ``ROLL_UPS``."""
     return _deltas(vocabulary, SPELLINGS[QueryEngine.CLICKHOUSE], ROLL_UPS[name])

@@ -1,10 +1,11 @@
-"""Windows as relations: from which scene to which, of each boot of each host.
+"""Windows as relations: the first and last scene of each, for each boot of each host.
 
-A window is what ``analysis.window.Window`` is: two scenes of one origin and source, by the later of which its subjects
-are listed. ``WindowPlan`` says which scenes: all that follow one another, or the first of each so many seconds of
-CLOCK_BOOTTIME, as thinning keeps them. The scene between two windows belongs to both, so no increase is lost. The last
-window ends with the last scene. ``scenes``: how many a window has, both ends included.
-Rule: the relations of scenes are small (a row a scene), those of subjects large; what needs an order is done here.
+As in ``analysis.window.Window``, a window is two scenes of one origin and source, and its subjects are those of the
+later scene. ``WindowPlan`` chooses the scenes: all consecutive ones, or the first in each period of CLOCK_BOOTTIME, as
+thinning keeps them. The scene between two windows belongs to both, so no increase is lost. The last window ends with
+the last scene. ``scenes``: number of scenes in a window, both ends included.
+Rule: relations of scenes are small (a row for each scene), those of subjects large, so all work that needs an order is
+done here.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ from .relational import (
 from .tables import RAW, RawTable
 
 SERIES: Final = ("host", "boot", "source", "simulated")
-"""What windows follow one another in: one source on one boot of one host."""
+"""The key of a series of windows: one source on one boot of one host."""
 
 WINDOW: Final = (*SERIES, "window")
 """The key of a window: its series, and its number in it from 1."""
 
 WINDOW_ID: Final = "window_id"
-"""A number for each window of a query: what rows of subjects are joined and grouped by, since WINDOW has texts."""
+"""A number for each window of a query. Rows of subjects are joined and grouped by it, since WINDOW has strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """``every_s``: seconds of CLOCK_BOOTTIME a window; None: from each scene to the next.
+    """Which windows to form. ``every_s``: their length in seconds of CLOCK_BOOTTIME; None: from each scene to the next.
 
-    ``schema``: that of the raw relations.
-    ``hosts``: those that are asked, None for all. A large fleet is asked in parts, which bounds the memory.
+    ``schema``: of the raw relations.
+    ``hosts``: the hosts to read, None for all. A large fleet is read in parts to bound memory.
     """
 
     every_s: int | None = None
@@ -108,7 +109,7 @@ def same(left: str, right: str, *names: str) -> Scalar:
 
 
 def boot_of(alias: str) -> Scalar:
-    """The boot, "" where it is not known: NULL joins nothing."""
+    """The boot, "" where unknown: NULL would match nothing in a join."""
     return apply(Function.COALESCE, Ref("boot", alias), Literal(""))
 
 
@@ -136,7 +137,7 @@ def _moments(plan: WindowPlan) -> Select:
 
 
 def _slots() -> Select:
-    """When the first scene of each slot was taken, and how many there are."""
+    """The time of the first scene of each slot, and the number of scenes."""
     first = Aggregate(Aggregation.MIN, Ref("boottime_ns", "m"))
     return Select(
         (
@@ -150,7 +151,7 @@ def _slots() -> Select:
 
 
 def _numbered() -> Select:
-    """The slots by their place in the series: a count of those up to each."""
+    """The slots numbered within their series."""
     place = Aggregate(Aggregation.COUNT, None, RowsSoFar(of("s", *SERIES), of("s", "begin_ns")))
     return Select(
         (*kept("s", *SERIES, "slot", "begin_ns", "scenes"), NamedScalar("window", place)), RelationSource("slots", "s")
@@ -165,7 +166,7 @@ def _last_scenes() -> Select:
 
 
 def _paired() -> Select:
-    """Each slot with the beginning of the next; the last with the last scene."""
+    """Each slot with the start of the next one; the last slot with the last scene."""
     next_ns, scenes = Ref("begin_ns", "b"), Ref("scenes", "a")
     follows = equal(Ref("window", "b"), add(Ref("window", "a"), Literal(1)))
     return Select(
@@ -183,7 +184,7 @@ def _paired() -> Select:
 
 
 def _windows(block_sets: Sequence[BlockSet]) -> Select:
-    """Those that end with a scene of these blocks."""
+    """The windows that end with a scene of these blocks."""
     begin, end = Ref("begin_ns", "p"), Ref("end_ns", "p")
     lasts = apply(Function.TO_DOUBLE, apply(Function.SUBTRACT, end, begin))
     place = Aggregate(Aggregation.COUNT, None, RowsSoFar((), of("p", *WINDOW)))

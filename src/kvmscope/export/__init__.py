@@ -1,5 +1,5 @@
 """Export of a host's data to monitoring systems: Prometheus text, OpenMetrics, protobuf, OTLP.
 
-Here are names, labels and bytes. Sums, rates and verdicts come from ``analysis`` and ``view``; ``web`` and ``cli`` ask
-for the bytes.
+This package makes names, labels and bytes. Sums, rates and verdicts come from ``analysis`` and ``view``; ``web`` and
+``cli`` use the bytes.
 """

@@ -1,7 +1,7 @@
-"""Series of many times as OpenMetrics with time stamps, which ``promtool tsdb create-blocks-from openmetrics`` reads.
+"""Series over time as OpenMetrics with time stamps, which ``promtool tsdb create-blocks-from openmetrics`` reads.
 
-OpenMetrics wants all points of one label set together, and scenes come time after time. So lines are kept by family and
-label set, in memory up to a limit and beyond it in a temporary database, and written at the end.
+OpenMetrics requires all points of one label set together, but scenes come in order of time. So lines are kept by family
+and label set, in memory up to a limit and then in a temporary database, and written at the end.
 Source: OpenMetrics 1.0, "Interleaving" and "Timestamps".
 """
 
@@ -35,7 +35,7 @@ _OWN_LABELS: Final = frozenset({"vm", "vcpu", "le"})
 
 
 def constant_labels(typed: Iterable[str]) -> dict[str, str]:
-    """Labels that are written NAME=VALUE. Raises UsageError."""
+    """Labels from texts of the form NAME=VALUE. Raises UsageError for other texts."""
     found = {}
     for text in typed:
         match = re.fullmatch(r"([a-zA-Z_][a-zA-Z0-9_]*)=(.*)", text, re.DOTALL)
@@ -46,7 +46,7 @@ def constant_labels(typed: Iterable[str]) -> dict[str, str]:
 
 
 class TimedText(Closable):
-    """Takes dumped scenes, and then writes all lines. A context manager; ``labels``: of every series."""
+    """Collects dumped scenes, and then writes all lines. A context manager; ``labels``: added to every series."""
 
     def __init__(self, labels: Mapping[str, str], *, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
         self._labels = dict(labels)
@@ -65,7 +65,7 @@ class TimedText(Closable):
             )
 
     def text_of(self, scenes: Iterable[DumpedScene]) -> Iterator[str]:
-        """The whole text of these scenes, which are in the order of their times: a family after another, in pieces."""
+        """The whole text of these scenes, which are in order of time: one family after another, in pieces."""
         for scene in scenes:
             self._add_scene(scene)
         return self._pieces()
@@ -97,7 +97,7 @@ class TimedText(Closable):
 
     def _add(self, series: Series, stamp: str) -> None:
         if self._families.setdefault(series.family.name, series.family) != series.family:
-            return  # a publisher has changed what it calls so
+            return  # a publisher has changed the stat of this name
         place = list(self._families).index(series.family.name)
         labelled = replace(series, subjects=self._with_labels(series.subjects))
         texts = labelled.subjects.texts
@@ -126,7 +126,7 @@ class TimedText(Closable):
 
 @contextmanager
 def _temporary_errors() -> Iterator[None]:
-    """Raises OutputError where the directory for temporary files does not take the lines."""
+    """Raises OutputError if the directory for temporary files cannot hold the lines."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -137,7 +137,7 @@ def _temporary_errors() -> Iterator[None]:
 
 
 def _series_of(dumped: DumpedScene, subjects: Subjects) -> Iterable[Series]:
-    """Who the VMs are, and what was chosen of them."""
+    """The identities of the VMs, and their chosen stats and metrics."""
     scene, level = dumped.scene, dumped.choice.level
     for each in identity_series(scene, subjects):
         if each.of is SeriesClass.CORE:
@@ -161,5 +161,5 @@ def _is_wanted(series: Series, dumped: DumpedScene) -> bool:
 
 
 def _stamp(time_ns: int) -> str:
-    """Seconds to the millisecond, which is as fine as Prometheus stores them."""
+    """Seconds to the millisecond, the resolution of Prometheus."""
     return f"{time_ns // 10**9}.{time_ns // 10**6 % 1000:03}"

@@ -1,8 +1,8 @@
-"""Which series are written: lists of names that are wanted or not, and a budget that holds for any host.
+"""The choice of series to write: patterns of included and excluded names, and a limit for any host.
 
-A host with many VMs has more series than a monitoring system wants of one target. What goes first is decided by class,
-and within a class by name from the last to the first, whole names at a time: a name is there for all subjects or for
-none. How many series were left out is a series itself.
+A host with many VMs has more series than a monitoring system accepts from one target. Series are left out class by
+class, and within a class by name from the last to the first, whole names at a time: a name is written for all subjects
+or for none. The number of omitted series is a series itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SeriesClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClassedSeries:
-    """Series and the class that they are left out with."""
+    """Series and their class, which decides when they are left out."""
 
     series: Series
     of: SeriesClass
@@ -41,8 +41,8 @@ class ClassedSeries:
 
 @dataclass(frozen=True, slots=True)
 class SeriesChoice:
-    """What is wanted. ``include``, ``exclude``: patterns of series names such as ``kvm_vm_pf_*``; an empty ``include``
-    means all. ``limit``: of the number of series, None for no limit."""
+    """The requested series. ``include``, ``exclude``: name patterns such as ``kvm_vm_pf_*``; an empty ``include``
+    means all. ``limit``: maximum number of series, None for no limit."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -57,14 +57,14 @@ class SeriesChoice:
 
 @dataclass(frozen=True, slots=True)
 class KeptSeries:
-    """What is written, and by class how many series are not, for the budget or for a name that something else has."""
+    """The written series, and by class the number of omitted ones, for the budget or because their name was taken."""
 
     series: tuple[Series, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def choose(found: Sequence[ClassedSeries], choice: SeriesChoice) -> KeptSeries:
-    """The series that are wanted and fit the budget, those of one name together."""
+    """The requested series that fit the budget, grouped by name."""
     kept, clashing = _distinct([each for each in found if each.series.count and choice.wants(each.series.family)])
     left_out = Counter({"name-clash": clashing} if clashing else {})
     families: dict[Family, list[Series]] = {}
@@ -76,7 +76,7 @@ def choose(found: Sequence[ClassedSeries], choice: SeriesChoice) -> KeptSeries:
 
 
 def _over_budget(kept: Sequence[ClassedSeries], limit: int | None) -> dict[Family, SeriesClass]:
-    """The families that have to go, each with its class."""
+    """The families to leave out, each with its class."""
     surplus = 0 if limit is None else sum(each.series.count for each in kept) - limit
     order = {of: place for place, of in enumerate(SeriesClass)}
     gone: dict[Family, SeriesClass] = {}
@@ -89,7 +89,7 @@ def _over_budget(kept: Sequence[ClassedSeries], limit: int | None) -> dict[Famil
 
 
 def _distinct(found: Sequence[ClassedSeries]) -> tuple[list[ClassedSeries], int]:
-    """Without series whose name another family has, and the number of those: names of publishers may be any."""
+    """The series without those whose name another family has, and the number of these: publishers may use any name."""
     owners: dict[str, Family] = {}
     kept, clashing = [], 0
     for each in found:

@@ -1,7 +1,7 @@
 """All series of one scrape: its own read of the host, and the latest metrics, findings and verdicts.
 
-Counts are of the moment of the scrape. Metrics, findings and verdicts need an interval, and are those of the last one
-that was watched; how old they are is a series itself.
+Counts are read at the scrape. Metrics, findings and verdicts need an interval, and come from the last watched one;
+their age is a series itself.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ _NOT_JUDGED: Final = _own("rule_not_judged", "1 if a rule of kvmscope doctor can
 
 @dataclass(frozen=True)
 class Reading:
-    """What a scrape is of. ``subjects`` and ``sums``: of the scene. ``held``: findings after the interval of ``view``.
-
-    ``view``: of the last interval; None if none has passed yet.
+    """The input of a scrape. ``subjects`` and ``sums`` belong to the scene. ``held``: findings after the interval of
+    ``view``, which is the last one; None if none has passed yet.
     """
 
     scene: Scene
@@ -64,7 +63,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is exported of a host."""
+    """The choice of data to export from a host."""
 
     detail: Detail = Detail.VM
     choice: SeriesChoice = field(default_factory=SeriesChoice)
@@ -73,7 +72,7 @@ class ExportOptions:
 def export_options(
     detail: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), limit: int | None = None
 ) -> ExportOptions:
-    """What is exported by what a person typed. ``limit``: of the number of series; 0 for none, None for the default."""
+    """The options that a user typed. ``limit``: maximum number of series; 0 for no limit, None for the default."""
     level = Detail(detail)
     if limit is None and level is Detail.VM:
         limit = SERIES_OF_VMS
@@ -81,13 +80,13 @@ def export_options(
 
 
 def expose(reading: Reading, options: ExportOptions) -> tuple[Series, ...]:
-    """Every series of a scrape but ``kvmscope_up`` and how long it took."""
+    """Every series of a scrape except ``kvmscope_up`` and the duration of the scrape."""
     kept = choose(list(_found(reading, options.detail)), options.choice)
     return (*kept.series, *filter(lambda series: series.count, _own_series(reading, kept)))
 
 
 def own_number(family: Family, value: float) -> NumberSeries:
-    """A series of kvmscope itself without labels."""
+    """A series about kvmscope itself, without labels."""
     return numbers(family, NO_LABELS, [value])
 
 

@@ -1,6 +1,6 @@
-"""Findings as a monitoring system should see them: a finding that ends is held for a while, so that series do not flap.
+"""Findings for a monitoring system: a finding that ends is held for a while, to keep series from flapping.
 
-Pure: time is that of the scenes.
+It reads no clock: time is that of the scenes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HeldKey: TypeAlias = tuple[str, VmId]
 
 @dataclass(frozen=True, slots=True)
 class HeldFinding:
-    """A rule that fires for a VM or its vCPUs, or has within ``HOLD_S``. ``holds``: whether it does."""
+    """A rule that fires for a VM or its vCPUs, or did within ``HOLD_S``. ``holds``: whether it fires now."""
 
     rule: str
     severity: str
@@ -29,14 +29,14 @@ class HeldFinding:
 
 
 class FindingHolds:
-    """Remembers what the rules have found; give it every view in turn."""
+    """Remembers the findings of the rules. It must be given every view, in order."""
 
     def __init__(self, hold_s: float = HOLD_S) -> None:
         self._hold_ns = round(hold_s * 1e9)
         self._seen: dict[_HeldKey, tuple[int, Finding]] = {}
 
     def update(self, view: HostView) -> tuple[HeldFinding, ...]:
-        """What holds, and what did so a short while ago, of VMs that still live."""
+        """The findings of living VMs that hold, or held within ``HOLD_S``."""
         sample = view.scene.sample
         now_ns = sample.monotonic_ns
         living = set(map(VmId, sample.vms.id.tolist()))

@@ -1,6 +1,6 @@
 """The contents of ``view`` for a host, as series: metrics of the catalogue, findings, the state of APICv, facts.
 
-Rule: what is unknown has no series, and nothing is computed here.
+Rule: an unknown value has no series, and nothing is computed here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HOST_FACTS: Final = ("supported", "switched_on", "x2avic", "ipi", "device_posti
 
 
 def identity_series(scene: Scene, subjects: Subjects) -> Iterator[ClassedSeries]:
-    """Who the VMs are, and on which host."""
+    """The identities of the VMs and of their host."""
     vms = subjects.vms
     slices = scene.sample.vcpus_of_vm
     created = [None if ns < 0 else ns / 1e9 for ns in scene.sample.vms.created_ns.tolist()]
@@ -72,13 +72,13 @@ def metric_series(subjects: Subjects, view: HostView) -> Iterator[ClassedSeries]
 
 
 def _places(subjects: Subjects, ids: Sequence[VmId]) -> list[int | None]:
-    """Where each VM is among ``ids``; None for one that is not."""
+    """The place of each VM in ``ids``; None for a VM that is not in it."""
     places = {vm: place for place, vm in enumerate(ids)}
     return [places.get(vm) for vm in subjects.rows]
 
 
 def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[ClassedSeries]:
-    """What the rules have found."""
+    """The findings of the rules."""
     there = [each for each in held if each.vm in subjects.rows]
     labels = tuple((_key(subjects, each.vm), each.rule, each.severity) for each in there)
     sets = label_sets(("vm", "rule", "severity"), labels)
@@ -86,7 +86,7 @@ def finding_series(subjects: Subjects, held: Sequence[HeldFinding]) -> Iterator[
 
 
 def apicv_series(subjects: Subjects, verdicts: Verdicts) -> Iterator[ClassedSeries]:
-    """The verdict on each VM, and what the host has."""
+    """The verdict on each VM, and the support of the host."""
     vms = [(subjects.keys[subjects.rows[vm.id]], vm) for vm in verdicts.vms if vm.id in subjects.rows]
     states = label_sets(("vm", "state"), tuple((key, vm.state.value) for key, vm in vms))
     reasons = {(key, reason.name): reason.certainty.value for key, vm in vms for reason in vm.reasons}

@@ -1,8 +1,8 @@
 """The subject of a series: label sets of VMs and vCPUs that do not change, escaped for each format.
 
-A VM is named by its UUID, else by its name and the time of its creation: the same after a restart of the reader, and
-never that of another VM. Names and UUIDs are untrusted text; what a terminal would obey is written out, and what
-is long is cut.
+A VM is named by its UUID, else by its name and the time of its creation. This label stays the same after a restart of
+the reader, and never belongs to another VM. Names and UUIDs are untrusted text: characters that a terminal would act on
+are escaped, and long text is cut.
 
 Rule: two VMs of one scene never have the same label.
 """
@@ -28,10 +28,10 @@ _NIL: Final = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, eq=False)
 class LabelSets:
-    """The label sets of some subjects, in order. ``names``: of the labels; ``rows``: their values, one row a subject.
+    """The label sets of some subjects, in order. ``names``: label names; ``rows``: label values, one row per subject.
 
-    The forms that the formats need are made once and kept, as a host has the same VMs from scrape to scrape. Two sets
-    are equal only if they are the same object.
+    The forms for each format are made once and cached, as a host has the same VMs from scrape to scrape. Two sets are
+    equal only if they are the same object.
     """
 
     names: tuple[str, ...]
@@ -42,33 +42,33 @@ class LabelSets:
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """As they stand between braces: ``vm="…",vcpu="0"``."""
+        """The text between braces: ``vm="…",vcpu="0"``."""
         return tuple(label_text(dict(zip(self.names, row, strict=True))) for row in self.rows)
 
     @cached_property
     def patterns(self) -> tuple[bytes, ...]:
-        """The same as bytes of a pattern, in which a percent sign is not a place of a value."""
+        """The same text as bytes for a ``%`` pattern, with percent signs escaped."""
         return tuple(text.replace("%", "%%").encode() for text in self.texts)
 
 
 @lru_cache(maxsize=32)
 def label_sets(names: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> LabelSets:
-    """The label sets with these values: those of the last scrape where they are the same, with all that they keep."""
+    """The label sets with these values: the object of the last scrape, with its caches, if the values are the same."""
     return LabelSets(names, rows)
 
 
 def label_text(labels: Mapping[str, str]) -> str:
-    """Labels as text and OpenMetrics have them between braces."""
+    """The text of labels between braces, in the text format and in OpenMetrics."""
     return ",".join(f'{name}="{escaped_value(value)}"' for name, value in labels.items())
 
 
 def escaped_value(text: str) -> str:
-    """A label's value between quotes. Source: the text format and OpenMetrics 1.0 agree on this."""
+    """A label's value, escaped for use between quotes. Source: the text format and OpenMetrics 1.0 agree on this."""
     return encodable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def encodable(text: str) -> str:
-    """Text that UTF-8 can write: bytes of a command line that are not UTF-8 are in it as lone surrogates."""
+    """The text made encodable in UTF-8: command-line bytes that are not UTF-8 appear as lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -76,7 +76,7 @@ def vm_keys(scene: Scene) -> tuple[str, ...]:
     """The label ``vm`` of each VM of a scene."""
     rows = range(len(scene.sample.vms))
     keys = _distinct(list(map(_key, repeat(scene), rows)), lambda row, key: f"{key}{_birth(scene, row)}")
-    # VMs of one birth and name: only a simulated host has them.
+    # VMs with the same name and time of creation exist only on a simulated host.
     return tuple(_distinct(keys, lambda row, key: f"{key}#{scene.sample.vms.vm_id(row)}"))
 
 
@@ -86,18 +86,18 @@ def _distinct(keys: list[str], further: Callable[[int, str], str]) -> list[str]:
 
 
 def vm_label_sets(keys: Sequence[str]) -> LabelSets:
-    """Of VMs with these keys."""
+    """The label sets of VMs with these keys."""
     return LabelSets(("vm",), tuple((key,) for key in keys))
 
 
 def vcpu_label_sets(sample: Sample, keys: Sequence[str]) -> LabelSets:
-    """Of all vCPUs of a sample, whose VMs have these keys."""
+    """The label sets of all vCPUs of a sample, whose VMs have these keys."""
     owners, ids = sample.vcpus.vm.tolist(), sample.vcpus.id.tolist()
     return LabelSets(("vm", "vcpu"), tuple((keys[vm], str(vcpu)) for vm, vcpu in zip(owners, ids, strict=True)))
 
 
 def shown_text(text: str | None) -> str:
-    """Untrusted text as a label's value; "" if it is not known, which Prometheus treats as no label."""
+    """Untrusted text as a label's value; "" if unknown, which Prometheus treats as a missing label."""
     return "" if text is None else printable(text, max_length=_MOST_CHARACTERS)
 
 
@@ -109,7 +109,7 @@ def _key(scene: Scene, row: int) -> str:
 
 
 def _birth(scene: Scene, row: int) -> str:
-    """When a VM was made, or which process it is of; "" if neither is known."""
+    """The time of a VM's creation, or its process; "" if neither is known."""
     created_ns = int(scene.sample.vms.created_ns[row])
     if created_ns >= 0:
         return f"@{rfc3339(created_ns)}"

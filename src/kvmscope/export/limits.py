@@ -1,6 +1,6 @@
-"""Default limits of the export. Loads nothing: the help of commands states it."""
+"""Default limits of the export. This module imports nothing, as the help of commands uses it."""
 
 from typing import Final
 
 SERIES_OF_VMS: Final = 40_000
-"""The most series of VMs that are exported by default: about a megabyte of a scrape."""
+"""Maximum number of series of VMs by default: about a megabyte per scrape."""

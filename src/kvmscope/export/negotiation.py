@@ -1,6 +1,6 @@
-"""Content negotiation: the format that the client's Accept header prefers, of those that are supported.
+"""Content negotiation: the supported format that the client's Accept header prefers.
 
-Source: RFC 9110, 12.5.1; Prometheus' scrape protocol, whose server lists the formats that it reads with weights.
+Source: RFC 9110, 12.5.1; Prometheus' scrape protocol, in which the server lists its formats with weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .text import TextFormat, write_text
 
 @dataclass(frozen=True, slots=True)
 class MetricsFormat:
-    """A format by its media type and the parameters that a request must have; ``write`` gives its bytes."""
+    """A format by its media type and the parameters that a request must have; ``write`` makes its bytes."""
 
     media_type: str
     parameters: tuple[tuple[str, tuple[str, ...]], ...]
@@ -45,7 +45,7 @@ PROTOBUF: Final = MetricsFormat(
 )
 
 FORMATS: Final = (PROTOBUF, OPENMETRICS, PROMETHEUS)
-"""Those that are written, the richest first: it is taken where a client likes two equally."""
+"""The supported formats, the richest first, which is chosen if a client weights several equally."""
 
 
 def negotiate(accept: str) -> MetricsFormat:
@@ -76,7 +76,7 @@ def quality(text: str) -> float:
 
 
 def _matches(form: MetricsFormat, words: tuple[str, dict[str, str]]) -> bool:
-    """Whether an offer is of this format; one without a version means any."""
+    """Whether an offer means this format; an offer without a version means any version."""
     media_type, parameters = words
     if media_type != form.media_type:
         return False

@@ -1,6 +1,6 @@
-"""Values as text, exact: whole numbers of the kernel with their decimal point moved, never a float.
+"""Values as exact text: the kernel's whole numbers with a shifted decimal point, never a float.
 
-Rule: the text of a counter is what the kernel counted, to its last digit.
+Rule: the text of a counter is the kernel's count, exact to the last digit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..sample import U64Array
 from ..schema import Base, Descriptor, Kind
 
 _MOST_DIGITS: Final = 19
-"""The largest power of ten that fits a word."""
+"""The exponent of the largest power of ten that fits a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueColumns:
-    """Values, a row each, and the pattern of bytes in which a row's columns give the text: ``pattern % tuple(row)``."""
+    """Values, one per row, and the bytes pattern that makes the text of a row: ``pattern % tuple(row)``."""
 
     pattern: bytes
     columns: npt.NDArray[Any]
@@ -43,8 +43,8 @@ def word_columns(descriptor: Descriptor, words: U64Array) -> ValueColumns:
 
 
 def number_columns(numbers: Sequence[float | int]) -> ValueColumns:
-    """Numbers of kvmscope itself: the shortest text that gives each back."""
-    # A sum that is finite has no part that is not; the other way round this is only slower.
+    """Numbers that kvmscope computed, each as the shortest text that parses to it."""
+    # A finite sum has only finite parts; for any other sum, the check below is only slower.
     if set(map(type, numbers)) <= {int, float} and isfinite(sum(map(float, numbers))):
         columns = np.empty((len(numbers), 1), dtype=object)
         columns[:, 0] = numbers
@@ -59,7 +59,7 @@ def _text_columns(texts: Sequence[int | str]) -> ValueColumns:
 
 
 def value_floats(descriptor: Descriptor, words: U64Array) -> npt.NDArray[np.float64]:
-    """The same as floats, exact up to 2**53 raw units."""
+    """The values as floats, exact up to 2**53 raw units."""
     numbers = words.view(np.int64) if _is_signed(descriptor) else words
     scaled = descriptor.is_understood and descriptor.exponent != 0
     if not scaled:
@@ -71,7 +71,7 @@ def value_floats(descriptor: Descriptor, words: U64Array) -> npt.NDArray[np.floa
 
 
 def _with_point(numbers: list[int], digits: int) -> list[str]:
-    """Each number of 10**-digits as a decimal fraction without blanks or lost digits."""
+    """Each number, in units of 10**-digits, as an exact decimal fraction without blanks."""
     one = 10**digits
     return [
         f"{number // one}.{number % one:0{digits}d}" if number >= 0 else f"-{-number // one}.{-number % one:0{digits}d}"
@@ -80,12 +80,12 @@ def _with_point(numbers: list[int], digits: int) -> list[str]:
 
 
 def _is_signed(descriptor: Descriptor) -> bool:
-    """An instant of 2**63 and more is one that fell below 0."""
+    """Whether the stat may be negative: an instant of 2**63 and more has fallen below 0."""
     return descriptor.kind is Kind.INSTANT and not descriptor.is_boolean
 
 
 def _texts(descriptor: Descriptor, words: U64Array) -> Sequence[int | str]:
-    """Any value, each as what ``str`` makes its text of."""
+    """Values of any kind, as objects that ``str`` converts to their text."""
     numbers: list[int] = (words.view(np.int64) if _is_signed(descriptor) else words).tolist()
     exponent = descriptor.exponent if descriptor.is_understood else 0
     if exponent == 0:

@@ -1,12 +1,12 @@
-"""Pushing to a collector by OTLP over HTTP: what one scrape has, as OpenTelemetry metrics.
+"""The data of one scrape as OpenTelemetry metrics, to push to a collector by OTLP over HTTP.
 
-Semantic conventions have no words for VMs, so names are ours: ``kvm.vm.exits``, with the attributes of the Prometheus
+Semantic conventions do not cover VMs, so names are kvmscope's: ``kvm.vm.exits``, with the attributes of the Prometheus
 series. The resource is the host, by ``host.*``. Log histograms are exponential histograms in nanoseconds.
 
 An exponential histogram of scale 0 has the buckets (2**i, 2**(i+1)]. KVM counts whole nanoseconds in [2**(k-1), 2**k):
 bucket k is index k - 1, bucket 0 counts zeros. Values that are a power of two are one bucket too high. KVM's last
-bucket, which has no upper bound, is sent as the bucket of its number. When counting began is not said, as it is not
-known of every VM.
+bucket, which has no upper bound, is sent as the bucket of its number. The start time of counts is omitted, as it
+is not known for every VM.
 
 Source: opentelemetry-proto, metrics/v1/metrics.proto; OpenTelemetry, "Metrics Data Model".
 """
@@ -37,7 +37,7 @@ _UNITS: Final = {"seconds": "s", "nanoseconds": "ns", "bytes": "By", "cycles": "
 
 
 def load_what_writing_needs() -> None:
-    """Read it from its files now, for a process that may not read them later."""
+    """Import the modules for writing now, for a process that may be unable to read their files later."""
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: F401
 
     _version()
@@ -68,7 +68,7 @@ def write_otlp(series: Iterable[Series], machine: Machine, origin: Origin | None
 
 
 def otlp_name(family: Family) -> str:
-    """``kvm_vm_halt_wait_seconds`` -> ``kvm.vm.halt_wait``: the unit is a field of its own in OTLP."""
+    """``kvm_vm_halt_wait_seconds`` -> ``kvm.vm.halt_wait``: OTLP has a separate field for the unit."""
     stem = family.name.removesuffix(f"_{family.unit}") if family.unit else family.name
     parts = stem.split("_", 2)
     depth = 2 if parts[0] == "kvm" and parts[1] in ("vm", "vcpu", "host") else 1

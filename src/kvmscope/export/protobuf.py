@@ -1,7 +1,7 @@
-"""Series as ``io.prometheus.client.MetricFamily`` messages, each behind its length; log histograms as native ones.
+"""Series as ``io.prometheus.client.MetricFamily`` messages, each after its length; log histograms as native ones.
 
-A stat of ten thousand vCPUs is a thousand times the same message with other labels and another number. So the messages
-of all subjects are laid out once, and a scrape writes its numbers into the gaps.
+The messages of a stat for ten thousand vCPUs differ only in labels and one number. So the messages of all subjects are
+laid out once, and a scrape fills in its numbers.
 
 A native histogram of schema 0 has the bounds 2**k. KVM counts whole nanoseconds in [2**(k-1), 2**k), Prometheus in
 (2**(k-1), 2**k]: bucket k is bucket k, and only values that are a power of two stand one bucket too low. KVM's last
@@ -48,7 +48,7 @@ _ROWS_A_PIECE: Final = 2048
 
 
 def write_protobuf(series: Iterable[Series]) -> Iterator[bytes]:
-    """The messages, in pieces. Series of one family stand one after another in ``series``."""
+    """The messages, in pieces. ``series`` has the series of one family next to each other."""
     for family, parts in groupby(series, key=_family):
         pieces = [piece for part in parts for piece in _metrics(part)]
         head = _head(family)
@@ -61,7 +61,7 @@ def _family(series: Series) -> Family:
 
 
 def is_native(series: Series) -> bool:
-    """Whether its buckets are those of powers of two of nanoseconds or of a unit itself."""
+    """Whether its buckets are powers of two of nanoseconds or of the unit itself."""
     if not isinstance(series, HistogramSeries):
         return False
     stat = series.descriptor
@@ -89,11 +89,11 @@ def _metrics(series: Series) -> Iterator[bytes]:
         yield _value_metrics(series)
 
 
-# --- one number a subject ---------------------------------------------------------------------------------------------
+# --- one number per subject -------------------------------------------------------------------------------------------
 
 
 def _value_metrics(series: StatSeries | NumberSeries) -> bytes:
-    """Every subject's message, laid out as last time but for the numbers."""
+    """The message of every subject; the layout is reused, only the numbers are new."""
     layout = _layout(series.subjects, series.rows.tobytes(), _VALUE_FIELDS[series.family.type])
     numbers = (
         value_floats(series.descriptor, series.words)
@@ -104,7 +104,7 @@ def _value_metrics(series: StatSeries | NumberSeries) -> bytes:
 
 
 class _Layout:
-    """The messages of some subjects with gaps for their numbers."""
+    """The messages of some subjects, with space for their numbers."""
 
     def __init__(self, subjects: LabelSets, rows: Sequence[int], field: int) -> None:
         value = bytes([field << 3 | _LENGTH, 9, 1 << 3 | _FIXED64]) + bytes(8)
@@ -126,7 +126,7 @@ def _layout(subjects: LabelSets, rows: bytes, field: int) -> _Layout:
 
 @lru_cache(maxsize=16)
 def _label_bytes(subjects: LabelSets) -> tuple[bytes, ...]:
-    """The labels of each subject as fields of its message; an empty one is no label."""
+    """The labels of each subject as fields of its message, without empty labels."""
     return tuple(
         b"".join(
             _message(1, _text_field(1, name) + _text_field(2, value))
@@ -141,7 +141,7 @@ def _label_bytes(subjects: LabelSets) -> tuple[bytes, ...]:
 
 
 def _native_metrics(series: HistogramSeries, chosen: slice) -> bytes:
-    """The buckets from 1 on as one span of differences; bucket 0 counts zeros."""
+    """The native histograms: buckets from 1 on as one span of differences; bucket 0 is the count of zeros."""
     words = series.words[chosen].astype(np.int64)
     deltas = np.diff(words[:, 1:], axis=1, prepend=np.int64(0))
     zigzag = ((deltas << 1) ^ (deltas >> 63)).view(np.uint64)
@@ -186,7 +186,7 @@ def _classic_metrics(series: HistogramSeries, chosen: slice) -> bytes:
 
 
 def _sums(series: HistogramSeries, chosen: slice, *, in_raw_units: bool) -> list[bytes]:
-    """The sum of each histogram as a double; NaN where the kernel does not have it, as 0 would be a sum."""
+    """The sum of each histogram as a double; NaN if the kernel does not have it, as 0 would be a valid sum."""
     if series.sums is None or series.sum_descriptor is None:
         return [struct.pack("<d", float("nan"))] * len(series.rows[chosen])
     sums = series.sums[chosen]
@@ -199,7 +199,7 @@ def _sums(series: HistogramSeries, chosen: slice, *, in_raw_units: bool) -> list
 
 
 def varint(number: int) -> bytes:
-    """A whole number from 0 on, seven bits a byte, the lowest first."""
+    """The encoding of a whole number from 0 on: seven bits per byte, the lowest first."""
     if number < 0x80:
         return _ONE_BYTE[number]
     found = bytearray()
@@ -211,7 +211,7 @@ def varint(number: int) -> bytes:
 
 
 def varints(numbers: npt.NDArray[np.uint64]) -> tuple[_Bytes, I64Array]:
-    """Many of them: their bytes one after another, and the length of each in the shape of ``numbers``."""
+    """The encodings of many numbers: their bytes one after another, and their lengths in the shape of ``numbers``."""
     flat = numbers.ravel()
     largest = int(flat.max(initial=0))
     width = max(1, -(-largest.bit_length() // 7))

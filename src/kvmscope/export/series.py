@@ -1,6 +1,6 @@
 """Series independent of a format: a family, its subjects, and their values.
 
-Words of the kernel stay whole numbers beside their descriptor until they are written. Unknown values have no row.
+Words of the kernel stay whole numbers with their descriptor until they are written. Unknown values have no row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .labels import LabelSets
 
 @dataclass(frozen=True, slots=True)
 class StatSeries:
-    """A stat of one word, of some subjects. ``rows``: theirs in ``subjects``, ascending; ``words``: one each."""
+    """A stat of one word for some subjects. ``rows``: their rows in ``subjects``, ascending; ``words``: one each."""
 
     family: Family
     subjects: LabelSets
@@ -36,7 +36,7 @@ class StatSeries:
 class HistogramSeries:
     """A histogram of some subjects. ``words``: shape (rows, buckets).
 
-    ``sums``: of the values in each, raw, as ``sum_descriptor`` describes them; None if the kernel does not have it.
+    ``sums``: raw sums of the values, described by ``sum_descriptor``; None if the kernel does not have them.
     """
 
     family: Family
@@ -49,13 +49,13 @@ class HistogramSeries:
 
     @property
     def count(self) -> int:
-        """Of series in the classic form: a bucket each, and count and sum."""
+        """The number of series in the classic form: one per bucket, and count and sum."""
         return len(self.rows) * (self.descriptor.size + 1 + (self.sums is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class NumberSeries:
-    """Numbers that are worked out or said by kvmscope itself, each of the subject in its place."""
+    """Numbers that kvmscope computed or defines, one per subject, in order."""
 
     family: Family
     subjects: LabelSets
@@ -71,7 +71,7 @@ Series: TypeAlias = StatSeries | HistogramSeries | NumberSeries
 
 
 def numbers(family: Family, subjects: LabelSets, values: Sequence[float | int | None]) -> NumberSeries:
-    """One number a subject; None where it is not known, which gives no series."""
+    """The series of one number per subject; None is an unknown number, which gets no series."""
     if None not in values:
         return NumberSeries(family, subjects, np.arange(len(values)), cast("Sequence[float | int]", values))
     known = [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""Every stat of a scene as series: those of VMs, those of vCPUs summed for VMs, and those of single vCPUs."""
+"""Every stat of a scene as series: stats of VMs, stats of vCPUs summed per VM, and stats of single vCPUs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .subjects import Subjects
 
 
 class Detail(Enum):
-    """How much is written. VM: a vCPU only while a finding holds for its VM. FULL: histograms of vCPUs too."""
+    """The level of detail. VM: vCPUs only while a finding holds for their VM. FULL: histograms of vCPUs too."""
 
     VM = "vm"
     VCPU = "vcpu"
@@ -38,7 +38,8 @@ _OF_TIER: Final = {
 def stat_series(
     scene: Scene, subjects: Subjects, sums: Sequence[VmSum], detail: Detail, detailed: frozenset[int]
 ) -> Iterator[ClassedSeries]:
-    """``sums``: of the scene's sample. ``detailed``: rows of VMs whose vCPUs are written at every level of detail."""
+    """The series of all stats. ``sums``: those of the scene's sample. ``detailed``: rows of VMs whose vCPUs are always
+    written."""
     sample = scene.sample
     for block in sample.blocks_of(Scope.VM):
         yield from _of_block(block, block.schema.descriptors, subjects.vms, Scope.VM)

@@ -1,4 +1,4 @@
-"""The label sets of a scene's VMs and vCPUs, made again only when a VM or vCPU came, went or got another name."""
+"""The label sets of a scene's VMs and vCPUs, made again only if a VM or vCPU came, ended or was renamed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..view.values import VmHead, vm_head
 from .labels import LabelSets, shown_text, vcpu_label_sets, vm_keys, vm_label_sets
 
 _WORD = re.compile(r"[a-z]+\.[a-z_]+")
-"""A manager's word as ``VmmProcess`` has it, such as ``openstack.name``; those of a recording are not trusted."""
+"""A manager's key as in ``VmmProcess``, such as ``openstack.name``; keys of a recording are not trusted."""
 
 _FACTS = ("vm", "id", "name", "uuid", "vmm", "managed_by", "pid")
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """Whose series there are at ``scene``, and at later ones with the same VMs and vCPUs."""
+    """The subjects of series at ``scene``, and at later scenes with the same VMs and vCPUs."""
 
     scene: Scene
 
@@ -46,7 +46,7 @@ class Subjects:
 
     @cached_property
     def facts(self) -> LabelSets:
-        """Of the info series: all that is known of who a VM is, and by which words its managers know it."""
+        """The labels of the info series: everything known about a VM's identity, and its names in managers."""
         heads = [vm_head(self.scene, row) for row in range(len(self.keys))]
         words = sorted({word for head in heads for word in head["known_as"] if _WORD.fullmatch(word)})
         names = (*_FACTS, *(word.replace(".", "_") for word in words))
@@ -65,7 +65,7 @@ class Subjects:
         return all(a.name == b.name and a.process == b.process and a.domain_xml == b.domain_xml for a, b in pairs)
 
     def at(self, scene: Scene) -> Subjects:
-        """Those of a later scene: these, if nothing changed."""
+        """The subjects of a later scene: this object, if nothing changed."""
         return self if self.is_of(scene) else Subjects(scene)
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Series as text: Prometheus' format 0.0.4, and OpenMetrics 1.0. Written in pieces, so that no body is held whole.
+"""Series as text: Prometheus' format 0.0.4, and OpenMetrics 1.0. Written in pieces, so no body is ever whole in memory.
 
-Not here: reading. Rule: names and labels are made ready once for each set of VMs; a scrape joins them with numbers.
+Not here: reading. Rule: names and labels are prepared once for each set of VMs; a scrape joins them with numbers.
 Source: prometheus.io/docs/instrumenting/exposition_formats; the OpenMetrics 1.0 specification.
 """
 
@@ -33,14 +33,14 @@ class TextFormat(Enum):
 
 
 def write_text(series: Iterable[Series], form: TextFormat = TextFormat.PROMETHEUS) -> Iterator[bytes]:
-    """The series as text, in pieces. Those of one family stand one after another in ``series``."""
+    """The series as text, in pieces. ``series`` has the series of one family next to each other."""
     for family, parts in groupby(series, key=lambda each: each.family):
         yield head_text(family, form).encode()
         for part in parts:
             rows = max(1, _LINES_A_PIECE * len(part.rows) // max(1, part.count))
             for first in range(0, len(part.rows), rows):
                 lines = _lines(part, slice(first, first + rows), form)
-                # Bytes, and one pattern for many lines: a full scrape of a large host has two million of them.
+                # Bytes, and one pattern for many lines, as a full scrape of a large host has two million lines.
                 yield b"".join(lines.patterns) % tuple(lines.columns.ravel().tolist())
     if form is TextFormat.OPENMETRICS:
         yield b"# EOF\n"
@@ -66,7 +66,7 @@ def head_text(family: Family, form: TextFormat) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of some rows: for each a pattern, and in the same row of ``columns`` what its places have."""
+    """The lines of some rows: one pattern per line, and its values in the same row of ``columns``."""
 
     patterns: Sequence[bytes]
     columns: npt.NDArray[Any]
@@ -89,14 +89,14 @@ def _values(series: StatSeries | NumberSeries, chosen: slice) -> ValueColumns:
 
 @lru_cache(maxsize=32)
 def _endings(subjects: LabelSets, pattern: bytes) -> tuple[bytes, ...]:
-    """What stands behind the name of a series in the line of each subject."""
+    """The rest of the line after the name of the series, for each subject."""
     if not subjects.names:
         return (b" " + pattern + b"\n",) * len(subjects)
     return tuple(b"{%b} %b\n" % (labels, pattern) for labels in subjects.patterns)
 
 
 def _histogram_lines(series: HistogramSeries, chosen: slice, form: TextFormat) -> _Lines:
-    """OpenMetrics has no count of a histogram whose sum is not known; its last bucket is the count."""
+    """The lines of histograms. In OpenMetrics, a histogram without a known sum has no count; its last bucket is it."""
     name = series.family.name
     parts = [f'{name}_bucket{{\0,le="{bound}"}} %d\n' for bound in bucket_bounds(series.descriptor)]
     columns: npt.NDArray[Any] = np.cumsum(series.words[chosen], axis=1, dtype=np.uint64)

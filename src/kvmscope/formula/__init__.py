@@ -1,6 +1,6 @@
 """The language of formulas, in which metrics and findings are written.
 
-``tree``: what a formula is made of. ``parse``: text to tree. ``text``: tree to text. ``check``: the type of a tree.
+``tree``: the nodes of a formula. ``parse``: text to tree. ``text``: tree to text. ``check``: the type of a tree.
 Not here: the values of a formula (``analysis.evaluate``). A tree is plain data.
 
     formula     = conjunction { "or" conjunction }

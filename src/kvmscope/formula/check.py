@@ -1,8 +1,8 @@
 """The type of a tree: a condition, or a number with its dimension.
 
-Rule: parts that do not fit together, and names that stand for nothing, are one CatalogError that names the character.
-A number without a unit goes with anything in sums and comparisons, and is a bare factor in products. Dimensions are
-checked where every stat is catalogued; a stat that no catalogue knows has whatever type is asked of it.
+Rule: parts of incompatible types, and undefined names, are one CatalogError with the position of the character.
+A number without a unit fits any dimension in sums and comparisons, and is a dimensionless factor in products.
+Dimensions are checked if every stat is catalogued; a stat that is not in the catalogue fits any type.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ CONDITION: Final = Type(is_condition=True)
 
 
 class StatShape(Protocol):
-    """What the catalogue says of a stat."""
+    """The type of a stat according to the catalogue."""
 
     @property
     def kind(self) -> Kind | Unknown: ...
@@ -83,7 +83,7 @@ class StatShape(Protocol):
 
 
 Lookup: TypeAlias = Callable[[str, Scope, str], StatShape | None]
-"""The catalogue of stats by provider, scope and name; None for a stat that it does not have."""
+"""Looks up a stat in the catalogue by provider, scope and name; None if it is not there."""
 
 
 def no_stats(provider: str, scope: Scope, name: str) -> StatShape | None:
@@ -94,7 +94,7 @@ def no_stats(provider: str, scope: Scope, name: str) -> StatShape | None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What names in a formula may stand for: stats, metrics with their scopes, facts of a scope."""
+    """The names that a formula can use: stats, metrics with their scopes, facts of a scope."""
 
     stats: Lookup = no_stats
     metrics: Mapping[str, tuple[Scope, Type]] = field(default_factory=dict)
@@ -103,9 +103,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A formula that was checked: its tree, what it is of, and what it comes to.
+    """A checked formula: its tree, its scope, and its type.
 
-    It is a key of evaluators in every window, and its tree is deep; hence the hash is computed once.
+    Evaluators use it as a key in every window, and its tree is deep, so the hash is computed once.
     """
 
     expression: Expression
@@ -119,7 +119,7 @@ class Formula:
         return self._hash or 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Strings have another hash in each process.
+        # The hash of a string differs between processes.
         return Formula, (self.expression, self.scope, self.type)
 
     def __str__(self) -> str:
@@ -129,7 +129,7 @@ class Formula:
 def walk_with_metrics(
     expression: Expression, scope: Scope, metrics: Mapping[str, Formula]
 ) -> Iterator[tuple[Expression, Scope]]:
-    """As ``walk``, and after each reference the parts of the metric that it names."""
+    """As ``walk``, but each reference is followed by the parts of the metric that it names."""
     for part, inner in walk(expression, scope):
         yield part, inner
         if isinstance(part, Reference):
@@ -138,7 +138,7 @@ def walk_with_metrics(
 
 
 def check(expression: Expression, scope: Scope, context: Context, blame: Blame) -> Formula:
-    """A tree with its type. Raises CatalogError if its parts do not fit together, or a name stands for nothing."""
+    """A tree with its type. Raises CatalogError if the types of its parts are incompatible, or a name is undefined."""
     return Formula(expression, scope, _Checker(context, blame).type_of(expression, scope))
 
 
@@ -294,7 +294,7 @@ class _Checker:
 
 
 def constant(expression: Expression) -> float | None:
-    """What an expression of literals comes to; None if there is more to it, or a division by 0."""
+    """The value of an expression of literals; None if it has other parts, or a division by 0."""
     match expression:
         case Number():
             return expression.value
@@ -327,7 +327,7 @@ def _product(left: Expression, a: Type, right: Expression, b: Type, *, power: in
 
 
 def _of_factor(expression: Expression, found: Type) -> Dimension | None:
-    """In a product a bare constant is without a dimension, not of any."""
+    """The dimension of a factor; a bare constant is dimensionless here, rather than of any dimension."""
     return Dimension() if found.dimension is None and constant(expression) is not None else found.dimension
 
 

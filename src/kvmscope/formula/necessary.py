@@ -1,14 +1,14 @@
-"""What must hold for a condition to hold, without the parts that are costly to read.
+"""A necessary condition for a condition, without the parts that are costly to read.
 
-A query over many hosts asks this first, and the condition itself only where it may hold.
-Rule: wherever the condition holds, what is returned holds. The other way round nothing is said.
+A query over many hosts evaluates it first, and the condition itself only where it may hold.
+Rule: wherever the condition holds, the returned one holds. The converse is not guaranteed.
 
-Why that is so: ``and`` implies each of its sides, and ``or`` what both of its sides imply. ``a > b`` implies that an
+Reasoning: ``and`` implies each of its sides, and ``or`` whatever both of its sides imply. ``a > b`` implies that an
 upper bound of ``a`` is more than a lower bound of ``b``, if the bounds are known wherever ``a`` and ``b`` are.
-Increases are never negative, so 0 is a lower bound of a rate that is left out. Bounds pass through what grows with its
-operands: ``+``, ``-`` (with the opposite bound), ``min2``, ``max2``, and the largest value of the vCPUs. If the bound
-is known of more vCPUs than the value, that only raises the maximum. Rounding keeps the order of sums, and a rate is far
-too small to bring a sum back that is beyond the largest double.
+Increases are never negative, so 0 is a lower bound of an omitted rate. Bounds carry over to functions that grow with
+their operands: ``+``, ``-`` (with the opposite bound), ``min2``, ``max2``, and the maximum over vCPUs. If the bound is
+known of more vCPUs than the value, this only raises the maximum. Rounding keeps the order of sums, and a rate is far
+too small to bring back a sum that exceeds the largest double.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def necessary(
     scope: Scope = Scope.VM,
     metrics: Mapping[str, Formula] = _NO_METRICS,
 ) -> Expression | None:
-    """The condition without the parts that are left out; None if nothing follows from it without them.
+    """The condition without the omitted parts; None if nothing follows from it without them.
 
-    ``is_left_out``: whether a part reads something that is left out. ``scope``: that of the condition, which is asked
-    of subjects of the same scope. ``metrics``: those that it may refer to.
+    ``is_left_out``: whether a part reads something to omit. ``scope``: of the condition, and of the subjects for which
+    it is evaluated. ``metrics``: those that it may refer to.
     """
     if not is_left_out(condition):
         return condition
@@ -68,13 +68,13 @@ def necessary(
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Bounds of numbers that read nothing that is left out, and are known wherever the number is."""
+    """Bounds of numbers. A bound reads nothing that is omitted, and is known wherever the number is."""
 
     is_left_out: Callable[[Expression], bool]
     metrics: Mapping[str, Formula]
 
     def comparison(self, condition: Compare, scope: Scope) -> Compare | None:
-        """The comparison of the bounds."""
+        """The comparison of the bounds of both sides; None if one has no bound."""
         if condition.comparison in (Comparison.EQUAL, Comparison.NOT_EQUAL):
             return None
         is_left_larger = condition.comparison in (Comparison.MORE, Comparison.MORE_OR_EQUAL)
@@ -108,4 +108,4 @@ class _Bounds:
 
 
 GROWING: Final = (Operator.ADD, Operator.SUBTRACT, Operator.MIN, Operator.MAX)
-"""What grows with its left side, and with its right side or with the opposite of that."""
+"""Operators that grow with their left side, and with their right side or its opposite."""

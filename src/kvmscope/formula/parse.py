@@ -1,6 +1,6 @@
 """Text to tree, by recursive descent. ``kvmscope.formula`` has the grammar.
 
-Rule: any text gives a tree, or one CatalogError that names the character. Types are not looked at.
+Rule: any text gives a tree, or one CatalogError with the position of the character. Types are not checked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .tree import (
 )
 
 Blame: TypeAlias = Callable[[int, str, str], CatalogError]
-"""Makes the error of a place in the text: offset, what was expected there, and what was found."""
+"""Makes the error for a place in the text, from the offset, the expected and the found text."""
 
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?P<unit>[A-Za-z_]\w*)?"
@@ -74,7 +74,7 @@ _TOKENS_MAX, _DEPTH_MAX = 300, 30
 
 
 def blame_text(text: str, file: str = "formula") -> Blame:
-    """Errors for a formula that stands in no file."""
+    """Makes errors for a formula that is not in a file."""
 
     def blame(offset: int, expected: str, found: str) -> CatalogError:
         line = text.count("\n", 0, offset) + 1
@@ -87,12 +87,12 @@ def blame_text(text: str, file: str = "formula") -> Blame:
 
 
 def parse(text: str, blame: Blame | None = None) -> Expression:
-    """The tree of a formula. Raises CatalogError, made by ``blame``, if it is not one; types are not looked at."""
+    """The tree of a formula. Raises CatalogError, made by ``blame``, if it is not a formula; types are not checked."""
     return _Parser(text, blame or blame_text(text)).whole()
 
 
 class _Token(NamedTuple):
-    """A tuple, since a start of a command makes a few thousand."""
+    """A tuple rather than a dataclass, since the start of a command makes a few thousand."""
 
     kind: str
     text: str
@@ -121,7 +121,7 @@ def _skip_blank(text: str, at: int) -> int:
 
 
 class _Parser:
-    """Recursive descent: one method a rule of the grammar."""
+    """Recursive descent: one method per rule of the grammar."""
 
     def __init__(self, text: str, blame: Blame) -> None:
         self._blame = blame
@@ -137,7 +137,7 @@ class _Parser:
 
     def _take(self) -> _Token:
         token = self._next
-        self._next = next(self._tokens, token)  # the end stays
+        self._next = next(self._tokens, token)  # the end token repeats
         return token
 
     def _take_if(self, *texts: str) -> _Token | None:

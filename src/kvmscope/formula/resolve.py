@@ -1,25 +1,24 @@
-"""A formula and the descriptors of a sample to one plain tree (``resolved``), before any value is looked at.
+"""Turns a formula and the descriptors of a sample into one plain tree (``resolved``), without reading any value.
 
-What is settled here, so that no evaluator and no printer of queries needs to know the catalogue:
+Resolved here, so evaluators and printers of queries do not need the catalogue:
 
 - *Metrics.* A reference is replaced by the formula of its metric.
 - *Alternatives.* ``either`` is replaced by its first option of which the sample has every stat and the caller every
-  fact. The choice is by descriptors and therefore the same for all subjects: a subject of which such a stat is not
-  known is unknown, it does not take the next option. If no option is left, it is unknown.
+  fact. The choice is by descriptors and therefore the same for all subjects: if such a stat is unknown for a subject,
+  the result is unknown, and the next option is not tried. If no option is left, it is unknown.
 - *Fitness.* A stat that the sample lacks, or describes with another kind than the formula expects, is
   unknown: ``seconds`` wants a time, ``rate`` and ``delta`` a count or a histogram, ``value`` one word and not a
   histogram, quantiles and shares a histogram, and all of them a descriptor that is understood.
-- *Totals.* A formula of vCPUs can be asked of a VM and the host, one of VMs of the host. It is then the same formula
-  with its leaves summed, counts, times and buckets alike, a peak by its maximum: a ratio is that of the sums, and a
-  quantile that of all values together.
-- *Cohorts.* The leaves of one arithmetic expression are summed over the same subjects: those of which all of its leaves
-  are known, those within metrics of the same scope included. Which subjects these are depends on the values; of which
-  stats it depends is settled here. An expression with a leaf that is unknown for everybody is unknown.
-  An expression ends at a comparison, at ``and``, ``or``, ``not``, at the operand of ``sum(…)`` and its like, and at a
-  metric of another scope: each of these has a cohort of its own.
-- *Folds.* ``sum``, ``max``, ``mean`` and ``count`` are of the values of vCPUs, and leave out vCPUs whose value is
-  unknown. Asked of the host, they are of all vCPUs of the host.
-- *Facts.* They are asked at the level at which the formula is asked, are never summed, and belong to no cohort.
+- *Totals.* A formula of vCPUs also evaluates for a VM and the host, one of VMs for the host. Its leaves (counts, times,
+  buckets) are then summed, a peak becomes the maximum: a ratio is that of the sums, and a quantile covers all values.
+- *Cohorts.* The leaves of one arithmetic expression are summed over the same subjects: those for which all of its
+  leaves are known, including leaves within metrics of the same scope. The subjects depend on the values; the stats that
+  decide are resolved here. An expression with a leaf that is unknown for all subjects is unknown.
+  An expression ends at a comparison, at ``and``, ``or``, ``not``, at the operand of ``sum(…)`` and similar, and at a
+  metric of another scope: each of these has its own cohort.
+- *Folds.* ``sum``, ``max``, ``mean`` and ``count`` combine the values of vCPUs, and leave out vCPUs whose value is
+  unknown. For the host, they combine all vCPUs of the host.
+- *Facts.* They are evaluated at the level of the formula, are never summed, and belong to no cohort.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ from .tree import (
 )
 
 Descriptors: TypeAlias = Mapping[tuple[str, Scope, str], Descriptor]
-"""How a sample describes its stats, by provider, scope and name."""
+"""The descriptors of a sample's stats, by provider, scope and name."""
 
 _NO_METRICS: Final[Mapping[str, Formula]] = MappingProxyType({})
 
@@ -93,7 +92,7 @@ def resolve(
 ) -> ResolvedFormula:
     """The formula for the subjects of ``level``. ``metrics``: by name. ``facts``: those that the caller provides.
 
-    UsageError if a formula of VMs is asked of vCPUs, or if it names a metric that is not among ``metrics``.
+    Raises UsageError if ``level`` is vCPUs for a formula of VMs, or if it names a metric that is not in ``metrics``.
     """
     return Resolver(descriptors, metrics, facts).resolve(formula, level)
 
@@ -125,7 +124,7 @@ class Resolver:
         return found
 
     def _whole(self, expression: Expression, scope: Scope, level: Level) -> ResolvedNode:
-        """An expression with a cohort of its own."""
+        """An expression with its own cohort."""
         if scope is Scope.VM and level is Scope.VCPU:
             raise UsageError(f"{write(expression)} belongs to VMs: a vCPU does not have it")
         cohort = None if level is scope else self._cohort(expression, scope)
@@ -200,13 +199,13 @@ class Resolver:
         return self._node(metric.expression, frame)
 
     def _choose(self, node: Either, scope: Scope) -> Expression | Unresolved:
-        """The option that is taken, or why there is none."""
+        """The chosen option, or why there is none."""
         lacking = [self._lacking(option, scope) for option in node.options]
         taken = (option for option, lack in zip(node.options, lacking, strict=True) if lack is None)
         return next(taken, Unresolved(f"none of {len(lacking)} options: {'; '.join(filter(None, lacking))}", scope))
 
     def _lacking(self, expression: Expression, scope: Scope) -> str | None:
-        """Why an expression is unknown for everybody; None if the sample has all that it reads."""
+        """Why an expression is unknown for all subjects; None if the sample has all stats that it reads."""
         match expression:
             case StatTerm() | QuantileTerm() | ShareTerm():
                 column = self._column(expression, scope)
@@ -223,7 +222,7 @@ class Resolver:
         return next(filter(None, (self._lacking(part, inner) for part in children(expression))), None)
 
     def _cohort(self, expression: Expression, scope: Scope) -> Cohort | Unresolved | None:
-        """Over whom the leaves are summed; None if it has no leaves of this scope that would be summed."""
+        """The cohort over which the leaves are summed; None if there are no leaves of this scope to sum."""
         match expression:
             case StatTerm() | QuantileTerm() | ShareTerm():
                 column = self._column(expression, scope)
@@ -241,7 +240,7 @@ class Resolver:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Of what an expression is, for whom it is asked, and over whom its leaves are summed to get there."""
+    """The scope of an expression, the level at which it is evaluated, and the cohort over which leaves are summed."""
 
     scope: Scope
     level: Level
@@ -249,7 +248,7 @@ class _Frame:
 
 
 def _together(cohorts: Sequence[Cohort | Unresolved | None]) -> Cohort | Unresolved | None:
-    """The subjects that are in all of them."""
+    """The intersection of the cohorts."""
     unknown = next((cohort for cohort in cohorts if isinstance(cohort, Unresolved)), None)
     if unknown is not None:
         return unknown
@@ -274,7 +273,7 @@ def _quantity(leaf: Leaf) -> Quantity:
 
 
 def _misfit(descriptor: Descriptor, leaf: Leaf) -> str | None:
-    """Why a stat is nothing that the leaf could be about; None if it fits."""
+    """Why the kind of a stat does not fit the leaf; None if it fits."""
     if not descriptor.is_understood:
         return "has a kind or unit that is not known"
     if not isinstance(leaf, StatTerm):

@@ -1,14 +1,14 @@
-"""A formula after ``resolve``: what an evaluator or a printer of a query has to do, and nothing that it must look up.
+"""A formula after ``resolve``: complete instructions for an evaluator or a printer of queries, without look-ups.
 
-A tree of frozen nodes that compare by value and have a text. Each leaf names a stat with its descriptor, what is taken
-of it, over whom it is summed, and which subjects belong to the sum. There are no metrics and no alternatives in it, and
-what this schema does not have is a node, ``Unresolved``, with the reason.
+A tree of frozen nodes that compare by value and have a text. Each leaf has a stat with its descriptor, the quantity
+read from it, the level at which it is summed, and the cohort of the sum. There are no metrics and no alternatives in
+it, and a stat that the schemas lack is a node, ``Unresolved``, with the reason.
 
 Rules of evaluation:
 - Unresolved in, unknown out. The exceptions are ``Connective`` (Kleene: false and unknown is false, true or unknown is
-  true) and ``VcpuFold``, which leaves out vCPUs of which the operand is unknown.
+  true) and ``VcpuFold``, which leaves out vCPUs whose operand is unknown.
 - A result that is not finite is unknown.
-- A total over nobody is unknown, and so is a quantile or share of no values.
+- A total over no subjects is unknown, and so is a quantile or share of no values.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class ScopedStat(NamedTuple):
 
 
 class Quantity(Enum):
-    """What is taken of a stat, in base units.
+    """The quantity read from a stat, in base units.
 
-    ``CHANGE``: by how much a count grew in the window; of a histogram, by how many values. ``RATE``: the same a second.
-    ``NOW``: the value at the end of the window. ``BUCKETS``: by how much each bucket of a histogram grew.
+    ``CHANGE``: the increase of a count in the window; for a histogram, the number of new values. ``RATE``: the same per
+    second. ``NOW``: the value at the end of the window. ``BUCKETS``: the increase of each bucket of a histogram.
     """
 
     CHANGE = "change"
@@ -71,7 +71,7 @@ class _ResolvedNode:
 
 @dataclass(frozen=True, slots=True)
 class Presence(_ResolvedNode):
-    """Whether a stat is known of a subject: ``is_change`` False, its value; True, by how much it grew."""
+    """Whether a stat is known for a subject: with ``is_change`` its increase, otherwise its value."""
 
     stat: ScopedStat
     is_change: bool
@@ -81,7 +81,7 @@ class Presence(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Cohort(_ResolvedNode):
-    """The subjects of a scope of which all of these are known; in the order of their names, each once."""
+    """The subjects of a scope for which all of these presences hold; sorted by name, each once."""
 
     presences: tuple[Presence, ...]
 
@@ -90,7 +90,7 @@ class Cohort(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Unresolved(_ResolvedNode):
-    """No value here. ``scope``: whose subjects are all left out by that, or None if it is about nobody's stat."""
+    """An unknown value. ``scope``: the scope whose subjects are all left out, or None if it does not concern a stat."""
 
     reason: str
     scope: Scope | None
@@ -100,7 +100,7 @@ class Unresolved(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Constant(_ResolvedNode):
-    """The same number for everybody."""
+    """The same number for every subject."""
 
     value: float
 
@@ -120,7 +120,7 @@ class StatColumn(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class StatTotal(_ResolvedNode):
-    """A stat summed over those of the cohort who belong to each subject of ``level``; of a peak, the maximum."""
+    """A stat summed over the cohort's members that belong to each subject of ``level``; for a peak, the maximum."""
 
     column: StatColumn
     level: Level
@@ -175,7 +175,7 @@ class Opposite(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Operation(_ResolvedNode):
-    """Two numbers made one."""
+    """An arithmetic operation on two numbers."""
 
     operator: Operator
     left: ResolvedNode
@@ -186,7 +186,7 @@ class Operation(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Quotient(_ResolvedNode):
-    """``left / right``; where ``right`` is 0 and ``left`` known, ``zero``, None for unknown."""
+    """``left / right``; if ``right`` is 0 and ``left`` is known, ``zero`` (None: unknown)."""
 
     left: ResolvedNode
     right: ResolvedNode
@@ -197,7 +197,7 @@ class Quotient(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class VcpuFold(_ResolvedNode):
-    """One number for each subject of ``level`` from those of its vCPUs of which ``operand`` is known."""
+    """One number for each subject of ``level``, from the vCPUs for which ``operand`` is known."""
 
     fold: Fold
     operand: ResolvedNode
@@ -219,7 +219,7 @@ class Relation(_ResolvedNode):
 
 @dataclass(frozen=True, slots=True)
 class Connective(_ResolvedNode):
-    """Two conditions made one."""
+    """A conjunction or disjunction of two conditions."""
 
     junction: Junction
     left: ResolvedNode
@@ -267,7 +267,7 @@ class ResolvedFormula:
 
 
 def parts(node: ResolvedNode) -> tuple[ResolvedNode, ...]:
-    """The nodes of which it is made."""
+    """The direct operands of a node."""
     match node:
         case StatTotal():
             return (node.column,)
@@ -282,14 +282,14 @@ def parts(node: ResolvedNode) -> tuple[ResolvedNode, ...]:
 
 
 def walk_resolved(node: ResolvedNode) -> Iterator[ResolvedNode]:
-    """Every node, the whole first."""
+    """Every node of a tree, the root first."""
     yield node
     for part in parts(node):
         yield from walk_resolved(part)
 
 
 def write_resolved(node: ResolvedNode | Presence | Cohort) -> str:
-    """The node as text, for people who look at what a formula became."""
+    """The node as text, for people who inspect the result of ``resolve``."""
     match node:
         case Unresolved():
             return f"unknown[{node.reason}]"

@@ -77,7 +77,7 @@ def _write_zero(zero: float | None) -> str:
 
 
 class _Binding(IntEnum):
-    """How closely the parts of an expression hold together, as in the grammar."""
+    """The precedence of an expression, as in the grammar."""
 
     OR = 0
     AND = 1

@@ -1,4 +1,4 @@
-"""What a formula is made of: frozen nodes that compare by value.
+"""The nodes of a formula: frozen, and compared by value.
 
 Not here: text (``parse``, ``text``) and types (``check``).
 """
@@ -20,7 +20,7 @@ class WholeHost(Enum):
 
     HOST = "host"
 
-    __hash__ = object.__hash__  # as that of a scope
+    __hash__ = object.__hash__  # as for Scope
 
 
 HOST: Final = WholeHost.HOST
@@ -29,9 +29,9 @@ Level: TypeAlias = Scope | WholeHost
 
 
 class Reduction(Enum):
-    """What of a stat is meant. All are in base units: seconds, bytes, cycles, counts.
+    """The quantity that is read from a stat. All are in base units: seconds, bytes, cycles, counts.
 
-    Of a histogram, rate and delta are those of how many values it counted.
+    For a histogram, rate and delta are those of the number of values in it.
     """
 
     RATE = "rate"
@@ -41,7 +41,7 @@ class Reduction(Enum):
 
 
 class Fold(Enum):
-    """How the vCPUs of a VM become one number; ``COUNT``: for how many a condition holds."""
+    """How the values of a VM's vCPUs are combined; ``COUNT``: the number of vCPUs for which a condition holds."""
 
     SUM = "sum"
     MAX = "max"
@@ -50,7 +50,7 @@ class Fold(Enum):
 
 
 class Operator(Enum):
-    """Of two numbers, in their text."""
+    """Operators on two numbers; the values are their text."""
 
     ADD = "+"
     SUBTRACT = "-"
@@ -61,7 +61,7 @@ class Operator(Enum):
 
 
 class Comparison(Enum):
-    """Of two numbers, in its text."""
+    """Comparisons of two numbers; the values are their text."""
 
     LESS = "<"
     LESS_OR_EQUAL = "<="
@@ -72,14 +72,14 @@ class Comparison(Enum):
 
 
 class Junction(Enum):
-    """Of two conditions, in its text."""
+    """Connectives of two conditions; the values are their text."""
 
     AND = "and"
     OR = "or"
 
 
 class StatName(NamedTuple):
-    """A stat as formulas name it; its scope follows from where it stands."""
+    """The name of a stat in a formula; its scope follows from the context."""
 
     provider: str
     name: str
@@ -90,7 +90,7 @@ class StatName(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FormulaNode:
-    """``at``: the character of the text at which it begins."""
+    """``at``: the offset in the text at which the node begins."""
 
     at: int = field(default=0, compare=False, repr=False)
 
@@ -113,7 +113,7 @@ class StatTerm(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class QuantileTerm(_FormulaNode):
-    """``quantile(halt_wait_hist, 0.99)`` of what was added in the window: the estimate."""
+    """``quantile(halt_wait_hist, 0.99)``: the estimate for the values added in the window."""
 
     stat: StatName
     q: float
@@ -121,7 +121,7 @@ class QuantileTerm(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class ShareTerm(_FormulaNode):
-    """``share_above(halt_wait_hist, 1ms)``: the share of what the window added on one side of a bound."""
+    """``share_above(halt_wait_hist, 1ms)``: the share on one side of a bound, of the values added in the window."""
 
     stat: StatName
     bound: Number
@@ -130,7 +130,7 @@ class ShareTerm(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class FactTerm(_FormulaNode):
-    """``fact(name)``: something that no stat shows; the evaluator supplies it."""
+    """``fact(name)``: a value that no stat provides; the caller of the evaluator supplies it."""
 
     name: str
 
@@ -151,7 +151,7 @@ class Minus(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(_FormulaNode):
-    """``a + b``, ``min2(a, b)``; what is divided by is a constant and not 0."""
+    """``a + b``, ``min2(a, b)``; a divisor is a constant and not 0."""
 
     operator: Operator
     left: Expression
@@ -160,7 +160,7 @@ class Arithmetic(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class Ratio(_FormulaNode):
-    """``ratio(a, b, zero)``: a / b, or ``zero`` where b is 0; None if that is unknown."""
+    """``ratio(a, b, zero)``: a / b, or ``zero`` where b is 0; ``zero`` is None for ``unknown``."""
 
     left: Expression
     right: Expression
@@ -169,14 +169,14 @@ class Ratio(_FormulaNode):
 
 @dataclass(frozen=True, slots=True)
 class Either(_FormulaNode):
-    """``either(a, b)``: the first of which the sample has all stats."""
+    """``either(a, b)``: the first option of which the sample has all stats."""
 
     options: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OverVcpus(_FormulaNode):
-    """``sum(x)``: of a VM, from what ``x`` is for each of its vCPUs."""
+    """``sum(x)``: the value for a VM, from the values of ``x`` for each of its vCPUs."""
 
     fold: Fold
     operand: Expression
@@ -208,7 +208,7 @@ class Negation(_FormulaNode):
 
 
 Leaf: TypeAlias = StatTerm | QuantileTerm | ShareTerm
-"""What reads a stat."""
+"""A term that reads a stat."""
 
 Expression: TypeAlias = (
     Number | Leaf | FactTerm | Reference | Minus | Arithmetic | Ratio | Either | OverVcpus | Compare | Join | Negation
@@ -216,7 +216,7 @@ Expression: TypeAlias = (
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:
-    """The parts of which it is made."""
+    """The direct operands of an expression."""
     match expression:
         case Arithmetic() | Ratio() | Compare() | Join():
             return (expression.left, expression.right)
@@ -228,7 +228,7 @@ def children(expression: Expression) -> tuple[Expression, ...]:
 
 
 def walk(expression: Expression, scope: Scope) -> Iterator[tuple[Expression, Scope]]:
-    """Every part with the scope that it is of, the whole first."""
+    """Every part of an expression with its scope, the whole first."""
     yield expression, scope
     inner = Scope.VCPU if isinstance(expression, OverVcpus) else scope
     for part in children(expression):

@@ -2,7 +2,7 @@
 
 Pure: derived from a ``Machine``. Not here: the state of any VM.
 
-Rule: a fact has its evidence, the parameter or flag as it stands; what is unknown says why.
+Rule: each fact has its evidence, the parameter or flag as the kernel shows it; an unknown fact has the reason.
 Source: arch/x86/kvm/vmx/vmx.c and capabilities.h (enable_apicv), svm/{svm,avic}.c (avic, force_avic, enable_ipiv),
 kvm/x86.c (enable_device_posted_irqs), arch/x86/include/asm/vmxfeatures.h and arch/x86/kernel/cpu/feat_ctl.c (the
 ``vmx flags`` of /proc/cpuinfo); Linux 6.1 to 7.3.
@@ -19,7 +19,7 @@ from .facts import Machine
 
 
 class Hardware(Enum):
-    """What KVM runs on. OTHER has no interrupt acceleration that KVM knows (kvm_pvm, or another architecture)."""
+    """The hardware below KVM. OTHER has no interrupt acceleration that KVM supports (kvm_pvm, other architectures)."""
 
     INTEL = "intel"
     AMD = "amd"
@@ -28,7 +28,7 @@ class Hardware(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostFlag:
-    """A yes or no with its evidence; ``value`` None: not known, and the evidence says why."""
+    """A boolean with its evidence; ``value`` None: unknown, and the evidence is the reason."""
 
     value: bool | None
     evidence: str
@@ -38,11 +38,11 @@ class HostFlag:
 class HostApicv:
     """One host. ``is_x86``: None if the architecture is not known.
 
-    ``supported``: the CPU has it and KVM can use it. ``switched_on``: the module's parameter, as the module settled it
-    when it was loaded. ``x2avic``: AMD alone; whether AVIC serves guests in x2APIC mode. ``ipi``, ``device_posting``:
-    whether IPIs, and interrupts of assigned devices, reach a guest without KVM. ``nested``: whether guests may have
-    guests. ``cpu_ipi``: whether the CPU can do what ``ipi`` says of KVM, without an erratum that has KVM leave it off;
-    that it cannot makes ``ipi`` false as well.
+    ``supported``: the CPU has it and KVM can use it. ``switched_on``: the module's parameter, as the module set it when
+    it was loaded. ``x2avic``: AMD only; whether AVIC supports guests in x2APIC mode. ``ipi``, ``device_posting``:
+    whether IPIs, and interrupts of assigned devices, reach a guest without KVM. ``nested``: whether guests may run
+    nested guests. ``cpu_ipi``: whether the CPU supports IPI virtualization, without an erratum for which KVM disables
+    it; if it does not, ``ipi`` is false as well.
     """
 
     is_x86: bool | None
@@ -58,7 +58,7 @@ class HostApicv:
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
-        """Computed once: every VM is judged by its host in every window."""
+        """Computed once: hosts are part of the cache key of every VM in every window."""
         if self._hash is None:
             object.__setattr__(
                 self, "_hash", hash((self.is_x86, self.hardware, self.module, *_host_flags(self), self.cpu_ipi))
@@ -67,13 +67,13 @@ class HostApicv:
 
     @classmethod
     def unknown(cls, why: str) -> HostApicv:
-        """Nothing is known of the host, for one reason."""
+        """A host of which nothing is known, for one reason."""
         flag = HostFlag(None, why)
         return cls(None, None, None, flag, flag, flag, flag, flag, flag)
 
 
 def host_apicv(machine: Machine) -> HostApicv:
-    """What ``machine`` says of APICv or AVIC."""
+    """The facts about APICv or AVIC in ``machine``."""
     architecture = machine.architecture.value
     is_x86 = None if architecture is None else architecture in X86
     if is_x86 is False:
@@ -126,7 +126,7 @@ def _intel(
 
 
 def _intel_cpu_ipi(flags: frozenset[str] | None, ipi: HostFlag) -> HostFlag:
-    """By the name that VMX_FEATURE_IPI_VIRT has among the vmx flags since Linux 5.19."""
+    """From the vmx flag for VMX_FEATURE_IPI_VIRT, which Linux shows since 5.19."""
     if ipi.value:
         return HostFlag(True, f"{ipi.evidence}, which the module clears where the CPU lacks it")
     if flags is None:
@@ -169,7 +169,7 @@ def _amd(
 
 
 def _amd_cpu_ipi(cpu: CpuInfo | None) -> HostFlag:
-    """AVIC has it on every CPU. Since Linux 6.17 KVM leaves it off for erratum 1235, whatever enable_ipiv says."""
+    """AVIC has it on every CPU. Since Linux 6.17 KVM disables it for erratum 1235, whatever enable_ipiv says."""
     if cpu is None or cpu.family is None:
         return HostFlag(None, "the family of the CPU is not known")
     where = f"/proc/cpuinfo, cpu family: {cpu.family}"
@@ -190,7 +190,7 @@ def _amd_cpu(module: KernelModule, flags: frozenset[str] | None, on: HostFlag | 
 
 
 def _known_if_on(on: HostFlag | None, cpu: HostFlag) -> HostFlag:
-    """A parameter that is on after the module was loaded says that KVM found what it needs."""
+    """If a parameter is still on after the module was loaded, KVM found the CPU feature that it needs."""
     if on is not None and on.value and cpu.value is not True:
         return HostFlag(True, f"{on.evidence}, which the module clears where the CPU lacks it")
     return cpu
@@ -214,7 +214,7 @@ _YES_NO: Mapping[str, bool] = {"Y": True, "1": True, "N": False, "0": False}
 
 
 def _parameter(module: KernelModule, name: str) -> HostFlag | None:
-    """A switch of a module; None if it has no such parameter."""
+    """A boolean parameter of a module; None if the module does not have it."""
     fact: Fact[str] | None = module.parameters.get(name)
     if fact is None:
         return None

@@ -1,4 +1,4 @@
-"""A process that may be a VMM, as recognisers of VMMs see it. What costs a system call is read when it is asked for."""
+"""A process that may be a VMM, as the input of recognisers. Properties that need a system call are read on demand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_FILE_NAME = 255
 
 @dataclass(frozen=True)
 class Candidate:
-    """One process, and what it says of itself; all text is untrusted."""
+    """One process and its description of itself; all text is untrusted."""
 
     process: procfs.Process
     stat: procfs.ProcessStat
@@ -21,7 +21,7 @@ class Candidate:
 
     @cached_property
     def program(self) -> str:
-        """File name of the program by its command line, without what packagers wrap around it (NixOS)."""
+        """File name of the program from its command line, without the wrapper names of packagers (NixOS)."""
         if not self.argv:
             return ""
         name = file_name(self.argv[0])
@@ -30,10 +30,10 @@ class Candidate:
 
     @cached_property
     def programs(self) -> tuple[str, ...]:
-        """What the program may be called: by its command line, by its executable, and by the process's own name.
+        """The possible names of the program: from its command line, from its executable, and the process's own name.
 
-        The command line can name anything (``exec -a``). The executable needs the right to ptrace the process. The
-        kernel takes the process's name from the executable, and keeps 15 bytes of it.
+        The command line can name anything (``exec -a``). Reading the executable needs the right to ptrace the process.
+        The kernel takes the process's name from the executable, and keeps 15 bytes of it.
         """
         executable = (self.process.executable() or "").removesuffix(" (deleted)")
         names = (self.program, file_name(executable).removeprefix(".").removesuffix("-wrapped"), self.stat.comm)
@@ -41,21 +41,21 @@ class Candidate:
 
     @property
     def given_name(self) -> str | None:
-        """The VM's name where that is what the command line calls the program: microvm.nix writes ``microvm@NAME``."""
+        """The VM's name, if the command line has it as the program's: microvm.nix writes ``microvm@NAME``."""
         _, at, name = self.program.partition("microvm@")
         return name or None if at else None
 
     def is_called(self, pattern: re.Pattern[str]) -> bool:
-        """Whether one of its names is all of ``pattern``."""
+        """Whether ``pattern`` matches all of one of its names."""
         return any(pattern.fullmatch(name) for name in self.programs)
 
     @cached_property
     def cgroups(self) -> str:
-        """The paths of its cgroups, one a line."""
+        """The paths of its cgroups, one per line."""
         return "\n".join(self.process.cgroups() or ())
 
     def mentions(self, text: str) -> bool:
-        """Whether ``text`` stands somewhere in its command line."""
+        """Whether its command line contains ``text``."""
         return any(text in word for word in self.argv)
 
     def option(self, name: str) -> str | None:
@@ -70,7 +70,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What was made of a candidate. ``known_as``, ``clue``: as in ``VmmProcess``."""
+    """The result of a recogniser. ``known_as``, ``clue``: as in ``VmmProcess``."""
 
     vmm: str
     name: str | None = None

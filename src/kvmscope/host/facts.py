@@ -1,4 +1,4 @@
-"""The facts of a host that statistics are judged by, as one value. No I/O; ``machine`` reads them."""
+"""The facts of a host that the interpretation of statistics needs, as one value. No I/O; ``machine`` reads them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NOT_RECORDED: Final = Fact[str].unknown("an older kvmscope, which recorded this
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``kvm``: the common module. ``kvm_vendor``: the one that does the work (``kvm_intel``, ``kvm_amd``, …).
+    """``kvm``: the common module. ``kvm_vendor``: the module that runs the VMs (``kvm_intel``, ``kvm_amd``, …).
 
-    On an architecture without such a split (arm64, s390, riscv) both are ``kvm``. ``lockdown``: ``none``,
-    ``integrity`` or ``confidentiality``. ``clocksource``: the clock that the host's kernel keeps time by.
+    On an architecture without vendor modules (arm64, s390, riscv) both are ``kvm``. ``lockdown``: ``none``,
+    ``integrity`` or ``confidentiality``. ``clocksource``: the clocksource of the host's kernel.
     """
 
     hostname: Fact[str]

@@ -1,6 +1,6 @@
 """The name of a pod whose uid is known, from the directories that kubelet keeps for the logs of pods.
 
-No API server is asked: ``/var/log/pods`` has a directory ``NAMESPACE_POD_UID`` for each pod of the node.
+The API server is not queried: ``/var/log/pods`` has a directory ``NAMESPACE_POD_UID`` for each pod of the node.
 Source: kubelet, pkg/kubelet/kuberuntime/helpers.go (BuildPodLogsDirectory), Kubernetes 1.14 and later.
 """
 
@@ -28,7 +28,7 @@ def with_pod_name(process: VmmProcess, *, root: str = "/") -> VmmProcess:
 
 
 def _pod(uid: str, logs: Path) -> tuple[str, str] | None:
-    """Namespace and name; neither has an underscore."""
+    """The namespace and name of a pod; neither contains an underscore."""
     try:
         entries = [entry.name for entry in logs.iterdir()]
     except OSError:

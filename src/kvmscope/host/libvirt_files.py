@@ -1,13 +1,13 @@
-"""Reads what libvirt has written down about a VM: its domain XML, running or defined.
+"""Reads libvirt's files about a VM: its domain XML, running or defined.
 
 Reads files only and never talks to libvirtd, so it cannot block on a job and needs no library. The running state
-(``/run/libvirt/qemu/NAME.xml``, by default for root alone) is what the VM was started with; the definition
-(``/etc/libvirt/qemu/NAME.xml``) is what its next start will use. A libvirt without root (``qemu:///session``) keeps the
-running state below the user's runtime directory, and KubeVirt's in ``/run/libvirt/qemu/run``.
+(``/run/libvirt/qemu/NAME.xml``, by default readable by root only) is the one with which the VM was started; the
+definition (``/etc/libvirt/qemu/NAME.xml``) is for its next start. A libvirt without root (``qemu:///session``) keeps
+the running state below the user's runtime directory, and KubeVirt's in ``/run/libvirt/qemu/run``.
 
-A libvirt in a container writes into the container's file system, which is read by the root of the VM's process.
-Rule: names are untrusted, so none of them may lead to another directory, and no link leads out of such a root
-(``/proc/PID/root``), which a container controls.
+A libvirt in a container writes into the container's file system, which is read through ``/proc/PID/root`` of the VM's
+process. Rule: names are untrusted, so none of them may lead to another directory, and no link leads out of such a root,
+which a container controls.
 Source: libvirt src/qemu/qemu_conf.c (virQEMUDriverConfigNew: stateDir); KubeVirt cmd/virt-launcher (pidDir).
 """
 
@@ -32,17 +32,17 @@ _DEFINED: Final = "etc/libvirt/qemu"
 
 
 def read_domain(name: str, *, root: str = "/") -> LibvirtDomain | None:
-    """The domain called ``name`` below ``root``: as it runs, else as it is defined.
+    """The domain called ``name`` below ``root``: the running state, otherwise the definition.
 
-    None if neither file is there, may be read, or has a sane size. Raises FormatError if the file is no domain XML.
+    None if neither file exists, is readable, and has a sane size. Raises FormatError if the file is not a domain XML.
     """
     data = read_xml(name, root=root)
     return None if data is None else parse_domain(data)
 
 
 def read_xml(name: str, *, root: str = "/", uid: int | None = None) -> bytes | None:
-    """The document that ``read_domain`` parses. ``uid``: of the user whose libvirt may run the domain, None for root's
-    alone."""
+    """The document that ``read_domain`` parses. ``uid``: of the user whose libvirt may run the domain, None for only
+    root's."""
     found = (read_file(f"{root}/{file}", max_bytes=MAX_BYTES) for file in _files(name, uid))
     return next((data for data in found if data is not None), None)
 
@@ -50,7 +50,7 @@ def read_xml(name: str, *, root: str = "/", uid: int | None = None) -> bytes | N
 def domain_xml(process: VmmProcess, *, root: str = "/", proc_root: str = PROC) -> bytes | None:
     """Libvirt's XML of a VM; None if libvirt does not run it, or no readable XML is there.
 
-    It is looked for in the file system that the VM's process sees, if that is another one than ours, and then below
+    The search starts in the file system that the VM's process sees, if it differs from ours, and continues below
     ``root``.
     """
     if not process.domain:
@@ -66,14 +66,14 @@ def domain_xml(process: VmmProcess, *, root: str = "/", proc_root: str = PROC) -
 
 
 def read_config(process: VmmProcess | None, *, root: str = "/", hardware: Hardware | None = None) -> InterruptConfig:
-    """What the command line of a live process says, and libvirt's XML below ``root``."""
+    """The configuration from the command line of a live process, and from libvirt's XML below ``root``."""
     from .config import config_of  # commands that only name VMs do not need it; it takes 10 ms to load
 
     return config_of(process, None if process is None else domain_xml(process, root=root), hardware=hardware)
 
 
 def _files(name: str, uid: int | None) -> Iterator[str]:
-    """Where the XML of a domain may be, relative to a root; nowhere for a name that is not one of a file."""
+    """The paths at which the XML of a domain may be, relative to a root; none if the name is not a valid file name."""
     if not name or "/" in name or "\0" in name:
         return
     try:
@@ -93,7 +93,7 @@ def _owner_of(home: str) -> int | None:
 
 
 def _sees_other_mounts(home: str, proc_root: str) -> bool:
-    """Whether a process has a mount namespace of its own, as far as this one may know."""
+    """Whether a process is in another mount namespace; False if this process may not read that."""
     try:
         return Path(home, "ns/mnt").readlink() != Path(proc_root, "self/ns/mnt").readlink()
     except OSError:

@@ -1,10 +1,9 @@
 """Libvirt's domain XML as a value: a VM's ``<domain>``, or the ``<domstatus>`` of a running one. No I/O.
 
-``libvirt_files`` reads it. What QEMU really uses is its command line (``qemu_args``), which wins where the two
-differ.
+``libvirt_files`` reads it. QEMU itself uses its command line (``qemu_args``), which takes precedence if the two differ.
 
-Rule: what the XML does not say is None; libvirt's defaults are not filled in. The text is untrusted: no document type,
-entity or network is ever processed.
+Rule: a value that is not in the XML is None; libvirt's defaults are not filled in. The text is untrusted: document
+types and entities are refused, and the network is never used.
 
 Source: libvirt docs/formatdomain.rst and src/conf/domain_conf.c, src/qemu/qemu_domain.c (``<domstatus>``), 9.0 to 11.
 """
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 MAX_BYTES: Final = 4 << 20
-"""A domain with hundreds of disks stays far below."""
+"""A domain with hundreds of disks is far smaller."""
 
 _MAX_DEPTH = 64
 
@@ -36,7 +35,7 @@ _LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/"
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """``<timer>`` of ``<clock>``; ``present`` and ``tick_policy`` None if not given."""
+    """``<timer>`` of ``<clock>``; ``present`` and ``tick_policy``: None if not given."""
 
     name: str
     present: bool | None
@@ -53,7 +52,7 @@ class CpuFeature:
 
 @dataclass(frozen=True, slots=True)
 class Iommu:
-    """``<iommu>``: ``model`` is ``intel``, ``amd``, ``virtio``, ``smmuv3``; the switches None if not given."""
+    """``<iommu>``. ``model``: ``intel``, ``amd``, ``virtio``, ``smmuv3``. The booleans are None if not given."""
 
     model: str | None
     interrupt_remapping: bool | None
@@ -66,12 +65,12 @@ class LibvirtDomain:
     """One domain as libvirt wrote it.
 
     ``is_running``: read from the running state. ``hyperv_mode``: ``custom`` or ``passthrough``. ``hyperv``: name of
-    each enlightenment, and whether it is on. ``apic``, ``pae``: whether the element stands there. ``ioapic_driver``:
-    ``kvm`` or ``qemu`` (``qemu`` is kernel_irqchip=split). ``vcpus``: the most there can be; ``current_vcpus``: at the
-    start. ``vcpu_threads``: libvirt's vCPU number (QEMU's cpu_index, not the APIC id), thread id; only while running.
-    ``known_as``: the title that its owner gave it, and what Nova, OpenNebula and KubeVirt wrote down of it, as
-    ``VmmProcess`` has it. ``os_id``: libosinfo's id of the guest's system, such as ``http://microsoft.com/win/11``.
-    An enlightenment within another one is named behind that one: ``tlbflush.direct``.
+    each enlightenment, and whether it is on; a nested one has its parent's name as prefix: ``tlbflush.direct``.
+    ``apic``, ``pae``: whether the element is present. ``ioapic_driver``: ``kvm`` or ``qemu`` (``qemu`` is
+    kernel_irqchip=split). ``vcpus``: the maximum; ``current_vcpus``: at the start. ``vcpu_threads``: libvirt's vCPU
+    number (QEMU's cpu_index, not the APIC id), thread id; only while running. ``known_as``: the title from its owner,
+    and metadata of Nova, OpenNebula and KubeVirt, as in ``VmmProcess``. ``os_id``: libosinfo's id of the guest's
+    system, such as ``http://microsoft.com/win/11``.
     """
 
     is_running: bool
@@ -100,12 +99,12 @@ class LibvirtDomain:
 
     @property
     def manager(self) -> str:
-        """Who had libvirt make it, as ``VmmProcess.managed_by``; libvirt itself if nobody wrote that down."""
+        """The manager that created it, as in ``VmmProcess.managed_by``; libvirt itself if the XML names none."""
         spaces = (word.partition(".")[0] for word, _ in self.known_as)
         return next((space for space in spaces if space != "libvirt"), "libvirt")
 
     def hyperv_flag(self, name: str) -> bool | None:
-        """Whether an enlightenment (``synic``, ``avic``, ``stimer``) is switched on or off; None if not mentioned."""
+        """Whether an enlightenment (``synic``, ``avic``, ``stimer``) is enabled; None if it is not mentioned."""
         return dict(self.hyperv).get(name)
 
     def timer(self, name: str) -> Timer | None:
@@ -113,7 +112,7 @@ class LibvirtDomain:
 
 
 def parse_domain(data: bytes) -> LibvirtDomain:
-    """A ``<domain>`` or ``<domstatus>`` document. Raises FormatError, and nothing else, on any bytes."""
+    """A domain from a ``<domain>`` or ``<domstatus>`` document. Raises FormatError, and no other error."""
     root = _parse_xml(data)
     domain = root.find("domain") if root.tag == "domstatus" else root
     if domain is None or domain.tag != "domain":
@@ -223,19 +222,19 @@ def _number(text: str | None) -> int | None:
 
 
 class _Refused(Exception):
-    """Raised inside expat's handlers, to leave it."""
+    """Raised inside expat's handlers, to abort parsing."""
 
 
 def _qualified(tag: str) -> str:
-    """``{namespace}tag`` of what expat has as ``namespace}tag``."""
+    """``{namespace}tag`` from expat's ``namespace}tag``."""
     return "{" + tag if _NAMESPACE_END in tag else tag
 
 
 def _parse_xml(data: bytes) -> Element:
-    """An element tree by expat itself, since ElementTree's own parser cannot be told to refuse a document type."""
+    """An element tree, built with expat itself, since ElementTree's own parser cannot refuse a document type."""
     if len(data) > MAX_BYTES:
         raise FormatError("libvirt XML", offset=MAX_BYTES, expected=f"at most {MAX_BYTES} bytes", got=str(len(data)))
-    from xml.etree.ElementTree import TreeBuilder  # 7 ms of a start, for hosts with libvirt alone
+    from xml.etree.ElementTree import TreeBuilder  # 7 ms of a start, only needed on hosts with libvirt
     from xml.parsers import expat
 
     builder = TreeBuilder()

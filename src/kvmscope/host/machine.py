@@ -1,6 +1,6 @@
 """Reads the facts of this host: kernel, KVM module and its parameters, CPU, lockdown, clocksource.
 
-Nothing is mounted, written or executed. What the facts mean for a statistic is not said here.
+Nothing is mounted, written or executed. Not here: the meaning of the facts for a statistic.
 
 Rule: an unavailable fact is a ``Fact`` without a value but with the reason, never a default.
 """
@@ -19,7 +19,7 @@ from ..linux.modules import read_module
 from .facts import Machine
 
 AGAIN_S: Final = 10.0
-"""Parameters of KVM and the host's clock can change at any time. Reading all facts takes a millisecond."""
+"""KVM's parameters and the host's clocksource can change at any time. Reading all facts takes a millisecond."""
 
 
 class WatchedMachine:

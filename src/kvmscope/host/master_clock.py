@@ -1,4 +1,4 @@
-"""Whether KVM can give guests a clock that they read without its help: its master clock, which needs the host's TSC.
+"""Whether KVM can give guests a clock that they read without an exit: its master clock, which needs the host's TSC.
 
 Source: arch/x86/kvm/x86.c (gtod_is_based_on_tsc, pvclock_update_vm_gtod_copy: without it kvm-clock lacks
 PVCLOCK_TSC_STABLE_BIT), arch/x86/kvm/hyperv.c (kvm_hv_setup_tsc_page: without that bit the reference TSC page is off),
@@ -17,7 +17,7 @@ _BY_TSC: Final = frozenset({"tsc", "tsc-early", "hyperv_clocksource_tsc_page"})
 
 
 def has_master_clock(machine: Machine) -> HostFlag:
-    """Whether the host's own clock is the TSC, as far as it is known and an x86 host."""
+    """Whether the host's clocksource is the TSC; unknown if it cannot be read, or if this is not an x86 host."""
     clock = machine.clocksource
     if machine.architecture.value not in X86:
         return HostFlag(None, "not an x86 host, or that is not known")

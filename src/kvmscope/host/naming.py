@@ -1,11 +1,11 @@
-"""Who the VMs are, asked beside the sampling loop.
+"""The identities of VMs, read on threads beside the sampling loop.
 
-What a process says of itself is read from /proc/PID/cmdline and maps. Those reads wait while the process holds its
-``mmap_lock``, so they hang exactly when a VMM hangs. Here each question runs on a thread of its own time: ``of`` waits
-a moment for VMMs that it has not met, and never for one that does not answer.
+A process is identified from /proc/PID/cmdline and maps. Those reads block while the process holds its ``mmap_lock``, so
+they hang exactly when a VMM hangs. So each request runs on a separate thread: ``of`` waits briefly for new VMMs, and
+never for one that does not answer.
 
-Rule: an answer that is late is missing, and says for how long. Nothing is read of a process by the thread that samples.
-Source: fs/proc/base.c, get_mm_cmdline() and proc_maps_open(); both take mmap_lock, and a signal that kills ends them.
+Rule: a late answer is missing, with the time for which it is late. The sampling thread reads nothing of a process.
+Source: fs/proc/base.c, get_mm_cmdline() and proc_maps_open(); both take mmap_lock, and a fatal signal ends them.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from .process import VmmProcess
 from .vmm import identify
 
 PATIENCE_S: Final = 0.25
-"""How long ``of`` waits for VMMs that it has not met, counted from the last one that answered."""
+"""How long ``of`` waits for new VMMs, counted from the last one that answered."""
 
 SILENT_S: Final = 0.9
-"""A VMM that takes longer is said not to answer. An answer takes some 20 µs; a busy host can delay it by far more."""
+"""A VMM that takes longer counts as not answering. An answer takes about 20 µs, and far longer on a busy host."""
 
 _ASK_AGAIN_S = 0.9
-"""How often a VMM is asked whether it is still the same program, and whether it answers. Both times are a little less
-than a second: with a look a second, a VMM that hangs is asked in the next one, and is late in the one after that.
+"""How often it is checked that a VMM is still the same program, and answers. Both times are a little less than a
+second: with one look per second, a VMM that hangs is checked in the next look and late in the one after that.
 """
 
 _ASK_EACH_S = 0.002
-"""On a large host each of n VMMs is asked every n times this: 20 µs of each 2 ms are 1 % of a CPU."""
+"""On a large host each of n VMMs is checked every n times this: 20 µs of each 2 ms are 1 % of a CPU."""
 
 _NO_PROGRESS_S = 0.02
 _MOST_THREADS = 64
-"""Each VMM that does not answer holds a thread. Beyond this many, further VMMs are not asked."""
+"""Each VMM that does not answer blocks a thread. Beyond this many, further VMMs are not checked."""
 
 _SEARCH_EVERY_S = 0.05
-"""How often some VMM is searched for published files, which takes some 100 µs: each of n VMMs every n times this."""
+"""How often a VMM is searched for published files, which takes about 100 µs: each of n VMMs every n times this."""
 
 _GROUP_EVERY_S = 10.0
-"""How often it is looked up in which cgroup the threads of a VMM are, some 8 µs each. A process is put there
-before or soon after it starts, and hardly ever moved."""
+"""How often the cgroup of a VMM's threads is looked up, about 8 µs each. A process is put there before or soon after
+it starts, and hardly ever moved."""
 
 _PREFIXES: Final = tuple(LINK_PREFIXES.values())
 
@@ -63,12 +63,12 @@ Clock: TypeAlias = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class VmmAnswer:
-    """What is known of one VMM now.
+    """The present knowledge of one VMM.
 
-    ``process``: None if the process is gone, may not be looked at, or has never answered. ``domain_xml``: libvirt's
-    XML of its VM where that is needed. ``silent_s``: for how long it has not answered; None if it has. ``published``:
-    its files that are called like published stats: the number of the fd by inode. ``group``: the directory of the
-    innermost cgroup that all its threads are in.
+    ``process``: None if the process is gone, may not be inspected, or has never answered. ``domain_xml``: libvirt's XML
+    of its VM, if it is needed. ``silent_s``: how long it has not answered; None if it has. ``published``: its files
+    with the names of published stats, fd number by inode. ``group``: the directory of the innermost cgroup that has all
+    its threads.
     """
 
     process: VmmProcess | None
@@ -79,7 +79,7 @@ class VmmAnswer:
 
 
 class Naming:
-    """Remembers who is who, and asks again now and then. For use by one thread."""
+    """Caches the identities of processes and refreshes them periodically. For use by one thread."""
 
     def __init__(self, *, proc_root: str = PROC, root: str = "/", clock: Clock = time.monotonic) -> None:
         self._proc_root = proc_root
@@ -87,7 +87,7 @@ class Naming:
         self._hierarchy: UnifiedHierarchy | None = None
         self._clock = clock
         self._changed = threading.Condition()
-        # All below is read and written with the lock of the condition held.
+        # The attributes below are read and written with the lock of the condition held.
         self._entries: dict[int, _Entry] = {}
         self._queue: deque[_Entry] = deque()
         self._awaited = 0
@@ -96,7 +96,7 @@ class Naming:
         self._mount: str | None = None
 
     def of(self, pids: Iterable[int], *, patience_s: float = PATIENCE_S) -> dict[int, VmmAnswer]:
-        """What is known of each of ``pids``; forgets every process that is not among them."""
+        """The present knowledge of each of ``pids``; forgets every process that is not in ``pids``."""
         with self._changed:
             before, self._entries = self._entries, {}
             for pid in pids:
@@ -107,7 +107,7 @@ class Naming:
             return {pid: entry.answer(now) for pid, entry in self._entries.items()}
 
     def _ask(self) -> None:
-        """Put a question for every process that is new, or was not asked for a while."""
+        """Queue a check of every process that is new, or is due for one."""
         now = self._clock()
         again_s = self._ask_again_s
         self._awaited = 0
@@ -123,7 +123,7 @@ class Naming:
         return max(_ASK_AGAIN_S, _ASK_EACH_S * len(self._entries))
 
     def _wait(self, patience_s: float) -> None:
-        """Until all that are awaited have answered, or none has for ``patience_s``."""
+        """Wait until all awaited processes have answered, or none has for ``patience_s``."""
         answered, since = self._answered, self._clock()
         while self._awaited:
             now = self._clock()
@@ -134,18 +134,18 @@ class Naming:
             elif now - since >= _NO_PROGRESS_S:
                 self._start_thread()
             self._changed.wait(_NO_PROGRESS_S)
-        # Who has not answered by now is not waited for again.
+        # A process that has not answered by now is not waited for again.
         for entry in self._entries.values():
             entry.is_awaited = False
 
     def _start_thread(self) -> None:
-        """One more, if there are questions; it ends when there are none left."""
+        """Start one more thread if checks are queued; it ends when none are left."""
         if self._queue and self._threads < _MOST_THREADS:
             self._threads += 1
             threading.Thread(target=self._answer_all, name="kvmscope-naming", daemon=True).start()
 
     def _answer_all(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the thread that samples
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the sampling thread handles signals
         while (entry := self._take()) is not None:
             try:
                 found = self._look_at(entry.pid, entry.seen)
@@ -171,7 +171,7 @@ class Naming:
             return None
 
     def _search(self, entry: _Entry) -> None:
-        """Look for published files where that is due. It waits for nobody: the links of fds take no ``mmap_lock``."""
+        """Look for published files if that is due. It cannot block: the links of fds take no ``mmap_lock``."""
         now = self._clock()
         again_s = self._ask_again_s
         every_s = again_s if entry.known.published else max(again_s, _SEARCH_EVERY_S * len(self._entries))
@@ -182,12 +182,12 @@ class Naming:
             self._mount = self._mount or memfd.own_mount(proc_root=self._proc_root)
             found = memfd.find(entry.pid, _PREFIXES, mount=self._mount, proc_root=self._proc_root)
         except (OSError, Unavailable):
-            found = {}  # gone, of another user, or a kernel that cannot tell memfds apart
+            found = {}  # gone, of another user, or a kernel that does not distinguish memfds
         if found or entry.known.published:
             entry.known = replace(entry.known, published=found)
 
     def _find_group(self, entry: _Entry) -> None:
-        """Look up its cgroup where that is due. It waits for nobody that holds ``mmap_lock``."""
+        """Look up its cgroup if that is due. It does not wait for ``mmap_lock``."""
         now = self._clock()
         every_s = max(_GROUP_EVERY_S, _SEARCH_EVERY_S * len(self._entries))
         if entry.grouped_at is not None and now - entry.grouped_at < every_s:
@@ -203,7 +203,7 @@ class Naming:
             entry.known = replace(entry.known, group=group)
 
     def _look_at(self, pid: int, before: _Seen | None) -> _Found | None:
-        """None if nothing changed since ``before``."""
+        """Identify the process; None if nothing changed since ``before``."""
         process = procfs.open_process(pid, proc_root=self._proc_root)
         if process is None:
             return _Found(None, None, None)
@@ -214,18 +214,18 @@ class Naming:
         seen = _Seen(stat.start_ticks, stat.comm, argv)
         if seen == before:
             return None
-        # ``seen`` is older than the identity, so an exec between the two shows the next time.
+        # ``seen`` is older than the identity, so an exec between the two is noticed at the next check.
         identity = identify(pid, proc_root=self._proc_root)
         if identity is not None:
             identity = with_pod_name(identity, root=self._root)
         xml = None if identity is None else domain_xml(identity, root=self._root, proc_root=self._proc_root)
-        # Amid an exec a process has its new name and no command line yet.
+        # During an exec a process has its new name but no command line yet.
         return _Found(seen if argv else None, identity, xml)
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """By what a change of program shows."""
+    """The properties that show a change of program."""
 
     start_ticks: int
     comm: str
@@ -244,7 +244,7 @@ _NO_ANSWER: Final = VmmAnswer(None, None, None)
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One process. ``is_open``: its identity is still to be found out."""
+    """One process. ``is_open``: its identity is still to be determined."""
 
     pid: int
     seen: _Seen | None = None
@@ -253,7 +253,7 @@ class _Entry:
     is_pending: bool = False
     is_awaited: bool = False
     known: VmmAnswer = _NO_ANSWER
-    """What is answered while it is not late."""
+    """The answer to give while it is not late."""
     searched_at: float | None = None
     grouped_at: float | None = None
 
@@ -262,7 +262,7 @@ class _Entry:
         return self.seen is None
 
     def take(self, found: _Found | None, now: float) -> None:
-        """An answer has come; None: all is as it was."""
+        """Store an answer; None: nothing changed."""
         self.is_pending, self.running_since, self.answered_at = False, None, now
         if found is not None:
             self.seen = found.seen
@@ -272,6 +272,6 @@ class _Entry:
         if self.running_since is None:
             return self.known
         waited_s = now - self.running_since
-        # One that has never answered is shown without a name, so it is said at once that it is late.
+        # A VMM that has never answered is shown without a name, so it is reported as late at once.
         is_late = waited_s >= (PATIENCE_S if self.seen is None else SILENT_S)
         return replace(self.known, silent_s=waited_s) if is_late else self.known

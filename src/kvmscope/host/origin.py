@@ -1,7 +1,7 @@
-"""Which host and which boot this is, in a form that can be shown and stored.
+"""The identity of this host and boot, in a form that can be shown and stored.
 
-Rule: the host's id is derived from /etc/machine-id and does not give it away, as machine-id(5) asks of those who pass
-it on. Where there is no machine id (a container, an image that has not booted) the boot alone identifies the host.
+Rule: the host's id is derived from /etc/machine-id without revealing it, as machine-id(5) requires. Without a machine
+id (in a container, or an image that has not booted) the boot alone identifies the host.
 Source: machine-id(5), sd_id128_get_machine_app_specific(3).
 """
 

@@ -2,7 +2,7 @@
 
 Source: the command lines of Firecracker and its jailer, cloud-hypervisor, libvirt's ch driver, crosvm, kvmtool,
 StratoVirt, VirtualBox on KVM, gVisor's KVM platform, Kata's Dragonball, OpenVMM, Alioth, libkrun and what uses it; see
-docs/reference/vmms.md. A pattern that ends in ``.*`` or is cut allows for a process's name, which has 15 bytes.
+docs/reference/vmms.md. Patterns that are cut or end in ``.*`` also match a process's name, which has at most 15 bytes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def _firecracker(candidate: Candidate) -> Recognised | None:
 
 
 def _is_jailed(candidate: Candidate) -> bool:
-    """Firecracker's jailer may run the binary under any file name, but always with these two."""
+    """Firecracker's jailer may run the binary under any file name, but always with these two options."""
     return "--start-time-us" in candidate.argv and "--parent-cpu-time-us" in candidate.argv
 
 
 def as_firecracker(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is Firecracker."""
+    """The VM's identity from the command line of Firecracker."""
     name = candidate.option("--id")
     _, kata, inside = (candidate.option("--api-sock") or "").partition("/run/vc/firecracker/")
     if kata:
@@ -57,7 +57,7 @@ def _cloud_hypervisor(candidate: Candidate) -> Recognised | None:
 
 
 def as_cloud_hypervisor(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is cloud-hypervisor."""
+    """The VM's identity from the command line of cloud-hypervisor."""
     platform = dict(qemu_args.split_pairs(candidate.option("--platform") or ""))
     uuid = platform.get("system_uuid") or platform.get("uuid")
     # libvirt passes its API socket as an inherited fd, but names the event pipe after the VM.
@@ -80,22 +80,22 @@ def _crosvm(candidate: Candidate) -> Recognised | None:
 
 
 def as_crosvm(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is crosvm."""
+    """The VM's identity from the command line of crosvm."""
     name = candidate.option("--name")
     socket = candidate.option("--socket") or candidate.option("-s")
     return Recognised("crosvm", name or _name_by_socket(socket))
 
 
 def _kvmtool(candidate: Candidate) -> Recognised | None:
-    # kvmtool installs itself as "vm" too, a name that anything may have; its subcommands decide.
+    # kvmtool also installs itself as "vm", a name that any program may have; its subcommands decide.
     if not candidate.is_called(_KVMTOOL) or candidate.argv[1:2] not in (("run",), ("sandbox",)):
         return None
     return as_kvmtool(candidate)
 
 
 def as_kvmtool(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is kvmtool."""
-    # -n is --network here. Without --name, kvmtool calls the guest after its pid, or after the directory it boots.
+    """The VM's identity from the command line of kvmtool."""
+    # -n is --network here. Without --name, kvmtool names the guest after its pid, or after the directory it boots.
     name = candidate.option("--name") or candidate.given_name
     if name is None and candidate.option("--disk") is None and candidate.option("-d") is None:
         status = candidate.process.status()
@@ -122,7 +122,7 @@ def _virtualbox(candidate: Candidate) -> Recognised | None:
 
 
 def as_virtualbox(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is VirtualBox."""
+    """The VM's identity from the command line of VirtualBox."""
     started = candidate.option("--startvm") or candidate.option("-startvm")
     comment = candidate.option("--comment") or candidate.option("-comment")
     return Recognised("virtualbox", comment or started, started)
@@ -174,17 +174,17 @@ RECOGNISERS = (
     _alioth,
     _lab,
 )
-"""All but libkrun, for which a process's mappings may have to be read."""
+"""All recognisers but that of libkrun, which may have to read a process's mappings."""
 
 
-# --- libkrun: a library, so the program may be anything ---------------------------------------------------------------
+# --- libkrun: a library, so the program can be any --------------------------------------------------------------------
 
 _KRUN_LIBRARY = re.compile(r"/libkrun(?:fw)?(?:-\w+)?\.so[.\d]*(?: \(deleted\))?$")
 _KRUN_PROGRAM = re.compile(r"krunvm|boxlite-shim|msb")
 
 
 def recognise_libkrun(candidate: Candidate) -> Recognised | None:
-    """libkrun by its program or its thread, else by the library that the process has mapped."""
+    """Recognises libkrun by its program or its thread, otherwise by the library that the process has mapped."""
     comm = candidate.stat.comm
     is_named = comm == "libkrun VM" or comm.startswith("VM:")
     if not (is_named or candidate.is_called(_KRUN_PROGRAM) or _maps_libkrun(candidate)):
@@ -198,7 +198,7 @@ def recognise_libkrun(candidate: Candidate) -> Recognised | None:
 
 
 def _krun_hostname(comm: str) -> str | None:
-    """krun_start_enter() names its thread after $HOSTNAME, of which 12 bytes fit."""
+    """The hostname in a thread's name: krun_start_enter() names it after $HOSTNAME, of which 12 bytes fit."""
     return comm.removeprefix("VM:") if comm.startswith("VM:") else None
 
 
@@ -223,7 +223,7 @@ def _krunvm_name(argv: Sequence[str]) -> str | None:
 
 
 def _clue(candidate: Candidate, *options: tuple[str, str]) -> str | None:
-    """The first of these options that was given, with the word for what it is."""
+    """The value of the first of these options that is given, with the label for its kind."""
     found = ((word, candidate.option(option)) for word, option in options)
     return next((f"{word} {value}" for word, value in found if value), None)
 
@@ -235,7 +235,7 @@ def _path_in(value: str | None) -> str | None:
     return value.removeprefix("path=")
 
 
-# What VMMs and their callers call every socket, and directories that hold the sockets of all VMs.
+# Generic names of sockets, and of directories that hold the sockets of all VMs.
 _GENERIC = frozenset(
     """
     api api-socket ch ch-api clh clh-api cloud-hypervisor cloud-hypervisor-api cloud_hypervisor control crosvm
@@ -245,7 +245,7 @@ _GENERIC = frozenset(
 
 
 def _name_by_socket(path: str | None) -> str | None:
-    """A VMM without a name option is named by its control socket: the last part of the path that is not generic."""
+    """The name from the control socket of a VMM without a name option: the last non-generic part of the path."""
     if not path:
         return None
     *directories, file = PurePosixPath(path).parts

@@ -1,12 +1,12 @@
 """A QEMU command line as typed configuration.
 
-Pure: argv in, values out; no I/O and no judgement of what the values do. What QEMU reads from elsewhere is not here:
-``-readconfig`` files are named in ``config_files``, and what was plugged over QMP after the start cannot be seen.
+Pure: argv in, values out; no I/O and no judgement of the effect of the values. Other inputs of QEMU are not here:
+``-readconfig`` files are only named in ``config_files``, and devices plugged over QMP after the start cannot be seen.
 
-Rule: nothing in an argv makes this raise. An option that cannot be understood stands in ``not_understood`` and the
-rest is still read. What was not given is None or empty: QEMU's defaults depend on its version and machine type, and
-are for the reader of this to know. Options that QEMU itself treats as another spelling (``-M``, ``-enable-kvm``,
-``-no-hpet``, …) are read as what they stand for.
+Rule: no argv makes this raise. An option that cannot be parsed is in ``not_understood``, and the rest is still read.
+An option that was not given is None or empty: QEMU's defaults depend on its version and machine type, and are left to
+the caller. Alternative spellings of options (``-M``, ``-enable-kvm``, ``-no-hpet``, …) are read as the option that they
+stand for.
 
 Source: QEMU system/vl.c, util/keyval.c, util/qemu-option.c (key=value lists, ``,,`` for a comma), target/i386/cpu.c
 (x86_cpu_parse_featurestr), hw/core/machine-smp.c, qemu-options.hx, as of 7.2 to 10.0; what libvirt and Proxmox write.
@@ -25,7 +25,7 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option as it stands in argv, without its dashes; ``value`` is None if it takes none."""
+    """One option of argv, without its dashes; ``value`` is None if it takes none."""
 
     name: str
     value: str | None = None
@@ -43,10 +43,10 @@ _FLAG_OPTIONS: Final = frozenset(
 )
 
 _FREE_TEXT_OPTIONS: Final = frozenset({"append"})
-"""Their values may begin with a dash."""
+"""Options whose values may begin with a dash."""
 
 _JSON_OPTIONS: Final = frozenset({"blockdev", "device", "object"})
-"""Of the options read here, those whose value may be a JSON object; a VM may well be called ``{web}``."""
+"""Options read here whose value may be a JSON object; a VM may well be called ``{web}``."""
 
 _ALIASES: Final = {
     "enable-kvm": Option("accel", "kvm"),
@@ -63,9 +63,9 @@ _FALSE: Final = frozenset({"off", "no", "false", "n"})
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """A ``head,key=value,…`` list or the JSON object that may stand in its place.
+    """A ``head,key=value,…`` list, or the JSON object that may replace it.
 
-    ``head``: the value whose key may be left out (the driver, machine type, accelerator, …), None if none was given.
+    ``head``: the value whose key may be omitted (the driver, machine type, accelerator, …), None if none was given.
     ``items``: the rest in the order given, keys as given; text from ``key=value``, any JSON value from JSON.
     """
 
@@ -85,17 +85,17 @@ class Properties:
         return None if value is None or isinstance(value, list | dict) else str(value)
 
     def flag(self, key: str) -> bool | None:
-        """``get`` as a switch; None if absent or neither on nor off (``auto``, ``split``)."""
+        """``get`` as a boolean; None if absent or neither on nor off (``auto``, ``split``)."""
         return as_flag(self.get(key))
 
     def number(self, key: str) -> int | None:
-        """``get`` as a whole number; None if absent or none."""
+        """``get`` as a whole number; None if absent or not a number."""
         return as_number(self.get(key))
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """``-cpu``. ``features``: name to value as QEMU ends up with it, names with ``-`` for ``_``; switches as bool."""
+    """``-cpu``. ``features``: name to value as QEMU applies them, names with ``-`` for ``_``; on and off as bool."""
 
     model: str
     features: tuple[tuple[str, str | bool], ...] = ()
@@ -105,13 +105,13 @@ class Cpu:
         return next((value for key, value in self.features if key == wanted), None)
 
     def flag(self, name: str) -> bool | None:
-        """Whether the command line switches ``name`` on or off; None if it says neither."""
+        """Whether the command line enables or disables ``name``; None if neither."""
         return as_flag(self.get(name))
 
 
 @dataclass(frozen=True, slots=True)
 class Smp:
-    """``-smp``; None for what was not given. See ``start_cpus`` and ``most_cpus`` for what follows from it."""
+    """``-smp``; None for values not given. ``start_cpus`` and ``most_cpus`` are derived from them."""
 
     cpus: int | None = None
     maxcpus: int | None = None
@@ -126,12 +126,12 @@ class Smp:
 
     @property
     def start_cpus(self) -> int:
-        """vCPUs at the start: as given, else the most that there can be."""
+        """The number of vCPUs at the start: as given, otherwise the maximum."""
         return self.cpus or self.most_cpus
 
     @property
     def most_cpus(self) -> int:
-        """vCPUs there can ever be: as given, else the number at the start, else all places of the topology."""
+        """The maximum number of vCPUs: as given, otherwise the number at the start, otherwise that of the topology."""
         if self.maxcpus or self.cpus:
             return self.maxcpus or self.cpus or 1
         levels = (self.drawers, self.books, self.sockets, self.dies, self.clusters, self.modules, self.cores)
@@ -152,7 +152,7 @@ class GlobalProperty:
 
 @dataclass(frozen=True, slots=True)
 class QemuConfig:
-    """What a QEMU command line says. Tuples are in the order given; of options given twice, what QEMU uses."""
+    """A parsed QEMU command line. Tuples are in the order given; of options given twice, the one that QEMU uses."""
 
     options: tuple[Option, ...] = ()
     name: str | None = None
@@ -187,7 +187,7 @@ class QemuConfig:
         return tuple(d for d in self.devices if d.head in drivers)
 
     def global_value(self, driver: str, name: str) -> str | None:
-        """What ``-global`` sets for one driver (the last one given), or None."""
+        """The value that ``-global`` sets for one driver (the last one given), or None."""
         found = [g.value for g in self.globals if (g.driver, _dashed(g.name)) == (driver, _dashed(name))]
         return found[-1] if found else None
 
@@ -200,7 +200,7 @@ class QemuConfig:
 
     @property
     def kernel_irqchip(self) -> str | None:
-        """``on``, ``off`` or ``split``, from wherever it was given; None if it was not."""
+        """``on``, ``off`` or ``split``, from any of the options that can set it; None if none does."""
         holders = [*reversed(self.accels), *([self.machine] if self.machine else [])]
         given = (holder.text("kernel-irqchip") for holder in holders)
         return next((_onoff(value) for value in given if value is not None), None)
@@ -260,7 +260,7 @@ def split_options(argv: Sequence[str]) -> Iterator[Option]:
             yield Option(name)
 
 
-# Possessive throughout: an argv is untrusted, and must cost no more than its length.
+# Possessive quantifiers only: an argv is untrusted, and matching must take time linear in its length.
 _PAIR: Final = re.compile(r"(?:([^=,]*+)=)?+((?:[^,]++|,,)*+)(?:,|\Z)")
 
 
@@ -273,7 +273,7 @@ def split_pairs(text: str) -> Iterator[tuple[str | None, str]]:
 
 
 def as_flag(value: Json) -> bool | None:
-    """QEMU's on/off words and JSON booleans; None for anything else."""
+    """A boolean from QEMU's on/off words and from JSON; None for anything else."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -327,14 +327,14 @@ def _named_pairs(text: str, head_key: str | None) -> Iterator[tuple[str, Json]]:
 
 
 def _merged(parts: Sequence[Properties]) -> Properties | None:
-    """Options that QEMU folds into one: what comes later adds or replaces."""
+    """Merge options that QEMU treats as one: later ones add or replace properties."""
     if not parts:
         return None
     return Properties(_last(part.head for part in parts), tuple(item for part in parts for item in part.items))
 
 
 def _parse_cpu(text: str | None) -> Cpu | None:
-    """``+x`` and ``-x`` are applied after all ``x=…``, and ``-x`` last, wherever they stand. No ``,,`` here."""
+    """``+x`` and ``-x`` are applied after all ``x=…``, and ``-x`` last, at any position. No ``,,`` here."""
     if text is None:
         return None
     model, _, rest = text.partition(",")
@@ -359,7 +359,7 @@ def _parse_smp(given: Properties | None) -> Smp | None:
 
 
 def _global_property(text: str) -> GlobalProperty | None:
-    """``driver.property=value``, the value up to the end; or ``driver=…,property=…,value=…``."""
+    """``driver.property=value``, with the value up to the end; or ``driver=…,property=…,value=…``."""
     target, equals, value = text.partition("=")
     driver, dot, name = target.partition(".")
     if equals and dot and driver and name and "," not in target:

@@ -1,6 +1,6 @@
 """Recognises QEMU, its manager, and the manager's names of the VM.
 
-Rule: QEMU is recognised by its program name, or else by its options, since distributions, OpenNebula and users rename
+Rule: QEMU is recognised by its program name, otherwise by its options, as distributions, OpenNebula and users rename
 it. Source: the command lines that libvirt, Proxmox qemu-server, KubeVirt, Nova, oVirt, CloudStack, Kata, Incus,
 OpenNebula, Multipass, Lima, podman machine, Docker Desktop and the Android emulator write; see docs/reference/vmms.md.
 """
@@ -20,7 +20,7 @@ _TELLING_OPTIONS = frozenset(
     M accel blockdev chardev cpu device drive enable-kvm machine mon netdev nodefaults no-user-config overcommit qmp smp
     """.split()
 )
-"""Options that no other program has together with a single dash. StratoVirt has some, and is recognised before."""
+"""Options that no other program has with a single dash. StratoVirt has some, but is recognised earlier."""
 
 _TELLING_AT_LEAST = 2
 
@@ -30,19 +30,19 @@ _COMMON_OPTIONS = frozenset(
     no-shutdown nographic object pidfile readconfig rtc sandbox serial smbios snapshot spice usb uuid vga vnc
     """.split()
 )
-"""Options that most command lines of QEMU have some of, and other programs too."""
+"""Options of which most QEMU command lines have some, but other programs too."""
 
 _COMMON_AT_LEAST = 3
-"""With a single dash each; one fewer beside one that is telling."""
+"""The number required, each with a single dash; one fewer if there is also one of ``_TELLING_OPTIONS``."""
 
 
 def recognise_qemu(candidate: Candidate) -> Recognised | None:
-    """QEMU by one of its names."""
+    """Recognises QEMU by one of its names."""
     return as_qemu(candidate) if candidate.is_called(_QEMU) else None
 
 
 def recognise_by_options(candidate: Candidate) -> Recognised | None:
-    """QEMU under another name."""
+    """Recognises QEMU under another name, by its options."""
     given = {option.name for option in qemu_args.split_options(candidate.argv)}
     with_one_dash = given & {word[1:] for word in candidate.argv if word.startswith("-")}
     has_telling = bool(with_one_dash & _TELLING_OPTIONS)
@@ -54,7 +54,7 @@ def recognise_by_options(candidate: Candidate) -> Recognised | None:
 
 
 def as_qemu(candidate: Candidate) -> Recognised:
-    """What the command line says, of a process that is QEMU."""
+    """The VM's identity from the command line of QEMU."""
     config = qemu_args.parse(candidate.argv)
     system = next((table for table in config.smbios if table.text("type") == "1"), qemu_args.Properties(None))
     known_as = dict(_known_as(candidate, config, system))
@@ -69,15 +69,15 @@ def as_qemu(candidate: Candidate) -> Recognised:
 
 
 _NAMING_WORDS = ("multipass.instance", "android.avd", "podman-machine.vm", "lima.instance")
-"""Of managers that give QEMU no name."""
+"""Identifiers from managers that do not pass a name to QEMU."""
 
 
 def _known_as(
     candidate: Candidate, config: qemu_args.QemuConfig, system: qemu_args.Properties
 ) -> Iterator[tuple[str, str]]:
-    """Of each manager that shows, the outermost first: KubeVirt, Nova and others run QEMU through libvirt.
+    """The identifiers of each visible manager, the outermost first: KubeVirt, Nova and others run QEMU through libvirt.
 
-    A value is empty where the command line shows who manages the VM, but not what it is called there.
+    A value is empty if the command line shows the manager of the VM, but not the manager's name for it.
     """
     by_libvirt = any(chardev.startswith("socket,id=charmonitor") for chardev in config.values("chardev"))
     yield from _known_by_clouds(candidate, config, system, by_libvirt=by_libvirt)
@@ -90,15 +90,15 @@ def _known_as(
 def _known_by_clouds(
     candidate: Candidate, config: qemu_args.QemuConfig, system: qemu_args.Properties, *, by_libvirt: bool
 ) -> Iterator[tuple[str, str]]:
-    """Managers of many hosts, by what they write into the guest's SMBIOS tables."""
+    """Managers of many hosts, by the fields that they set in the guest's SMBIOS tables."""
     name, uuid = config.name or "", config.uuid or system.text("uuid") or ""
     manufacturer, product = system.text("manufacturer") or "", system.text("product") or ""
     if manufacturer == "KubeVirt" or candidate.mentions("/run/kubevirt"):
-        # No name in Kubernetes has an underscore.
+        # Names in Kubernetes have no underscore.
         namespace, _, vm = name.partition("_")
         yield "kubevirt.namespace", namespace
         yield "kubevirt.vm", vm
-    # Vendors put their own names into manufacturer and product, and leave the family.
+    # Vendors put their own names into manufacturer and product, but keep the family.
     if product.startswith("OpenStack") or (by_libvirt and system.text("family") == "Virtual Machine"):
         yield "openstack.uuid", uuid
     if manufacturer == "oVirt" or system.text("family") in ("oVirt", "RHV"):
@@ -114,7 +114,8 @@ _CLOUDSTACK_NAME = re.compile(r"i-\d+-\d+-VM|[rsv]-\d+-VM")
 
 
 def _is_of_opennebula(candidate: Candidate, vm: str) -> bool:
-    """By its packages' name for QEMU, its data stores, or the names of its images in Ceph (``one-IMAGE-VM-DISK``)."""
+    """Whether OpenNebula runs the VM: by its name for QEMU, its datastores, or its image names in Ceph
+    (``one-IMAGE-VM-DISK``)."""
     in_ceph = re.compile(rf"one-\d+-{vm}-\d+")
     return (
         candidate.program == "qemu-kvm-one" or candidate.mentions("/one/") or any(map(in_ceph.search, candidate.argv))
@@ -122,14 +123,14 @@ def _is_of_opennebula(candidate: Candidate, vm: str) -> bool:
 
 
 def _known_by_virtualisers(candidate: Candidate, config: qemu_args.QemuConfig) -> Iterator[tuple[str, str]]:
-    """Managers of a host that start QEMU on their own."""
+    """Managers of one host that start QEMU without libvirt."""
     if config.has("id") and candidate.mentions("/run/qemu-server/"):
         yield "proxmox.vmid", next(iter(config.values("id")), "")
     if candidate.mentions("/run/vc/vm/"):
         yield "kata.sandbox", _part_after(candidate, "/run/vc/vm/")
     for manager in ("incus", "lxd"):
         if any(f"/{manager}/" in path for path in config.config_files):
-            # A project other than the default stands before the name, which has no underscore.
+            # A project other than the default precedes the name, which has no underscore.
             project, _, instance = (config.name or "").rpartition("_")
             yield f"{manager}.instance", instance
             if project:
@@ -137,7 +138,7 @@ def _known_by_virtualisers(candidate: Candidate, config: qemu_args.QemuConfig) -
 
 
 def _known_by_desktop_tools(candidate: Candidate, config: qemu_args.QemuConfig) -> Iterator[tuple[str, str]]:
-    """What starts a VM or two for one user, and gives them no name."""
+    """Desktop tools that start VMs for one user, without a name for QEMU."""
     if candidate.mentions("/vault/instances/") and candidate.mentions("multipass"):
         yield "multipass.instance", _part_after(candidate, "/vault/instances/")
     if candidate.mentions("/.lima/"):
@@ -151,7 +152,7 @@ def _known_by_desktop_tools(candidate: Candidate, config: qemu_args.QemuConfig) 
 
 
 def _part_after(candidate: Candidate, place: str) -> str:
-    """The next part of the first path that has ``place`` in it."""
+    """The path component after ``place``, in the first argument that contains ``place``."""
     word = next((word for word in candidate.argv if place in word), "")
     return re.split(r"[/,]", word.partition(place)[2])[0]
 
@@ -163,7 +164,7 @@ def _android_device(candidate: Candidate, config: qemu_args.QemuConfig) -> str |
 
 
 def _clue(config: qemu_args.QemuConfig) -> str | None:
-    """A disk, a socket or a kernel of the VM."""
+    """A disk, socket or kernel that distinguishes the VM."""
     disk = next(_disks(config), None)
     if disk:
         return f"disk {disk}"
@@ -176,7 +177,7 @@ def _clue(config: qemu_args.QemuConfig) -> str | None:
 
 
 def _disks(config: qemu_args.QemuConfig) -> Iterator[str]:
-    """Files of disks, and not of firmware."""
+    """The files of disks, without those of firmware."""
     for blockdev in config.blockdevs:
         inner = blockdev.get("file")
         inside = inner.get("filename") if isinstance(inner, dict) else None

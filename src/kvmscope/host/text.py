@@ -2,10 +2,10 @@
 
 A VM's name is chosen by the user who started the VM. Printed raw, it can move the cursor, colour the screen, set the
 window title, hide itself or reorder its line. All such text goes to a terminal through ``printable``. Not for JSON or
-files (those carry the text as it is, as far as it is Unicode: ``without_surrogates``), and not a reversible escaping.
+files (those have the text unchanged, if it is Unicode: ``without_surrogates``), and not a reversible escaping.
 
-Rule: everything that a terminal acts on, or that a reader cannot see, is written out as ``\\x1b`` or ``\\u202e``, and a
-byte that is not UTF-8 as ``\\xff``. Markup of a terminal library (``[red]``) is ordinary text here: give the result to
+Rule: characters that a terminal interprets, or that a reader cannot see, are written as ``\\x1b`` or ``\\u202e``, and a
+byte that is not UTF-8 as ``\\xff``. Markup of a terminal library (``[red]``) is ordinary text here: pass the result to
 such a library as plain text.
 
 Source: Unicode general categories and Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 15.0).
@@ -20,17 +20,17 @@ from collections.abc import Iterator
 ELLIPSIS = "…"
 
 DEFAULT_MAX_LENGTH = 64
-"""Longer than any name that a person gave; libvirt, Firecracker and cloud tools stay below it."""
+"""Longer than names chosen by people; those of libvirt, Firecracker and cloud tools are shorter."""
 
 _MAX_COMBINING = 2
-"""Marks on one letter: two are in daily use (Vietnamese, Hebrew); a heap of them paints over other lines."""
+"""The most combining marks on one letter: two are in use (Vietnamese, Hebrew); many would overlap other lines."""
 
 _FIRST_BYTE = 0xDC80
-"""What "surrogateescape" makes of the byte 0x80."""
+"""The code point to which "surrogateescape" maps the byte 0x80."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Letters, marks and symbols that draw nothing, though their category says otherwise. The rest of
+# Letters, marks and symbols that are invisible despite their category. The rest of
 # Default_Ignorable_Code_Point is in categories that str.isprintable() already refuses.
 _INVISIBLE = frozenset(
     chr(code)
@@ -51,7 +51,7 @@ _INVISIBLE = frozenset(
 
 
 def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
-    """``text`` with nothing in it that a terminal would obey or a reader would not see.
+    """``text`` without anything that a terminal would interpret or a reader would not see.
 
     The result has at most ``max_length`` characters (1 or more) and ends in ``…`` if it was cut, never within one
     replacement. Ordinary names come back unchanged, and so does every result of this function.
@@ -60,7 +60,7 @@ def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
         raise ValueError("max_length must be 1 or more")
     if len(text) <= max_length and text.isascii() and text.isprintable():
         return text
-    # No result of this length needs more than as many characters of input, and names can be megabytes long.
+    # A result of this length never needs more characters of input, and names can be megabytes long.
     pieces: list[str] = []
     length = 0
     for piece in _pieces(text[: max_length + 1]):
@@ -74,13 +74,13 @@ def printable(text: str, *, max_length: int = DEFAULT_MAX_LENGTH) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """The text as JSON can carry it: a byte that is not UTF-8, which Python has as a lone surrogate, as ``\\xff``."""
+    """The text in a form that JSON can encode: a byte that is not UTF-8, a lone surrogate in Python, as ``\\xff``."""
     return text if text.isascii() else _SURROGATE.sub(lambda found: _escaped(found[0]), text)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Each character as it may be shown: itself, or the name of its code."""
-    marks = _MAX_COMBINING  # a mark with no letter before it would sit on whatever stands left of the name
+    """Each character in printable form: itself, or its code."""
+    marks = _MAX_COMBINING  # a mark without a letter before it would combine with the text left of the name
     for char in text:
         if not char.isprintable() or char in _INVISIBLE:
             marks = 0

@@ -1,12 +1,11 @@
-"""Which process is which VM: the VMM, the VM's name and uuid, who manages it, and its vCPU threads.
+"""Identifies the VM of a process: the VMM, the VM's name and uuid, its manager, and its vCPU threads.
 
-Works from what a process says of itself (command line, executable, thread names, cgroup), so it needs no privilege, no
-library of a VMM and no cooperation. It does not find VMs: callers pass the processes that hold one. It does not read
-configurations; ``qemu_args`` and ``libvirt_xml`` do. docs/reference/vmms.md says, VMM by VMM, where each name comes
-from.
+Uses a process's own description of itself (command line, executable, thread names, cgroup), so it needs no privilege,
+no library of a VMM and no cooperation. It does not find VMs: callers pass the processes that hold one. It does not read
+configurations; ``qemu_args`` and ``libvirt_xml`` do. docs/reference/vmms.md lists the source of each name, by VMM.
 
-Rule: what the process does not say is None. Nothing here is trusted: a process may claim any name, so names are for
-people to read (through ``text.printable``) and never decide what is read or how.
+Rule: a property that the process does not show is None. Nothing here is trusted: a process may claim any name, so names
+are for people to read (through ``text.printable``) and never decide what is read or how.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE
 
 
 def identify(pid: int, *, proc_root: str = PROC) -> VmmProcess | None:
-    """What the process ``pid`` is; None if it is gone."""
+    """The process ``pid`` as a VMM; None if it is gone."""
     process = procfs.open_process(pid, proc_root=proc_root)
     if process is None:
         return None
@@ -63,12 +62,12 @@ def vcpu_threads(pid: int, *, proc_root: str = PROC) -> dict[int, int]:
         found = [(m, tid) for tid, comm in (process.threads() or {}).items() if (m := _VCPU_THREAD.fullmatch(comm))]
         by_number = {int(m[2] or m[3] or m[4]): tid for m, tid in found}
         if len(by_number) != len(found):
-            return {}  # two VMs in one process: the names do not say which thread is whose
+            return {}  # two VMs in one process: the names do not show the VM of a thread
         if not any(m["by_index"] for m, _ in found):
             return dict(sorted(by_number.items()))
         files = [parse_link(fd, link) for fd, link in (process.fd_links() or {}).items()]
         ids = [file.vcpu_id for file in files if file and file.kind is FdKind.VCPU and file.vcpu_id is not None]
-    # Both count upwards through the same vCPUs. Not so once vCPUs were unplugged: their files stay, their threads go.
+    # Both are in the order of the same vCPUs, unless vCPUs were unplugged: their files stay, their threads go.
     if len(ids) != len(by_number) or len(set(ids)) != len(ids):
         return {}
     return dict(zip(sorted(ids), (tid for _, tid in sorted(by_number.items())), strict=True))
@@ -82,11 +81,11 @@ _BY_THREAD: Final[tuple[tuple[re.Pattern[str], Callable[[Candidate], Recognised]
     (re.compile(r"kvm-vcpu-\d+"), as_kvmtool),
     (re.compile(r"EMT-\d+"), as_virtualbox),
 )
-"""What each VMM calls the threads of its vCPUs."""
+"""The names of the vCPU threads of each VMM."""
 
 
 def _recognise_by_threads(candidate: Candidate) -> Recognised | None:
-    """A VMM whose program says nothing, by what it calls its threads."""
+    """Recognises a VMM by the names of its threads, if its program does not identify it."""
     names = (candidate.process.threads() or {}).values()
     return next((read(candidate) for pattern, read in _BY_THREAD if any(map(pattern.fullmatch, names))), None)
 
@@ -133,7 +132,7 @@ _CGROUP_MANAGERS: Final = (
 
 
 _INNERMOST = "jailer"
-"""What starts one VM for a manager, if there is one."""
+"""A manager that starts a single VM, possibly for another manager."""
 
 
 def _manager(found: Recognised, candidate: Candidate) -> str | None:
@@ -157,7 +156,7 @@ def _known_by_cgroup(candidate: Candidate) -> Iterator[tuple[str, str]]:
 
 
 def _clue_by_place(candidate: Candidate) -> str | None:
-    """For a process whose command line has no clue: where it runs."""
+    """A clue for a process whose command line has none: the place where it runs."""
     directory = candidate.process.working_directory()
     if directory and directory != "/":
         return f"directory {directory}"

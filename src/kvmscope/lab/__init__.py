@@ -1,4 +1,4 @@
-"""Small real guests that do a known number of things, to test and to show kvmscope on.
+"""Small real guests that do a known number of things, for tests and demonstrations of kvmscope.
 
-Nothing below ``cli`` imports this room: it makes VMs, the rest of kvmscope only reads them.
+Nothing below ``cli`` imports this package: it makes VMs, the rest of kvmscope only reads them.
 """

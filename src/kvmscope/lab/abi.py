@@ -1,7 +1,7 @@
-"""The numbers and structures of /dev/kvm on x86-64 that the lab needs; the objects made of them are in ``kvm``.
+"""The numbers and structures of /dev/kvm on x86-64 that the lab needs; ``kvm`` has the objects that use them.
 
 Source: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h (Linux 6.1-6.18). tests/lab/test_abi.py compares
-every one of them with the headers that are installed.
+each of them with the installed headers.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class CpuidEntry(ctypes.Structure):
 
 
 class Cpuid(ctypes.Structure):
-    """struct kvm_cpuid2 with room for 256 entries, which is as many as KVM takes."""
+    """struct kvm_cpuid2 with room for 256 entries, KVM's maximum."""
 
     _fields_ = (("nent", c_uint32), ("padding", c_uint32), ("entries", CpuidEntry * 256))
 
@@ -294,7 +294,7 @@ class _Exit(ctypes.Union):
 
 
 class RunState(ctypes.Structure):
-    """The head of struct kvm_run: what both sides leave for each other around KVM_RUN."""
+    """The start of struct kvm_run, through which KVM and the VMM exchange data around KVM_RUN."""
 
     _fields_ = (
         ("request_interrupt_window", c_uint8),
@@ -326,7 +326,7 @@ KVM_GET_API_VERSION = _io(0x00)
 KVM_CREATE_VM = _io(0x01)
 KVM_CHECK_EXTENSION = _io(0x03)
 KVM_GET_VCPU_MMAP_SIZE = _io(0x04)
-# The flexible arrays of kvm_cpuid2 do not count into the ioctl number.
+# The size in the ioctl number excludes the flexible array of kvm_cpuid2.
 KVM_GET_SUPPORTED_CPUID = _sized(_READ | _WRITE, 0x05, None, 8)
 KVM_SET_CPUID2 = _sized(_WRITE, 0x90, None, 8)
 KVM_CREATE_VCPU = _io(0x41)

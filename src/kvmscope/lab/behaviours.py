@@ -1,10 +1,9 @@
-"""How the vCPUs and VMs of the simulated host live: what makes them exit, how often, and how long they sleep.
+"""The behaviour of vCPUs and VMs on the simulated host: the causes and rates of their exits, and their halt times.
 
-Not here: publishing (``simulate``). Every number is invented; what is right is how the numbers go together.
-Rule: a vCPU's stats are what a row of events adds up to, one VM-exit each, which repeats without end. So whatever
-holds for each single event (a halt whose poll failed adds one to the attempts, its time to the sum, and one to
-the bucket of that time) holds for the stats at every moment, and all of it is a pure function of how many events
-there were.
+Not here: publishing (``simulate``). All numbers are invented, but they are consistent with each other.
+Rule: a vCPU's stats are the sum over a sequence of events, one VM exit each, which repeats without end. So every
+relation that holds for a single event (a halt whose poll failed adds one to the attempts, its time to the sum, and one
+to the bucket of that time) holds for the stats at every moment. The stats are a pure function of the number of events.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ..schema import Descriptor
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 EVENTS: Final = 1024
-"""Events in a row before it repeats."""
+"""Number of events before the sequence repeats."""
 
 _POLL_LIMIT_NS: Final = 200_000  # kvm.halt_poll_ns on x86
 
@@ -67,21 +66,21 @@ _ADDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "emulated_by_vmm": ("fpu_reload", "host_state_reload"),
     }
 )
-"""What an exit of each cause adds to, besides ``exits``; halts also add times."""
+"""The stats that an exit of each cause increments besides ``exits``; halts also add times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """One way to live.
+    """The behaviour of a VM and its vCPUs.
 
-    ``exits``: VM-exits a second of a vCPU, in the mean. ``causes``: their shares. ``halted``: share of the time that a
-    vCPU is halted when it exits most. ``sleep_spread``: how much the sleeps differ (sigma of a log-normal).
-    ``swing``, ``period_s``: the rate goes up and down by this share, in this time. ``burst``, ``burst_s``: exits a
-    second more at birth, and how fast that fades. ``age_s``: how long such VMs have run when the simulation begins.
-    ``slowest``: the least of this that a vCPU of such a VM does.
-    ``in_guest_mode``: share of the time in a nested guest. ``flushes``: remote TLB flushes a second of a VM.
-    ``levels``: the instants and peaks of a VM when it has settled, after some ``settle_s``.
-    ``counts``: what its other counters gain in a second.
+    ``exits``: mean VM exits per second of a vCPU. ``causes``: their shares. ``halted``: share of the time that a vCPU
+    is halted while its exit rate is highest. ``sleep_spread``: variation of the halt times (sigma of a log-normal).
+    ``swing``, ``period_s``: the rate varies by this share, with this period. ``burst``, ``burst_s``: additional exits
+    per second after creation, and the time in which they decay. ``age_s``: age of such VMs when the simulation begins.
+    ``slowest``: minimum fraction of the rate for any vCPU of such a VM.
+    ``in_guest_mode``: share of the time in a nested guest. ``flushes``: remote TLB flushes per second of a VM.
+    ``levels``: the settled instants and peaks of a VM, reached after about ``settle_s``.
+    ``counts``: increase of its other counters per second.
     """
 
     name: str
@@ -103,12 +102,12 @@ class Behaviour:
 
     @property
     def usually_halted(self) -> float:
-        """Share of the time that a vCPU is halted, in the mean."""
+        """Mean share of the time that a vCPU is halted."""
         return self.halted * self.exits / self.most_exits
 
     @property
     def most_exits(self) -> float:
-        """Exits a second when there are most."""
+        """Highest rate of exits per second."""
         return self.exits * (1 + self.swing) + self.burst
 
 
@@ -221,11 +220,11 @@ BEHAVIOURS: Final = (
         levels={"pages_4k": 2_100, "pages_2m": 4_000},
     ),
 )
-"""The first ones are what a small host has."""
+"""A small host has the first ones."""
 
 
 def events_until(behaviour: Behaviour, lived_s: FloatArray, *, pace: FloatArray, phase: FloatArray) -> I64Array:
-    """Exits of vCPUs that have lived so long; ``pace`` up to 1 slows one down, ``phase`` shifts its swings."""
+    """Exits of vCPUs of age ``lived_s``. A ``pace`` below 1 slows a vCPU down; ``phase`` shifts its swings."""
     turn = 2 * np.pi / behaviour.period_s
     swung = behaviour.swing / turn * (np.sin(turn * lived_s + phase) - np.sin(phase))
     burst = behaviour.burst * behaviour.burst_s * -np.expm1(-lived_s / behaviour.burst_s)
@@ -234,14 +233,14 @@ def events_until(behaviour: Behaviour, lived_s: FloatArray, *, pace: FloatArray,
 
 
 def sum_up(sums: U64Array, events: I64Array) -> U64Array:
-    """The words after so many events: shape (subjects, words). ``sums`` is from ``sums_of_events``."""
+    """The words after ``events`` events: shape (subjects, words). ``sums`` is from ``sums_of_events``."""
     rows, rest = np.divmod(events, EVENTS)
     words: U64Array = rows.astype(np.uint64)[:, np.newaxis] * sums[EVENTS] + sums[rest]
     return words
 
 
 def sums_of_events(behaviour: Behaviour, descriptors: tuple[Descriptor, ...], *, seed: int) -> U64Array:
-    """What the first 0, 1, … EVENTS events add up to: shape (EVENTS + 1, words)."""
+    """The sums over the first 0, 1, … EVENTS events: shape (EVENTS + 1, words)."""
     chance = random.Random(f"{seed} {behaviour.name}")
     words = max(d.offset // 8 + d.size for d in descriptors)
     first = {d.name: d.offset // 8 for d in descriptors}
@@ -253,7 +252,7 @@ def sums_of_events(behaviour: Behaviour, descriptors: tuple[Descriptor, ...], *,
 
 
 _Added = tuple[str, int, int]
-"""A stat, a word of it, and what is added there."""
+"""A stat, the index of a word in it, and the amount to add."""
 
 
 def _iter_events(behaviour: Behaviour, chance: random.Random) -> Iterator[list[_Added]]:
@@ -262,7 +261,7 @@ def _iter_events(behaviour: Behaviour, chance: random.Random) -> Iterator[list[_
     spent_ns = sum(ns for times in halts for _, ns in times if ns)
     budget_ns = behaviour.halted * EVENTS / behaviour.most_exits * 1e9
     polled_ns = sum(ns for times in halts for stat, ns in times if stat != "halt_wait")
-    # Sleeps take what polling leaves of the time in which a vCPU is halted.
+    # Sleeps take the part of the halted time that polling leaves.
     stretch = max(0.0, budget_ns - polled_ns) / max(1, spent_ns - polled_ns)
     for cause, times in zip(causes, halts, strict=True):
         added = [("exits", 0, 1), *((name, 0, 1) for name in _ADDS[cause])]
@@ -273,7 +272,7 @@ def _iter_events(behaviour: Behaviour, chance: random.Random) -> Iterator[list[_
 
 
 def _causes(behaviour: Behaviour, chance: random.Random) -> list[str]:
-    """The cause of each event: the shares exactly, as far as whole events allow, in random order."""
+    """The cause of each event: exact shares, up to whole events, in random order."""
     total = sum(behaviour.causes.values())
     due = np.cumsum(list(behaviour.causes.values())) / total * EVENTS
     ends = [round(end) for end in due]
@@ -283,7 +282,7 @@ def _causes(behaviour: Behaviour, chance: random.Random) -> list[str]:
 
 
 def _halt_times(cause: str, behaviour: Behaviour, chance: random.Random) -> list[tuple[str, int]]:
-    """The times that a halt adds: the stat without its ending, and nanoseconds."""
+    """The times that a halt adds: the stat without its suffix, and nanoseconds."""
     polled = min(_POLL_LIMIT_NS - 1, round(chance.lognormvariate(np.log(18_000), 0.9)))
     slept = round(chance.lognormvariate(np.log(1e6), behaviour.sleep_spread))
     if cause == "halt_polled":

@@ -1,7 +1,7 @@
-"""The inside of a lab process: it holds the VMs, does what its parent says, and ends when the parent is gone.
+"""The child side of a lab process: it holds the VMs, executes the parent's orders, and ends when the parent is gone.
 
-The parent's end, and the packets between the two, are in ``process``. The main thread listens to the parent; vCPUs and
-churners have threads of their own, which tell it over a pipe that they have ended.
+``process`` has the parent's side and the packets between the two. The main thread listens to the parent; vCPUs and
+churners run in their own threads, which notify it over a pipe when they end.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FdKey = tuple[int, int | None]
 
 
 class Occupant(Protocol):
-    """What stands at one index of a spec: a running VM, one that never runs, or a churner.
+    """The entry at one index of a spec: a running VM, a VM that never runs, or a churner.
 
-    ``is_still``: no vCPU is in KVM_RUN. ``has_ended``: since ``go``, all has been done or was stopped.
+    ``is_still``: no vCPU is in KVM_RUN. ``has_ended``: all work since ``go`` is done or was stopped.
     """
 
     @property
@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> None:
     _raise_fd_limit()
     install_kick_handler()
     _Server(socket.socket(fileno=options.control_fd)).serve()
-    # At once and without joining anything: the kernel takes the VMs down, running or not.
+    # At once, without joining threads: the kernel destroys the VMs, running or not.
     os._exit(0)
 
 
 class _BareVm:
-    """A VM that never runs. It has nothing to do, so only ``stop`` ends it."""
+    """A VM that never runs. It has no work, so only ``stop`` ends it."""
 
     is_still = True
 
@@ -87,7 +87,7 @@ class _BareVm:
 
 
 class _Churner:
-    """Makes and unmakes VMs one after the other, without pause."""
+    """Creates and destroys VMs one after another, without pause."""
 
     vm = None
 
@@ -97,7 +97,7 @@ class _Churner:
         self._churned = 0
         self._error: str | None = None
         self.is_still = True
-        create_vm(api, spec).close()  # what cannot be made is found out before go
+        create_vm(api, spec).close()  # a VM that cannot be created is an error before go
 
     @property
     def has_ended(self) -> bool:
@@ -139,7 +139,7 @@ _KINDS: Mapping[str, Callable[[Kvm, LabSpec, int], Occupant]] = {BARE: _BareVm, 
 
 
 class _Server:
-    """Does what the parent says, one packet at a time."""
+    """Executes the parent's orders, one packet at a time."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -164,7 +164,7 @@ class _Server:
                         self._tell_if_done()
 
     def _hear(self) -> bytes:
-        """The next order; empty if the parent has gone, be it with answers unread."""
+        """The next order; empty if the parent has gone, even with unread answers."""
         try:
             return self._control.recv(PACKET)
         except ConnectionResetError:
@@ -206,12 +206,12 @@ class _Server:
     def _stop(self) -> None:
         for occupant in self._occupants.values():
             occupant.stop()
-        # Said again even if it was said before: Ctrl-C may have come while the parent read it.
+        # Sent even if it was sent before: Ctrl-C may have come while the parent read it.
         self._is_going = True
         self._tell_if_done()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # the pipe is full of the same news
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of the same message
             os.write(self._wake_writer, b"!")
 
     def _tell_if_done(self) -> None:
@@ -264,13 +264,13 @@ class _Server:
         try:
             self._control.send(json.dumps(message).encode())
         except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the parent is gone, and the VMs go with it
+            os._exit(0)  # the parent is gone, so the VMs end
 
 
 def _die_with(parent: int) -> None:
     libc.signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(0)  # it died before the line above took effect
+        os._exit(0)  # the parent died before the line above took effect
 
 
 def _raise_fd_limit() -> None:

@@ -1,4 +1,4 @@
-"""The guests of ``kvmscope demo``: small real ones that behave differently, or a simulated host where none can run."""
+"""The guests of ``kvmscope demo``: small real ones that behave differently, or a simulated host if none can run."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _NEXT_SIMULATED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DemoGuests:
-    """What was started. ``source``: what sees it. ``sleeper``: the name of a VM that sleeps, ``sleeper_pid``: its
-    process. ``pids``: of all that was started, since other VMs of this host may have the same names.
+    """The started guests. ``source``: the source that sees them. ``sleeper``: the name of a VM that sleeps;
+    ``sleeper_pid``: its process. ``pids``: all started processes, since other VMs of this host may have the same names.
     """
 
     source: str
@@ -51,11 +51,11 @@ class DemoGuests:
 
     @property
     def to_try_next(self) -> tuple[tuple[str, str], ...]:
-        """Command lines, and what each shows."""
+        """Command lines, and a description of each one's output."""
         return _NEXT_SIMULATED if self.source == "published" else _NEXT
 
     def name_of_sleeper(self, scene: Scene) -> str:
-        """What selects the VM that sleeps in a scene of this host: first its name, else its process id or id."""
+        """The word that selects the sleeping VM in a scene of this host: its name, else its process id or id."""
         for word in (self.sleeper, str(self.sleeper_pid)):
             with contextlib.suppress(UsageError):
                 find_subject(scene, word)
@@ -65,7 +65,7 @@ class DemoGuests:
 
 
 def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
-    """Start guests that end with ``stack``; ``note`` is called with what is being done."""
+    """Start guests that end with ``stack``; ``note`` is called with a text about each step."""
     try:
         with contextlib.ExitStack() as running:
             guests = _start_guests(running, note)
@@ -78,13 +78,13 @@ def start_demo(stack: contextlib.ExitStack, note: Callable[[str], None]) -> Demo
 
 
 def _start_guests(stack: contextlib.ExitStack, note: Callable[[str], None]) -> DemoGuests:
-    # Stats fds are held for a user without BPF, who can read these guests too.
+    # Stats fds are kept open for users without BPF, who can then read these guests too.
     first, *others = (
         LabSpec(workload=workload, vcpus=vcpus, name=f"demo-{workload}", hold_stats_fds=True)
         for workload, vcpus in _WORKLOADS
     )
     note(f"starting {len(_WORKLOADS)} guests: {', '.join(workload for workload, _ in _WORKLOADS)}")
-    # The first alone: where no guest can run, one says why and the others need not try.
+    # The first one alone: if no guest can run, it reports why, and the others need not try.
     running = [stack.enter_context(process.start(first))]
     running[0].wait_for_ready()
     running += [stack.enter_context(process.start(spec)) for spec in others]

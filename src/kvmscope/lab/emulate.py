@@ -1,12 +1,12 @@
-"""One boot of a kernel under QEMU's software emulation: files in, and out of it either a whole answer or an error.
+"""One boot of a kernel under QEMU's software emulation: files in, a complete answer or an error out.
 
-It knows QEMU and the answer's form; what is booted is given to it (``kernels``), the scripts inside are ``initramfs``.
+It knows QEMU and the answer's format; ``kernels`` chooses what to boot, and ``initramfs`` has the scripts inside.
 Rule: only an answer that ends with an exit code counts. A panic, an oops, a hang, a QEMU that dies: each is
 ``KernelFailed`` with the end of the console.
-Of the machine's options, each with what a run without it showed (QEMU 7.2): one vCPU on one thread, since two crashed;
-``clearcpuid=cx16``, since QEMU returns garbage flags from the allocator's cmpxchg16b and 6.12 panicked in 3 boots of 4
-(user space keeps the instruction: numpy asks for it); ``pauth-impdef``, since the real algorithm of pointer
-authentication makes an arm64 run six times longer; ``mitigations=off``, which saves an eighth.
+Options of the machine, and the reason for each (QEMU 7.2): one vCPU on one thread, since two crashed;
+``clearcpuid=cx16``, since QEMU returns garbage flags from the allocator's cmpxchg16b and 6.12 panicked in 3 of 4 boots
+(user space keeps the instruction, as numpy requires it); ``pauth-impdef``, since the real algorithm of pointer
+authentication makes an arm64 run six times longer; ``mitigations=off``, which saves an eighth of the time.
 Source: qemu(1) 7.2; Documentation/admin-guide/kernel-parameters.txt.
 """
 
@@ -35,7 +35,7 @@ _DEBIAN_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 
 
 class KernelFailed(SourceError):
-    """An emulated kernel gave no whole answer; ``console`` and ``stdout``, ``stderr`` are what came until then."""
+    """An emulated kernel gave no complete answer; ``console``, ``stdout`` and ``stderr`` have the output until then."""
 
     def __init__(self, reason: str, *, console: str = "", stdout: str = "", stderr: str = "") -> None:
         tail = "\n".join(console.splitlines()[-_TAIL_LINES:])
@@ -47,10 +47,10 @@ class KernelFailed(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What to boot, and on how much of a machine.
+    """A kernel to boot, and the size of the machine.
 
-    ``even_clock``: its clock goes by the instructions that it executes, 8 ns each, and skips what it would sleep, so
-    that what happens in a second of it does not depend on how busy this machine is.
+    ``even_clock``: the guest's clock counts executed instructions, 8 ns each, and skips sleeps, so the events in a
+    guest's second do not depend on the load of this machine.
     """
 
     arch: str
@@ -65,26 +65,26 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command inside an emulated kernel did."""
+    """The result of a command inside an emulated kernel."""
 
     exit_code: int
-    """As a shell has it: 128 and the signal's number if one killed the command."""
+    """As in a shell: 128 plus the signal's number if a signal killed the command."""
     stdout: str
     stderr: str
     files: dict[str, bytes]
-    """What was asked for and exists, by absolute path in the guest; a directory gives each file below it."""
+    """The requested files that exist, by absolute path in the guest; a directory yields every file below it."""
     console: str
     kernel_log: str
     release: str
     ready_s: float
-    """From the kernel's start until the command's, by the guest's clock."""
+    """Time from the kernel's start to the command's, by the guest's clock."""
     command_s: float
     total_s: float
-    """From QEMU's start to its end, by this machine's clock."""
+    """Time from QEMU's start to its end, by this machine's clock."""
 
 
 def qemu_argv(boot: Boot, scratch: Path) -> list[str]:
-    """QEMU's command line; what the guest says goes to files in ``scratch``."""
+    """QEMU's command line; the guest's output goes to files in ``scratch``."""
     ports = [
         word
         for name, number in _PORTS.items()
@@ -108,7 +108,7 @@ def qemu_argv(boot: Boot, scratch: Path) -> list[str]:
 def run_boot(boot: Boot) -> Result:
     """Boot, wait for the end, and return the answer.
 
-    Raises Unavailable if there is no QEMU for the architecture, KernelFailed if there is no whole answer.
+    Raises Unavailable if there is no QEMU for the architecture, KernelFailed if there is no complete answer.
     """
     if shutil.which(_QEMU[boot.arch]) is None:
         raise Unavailable(f"{_QEMU[boot.arch]} is not on this machine", remedy=f"install {_DEBIAN_PACKAGE[boot.arch]}")
@@ -133,7 +133,7 @@ def _run_qemu(argv: list[str], *, timeout_s: float) -> str | None:
 
 
 def read_answer(scratch: Path, *, trouble: str | None, total_s: float) -> Result:
-    """The answer in the files of a boot that has ended; KernelFailed if it is not whole or ``trouble`` was seen."""
+    """The answer in the files of a finished boot. Raises KernelFailed if it is incomplete or ``trouble`` is given."""
     console, stdout, stderr = (_read_text(scratch / name) for name in ("console", "stdout", "stderr"))
     if trouble is None and "Kernel panic" in console:
         trouble = "the emulated kernel panicked"

@@ -1,7 +1,7 @@
-"""``kvmscope lab fleet``: the recording of a simulated fleet, with troubles planted in it and the key to them.
+"""``kvmscope lab fleet``: the recording of a simulated fleet with planted troubles, and the list of them.
 
 The layout and the tables are those of ``store``, whose code writes them. Every scene is marked as simulated.
-Rule: what is written is a pure function of the size and the seed, so two runs write the same rows.
+Rule: the recording is a pure function of the size and the seed, so two runs write the same rows.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .fleet_plan import FleetSize, PlannedHost, PlannedVm, plan_fleet
 from .fleet_words import HostWords
 
 ANSWERS: Final = "answers.json"
-"""The key to what is planted, in the directory of the recording."""
+"""The file with the planted troubles, in the directory of the recording."""
 BEGAN_NS: Final = int(datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp()) * 10**9
 _UP_NS: Final = 40 * 86_400 * 10**9
-"""For how long a host had been running."""
+"""Uptime of a host when its recording begins."""
 _SILENT_S: Final = 5.0
 _ALONE: Final = 32
-"""So many hosts are written before another process would have started."""
+"""Up to this many hosts, one process is faster than starting others."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetWritten:
-    """A description of what was written."""
+    """A description of the written recording."""
 
     directory: str
     hosts: int
@@ -66,7 +66,7 @@ def write_fleet(directory: Path, size: FleetSize) -> FleetWritten:
     if len(hosts) <= _ALONE:
         for host in hosts:
             write(host)
-    else:  # a process a CPU, none of which inherits threads
+    else:  # one process per CPU, none of which inherits threads
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             for _ in pool.map(write, hosts, chunksize=8):
                 pass
@@ -84,7 +84,7 @@ def write_fleet(directory: Path, size: FleetSize) -> FleetWritten:
 
 
 def answer_key(hosts: list[PlannedHost], size: FleetSize) -> dict[str, Any]:
-    """What is planted, every finding and every reason that inhibits APICv or AVIC, and which hosts there are."""
+    """The planted troubles: every finding and every reason that inhibits APICv or AVIC, and the list of hosts."""
     return {
         "format": "kvmscope-fleet-answers",
         "version": 1,
@@ -116,7 +116,7 @@ def _write_host(directory: Path, size: FleetSize, host: PlannedHost) -> None:
 
 
 def host_scenes(host: PlannedHost, size: FleetSize) -> Iterator[Scene]:
-    """The scenes of one host, in their order."""
+    """The scenes of one host, in order."""
     steps_ns = np.round(np.arange(size.samples) * size.interval_s * 1e9).astype(np.int64)
     times_s = steps_ns / 1e9
     blocks = list(HostWords(host, times_s, size.seed).blocks())
@@ -164,7 +164,7 @@ def _identity(vm: PlannedVm, row: int) -> VmIdentity:
 
 
 def _argv(vm: PlannedVm) -> Iterator[str]:
-    """What the VMM was started with, as far as it bears on the VM's statistics."""
+    """The VMM's arguments, as far as they affect the VM's statistics."""
     flags = frozenset[str]() if vm.trouble is None else vm.trouble.flags
     yield vm.vmm.command
     if vm.vmm.name != "qemu":
@@ -178,7 +178,7 @@ def _argv(vm: PlannedVm) -> Iterator[str]:
 
 
 def _silent(host: PlannedHost, identities: tuple[VmIdentity, ...], elapsed_s: float) -> Iterator[VmIdentity]:
-    """The identities at a moment; a VMM that hangs has been silent for longer in each."""
+    """The identities at a moment; the silence of a hung VMM grows from moment to moment."""
     for vm, identity in zip(host.vms, identities, strict=True):
         hangs = vm.trouble is not None and vm.trouble.rule == "vmm-not-answering"
         yield VmIdentity(identity.name, identity.process, None, _SILENT_S + elapsed_s) if hangs else identity

@@ -1,4 +1,4 @@
-"""What the opt-in groups count on a host of a fleet: events of one length, more of them in a VM in trouble."""
+"""The counts of opt-in groups on a host of a fleet: events of one length, more of them in a VM with a trouble."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .behaviours import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class EventRate:
-    """So many events a second of a subject, each of so many nanoseconds."""
+    """The events per second of a subject, and the nanoseconds of each."""
 
     per_s: float
     length_ns: int
@@ -25,9 +25,9 @@ class EventRate:
 
 @dataclass(frozen=True, slots=True)
 class CountedEvent:
-    """Events of one kind. ``stat``: their number; ``time``: how their sum and histogram are called without the ending.
+    """Events of one kind. ``stat``: the stat with their number; ``time``: common prefix of their sum and histogram.
 
-    ``trouble``: what ``Trouble.counted`` has for VMs with the rate ``sick``.
+    ``trouble``: the word in ``Trouble.counted`` for VMs with the rate ``sick``.
     """
 
     stat: str
@@ -38,13 +38,13 @@ class CountedEvent:
 
     @classmethod
     def of_exit(cls, reason: str, healthy: EventRate, sick: EventRate, trouble: str) -> CountedEvent:
-        """The exits of a reason that stands so in group ``exits``."""
+        """The exits of a reason, as it is named in group ``exits``."""
         return cls(f"exit_{reason}", f"exit_{reason}", healthy, sick, trouble)
 
 
 @dataclass(frozen=True, slots=True)
 class CountedGroup:
-    """A group and what it counts. ``accidents``: by trouble, counts that go from 0 to 1 halfway through the recording,
+    """A group and its events. ``accidents``: by trouble, counts that go from 0 to 1 halfway through the recording,
     in every subject of the VM."""
 
     schema: Schema
@@ -52,7 +52,7 @@ class CountedGroup:
     accidents: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def words(self, troubles: Sequence[str | None], counted_s: FloatArray) -> U64Array:
-        """Shape (moments, subjects, words), after they have counted so long. ``troubles``: of each subject's VM."""
+        """The words after ``counted_s``, shape (moments, subjects, words). ``troubles``: those of the subjects' VMs."""
         words = np.zeros((len(counted_s), len(troubles), self.schema.words), dtype=np.uint64)
         for event in self.events:
             is_sick = np.array([trouble == event.trouble for trouble in troubles], dtype=np.bool_)
@@ -148,5 +148,5 @@ _AMD: Final = _exits(
 
 
 def counted_groups(*, is_amd: bool) -> Sequence[CountedGroup]:
-    """The groups on a host with such a CPU, whose vendor names the reasons of exits."""
+    """The groups on a host; names of exit reasons depend on the vendor of its CPU."""
     return (*_ANY_CPU, _AMD if is_amd else _INTEL)

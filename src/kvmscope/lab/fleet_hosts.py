@@ -1,7 +1,7 @@
-"""What kinds of hosts a simulated fleet has: kernels, KVM modules with their parameters, CPUs, VMMs.
+"""The kinds of hosts in a simulated fleet: kernels, KVM modules with their parameters, CPUs, VMMs.
 
-Values alone. The statistics of each kernel are those of ``catalog.kernels``; parameters and CPU flags are written as
-the kernel writes them.
+It has only values. The statistics of each kernel are those of ``catalog.kernels``; parameters and CPU flags have the
+kernel's spelling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..linux.facts import CpuInfo, Fact, KernelModule
 
 
 class ApicvSupport(Enum):
-    """What a host has of APICv or AVIC."""
+    """The support of a host for APICv or AVIC."""
 
     ON = "on"
     OFF = "off"
@@ -26,9 +26,9 @@ class ApicvSupport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostKind:
-    """Hosts that are alike. ``kernel``: in ``catalog.kernels``. ``module``: the one that runs guests.
+    """Hosts of one kind. ``kernel``: its name in ``catalog.kernels``. ``module``: the KVM module that runs guests.
 
-    ``counts_groups``: whether opt-in groups count there, and what the scheduler keeps is read too.
+    ``counts_groups``: whether opt-in groups count there and the scheduler's statistics are read.
     """
 
     name: str
@@ -50,7 +50,7 @@ class HostKind:
 
     @property
     def acceleration(self) -> ApicvSupport:
-        """By the same reading of module and CPU that judges real hosts."""
+        """The support of the host, determined from module and CPU as for real hosts."""
         found = host_apicv(self.machine("any"))
         if not found.supported.value:
             return ApicvSupport.UNSUPPORTED
@@ -110,12 +110,12 @@ HOST_KINDS: Final = (
     HostKind("intel-5.15", "x86-5.15", "5.15.16", "kvm_intel", _intel("Y"), _BROADWELL),
     HostKind("amd-7.2", "x86-7.2", "7.2.1", "kvm_amd", _amd("Y"), _GENOA),
 )
-"""In turn; a fleet of as many hosts has each of them."""
+"""Used in turn, so a fleet of at least this many hosts has every kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedVmm:
-    """A VMM and what VMs of it run with; ``managed_by`` as in ``VmmProcess``."""
+    """A VMM and the command line of its VMs; ``managed_by`` as in ``VmmProcess``."""
 
     name: str
     command: str

@@ -1,7 +1,7 @@
-"""Which hosts a simulated fleet has, which VMs they run, and which of those are in trouble.
+"""The plan of a simulated fleet: its hosts, their VMs, and the VMs with a trouble.
 
-Rule: a plan is a pure function of its arguments. Each VM in trouble has the one that fewest VMs had before it, and of
-those the one that fewest kinds of hosts can have, so a fleet with some VMs of each kind of host has them all.
+Rule: a plan is a pure function of its arguments. A VM gets the trouble that the fewest earlier VMs have, and among
+equals the one that the fewest kinds of hosts can have, so a fleet with some VMs on each kind of host has all troubles.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .fleet_hosts import HOST_KINDS, QEMU, VMMS, ApicvSupport, HostKind, Simulat
 from .fleet_troubles import HEALTHY, TROUBLES, Trouble
 
 _SICK_HOSTS: Final = 0.6
-"""Share of the hosts that have VMs in trouble."""
+"""Share of the hosts that have VMs with a trouble."""
 _SICK_VMS: Final = 0.3
-"""Share of the VMs of such a host that are, in the mean."""
+"""Mean share of the VMs of such a host that have a trouble."""
 _MOST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSize:
-    """How large a fleet is, and how long it is recorded."""
+    """The size of a fleet, and the length of its recording."""
 
     hosts: int = 1000
     vms: int = 20
@@ -41,7 +41,7 @@ class FleetSize:
     seed: int = 0
 
     def check(self) -> None:
-        """Raises UsageError for a fleet that cannot be."""
+        """Raises UsageError for an impossible fleet."""
         if min(self.hosts, self.vms, self.vcpus) < 1 or max(self.hosts, self.vms, self.vcpus) > _MOST:
             raise UsageError("a fleet has at least one host, a host one VM, and a VM one vCPU")
         if self.samples < 4:
@@ -50,7 +50,7 @@ class FleetSize:
 
 @dataclass(frozen=True, slots=True)
 class PlannedVm:
-    """One VM of a fleet. ``id``: as sources name it. ``paces``, ``phases``: one a vCPU."""
+    """One VM of a fleet. ``id``: as in sources. ``paces``, ``phases``: one per vCPU."""
 
     id: int
     name: str
@@ -84,7 +84,7 @@ class PlannedHost:
 
 
 def plan_fleet(size: FleetSize) -> Iterator[PlannedHost]:
-    """The hosts of a fleet, one after the other. Raises UsageError."""
+    """The hosts of a fleet, one after another. Raises UsageError for an impossible fleet."""
     size.check()
     dealer = _Dealer(size.vcpus)
     for number in range(size.hosts):
@@ -110,7 +110,7 @@ def _plan_host(number: int, size: FleetSize, dealer: _Dealer) -> PlannedHost:
 
 
 class _Dealer:
-    """Gives troubles to VMs of so many vCPUs."""
+    """Assigns troubles to VMs with a given number of vCPUs."""
 
     def __init__(self, vcpus: int) -> None:
         self._fitting = {
@@ -121,7 +121,7 @@ class _Dealer:
         self._dealt = Counter[str]()
 
     def deal(self, kind: HostKind) -> Trouble | None:
-        """The next trouble of a VM on such a host."""
+        """The trouble for the next VM on a host of this kind; None if none fits."""
         found = min(self._fitting[kind.name], key=self._turn, default=None)
         if found is not None:
             self._dealt[found.name] += 1
@@ -135,7 +135,7 @@ def _plan_vm(key: str, row: int, kind: HostKind, trouble: Trouble | None, vcpus:
     chance = random.Random(f"{key} vm")
     behaviour = chance.choice(HEALTHY) if trouble is None else trouble.behaviour
     digits = _digits(f"{key} uuid", 16)
-    # The state of a VM's interrupts is explained by QEMU's options alone.
+    # Only QEMU's options explain the state of a VM's interrupts.
     vmm = QEMU if trouble is not None and trouble.flags else chance.choice(VMMS if kind.is_x86 else VMMS[1:])
     return PlannedVm(
         id=int(_digits(f"{key} id", 8), 16) >> 1,

@@ -1,6 +1,6 @@
-"""What the scheduler and cgroups of a fleet's host say of its VMs: the providers ``sched`` and ``cgroup``.
+"""The scheduler's and cgroups' statistics of the VMs on a fleet's host: the providers ``sched`` and ``cgroup``.
 
-Values alone, as rates a second: what a healthy VM has, and over it what ``Trouble.scheduled`` has.
+It has only values, as rates per second: those of a healthy VM, overridden by ``Trouble.scheduled``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEALTHY: Final[Mapping[str, float]] = {
 
 
 def scheduling_schemas() -> Iterator[Schema]:
-    """Those of both providers, on a kernel that keeps all of it."""
+    """The schemas of both providers, on a kernel that keeps all of these statistics."""
     features = Feature.SCHED_INFO | Feature.CPU_QUOTA
     for schema in (sched.vm_schema(features), sched.vcpu_schema(features), cgroup.vm_schema(features)):
         assert schema is not None
@@ -37,7 +37,7 @@ def scheduling_schemas() -> Iterator[Schema]:
 
 
 def scheduling_words(schema: Schema, subjects: Sequence[Mapping[str, float]], elapsed_s: FloatArray) -> U64Array:
-    """Shape (moments, subjects, words). ``subjects``: what the trouble of each one's VM has over a healthy one."""
+    """The words, shape (moments, subjects, words). ``subjects``: values that a VM's trouble overrides."""
     words = np.zeros((len(elapsed_s), len(subjects), schema.words), dtype=np.uint64)
     for stat in schema.descriptors:
         name = f"{schema.provider}.{stat.name}"

@@ -1,6 +1,6 @@
-"""How the VMs of a simulated fleet live: in health, or with one trouble that a rule of the catalogue names.
+"""The behaviour of VMs in a simulated fleet: healthy, or with one trouble that a rule of the catalogue finds.
 
-Rule: a healthy VM makes no rule fire, and a trouble exactly the rule that it names, whatever the number of vCPUs; the
+Rule: no rule fires for a healthy VM, and exactly the named rule fires for a trouble, for any number of vCPUs; the
 tests judge both as recordings are judged. Rates are far from the thresholds on both sides.
 """
 
@@ -42,12 +42,12 @@ HEALTHY: Final = (
 class Trouble:
     """One trouble of a VM.
 
-    ``rule``: the rule that finds it; None for a state of interrupt acceleration that no rule reports. ``where``: hosts
-    with APICv or AVIC in such a state. ``stats``: what the kernel must have. ``vm_rates``: of the VM's own counters, a
-    second; ``vcpu_rates``: likewise, for each of its vCPUs. ``inhibit``, ``flags``: what the provider apicv says of the
-    VM. ``counted``: what the opt-in groups count of it (``fleet_groups``). ``scheduled``: what the scheduler and its
-    cgroup have, by provider and stat, a second for counts. ``logs_memory``: whether the VMM has KVM log all writes to
-    its memory. ``least_vcpus``: of a VM that can have it.
+    ``rule``: the rule that finds it; None for a state of interrupt acceleration that no rule reports. ``where``:
+    required support for APICv or AVIC on the host. ``stats``: stats that the kernel must have. ``vm_rates``: rates of
+    the VM's own counters per second; ``vcpu_rates``: those of each vCPU. ``inhibit``, ``flags``: state in the provider
+    apicv. ``counted``: the events that opt-in groups count (``fleet_groups``). ``scheduled``: statistics of scheduler
+    and cgroup, by provider and stat, per second for counts. ``logs_memory``: whether the VMM has KVM log all writes to
+    its memory. ``least_vcpus``: minimum number of vCPUs.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Trouble:
     keeps_injections: bool = False
 
     def fits(self, kind: HostKind, stats: frozenset[str], vcpus: int) -> bool:
-        """Whether a VM of so many vCPUs can have it on such a host, whose kernel has these stats."""
+        """Whether a VM with ``vcpus`` vCPUs can have it on a host of this kind whose kernel has these stats."""
         is_there = kind.acceleration in self.where and self.stats <= stats and vcpus >= self.least_vcpus
         is_seen = kind.counts_groups or not (self.counted or self.scheduled)
         return is_there and is_seen and self.is_amd in (None, kind.is_amd)
@@ -89,12 +89,12 @@ def _levels(name: str, **levels: float) -> Behaviour:
 
 
 def _exiting(name: str) -> Behaviour:
-    """A guest with as many exits as the opt-in groups count of one reason."""
+    """A guest with as many exits as the opt-in groups count for one reason."""
     return _lives(name, 80_000, {"msr": 98, "irq": 2})
 
 
 def _inhibited(reason: str, *flags: str, is_amd: bool | None = None) -> Trouble:
-    """A VM with many interrupts that its set-up or its guest keeps from being accelerated."""
+    """A VM with many interrupts, whose configuration or guest inhibits their acceleration."""
     return Trouble(
         f"inhibited by {reason}",
         "apicv-inhibited",
@@ -276,7 +276,7 @@ TROUBLES: Final = (
 
 
 def behaviour_of(name: str) -> Behaviour:
-    """The behaviour called so, of a healthy VM or of one in trouble."""
+    """The behaviour of this name, for a healthy VM or for a trouble."""
     return _BEHAVIOURS[name]
 
 

@@ -1,4 +1,4 @@
-"""What the statistics of a simulated fleet's host are at each moment, as words in the layout of its kernel.
+"""The statistics of a simulated fleet's host at each moment, as words in the layout of its kernel.
 
 Rule: values are a pure function of the plan and the time; all moments of a host are computed at once.
 """
@@ -26,16 +26,16 @@ from .simulated_apicv import APICV_STATS, HOST_FLAGS, HOST_STATS
 from .simulated_kvm import stat_sets
 
 _INHIBITED_S: Final = 3600.0
-"""For how long a reason has held when the recording begins."""
+"""How long an inhibit reason has held when the recording begins."""
 _QUIET: Final = 60.0
-"""Injections a second of a VM whose interrupts are not its trouble, where they are not accelerated: no rule minds."""
+"""Injections per second without acceleration, for a VM without a trouble with interrupts: no rule fires on this."""
 _PAGES_OF_GIB: Final = 1 << 18
 _ARM_NAMES: Final = {"wfi_exit_stat": "halt_exits", "mmio_exit_user": "mmio_exits"}
-"""What arm64 calls what x86 counts by another name."""
+"""Names of arm64's stats by the x86 names of the same counts."""
 
 
 class HostWords:
-    """The words of one host at some moments, a block a schema.
+    """The words of one host at some moments, one block per schema.
 
     ``times_s``: seconds since the recording began. Words have the shape (moments, subjects, words).
     """
@@ -65,7 +65,7 @@ class HostWords:
         return _in_layout(schema, np.concatenate(parts, axis=1))
 
     def _of_vm(self, vm: PlannedVm) -> U64Array:
-        """Shape (moments, vCPUs, words), in the full layout."""
+        """The words of a VM's vCPUs, shape (moments, vCPUs, words), in the full layout."""
         full, sums = _full(), _sums(vm.behaviour.name, self._seed)
         pace, phase = np.array(vm.paces), np.array(vm.phases)
         lived_s = vm.age_s + self._times_s[:, np.newaxis]
@@ -82,7 +82,7 @@ class HostWords:
         return words
 
     def _inject(self, vm: PlannedVm, words: U64Array, sums: U64Array) -> None:
-        """Takes away the interrupts that the hardware delivers, or that would be a trouble of another kind."""
+        """Subtracts the interrupts that the hardware delivers, and those that would be another trouble."""
         if vm.trouble is not None and vm.trouble.keeps_injections:
             return
         full = _full()
@@ -184,7 +184,7 @@ class HostWords:
     # --- opt-in groups ------------------------------------------------------------------------------------------------
 
     def _groups(self, rows: Mapping[Scope, I64Array]) -> Iterator[tuple[Schema, U64Array, I64Array]]:
-        """What the groups have counted since the recording began."""
+        """The counts of the groups since the recording began."""
         for group in counted_groups(is_amd=self._host.kind.is_amd):
             scope = group.schema.scope
             troubles = [None if vm.trouble is None else vm.trouble.counted for vm in self._vms_of(scope)]
@@ -202,7 +202,7 @@ class HostWords:
 
 
 def _schema(table: Table) -> Schema:
-    """The stats of a kernel one after the other."""
+    """A kernel's stats as a schema, one after another."""
     at, found = 0, []
     for name, shape in table.stats.items():
         found.append(
@@ -218,7 +218,7 @@ def _of_set(stats: StatSet) -> Schema:
 
 @cache
 def _full() -> Schema:
-    """All stats of a vCPU that behaviours know."""
+    """All stats of a vCPU that behaviours use."""
     return _of_set(stat_sets()[Scope.VCPU])
 
 
@@ -228,7 +228,7 @@ def _sums(behaviour_name: str, seed: int) -> U64Array:
 
 
 def _in_layout(schema: Schema, words: U64Array) -> U64Array:
-    """The words of the full layout at their places on a kernel."""
+    """The words of the full layout, moved to their places on a kernel."""
     full = _full()
     found = np.zeros((*words.shape[:2], schema.words), dtype=np.uint64)
     for stat in schema.descriptors:
@@ -245,6 +245,6 @@ def _flags(vm: PlannedVm) -> dict[str, int | FloatArray]:
 
 
 def _memory(vm: PlannedVm) -> dict[str, int | FloatArray]:
-    """Its pages of 4 KiB, and of how many the VMM has KVM log the writes."""
+    """The number of a VM's 4 KiB pages, and of those whose writes KVM logs for the VMM."""
     pages = 4 * _PAGES_OF_GIB
     return {"memory_pages": pages, "dirty_logged_pages": pages if vm.trouble and vm.trouble.logs_memory else 0}

@@ -1,8 +1,8 @@
 """The initial RAM disk of an emulated kernel: its modules, the files of one run, and the script that is process 1.
 
-Bytes in, bytes out: it reads no file and starts nothing. The userland is not in it but on a disk (``userland``): the
-kernel takes 2.4 s longer under emulation to unpack 120 MB into memory than to mount them.
-Rule: the script either reaches the command, or switches the machine off having written no exit code.
+Bytes in, bytes out: it reads no file and starts no process. The userland is on a disk instead (``userland``): under
+emulation, the kernel takes 2.4 s longer to unpack 120 MB into memory than to mount them.
+Rule: the script either reaches the command, or switches the machine off without writing an exit code.
 Source: Documentation/driver-api/early-userspace/buffer-format.rst (newc); MODULE_INFO in include/linux/module.h.
 """
 
@@ -19,10 +19,10 @@ _TRAILER = "TRAILER!!!"
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
 
 RESULT_FOLDER = "run/answer"
-"""Where, below the guest's root, the script keeps what it reports of itself."""
+"""The directory below the guest's root in which the script keeps its own results."""
 
 STDOUT_PORT, STDERR_PORT, RESULT_PORT = 1, 2, 3
-"""Numbers of the virtio-serial ports; kernel messages go to the console and to none of these."""
+"""Numbers of the virtio-serial ports; kernel messages go only to the console."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Entry:
 
 
 def directory(path: str) -> Entry:
-    """A directory that anybody can enter."""
+    """A directory that every user can enter."""
     return Entry(path, stat.S_IFDIR | 0o755)
 
 
 def regular(path: str, data: bytes, *, executable: bool = False) -> Entry:
-    """A file that anybody can read."""
+    """A file that every user can read."""
     return Entry(path, stat.S_IFREG | (0o755 if executable else 0o644), data)
 
 
@@ -84,7 +84,7 @@ class Module:
 
 
 def module_name(filename: str) -> str:
-    """What the kernel calls the module of a file: ``kvm-amd.ko.xz`` is ``kvm_amd``."""
+    """The kernel's name for the module of a file: ``kvm-amd.ko.xz`` is ``kvm_amd``."""
     return filename.split(".ko", maxsplit=1)[0].replace("-", "_")
 
 
@@ -98,7 +98,7 @@ def read_module(filename: str, data: bytes) -> Module:
 
 
 def order_modules(wanted: Iterable[str], load: Callable[[str], Module | None]) -> list[Module]:
-    """The wanted modules and all that they need, each after what it needs; ``load`` gives None for a built-in one."""
+    """The wanted modules and their dependencies, in load order; ``load`` returns None for a built-in module."""
     ordered: dict[str, Module | None] = {}
 
     def visit(name: str) -> None:
@@ -115,7 +115,7 @@ def order_modules(wanted: Iterable[str], load: Callable[[str], Module | None]) -
 
 
 def init_script(modules: Sequence[str], parameters: Mapping[str, str]) -> str:
-    """The script of process 1 in the RAM disk: loads the modules, mounts the userland, and goes over to it."""
+    """The script of process 1 in the RAM disk: loads the modules, mounts the userland, and switches to it."""
     loads = "\n".join(f"insmod /modules/{name}.ko {parameters.get(name, '')} || fail module {name}" for name in modules)
     return f"""\
 #!/bin/busybox sh
@@ -141,10 +141,10 @@ exec switch_root /root /sbin/kvmscope-run
 
 
 def run_script(argv: Sequence[str], get: Sequence[str]) -> str:
-    """The script of process 1 in the userland: runs the command, sends back what is asked for, and switches off.
+    """The script of process 1 in the userland: runs the command, sends the requested files, and switches off.
 
-    The exit code is the last file of the archive, so that an archive that has it has everything. Python must not be
-    told to leave its output unbuffered: a virtio port takes 32 KiB a write, and the rest of such a write is lost then.
+    The exit code is the last file of the archive, so an archive that has it is complete. Python's output must stay
+    buffered: a virtio port takes 32 KiB per write, and the rest of an unbuffered write is lost.
     """
     wanted = " ".join(shlex.quote(path.lstrip("/")) for path in get)
     return f"""\

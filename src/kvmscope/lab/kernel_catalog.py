@@ -1,7 +1,7 @@
-"""Which stock kernels the lab can boot, as ``kernels.toml`` lists them.
+"""The stock kernels that the lab can boot, as ``kernels.toml`` lists them.
 
-It knows names and where their packages are; it downloads nothing (``kernel_packages``), boots nothing (``emulate``).
-Rule: an entry of the file with a key missing or one too many is an error, not a default.
+It has names and the locations of packages; ``kernel_packages`` downloads them, and ``emulate`` boots kernels.
+Rule: an entry of the file with a missing or unknown key is an error.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _FILE = Path(__file__).with_name("kernels.toml")
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
-    """One kernel: what it is called here, and where its newest package is found."""
+    """One kernel: its name here, and the location of its newest package."""
 
     name: str
     arch: str
-    """Debian's word for it: ``amd64`` or ``arm64``."""
+    """Debian's name of the architecture: ``amd64`` or ``arm64``."""
     series: str
     suites: tuple[str, ...]
     package: str
@@ -31,13 +31,13 @@ class KernelSpec:
 
     @property
     def has_apicv(self) -> bool:
-        """Whether its KVM has AVIC at all: arm64 has nothing of that name."""
+        """Whether its KVM can have AVIC, which arm64 does not."""
         return self.arch == "amd64"
 
 
 @dataclass(frozen=True, slots=True)
 class UserlandSpec:
-    """What a guest has beside its kernel."""
+    """The software of a guest besides its kernel."""
 
     python: str
     suites: tuple[str, ...]
@@ -59,7 +59,7 @@ def kernel_names() -> tuple[str, ...]:
 
 
 def find_kernel(name: str) -> KernelSpec:
-    """The kernel of that name; UsageError, with the names that there are, if it is none."""
+    """The kernel of that name. Raises UsageError, with the known names, if there is none."""
     kernels = load_catalog()[0]
     if name not in kernels:
         raise UsageError(f"no kernel called {name!r}; there are {', '.join(kernels)}")

@@ -1,9 +1,9 @@
 """Packages of Debian and PyPI for guests of emulated kernels: found, fetched, verified and unpacked, never installed.
 
-apt runs on a configuration, lists and caches of its own, so nothing of this machine's apt is read but its network
-settings, and nothing is written. The signatures of the archive are checked by apt against Debian's keyring; wheels are
-checked by pip against the hashes of the index.
-Rule: whatever stops a package from being had is ``Unavailable`` with the tool's own words.
+apt runs with a separate configuration, lists and caches: of this machine's apt, only its network settings are read, and
+nothing is written. apt checks the signatures of the archive against Debian's keyring; pip checks wheels against the
+hashes of the index.
+Rule: any failure to get a package is ``Unavailable`` with the tool's message.
 Source: apt.conf(5), apt-secure(8); Debian policy §5.6 and §7.1 for the fields of a package.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from ..errors import Unavailable
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-"""Of the package debian-archive-keyring. Backports are signed with the keys of the release before as well."""
+"""From the package debian-archive-keyring. Backports are also signed with the keys of the previous release."""
 
 _MIRROR = "http://deb.debian.org"
 _KERNEL_PACKAGE = re.compile(r"linux-(image|binary|modules)-\d")
@@ -32,7 +32,7 @@ _COMMAND_TIMEOUT_S = 600
 
 
 def run_tool(argv: Sequence[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Run a tool and return its stdout; Unavailable with the last line of its complaint if it is missing or fails."""
+    """Run a tool and return its stdout. Raises Unavailable with its last error line if it is missing or fails."""
     try:
         done = subprocess.run(
             argv, env=env, cwd=cwd, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
@@ -68,7 +68,7 @@ def _parse_stanza(stanza: str) -> Package:
 
 
 def kernel_closure(show: Callable[[str], Package], metapackage: str) -> list[Package]:
-    """The packages with a kernel's files, by following what its metapackage depends on."""
+    """The packages with a kernel's files, found by the dependencies of its metapackage."""
     found: dict[str, Package] = {}
     pending = [metapackage]
     while pending:
@@ -79,7 +79,7 @@ def kernel_closure(show: Callable[[str], Package], metapackage: str) -> list[Pac
 
 
 class Apt:
-    """apt on a directory of its own, for one architecture and one list of suites."""
+    """apt in a separate directory, for one architecture and one list of suites."""
 
     def __init__(self, root: Path, *, arch: str, suites: Sequence[str]) -> None:
         self._root = root
@@ -88,7 +88,7 @@ class Apt:
         self._env = {**os.environ, "APT_CONFIG": str(root / "apt.conf"), "LC_ALL": "C"}
 
     def update(self) -> None:
-        """Fetch the lists of the suites; Unavailable if a suite cannot be had or is not signed by Debian."""
+        """Fetch the lists of the suites. Raises Unavailable if a suite cannot be fetched or is not signed by Debian."""
         if not KEYRING.exists():
             raise Unavailable(f"{KEYRING} is missing", remedy="install debian-archive-keyring")
         for folder in ("lists/partial", "archives/partial", "parts"):
@@ -116,7 +116,7 @@ class Apt:
 
 
 def apt_configuration(root: Path, *, arch: str) -> str:
-    """apt's configuration with every path below ``root``; no hook of this machine is in it."""
+    """apt's configuration with every path below ``root``; without this machine's hooks."""
     return f"""\
 Dir "{root}/";
 Dir::Etc "{root}/parts";
@@ -142,26 +142,26 @@ Acquire::GzipIndexes "true";
 
 
 def sources_list(suites: Iterable[str], *, arch: str) -> str:
-    """The lines of a sources.list; ``KVMSCOPE_DEBIAN_MIRROR`` names another mirror than Debian's own."""
+    """The lines of a sources.list; ``KVMSCOPE_DEBIAN_MIRROR`` selects another mirror than Debian's."""
     mirror = os.environ.get("KVMSCOPE_DEBIAN_MIRROR", _MIRROR).rstrip("/")
     lines = (suite.split() for suite in suites)
     return "".join(f"deb [arch={arch} signed-by={KEYRING}] {mirror}/{path} {suite} main\n" for path, suite in lines)
 
 
 def _network_settings() -> str:
-    """This machine's own way to the archive (proxies, time-outs); none of its keys, sources or hooks."""
+    """This machine's network settings of apt (proxies, time-outs), without its keys, sources and hooks."""
     lines = run_tool(["apt-config", "dump"]).splitlines()
     return "".join(line + "\n" for line in lines if _NETWORK_SETTING.match(line))
 
 
 def unpack_deb(package: Path, *, into: Path) -> None:
-    """Lay a package's files below ``into``; its scripts do not run."""
+    """Unpack a package's files below ``into``; its scripts do not run."""
     into.mkdir(parents=True, exist_ok=True)
     run_tool(["dpkg-deb", "--extract", str(package), str(into)])
 
 
 def download_wheels(requirements: Sequence[str], *, arch: str, python: str, into: Path) -> list[Path]:
-    """Fetch exactly these requirements as wheels for a foreign Python, without what they depend on."""
+    """Fetch exactly these requirements as wheels for a foreign Python, without dependencies."""
     machine = _WHEEL_PLATFORMS[arch]
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(17, 37)]
     run_tool(
@@ -174,7 +174,7 @@ def download_wheels(requirements: Sequence[str], *, arch: str, python: str, into
 
 
 def unpack_wheel(wheel: Path, *, into: Path) -> None:
-    """Lay a wheel's modules below ``into``, without the tests that some carry (numpy's are 10 MB)."""
+    """Unpack a wheel's modules below ``into``, without the tests in some wheels (numpy's are 10 MB)."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(into)
     for tests in list(into.rglob("tests")):

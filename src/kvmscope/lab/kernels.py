@@ -1,7 +1,7 @@
-"""Stock distribution kernels as a test bed: boot one in emulation, AVIC forced on, and run a command inside.
+"""Stock distribution kernels for tests: boot one in emulation, with AVIC forced on, and run a command inside.
 
-What is real there is KVM: its files, statistics, inhibit reasons, events and types. What is not: interrupt delivery by
-AVIC, and time. docs/reference/kernels.md says what a test may and may not conclude.
+KVM is real there: its files, statistics, inhibit reasons, events and types. Interrupt delivery by AVIC and time are
+not. docs/reference/kernels.md says what a test may and may not conclude.
 Rule: nothing is installed, no state of this machine's package manager is touched, and every run has an end.
 """
 
@@ -46,26 +46,26 @@ _COMMAND = b'#!/bin/sh\nexec python3 -m kvmscope "$@"\n'
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A kernel that lies ready to boot."""
+    """A kernel that is ready to boot."""
 
     spec: KernelSpec
     release: str
-    """As ``uname -r`` will have it."""
+    """As ``uname -r`` prints it."""
     image: Path
     modules: tuple[Path, ...]
-    """Uncompressed, in the order in which they load."""
+    """Uncompressed modules, in load order."""
     userland: Userland
 
 
 def cache_folder() -> Path:
-    """Where kernels and userlands are kept: ``kvmscope/kernels`` of the user's cache directory."""
+    """The directory of kernels and userlands: ``kvmscope/kernels`` in the user's cache directory."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmscope" / "kernels"
 
 
 def prepare(name: str, *, fresh: bool = False) -> Prepared:
     """Make a kernel ready to boot: from the cache, or (also if ``fresh``) from the newest packages.
 
-    Raises UsageError for a name that is not listed, Unavailable if a package or tool cannot be had.
+    Raises UsageError for a name that is not listed, Unavailable if a package or tool is missing.
     """
     spec = find_kernel(name)
     cache = cache_folder()
@@ -92,13 +92,13 @@ def run(
     even_clock: bool = False,
     kernel_parameters: str = "",
 ) -> Result:
-    """Boot a kernel, run a command in it as root with this package on its path, and return what it did.
+    """Boot a kernel, run a command in it as root with this package on its path, and return its result.
 
-    ``module_parameters`` are ``MODULE.NAME=VALUE``; ``put`` has what to lay at absolute paths of the guest (a file, a
-    directory, or bytes), ``get`` which of its files to bring back; ``timeout_s`` is real time for the whole run.
+    ``module_parameters`` are ``MODULE.NAME=VALUE``; ``put`` has the contents for absolute paths of the guest (a file, a
+    directory, or bytes); ``get`` lists guest files to return; ``timeout_s`` is real time for the whole run.
     ``even_clock``: see ``emulate.Boot``. ``kernel_parameters`` go to the end of the kernel's command line.
-    Raises UsageError for a kernel or parameter that is not there, Unavailable if the kernel cannot be had, KernelFailed
-    if it panicked, hung or ended without an answer.
+    Raises UsageError for an unknown kernel or parameter, Unavailable if the kernel cannot be fetched, KernelFailed if
+    it panicked, hung or ended without an answer.
     """
     _check_absolute([*(put or {}), *get])
     parameters = _merge_parameters(find_kernel(name), avic=avic, given=module_parameters)
@@ -129,7 +129,7 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _unpack_kernel(spec: KernelSpec, partial: Path) -> None:
-    """Keep of a kernel's packages what a boot needs: the image and a few modules, 15 MB of 300."""
+    """Unpack the parts of a kernel's packages that a boot needs: the image and a few modules, 15 MB of 300."""
     with OwnedDirectory("kernel") as folder:
         scratch = folder.path
         apt = Apt(scratch / "apt", arch=spec.arch, suites=spec.suites)
@@ -182,7 +182,7 @@ def _merge_parameters(spec: KernelSpec, *, avic: bool, given: Sequence[str]) -> 
 
 
 def _built_in_parameters(prepared: Prepared, parameters: Mapping[str, Mapping[str, str]]) -> str:
-    """For the kernel's command line: the parameters of what is no loaded module."""
+    """The parameters of built-in modules, for the kernel's command line."""
     loaded = {path.stem for path in prepared.modules}
     return " ".join(
         f"{module}.{name}={value}"

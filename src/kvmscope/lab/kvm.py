@@ -1,7 +1,7 @@
 """The ioctls of /dev/kvm that the lab needs, as three objects: Kvm, LabVm, Vcpu. x86-64 only.
 
-It makes VMs and runs them; it knows nothing of what runs inside (``workloads``) nor of threads (``vmm``).
-Rule: every fd and mapping belongs to exactly one object, and closing that object gives it back.
+It creates and runs VMs; guest code (``workloads``) and threads (``vmm``) are elsewhere.
+Rule: every fd and mapping belongs to exactly one object, and closing that object releases it.
 Source: Documentation/virt/kvm/api.rst; numbers and structures are in ``abi``.
 """
 
@@ -82,18 +82,18 @@ from .abi import (
 PAGE = 4096
 
 MEMORY_LIMIT = 0x7FFB_C000
-"""Guest memory ends below this. Here stand the four pages that Intel's KVM wants for real mode; below 2 GiB, since
-fcntl.ioctl takes a C int."""
+"""Guest memory ends below this address. The four pages that Intel's KVM needs for real mode are here; it is below
+2 GiB, since fcntl.ioctl takes a C int."""
 _IDENTITY_MAP_ADDRESS = MEMORY_LIMIT
 _TSS_ADDRESS = MEMORY_LIMIT + PAGE
 _UNTOUCHED_BYTES = 8 << 30
 _PAGES_A_WALK = 1 << 17
-"""A walk of some 200 µs: many times as long as a fault, far shorter than a time slice."""
+"""A walk of about 200 µs: many times longer than a fault, far shorter than a time slice."""
 _MAP_NORESERVE = 0x4000  # mmap has it from Python 3.13 on
 
 
 def ioctl(fd: int, request: int, argument: Any = 0) -> int:
-    """One ioctl; raises SourceError that names it. EINTR comes out as InterruptedError."""
+    """Call an ioctl. Raises SourceError with its name; EINTR is InterruptedError."""
     try:
         return int(fcntl.ioctl(fd, request, argument))
     except InterruptedError:
@@ -104,7 +104,7 @@ def ioctl(fd: int, request: int, argument: Any = 0) -> int:
 
 
 class Kvm(Closable):
-    """/dev/kvm, opened. Raises Unavailable or PermissionNeeded with what would help if it cannot be."""
+    """An open /dev/kvm. Raises Unavailable or PermissionNeeded, with a remedy, if it cannot be opened."""
 
     def __init__(self, device: str | Path = DEVICE) -> None:
         if platform.machine() != "x86_64":
@@ -113,7 +113,7 @@ class Kvm(Closable):
         self.run_size = ioctl(self.fd, KVM_GET_VCPU_MMAP_SIZE)
 
     def supported_cpuid(self) -> Cpuid:
-        """The CPUID that this KVM can give a guest."""
+        """The CPUID that this KVM supports for guests."""
         cpuid = Cpuid(nent=256)
         ioctl(self.fd, KVM_GET_SUPPORTED_CPUID, cpuid)
         return cpuid
@@ -137,9 +137,9 @@ class LabVm(Closable):
         self._untouched: mmap.mmap | None = None
 
     def set_memory(self, size_bytes: int, *, log_dirty: bool = False) -> mmap.mmap:
-        """Give the guest ``size_bytes`` at address 0, in pages of 4 KiB so that each costs a fault of its own.
+        """Give the guest ``size_bytes`` at address 0, in pages of 4 KiB, so each page costs one fault.
 
-        ``log_dirty`` makes KVM note the pages that the guest writes to, for ``fetch_dirty_log``.
+        ``log_dirty`` makes KVM log the pages that the guest writes to, for ``fetch_dirty_log``.
         """
         memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -154,33 +154,33 @@ class LabVm(Closable):
         ioctl(self.fd, KVM_SET_USER_MEMORY_REGION, region)
 
     def fetch_dirty_log(self) -> bytes:
-        """One bit for each page: written to since the last call. KVM then watches for the next first write to each."""
+        """One bit per page, set if it was written to since the last call. KVM then tracks the next write to each."""
         assert self.memory is not None
         words = (c_uint64 * -(-len(self.memory) // PAGE // 64))()
         ioctl(self.fd, KVM_GET_DIRTY_LOG, DirtyLog(dirty_bitmap=ctypes.addressof(words)))
         return bytes(words)
 
     def enable_dirty_rings(self, entries: int) -> None:
-        """Have KVM note dirty pages in a ring of each vCPU, not in bitmaps. Before the first vCPU."""
+        """Have KVM log dirty pages in a ring per vCPU, not in bitmaps. Call it before the first vCPU exists."""
         self.enable(KVM_CAP_DIRTY_LOG_RING, entries * ctypes.sizeof(DirtyGfn))
         self.ring_entries = entries
 
     def reset_dirty_rings(self) -> None:
-        """Give KVM back the entries that were taken, and have it watch for the next write to each page."""
+        """Return the taken entries to KVM, which then tracks the next write to each page."""
         ioctl(self.fd, KVM_RESET_DIRTY_RINGS)
 
     def add_untouched_memory(self) -> None:
-        """Give the VM 8 GiB more from address 4 GiB on, which nobody touches, for ``restart_dirty_log``."""
+        """Give the VM another 8 GiB from address 4 GiB on, which stay untouched, for ``restart_dirty_log``."""
         self.enable(
             KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET
         )
         self._untouched = mmap.mmap(-1, _UNTOUCHED_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
 
     def restart_dirty_log(self) -> None:
-        """End the dirty log of the untouched memory, begin another, and clear it, which holds the VM's mmu_lock.
+        """Restart the dirty log of the untouched memory and clear it, which holds the VM's mmu_lock.
 
-        A new log begins with every page in it. KVM_CLEAR_DIRTY_LOG holds the lock from its first page to its last and
-        does not yield to waiters (kvm_clear_dirty_log_protect in virt/kvm/kvm_main.c), unlike what zaps or unmaps.
+        A new log begins with every page set. KVM_CLEAR_DIRTY_LOG holds the lock from the first page to the last and
+        does not yield to waiters (kvm_clear_dirty_log_protect in virt/kvm/kvm_main.c), unlike zapping or unmapping.
         """
         assert self._untouched is not None
         for flags in (0, KVM_MEM_LOG_DIRTY_PAGES):
@@ -193,7 +193,7 @@ class LabVm(Closable):
             ioctl(self.fd, KVM_CLEAR_DIRTY_LOG, clear)
 
     def end_dirty_log(self) -> None:
-        """Have KVM log the untouched memory no more."""
+        """Stop the dirty log of the untouched memory."""
         assert self._untouched is not None
         self._set_region(1, 0, 4 << 30, _UNTOUCHED_BYTES, _address(self._untouched))
 
@@ -208,22 +208,22 @@ class LabVm(Closable):
         ioctl(self.fd, KVM_ENABLE_CAP, cap)
 
     def limit_halt_poll(self, limit_ns: int) -> None:
-        """The longest that KVM polls before a halt sleeps, in place of the host's limit; also on a running VM."""
+        """Set the VM's halt polling limit, which replaces the host's; also works on a running VM."""
         self.enable(KVM_CAP_HALT_POLL, limit_ns)
 
     def create_irqchip(self) -> None:
-        """PIC, IOAPIC and local APICs in the kernel."""
+        """Create PIC, IOAPIC and local APICs in the kernel."""
         ioctl(self.fd, KVM_CREATE_IRQCHIP)
 
     def create_pit(self) -> None:
         ioctl(self.fd, KVM_CREATE_PIT2, PitConfig())
 
     def set_pit_reinjection(self, on: bool) -> None:
-        """Whether the PIT makes up for ticks that the guest had no time for; KVM's default is True."""
+        """Set whether the PIT reinjects ticks that the guest missed; KVM's default is True."""
         ioctl(self.fd, KVM_REINJECT_CONTROL, ReinjectControl(pit_reinject=on))
 
     def start_pit(self, count: int) -> None:
-        """Let the PIT's channel 0 tick each ``count`` of its 1,193,182 Hz clock (mode 2)."""
+        """Let the PIT's channel 0 tick every ``count`` cycles of its 1,193,182 Hz clock (mode 2)."""
         state = PitState()
         ioctl(self.fd, KVM_GET_PIT2, state)
         state.channels[0].count = count
@@ -253,7 +253,7 @@ class LabVm(Closable):
         return vcpu
 
     def stats_fd(self) -> int:
-        """A new fd of this VM's statistics; the caller's to close, and it keeps the VM alive until then."""
+        """A new fd of this VM's statistics. The caller closes it; until then it keeps the VM alive."""
         return ioctl(self.fd, KVM_GET_STATS_FD)
 
     def close(self) -> None:
@@ -269,7 +269,7 @@ class LabVm(Closable):
 
 
 class Vcpu(Closable):
-    """One vCPU. ``run`` is for the one thread that owns it; ``request_exit`` is for any thread."""
+    """One vCPU. Only its owner thread may call ``run``; any thread may call ``request_exit``."""
 
     def __init__(self, vm: LabVm, vcpu_id: int) -> None:
         self.vm = vm
@@ -282,14 +282,14 @@ class Vcpu(Closable):
 
     @property
     def state(self) -> RunState:
-        """The shared struct kvm_run; mapped at first use, so that a vCPU that never runs costs no mapping."""
+        """The shared struct kvm_run; mapped at first use, so a vCPU that never runs has no mapping."""
         if self._state is None:
             self._mapping = mmap.mmap(self.fd, self.vm.kvm.run_size)
             self._state = RunState.from_buffer(self._mapping)
         return self._state
 
     def run(self) -> int:
-        """Run the guest until it needs its VMM; returns the exit reason, KVM_EXIT_INTR if a signal ended it."""
+        """Run the guest until a userspace exit; returns its reason, KVM_EXIT_INTR if a signal ended the run."""
         state = self.state
         try:
             ioctl(self.fd, KVM_RUN)
@@ -298,7 +298,7 @@ class Vcpu(Closable):
         return int(state.exit_reason)
 
     def take_dirty_ring(self) -> list[int]:
-        """The pages of its ring that nobody has taken, in their order; for one thread at a time."""
+        """Take the new pages of its ring, in order; for one thread at a time."""
         entries = self.vm.ring_entries
         if self._ring is None:
             size = entries * ctypes.sizeof(DirtyGfn)
@@ -312,7 +312,7 @@ class Vcpu(Closable):
         return taken
 
     def request_exit(self, on: bool = True) -> None:
-        """Make KVM_RUN return at once from now on; a guest that runs already needs a signal to its thread as well."""
+        """Make KVM_RUN return at once from now on; if the guest is running, its thread also needs a signal."""
         self.state.immediate_exit = on
 
     def set_cpuid(self, cpuid: Cpuid) -> None:
@@ -343,7 +343,7 @@ class Vcpu(Closable):
         return ioctl(self.fd, KVM_GET_STATS_FD)
 
     def close(self) -> None:
-        self._state = None  # it points into the mapping, which cannot be closed before
+        self._state = None  # it points into the mapping, which could not be closed otherwise
         if self._mapping is not None:
             self._mapping.close()
             self._mapping = None
@@ -354,7 +354,7 @@ class Vcpu(Closable):
 
 
 def _address(memory: mmap.mmap) -> int:
-    # The view must be gone before the mapping can be closed, so its address is all that is kept.
+    # A view would prevent the mapping from being closed, so only its address is kept.
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

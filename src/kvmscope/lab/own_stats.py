@@ -1,6 +1,6 @@
-"""What the lab's VMM has to say itself of its guests, published as any VMM may publish its own.
+"""The lab's VMM's own statistics of its guests, published as any VMM may publish statistics.
 
-Not here: the VMM (``vmm``), which loads this only if it is to publish: numpy comes with it.
+Not here: the VMM (``vmm``), which loads this module only to publish, since it imports numpy.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""VMs as processes of their own: started, controlled, asked what they did, and ended with their parent process.
+"""VMs in separate processes: start, control, reports, and their end with the parent process.
 
-The child is ``python -m kvmscope.lab.process --name NAME …``: its command line identifies its VM. The two
-speak JSON over a socket, one message a packet; stats fds come back over it by SCM_RIGHTS.
+The child is ``python -m kvmscope.lab.process --name NAME …``: its command line identifies its VM. Parent and child
+exchange JSON over a socket, one message per packet; the child passes stats fds by SCM_RIGHTS.
 Rule: no VM outlives its parent. The child dies with the parent (PR_SET_PDEATHSIG) and at the end of the socket.
-The parent must therefore start it from a thread that stays.
+The parent must therefore start it from a thread that keeps running.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _ERRORS: Mapping[str, type[KvmscopeError]] = {kind.slug: kind for kind in (Sourc
 
 
 def start(spec: LabSpec) -> Running:
-    """Start the processes of ``spec``, one a VM or one for all; they set up and then wait for ``go``. Must be closed.
+    """Start the processes of ``spec``, one per VM or one for all; they set up and then wait for ``go``. Must be closed.
 
-    Raises UsageError if the spec asks for what cannot be.
+    Raises UsageError if the spec is impossible.
     """
     return Running(spec.checked())
 
@@ -66,19 +66,19 @@ class Running:
         return pid
 
     def wait_for_ready(self, timeout_s: float = 60.0) -> None:
-        """Until every VM is set up. Raises what its process could not do, as Unavailable or PermissionNeeded."""
+        """Wait until every VM is set up. Raises the error of its process as Unavailable or PermissionNeeded."""
         deadline = time.monotonic() + timeout_s
         for child in self._children:
             child.wait_for("ready", deadline)
 
     def go(self) -> None:
-        """Let every guest run; waits for ``ready`` first."""
+        """Let every guest run, after waiting until all are ready."""
         self.wait_for_ready()
         for child in self._children:
             child.tell("go")
 
     def limit_halt_poll(self, limit_ns: int) -> None:
-        """Set the longest that KVM polls before a halt sleeps, for VMs that may be running; 0 switches polling off."""
+        """Set the halt polling limit of all VMs, which may be running; 0 switches polling off."""
         for child in self._children:
             child.order("halt_poll", limit_ns=limit_ns)
 
@@ -88,36 +88,37 @@ class Running:
             child.tell("stop")
 
     def wait_for_done(self, timeout_s: float) -> Report:
-        """Until every vCPU is done, stopped or failed. Raises SourceError at the deadline or if a process died."""
+        """Wait until every vCPU is done, stopped or failed. Raises SourceError at the deadline or if a process died."""
         deadline = time.monotonic() + timeout_s
         for child in self._children:
             child.wait_for("done", deadline)
         return self.report()
 
     def wait_for_end(self, timeout_s: float) -> bool:
-        """Like ``wait_for_done``, but reaching the deadline is an answer: False."""
+        """Like ``wait_for_done``, but returns False at the deadline."""
         deadline = time.monotonic() + timeout_s
         return all(child.hears("done", deadline) for child in self._children)
 
     def report(self) -> Report:
-        """What every vCPU has done so far."""
+        """The work of every vCPU so far."""
         vms = [vm for child in self._children for vm in child.report()]
         return Report(workload=self.spec.workload, count=self.spec.count, vms=tuple(vms))
 
     def stats_fds(self) -> StatsFds:
-        """The stats fds of every VM and vCPU, opened in their processes and passed over; they close with this object.
+        """The stats fds of every VM and vCPU, opened in their processes and passed to this one. They close with this
+        object.
 
-        A vCPU gives its fd only while it is outside KVM_RUN: before ``go`` or once done, unless the spec holds them.
+        A vCPU's fd can be opened only outside KVM_RUN: before ``go`` or after its end, unless the spec keeps it open.
         """
         return {key: fd for child in self._children for key, fd in child.stats_fds().items()}
 
     def kill(self) -> None:
-        """SIGKILL every process and wait for it; nothing is tidied up, as if a VMM crashed."""
+        """SIGKILL every process and wait for it, without cleanup, as if a VMM crashed."""
         for child in self._children:
             child.kill()
 
     def close(self) -> None:
-        """End every process and close what was passed. Idempotent."""
+        """End every process and close the passed fds. Idempotent."""
         for child in self._children:
             child.hang_up()
         for child in self._children:
@@ -130,19 +131,19 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):
-            self.kill()  # Ctrl-C: nobody waits until a process that is just starting has heard that it is to end
+            self.kill()  # Ctrl-C: do not wait until a process that is just starting has received the order to end
         self.close()
 
 
 class _Child:
-    """One process with the VMs of ``indices``, and the parent's end of its socket."""
+    """One process with the VMs at ``indices``, and the parent's end of its socket."""
 
     def __init__(self, spec: LabSpec, indices: range) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         name = spec.vm_name(indices[0]) if len(indices) == 1 else spec.name
         command = [sys.executable, "-m", "kvmscope.lab.process", "--name", name, "--parent", str(os.getpid())]
         with theirs:
-            # A process group of its own keeps Ctrl-C for the parent, which then asks for reports.
+            # In a separate process group, Ctrl-C reaches only the parent, which then requests reports.
             self._process = subprocess.Popen(
                 [*command, "--control-fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -163,13 +164,13 @@ class _Child:
             raise self._gone() from error
 
     def order(self, what: str, **more: Any) -> None:
-        """Tell it, and wait until it has been done."""
+        """Send an order, and wait until it was executed."""
         self.tell(what, **more)
         for _ in self._answers(what):
             pass
 
     def hears(self, event: str, deadline: float) -> bool:
-        """Whether the process says ``event`` before the deadline, or has said it."""
+        """Whether the process has sent ``event``, or sends it before the deadline."""
         while event not in self._heard:
             try:
                 self._receive(deadline)
@@ -224,7 +225,7 @@ class _Child:
             raise self._late() from error
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """The next packet. Events are noted, failures raised; TimeoutError at the deadline."""
+        """The next packet. Events are recorded, failures raised. Raises TimeoutError at the deadline."""
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, PACKET, MAX_FDS)

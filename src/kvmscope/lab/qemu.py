@@ -1,7 +1,7 @@
 """QEMU guests with an image of the lab in place of their firmware, and a QMP socket: another VMM, to compare with.
 
-It starts QEMU and ends it; speaking QMP is its user's. The first vCPU writes to a port a known number of times, says
-so, and halts for good with interrupts off; the others wait to be started. From then on no statistic changes.
+It starts and ends QEMU; its users speak QMP. The first vCPU writes to a port a known number of times, reports that, and
+halts forever with interrupts off; the others wait to be started. From then on no statistic changes.
 Rule: QEMU dies with the thread that started it (setpriv --pdeathsig, since QEMU itself cannot ask for that).
 """
 
@@ -34,8 +34,8 @@ _CLOSE_TIMEOUT_S = 10.0
 class Qemu(Closable):
     """A running QEMU. A context manager; closing it ends it and removes its files.
 
-    ``writes`` is how often the guest writes to its port. ``options`` come last on the command line, so that they may
-    add to the machine or its devices. Raises Unavailable if QEMU is not installed.
+    ``writes``: number of the guest's writes to its port. ``options`` come last on the command line, so they can change
+    the machine or add devices. Raises Unavailable if QEMU is not installed.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class Qemu(Closable):
         command += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off", *options]
         self._log_path = directory / "log"
         with self._log_path.open("wb") as log:
-            # A separate process group keeps Ctrl-C for the process that started it.
+            # In a separate process group, Ctrl-C reaches only the process that started it.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         self.pid = self._process.pid
 
     def wait_for_done(self, timeout_s: float = 60.0) -> None:
-        """Until the guest has done its writes and halts. Raises SourceError at the deadline or if QEMU ended."""
+        """Wait until the guest has done its writes and halts. Raises SourceError at the deadline or if QEMU ended."""
         self._wait_until(lambda: _DONE in self._said(), timeout_s, "the guest is not done")
 
     def wait_for_qmp(self, timeout_s: float = 10.0) -> Path:
-        """Until QEMU listens; the path of its QMP socket."""
+        """Wait until QEMU listens, and return the path of its QMP socket."""
         self._wait_until(self.qmp_path.exists, timeout_s, "there is no QMP socket")
         return self.qmp_path
 
     def kill(self) -> None:
-        """SIGKILL it and wait for it."""
+        """SIGKILL QEMU and wait for it."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """End it and remove its files. Idempotent."""
+        """End QEMU and remove its files. Idempotent."""
         self._process.terminate()
         try:
             self._process.wait(_CLOSE_TIMEOUT_S)
@@ -103,7 +103,7 @@ class Qemu(Closable):
 
 
 def rom_image(writes: int) -> bytes:
-    """A 64 KiB ROM that runs the lab's boot image at reset, to write to its port so many times (below 2^32)."""
+    """A 64 KiB ROM that runs the lab's boot image at reset, and writes to its port ``writes`` times (below 2^32)."""
     rom = bytearray(_ROM_SIZE)
     image = (GUESTS / "boot.bin").read_bytes()
     rom[: len(image)] = image

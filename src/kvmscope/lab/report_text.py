@@ -1,4 +1,4 @@
-"""What guests did and what workloads there are, as lines of text."""
+"""Reports of guests and the list of workloads, as lines of text."""
 
 from __future__ import annotations
 

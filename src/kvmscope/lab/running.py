@@ -19,10 +19,10 @@ _STOP_TIMEOUT_S = 30.0
 def run_guests(
     spec: LabSpec, for_s: float | None, *, stays: bool, show: Callable[[Report], None], note: Callable[[str], None]
 ) -> Report | None:
-    """Runs guests and has what they did shown; None if they were interrupted before they had begun.
+    """Runs guests and shows their report; None if they were interrupted before their start.
 
-    ``stays``: once they have ended they are kept, idle, until Ctrl-C. The Ctrl-C that ends their run does not end
-    the command then; SIGTERM does.
+    ``stays``: after their run, guests are kept idle until Ctrl-C. Then the Ctrl-C that ends the run does not end the
+    command; SIGTERM does.
     """
     with process.start(spec) as running:
         ended_by = RunEnd.INTERRUPT

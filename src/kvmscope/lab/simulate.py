@@ -1,7 +1,7 @@
-"""A plausible host where there is no KVM: VMs that behave differently, published as stats files.
+"""A plausible host for machines without KVM: VMs that behave differently, published as stats files.
 
-Any reader sees it by the source ``published``, marked as simulated. The numbers come from ``simulated_kvm``; another
-provider is a class like the one there, added to PROVIDERS.
+Any reader sees it through the source ``published``, marked as simulated. The numbers come from ``simulated_kvm``;
+another provider is a similar class, added to PROVIDERS.
 Rule: every value is a pure function of plan, seed and the time since the simulation began.
 """
 
@@ -35,9 +35,9 @@ from .simulated_kvm import SimulatedKvm
 DEFAULT_VMS: Final = 6
 DEFAULT_VCPUS: Final = 2
 PERIOD_S: Final = 0.1
-"""Between two updates of all values."""
+"""Time between two updates of all values."""
 _OTHER_FILES: Final = 16
-"""What a process has open besides what it publishes."""
+"""Number of files that a process has open besides published ones."""
 
 
 class Provider(Protocol):
@@ -45,13 +45,13 @@ class Provider(Protocol):
 
     @property
     def stat_sets(self) -> Mapping[Scope, StatSet]:
-        """What it has for a VM, for a vCPU, or for both."""
+        """The stat sets for a VM, for a vCPU, or for both."""
 
     def covers(self, scope: Scope, row: int) -> bool:
-        """Whether this subject has the stats; the others publish none of this provider."""
+        """Whether this subject has the stats; other subjects publish none of this provider."""
 
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
-        """Shape (subjects, words), in the order of the plan."""
+        """The words after ``elapsed_s``, shape (subjects, words), in the order of the plan."""
 
 
 PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (
@@ -59,12 +59,12 @@ PROVIDERS: Final[tuple[Callable[[Sequence[VmPlan], int], Provider], ...]] = (
     SimulatedApicv,
     SimulatedHosts,
 )
-"""Each is made from the plan and the seed."""
+"""The providers; each is made from the plan and the seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A description of what runs."""
+    """A description of the running host."""
 
     pid: int
     vms: tuple[str, ...]
@@ -74,7 +74,7 @@ class Simulated:
 class SimulatedHost(Closable):
     """The host in this process, published until closed. A context manager.
 
-    Raises UsageError if there are no VMs, Unavailable if this process may not have so many files.
+    Raises UsageError if there are no VMs, Unavailable if this process may not open enough files.
     """
 
     def __init__(
@@ -104,20 +104,20 @@ class SimulatedHost(Closable):
         return Simulated(os.getpid(), tuple(vm.name for vm in self.vms), sum(vm.vcpus for vm in self.vms))
 
     def advance(self, elapsed_s: float) -> None:
-        """Sets every value to what it is so long after the simulation began."""
+        """Sets every value to its state ``elapsed_s`` after the simulation began."""
         for provider, scope, files in self._files:
             words = provider.words(scope, elapsed_s)
             for row, file in files:
                 np.copyto(file.words, words[row])
 
     def run(self, wait: Callable[[float], bool]) -> None:
-        """Keeps the values moving until ``wait``, which is given the seconds to the next update, returns True."""
+        """Updates the values until ``wait``, which is called with the seconds to the next update, returns True."""
         began = time.monotonic()
         while not wait(PERIOD_S):
             self.advance(time.monotonic() - began)
 
     def run_for(self, seconds: float | None) -> None:
-        """Keeps the values moving for so long; without end for None."""
+        """Updates the values for ``seconds``; without end if None."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
 
         def wait(step_s: float) -> bool:
@@ -155,7 +155,7 @@ class SimulatedHost(Closable):
 def _check_room_for_files(
     vms: int, vcpus: int, providers: Sequence[Callable[[Sequence[VmPlan], int], Provider]]
 ) -> None:
-    """Raises Unavailable if so many VMs are more files than this process may have open, before any is planned."""
+    """Raises Unavailable, before any VM is planned, if the VMs need more files than this process may open."""
     sets = [provider(plan(vms=1, vcpus=1, seed=0), 0).stat_sets for provider in providers]
     a_vm, a_vcpu = (sum(scope in of for of in sets) for scope in (Scope.VM, Scope.VCPU))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -171,7 +171,7 @@ def _check_room_for_files(
 
 
 class SimulatedProcess:
-    """The host in a process of its own, which ends with this object or with the process that made it."""
+    """The host in a separate process, which ends with this object or with the process that created it."""
 
     def __init__(self, arguments: list[str]) -> None:
         self._process = subprocess.Popen(
@@ -198,7 +198,7 @@ class SimulatedProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL, and wait for it; nothing is tidied up, as if a VMM crashed."""
+        """SIGKILL the process and wait for it, without cleanup, as if a VMM crashed."""
         self._process.kill()
         self._process.wait()
 
@@ -214,12 +214,12 @@ class SimulatedProcess:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, Exception):
-            self.kill()  # Ctrl-C: nobody waits until it has started
+            self.kill()  # Ctrl-C: do not wait until it has started
         self.close()
 
 
 def start(*, vms: int = DEFAULT_VMS, vcpus: int = DEFAULT_VCPUS, seed: int = 0) -> SimulatedProcess:
-    """Starts a simulated host in a process of its own; returns once it is published. Must be closed.
+    """Starts a simulated host in a separate process; returns when it is published. Must be closed.
 
     Raises UsageError if there are no VMs, SourceError if the process cannot publish them.
     """
@@ -228,13 +228,13 @@ def start(*, vms: int = DEFAULT_VMS, vcpus: int = DEFAULT_VCPUS, seed: int = 0) 
 
 
 def raise_fd_limit() -> None:
-    """Lets this process have as many open files as it may: each published file is one."""
+    """Raises the limit of open files as far as allowed: each published file takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main(arguments: list[str]) -> None:
-    """The inside of ``SimulatedProcess``: runs until its standard input ends."""
+    """The process of ``SimulatedProcess``: runs until its standard input ends."""
     parser = argparse.ArgumentParser(prog="kvmscope.lab.simulate")
     for option, default in (("--vms", DEFAULT_VMS), ("--vcpus", DEFAULT_VCPUS), ("--seed", 0)):
         parser.add_argument(option, type=int, default=default)

@@ -1,4 +1,4 @@
-"""What a simulated host consists of: its VMs, how each behaves, and what makes one vCPU differ from the next."""
+"""The plan of a simulated host: its VMs, their behaviours, and the differences between vCPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .behaviours import BEHAVIOURS, Behaviour
 
 @dataclass(frozen=True, slots=True)
 class VmPlan:
-    """One VM. ``age_s``: how long it has lived when the simulation begins; ``paces`` and ``phases``: one a vCPU."""
+    """One VM. ``age_s``: its age when the simulation begins; ``paces`` and ``phases``: one per vCPU."""
 
     name: str
     behaviour: Behaviour
@@ -26,7 +26,7 @@ class VmPlan:
 
 
 def plan(*, vms: int, vcpus: int, seed: int) -> tuple[VmPlan, ...]:
-    """The VMs of a host, all behaviours in turn; the same for the same arguments. UsageError below 1."""
+    """The VMs of a host, with all behaviours in turn; a pure function. Raises UsageError for numbers below 1."""
     if vms < 1 or vcpus < 1:
         raise UsageError("a simulated host has at least one VM, and a VM at least one vCPU")
     return tuple(_plan_vm(number, vcpus, seed) for number in range(vms))

@@ -1,8 +1,8 @@
-"""The provider ``apicv`` of the simulated host: a VM in every state that interrupt acceleration can be in.
+"""The provider ``apicv`` of the simulated host: a VM in every possible state of interrupt acceleration.
 
-Each VM also says, by a provider of its own (``simulated_host``), on what host it pretends to run, since a real host is
-the same for all its VMs and could not show every state at once. The stats are those of Linux 7 on x86.
-Rule: values are a pure function of plan, seed and time, and agree with what ``simulated_kvm`` says of the same vCPU.
+Each VM also has another provider (``simulated_host``) that describes the host on which it pretends to run, since one
+real host could not show every state at once. The stats are those of Linux 7 on x86.
+Rule: values are a pure function of plan, seed and time, and agree with ``simulated_kvm`` for the same vCPU.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _AMD: Final = tuple(HOST_FLAGS)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One state. ``inhibits``: reasons that hold; ``flags``: further booleans of the VM; ``host``: those of its host.
+    """One state. ``inhibits``: active reasons; ``flags``: further booleans of the VM; ``host``: booleans of its host.
 
-    ``flickers``: a reason that comes and goes, and for which share of the time. ``is_seen``: false for a VM whose state
-    no source could read.
+    ``flickers``: a reason that comes and goes, and the share of the time for which it holds. ``is_seen``: false for
+    a VM whose state no source could read.
     """
 
     name: str
@@ -69,7 +69,7 @@ SCENARIOS: Final = (
     Scenario("APIC ids changed", ("apic_id_modified",), x2apic=False, apic_id_off_by=8),
     Scenario("encrypted", ("sev",), ("irqchip_split", "sev_active")),
 )
-"""In turn, one a VM; the first ones are what a small host has."""
+"""Used in turn, one per VM; a small host has the first ones."""
 
 
 class SimulatedApicv:
@@ -86,12 +86,12 @@ class SimulatedApicv:
         self._nests = np.array([vm.behaviour.in_guest_mode for vm in vms for _ in range(vm.vcpus)])
 
     def covers(self, scope: Scope, row: int) -> bool:
-        """A source that cannot read a VM's state reads none of its vCPUs', and without a local APIC there is none."""
+        """Whether the subject has stats: not if its VM's state is unreadable, nor a vCPU without a local APIC."""
         scenario = self._scenarios[row if scope is Scope.VM else self._owner[row]]
         return scenario.is_seen and (scope is Scope.VM or "absent" not in scenario.inhibits)
 
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
-        """Shape (subjects, words), in the order of the plan, so long after the simulation began."""
+        """The words ``elapsed_s`` after the simulation began, shape (subjects, words), in the order of the plan."""
         names = self.stat_sets[scope].descriptors
         rows = range(len(self._vms) if scope is Scope.VM else len(self._owner))
         values = [self._of_vm(row, elapsed_s) if scope is Scope.VM else self._of_vcpu(row, elapsed_s) for row in rows]
@@ -136,7 +136,7 @@ class SimulatedApicv:
 
 
 class SimulatedHosts:
-    """What host each VM pretends to run on."""
+    """The host on which each VM pretends to run."""
 
     def __init__(self, vms: Sequence[VmPlan], seed: int) -> None:
         del seed
@@ -149,7 +149,7 @@ class SimulatedHosts:
         return True
 
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
-        """Shape (subjects, words), in the order of the plan; the same at all times."""
+        """The words, shape (subjects, words), in the order of the plan; constant over time."""
         del scope, elapsed_s
         return np.array([[name in host for name in HOST_FLAGS] for host in self._hosts], dtype=np.uint64)
 

@@ -24,12 +24,12 @@ _DATA: Final = Path(__file__).with_name("data") / "kvm-x86.json"
 
 _GOLDEN: Final = 0.6180339887498949
 MOMENT_S: Final = 0.05
-"""How long a boolean keeps its value."""
+"""Time for which a boolean keeps its value."""
 
 
 @cache
 def stat_sets() -> Mapping[Scope, StatSet]:
-    """The stats of Linux 7.2 on x86, with the offsets that they have there."""
+    """The stats of Linux 7.2 on x86, with its offsets."""
     data = json.loads(_DATA.read_text())
     return {scope: StatSet("kvm", scope, tuple(map(_descriptor, data[scope.value]))) for scope in Scope}
 
@@ -62,7 +62,7 @@ class SimulatedKvm:
         return True
 
     def words(self, scope: Scope, elapsed_s: float) -> U64Array:
-        """Shape (subjects, words), in the order of the plan, so long after the simulation began."""
+        """The words ``elapsed_s`` after the simulation began, shape (subjects, words), in the order of the plan."""
         if scope is Scope.VM:
             return np.stack([self._words_of_vm(vm, elapsed_s) for vm in self._vms])
         words = np.zeros((len(self._age_s), self.stat_sets[scope].data_size // 8), dtype=np.uint64)
@@ -94,14 +94,14 @@ class SimulatedKvm:
 
 
 def moments(elapsed_s: float, phase: FloatArray) -> FloatArray:
-    """A number in [0, 1) for each vCPU that changes every moment and takes all values equally often."""
+    """A number in [0, 1) for each vCPU, which changes every ``MOMENT_S`` and is evenly distributed."""
     found: FloatArray = ((elapsed_s // MOMENT_S) * _GOLDEN + phase) % 1.0
     return found
 
 
 def in_guest_mode(at: FloatArray, share: float) -> npt.NDArray[np.bool_]:
-    """Whether vCPUs that nest for this share of the time do so at these moments."""
-    # From the other end than halts, since a halted vCPU is not in its guest.
+    """Whether vCPUs that run a nested guest for this share of the time do so at these moments."""
+    # Taken from the opposite end of the range than halts, since a halted vCPU is not in its guest.
     return np.asarray(at > 1 - share)
 
 

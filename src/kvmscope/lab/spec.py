@@ -1,6 +1,6 @@
-"""Requests to the lab and its answers: plain values that cross a process boundary as JSON.
+"""Requests to the lab and its reports: plain values that cross a process boundary as JSON.
 
-Rule: a spec is checked once, where it is made; the VMM and its process trust it.
+Rule: a spec is checked once, when it is made; the VMM and its process trust it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ WITHOUT_GUESTS = (BARE, CHURN)
 """Not workloads of a guest: VMs that never run, and VMs that come and go."""
 
 PACKET = 1 << 20
-"""Bytes that a message between the processes has at most."""
+"""Maximum bytes of a message between the processes."""
 MAX_FDS = 200
-"""File descriptors that one message passes at most; the kernel takes 253."""
+"""Maximum file descriptors in one message; the kernel's limit is 253."""
 
 _UNTIL_STOPPED = 2**63 - 1
 MAX_VMS = 4096
-"""A process each, or all in one."""
+"""Maximum number of VMs, in one process each or all in one."""
 MAX_VCPUS = 1024
 _MAX_MESSAGE_APIC_ID = 254
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSpec:
-    """Some equal VMs: how many, what their guests do and how often, and how KVM is set up for them.
+    """A number of equal VMs: their guests' workload and its count, and the setup of KVM for them.
 
     ``count`` None means until stopped. ``irqchip`` and ``pit`` None mean the workload's default, ``halt_poll_ns`` None
     the host's. ``period_us`` is the time between timer interrupts. ``vcpu_ids`` defaults to 0 … ``vcpus`` − 1.
     ``one_process`` puts all VMs into one process; ``hold_stats_fds`` keeps their stats fds open in it, as QEMU does.
-    ``publishes``: the VMM publishes stats of its own.
+    ``publishes``: the VMM publishes its own stats.
     """
 
     workload: str
@@ -57,7 +57,7 @@ class LabSpec:
     publishes: bool = False
 
     def checked(self) -> LabSpec:
-        """The same with every default filled in. Raises UsageError if it asks for what cannot be."""
+        """The spec with every default filled in. Raises UsageError if it is impossible."""
         _check(1 <= self.vcpus <= MAX_VCPUS, f"a VM has 1 to {MAX_VCPUS} vCPUs")
         ids = self.vcpu_ids or tuple(range(self.vcpus))
         filled = replace(self, vcpu_ids=ids, vcpus=len(ids), name=self.name or f"lab-{self.workload}")
@@ -96,12 +96,12 @@ class LabSpec:
 
     @property
     def target(self) -> int:
-        """How often each vCPU does its thing, as a number that a register holds."""
+        """The count of each vCPU's workload, as a number that fits a register."""
         return _UNTIL_STOPPED if self.count is None else self.count
 
     @property
     def logs_in_rings(self) -> bool:
-        """Whether KVM is to note dirty pages in rings."""
+        """Whether KVM logs dirty pages in rings."""
         return self.workload not in WITHOUT_GUESTS and find_workload(self.workload).partner is Partner.DIRTY_RING
 
     def vm_name(self, index: int) -> str:
@@ -127,7 +127,7 @@ def parse_ids(text: str) -> tuple[int, ...]:
 
 
 class VcpuState(Enum):
-    """How far a vCPU is."""
+    """The progress of a vCPU."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -137,15 +137,15 @@ class VcpuState(Enum):
 
     @property
     def is_still(self) -> bool:
-        """Its thread is outside KVM_RUN, permanently or until it is resumed."""
+        """Whether its thread is outside KVM_RUN, permanently or until it is resumed."""
         return self is not VcpuState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
 class VcpuReport:
-    """What one vCPU did: by the guest's own count, and by what its VMM saw.
+    """The work of one vCPU: by the guest's own count, and as its VMM saw it.
 
-    ``exits`` counts returns of KVM_RUN by reason. ``elapsed_s`` is the time from go to now or to the end, None before.
+    ``exits`` counts userspace exits by reason. ``elapsed_s`` is the time from go to now or to the end, None before go.
     """
 
     id: int
@@ -160,7 +160,7 @@ class VcpuReport:
 
 @dataclass(frozen=True, slots=True)
 class VmReport:
-    """One VM, or one churner, which reports how many VMs it made and unmade in ``churned``.
+    """One VM, or one churner, with the number of VMs that it created and destroyed in ``churned``.
 
     ``dirty_pages``: pages that its VMM fetched from KVM's dirty log; None if it has none.
     """
@@ -175,7 +175,7 @@ class VmReport:
 
 
 class RunEnd(Enum):
-    """What ended a run, whichever came first."""
+    """The first event that ended a run."""
 
     COUNT = "count"
     TIME = "time"
@@ -185,7 +185,7 @@ class RunEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What all VMs of a lab did. ``ended_by`` is set by the code that ended the run; None before."""
+    """The work of all VMs of a lab. ``ended_by`` is set by the code that ended the run; None before."""
 
     workload: str
     count: int | None
@@ -194,7 +194,7 @@ class Report:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """What went wrong, one line a VM or vCPU."""
+        """The errors, one line per VM or vCPU."""
         found = [f"{vm.name}: {vm.error}" for vm in self.vms if vm.error]
         found += [f"{vm.name}/{vcpu.id}: {vcpu.error}" for vm in self.vms for vcpu in vm.vcpus if vcpu.error]
         return tuple(found)

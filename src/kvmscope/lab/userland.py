@@ -1,9 +1,9 @@
 """The disk of an emulated kernel: Debian's Python with numpy, libbpf and pytest, for amd64 or arm64.
 
-It is built once and kept; the package under test is not on it but travels with each run (``package_files``).
-Rule: the name of a built image is a digest of its recipe, so a changed recipe never meets an old image.
-Bytecode for both architectures is compiled by the Python of this machine's own architecture, straight from where it
-is unpacked: compiling under emulation would take a minute a boot.
+It is built once and kept; the package under test is not on it but is sent with each run (``package_files``).
+Rule: the name of a built image is a digest of its recipe, so a changed recipe never uses an old image.
+Bytecode for both architectures is compiled by the Python of this machine's own architecture, from its unpacked files:
+compiling under emulation would take a minute per boot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .kernel_catalog import UserlandSpec
 from .kernel_packages import Apt, download_wheels, run_tool, unpack_deb, unpack_wheel
 
 _RECIPE = 2
-"""To be raised when what ``_fill`` does changes."""
+"""Version of the recipe; increase it when ``_fill`` changes."""
 _SLACK_BYTES = 384 << 20
 _SITE = "usr/lib/python3/dist-packages"
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -38,7 +38,7 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Userland:
-    """A built userland: the disk image, its shell, and where it is still unpacked (None for a foreign architecture)."""
+    """A built userland: the disk image, its shell, and its unpacked directory (None for a foreign architecture)."""
 
     image: Path
     busybox: Path
@@ -46,9 +46,9 @@ class Userland:
 
 
 def build_userland(spec: UserlandSpec, *, arch: str, cache: Path, fresh: bool = False) -> Userland:
-    """The userland of an architecture, from the cache if it is there and need not be ``fresh``.
+    """The userland of an architecture, from the cache if it is there, unless ``fresh``.
 
-    Raises Unavailable if a package or the tool that makes file systems cannot be had.
+    Raises Unavailable if a package or the tool that makes file systems is missing.
     """
     place = cache / f"userland-{arch}-{_digest(repr((_RECIPE, spec)).encode())}"
     if fresh or not place.exists():
@@ -82,7 +82,7 @@ def package_files(package: Path, *, spec: UserlandSpec, cache: Path) -> dict[str
 
 
 def iter_files(folder: Path, *, bytecode: bool = False) -> Iterator[Path]:
-    """Every regular file below a folder, in order; bytecode only if asked for."""
+    """Every regular file below a folder, in order; bytecode only if ``bytecode``."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (bytecode or "__pycache__" not in path.parts):
             yield path
@@ -90,7 +90,7 @@ def iter_files(folder: Path, *, bytecode: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """A new directory that takes the place of ``place`` when the block ends well, and vanishes when it does not."""
+    """A new directory that replaces ``place`` if the block succeeds, and is removed if it fails."""
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

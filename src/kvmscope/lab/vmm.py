@@ -1,8 +1,9 @@
-"""A small VMM: one VM, each vCPU in a thread of its own, running one workload.
+"""A small VMM: one VM, each vCPU in its own thread, running one workload.
 
-It is not a process (``process``) and does not choose what to run (``spec``). A vCPU thread that is done, stopped or
+It is not a process (``process``) and does not choose the workload (``spec``). A vCPU thread that is done, stopped or
 failed stays parked outside KVM_RUN until ``close``, so no statistic of the VM changes any more.
-Rule: only a vCPU's own thread runs it; others end its run by ``immediate_exit`` and a signal, which cannot be missed.
+Rule: only a vCPU's own thread runs it; others end its run by ``immediate_exit`` and a signal, which together
+leave no race.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
     from .own_stats import RunStats
 
 KICK = signal.SIGRTMIN + 1
-"""Ends a KVM_RUN; needs a handler, since its default is to end the process."""
+"""The signal that ends a KVM_RUN; it needs a handler, since its default action ends the process."""
 
 _PORT_DONE = 0x11
 _PORT_REQUEST = 0x12
 _VECTOR_TIMER = 0x40
 _VECTOR_LINE = 0x41
 _PIC_INPUT = 1
-_FIRST_IOAPIC_PIN = 16  # the lower ones are wired to the PIC as well
+_FIRST_IOAPIC_PIN = 16  # the lower pins are also wired to the PIC
 
 # The guest's memory: page tables, its image, a page for each vCPU (mailbox below, stack above), fresh memory.
 _PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000
@@ -60,12 +61,12 @@ _BEFORE_VCPUS = -10  # nice value of a thread
 
 
 def install_kick_handler() -> None:
-    """Make KICK end system calls and nothing else; once a process, from its main thread."""
+    """Make KICK only interrupt system calls. Call it once per process, from its main thread."""
     signal.signal(KICK, lambda _number, _frame: None)
 
 
 def create_vm(api: Kvm, spec: LabSpec) -> LabVm:
-    """A VM with irqchip, PIT, halt-poll limit and vCPUs as the (checked) spec says, without memory or guest."""
+    """A VM with irqchip, PIT, halt polling limit and vCPUs of a checked spec, without memory or guest."""
     vm = api.create_vm()
     try:
         _set_up(vm, spec)
@@ -108,7 +109,7 @@ class RunningGuest:
             runner.start(self._going, self._closing)
 
     def go(self, *, when_still: Callable[[], None]) -> None:
-        """Let the guests run; ``when_still`` is called by a thread as each vCPU comes to its end."""
+        """Let the guests run; a thread calls ``when_still`` whenever a vCPU ends."""
         for runner in self.runners:
             runner.state = VcpuState.RUNNING
             runner.when_still = when_still
@@ -126,7 +127,7 @@ class RunningGuest:
             self._helpers[0].start()
 
     def stop(self) -> None:
-        """End every run; returns at once, ``is_still`` tells when it has happened."""
+        """End every run. It returns at once; ``is_still`` is true when all runs have ended."""
         for runner in self.runners:
             runner.request_stop()
 
@@ -149,7 +150,7 @@ class RunningGuest:
         )
 
     def fetch_dirty_pages(self, vcpu: Vcpu) -> None:
-        """Take from KVM, and count, the pages that were written to: all of the bitmap, or those in the vCPU's ring."""
+        """Fetch and count the pages that were written to: all in the bitmap, or those in the vCPU's ring."""
         with self._log_lock:
             if self.workload.partner is Partner.DIRTY_LOG:
                 self._dirty_pages += int.from_bytes(self.vm.fetch_dirty_log(), "little").bit_count()
@@ -181,7 +182,7 @@ class RunningGuest:
         return published
 
     def _send_messages(self) -> None:
-        # Each waits until the guest has taken the one before, so that no two merge.
+        # Each interrupt waits until the guest has taken the previous one, so that no two merge.
         while self._is_running:
             sent = False
             for runner in self.runners:
@@ -197,7 +198,7 @@ class RunningGuest:
             time.sleep(self.spec.period_us / 1e6)
 
     def _restart_dirty_log(self) -> None:
-        # Without pause, so that the lock is held for a good part of the time, and before the vCPUs, which leave no CPU.
+        # Without pause, to hold the lock for much of the time, and at higher priority than vCPUs, which use every CPU.
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEFORE_VCPUS)
         while self._is_running:
@@ -216,7 +217,7 @@ class RunningGuest:
 
 
 class _Runner:
-    """One vCPU, its thread and what they did."""
+    """One vCPU, its thread and its work."""
 
     def __init__(self, machine: RunningGuest, vcpu: Vcpu, place: int) -> None:
         self.machine = machine
@@ -244,8 +245,8 @@ class _Runner:
         self.kick()
 
     def kick(self) -> None:
-        """Send a signal that ends the run, if it is in one."""
-        # The thread lives until close, so its identity cannot have passed to another.
+        """Send a signal that ends the run, if the vCPU is in KVM_RUN."""
+        # The thread lives until close, so no other thread can have its id.
         if self.state is VcpuState.RUNNING and self.thread.ident is not None:
             signal.pthread_kill(self.thread.ident, KICK)
 
@@ -265,11 +266,11 @@ class _Runner:
 
     @property
     def has_counted(self) -> bool:
-        """Whether its guest's count stands at the target."""
+        """Whether its guest's count has reached the target."""
         return self._mailbox()[0] >= self.machine.spec.target
 
     def send_message_if_taken(self) -> bool:
-        """Send one interrupt if the guest has taken all that were sent and is to get more."""
+        """Send one interrupt if the guest has taken all earlier ones and the count is not reached."""
         did, _, listening = self._mailbox()
         if not listening or did != self._sent or self._sent >= self.machine.spec.target or not self._is_running:
             return False
@@ -334,7 +335,7 @@ class _Runner:
         return VcpuState.STOPPED
 
     def _handles(self, reason: int) -> bool:
-        """Do what a rare reason asks for; False if the guest cannot go on."""
+        """Handle a rare exit reason; False if the guest cannot continue."""
         if reason == abi.KVM_EXIT_DIRTY_RING_FULL:
             self.machine.fetch_dirty_pages(self.vcpu)
         elif reason == abi.KVM_EXIT_INTERNAL_ERROR and self.machine.workload.partner is Partner.GOING_ON:
@@ -346,7 +347,7 @@ class _Runner:
     def _go_on(self) -> None:
         regs = self.vcpu.regs()
         regs.rip = regs.rbx
-        self.vcpu.set_regs(regs)  # also takes back the exception that KVM had ready for the guest
+        self.vcpu.set_regs(regs)  # also drops the exception that KVM had queued for the guest
 
     def _write_count(self, count: int) -> None:
         struct.pack_into("<Q", self.machine.memory, _mailbox_address(self.place), min(count, self.machine.spec.target))
@@ -404,7 +405,7 @@ def _wire(vm: LabVm, workload: Workload, spec: LabSpec) -> None:
 
 
 def _open_pic(chip: ChipState) -> None:
-    # As after its four initialization words, with nothing masked and each interrupt acknowledged as it is taken.
+    # The state after its four initialization words: nothing masked, automatic EOI.
     chip.pic.irq_base = _VECTOR_TIMER
     chip.pic.imr = 0
     chip.pic.auto_eoi = 1
@@ -424,7 +425,7 @@ def _fresh_address(place: int, pages: int = _FRESH_PAGES) -> int:
 
 
 def _partner_of(place: int, vcpus: int) -> int:
-    """The other of two; itself for the last of an odd number."""
+    """The other vCPU of a pair; itself for the last of an odd number."""
     return place ^ 1 if place ^ 1 < vcpus else place
 
 
@@ -438,13 +439,13 @@ def _memory_size(workload: Workload, vcpus: int) -> int:
 
 
 def _pages_of(workload: Workload) -> int:
-    """How many pages of fresh memory stand apart for each vCPU."""
+    """The number of pages of fresh memory reserved for each vCPU."""
     return _MANY_PAGES if Argument.MANY_PAGES in workload.arguments else _FRESH_PAGES
 
 
 def _fill_memory(memory: mmap.mmap, image: bytes) -> None:
     memory[_IMAGE : _IMAGE + len(image)] = image
-    # Four levels over 2 MiB pages. Accessed and dirty are set, so that the processor never writes to a table.
+    # Four levels with 2 MiB pages. Accessed and dirty bits are set, so the processor never writes to a table.
     present, large = 0x27, 0xE7  # present, writable, for every level, accessed; dirty, large
     struct.pack_into("<Q", memory, _PML4, _PDPT | present)
     for gib in range(4):
@@ -465,7 +466,7 @@ def _prepare_vcpu(vcpu: Vcpu, workload: Workload, spec: LabSpec, place: int) -> 
     vcpu.set_sregs(sregs)
     mailbox = _mailbox_address(place)
     first, second = (_argument(argument, workload, spec, place) for argument in workload.arguments)
-    flags = 0x2 | workload.level << 12  # a port may be used by the level that IOPL names
+    flags = 0x2 | workload.level << 12  # IOPL allows this privilege level to use ports
     registers = {"rip": _IMAGE, "rflags": flags, "rsp": mailbox + PAGE, "rdi": mailbox, "rsi": spec.target}
     vcpu.set_regs(Regs(**registers, r8=first, r9=second))
 

@@ -1,8 +1,8 @@
 """The workloads of the lab's guests, and their effect on the statistics.
 
 Each workload does one thing a known number of times, so a stat which counts that thing must increase by that number.
-Where it may move by another number, the bound and its reason stand beside it; docs/reference/lab.md prints this table
-and the live tests hold every guest to it. Nothing here makes a VM. Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as
+If it may change by another number, the bound and its reason are given; docs/reference/lab.md prints this table, and the
+live tests check every guest against it. Nothing here makes a VM. Source: arch/x86/kvm of Linux 6.1-6.18; kvm_pvm as
 measured, since no released kernel has its source.
 """
 
@@ -25,7 +25,7 @@ GUESTS = Path(__file__).parent / "guests"
 
 
 class GuestIrqchip(Enum):
-    """Which interrupt controllers the kernel emulates: none, the local APICs, or PIC and IOAPIC as well."""
+    """The interrupt controllers that the kernel emulates: none, local APICs, or also PIC and IOAPIC."""
 
     NONE = "none"
     SPLIT = "split"
@@ -33,7 +33,7 @@ class GuestIrqchip(Enum):
 
 
 class GuestPit(Enum):
-    """Whether the kernel emulates the PIT, and whether it makes up for ticks that the guest missed."""
+    """Whether the kernel emulates the PIT, and whether it reinjects ticks that the guest missed."""
 
     OFF = "off"
     REINJECT = "reinject"
@@ -41,7 +41,7 @@ class GuestPit(Enum):
 
 
 class Partner(Enum):
-    """What the VMM does for the guest: when it asks for it, or by itself where it says "unasked"."""
+    """An action of the VMM for the guest: at the guest's request, or "unasked" without one."""
 
     NONE = "none"
     FRESH_MEMORY = "fresh memory"
@@ -59,7 +59,7 @@ class Partner(Enum):
 
 
 class Argument(Enum):
-    """What the guest gets in a register."""
+    """A value that the guest gets in a register."""
 
     ZERO = "0"
     ONE = "1"
@@ -77,7 +77,7 @@ class Argument(Enum):
 
 
 class Engine(Enum):
-    """What runs a guest's instructions, as far as it decides which stats move."""
+    """The engine that runs a guest's instructions, as far as it determines which stats change."""
 
     HARDWARE = "hardware without APICv"
     HARDWARE_APICV = "hardware with APICv"
@@ -94,7 +94,7 @@ _COLLECTIVE = {EVERYWHERE: "all", HARDWARE: "hardware", SOFTWARE_INJECTION: "har
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``per`` for each thing done, and ``plus`` besides."""
+    """``per`` times the count, plus ``plus``."""
 
     per: float
     plus: float = 0
@@ -111,7 +111,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class StatBounds:
-    """By how much one vCPU stat moves in a run of N: within [low, high]; ``high`` is None where nothing bounds it."""
+    """The change of one vCPU stat in a run of N: within [low, high]; ``high`` is None if unbounded."""
 
     stat: str
     low: Bound
@@ -132,10 +132,10 @@ class StatBounds:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One thing that a guest does. ``irqchips`` are those that it works with, the first being the default.
+    """One thing that a guest does. ``irqchips``: the interrupt controllers that it works with, the default first.
 
-    ``by_apic``: its interrupts come through the local APIC, which APICv accelerates. ``engines``: those on which it
-    comes to its end.
+    ``by_apic``: its interrupts come through the local APIC, which APICv accelerates. ``engines``: the engines on which
+    it ends.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Workload:
     engines: frozenset[Engine] = EVERYWHERE
 
     def ends_on(self, engine: Engine | None) -> bool:
-        """Whether it comes to its end there: where AVIC is forced on, nothing delivers what goes through the APIC."""
+        """Whether it ends on an engine: with AVIC forced on, interrupts through the APIC are not delivered."""
         if engine is not None and engine not in self.engines:
             return False
         return self.ends and not (self.by_apic and engine is Engine.FORCED_AVIC)
@@ -169,7 +169,7 @@ def _exactly(stat: str, per: float, plus: float, reason: str, engines: frozenset
 
 
 def _once_a_page(stat: str, reason: str) -> tuple[StatBounds, StatBounds]:
-    """Of pages that are watched for writes: once each; never again where the processor itself keeps the log (PML)."""
+    """Bounds for pages tracked for writes: once per page; if the processor keeps the log (PML), only the first time."""
     most = Bound(1.05, 32)
     return (
         StatBounds(stat, Bound(1), most, reason, _PVM),
@@ -208,7 +208,7 @@ _EXITS = StatBounds("exits", Bound(1), None, "one for each; the host's own inter
 
 
 def _injected(most: Bound, reason: str) -> tuple[StatBounds, StatBounds]:
-    """Interrupts through the local APIC: what software injects, and what is left of that with APICv."""
+    """Bounds for interrupts through the local APIC: injected by software, and the rest of that with APICv."""
     return (
         StatBounds("irq_injections", Bound(1), most, reason, SOFTWARE_INJECTION),
         StatBounds(
@@ -572,7 +572,7 @@ WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload fo
 
 
 def find_engine(*, proc_root: str = PROC, sys_root: str = SYS) -> Engine | None:
-    """What runs guests here; None if that is not known."""
+    """The engine that runs guests here; None if unknown."""
     kvm = read_running_kvm(proc_root=proc_root, sys_root=sys_root).value
     if kvm is None:
         return None
@@ -594,7 +594,7 @@ def _is_on(module: KernelModule, parameter: str) -> bool:
 
 
 def find_workload(name: str) -> Workload:
-    """The workload called ``name``; UsageError with the nearest names if there is none."""
+    """The workload called ``name``. Raises UsageError with the nearest names if there is none."""
     if name not in WORKLOADS:
         nearest = tuple(difflib.get_close_matches(name, WORKLOADS))
         raise UsageError(f"no workload is called {name!r}", nearest=nearest or tuple(WORKLOADS))
@@ -602,7 +602,7 @@ def find_workload(name: str) -> Workload:
 
 
 def as_markdown() -> str:
-    """The table of docs/reference/lab.md: every workload with what it moves, by how much, and why."""
+    """The table of docs/reference/lab.md: every workload with the stats that it changes, by how much, and why."""
     lines = ["| workload | N times, it | vCPU stat | moves by | on | because |", "|---|---|---|---|---|---|"]
     for workload in WORKLOADS.values():
         for expectation in workload.expectations:

@@ -1,5 +1,5 @@
 """Queries to the kernel, each in one place: /proc, /sys, pidfds, memfds, BTF, KVM's modules, libc.
 
-Every reader of a file takes its root as an argument and so reads a captured tree as well. Nothing here reads
-statistics, knows of VMs, or interprets what it read. ``facts`` has the values that the others give, and does no I/O.
+Every reader of a file takes its root as an argument, so it can read a captured tree as well. Nothing here reads
+statistics, knows about VMs, or interprets data. ``facts`` has the value types of the others, and does no I/O.
 """

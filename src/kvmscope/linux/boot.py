@@ -25,7 +25,7 @@ def read_boot_id(root: str = PROC) -> str:
 
 @cache
 def boot_key() -> bytes:
-    """The 16 bytes that ids of VMs of this boot are made with. They are no secret. Raises Unavailable."""
+    """The 16 bytes from which ids of VMs of this boot are made. They are not secret. Raises Unavailable."""
     digits = read_boot_id()
     if not digits:
         path = f"{PROC}/{_BOOT_ID}"

@@ -1,6 +1,6 @@
 """Names of the running kernel's enumerators and functions, from its BTF, through libbpf.
 
-A module's types are in a BTF of their own, which refers to that of vmlinux.
+A module's types are in a separate BTF, which refers to that of vmlinux.
 Source: include/uapi/linux/btf.h (struct btf_type, struct btf_enum).
 """
 
@@ -36,9 +36,9 @@ def has_btf() -> bool:
 
 @contextmanager
 def open_all_types(pattern: str, *, folder: Path = _BTF_FOLDER) -> Iterator[str]:
-    """Path of one file with the types of the kernel and of its modules whose names match; gone after the block.
+    """Path of one file with the types of the kernel and of its modules whose names match; deleted after the block.
 
-    For libbpf, which finds the types of modules by itself only with CAP_SYS_ADMIN. Raises OSError, FormatError.
+    For libbpf, which can find the types of modules only with CAP_SYS_ADMIN. Raises OSError, FormatError.
     """
     vmlinux = folder / "vmlinux"
     modules = sorted(folder.glob(pattern))
@@ -64,12 +64,12 @@ def read_enum(name: str, *, module: str) -> dict[str, int]:
 
 
 def find_functions(names: Iterable[str], *, modules: Iterable[str]) -> frozenset[str]:
-    """Those of ``names`` that are functions of one of ``modules`` (or of vmlinux where one is built in)."""
+    """The subset of ``names`` that are functions of one of ``modules`` (or of vmlinux if one is built in)."""
     return _those_with(names, modules, lambda btf, name: _find(btf, name, _KIND_FUNC) > 0)
 
 
 def find_tracepoints(names: Iterable[str], *, modules: Iterable[str]) -> frozenset[str]:
-    """The same of tracepoints, by the type that each has for BPF programs (include/trace/bpf_probe.h)."""
+    """The same for tracepoints, by the type that each has for BPF programs (include/trace/bpf_probe.h)."""
     return _those_with(names, modules, lambda btf, name: _find(btf, f"btf_trace_{name}", _KIND_TYPEDEF) > 0)
 
 

@@ -1,8 +1,8 @@
 """Merges the BTF of the kernel and its modules, for users who may read the files but not open BTF objects.
 
-The BTF of a module is split: its type ids and string offsets go on where vmlinux's end. libbpf finds modules by BTF
-object ids, which need CAP_SYS_ADMIN; one file with all types needs no object, only /sys/kernel/btf, which all may read.
-Pure: bytes in, bytes out. The first module fits behind vmlinux as it stands; the next ones are renumbered.
+The BTF of a module is split: its type ids and string offsets continue where vmlinux's end. libbpf finds modules by BTF
+object ids, which need CAP_SYS_ADMIN; one file with all types only needs /sys/kernel/btf, which all users may read.
+Pure: bytes in, bytes out. The first module is appended to vmlinux unchanged; the next ones are renumbered.
 Source: include/uapi/linux/btf.h; Documentation/bpf/btf.rst.
 """
 
@@ -25,7 +25,7 @@ _REFERS: Final = frozenset({2, 8, 9, 10, 11, 12, 13, 14, 17, 18})
 """Kinds whose third word is a type id: pointer, typedef, qualifiers, function, prototype, variable, tags."""
 
 _FIXED: Final = {1: ((), 1), 3: ((0, 1), 3), 14: ((), 1), 17: ((), 1)}
-"""Kinds with words behind them, however many members: (which are type ids, how many)."""
+"""Kinds followed by a fixed number of words: (the words that are type ids, the number of words)."""
 
 _MEMBERS: Final = {4: (0, 1, 3), 5: (0, 1, 3), 6: (0, None, 2), 13: (0, 1, 2), 15: (None, 0, 3), 19: (0, None, 3)}
 """Kinds with members: (word that is a name, word that is a type id, words of each)."""
@@ -59,7 +59,7 @@ def parse_sections(data: bytes) -> BtfSections:
 
 
 def merge(vmlinux: bytes, modules: Sequence[bytes]) -> bytes:
-    """A BTF that is not split and has the types of all. Raises FormatError."""
+    """One BTF, not split, with the types of all. Raises FormatError."""
     base = parse_sections(vmlinux)
     types, strings = [base.types], [base.strings]
     base_count = sum(1 for _ in _iter_types(array("I", base.types))) if len(modules) > 1 else 0
@@ -78,7 +78,7 @@ def merge(vmlinux: bytes, modules: Sequence[bytes]) -> bytes:
 
 
 def _renumber(words: array[int], first_type: int, more_types: int, first_string: int, more_strings: int) -> None:
-    """Make room for other modules: move every own type id and string offset up; those of vmlinux stay."""
+    """Make room for other modules: increase the module's own type ids and string offsets; those of vmlinux stay."""
 
     def move(place: int, first: int, by: int) -> None:
         if words[place] >= first:

@@ -11,7 +11,7 @@ from .files import PROC, read_text
 
 
 class Capability(IntEnum):
-    """Those that decide what can be read here, by the kernel's numbers."""
+    """The capabilities that matter for reading, by the kernel's numbers."""
 
     DAC_READ_SEARCH = 2
     SYS_PTRACE = 19
@@ -22,7 +22,7 @@ class Capability(IntEnum):
 
 
 def effective_capabilities(*, proc_root: str = PROC) -> frozenset[Capability]:
-    """Those of ``Capability`` that this process has in effect; none if the kernel does not say."""
+    """The effective capabilities of this process that are in ``Capability``; empty if the kernel does not show them."""
     for line in (read_text(f"{proc_root}/self/status").value or "").splitlines():
         if line.startswith("CapEff:"):
             mask = int(line.split()[1], 16)

@@ -1,7 +1,7 @@
-"""Cgroups of the unified hierarchy (cgroup v2): where it is mounted, where a process stands in it, and its pressure.
+"""Cgroups of the unified hierarchy (cgroup v2): its mount, the cgroup of a process, and the pressure of a cgroup.
 
-Pressure stall information (PSI) is how long tasks of a cgroup waited for a resource. Reading the file makes the kernel
-sum it up to that moment; otherwise it does so every two seconds.
+Pressure stall information (PSI) is the time that tasks of a cgroup waited for a resource. A read of the file updates
+the sums; otherwise the kernel updates them every two seconds.
 Source: cgroups(7), proc_pid_mountinfo(5), Documentation/accounting/psi.rst, kernel/sched/psi.c (psi_show).
 """
 
@@ -28,7 +28,7 @@ _LINE: Final = re.compile(rb"^(some|full) .*\btotal=(\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class UnifiedHierarchy:
-    """Where it is mounted, and which of its cgroups stands there: ``/`` unless only a part is mounted."""
+    """The mount point, and the cgroup mounted there: ``/`` unless only a part of the hierarchy is mounted."""
 
     place: str
     root: str
@@ -63,7 +63,7 @@ def folder_of_process(process: Process, hierarchy: UnifiedHierarchy | None) -> F
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """How long tasks waited in all: at least one of them (``some``), and all that were not idle at once (``full``)."""
+    """The total time that tasks waited: at least one of them (``some``), or all non-idle ones at once (``full``)."""
 
     some_us: int
     full_us: int

@@ -11,7 +11,7 @@ SYS = "/sys"
 
 
 def read_text(path: str) -> Fact[str]:
-    """The whole of a file, bytes that are not UTF-8 as ``\\xff``."""
+    """The text of a whole file, bytes that are not UTF-8 as ``\\xff``."""
     try:
         return Fact(Path(path).read_bytes().decode("utf-8", "backslashreplace"))
     except OSError as error:
@@ -19,11 +19,11 @@ def read_text(path: str) -> Fact[str]:
 
 
 def read_line(path: str) -> Fact[str]:
-    """The same, without the space around it."""
+    """The text of a whole file, without surrounding white space."""
     text = read_text(path)
     return text if text.value is None else Fact(text.value.strip())
 
 
 def reason_of(error: OSError) -> str:
-    """Path and error, for a fact that cannot be had."""
+    """Path and error, as the reason of an unavailable fact."""
     return f"{error.filename}: {error.strerror}"

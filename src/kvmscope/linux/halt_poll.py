@@ -1,7 +1,7 @@
-"""The host's halt polling limit, kvm.halt_poll_ns: read, and held by one process that puts it back.
+"""The host's halt polling limit, kvm.halt_poll_ns: reads it, or holds it in one process that restores it.
 
-Since Linux 6.1 a VM whose VMM has not set a limit of its own obeys the parameter at each halt; before, it took a copy
-when it was created. Which of the two holds, the field ``override_halt_poll_ns`` of ``struct kvm`` says.
+Since Linux 6.1 a VM whose VMM has not set its own limit obeys the parameter at each halt; before, it took a copy when
+it was created. The field ``override_halt_poll_ns`` of ``struct kvm`` shows which of the two applies.
 Source: virt/kvm/kvm_main.c (module_param halt_poll_ns, kvm_vcpu_max_halt_poll_ns).
 """
 
@@ -23,13 +23,13 @@ from . import parameter_guard
 PARAMETER: Final = "/sys/module/kvm/parameters/halt_poll_ns"
 STATE: Final = "/run/kvmscope-govern-polling"
 LONGEST_NS: Final = 10_000_000
-"""The parameter is 32 bits wide; nobody polls for more than 10 ms."""
+"""An upper bound; the parameter is 32 bits wide, but polling for more than 10 ms makes no sense."""
 
 _GUARD_ENDS_S: Final = 5.0
 
 
 class HeldHaltPoll:
-    """The parameter, held by this process alone. ``began_ns``: its value before. Made by ``hold_halt_poll``."""
+    """The parameter, held by this process alone. ``began_ns``: its previous value. Made by ``hold_halt_poll``."""
 
     def __init__(self, parameter: str, state_fd: int, guard: subprocess.Popen[bytes]) -> None:
         self._parameter = parameter
@@ -43,7 +43,7 @@ class HeldHaltPoll:
         return self._guard.pid
 
     def check(self) -> int:
-        """The value, which is ours. Raises Unavailable if somebody else wrote another, or if the guard has ended."""
+        """The value, as this process set it. Raises Unavailable if another process changed it, or the guard ended."""
         now_ns = read_halt_poll_ns(self._parameter)
         if now_ns != self._ours_ns:
             parameter_guard.clear_state(self._state_fd)
@@ -65,7 +65,7 @@ class HeldHaltPoll:
         parameter_guard.write_state(self._state_fd, self.began_ns, [limit_ns])
 
     def restore(self) -> None:
-        """Put back the value that was there before, unless somebody else has changed it. Raises SourceError."""
+        """Restore the previous value, unless another process has changed it. Raises SourceError."""
         with _explained(self._parameter):
             parameter_guard.restore(self._parameter, self._state_fd)
         self._ours_ns = read_halt_poll_ns(self._parameter)
@@ -73,14 +73,14 @@ class HeldHaltPoll:
 
 @contextlib.contextmanager
 def hold_halt_poll(*, parameter: str = PARAMETER, state: str = STATE) -> Iterator[HeldHaltPoll]:
-    """Hold the parameter; after the block, or the process, it has the value from before.
+    """Hold the parameter; when the block or the process ends, the previous value is restored.
 
     Raises Unavailable if another governor holds it or there is none, PermissionNeeded if it cannot be written.
     """
     state_fd = _lock(state)
     try:
         with _explained(parameter):
-            parameter_guard.restore(parameter, state_fd)  # what a governor left that was killed with its guard
+            parameter_guard.restore(parameter, state_fd)  # left by a governor that was killed together with its guard
             os.close(os.open(parameter, os.O_WRONLY | os.O_CLOEXEC))
         with _guarded(parameter, state_fd) as guard:
             held = HeldHaltPoll(parameter, state_fd, guard)
@@ -108,7 +108,7 @@ def _write(parameter: str, limit_ns: int) -> None:
 
 @contextlib.contextmanager
 def _guarded(parameter: str, state_fd: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The guard process; it is over after the block."""
+    """The guard process; it has ended after the block."""
     command = [sys.executable, "-I", parameter_guard.__file__, parameter, str(state_fd)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(state_fd,), start_new_session=True, cwd="/"
@@ -126,7 +126,7 @@ def _guarded(parameter: str, state_fd: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 def _lock(state: str) -> int:
-    """The state file, locked. Raises Unavailable if it is locked by another."""
+    """The state file, locked. Raises Unavailable if another process has locked it."""
     with _explained(state):
         fd = os.open(state, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -141,7 +141,7 @@ def _lock(state: str) -> int:
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """An OSError as the SourceError that it means."""
+    """Turn an OSError into the matching SourceError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The kernel itself: release, architecture, host name, lockdown, the clock that it keeps time by.
+"""The kernel itself: release, architecture, host name, lockdown, clocksource.
 
 Source: kernel/utsname_sysctl.c (``arch`` since Linux 6.1), security/lockdown/lockdown.c, kernel/time/clocksource.c.
 """
@@ -24,7 +24,7 @@ def read_release(*, proc_root: str = PROC) -> Fact[str]:
 
 
 def read_architecture(*, proc_root: str = PROC) -> Fact[str]:
-    """As ``uname -m`` has it."""
+    """The architecture, as in ``uname -m``."""
     found = read_line(f"{proc_root}/sys/kernel/arch")
     if found.value is None and proc_root == PROC:
         return Fact(os.uname().machine)
@@ -32,7 +32,7 @@ def read_architecture(*, proc_root: str = PROC) -> Fact[str]:
 
 
 def read_clocksource(*, sys_root: str = SYS) -> Fact[str]:
-    """The clock that the kernel keeps time by: ``tsc``, ``hpet``, ``kvm-clock``, …"""
+    """The current clocksource: ``tsc``, ``hpet``, ``kvm-clock``, …"""
     return read_line(f"{sys_root}/devices/system/clocksource/clocksource0/current_clocksource")
 
 

@@ -1,9 +1,8 @@
 """The KVM module that runs VMs here, determined in one place.
 
-On x86 the work is done by a vendor module (``kvm_intel``, ``kvm_amd``, ``kvm_pvm``); elsewhere ``kvm`` is all there is.
-Several vendor modules can be in /sys/module at once: a loadable one that found no hardware for itself does not stay
-loaded, but one that is built in stays in any case. So the CPU decides among those that are built in, and what it does
-not decide is unknown, never the first by name.
+On x86 a vendor module runs the VMs (``kvm_intel``, ``kvm_amd``, ``kvm_pvm``); elsewhere there is only ``kvm``. Several
+vendor modules can be in /sys/module at once: a loadable one without its hardware does not stay loaded, but a built-in
+one always stays. So the CPU decides among built-in ones; if it cannot, the module is unknown, never the first by name.
 Source: arch/x86/kvm/vmx/main.c and svm/svm.c (module_init), arch/x86/kvm/x86.c (kvm_x86_vendor_init takes one vendor).
 """
 
@@ -21,12 +20,12 @@ _NEEDS_FLAG: Final = {"kvm_intel": "vmx", "kvm_amd": "svm"}
 
 
 def read_running_kvm(*, proc_root: str = PROC, sys_root: str = SYS) -> Fact[KernelModule]:
-    """The module that runs VMs here, or why that is not known."""
+    """The module that runs VMs here, or the reason why it is unknown."""
     return find_running_kvm(read_cpu(proc_root=proc_root), read_architecture(proc_root=proc_root), sys_root=sys_root)
 
 
 def find_running_kvm(cpu: Fact[CpuInfo], architecture: Fact[str], *, sys_root: str = SYS) -> Fact[KernelModule]:
-    """The same, on this CPU and architecture."""
+    """The module that runs VMs, given the CPU and the architecture."""
     names = module_names("kvm_*", sys_root=sys_root)
     modules = [module.value for name in names if (module := read_module(name, sys_root=sys_root)).value is not None]
     if not modules:
@@ -43,7 +42,7 @@ def find_running_kvm(cpu: Fact[CpuInfo], architecture: Fact[str], *, sys_root: s
 
 
 def running_kvm_name(*, proc_root: str = PROC, sys_root: str = SYS) -> str | None:
-    """Its name alone; None if it is not known."""
+    """The name of the module that runs VMs here; None if it is unknown."""
     found = read_running_kvm(proc_root=proc_root, sys_root=sys_root).value
     return found.name if found else None
 

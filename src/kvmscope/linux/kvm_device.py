@@ -1,6 +1,6 @@
 """Opens /dev/kvm; if that fails, the error has the reason and the remedy.
 
-It makes no VM. Source: Documentation/virt/kvm/api.rst 4.1 (KVM_GET_API_VERSION, 12 on every kernel since 2.6.22).
+It creates no VM. Source: Documentation/virt/kvm/api.rst 4.1 (KVM_GET_API_VERSION, 12 on every kernel since 2.6.22).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _no_permission(device: str, code: int | None) -> PermissionNeeded:
 
 
 def _or_join_the_group(device: str) -> str:
-    """The group that may open it, if there is one beside root's."""
+    """The remedy to join the group that may open it, if that is another than root's."""
     try:
         status = os.stat(device)  # noqa: PTH116
         name = grp.getgrgid(status.st_gid).gr_name
@@ -72,7 +72,7 @@ def _or_join_the_group(device: str) -> str:
 
 
 def _why_missing(device: str, *, proc_root: str, sys_root: str) -> tuple[str, str]:
-    """Reason and remedy where there is no such device."""
+    """Reason and remedy if there is no such device."""
     if is_kvm_there(sys_root=sys_root):
         return f"there is no {device} here, though the kernel has KVM: this is a container without it", _PASS_IT_IN
     if is_sys_hidden(sys_root=sys_root):

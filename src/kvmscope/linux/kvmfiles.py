@@ -1,4 +1,4 @@
-"""Which processes hold files of KVM, and which, from /proc: VMs, vCPUs and the statistics of either.
+"""The processes that hold KVM files, from /proc: of VMs, vCPUs and their statistics.
 
 It reads directory entries and link texts, nothing of KVM itself, and opens none of the files.
 Rule: a link text names a kind of file and a vCPU id, never a VM: VMs of one process cannot be distinguished here.
@@ -22,7 +22,7 @@ _LINK = re.compile(r"anon_inode:(?:(kvm-vm)|(kvm-vm-stats)|kvm-vcpu:(\d+)|kvm-vc
 
 
 class FdKind(Enum):
-    """What a file of KVM is."""
+    """The kind of a KVM file."""
 
     VM = "kvm-vm"
     VM_STATS = "kvm-vm-stats"
@@ -32,7 +32,7 @@ class FdKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KvmFd:
-    """A file of KVM in some process; ``vcpu_id`` is None for the kinds of a VM."""
+    """A KVM file of a process; ``vcpu_id`` is None for the kinds of a VM."""
 
     number: int
     kind: FdKind
@@ -41,7 +41,7 @@ class KvmFd:
 
 @dataclass(frozen=True, slots=True)
 class KvmHolder:
-    """A process with at least one file of KVM. ``command`` is its name in the kernel, made printable."""
+    """A process with at least one KVM file. ``command``: its name in the kernel, made printable."""
 
     pid: int
     started_ticks: int
@@ -55,7 +55,7 @@ class KvmHolder:
 
 @dataclass(frozen=True, slots=True)
 class KvmScan:
-    """One walk: who holds files of KVM; how many processes were looked into and how many may not be."""
+    """One walk: the holders of KVM files, and the numbers of processes that could and could not be inspected."""
 
     holders: tuple[KvmHolder, ...]
     seen: int
@@ -63,7 +63,7 @@ class KvmScan:
 
 
 def parse_link(number: int, link: str) -> KvmFd | None:
-    """What the link text in /proc/PID/fd says, or None if the file is not one of KVM's."""
+    """The file that a link text in /proc/PID/fd describes, or None if it is not a KVM file."""
     match = _LINK.fullmatch(link)
     if match is None:
         return None
@@ -74,7 +74,7 @@ def parse_link(number: int, link: str) -> KvmFd | None:
 
 
 def scan(*, proc_root: str = PROC) -> KvmScan:
-    """Walk every process but this one. Those that end during the walk are left out."""
+    """Walk every process but this one. Processes that end during the walk are left out."""
     holders = []
     seen = hidden = 0
     own = os.getpid()
@@ -95,7 +95,7 @@ def scan(*, proc_root: str = PROC) -> KvmScan:
 
 
 def look_at(pid: int, *, proc_root: str = PROC) -> KvmHolder:
-    """One process, even without files of KVM. OSError if it is gone, PermissionError if it is not ours to see."""
+    """One process, even if it holds no KVM files. OSError if it is gone, PermissionError if it may not be inspected."""
     fds = tuple(sorted(_iter_kvm_fds(f"{proc_root}/{pid}/fd"), key=lambda fd: fd.number))
     stat = procfs.read_stat(pid, proc_root=proc_root) if fds else None
     if stat is None:

@@ -1,6 +1,6 @@
-"""libbpf itself, opened once, with its log caught: what ``btf`` and the BPF sources share.
+"""libbpf itself, opened once, with its log captured; shared by ``btf`` and the BPF sources.
 
-Its log is collected, never printed; what it said stands in the error. Needs Debian's ``libbpf1`` (1.0 or later).
+Its log is collected, never printed; errors quote it. Needs Debian's ``libbpf1`` (1.0 or later).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POINTER_RESULTS = (
 
 @cache
 def library() -> ctypes.CDLL:
-    """libbpf, with its log caught. Raises Unavailable if it is not installed."""
+    """libbpf, with its log captured. Raises Unavailable if it is not installed."""
     try:
         lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -44,13 +44,13 @@ def library() -> ctypes.CDLL:
 
 
 log: list[str] = []
-"""What libbpf warned of since a caller cleared it."""
+"""The warnings of libbpf since a caller cleared the list."""
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """What libbpf says while the block runs is dropped: for each of some 800 messages of a load it would wait until
-    another thread gives up Python's lock, which takes up to 5 ms.
+    """Drop the messages of libbpf while the block runs: for each of about 800 messages of a load it would wait until
+    another thread releases Python's lock, which takes up to 5 ms.
     """
     lib = library()
     lib.libbpf_set_print(None)
@@ -62,7 +62,7 @@ def quietly() -> Iterator[None]:
 
 def _collect(level: int, template: bytes, arguments: int) -> int:
     if level != _WARN:
-        return 0  # loading the iterator has some 800 messages below this level
+        return 0  # loading the iterator has about 800 messages below this level
     text = ctypes.create_string_buffer(1 << 20)  # the verifier's log comes as one message
     ctypes.CDLL(None).vsnprintf(text, len(text), template, ctypes.c_void_p(arguments))
     log.extend(text.value.decode(errors="replace").splitlines())

@@ -1,4 +1,4 @@
-"""The calls of the C library that Python has no function for. Each raises OSError with the kernel's error.
+"""Calls of the C library that Python does not provide. Each raises OSError with the kernel's error.
 
 Source: syscall(2), openat2(2), mmap(2), mount(2), prctl(2), mlockall(2), pthreads(7).
 """
@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _THREAD_ATTRIBUTES_BYTES: Final = 256
-"""At least those of a pthread_attr_t, which has 56 to 64."""
+"""At least the size of a pthread_attr_t, which is 56 to 64."""
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
@@ -59,8 +59,8 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
 
 
 def raise_thread_stacks(least: int) -> None:
-    """Give threads that start from now on, also those of C libraries, stacks of at least so many bytes. They have what
-    `ulimit -s` was when the process started. Raises OSError; does nothing with a C library that cannot do it.
+    """Set the minimum stack size in bytes of threads started from now on, including those of C libraries. The default
+    is `ulimit -s` at the start of the process. Raises OSError; does nothing if the C library does not support it.
 
     Source: pthread_setattr_default_np(3), pthread_create(3).
     """
@@ -78,13 +78,13 @@ def raise_thread_stacks(least: int) -> None:
 
 
 def _check_number(error: int) -> None:
-    """Raise for the error number that a function of threads returned."""
+    """Raise OSError for an error number returned by a pthread function."""
     if error:
         raise OSError(error, os.strerror(error))
 
 
 def map_for_reading(fd: int, size: int) -> int:
-    """Map a file, shared and read-only; the address."""
+    """Map a file, shared and read-only; returns the address."""
     address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
     if address == _MAP_FAILED:
         _fail("mmap")
@@ -96,7 +96,7 @@ def unmap(address: int, size: int) -> None:
 
 
 def copy_from(address: int, size: int) -> bytes:
-    """Bytes of this process's memory; the caller knows that they are mapped."""
+    """Bytes of this process's memory; the caller must ensure that they are mapped."""
     return ctypes.string_at(address, size)
 
 
@@ -111,7 +111,7 @@ def unmount(target: str, flags: int) -> None:
 
 
 def lock_memory() -> None:
-    """Keep all pages of this process in memory, those that it gets later too."""
+    """Lock all present and future pages of this process in memory."""
     if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         _fail("mlockall")
 
@@ -127,7 +127,7 @@ def signal_at_parents_end(signal: int) -> None:
 
 
 def drop_bounding_set() -> None:
-    """Take every capability from what the calling thread and its children can ever get."""
+    """Drop every capability from the bounding set of the calling thread and its later children."""
     capability = 0
     while _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
@@ -136,23 +136,23 @@ def drop_bounding_set() -> None:
 
 
 def keep_permitted_capabilities() -> None:
-    """Have the calling thread keep its permitted capabilities when it becomes another user."""
+    """Keep the permitted capabilities of the calling thread when it changes its user id."""
     if _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0):
         _fail("prctl")
 
 
 def set_capabilities(mask: int) -> None:
-    """Have the calling thread these capabilities, of those that it may have, and no others. Source: capset(2)."""
+    """Set the capabilities of the calling thread to exactly these, within its permitted ones. Source: capset(2)."""
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    # Effective, permitted, inheritable: of the lower 32 capabilities, then of the upper ones.
+    # Effective, permitted, inheritable: for the lower 32 capabilities, then for the upper ones.
     sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
     if _libc.capset(head, sets):
         _fail("capset")
 
 
 def forbid_new_privileges() -> None:
-    """Have no program that the calling thread or its children start get privileges from its file."""
+    """Programs that the calling thread or its children start get no privileges from their files."""
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         _fail("prctl")
 

@@ -1,9 +1,9 @@
 """A sealed memfd of another process, opened and mapped without trusting that process.
 
-Not here: what is in it. Rule: nothing that its owner does may crash or hang this process.
+Not here: its contents. Rule: nothing that its owner does may crash or hang this process.
 - The text of a /proc/PID/fd link can be forged by a file system of the owner's, whose open or stat may never return.
-  So the file is first opened with O_PATH, which asks the file system nothing, and its mount compared with that of a
-  memfd of our own: the kernel keeps all memfds on one mount of its own.
+  So the file is first opened with O_PATH, which does not call the file system, and its mount is compared with that of
+  a memfd of our own: the kernel keeps all memfds on one internal mount.
 - Reading a mapping of a file that has shrunk kills the reader. So the file must be sealed against shrinking.
 - Reading a hole allocates memory. So the size is limited.
 Source: memfd_create(2), proc_pid_fdinfo(5), open(2); mm/shmem.c.
@@ -22,7 +22,7 @@ from .files import PROC
 
 
 class NotShared(Exception):
-    """The file cannot be taken; the text is the reason."""
+    """The file is rejected; the text is the reason."""
 
 
 class Mapping:
@@ -31,8 +31,8 @@ class Mapping:
     __slots__ = ("_address", "size", "uid")
 
     def __init__(self, fd: int, size: int, *, uid: int) -> None:
-        """``uid``: the user who made the file; only root can change it thereafter."""
-        self._address: int | None = None  # for __del__, should the next line fail
+        """``uid``: the user who made the file; only root can change it afterwards."""
+        self._address: int | None = None  # for __del__, if the next line fails
         self.size = size
         self.uid = uid
         self._address = libc.map_for_reading(fd, size)
@@ -54,7 +54,7 @@ class Mapping:
 
 
 def own_mount(*, proc_root: str = PROC) -> str:
-    """The id of the mount on which the kernel keeps memfds. Unavailable if it does not say."""
+    """The id of the mount on which the kernel keeps memfds. Raises Unavailable if the kernel does not report it."""
     fd = os.memfd_create("kvmscope-mount", os.MFD_CLOEXEC)
     try:
         mount, _ = _identity(fd, proc_root=proc_root)
@@ -64,9 +64,9 @@ def own_mount(*, proc_root: str = PROC) -> str:
 
 
 def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc_root: str = PROC) -> dict[int, int]:
-    """The memfds of a process whose names begin so: the number of its fd by inode.
+    """The memfds of a process whose names have one of these prefixes: fd number by inode.
 
-    The inode tells memfds of one boot apart. OSError if the process is gone or not ours to look into.
+    The inode identifies a memfd within a boot. OSError if the process is gone or may not be inspected.
     """
     links = tuple(f"/memfd:{prefix}" for prefix in prefixes)
     found = {}
@@ -89,12 +89,12 @@ def find(pid: int, prefixes: tuple[str, ...], *, mount: str, proc_root: str = PR
 def open_shared(pid: int, number: int, *, mount: str, limit: int, proc_root: str = PROC) -> Mapping:
     """A mapping of the memfd that is file ``number`` of process ``pid``.
 
-    ``mount`` is from ``own_mount``; a file of more than ``limit`` bytes is not taken. NotShared with the reason,
-    or OSError if the process or file is gone, or not ours to open.
+    ``mount``: from ``own_mount``; a file of more than ``limit`` bytes is rejected. Raises NotShared with the reason,
+    or OSError if the process or file is gone, or may not be opened.
     """
     place = os.open(f"{proc_root}/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
     try:
-        # Asked once more: the owner may have put another file in its place since ``find``.
+        # Checked again: the owner may have put another file in its place since ``find``.
         its_mount, _ = _identity(place, proc_root=proc_root)
         if its_mount != mount:
             raise NotShared("not shared memory, whatever its name says")
@@ -108,9 +108,9 @@ def open_shared(pid: int, number: int, *, mount: str, limit: int, proc_root: str
 
 
 def map_shared(fd: int, *, mount: str, limit: int, proc_root: str = PROC) -> tuple[int, Mapping]:
-    """The inode and a mapping of a memfd that this process holds itself, since another gave it to it.
+    """The inode and a mapping of a memfd that another process passed to this one.
 
-    ``mount`` and ``limit`` as for ``open_shared``, and so what is raised. The fd stays the caller's.
+    ``mount``, ``limit`` and errors as for ``open_shared``. The caller keeps ownership of the fd.
     """
     its_mount, inode = _identity(fd, proc_root=proc_root)
     if its_mount != mount:
@@ -119,10 +119,10 @@ def map_shared(fd: int, *, mount: str, limit: int, proc_root: str = PROC) -> tup
 
 
 def let_go(fd: int, *, mount: str, proc_root: str = PROC) -> None:
-    """Closes an fd that another process gave to this one.
+    """Close an fd that another process passed to this one.
 
-    Closing a file of another file system calls into it, which may never return (FUSE), or the last to close a
-    socket may have to linger: that is not waited for.
+    Closing a file of another file system calls into it and may never return (FUSE), and the last close of a socket may
+    linger: the caller does not wait for that.
     """
     its_mount, _ = _identity(fd, proc_root=proc_root)
     if its_mount == mount:
@@ -142,7 +142,7 @@ def _map(fd: int, limit: int) -> Mapping:
 
 
 def _identity(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> tuple[str, int]:
-    """Mount and inode of an open file; asks /proc alone, never the file's own file system."""
+    """Mount and inode of an open file; reads only /proc, and does not call the file's own file system."""
     said = procfs.read_fdinfo(fd, pid, proc_root=proc_root)
     if "mnt_id" not in said or "ino" not in said:
         raise Unavailable("this kernel does not say which file an fd is", remedy="Linux 5.14 or newer")

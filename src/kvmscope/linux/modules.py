@@ -1,6 +1,6 @@
 """Kernel modules and their parameters, from /sys/module.
 
-Source: Documentation/ABI/testing/sysfs-module (``initstate`` exists for loaded modules alone), kernel/module/main.c.
+Source: Documentation/ABI/testing/sysfs-module (``initstate`` exists only for loaded modules), kernel/module/main.c.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .files import SYS, read_line, reason_of
 def read_module(name: str, *, sys_root: str = SYS) -> Fact[KernelModule]:
     """One module that is loaded or built in.
 
-    A built-in module without parameters does not show in /sys/module, so it is then reported as absent.
+    A built-in module without parameters is not in /sys/module, so it is reported as absent.
     """
     path = Path(sys_root, "module", name)
     try:
@@ -35,7 +35,7 @@ def module_names(pattern: str, *, sys_root: str = SYS) -> tuple[str, ...]:
 
 
 def module_inode(name: str, *, sys_root: str = SYS) -> int | None:
-    """A number that changes when the module is loaded again; None if it is not there."""
+    """An inode number that changes when the module is reloaded; None if it is not loaded."""
     try:
         return Path(sys_root, "module", name).stat().st_ino
     except OSError:

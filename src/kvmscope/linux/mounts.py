@@ -1,4 +1,4 @@
-"""Mounting, unmounting, and what is mounted. Source: mount(2), umount2(2), proc_pid_mountinfo(5)."""
+"""Mounts, unmounts and looks up file systems. Source: mount(2), umount2(2), proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_mounted(place: str, kind: str, *, proc_root: str = PROC) -> bool:
 
 
 def mount_bpf(place: str, *, name: str) -> None:
-    """Mount a new BPF file system, which runs and obeys nothing that is put there. Raises OSError."""
+    """Mount a new BPF file system with noexec, nosuid and nodev. Raises OSError."""
     libc.mount(name, place, "bpf", _NOSUID | _NODEV | _NOEXEC, "mode=0755")
 
 

@@ -1,4 +1,4 @@
-"""What the namespaces and mounts of this process hide, as in a container.
+"""Whether the namespaces and mounts of this process hide parts of the host, as in a container.
 
 Source: include/uapi/linux/nsfs.h (the initial pid namespace has a fixed inode number), proc(5) (hidepid, subset),
 user_namespaces(7) (uid_map).
@@ -21,7 +21,7 @@ _HIDING: Final = frozenset({"hidepid=2", "hidepid=invisible", "hidepid=4", "hide
 
 
 def is_in_initial_pid_namespace(*, proc_root: str = PROC) -> bool | None:
-    """Whether this process sees the pids of the host; None if the kernel does not say."""
+    """Whether this process is in the host's pid namespace; None if that is unknown."""
     try:
         link = str(Path(f"{proc_root}/self/ns/pid").readlink())
     except OSError:
@@ -30,13 +30,13 @@ def is_in_initial_pid_namespace(*, proc_root: str = PROC) -> bool | None:
 
 
 def is_in_user_namespace(*, proc_root: str = PROC) -> bool:
-    """Whether ids here are mapped, so that capabilities count within this namespace alone. False if unknown."""
+    """Whether this is not the initial user namespace, so capabilities count only within it. False if unknown."""
     text = read_text(f"{proc_root}/self/uid_map").value
     return text is not None and text.split() != _ALL_IDS
 
 
 def why_processes_are_hidden(*, proc_root: str = PROC) -> tuple[str, str] | None:
-    """Why /proc does not list every process of the host, and what would help; None if nothing says so."""
+    """Why /proc does not list every process of the host, and the remedy; None if there is no sign of that."""
     if not os.path.lexists(f"{proc_root}/self"):
         return f"no proc file system is mounted at {proc_root}", f"mount -t proc proc {proc_root}"
     if is_in_initial_pid_namespace(proc_root=proc_root) is False:
@@ -49,12 +49,12 @@ def why_processes_are_hidden(*, proc_root: str = PROC) -> tuple[str, str] | None
 
 
 def is_sys_hidden(*, sys_root: str = SYS) -> bool:
-    """Whether /sys is empty or not mounted, so that nothing follows from a file that is missing there."""
+    """Whether /sys is empty or not mounted, so a file missing there is not evidence."""
     return not Path(f"{sys_root}/kernel").is_dir()
 
 
 def _mount_options(place: str) -> frozenset[str]:
-    """The options of what is mounted last at ``place``."""
+    """The options of the last mount at ``place``."""
     found: frozenset[str] = frozenset()
     for line in (read_text(f"{PROC}/self/mountinfo").value or "").splitlines():
         before, _, after = line.partition(" - ")

@@ -1,12 +1,12 @@
-"""The guard of a module parameter: a process that puts the value back when its writer is gone.
+"""The guard of a module parameter: a process that restores the value when its writer has ended.
 
-``halt_poll`` starts it, by the path of this file: it must import nothing but the standard library. It waits for the end
-of its stdin, which nobody writes to and which the kernel closes however the other process ends, kill -9 included. It
-ignores the signals that a terminal or a service manager sends to a whole group.
+``halt_poll`` starts it, by the path of this file: it must import only the standard library. It waits for EOF on its
+stdin, to which nothing is written and which the kernel closes however the other process ends, even by kill -9. It
+ignores the signals that a terminal or a service manager sends to a whole process group.
 
-The state is a file that both have open, and locked: the lock lasts until the guard is done, too. It says which value
-was there before (``began``) and which ones are ours (``ours``); empty, there is nothing to put back.
-Rule: a value that is not ours stays, as somebody else wrote it.
+The state is a file that both processes have open and locked: the lock lasts until the guard has ended, too. It contains
+the previous value (``began``) and the values written by the governor (``ours``); if it is empty, there is nothing to
+restore. Rule: a value that is not in ``ours`` stays, as another process wrote it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ READY = b"ready\n"
 
 
 def write_state(state_fd: int, began: int, ours: list[int]) -> None:
-    """Say what is to be put back from now on."""
+    """Write the state: the value to restore from now on."""
     text = json.dumps({"began": began, "ours": ours}).encode()
     os.pwrite(state_fd, text.ljust(os.fstat(state_fd).st_size), 0)
     os.ftruncate(state_fd, len(text))
 
 
 def clear_state(state_fd: int) -> None:
-    """Nothing is to be put back."""
+    """Empty the state: there is nothing to restore."""
     os.ftruncate(state_fd, 0)
 
 
 def restore(parameter: str, state_fd: int) -> int | None:
-    """Put back what was there before, if the value is still ours; gives it. None if there is nothing to put back.
+    """Restore the previous value, if the present one is still ours; returns it. None if there is nothing to restore.
 
-    A state that cannot be understood counts as empty. Raises OSError if the parameter cannot be read or written.
+    A state that cannot be parsed counts as empty. Raises OSError if the parameter cannot be read or written.
     """
     try:
         state = json.loads(os.pread(state_fd, _STATE_LIMIT, 0) or b"{}")
@@ -54,10 +54,10 @@ def restore(parameter: str, state_fd: int) -> int | None:
 
 
 def main(parameter: str, state_fd: str) -> None:
-    """Wait for the other process to end, and put back what it left."""
+    """Wait for the other process to end, then restore the value."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # without the privilege it is as likely to be ended as others
+    with contextlib.suppress(OSError):  # without the privilege it is as likely to be killed as other processes
         Path("/proc/self/oom_score_adj").write_text("-1000", encoding="ascii")
     os.write(sys.stdout.fileno(), READY)
     while os.read(sys.stdin.fileno(), 64):

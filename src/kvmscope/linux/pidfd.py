@@ -1,7 +1,7 @@
-"""Other processes by pidfd: duplicate a file of theirs, compare two files, wait for their end.
+"""Access to other processes by pidfd: duplicate one of their files, compare two files, wait for their end.
 
-Not here: which files are worth it (``kvmfiles``) and what is read from them (source ``statsfd``).
-Rule: a pid can be given to another process at any time, a pidfd cannot; so a reader of /proc by pid opens the pidfd
+Not here: the choice of files (``kvmfiles``) and the reads from them (source ``statsfd``).
+Rule: a pid can be reused for another process at any time, a pidfd cannot; so a reader of /proc by pid opens the pidfd
 first and checks it last (``has_exited``). Nothing here writes to, stops or signals a process.
 Source: pidfd_open(2) (Linux 5.3), pidfd_getfd(2) (5.6), kcmp(2) (3.5, needs CONFIG_KCMP); numbers from the kernel's
 syscall tables, arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
@@ -19,7 +19,7 @@ from ..errors import Unavailable
 from . import libc
 
 _PIDFD_GETFD: Final = 438
-"""One number on every architecture but alpha."""
+"""The same number on every architecture but alpha."""
 
 _KCMP: Final = {
     "x86_64": 312,
@@ -34,7 +34,7 @@ _KCMP_FILE: Final = 0
 
 
 def open_pidfd(pid: int) -> int:
-    """A pidfd of a process; the caller closes it. ProcessLookupError if there is none, Unavailable before Linux 5.3."""
+    """A pidfd, which the caller closes. ProcessLookupError if the process is gone, Unavailable before Linux 5.3."""
     try:
         return os.pidfd_open(pid)
     except OSError as error:
@@ -44,10 +44,10 @@ def open_pidfd(pid: int) -> int:
 
 
 def duplicate_fd(pidfd: int, fd: int) -> int:
-    """A close-on-exec duplicate of file ``fd`` of the process; it shares the offset, so read it by pread alone.
+    """A close-on-exec duplicate of file ``fd`` of the process; it shares the offset, so read it only by pread.
 
     PermissionError without PTRACE_MODE_ATTACH rights, ProcessLookupError if the process is gone, OSError EBADF if it
-    has no such file (any more), EMFILE if this process may hold no more. Unavailable before Linux 5.6.
+    has no such file (any more), EMFILE at this process's limit of fds. Unavailable before Linux 5.6.
     """
     try:
         return libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
@@ -58,9 +58,9 @@ def duplicate_fd(pidfd: int, fd: int) -> int:
 
 
 def compare_files(pid_a: int, fd_a: int, pid_b: int, fd_b: int) -> int | None:
-    """0 if the two fds are one open file, -1 or 1 in a stable order of files else; None if the kernel does not say.
+    """0 if both fds are the same open file, otherwise -1 or 1 in a stable order of files; None if it is unknown.
 
-    It does not say if a file is closed, a process gone or not ours to look into, or kcmp not built in.
+    It is unknown if a file is closed, a process is gone or may not be inspected, or the kernel lacks kcmp.
     """
     number = _KCMP.get(platform.machine())
     if number is None:
@@ -72,14 +72,14 @@ def compare_files(pid_a: int, fd_a: int, pid_b: int, fd_b: int) -> int | None:
 
 
 class ExitWatch:
-    """Hears of the end of processes by their pidfds; never blocks. Does not own the pidfds."""
+    """Watches for the end of processes by their pidfds; never blocks. Does not own the pidfds."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._count = 0
 
     def fileno(self) -> int:
-        """A file that is readable once one of the processes has ended, for an event loop."""
+        """An fd that is readable once one of the processes has ended, for an event loop."""
         return self._epoll.fileno()
 
     def add(self, pidfd: int) -> None:
@@ -92,7 +92,7 @@ class ExitWatch:
         self._count -= 1
 
     def exited(self) -> list[int]:
-        """The pidfds whose processes have ended, as often as asked until they are removed."""
+        """The pidfds whose processes have ended, at each call until they are removed."""
         return [fd for fd, _ in self._epoll.poll(0, max(1, self._count))]
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class ExitWatch:
 
 
 def has_exited(pidfd: int) -> bool:
-    """True once the process has ended, waited for or not; its files are closed by then."""
+    """True once the process has ended, even as a zombie; its files are closed by then."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Memory and priority of this process, for reading on time where no CPU is idle."""
+"""Memory locking and priority of this process, for reads on time on a host without idle CPUs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NICE = -20
 
 
 def favour_process() -> None:
-    """Lock the memory, and favour every thread that is started later. Raises PermissionNeeded.
+    """Lock the memory, and raise the priority of every thread started later. Raises PermissionNeeded.
 
-    Python runs one thread at a time: while another thread of it is preempted, the thread that looks cannot run either,
-    whatever its own priority is.
+    Python runs one thread at a time: while another thread that holds its lock is preempted, the sampling thread cannot
+    run either, whatever its own priority is.
     """
     with _permission_errors():
         libc.lock_memory()

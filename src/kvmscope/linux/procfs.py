@@ -1,11 +1,11 @@
-"""Reading /proc: what one process is, what it holds open, what its threads are called.
+"""Reads /proc: the identity of a process, its open files, the names of its threads.
 
-Nothing is interpreted here: which process is a VM is ``host.vmm``'s matter, and ``kvmfiles`` knows KVM's files.
+Nothing is interpreted here: ``host.vmm`` identifies VMMs, and ``kvmfiles`` knows KVM's files.
 
-Rule: a process that is gone, or that this user may not look at, is ``None`` (or a missing key), never an exception and
-never an empty answer. A process is held by its directory, so that all that is read through one ``Process`` is of one
-process, even if its pid is reused during the read. Text is decoded as UTF-8 with ``\\xff`` for invalid bytes, so every
-string here can be encoded again (JSON included).
+Rule: a process that is gone, or that this user may not inspect, is ``None`` (or a missing key), never an exception and
+never an empty answer. A ``Process`` holds the directory of its process open, so all its reads are of one process, even
+if its pid is reused during the read. Text is decoded as UTF-8 with ``\\xff`` for invalid bytes, so every string here
+can be encoded again (JSON included).
 
 Source: Documentation/filesystems/proc.rst; fs/proc/array.c (stat), fs/proc/base.c, fs/proc/fd.c (fdinfo).
 """
@@ -24,10 +24,10 @@ from .files import PROC
 from .libc import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 _MAX_FILE_BYTES = 16 << 20
-"""More than the largest argv the kernel takes (6 MiB); a bound on what a hostile process can make a reader hold."""
+"""More than the largest argv of the kernel (6 MiB); limits the memory that a hostile process can make a reader use."""
 
 _OUR_OWN_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Says nothing of the process that was looked at, so it must not be taken for "gone"."""
+"""Errors that are not due to the inspected process, so they must not be taken for "gone"."""
 
 _T = TypeVar("_T")
 
@@ -36,8 +36,8 @@ _T = TypeVar("_T")
 class ProcessStat:
     """``/proc/PID/stat``.
 
-    ``start_ticks``: clock ticks since boot; with the pid it names a process for good. ``argv_address``: where its
-    command line lies, another place after each exec; 0 without the right to ptrace it.
+    ``start_ticks``: clock ticks since boot; with the pid it identifies a process permanently. ``argv_address``: the
+    address of its command line, which changes at each exec; 0 without the right to ptrace it.
     """
 
     comm: str
@@ -58,7 +58,7 @@ class ProcessStatus:
 
 
 class Process(Closable):
-    """One process, held open by its directory. A context manager; every read gives None once the process is gone."""
+    """One process, by its open directory. A context manager; every read returns None once the process is gone."""
 
     __slots__ = ("_directory", "pid")
 
@@ -81,12 +81,12 @@ class Process(Closable):
         return _parsed(_parse_status, self._read("status"))
 
     def argv(self) -> tuple[str, ...] | None:
-        """Its command line as it stands in its memory now; empty for a kernel thread, a zombie, or amid an exec."""
+        """Its command line as it is in its memory now; empty for a kernel thread, a zombie, or during an exec."""
         data = self._read("cmdline")
         return None if data is None else _split_argv(data)
 
     def cgroups(self) -> tuple[str, ...] | None:
-        """Its cgroup paths, one a hierarchy, the unified one (if any) last."""
+        """Its cgroup paths, one per hierarchy, the unified one (if any) last."""
         data = self._read("cgroup")
         if data is None:
             return None
@@ -97,15 +97,15 @@ class Process(Closable):
         return self._each("task", _read_unified_group)
 
     def executable(self) -> str | None:
-        """Path of its program as it sees it; needs the right to ptrace it."""
+        """Path of its program in its own root; needs the right to ptrace it."""
         return _attempt(lambda: _text(os.readlink(b"exe", dir_fd=self._directory)))
 
     def working_directory(self) -> str | None:
-        """Path of its working directory as it sees it; needs the right to ptrace it."""
+        """Path of its working directory in its own root; needs the right to ptrace it."""
         return _attempt(lambda: _text(os.readlink(b"cwd", dir_fd=self._directory)))
 
     def fd_links(self) -> dict[int, str] | None:
-        """What each of its file descriptors is, by fd; needs the right to ptrace it."""
+        """The link text of each of its file descriptors, by fd; needs the right to ptrace it."""
         return self._each("fd", lambda number, directory: _read_link(str(number), directory))
 
     def threads(self) -> dict[int, str] | None:
@@ -149,7 +149,7 @@ def open_process(pid: int, *, proc_root: str = PROC) -> Process | None:
 
 
 def read_stat(pid: int, *, proc_root: str = PROC) -> ProcessStat | None:
-    """``Process.stat`` for a caller that wants nothing else; None if the process is gone."""
+    """``Process.stat`` for a caller that needs nothing else; None if the process is gone."""
     return _parsed(_parse_stat, read_file(f"{proc_root}/{pid}/stat"))
 
 
@@ -170,12 +170,12 @@ def start_ticks(pid: int, *, proc_root: str = PROC) -> int:
 
 
 def read_status(pid: int, *, proc_root: str = PROC) -> ProcessStatus | None:
-    """``Process.status`` for a caller that wants nothing else."""
+    """``Process.status`` for a caller that needs nothing else; None if the process is gone."""
     return _parsed(_parse_status, read_file(f"{proc_root}/{pid}/status"))
 
 
 def thread_ids(pid: int, *, proc_root: str = PROC) -> list[int]:
-    """Numbers of its threads; none if it has ended or may not be looked into."""
+    """The ids of its threads, sorted; empty if it has ended or may not be inspected."""
     try:
         return sorted(map(int, os.listdir(f"{proc_root}/{pid}/task")))  # noqa: PTH208
     except OSError:
@@ -188,7 +188,7 @@ def has_thread(pid: int, tid: int, *, proc_root: str = PROC) -> bool:
 
 
 def fd_path(fd: int, *, proc_root: str = PROC) -> str:
-    """A path that leads to what this process has open as ``fd``; its link says what that is."""
+    """The /proc path of an ``fd`` of this process; its link text describes the file."""
     return f"{proc_root}/self/fd/{fd}"
 
 
@@ -198,9 +198,9 @@ def own_fds(*, proc_root: str = PROC) -> list[int]:
 
 
 def read_fdinfo(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> dict[str, str]:
-    """What the kernel says of an open file of a process (None: of this one), which asks the file itself nothing.
+    """The kernel's fdinfo of an open file of a process (None: of this one); does not access the file itself.
 
-    Raises OSError if there is no such file or process, or it is not ours to look into.
+    Raises OSError if there is no such file or process, or it may not be inspected.
     """
     place = os.open(f"{proc_root}/{'self' if pid is None else pid}/fdinfo/{fd}", _FILE)
     lines = _text(_read_whole(place, _MAX_FILE_BYTES) or b"").splitlines()
@@ -208,17 +208,17 @@ def read_fdinfo(fd: int, pid: int | None = None, *, proc_root: str = PROC) -> di
 
 
 def read_file(path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
-    """The whole of a small file; None if it is not there, may not be read, or is larger than ``max_bytes``.
+    """The contents of a small file; None if it does not exist, may not be read, or is larger than ``max_bytes``.
 
-    The path may lead into a place that a guest's owner controls: a link at its end is refused, a pipe does not block.
+    The path may be in a place that a guest's owner controls: a link at its end is refused, a pipe does not block.
     """
     return _attempt(lambda: _read_whole(os.open(path, _FILE | os.O_NOFOLLOW | os.O_NONBLOCK), max_bytes))
 
 
 def read_file_below(root: str, path: str, *, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
-    """The same of a file in a tree that others control: every link is taken as seen from ``root``, so none leads out.
+    """As ``read_file``, in an untrusted tree: every link is resolved relative to ``root``, so none leads out of it.
 
-    None also before Linux 5.6, which cannot open files so.
+    None also before Linux 5.6, which lacks openat2(2).
     """
     return _attempt(lambda: _read_whole(_open_below(root, path, _FILE | os.O_NOFOLLOW | os.O_NONBLOCK), max_bytes))
 
@@ -270,7 +270,7 @@ def _read_link(name: str, directory: int) -> str | None:
 
 
 def _attempt(read: Callable[[], _T]) -> _T | None:
-    """The answer, or None if the process is gone or not ours to look at."""
+    """The result of ``read``, or None if the process is gone or may not be inspected."""
     try:
         return read()
     except OSError as error:
@@ -280,7 +280,7 @@ def _attempt(read: Callable[[], _T]) -> _T | None:
 
 
 def _parsed(parse: Callable[[str], _T], data: bytes | None) -> _T | None:
-    """None for a file that does not look as the kernel writes it, as a damaged captured tree may."""
+    """The parsed data; None if it is not in the kernel's format, as in a damaged captured tree."""
     if data is None:
         return None
     try:

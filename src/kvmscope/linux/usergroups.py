@@ -1,4 +1,4 @@
-"""Groups of users, as the name service knows them."""
+"""Unix groups, from the name service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOR_KVM = "kvm"
 
 
 def find_group(name: str | None) -> grp.struct_group:
-    """By name or number; by default kvm, which distributions have for users of /dev/kvm, else root's.
+    """A group by name or number; by default kvm, which distributions have for users of /dev/kvm, otherwise root's.
 
     Raises UsageError if there is no such group.
     """
@@ -30,7 +30,7 @@ def find_group(name: str | None) -> grp.struct_group:
 
 
 def group_of(gid: int) -> grp.struct_group:
-    """The group with this number; one without a name is called by its number."""
+    """The group with this number; if it has no name, the number is its name."""
     try:
         return grp.getgrgid(gid)
     except KeyError:

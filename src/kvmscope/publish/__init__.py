@@ -8,8 +8,8 @@
     disk = DiskStats(vm, groups=("latency",))
     disk.requests.add()
 
-A file is shared memory that the publisher writes with plain stores and that costs nothing to have read;
-docs/reference/publish.md has the format. Reading is in ``sources.published``.
+A file is shared memory that the publisher writes with plain stores; readers cost the publisher nothing.
+docs/reference/publish.md has the format. ``sources.published`` reads it.
 Rule: a declaration that breaks a rule of the format fails when it is made, never when a value is written.
 """
 

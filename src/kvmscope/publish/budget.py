@@ -1,7 +1,7 @@
-"""Limits of the memory that stats may take, and the list of what costs what when one is passed.
+"""Limits of the memory that stats may take, and the list of costs in the error if one is exceeded.
 
-A budget counts bytes of data, which every further vCPU takes again; a declaration knows them, so a budget is exceeded
-when stats are declared or published and never later.
+A budget counts bytes of data, which each vCPU takes again. Declarations determine them, so a budget can be exceeded
+only when stats are declared or published, never later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LINES = 12
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bytes of data that all stats of one VM, and all of one of its vCPUs, may take; None is no limit."""
+    """Bytes of data that all stats of one VM, and all stats of one of its vCPUs, may take; None means unlimited."""
 
     vm: int | None = None
     vcpu: int | None = None
@@ -27,7 +27,7 @@ class Budget:
 
 
 def check_budget(stat_sets: Sequence[StatSet], limit: int | None) -> None:
-    """ValueError, with what costs what, if these stats of one subject take more than ``limit`` bytes of data."""
+    """Raises ValueError, with the cost of each stat, if these stats of one subject take more than ``limit`` bytes."""
     size = sum(stat_set.data_size for stat_set in stat_sets)
     if limit is None or size <= limit:
         return
@@ -37,7 +37,7 @@ def check_budget(stat_sets: Sequence[StatSet], limit: int | None) -> None:
 
 
 def _largest(stat_sets: Sequence[StatSet]) -> list[tuple[int, str]]:
-    """Bytes and name of each stat, the largest first; bits of a group are one line, and so is what comes last."""
+    """Bytes and name of each stat, the largest first. Bits of a group share one line, and so do the smallest stats."""
     costs: dict[str, int] = {}
     bits: dict[tuple[str, int], list[str]] = {}
     for stat_set in stat_sets:

@@ -1,7 +1,7 @@
 """The words of one stat, as its only writer sees them.
 
-Rule: a write is one aligned u64 store: a reader sees the value before or the value after and nothing between.
-No locks: each stat has one writing thread, as each vCPU has one in the kernel; bits that share a word share it.
+Rule: a write is one aligned u64 store, so a reader sees either the old or the new value.
+No locks: each stat has one writing thread, as each vCPU has in the kernel; bits in one word have the same writer.
 Bucket rules are the kernel's (include/linux/kvm_host.h, kvm_stats_linear_hist_update and kvm_stats_log_hist_update).
 """
 
@@ -24,11 +24,11 @@ class Cell:
 
     @property
     def raw(self) -> tuple[int, ...]:
-        """The words as they stand."""
+        """The present words."""
         return tuple(self._words)
 
     def detach(self) -> None:
-        """Releases the shared memory; later writes go to memory that nobody reads."""
+        """Releases the shared memory; later writes go to private memory."""
         own = memoryview(bytearray(self._words.nbytes)).cast("Q")
         self._words.release()
         self._words = own
@@ -52,7 +52,7 @@ class InstantCell(Cell):
     __slots__ = ()
 
     def set(self, value: int) -> None:
-        """Stores ``value``; a negative one as its two's complement, which is how the kernel shows it."""
+        """Stores ``value``; a negative value as its two's complement, as the kernel does."""
         self._words[0] = value if value >= 0 else value & _MASK
 
 
@@ -66,7 +66,7 @@ class BooleanCell(Cell):
 
 
 class BitCell(BooleanCell):
-    """A stat that is true or false, in one bit of a word that it shares."""
+    """A stat that is true or false, in one bit of a shared word."""
 
     __slots__ = ("_mask",)
 
@@ -80,25 +80,25 @@ class BitCell(BooleanCell):
         return (int(bool(self._words[0] & self._mask)),)
 
     def set(self, value: bool) -> None:
-        """Read, changed and stored: all bits of a word must be written by the same thread."""
+        """Changes the bit by read and store, so one thread must write all bits of a word."""
         word = self._words[0]
         self._words[0] = word | self._mask if value else word & ~self._mask
 
 
 class PeakCell(Cell):
-    """A stat that keeps the largest value that it has seen."""
+    """A stat that keeps the largest value so far."""
 
     __slots__ = ()
 
     def raise_to(self, value: int) -> None:
-        """Stores ``value`` if it is larger than what stands."""
-        # max() would take longer than all the rest.
+        """Stores ``value`` if it is larger than the present value."""
+        # max() would take longer than the rest of the function.
         if value > self._words[0]:  # noqa: PLR1730
             self._words[0] = value
 
 
 class LinearHistogramCell(Cell):
-    """How often values fell in buckets of one width; the last bucket has no upper bound."""
+    """The number of values in buckets of one width; the last bucket has no upper bound."""
 
     __slots__ = ("_bucket_size", "_last")
 
@@ -116,7 +116,7 @@ class LinearHistogramCell(Cell):
 
 
 class LogHistogramCell(Cell):
-    """How often values fell in buckets [0, 1), [1, 2), [2, 4), …; the last bucket has no upper bound."""
+    """The number of values in buckets [0, 1), [1, 2), [2, 4), …; the last bucket has no upper bound."""
 
     __slots__ = ("_last",)
 
@@ -133,7 +133,7 @@ class LogHistogramCell(Cell):
 
 
 class _OffCell(Cell):
-    """What stands for every stat of a group that is off: no words, and updates that do nothing."""
+    """The cell of every stat in a group that is off: it has no words, and updates do nothing."""
 
     __slots__ = ()
 
@@ -148,7 +148,7 @@ OFF: Final = _OffCell(memoryview(b"").cast("Q"))
 
 
 def cell_for(descriptor: Descriptor, words: memoryview) -> Cell:
-    """The writer of a stat on its words; a plain ``Cell`` if it has several words and is no histogram."""
+    """The writer of a stat's words; a plain ``Cell`` for a stat of several words that is not a histogram."""
     if descriptor.kind is Kind.LINEAR_HISTOGRAM:
         return LinearHistogramCell(words, descriptor.bucket_size)
     if descriptor.kind is Kind.LOG_HISTOGRAM:

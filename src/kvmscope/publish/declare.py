@@ -1,4 +1,4 @@
-"""The words to declare stats with: one object a stat, a class for those of one provider and scope.
+"""Declarations of stats: one object per stat, one class for the stats of a provider and scope.
 
 Not here: the rules (``statset``), memory (``publication``) and writing (``cells``).
 """
@@ -33,9 +33,9 @@ _KERNEL_LOG_BUCKETS = 32
 class Declaration(Generic[C]):
     """One stat. As an attribute of a ``Stats`` class it is, on the instance, the cell to write to.
 
-    ``meaning``: one sentence that says what is counted. ``name``: what readers see, the attribute's name if not given.
-    A value in base units is ``raw * base ** exponent``. ``tier``: how far users may rely on it. ``group``: what has to
-    be asked for to have the stat. ValueError, with the rule, if a rule of the format is broken.
+    ``meaning``: one sentence that says what is counted. ``name``: the name for readers, by default the attribute's.
+    A value in base units is ``raw * base ** exponent``. ``tier``: how stable the stat is. ``group``: the opt-in group
+    that enables the stat. Raises ValueError, with the rule, if a rule of the format is broken.
     """
 
     kind: ClassVar[Kind]
@@ -70,7 +70,7 @@ class Declaration(Generic[C]):
         if not self.name:
             self.descriptor = replace(self.descriptor, name=name)
 
-    if TYPE_CHECKING:  # what an attribute is; how it comes to be that is in Stats and its metaclass
+    if TYPE_CHECKING:  # the type of an attribute; Stats and its metaclass implement it
 
         @overload
         def __get__(self, instance: None, owner: type[Stats]) -> Self: ...
@@ -80,7 +80,7 @@ class Declaration(Generic[C]):
 
 
 class Counter(Declaration[CounterCell]):
-    """A cumulative stat: it only grows."""
+    """A cumulative stat, which never decreases."""
 
     kind = Kind.CUMULATIVE
 
@@ -98,7 +98,7 @@ class Peak(Declaration[PeakCell]):
 
 
 class Boolean(Declaration[BooleanCell]):
-    """A state that is true or false at any moment, in a word of its own, which every reader of the format knows."""
+    """A state that is true or false, in its own word; every reader of the format supports it."""
 
     kind = Kind.INSTANT
 
@@ -107,9 +107,9 @@ class Boolean(Declaration[BooleanCell]):
 
 
 class Bit(Declaration[BitCell]):
-    """A state that is true or false at any moment, in one bit of a word: 64 of a group cost 8 bytes.
+    """A state that is true or false, in one bit of a word: 64 bits of a group cost 8 bytes.
 
-    Readers that do not know docs/reference/bits.md leave it out. All bits of a class are written by one thread.
+    Readers that do not implement docs/reference/bits.md ignore it. One thread must write all bits of a class.
     """
 
     kind = Kind.INSTANT
@@ -119,7 +119,7 @@ class Bit(Declaration[BitCell]):
 
 
 class LinearHistogram(Declaration[LinearHistogramCell]):
-    """How often values fell in ``size`` buckets of ``bucket_size`` raw units; the last has no upper bound."""
+    """The number of values in ``size`` buckets of ``bucket_size`` raw units; the last has no upper bound."""
 
     kind = Kind.LINEAR_HISTOGRAM
 
@@ -141,7 +141,7 @@ class LinearHistogram(Declaration[LinearHistogramCell]):
 
 
 class LogHistogram(Declaration[LogHistogramCell]):
-    """How often values fell in ``size`` buckets of powers of two of the raw unit; the last has no upper bound."""
+    """The number of values in ``size`` buckets of powers of two of the raw unit; the last has no upper bound."""
 
     kind = Kind.LOG_HISTOGRAM
 
@@ -161,14 +161,14 @@ class LogHistogram(Declaration[LogHistogramCell]):
 
 
 class _Declaring(type):
-    """Gives declarations as attributes of the class though they are not in it.
+    """Returns declarations as attributes of a class without storing them in the class.
 
-    The interpreter looks an attribute up three times as fast if the class has none of the name that its instance has.
+    The lookup of an instance attribute is three times as fast if the class has no attribute of the same name.
     """
 
     _declarations: dict[str, Declaration[Cell]]
 
-    if not TYPE_CHECKING:  # a wrong name is reported before the program runs
+    if not TYPE_CHECKING:  # so that type checkers report a wrong name
 
         def __getattr__(cls, name):
             try:
@@ -183,12 +183,12 @@ class Stats(metaclass=_Declaring):
     ``class DiskStats(Stats, provider="disk", scope=Scope.VM): requests = Counter("…")``, then
     ``disk = DiskStats(vm)`` and ``disk.requests.add()``. With ``Scope.VCPU``: ``CpuStats(vm, vcpu=0)``.
 
-    ``groups``: those of instances that name none. ``budget``: bytes of data that one subject
-    may take. ValueError, with the rule or with what costs what, if the declarations break a rule or the budget.
+    ``groups``: the default groups of instances. ``budget``: bytes of data that one subject may take. Raises ValueError,
+    with the rule or the costs, if the declarations break a rule or exceed the budget.
     """
 
     stat_set: ClassVar[StatSet]
-    """All that is declared, with every group."""
+    """All declared stats, of every group."""
 
     _declarations: ClassVar[dict[str, Declaration[Cell]]] = {}
     _enabled: ClassVar[dict[frozenset[str], StatSet]]
@@ -217,15 +217,15 @@ class Stats(metaclass=_Declaring):
     def __init__(self, vm: Vm, *, vcpu: int | None = None, groups: Iterable[str] | None = None) -> None:
         """Publishes these stats for ``vm`` or its vCPU ``vcpu``; raises what ``Vm.publish`` raises.
 
-        ``groups``: those to have, the class's own if None. A stat of another group is not in the file, takes no memory,
-        and updating it does nothing. ValueError if there is no such group, or it does not fit the budget.
+        ``groups``: the groups to enable; None for the class's default. A stat of another group is not in the file,
+        takes no memory, and its updates do nothing. Raises ValueError for an unknown group or an exceeded budget.
         """
         stat_set = self._set_of(self._groups if groups is None else frozenset(groups))
         self.publication: Publication = vm.publish(stat_set, vcpu=vcpu)
         published = {descriptor.name for descriptor in stat_set.descriptors}
         for attribute, declaration in self._declarations.items():
             name = declaration.name
-            # Not by __dict__, whose mere use makes every later look at an attribute slower.
+            # Not by __dict__: its first use slows down every later attribute lookup.
             setattr(self, attribute, self.publication.cell(name) if name in published else OFF)
 
     def close(self) -> None:

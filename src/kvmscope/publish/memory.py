@@ -1,4 +1,4 @@
-"""A file in shared memory that its maker alone can write and nobody can resize.
+"""A file in shared memory that only its creator can write and nobody can resize.
 
 Not here: what is in the file. Source: memfd_create(2), fcntl(2) F_ADD_SEALS.
 """
@@ -13,8 +13,8 @@ import os
 
 from ..linux import procfs
 
-# Python 3.11 has no names for these two.
-_MFD_NOEXEC_SEAL = 0x8  # Linux 6.3; without it the kernel logs a warning once a boot, or refuses (vm.memfd_noexec=2)
+# Python 3.11 lacks these two constants.
+_MFD_NOEXEC_SEAL = 0x8  # Linux 6.3; without it the kernel warns once per boot, or refuses (vm.memfd_noexec=2)
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1: this mapping stays writable, no other can become so
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -35,8 +35,8 @@ class SharedFile:
             os.close(fd)
 
     def open_fd(self) -> int:
-        """A new fd that can read it and nothing else. OSError if there can be none."""
-        # The mapping does not show the number of its fd, and one more a file would be too many.
+        """A new read-only fd of the file. Raises OSError if it cannot be opened."""
+        # The mapping does not expose the number of its fd, and a second fd for each file would be too many.
         for fd in procfs.own_fds():
             with contextlib.suppress(OSError):
                 if _identity(fd) == self._identity:
@@ -44,7 +44,7 @@ class SharedFile:
         raise OSError(errno.EBADF, "somebody closed the fd of the shared memory")
 
     def close(self) -> None:
-        # Where somebody still has a view of it, the memory is unmapped with the last of them.
+        # If views of the memory remain, it is unmapped with the last of them.
         with contextlib.suppress(BufferError):
             self.mapping.close()
 

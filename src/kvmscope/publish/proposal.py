@@ -1,10 +1,10 @@
-"""A stat set as its author proposes it: what ``review`` judges.
+"""A stat set as its author proposes it, the input of ``review``.
 
-Not here: judgements. A proposal may break every rule of taste and of the format; only what cannot be read is an error.
+Not here: judgements. A proposal may break every rule of style and of the format; only an unreadable one is an error.
 A class of ``Stats`` is a proposal too: ``of_declarations``.
 
-The file is TOML: ``title``, ``provider`` and one ``[[stat]]`` a stat with name, scope (vm, vcpu), kind (cumulative,
-instant, peak, linear-histogram, log-histogram), and where they apply unit (none, bytes, seconds, cycles, boolean,
+The file is TOML: ``title``, ``provider`` and one ``[[stat]]`` per stat with name, scope (vm, vcpu), kind (cumulative,
+instant, peak, linear-histogram, log-histogram), and if they apply unit (none, bytes, seconds, cycles, boolean,
 bit), exponent, size, bucket_size, tier, group, meaning, and ``moved_in``: the functions that update it.
 """
 
@@ -48,7 +48,7 @@ class ProposedStat:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Stats that somebody wants to add."""
+    """Stats that an author wants to add."""
 
     title: str
     provider: str
@@ -56,7 +56,7 @@ class Proposal:
 
 
 def parse_proposal(text: str, file: str) -> Proposal:
-    """A proposal from TOML. Raises CatalogError with file, line and what was expected."""
+    """A proposal from TOML. Raises CatalogError with the file, the line and the expected syntax."""
     root = read_root(text, file)
     root.check_keys(("stat",), ("title", "provider"))
     entries = root.tables("stat")

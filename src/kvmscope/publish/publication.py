@@ -1,7 +1,7 @@
 """VMs that publish, and the files that they publish.
 
-Not here: how stats are declared (``declare``) and written (``cells``). Rule: a file that others can find is complete;
-only its data words change after that, and the word that says it is over.
+Not here: how stats are declared (``declare``) and written (``cells``). Rule: a file is complete before others can find
+it; after that, only its data words change, and the word that marks its end.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _NOT_FOR_LINKS = re.compile(r"[^A-Za-z0-9_.+-]")
 
 
 class Vm(Closable):
-    """A VM of this process, under whose name stats are published. Closing it ends all that was published for it.
+    """A VM of this process, under whose name stats are published. Closing it ends all of its publications.
 
-    ``name``: any text of at most 1024 bytes; two VMs may have the same. ``simulated``: no VM stands behind the numbers,
-    and every reader will say so. ``created_ns``: CLOCK_REALTIME in nanoseconds, the present moment if not given.
-    ``budget``: what all that is published for the VM, and for each vCPU, may take of memory.
+    ``name``: any text of at most 1024 bytes; two VMs may have the same. ``simulated``: the numbers do not come from a
+    real VM, and every reader says so. ``created_ns``: CLOCK_REALTIME in nanoseconds, by default now. ``budget``: limit
+    of the memory of all stats published for the VM, and for each vCPU.
     """
 
     def __init__(
         self, name: str, *, simulated: bool = False, created_ns: int | None = None, budget: Budget | None = None
     ) -> None:
-        """TypeError if the name is no text, ValueError if it is too long or holds what UTF-8 has not."""
+        """Raises TypeError if the name is not a str, ValueError if it is too long or not encodable in UTF-8."""
         block.check_name(name)
         self.name = name
         self.budget = budget
@@ -53,10 +53,9 @@ class Vm(Closable):
     def publish(self, stat_set: StatSet, *, vcpu: int | None = None, words: U64Array | None = None) -> Publication:
         """Publishes a file of these stats: for the vCPU ``vcpu``, or for the VM if the set is of that scope.
 
-        ``words``: the data block as readers first see it, shape (words,); all zero if not given.
-        A set without stats has no file. ValueError if the scope and ``vcpu`` do not fit, the provider's name is one
-        that only a simulation may use, the budget is passed, or the VM is closed. OSError if the kernel refuses the
-        memory or the fd.
+        ``words``: the initial data block, shape (words,); by default all zero. A set without stats has no file.
+        Raises ValueError if the scope and ``vcpu`` do not match, the provider's name is reserved for simulations, the
+        budget is exceeded, or the VM is closed; OSError if the kernel refuses the memory or the fd.
         """
         if not self._is_open:
             raise ValueError(f"the VM {self.name!r} is closed")
@@ -68,7 +67,7 @@ class Vm(Closable):
         return publication
 
     def close(self) -> None:
-        """Ends what was published for this VM. Idempotent."""
+        """Ends all publications of this VM. Idempotent."""
         self._is_open = False
         for publication in self._publications:
             publication.close()
@@ -95,7 +94,7 @@ class Publication:
         self._cells: dict[str, Cell] = {}
 
     def cell(self, name: str) -> Cell:
-        """The writer of one stat, the same at each call; KeyError if there is none of that name."""
+        """The writer of one stat, the same object at each call. Raises KeyError if there is no stat of that name."""
         if name not in self._cells:
             descriptor = self._descriptors[name]
             first = descriptor.offset // 8
@@ -104,9 +103,9 @@ class Publication:
 
     @property
     def words(self) -> U64Array:
-        """The data block, writable, shape (words,): for updates of many stats in one store each.
+        """The data block, writable, shape (words,), to update many stats with one store each.
 
-        ValueError after ``close``. Release it before that, or the memory stays mapped.
+        Raises ValueError after ``close``. Release the array before ``close``, or the memory stays mapped.
         """
         if self._words is None:
             raise ValueError("this publication is closed")
@@ -117,13 +116,14 @@ class Publication:
         return self._words is not None
 
     def is_of(self, stat_set: StatSet, vcpu: int | None) -> bool:
-        """Whether it is of the same subject as such stats would be."""
+        """Whether it has the same subject as these stats would have."""
         return (self.stat_set.scope, self.vcpu) == (stat_set.scope, vcpu)
 
     def open_fd(self) -> int:
-        """A new fd of the file that can only be read, to be handed to another process; close it thereafter.
+        """A new read-only fd of the file, to pass to another process; the caller closes it.
 
-        ValueError if there is no file: after ``close``, and of a set without stats. OSError if the kernel refuses.
+        Raises ValueError if there is no file, as after ``close`` or for a set without stats; OSError if the kernel
+        refuses.
         """
         if self._file is None or not self.is_open:
             raise ValueError("this publication has no file")
@@ -132,7 +132,8 @@ class Publication:
     def send(self, connection: socket.socket) -> None:
         """Sends the file to the other end of a Unix socket; ``sources.passed`` receives it.
 
-        It stays this process's: what the receiver reads ends with this publication. Raises as ``open_fd``.
+        The file still belongs to this process: it ends for the receiver when this publication ends. Raises as
+        ``open_fd``.
         """
         fd = self.open_fd()
         try:
@@ -141,7 +142,7 @@ class Publication:
             os.close(fd)
 
     def close(self) -> None:
-        """Marks the file as ended and releases the memory; later writes to its cells go nowhere. Idempotent."""
+        """Marks the file as ended and releases the memory; later writes to its cells have no effect. Idempotent."""
         if self._words is None:
             return
         if self._file is not None:
@@ -183,7 +184,7 @@ def _describe(vm: Vm, stat_set: StatSet, vcpu: int | None) -> block.PublicationB
 
 @cache
 def _start_of(pid: int) -> int:
-    """Start time of this process in clock ticks after boot; the pid is the key since a fork has a start of its own."""
+    """Start time of this process in clock ticks since boot. Cached by pid, since a fork has another start time."""
     try:
         return start_ticks(pid)
     except OSError:
@@ -191,7 +192,7 @@ def _start_of(pid: int) -> int:
 
 
 def _file_id(about: block.PublicationBlock) -> str:
-    """As the kernel's ids are, for readers that know only those; at most 47 bytes."""
+    """An id in the kernel's form, for readers that know only the kernel's ids; at most 47 bytes."""
     mark = "simulated:" if about.simulated else ""
     suffix = "" if about.vcpu is None else f"/vcpu-{about.vcpu}"
     provider = about.provider[: 47 - len(f"{mark}-{os.getpid()}{suffix}")]

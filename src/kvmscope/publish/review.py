@@ -1,8 +1,8 @@
 """The objections that KVM's reviewers would raise to a proposed stat set.
 
-Not here: what they know (``catalog.review``) and how objections are shown (``cli``). Rule: an objection names the rule,
-the stat, and what to do instead; nothing is said of a stat that keeps all rules. The rules are those that stats were
-refused by on the kvm list (docs/reference/review.md); the judgement stays with people.
+Not here: the reviewers' knowledge (``catalog.review``) and the text of objections (``cli``). Rule: an objection names
+the rule, the stat, and what to do instead; a stat that keeps all rules gets none. The rules are reasons for which the
+kvm list has refused stats (docs/reference/review.md); people make the decision.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .proposal import Proposal, ProposedStat
 from .statset import check_name, check_shape
 
 COST_LIMIT = 256
-"""Bytes that the stats which are always on may take of a vCPU or a VM before a reviewer asks what they are worth."""
+"""Bytes of always-on stats per vCPU or VM above which a reviewer asks for their benefit."""
 
-_DETAIL = 4  # so many stats of one beginning that enumerate a cause are a matter for debugging
+_DETAIL = 4  # this many stats with a common prefix that enumerate a cause are for debugging
 _WORD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """One thing that speaks against a proposal. ``stat`` is None if it is about the set as a whole."""
+    """One objection to a proposal. ``stat`` is None if it is about the set as a whole."""
 
     rule: str
     stat: str | None
@@ -37,7 +37,7 @@ class Objection:
 
 @dataclass(frozen=True, slots=True)
 class MemoryCost:
-    """Bytes of a proposal for one VM and one vCPU, by what is always on and what a group has to be asked for."""
+    """Bytes of a proposal for one VM and one vCPU, for stats that are always on and for opt-in groups."""
 
     vm: int
     vcpu: int
@@ -52,14 +52,14 @@ class MemoryCost:
 def review(
     proposal: Proposal, *, knowledge: ReviewKnowledge | None = None, catalogue: StatCatalog | None = None
 ) -> tuple[Objection, ...]:
-    """All objections: stat by stat in the order of the proposal, then those to the set as a whole."""
+    """All objections: stat by stat in the order of the proposal, then objections to the whole set."""
     context = _Context(proposal, knowledge or load_review(), catalogue or load_stats())
     found = [objection for stat in proposal.stats for rule in _RULES for objection in rule(stat, context)]
     return (*found, *_detail(proposal), *_cost(proposal))
 
 
 def cost(proposal: Proposal) -> MemoryCost:
-    """What it takes of memory. Bits of one scope and group share words."""
+    """The memory of the proposed stats. Bits of one scope and group share words."""
     return MemoryCost(
         vm=_size(proposal, Scope.VM, grouped=False),
         vcpu=_size(proposal, Scope.VCPU, grouped=False),
@@ -82,11 +82,11 @@ def _object(rule: str, stat: ProposedStat, says: str, instead: str) -> Objection
     return Objection(rule, stat.name, stat.scope, says, instead)
 
 
-# --- rules, in the order in which a reviewer comes to them ------------------------------------------------------------
+# --- rules, in the order in which a reviewer applies them -------------------------------------------------------------
 
 
 def _format(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
-    """What readers insist on."""
+    """The rules of the format that readers require."""
     checks = (partial(check_name, stat.name), partial(check_shape, stat.descriptor))
     for check in checks:
         try:
@@ -167,7 +167,7 @@ def _counted(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
 
 
 def _misnamed(stat: ProposedStat, context: _Context) -> Iterator[Objection]:
-    """Whether it is moved where what its name says happens."""
+    """Whether the functions that update the stat match the event in its name."""
     said = {meaning for meaning, forms in _EVENTS.items() if any(word.startswith(forms) for word in stat.words)}
     places = [context.knows.places[name] for name in stat.moved_in if name in context.knows.places]
     for counts in dict.fromkeys(place.counts for place in places):
@@ -262,7 +262,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _detail(proposal: Proposal) -> Iterator[Objection]:
-    """Booleans that enumerate the ways in which one thing is so."""
+    """Booleans that enumerate the variants of one state."""
     families: dict[str, list[str]] = {}
     for stat in proposal.stats:
         beginning = stat.name.rsplit("_", 1)[0]

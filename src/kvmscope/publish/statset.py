@@ -1,8 +1,8 @@
-"""The stats of one provider and scope, as they are published, the rules that they must keep, and what they cost.
+"""The published stats of one provider and scope, their rules, and their cost.
 
-Not here: the words that declare them (``declare``), memory (``publication``), limits of what they may cost
-(``budget``). Source of the rules: the kernel's selftest kvm_binary_stats_test.c and Documentation/virt/kvm/api.rst
-4.133; docs/reference/bits.md for bits.
+Not here: declarations (``declare``), memory (``publication``), limits of the cost (``budget``).
+Source of the rules: the kernel's selftest kvm_binary_stats_test.c and Documentation/virt/kvm/api.rst 4.133;
+docs/reference/bits.md for bits.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _WORD = 8
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the descriptor of a stat cannot say.
+    """Facts about a stat that its descriptor cannot hold.
 
-    ``meaning``: one sentence that says what is counted. ``tier``: how far users may rely on it. ``group``: what has to
-    be asked for to have it; "" for what is always on.
+    ``meaning``: one sentence that says what is counted. ``tier``: how stable the stat is. ``group``: the opt-in group
+    that enables it; "" if it is always on.
     """
 
     meaning: str = ""
@@ -37,7 +37,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class StatCost:
-    """What some stats take of memory, for each subject that has them published."""
+    """The memory of some stats, per subject that publishes them."""
 
     stats: int
     data_bytes: int
@@ -48,8 +48,8 @@ class StatCost:
 class StatSet:
     """The stats of one (provider, scope), with their places in the data block.
 
-    ``about`` says more of a stat by its name; it may say nothing of some.
-    ValueError, with the rule, if a rule of the format is broken.
+    ``about`` has facts about stats by name; some stats may be missing.
+    Raises ValueError, with the rule, if a rule of the format is broken.
     """
 
     provider: str
@@ -80,24 +80,24 @@ class StatSet:
     def place(
         cls, provider: str, scope: Scope, descriptors: Sequence[Descriptor], about: Mapping[str, About] | None = None
     ) -> StatSet:
-        """The set with the places assigned here: what is always on first, then group by group, each with its bits in
-        words of their own. Raises what the class raises."""
+        """The set with assigned places: always-on stats first, then group by group. Bits of different groups do not
+        share words. Raises as the class does."""
         known = dict(about or {})
         return cls(provider, scope, _place(descriptors, lambda name: known.get(name, About()).group), known)
 
     @cached_property
     def data_size(self) -> int:
-        """Bytes that one subject takes."""
+        """The bytes of data per subject."""
         return max((d.offset + _WORD * d.size for d in self.descriptors), default=0)
 
     @cached_property
     def encoded(self) -> bytes:
-        """A stats file of these, without an id and all zero."""
+        """A stats file of this set, without an id and with all values 0."""
         return statsfile.encode(statsfile.build("", self.descriptors))
 
     @cached_property
     def notes(self) -> tuple[StatNote, ...]:
-        """Meaning and tier of each stat, for the file; empty if nothing is known of any."""
+        """Meaning and tier of each stat, for the file; empty if none is known."""
         notes = tuple(StatNote(about.meaning, about.tier) for about in map(self._about, self.descriptors))
         return notes if any(note != StatNote() for note in notes) else ()
 
@@ -106,12 +106,12 @@ class StatSet:
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """The groups that have to be asked for, in the order of their first stats."""
+        """The opt-in groups, in the order of their first stats."""
         return tuple(group for group in dict.fromkeys(self.group_of(d.name) for d in self.descriptors) if group)
 
     @cached_property
     def costs(self) -> Mapping[str, StatCost]:
-        """What each group costs; "" is what is always on. The words of a group are its own, so that costs add up."""
+        """The cost of each group, and of always-on stats as "". Groups do not share words, so costs can be added."""
         members: dict[str, list[Descriptor]] = {"": []}
         for descriptor in self.descriptors:
             members.setdefault(self.group_of(descriptor.name), []).append(descriptor)
@@ -122,7 +122,7 @@ class StatSet:
         return self.about.get(name, About()).group
 
     def enabled(self, groups: Iterable[str]) -> StatSet:
-        """These stats without those of other groups, in places of their own. ValueError if there is no such group."""
+        """The set reduced to these groups and always-on stats, newly placed. Raises ValueError for an unknown group."""
         wanted = set(groups)
         unknown = sorted(wanted.difference(self.groups))
         if unknown:
@@ -159,7 +159,7 @@ def _cost(descriptors: Sequence[Descriptor]) -> StatCost:
 
 
 def check_name(name: str) -> None:
-    """ValueError, with the rule, if a stat may not be called so."""
+    """Raises ValueError, with the rule, if a stat may not have this name."""
     if not _STAT_NAME.fullmatch(name):
         raise ValueError(f"stat name {name!r} does not match {_STAT_NAME.pattern}")
     if len(name) >= statsfile.KERNEL_NAME_SIZE:
@@ -167,7 +167,7 @@ def check_name(name: str) -> None:
 
 
 def check_shape(descriptor: Descriptor) -> None:
-    """ValueError, with the rule, if kind, unit, scale and size do not fit each other."""
+    """Raises ValueError, with the rule, if kind, unit, scale and size do not match."""
     broken = next((rule for rule, holds in _rules(descriptor) if not holds), None)
     if broken:
         raise ValueError(f"{descriptor.name or 'stat'}: {broken}")

@@ -1,10 +1,10 @@
-"""The numbers of a scene as bytes, and a sample out of them again: for a scene in a file, and for journals.
+"""The numbers of a scene as bytes, and back to a sample: for a scene in a file, and for journals.
 
 The columns follow one another without padding, each value 8 bytes, little endian: ``id``, ``pid`` and ``created_ns`` of
-the VMs; ``vm``, ``id`` and ``tid`` of the vCPUs; then for each block its ``rows`` and its ``values``. What else a
-sample has, and how long each column is, stands elsewhere: in a ``SampleHead`` and the schemas of the blocks.
+the VMs; ``vm``, ``id`` and ``tid`` of the vCPUs; then for each block its ``rows`` and its ``values``. The rest of a
+sample and the lengths of columns are stored elsewhere: in a ``SampleHead`` and the schemas of the blocks.
 
-Rule: bytes that no sample has are a FormatError, and nothing else.
+Rule: decoding bytes that are not a sample raises FormatError, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_EXPONENT = 1 << 15  # as the kernel's descriptors have it
 
 @dataclass(frozen=True, slots=True)
 class SampleHead:
-    """A sample without its columns, blocks and gaps. ``labels``: one a VM; ``vcpus``: how many there are."""
+    """A sample without its columns, blocks and gaps. ``labels``: one for each VM. ``vcpus``: number of vCPUs."""
 
     taken_ns: int
     monotonic_ns: int
@@ -39,14 +39,14 @@ class SampleHead:
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """What has to be known of a block to read its columns: its schema, and how many subjects it has."""
+    """The data needed to read the columns of a block: its schema and its number of subjects."""
 
     schema: Schema
     subjects: int
 
 
 def encode_columns(sample: Sample) -> list[bytes]:
-    """The columns of a sample in their order."""
+    """The columns of a sample in order."""
     return [np.ascontiguousarray(column).astype("<u8", copy=False).tobytes() for column in _columns(sample)]
 
 
@@ -60,7 +60,7 @@ def _columns(sample: Sample) -> Iterator[U64Array | I64Array]:
 def decode_sample(
     head: SampleHead, shapes: Sequence[BlockShape], gaps: tuple[Gap, ...], data: bytes, *, start: int, end: int
 ) -> Sample:
-    """The sample whose columns are the bytes from ``start`` to ``end``, all of them. Raises FormatError."""
+    """The sample whose columns are exactly the bytes from ``start`` to ``end``. Raises FormatError."""
     _check_times(head, start)
     columns = _ColumnReader(data, start, end)
     count = len(head.labels)
@@ -83,7 +83,7 @@ def decode_sample(
 
 
 def check_schema(schema: Schema, offset: int = 0) -> None:
-    """A schema whose stats lie within its data, as every reader of a block takes for granted. Raises FormatError."""
+    """Check that the stats of a schema lie within its data, as every reader of a block assumes. Raises FormatError."""
     if not 0 <= schema.data_size < _MAX_DATA or schema.data_size % _WORD:
         raise FormatError("scene schema", offset=offset, expected="whole words", got=f"{schema.data_size} bytes")
     for stat in schema.descriptors:
@@ -107,7 +107,7 @@ def _block(shape: BlockShape, columns: _ColumnReader, limit: int) -> Block:
 
 
 class _ColumnReader:
-    """Takes columns off the bytes, one after another. ``at``: where the next one begins."""
+    """Reads columns from bytes, one after the other. ``at``: start of the next one."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         self._data = data

@@ -4,11 +4,12 @@
     u32       version of this layout, 1
     u32       length of the header
     header    JSON: everything but the columns, and the shape of each block
-    columns   u64 and i64, little endian, as ``columns`` has them
+    columns   u64 and i64, little endian, as in ``columns``
     u32       CRC-32 of all bytes before it
 
-Rule: ``decode(encode(scene)) == scene`` in all that is read of it, and on any bytes ``decode`` gives a scene or raises
-FormatError, nothing else. Recordings keep scenes in columns of their own (``store``); this form is for one scene.
+Rule: ``decode(encode(scene)) == scene`` in everything that is read of it. On any bytes, ``decode`` returns a scene or
+raises FormatError, nothing else. Recordings store scenes in their own columns (``store``); this format is for one
+scene.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _CRC = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class SceneHeader(SampleHead):
-    """Everything of a scene but its columns."""
+    """A scene without its columns."""
 
     blocks: tuple[BlockShape, ...]
     gaps: tuple[Gap, ...]
@@ -53,7 +54,7 @@ def encode(scene: Scene) -> bytes:
 
 
 def decode(data: bytes) -> Scene:
-    """The scene of ``encode``. Raises FormatError."""
+    """The scene encoded by ``encode``. Raises FormatError."""
     header, start = _opened(data)
     sample = decode_sample(header, header.blocks, header.gaps, data, start=start, end=len(data) - _CRC.size)
     if len(header.identities) != len(sample.vms):
@@ -81,7 +82,7 @@ def _header(scene: Scene) -> SceneHeader:
 
 
 def _opened(data: bytes) -> tuple[SceneHeader, int]:
-    """The header, and where the columns begin."""
+    """The header, and the offset of the columns."""
     if len(data) < _HEAD.size + _CRC.size or not data.startswith(MAGIC):
         raise FormatError("scene", offset=0, expected=MAGIC.decode(), got=repr(data[: len(MAGIC)]))
     _, version, length = _HEAD.unpack_from(data)

@@ -16,11 +16,11 @@ from ..sample import NOT_KNOWN, Origin, Sample
 
 @dataclass(frozen=True, slots=True)
 class VmIdentity:
-    """Who one VM is.
+    """The identity of one VM.
 
-    ``name``: what to call it, different for each VM of a scene. ``process``: None if it could not be looked at.
-    ``domain_xml``: libvirt's XML of it, where libvirt manages it and its command line leaves a setting open; else None.
-    ``silent_s``: for how many seconds its VMM has not answered the question who it is; None if it answered.
+    ``name``: to display, unique within a scene. ``process``: None if it could not be inspected. ``domain_xml``:
+    libvirt's XML, if libvirt manages the VM and its command line leaves a setting open; else None. ``silent_s``:
+    seconds for which its VMM has not answered the query for its identity; None if it answered.
     """
 
     name: str
@@ -33,8 +33,8 @@ class VmIdentity:
 class Scene:
     """One moment of a host.
 
-    ``identities``: one a row of ``sample.vms``. ``machine``: the facts of the host. ``why_not``: for each source that
-    is better than the one that was read, why it could not be had.
+    ``identities``: one for each row of ``sample.vms``. ``machine``: the facts of the host. ``why_not``: for each better
+    source than the one that was read, why it was not available.
     """
 
     sample: Sample
@@ -44,19 +44,19 @@ class Scene:
 
     @property
     def origin(self) -> Origin | None:
-        """Host and boot that the sample is of; None if its source does not know."""
+        """Host and boot of the sample; None if its source does not know."""
         return self.sample.origin
 
     def title(self, row: int, *, max_length: int = 64) -> str:
-        """What to print for a VM: its name, without anything that a terminal would obey."""
+        """The name of a VM for printing, without terminal control characters."""
         return printable(self.identities[row].name, max_length=max_length)
 
     def pid(self, row: int) -> int | None:
-        """The process id of a VM's VMM, None if it is not known."""
+        """The process id of a VM's VMM, None if unknown."""
         pid = int(self.sample.vms.pid[row])
         return None if pid == NOT_KNOWN else pid
 
     def vmm(self, row: int) -> str | None:
-        """What program a VM's VMM is, None if it is not known. Untrusted text."""
+        """The program of a VM's VMM, None if unknown. Untrusted text."""
         process = self.identities[row].process
         return None if process is None else process.program

@@ -13,19 +13,19 @@ from ..schema import Schema
 
 
 class Source(Protocol):
-    """One way to read this host. Must be closed; after ``close`` nothing of it is left open, attached or mapped, but
-    for the memory of samples that somebody still holds."""
+    """One way to read this host. Must be closed; ``close`` leaves nothing open, attached or mapped, except the memory
+    of samples that are still referenced."""
 
     @property
     def name(self) -> str:
-        """Short and stable: ``bpf``, ``pinned``, ``statsfd``, ``published``."""
+        """A short and stable name: ``bpf``, ``pinned``, ``statsfd``, ``published``."""
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas that its samples can have blocks of."""
+        """The schemas that the blocks of its samples can have."""
 
     def read(self) -> Sample:
         """One sample of everything that this source sees. Raises SourceError if the source as a whole is gone."""
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release all resources. Idempotent."""

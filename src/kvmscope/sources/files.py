@@ -1,8 +1,8 @@
-"""Puts stats files that were read one by one together into a ``Sample``.
+"""Assembles a ``Sample`` from stats files that were read one by one.
 
-Shared by the sources that read one file a subject (``statsfd``, ``published``). No I/O and no clock.
-Rule: subjects whose schemas are equal share one block, whose words are joined once and never copied stat by stat;
-schemas that differ in anything, be they of one provider and scope, get blocks of their own.
+Shared by the sources that read one file per subject (``statsfd``, ``published``). No I/O and no clock.
+Rule: subjects with equal schemas share one block, whose words are joined once and never copied stat by stat; schemas
+that differ in any way get separate blocks, even those of the same provider and scope.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Words: TypeAlias = bytes | bytearray | memoryview | U64Array
 
 @dataclass(frozen=True, slots=True)
 class StatsOf:
-    """What one stats file of one subject held. Give equal schemas as one object: that is what makes grouping cheap."""
+    """The contents of one stats file of one subject. Pass equal schemas as one object, which makes grouping cheap."""
 
     schema: Schema
     words: Words
@@ -30,7 +30,7 @@ class StatsOf:
 
 @dataclass(frozen=True, slots=True)
 class VcpuStats:
-    """A vCPU that was seen, with as many files as could be read (none if only its existence is known)."""
+    """A vCPU, with all of its files that could be read (none if only its existence is known)."""
 
     id: int
     stats: Sequence[StatsOf] = ()
@@ -39,7 +39,7 @@ class VcpuStats:
 
 @dataclass(frozen=True, slots=True)
 class VmStats:
-    """A VM that was seen, with its own files and its vCPUs in order of creation; fields as in ``Vms``."""
+    """A VM, with its own files and its vCPUs in order of creation; fields as in ``Vms``."""
 
     id: VmId
     stats: Sequence[StatsOf] = ()
@@ -61,7 +61,7 @@ def assemble(
     """One sample of these VMs, ordered by ``created_ns`` (VMs of unknown or equal time keep the given order).
 
     A second file of the same schema for one subject is left out, with a gap.
-    Raises ValueError if words are not as long as their schema says: that is for the caller to have checked.
+    Raises ValueError if words are not as long as their schema says; the caller must have checked that.
     """
     ordered = sorted(vms, key=lambda vm: vm.created_ns)
     all_gaps = list(gaps)
@@ -98,7 +98,7 @@ class _BlockBuilders:
         self._by_identity: dict[int, _BlockBuilder] = {}
 
     def add(self, stats: Iterable[StatsOf], scope: Scope, row: int) -> list[Schema]:
-        """Takes one subject's files; gives the schemas of those that it had to leave out."""
+        """Add one subject's files; returns the schemas of those that had to be left out."""
         twice = []
         for one in stats:
             if one.schema.scope is not scope:

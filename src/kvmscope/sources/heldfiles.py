@@ -1,4 +1,4 @@
-"""Statistics fds that this process holds, each with what it is of and its schema.
+"""Statistics fds that this process holds, each with its subject and its schema.
 
 Not here: where they come from (``vmms``) and when they are read (``statsfd``).
 Rule: a held stats fd keeps its VM in the kernel alive, so every ``HeldFile`` has one owner that closes it.
@@ -23,12 +23,12 @@ PROVIDER = "kvm"
 
 _HEADER_SIZE = 24
 _STEP = 1 << 15
-"""Twice what the largest stats file of any kernel has, of a vCPU on s390."""
+"""Twice the size of the largest stats file of any kernel, that of a vCPU on s390."""
 
 
 @dataclass(eq=False, slots=True)
 class HeldFile:
-    """One stats fd. ``label`` is the id string in the file; ``theirs``: its number in the VMM, of a duplicate."""
+    """One stats fd. ``label``: the id string in the file; ``theirs``: for a duplicate, the fd's number in the VMM."""
 
     fd: int
     scope: Scope
@@ -40,7 +40,7 @@ class HeldFile:
 
     @property
     def key(self) -> tuple[Scope, int | None]:
-        """What it is of, within its VM."""
+        """Its subject within the VM."""
         return self.scope, self.vcpu_id
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class HeldFile:
 
 
 class StatsFiles:
-    """Opens stats fds: what they are of, and their schema, one object for equal ones."""
+    """Opens stats fds and finds their subject and schema; equal schemas are one object."""
 
     def __init__(self) -> None:
         self._schemas: dict[Schema, Schema] = {}
@@ -62,7 +62,7 @@ class StatsFiles:
         return tuple(self._schemas)
 
     def take(self, fd: int, *, theirs: int | None = None) -> HeldFile:
-        """Own ``fd`` from now on. UsageError if it is no stats fd, FormatError if its bytes are not a stats file."""
+        """Take ownership of ``fd``. UsageError if it is not a stats fd, FormatError if its bytes break the format."""
         try:
             return self._open(fd, theirs)
         except BaseException:
@@ -70,7 +70,7 @@ class StatsFiles:
             raise
 
     def take_all(self, fds: list[int]) -> list[HeldFile]:
-        """Own all of them, or close all of them and raise as ``take``."""
+        """Take ownership of all of them, or close all of them and raise as ``take``."""
         taken: list[HeldFile] = []
         for index, fd in enumerate(fds):
             try:
@@ -103,8 +103,8 @@ class StatsFiles:
     def _describe(self, scope: Scope, raw: bytes) -> tuple[Description, Schema]:
         """The description (its id may be another file's) and the schema.
 
-        What differs from a known file in id and data alone is not parsed again: that would take a hundred times as
-        long as the rest of opening it.
+        A file that differs from a known one only in id and data is not parsed again: that would take a hundred times
+        as long as the rest of opening it.
         """
         key = scope, raw[:_HEADER_SIZE]
         known = self._known.get(key)
@@ -129,7 +129,7 @@ def is_still_held(pid: int, file: HeldFile, *, proc_root: str = PROC) -> bool:
     order = compare_files(pid, file.theirs, os.getpid(), file.fd)
     if order is not None:
         return order == 0
-    # Closed; or a kernel without kcmp, where an equal file that was given the number meanwhile goes unnoticed.
+    # Closed; or a kernel without kcmp, where an equal file that took over the fd number goes unnoticed.
     try:
         return Path(f"{proc_root}/{pid}/fd/{file.theirs}").readlink() == _own_link(file.fd)
     except OSError:
@@ -138,7 +138,7 @@ def is_still_held(pid: int, file: HeldFile, *, proc_root: str = PROC) -> bool:
 
 def _read_whole(fd: int) -> bytes:
     whole = os.pread(fd, _STEP, 0)
-    # Nothing is short but at the end of the file.
+    # Reads are short only at the end of the file.
     while len(whole) % _STEP == 0 and (more := os.pread(fd, _STEP, len(whole))):
         whole += more
     return whole
@@ -149,7 +149,7 @@ def _own_link(fd: int) -> Path:
 
 
 def _constant_part(description: Description, raw: bytes) -> bytes:
-    """The file without its id and data; all of it if the data is not where every kernel so far has it, at the end."""
+    """The file without its id and data; all of it if the data is not at the end, where all known kernels have it."""
     id_end = description.id_offset + description.name_size
     if description.data_offset < max(id_end, description.desc_offset):
         return raw

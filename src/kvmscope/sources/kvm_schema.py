@@ -1,7 +1,7 @@
-"""The schemas of this kernel's own statistics, taken from stats fds on a VM made for the purpose.
+"""The schemas of this kernel's own statistics, read from stats fds of a temporary VM.
 
-All VMs of a kernel share one table of descriptors, so those of an empty VM describe every other. The VM is gone when
-this returns. Not a source: it reads no statistics.
+All VMs of a kernel share one table of descriptors, so those of an empty VM describe every other. The VM is destroyed
+afterwards. Not a source: it reads no statistics.
 Source: Documentation/virt/kvm/api.rst, 4.133; the ioctl numbers are those of x86, arm64, riscv, s390 and loongarch.
 """
 
@@ -27,7 +27,7 @@ _LARGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class KvmSchemas:
-    """The two stats files of the running kernel, described; ``files`` are their bytes as read (for attach)."""
+    """The schemas of the running kernel's two stats files; ``files``: their bytes as read (for attach)."""
 
     vm: Schema
     vcpu: Schema
@@ -35,7 +35,7 @@ class KvmSchemas:
 
     @classmethod
     def from_files(cls, vm: bytes, vcpu: bytes) -> KvmSchemas:
-        """Raises FormatError if either is no stats file."""
+        """Parse two stats files. Raises FormatError if either is invalid."""
         return cls(_schema(vm, Scope.VM), _schema(vcpu, Scope.VCPU), (vm, vcpu))
 
 
@@ -44,7 +44,7 @@ def _schema(data: bytes, scope: Scope) -> Schema:
 
 
 def read_kvm_schemas(device: str = DEVICE) -> KvmSchemas:
-    """Ask the running kernel. Raises PermissionNeeded or Unavailable if ``device`` cannot be used."""
+    """Read the schemas of the running kernel. Raises PermissionNeeded or Unavailable if ``device`` cannot be used."""
     opened: list[int] = []
 
     def keep(fd: int) -> int:

@@ -1,10 +1,10 @@
 """The source that reads published files whose fds were handed to this process over a Unix socket (SCM_RIGHTS).
 
-For who may not look into the publisher's /proc/PID/fd: the publisher chooses who reads. It hands over a file by
-``Publication.send``; ``PassedSource.receive`` takes it, with the sender's pid as the kernel gives it.
-Not here: what is taken of a file (``publishers``), files that are found (``published``).
-Rule: as in ``published``. A file is of the process that sent it, which must be the one that publishes it: when that
-process ends, so does what is read, however long the memory lives. No fd stays open: a mapping holds the file.
+For readers without access to the publisher's /proc/PID/fd: the publisher chooses who reads. It hands over a file by
+``Publication.send``; ``PassedSource.receive`` takes it, with the sender's pid as reported by the kernel.
+Not here: which files are accepted (``publishers``), files that are found (``published``).
+Rule: as in ``published``. A file belongs to the process that sent it, which must be its publisher: when that process
+ends, the file is no longer read, however long the memory lives. No fd stays open: a mapping holds the file.
 Source: unix(7), SCM_RIGHTS and SCM_CREDENTIALS.
 """
 
@@ -33,7 +33,7 @@ _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(4 * _MOST_FDS) + socket.CMSG_SPACE(_C
 
 
 class PassedSource(Closable):
-    """Reads the files that were handed over, from when they are received until their publisher ends them or itself.
+    """Reads the files that were handed over, until the publisher ends the publication or exits.
 
     ``proc``: where the proc file system is mounted. Raises Unavailable if there is none, or no way to distinguish
     memfds (before Linux 5.14).
@@ -50,15 +50,15 @@ class PassedSource(Closable):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas of what was handed over and has not ended."""
+        """The schemas of the files that were handed over and have not ended."""
         self._publishers.refresh()
         return self._publishers.schemas
 
     def receive(self, connection: socket.socket) -> bool:
-        """Takes the files that come with one message; waits for it, unless the socket does not block.
+        """Take the files of one message; waits for it, unless the socket is non-blocking.
 
-        False if the other end has hung up, or has sent so much that cannot be taken that no more is to be had of it.
-        What cannot be taken is a gap for as long as its sender lives. OSError as of recvmsg(2).
+        False if the other end has hung up, or has sent so many bad files that no more are accepted from it.
+        A file that is rejected is a gap for as long as its sender lives. Raises OSError as recvmsg(2) does.
         """
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         message = _receive(connection)
@@ -70,14 +70,14 @@ class PassedSource(Closable):
         return message.said and (sender is None or len(sender.bad) < BAD_LIMIT)
 
     def take(self, fd: int, pid: int) -> None:
-        """Reads the file ``fd`` of process ``pid``, which publishes it. Closes ``fd``, whatever comes of it."""
+        """Add the file ``fd``, which process ``pid`` publishes. Closes ``fd`` in any case."""
         try:
             self._take(fd, pid)
         finally:
             let_go(fd, mount=self._publishers.mount, proc_root=str(self._proc))
 
     def read(self) -> Sample:
-        """One sample of everything that was handed over and has not ended. ValueError after ``close``."""
+        """One sample of all files that were handed over and have not ended. Raises ValueError after ``close``."""
         self._publishers.refresh()
         taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return self._publishers.sample(
@@ -112,7 +112,7 @@ class PassedSource(Closable):
             mapping.close()
 
     def _reject(self, pid: int, reason: str) -> None:
-        """A gap: of the process for as long as that lives, if it is known."""
+        """Add a gap; if the process is known, it lasts as long as the process lives."""
         process = self._publishers.by_pid.get(pid)
         gap = Gap(f"process {pid}, a file that it sent: {reason}")
         if process is None:
@@ -123,7 +123,7 @@ class PassedSource(Closable):
 
 
 class _Message(NamedTuple):
-    """``said``: False at the end of the connection. ``lost``: files came that could not be had."""
+    """``said``: False at the end of the connection. ``lost``: files were sent that could not be received."""
 
     said: bool
     fds: list[int]
@@ -140,7 +140,7 @@ def _receive(connection: socket.socket) -> _Message:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid = _CREDENTIALS.unpack(data)[0]
-    if not pid:  # sent before anybody asked for the sender's pid: whoever connected, then
+    if not pid:  # sent before SO_PASSCRED was set: the peer that connected, then
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid = _CREDENTIALS.unpack(peer)[0]
     return _Message(bool(text or fds), fds.tolist(), pid, bool(flags & socket.MSG_CTRUNC))

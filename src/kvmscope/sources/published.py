@@ -1,11 +1,11 @@
-"""The source that reads what processes publish by ``kvmscope.publish``, or as docs/reference/publish.md specifies.
+"""The source that reads published stats: by ``kvmscope.publish``, or as docs/reference/publish.md specifies.
 
-It finds sealed memfds by their names in /proc/PID/fd of those processes that it may look into, maps them, and at each
-read copies their data. Not here: the stats of the kernel (other sources), writing (``publish``), what is taken of a
-file (``publishers``), files that a process hands over itself (``passed``).
-Rule: what another process publishes is hostile until checked; a file that breaks a rule is a gap and nothing else.
+It finds sealed memfds by their names in /proc/PID/fd of those processes that it may inspect, maps them, and copies
+their data at each read. Not here: the stats of the kernel (other sources), writing (``publish``), which files are
+accepted (``publishers``), files that a process hands over itself (``passed``).
+Rule: data that another process publishes is hostile until checked; a file that breaks a rule becomes a gap.
 
-Cost: a walk of /proc reads the link of every open file of every process, so walks are rationed to a share of the time;
+Cost: a walk of /proc reads the link of every open file of every process, so walks are limited to a share of the time;
 between walks a read is one system call and a copy of each known file. A new file is seen at the next walk, the end of
 a publication or of its process at once.
 """
@@ -35,8 +35,8 @@ _PREFIXES: Final = tuple(LINK_PREFIXES.values())
 class PublishedSource(Closable):
     """Reads published stats. ``proc``: where the proc file system is mounted.
 
-    ``simulated``: None for everything that is published, else only what is (True) or is not (False) simulated.
-    ``walk_share``: the largest share of the time that may go into looking for new files; ``inf``: look at each read.
+    ``simulated``: None for all publications, True for only simulated ones, False for only the others.
+    ``walk_share``: the largest share of the time to spend on walks for new files; ``inf``: walk at each read.
     Raises Unavailable if there is no /proc, or no way to distinguish memfds (before Linux 5.14).
     """
 
@@ -56,12 +56,12 @@ class PublishedSource(Closable):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas of what is published at the moment."""
+        """The schemas of the current publications."""
         self._refresh()
         return self._publishers.schemas
 
     def read(self) -> Sample:
-        """One sample of everything that is published; empty if nothing is. ValueError after ``close``."""
+        """One sample of everything that is published; empty if nothing is. Raises ValueError after ``close``."""
         self._refresh()
         taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return self._publishers.sample(
@@ -69,7 +69,7 @@ class PublishedSource(Closable):
         )
 
     def walk(self) -> None:
-        """Looks for publications in every process, now."""
+        """Look for publications in every process now."""
         began = time.monotonic()
         with os.scandir(self._proc) as entries:
             pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
@@ -116,6 +116,6 @@ class PublishedSource(Closable):
             self._publishers.compare(process, found, self._concerns_us)
 
     def _concerns_us(self, file: PublishedFile, process: Publisher) -> bool:
-        """False for what is not asked for, and what another process publishes and this one only holds."""
+        """False for files excluded by ``simulated``, and for those that another process publishes."""
         about = file.about
         return self._simulated in (None, about.simulated) and about.owner_start in (0, process.started)

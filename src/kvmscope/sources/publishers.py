@@ -1,7 +1,7 @@
-"""The publishing processes that a source knows: their files, mapped and understood, for as long as they live.
+"""The publishing processes that a source knows: their files, mapped and parsed, for as long as they live.
 
-Not here: where the files come from (``published`` finds them, ``passed`` is handed them), mapping them (``memfd``).
-Rule: what another process publishes is hostile until checked; what one process can make this one do is bounded.
+Not here: where the files come from (``published`` finds them, ``passed`` receives them), mapping them (``memfd``).
+Rule: data that another process publishes is hostile until checked; the work that one process can cause is bounded.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .files import StatsOf, VcpuStats, VmStats, assemble
 from .vm_ids import vm_id_in_process
 
 BAD_LIMIT: Final = 32
-"""Bad files of one process that are reported one by one."""
+"""The number of bad files of one process that are reported individually."""
 
 _ROOT: Final = 0
 
-# One process can make a reader do this much and no more.
+# Limits on the work that one process can cause in a reader.
 _SIZE_LIMIT: Final = 2**26
 _DESCRIPTION_LIMIT: Final = 32
 
-# All together: half the mappings that Linux lets a process have (vm.max_map_count), for malloc needs some too.
+# For all processes: half of the mappings that Linux allows a process (vm.max_map_count), as malloc needs some too.
 _MAPPING_LIMIT: Final = 2**15
 
 _PROVIDER: Final = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
@@ -48,7 +48,7 @@ _SIZE: Final = struct.Struct("=I")
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A published file that is mapped and understood."""
+    """A published file that is mapped and parsed."""
 
     about: PublicationBlock
     schema: Schema
@@ -61,7 +61,7 @@ class PublishedFile:
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes of this process's address space: whole pages."""
+        """The address space that it takes in this process, in whole pages."""
         return -(-self.mapping.size // mmap.PAGESIZE) * mmap.PAGESIZE
 
     def read(self) -> StatsOf:
@@ -80,10 +80,10 @@ class _Vm:
 
 @dataclass(slots=True)
 class Publisher:
-    """A process that has published files, by inode: those that are read, the bad ones, and those of no concern.
+    """A process that has published files, by inode: those that are read, the bad ones, and the ignored ones.
 
-    ``pidfd`` is None if there could be none: pids here are not those of ``proc``, or this process has no fd to spare.
-    ``descriptions`` counts the different ones of its files.
+    ``pidfd`` is None if none could be opened: ``proc`` is of another pid namespace, or this process has no fd left.
+    ``descriptions``: the number of distinct descriptions of its files.
     """
 
     pid: int
@@ -145,7 +145,7 @@ class Publishers:
         return tuple({id(file.schema): file.schema for file in self.files}.values())
 
     def refresh(self) -> None:
-        """Forgets what has ended. ValueError after ``close``."""
+        """Forget processes and publications that have ended. Raises ValueError after ``close``."""
         if self._closed:
             raise ValueError("this source is closed")
         gone = set(self._watch.exited())
@@ -156,7 +156,7 @@ class Publishers:
                 process.drop_ended()
 
     def meet(self, pid: int) -> Publisher | None:
-        """The process, known from now on; None if it is gone."""
+        """The process with this pid, added if it is new; None if it is gone."""
         pidfd = None
         if self._pids_are_ours:
             with suppress(OSError):
@@ -183,7 +183,7 @@ class Publishers:
     def compare(
         self, process: Publisher, found: dict[int, int], concerns: Callable[[PublishedFile, Publisher], bool]
     ) -> None:
-        """Bring what is known of a process in line with the memfds that it has, fd number by inode.
+        """Update a process to the memfds that it has, fd number by inode.
 
         ``concerns``: whether a file is to be read; others are only remembered.
         """
@@ -226,16 +226,16 @@ class Publishers:
             process.ignore(inode, file)
 
     def _is_of_another(self, inode: int) -> bool:
-        """Whether a file was found at another process before, and this one only holds it."""
+        """Whether a file was found in another process before, so this one only holds it."""
         return any(inode in other.files for other in self.by_pid.values())
 
     def _owners(self, process: Publisher) -> frozenset[int]:
-        """Whose files it may publish: a process may have been handed others', over a socket for example."""
+        """The uids whose files it may publish: a process may have received files of others, such as over a socket."""
         status = read_status(process.pid, proc_root=str(self._proc))
         return frozenset() if status is None else frozenset({_ROOT, status.effective_uid})
 
     def understand(self, process: Publisher, mapping: Mapping) -> PublishedFile:
-        """The file, not yet kept. FormatError if its bytes break the format, NotShared if it cannot be taken."""
+        """The parsed file, not added yet. FormatError if its bytes break the format, NotShared if it is rejected."""
         raw = mapping.read(0, mapping.size)
         about = publication.parse(raw)
         if not _PROVIDER.fullmatch(about.provider):
@@ -252,12 +252,12 @@ class Publishers:
         return file
 
     def forget_schemas(self) -> None:
-        """Lets go of the schemas that no file has any more."""
+        """Drop the schemas that no file uses any more."""
         used = {id(file.schema) for file in self.files}
         self._schemas = {key: value for key, value in self._schemas.items() if id(value) in used}
 
     def sample(self, *, source: str, taken_ns: int, monotonic_ns: int, gaps: Iterable[Gap] = ()) -> Sample:
-        """All files as they are now; the bad ones are gaps, before ``gaps``."""
+        """A sample of the present data of all files; bad files are gaps, before ``gaps``."""
         bad = [gap for process in self.by_pid.values() for gap in process.bad.values()]
         return assemble(
             [_read_vm(process, vm) for process in self.by_pid.values() for vm in _vms_of(process)],
@@ -284,11 +284,11 @@ class Publishers:
             return True
 
     def _schema(self, process: Publisher, about: PublicationBlock, raw: bytes) -> tuple[Schema, int]:
-        """The schema of a file and where its data begins; one object for all files that have the same description."""
+        """The schema of a file and the offset of its data; files with the same description share the schema object."""
         _, name_size, count, *offsets = _HEADER.unpack_from(raw)
         if count > DESCRIPTOR_LIMIT:
             raise NotShared(f"{count} stats, more than {DESCRIPTOR_LIMIT}")
-        # All lies behind the publication block, whose size goes with the VM's name and makes no other difference.
+        # Offsets follow the publication block, whose size depends only on the VM's name.
         (shift,) = _SIZE.unpack_from(raw, SIZE_AT)
         layout = tuple(offset - shift for offset in (*offsets, len(raw)))
         description = raw[offsets[1] : offsets[1] + count * (16 + name_size)]
@@ -302,7 +302,7 @@ class Publishers:
 
 
 def _label(name: str) -> str:
-    """A name as text that every file and answer can carry: bytes that are not UTF-8 as ``\\xff``."""
+    """A name as text that any output can encode: bytes that are not UTF-8 as ``\\xff``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -1,12 +1,13 @@
-"""Source ``qmp``: asks QEMU for the statistics of its VM, by ``query-stats`` over given QMP sockets (QEMU 7.1 on).
+"""Source ``qmp``: reads the statistics of a VM from QEMU, by ``query-stats`` over given QMP sockets (QEMU 7.1 on).
 
-It sees the kernel's statistics of the VMs behind these sockets, also those of the VM itself, whose fd no VMM keeps. It
-cannot see other VMs; nor stats of a type, unit or base that this QEMU does not know (QEMU leaves them out without a
-word); nor the process behind a socket where QEMU's process numbers are not ours (another pid namespace).
-It disturbs what it measures: QEMU 7.1 to 8.0 interrupts every vCPU for each query. And a QMP socket serves one client
-at a time: it is taken from the first read to ``close``, and cannot be read while libvirt or another holds it.
-Rule: a vCPU's values are put to it by the QOM path that QEMU gives with them, if these paths are right; if they are
-not (7.1 and early 7.2 give one path for all), each vCPU is asked for by its own path, so that there is no doubt either.
+It sees the kernel's statistics of the VMs behind these sockets, including those of scope VM, whose fd no VMM keeps
+open. It cannot see other VMs; nor stats of a type, unit or base that this QEMU does not know (QEMU silently omits
+them); nor the process behind a socket if QEMU runs in another pid namespace.
+It disturbs what it measures: QEMU 7.1 to 8.0 interrupts every vCPU for each query. A QMP socket serves one client at a
+time: this source occupies it from the first read to ``close``, and cannot read it while libvirt or another client
+holds it.
+Rule: values are assigned to a vCPU by the QOM path that QEMU gives with them, if these paths are right; if they are not
+(7.1 and early 7.2 give one path for all), each vCPU is queried by its own path, so the assignment is certain too.
 Source: qapi/stats.json, qapi/machine.json of QEMU 7.2 and 10.0. Needs the extra ``kvmscope[qmp]``.
 """
 
@@ -54,10 +55,10 @@ _monitors = itertools.count(1)
 
 
 class QmpSource(Closable):
-    """Reads the VMs behind some QMP sockets; must be closed, which gives the sockets back.
+    """Reads the VMs behind some QMP sockets; must be closed, which releases the sockets.
 
-    ``timeout_s`` is for each socket and read. A socket that cannot be read is a gap that says why; it is tried again
-    by the next read. Not to be read from inside a running event loop of asyncio.
+    ``timeout_s``: per socket and read. A socket that cannot be read is a gap with the reason, and is tried again by the
+    next read. ``read`` must not be called inside a running asyncio event loop.
     Raises Unavailable if the package qemu.qmp is not installed.
     """
 
@@ -74,11 +75,11 @@ class QmpSource(Closable):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas of the values that were read so far."""
+        """The schemas of the values read so far."""
         return tuple(dict.fromkeys(schema for monitor in self._monitors for schema in monitor.laid_out))
 
     def read(self) -> Sample:
-        """One sample of all sockets, asked at the same time."""
+        """One sample of all sockets, which are queried concurrently."""
         taken_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         answers = self._loop.run_until_complete(self._ask_all())
         return assemble(
@@ -116,7 +117,7 @@ class QmpSource(Closable):
 
 @dataclass(frozen=True, slots=True)
 class _QemuVcpu:
-    """A vCPU: QEMU's path of it, KVM's id, and its thread as this reader sees it."""
+    """A vCPU: its QOM path, KVM's id, and its thread id as this reader sees it."""
 
     qom_path: str
     id: int
@@ -125,7 +126,7 @@ class _QemuVcpu:
 
 @dataclass(frozen=True, slots=True)
 class _QemuVm:
-    """What does not change while one connection lasts."""
+    """The properties of a VM that do not change during one connection."""
 
     id: VmId
     pid: int
@@ -160,7 +161,7 @@ class _Monitor:
         return stats, gaps
 
     async def close(self) -> None:
-        """Give the socket back. Never raises: the other side may be gone."""
+        """Release the socket. Never raises: the other side may be gone."""
         client, self._client, self.vm = self._client, None, None
         if client is not None:
             with suppress(Exception):
@@ -181,7 +182,7 @@ class _Monitor:
         self._client = QMPClient("kvmscope")
         try:
             await self._client.connect(sock)
-        except Exception as error:  # whoever listens there may break the client in any way (RecursionError)
+        except Exception as error:  # an arbitrary peer can break the client in any way (RecursionError)
             raise SourceError(f"no QMP monitor answers there: {_said(error)}", path=self.path) from error
         schemas = parse_schemas(await self._execute("query-stats-schemas"))
         await self._read_cpus()
@@ -250,14 +251,14 @@ class _Monitor:
 
     @property
     def _order(self) -> BucketOrder | None:
-        """The order of buckets that this QEMU's answers so far bear out."""
+        """The order of buckets that fits all answers of this QEMU so far; None if it is undecided."""
         first, last = self._votes[BucketOrder.FIRST_FIRST], self._votes[BucketOrder.LAST_FIRST]
         if first == last:
             return None
         return BucketOrder.FIRST_FIRST if first > last else BucketOrder.LAST_FIRST
 
     def _lay_out(self, vm: _QemuVm, scope: Scope, entries: Sequence[QmpEntry], gaps: list[Gap]) -> dict[str, Schema]:
-        """For each provider the schema of these values, without histograms that cannot be read yet, which are gaps."""
+        """The schema of these values for each provider; histograms of unknown bucket order are gaps instead."""
         layout = {}
         for described in vm.schemas:
             if described.scope is scope:
@@ -276,7 +277,7 @@ class _Monitor:
         return [StatsOf(schema, entry.words(schema, order)) for entry, schema in own]
 
     def _forget_events(self) -> None:
-        # The client keeps every event until somebody takes it.
+        # The client queues every event until it is taken.
         if self._client is not None:
             self._client.events.clear()
 
@@ -313,13 +314,13 @@ def _peer_pid(sock: socket.socket) -> int:
 
 
 def _is_thread_of(tid: int, pid: int) -> bool:
-    """Whether what QEMU calls a thread is one of the process that listens: not so in another pid namespace, or if the
-    socket was made by another (libvirt) and handed to QEMU."""
+    """Whether QEMU's thread id is a thread of the listening process: false in another pid namespace, or if another
+    process (libvirt) made the socket and handed it to QEMU."""
     return pid > 0 and has_thread(pid, tid)
 
 
 def _vm_id(pid: int) -> VmId:
-    """The id that ``statsfd`` has for the one VM of a QEMU process; one of this reader's own if it is not known."""
+    """The id that ``statsfd`` has for the only VM of a QEMU process; one local to this reader if it is not known."""
     own = os.getpid()
     if pid != NOT_KNOWN:
         try:

@@ -1,13 +1,13 @@
-"""Source ``statsfd``: the kernel's own statistics files, one read(2) a subject, without BPF and without querying the
+"""Source ``statsfd``: the kernel's own statistics files, one read(2) per subject, without BPF and without querying the
 VMM.
 
-It sees VMs whose stats fds this process was given (``adopt``) and those whose VMM keeps its stats fds open, by
+It sees VMs whose stats fds were passed to this process (``adopt``) and those whose VMM keeps its stats fds open, by
 duplicates of them (``discover``). It cannot see the statistics of other VMs, which are gaps; nor which thread runs a
-vCPU, nor when a VM was created. VMs of this very process are not looked for: adopt their fds.
+vCPU, nor when a VM was created. ``discover`` skips VMs of this process itself: adopt their fds.
 
-Rules: a description is read once a file; a sample then costs one pread of the data block a file, into a buffer that
-is copied once. Nothing in a sample is of a VM whose VMM had ended, or had closed it, when it was read: both are
-asked after the reads. See ``vmms`` for what is held and for how long.
+Rules: the description of a file is read once; a sample then costs one pread of the data block per file, into a buffer
+that is copied once. A sample has no data of a VM whose VMM had ended, or had closed it, by the time of the read: both
+are checked after the reads. See ``vmms`` for which files are held and for how long.
 Source: Documentation/virt/kvm/api.rst 4.133; virt/kvm/binary_stats.c, Linux 5.14 to 7.3.
 """
 
@@ -34,15 +34,15 @@ from .vmms import HeldVm, Vmms
 NAME = "statsfd"
 
 _FDS_A_MESSAGE = 253
-"""As many as the kernel lets pass in one message (SCM_MAX_FD)."""
+"""The most fds that the kernel allows in one message (SCM_MAX_FD)."""
 
 
 class StatsFdSource(Closable):
     """Reads stats fds; see the module for what it sees. Must be closed.
 
     ``discover``: look for VMMs that keep stats fds open. /proc is walked by the first read, then by each
-    ``rescan_every``-th, by the read that follows ``rescan``, and by one that finds a VMM without the VM it had; the
-    reads between see new VMs not at all, and gone VMs as gone.
+    ``rescan_every``-th, by the read after ``rescan``, and by one that finds that a VMM closed its VM; other reads
+    notice VMs that are gone, but not new ones.
     """
 
     name = NAME
@@ -56,30 +56,30 @@ class StatsFdSource(Closable):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas of the files that were opened so far."""
+        """The schemas of the files opened so far."""
         return self._vmms.files.schemas
 
     def adopt(self, fds: Iterable[int], *, vm: str, pid: int | None = None) -> VmId:
-        """Own these stats fds, all of one VM, from now on, whatever comes of it; ``vm`` is any word for that VM.
+        """Take ownership of these stats fds, all of one VM, even if it raises; ``vm``: any name for that VM.
 
-        More of the same VM can follow under the same word. With ``pid``, its VMM's, they are closed when that process
-        ends; without, only ``release`` and ``close`` do so, and until then a VM that is gone reads as if it were idle.
-        Raises UsageError if one is no stats fd, SourceError if there is no process ``pid``.
+        More fds of the same VM can follow under the same name. With ``pid``, of its VMM, they are closed when that
+        process ends; without it, only ``release`` and ``close`` close them, and until then a VM that is gone reads as
+        idle. Raises UsageError if one is not a stats fd, SourceError if there is no process ``pid``.
         """
         self._plan = None
         return self._vmms.adopt(fds, vm=vm, pid=pid)
 
     def release(self, vm: str) -> None:
-        """Close what was adopted under this word. UsageError if nothing was."""
+        """Close the fds adopted under this name. Raises UsageError if there are none."""
         self._plan = None
         self._vmms.release(vm)
 
     def rescan(self) -> None:
-        """Let the next read walk /proc."""
+        """Make the next read walk /proc."""
         self._until_rescan = 0
 
     def fileno(self) -> int:
-        """A file that is readable once a VMM has ended: for event loops, which should call ``close_dead`` then."""
+        """An fd that is readable once a VMM has ended: for event loops, which should call ``close_dead`` then."""
         return self._vmms.fileno()
 
     def close_dead(self) -> list[VmId]:
@@ -100,7 +100,7 @@ class StatsFdSource(Closable):
             raise PermissionNeeded(f"no VMs found, but {reasons}", remedy="; ".join(remedies))
 
     def read(self) -> Sample:
-        """One sample. A VM whose VMM ended before is not in it; one whose VMM ended during the read is a gap."""
+        """One sample. A VM whose VMM ended before the read is not in it; one whose VMM ended during it is a gap."""
         self.close_dead()
         if self._vmms.close_abandoned():
             self.rescan()
@@ -144,7 +144,7 @@ class StatsFdSource(Closable):
 
 
 class _Plan:
-    """What to read and where to put it, worked out once for as long as the set of files stays."""
+    """The files to read and the place of each in the buffer, computed once per set of files."""
 
     def __init__(self, template: Sample, reads: list[_Read], buffers: list[U64Array]) -> None:
         self._template = template
@@ -154,7 +154,7 @@ class _Plan:
 
     @classmethod
     def of(cls, vmms: Vmms) -> Self:
-        """The tables come from ``assemble``, given each file's number in the place of its data."""
+        """The plan for these VMMs. The tables come from ``assemble``, with each file's number in place of its data."""
         files = [(file, vm) for vmm in vmms for vm in vmm.vms.values() for file in vm.files.values()]
         stands_for = {id(file): _stand_in(file, number) for number, (file, _) in enumerate(files)}
         template = assemble(
@@ -172,7 +172,7 @@ class _Plan:
         return cls(template, reads, buffers)
 
     def read(self) -> list[tuple[HeldFile, HeldVm, str]]:
-        """Read every file into its place; those that failed, and why."""
+        """Read every file into its place; returns those that failed, with the reason."""
         preadv = os.preadv
         failed = []
         for index, (fd, into, offset) in enumerate(self._calls):
@@ -186,7 +186,7 @@ class _Plan:
         return [(self._reads[index].file, self._reads[index].vm, reason) for index, reason in failed]
 
     def sample(self, taken_ns: int, monotonic_ns: int, gaps: tuple[Gap, ...]) -> Sample:
-        """What was read last, copied."""
+        """A sample of a copy of the data of the last read."""
         blocks = tuple(
             Block(block.schema, buffer.copy(), block.rows)
             for block, buffer in zip(self._template.blocks, self._buffers, strict=True)
@@ -226,10 +226,10 @@ def _vm_stats(vm: HeldVm, pid: int, stands_for: dict[int, StatsOf]) -> VmStats:
 
 
 def receive(sock: socket.socket, *, limit: int = 65536) -> tuple[bytes, list[int]]:
-    """One message with its fds (SCM_RIGHTS), close-on-exec, which are the caller's to adopt or close.
+    """One message with its fds (SCM_RIGHTS), close-on-exec; the caller must adopt or close them.
 
-    ``limit`` is in bytes of text. Waits as the socket does; empty text and no fds mean that the sender closed it.
-    Raises SourceError if the kernel had to leave fds out, after closing those that came.
+    ``limit``: bytes of text. Blocks if the socket does; empty text and no fds mean that the sender closed it.
+    Raises SourceError if the kernel dropped fds, after closing those that were received.
     """
     text, fds, flags, _ = socket.recv_fds(sock, limit, _FDS_A_MESSAGE, socket.MSG_CMSG_CLOEXEC)
     if flags & socket.MSG_CTRUNC:

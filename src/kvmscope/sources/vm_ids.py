@@ -1,7 +1,7 @@
 """Ids of VMs, which are equal for all readers with the same facts about a VM.
 
-A VM's id is a hash of the boot id and of its birth: number and time of creation of the inode of its debugfs directory,
-``debugfs/kvm/TID-FD``. A source that cannot see that directory makes ids of the VMM's process and a count of its VMs.
+A VM's id is a hash of the boot id and of the VM's debugfs directory, ``debugfs/kvm/TID-FD``: the number of its inode
+and its time of creation. A source that cannot see the directory hashes the VMM's process and a count of its VMs.
 The functions are also in sources/bpf/identity.h, for programs in the kernel.
 """
 
@@ -21,19 +21,19 @@ _BY_BIRTH, _BY_PROCESS = 0, 1
 
 
 def vm_id_by_birth(inode: int, created_ns: int) -> VmId:
-    """The id of the VM whose debugfs directory has this inode."""
+    """The id of the VM whose debugfs directory has this inode number and time of creation."""
     return VmId(_hash(inode, created_ns, _BY_BIRTH))
 
 
 def vm_id_in_process(pid: int, started_ticks: int, serial: int) -> VmId:
-    """An id for the ``serial``-th VM that was seen in one process: the same to every reader that saw as many of it."""
+    """An id for the ``serial``-th VM seen in one process: equal for all readers that saw the same number of its VMs."""
     return VmId(_hash(pid & 0xFFFF_FFFF, started_ticks, 2 * serial + _BY_PROCESS))
 
 
 def vm_id_in_debugfs(creators: Iterable[int], fd: int, *, folder: str = DEBUGFS) -> VmId | None:
-    """The id of the VM that one of these threads made and got as ``fd``; None if its directory cannot be seen.
+    """The id of the VM that one of these threads created as ``fd``; None if its debugfs directory cannot be seen.
 
-    That takes root, and works under lockdown, since no file is opened.
+    Needs root. Works under lockdown, since no file is opened.
     """
     for tid in creators:
         with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Provider ``pressure``: for how long a VM's cgroup waited for a CPU and for memory, for ``collect`` to join.
+"""Provider ``pressure``: the time that a VM's cgroup waited for a CPU and for memory, for ``collect`` to join.
 
-The kernel counts it for cgroups (pressure stall information), whatever source reads the VMs. Each look reads two files
-of each cgroup, some 15 µs; VMs in one cgroup share its numbers.
-Not here: in which cgroup a VMM is (``host.naming``, beside the loop); the files (``linux.cgroups``).
+The kernel counts it for cgroups (pressure stall information), so it is available with any source. Each read takes two
+files per cgroup, about 15 µs; VMs in one cgroup share its numbers.
+Not here: the cgroup of a VMM (``host.naming``, in another thread); the files (``linux.cgroups``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NO_PROCESS: Final = Fact[str].unknown("its process is not known")
 
 
 def with_pressure(sample: Sample, groups: Mapping[int, Fact[str]], *, proc_root: str = PROC) -> Sample:
-    """``sample`` with the pressure of its VMs' cgroups. ``groups``: by process id the directory of its cgroup."""
+    """``sample`` with the pressure of its VMs' cgroups. ``groups``: the cgroup directory of each process, by pid."""
     of_vms = [groups.get(pid, _NO_PROCESS) for pid in sample.vms.pid.tolist()]
     read = {folder: _read(folder, proc_root) for folder in dict.fromkeys(group.value for group in of_vms) if folder}
     found = [read.get(group.value or "", Fact.unknown(group.reason or "")) for group in of_vms]
@@ -63,7 +63,7 @@ def _blocks(known: Mapping[int, tuple[int, ...]]) -> Iterator[Block]:
 
 
 def _gaps(sample: Sample, reasons: Mapping[int, str]) -> Iterator[Gap]:
-    """One for the host where it is the same for all its VMs."""
+    """Gaps of the VMs, or one for the host if the reason is the same for all VMs."""
     if len(reasons) == len(sample.vms) and len(set(reasons.values())) == 1:
         yield Gap(next(iter(reasons.values())), provider=PROVIDER)
     else:

@@ -1,9 +1,9 @@
-"""What VMMs publish themselves of VMs that another source reads: found at the VMM's process, for ``collect`` to join.
+"""Stats that VMMs publish about VMs that another source reads: found in the VMM's process, for ``collect`` to join.
 
-Not here: where the files of a process are looked for (``host.naming``, beside the loop), what is taken of a file
-(``publishers``), which VM of a process they are of (``collect``).
-Rule: a file counts for a VM only if the VM's own process publishes it. It must say so itself, by the start time of that
-process, and the user of that process or root must have made it: a process may hold files that others handed to it.
+Not here: the search for the files of a process (``host.naming``, in another thread), which files are accepted
+(``publishers``), the VM of a process to which they belong (``collect``).
+Rule: a file counts for a VM only if the VM's own process publishes it. The file must contain the start time of that
+process, and its user or root must have made it: a process may hold files that others handed to it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..schema import Schema
 from .publishers import PublishedFile, Publisher, Publishers
 
 PREFIXES = tuple(LINK_PREFIXES.values())
-"""How the names of the memfds begin that are to be looked for."""
+"""The prefixes of the names of the memfds to look for."""
 
 
 class VmPublications:
-    """The published files of VMMs. Must be closed. It opens nothing before there is a file."""
+    """The published files of VMMs. Must be closed. Opens nothing until there is a file."""
 
     def __init__(self, *, proc: Path = Path(PROC)) -> None:
         self._proc = proc
@@ -34,13 +34,13 @@ class VmPublications:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas of what is published at the moment."""
+        """The schemas of the current publications."""
         return () if self._publishers is None else self._publishers.schemas
 
     def read(self, found: Mapping[int, Mapping[int, int]]) -> Sample | None:
-        """What these processes publish; ``found``: for each pid its memfds, the number of its fd by inode.
+        """A sample of the publications of these processes; ``found``: for each pid its memfds, fd number by inode.
 
-        None if there is nothing, and nothing that cannot be taken.
+        None if there are no files, not even rejected ones.
         """
         if self._publishers is None and not self._open(any(found.values())):
             return None
@@ -50,7 +50,7 @@ class VmPublications:
             if process.pid not in found:
                 self._publishers.forget(process)
         for pid, files in found.items():
-            if self._seen.get(pid) is not files:  # each search gives a new one: what was bad is tried again
+            if self._seen.get(pid) is not files:  # each search makes a new mapping: bad files are tried again
                 self._compare(self._publishers, pid, dict(files))
         self._seen = dict(found)
         sample = self._publishers.sample(
@@ -77,5 +77,5 @@ class VmPublications:
 
 
 def _is_by(file: PublishedFile, process: Publisher) -> bool:
-    """Whether this process publishes it, and for a VM that there is."""
+    """Whether this process publishes the file, and for a VM that exists."""
     return not file.about.simulated and file.about.owner_start == process.started

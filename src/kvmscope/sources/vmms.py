@@ -2,12 +2,12 @@
 
 It finds VMMs, duplicates the stats fds that they keep open, and closes them in time; ``statsfd`` reads them.
 Rules:
-- A held stats fd keeps its VM in the kernel alive, with frozen counters that still read well (since Linux 6.5 and its
-  stables; before, such a read was a use after free). So a file is closed as soon as its VMM ends, execs, or closes
-  its own; that a read succeeds is never taken for a sign of life.
-- The kernel does not report which VM a vCPU's fd belongs to: the id string in a stats file carries the number of the
-  thread that made it, and a link the vCPU's id. A process with one VM leaves no doubt. With several, only what was
-  held since before the second came keeps its place; the rest is a gap, never a guess.
+- A held stats fd keeps its VM in the kernel alive, with frozen counters that can still be read (since Linux 6.5 and its
+  stable backports; before, such a read was a use after free). So a file is closed as soon as its VMM ends, execs, or
+  closes its own; a successful read is not evidence that the VM lives.
+- The kernel does not report which VM a vCPU's fd belongs to: the id string in a stats file contains the id of the
+  thread that created it, and the fd's link the vCPU's id. In a process with one VM this is unambiguous. With several,
+  only files held since before the second VM came stay assigned; the rest is a gap, never a guess.
 - A VM whose fd several processes hold (after a fork) counts once, for the process that started first.
 Source: virt/kvm/kvm_main.c, Linux 5.14 to 7.3.
 """
@@ -41,7 +41,7 @@ _adoptions = itertools.count(1)
 
 @dataclass(eq=False, slots=True)
 class HeldVm:
-    """A VM that was seen: the files held of it, the vCPUs known to exist, and what of it cannot be read."""
+    """A VM: the files held of it, the vCPUs known to exist, and its gaps."""
 
     id: VmId
     files: dict[tuple[Scope, int | None], HeldFile] = field(default_factory=dict)
@@ -73,9 +73,9 @@ def process_title(pid: int, command: str) -> str:
 
 @dataclass(eq=False, slots=True)
 class Vmm:
-    """A process and its VMs, those that were found by the number of their fd, those adopted by the adopter's word.
+    """A process and its VMs: discovered ones by the number of their fd, adopted ones by the caller's name.
 
-    ``pidfd`` is -1 if its end is not watched for: it is not known, or this very process.
+    ``pidfd`` is -1 if the end of the process is not watched: the process is unknown, or it is this one.
     """
 
     pid: int
@@ -87,12 +87,12 @@ class Vmm:
 
     @property
     def title(self) -> str:
-        """The process, and not the VM: what that is called is not known here."""
+        """The process, not the VM, whose name is not known here."""
         return process_title(self.pid, self.command)
 
     @property
     def threads(self) -> list[int]:
-        """The first one first, since it made the VM as a rule."""
+        """The thread ids, the main thread first, since it usually creates the VM."""
         return [self.pid, *thread_ids(self.pid)]
 
     def find_vm(self, number: int) -> HeldVm:
@@ -120,26 +120,26 @@ class Vmm:
 
 
 class Vmms:
-    """All VMMs that are seen; to be closed."""
+    """All known VMMs. Must be closed."""
 
     def __init__(self, *, proc_root: str = PROC) -> None:
         self.files = StatsFiles()
         self.gaps: list[Gap] = []
         self.unseen: list[tuple[str, str]] = []
-        """Why there may be VMMs that no walk comes to, each with what would help."""
+        """The reasons why walks may miss VMMs, each with a remedy."""
         self.is_settled = True
-        """False if a process changed its VMs while it was looked at: look again at the next opportunity."""
+        """False if a process changed its VMs while it was inspected: walk again at the next opportunity."""
         self._proc_root = proc_root
         self._watch = ExitWatch()
         self._found: dict[tuple[int, int], Vmm] = {}
         self._adopted: dict[str, Vmm] = {}
 
     def __iter__(self) -> Iterator[Vmm]:
-        """By the start of the process, which is as much as is known of the order of creation."""
+        """In order of the start of the process, the best known approximation of the order of creation."""
         return iter(sorted((*self._found.values(), *self._adopted.values()), key=lambda vmm: vmm.started_ticks))
 
     def fileno(self) -> int:
-        """A file that is readable once a VMM has ended."""
+        """An fd that is readable once a VMM has ended."""
         return self._watch.fileno()
 
     def close(self) -> None:
@@ -162,13 +162,13 @@ class Vmms:
         return held.id
 
     def release(self, vm: str) -> None:
-        """Drop an adopted VM. UsageError if there is none of that word."""
+        """Drop an adopted VM. Raises UsageError if there is none of that name."""
         if vm not in self._adopted:
             raise UsageError(f"no VM was adopted as {vm!r}", nearest=tuple(self._adopted))
         self._forget(self._adopted[vm])
 
     def close_dead(self) -> list[VmId]:
-        """Let go of the VMs whose VMM has ended; which they were."""
+        """Release the VMs whose VMM has ended; returns their ids."""
         ended = set(self._watch.exited())
         dead = [vmm for vmm in self if vmm.pidfd in ended] if ended else []
         ids = [vm.id for vmm in dead for vm in vmm.vms.values()]
@@ -177,10 +177,10 @@ class Vmms:
         return ids
 
     def close_abandoned(self) -> list[VmId]:
-        """Let go of files that a living VMM no longer holds itself: it closed them, or became another program.
+        """Release files that a living VMM no longer holds itself, because it closed them or called exec.
 
-        Which VMs they were of. A VM of which nothing is left is gone. Files are asked after by one of each VM, since a
-        VMM that closes a VM closes all of it.
+        Returns the ids of their VMs. A VM without files is gone. One file of each VM is checked, since a VMM that
+        closes a VM closes all of its files.
         """
         abandoned = []
         for vmm in self._found.values():
@@ -215,7 +215,7 @@ class Vmms:
                 seen.add((vmm.pid, vmm.started_ticks))
                 self._update(vmm, holder, numbers, {other.pid for other, _ in owned})
         for key in self._found.keys() - seen:
-            # Watched on, lest a VM that it makes later gets the id of one that it had.
+            # Still watched, so a VM that it creates later does not get the id of an earlier one.
             self._found[key].drop_vms()
         self._close_adopted_without_vm({holder.pid for holder in walk.holders})
 
@@ -234,13 +234,13 @@ class Vmms:
                 raise SourceError(f"no process {pid} to adopt a VM of", errno=error.errno) from error
             if vmm.pidfd >= 0:
                 self._watch.add(vmm.pidfd)
-        # Counted by this process and below 0, so that it is the id of no VM that was found.
+        # Counted by this process and negative, so it differs from the id of every discovered VM.
         vmm.vms[vm] = HeldVm(vm_id_in_process(own, start_ticks(own), -number))
         self._adopted[vm] = vmm
         return vmm
 
     def _find(self, holder: KvmHolder) -> Vmm | None:
-        """The VMM that this process is, watched from now on if it is new; None if it has ended."""
+        """The VMM of this process, watched from now on if it is new; None if it has ended."""
         key = holder.pid, holder.started_ticks
         if key in self._found:
             return self._found[key]
@@ -267,7 +267,7 @@ class Vmms:
             self.gaps.append(Gap(reason, provider=PROVIDER))
 
     def _close_adopted_without_vm(self, holders: set[int]) -> None:
-        """Let go of adopted VMs whose process can be seen to hold no file of KVM any more."""
+        """Release adopted VMs whose process can be inspected and holds no KVM file any more."""
         for vmm in list(self._adopted.values()):
             if vmm.pidfd < 0 or vmm.pid in holders:
                 continue
@@ -297,7 +297,7 @@ class Vmms:
             _tell_apart(vmm, len(numbers))
 
     def _attach(self, vmm: Vmm, vm: HeldVm, holder: KvmHolder, vmm_pids: set[int]) -> None:
-        """Take up the stats fds of a process's only VM that are not held yet."""
+        """Duplicate the stats fds of a process's only VM that are not held yet."""
         vm.seen_vcpus = frozenset(fd.vcpu_id for fd in holder.of(FdKind.VCPU) if fd.vcpu_id is not None)
         held = {file.theirs for file in vm.files.values()}
         new = [fd for fd in (*holder.of(FdKind.VM_STATS), *holder.of(FdKind.VCPU_STATS)) if fd.number not in held]
@@ -329,7 +329,7 @@ class Vmms:
                     return
                 self.is_settled = False
             except UsageError:
-                # The VMM closed it and gave the number to another file, just now.
+                # The VMM has just closed it, and another file has its number.
                 self.is_settled = False
             except FormatError as error:
                 vm.add_gap(f"its statistics are not in the kernel's format: {error}", theirs.vcpu_id)
@@ -337,7 +337,7 @@ class Vmms:
     def _is_unchanged(self, vmm: Vmm, before: KvmHolder) -> bool:
         """Whether the process still has the one VM that it had before its stats fds were duplicated.
 
-        A VM's fd comes before those of its statistics, so one that was added meanwhile would show.
+        A VM's fd is created before those of its statistics, so a VM added in that time would be seen.
         """
         try:
             now = look_at(vmm.pid, proc_root=self._proc_root)
@@ -368,7 +368,7 @@ def _owned_vms(holders: Iterable[KvmHolder]) -> list[tuple[KvmHolder, list[int]]
 
 
 def _without_duplicates(fds: list[tuple[KvmHolder, int]]) -> list[tuple[KvmHolder, int]]:
-    """The first of each open file, in the order given; all of them where the kernel does not compare files."""
+    """The first fd of each open file, in the order given; all of them if the kernel cannot compare files."""
 
     def compare(a: int, b: int) -> int:
         (holder_a, number_a), (holder_b, number_b) = fds[a], fds[b]
@@ -377,7 +377,7 @@ def _without_duplicates(fds: list[tuple[KvmHolder, int]]) -> list[tuple[KvmHolde
     by_file = sorted(range(len(fds)), key=cmp_to_key(compare))
     first = dict.fromkeys(range(len(fds)), True)
     for before, after in itertools.pairwise(by_file):
-        # The sort is stable, so that the first of equal files comes first.
+        # The sort is stable, so the first of equal files stays first.
         (holder_a, number_a), (holder_b, number_b) = fds[before], fds[after]
         if compare_files(holder_a.pid, number_a, holder_b.pid, number_b) == 0:
             first[after] = False
@@ -385,7 +385,7 @@ def _without_duplicates(fds: list[tuple[KvmHolder, int]]) -> list[tuple[KvmHolde
 
 
 def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc_root: str) -> str:
-    """Why a stats fd that a VMM holds may be of another VMM's VM, which it only watches; "" if nothing says so."""
+    """Why a stats fd held by a VMM may belong to a VM of another VMM, which it only monitors; "" if no sign of that."""
     if file.vcpu_id is not None and file.vcpu_id not in vm.seen_vcpus:
         return f"{vmm.title} holds a statistics fd of a vCPU that it does not hold"
     creator = file.label.removeprefix("kvm-").partition("/")[0]
@@ -396,7 +396,7 @@ def _why_foreign(vmm: Vmm, vm: HeldVm, file: HeldFile, vmm_pids: set[int], proc_
 
 
 def _put_in_place(vm: HeldVm, taken: list[HeldFile]) -> None:
-    """Add files to a VM. Two of one vCPU say the same; if their ids differ they are not of one, and neither counts."""
+    """Add files to a VM. Two files of one vCPU are equal; if their labels differ, both are ambiguous and left out."""
     for file in taken:
         other = vm.files.setdefault(file.key, file)
         if other is file:

@@ -1,15 +1,15 @@
-"""Scenes as tables of columns, and tables as scenes again: what a segment's Parquet files hold.
+"""Scenes to tables of columns and back: the content of a segment's Parquet files.
 
     scenes      a row a scene: ``time``, ``boottime_ns``, ``source``, ``simulated``, ``origin_host``, ``boot``,
                 ``blocks`` (``KEY~LANE`` of each), ``gaps``, ``machine``, ``why_not`` (keys)
-    documents   ``key``, ``text``: JSON of what the keys stand for
+    documents   ``key``, ``text``: JSON of the documents
     vms         a row a VM of a scene: ``time``, ``boottime_ns``, ``boot``, ``vm``, ``row``, ``epoch``, ``name``,
                 ``uuid``, ``vmm``, ``pid``, ``created_ns``, ``label``, ``identity`` (key), ``silent_s``, and its stats
     vcpus       a row a vCPU of a scene: the same times, ``vm``, ``name``, ``vcpu``, ``row``, ``tid``, ``epoch``, stats
 
-``names`` says which column holds which word of a schema.
+``names`` maps columns to the words of a schema.
 Rule: numbers are the words as they were read; a subject that was not read has nulls, never zeros. Rows are sorted by
-subject, then time, so that each count stands beside its own next value.
+subject, then time, so consecutive values of a count are adjacent.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ SCENES_SCHEMA = pa.schema(
 
 
 def lanes_of(sample: Sample) -> list[int]:
-    """For each block the lane of its columns: the first in which no earlier block has one of its subjects."""
+    """For each block, the lane of its columns: the first lane in which no earlier block has any of its subjects."""
     taken: dict[tuple[str, Scope], list[set[int]]] = {}
     lanes = []
     for block in sample.blocks:
         used = taken.setdefault((block.schema.provider, block.schema.scope), [])
-        if not used:  # so it is nearly always
+        if not used:  # almost always
             used.append(set(block.rows.tolist()))
             lanes.append(0)
             continue
@@ -159,7 +159,7 @@ _UNKNOWN_AS_NULL = ("pid", "tid", "created_ns")
 
 
 class _Rows:
-    """Gathers the rows of one table, scene by scene."""
+    """Collects the rows of one table, scene by scene."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -196,21 +196,21 @@ class _Rows:
         self._count += count
 
     def _add_block(self, block: Block, lane: int, documents: DocumentWriter, count: int) -> None:
-        """The words of a block, and which schema describes them."""
+        """Add the words of a block and the key of its schema."""
         rows = block.rows + self._count
         key = documents.schema(block.schema)
         whose = self._words.setdefault(schema_column(block.schema.provider, lane), [])
         whose.extend([None] * (self._count + count - len(whose)))
         for row in rows.tolist():
             whose[row] = key
-        words = np.ascontiguousarray(block.values.T)  # once a block: a word at a time would read it all for each
+        words = np.ascontiguousarray(block.values.T)  # once for the block: word by word would read all of it each time
         if (key, lane) not in self._names:
             self._names[key, lane] = list(column_names(block.schema, lane))
         for name, word in self._names[key, lane]:
             self._stats.setdefault(name, []).append((rows, words[word]))
 
     def table(self) -> Any:
-        """Sorted by subject, then time."""
+        """The table, sorted by subject, then time."""
         columns: dict[str, Any] = {}
         kept = {name: np.concatenate(parts) for name, parts in self._numbers.items()}
         keys = [kept["boottime_ns"], kept["time"], *([kept["vcpu"]] if "vcpu" in kept else []), kept["vm"]]
@@ -243,14 +243,14 @@ class _Rows:
 
 
 def _strings(texts: Sequence[str | None]) -> Any:
-    """The texts in an array of pyarrow, which refuses lone surrogates: bytes of a name that are not UTF-8."""
+    """The strings as an array of pyarrow, which rejects lone surrogates (bytes of a name that are not UTF-8)."""
     try:
         return pa.array(texts, pa.string())
     except UnicodeEncodeError:
         return pa.array([None if text is None else without_surrogates(text) for text in texts], pa.string())
 
 
-# --- back -------------------------------------------------------------------------------------------------------------
+# --- tables to scenes -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class SegmentTables:
 
 
 class SegmentScenes:
-    """The scenes of a segment, each made when it is asked for. Raises RecordingError if the tables do not fit."""
+    """The scenes of a segment, each built on access. Raises RecordingError if the tables do not fit together."""
 
     def __init__(self, tables: SegmentTables, path: str) -> None:
         self._path = path
@@ -281,11 +281,11 @@ class SegmentScenes:
 
     @property
     def times(self) -> list[tuple[int, int]]:
-        """When each was taken: CLOCK_REALTIME, CLOCK_BOOTTIME."""
+        """The time of each scene: CLOCK_REALTIME, CLOCK_BOOTTIME."""
         return [(row["time"], row["boottime_ns"]) for row in self._rows]
 
     def scene(self, place: int) -> Scene:
-        """The scene at a place in their order."""
+        """The scene at an index."""
         try:
             return _scene(self._rows[place], self._vms, self._vcpus, self._reader)
         except (pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
@@ -293,7 +293,7 @@ class SegmentScenes:
 
 
 class _SubjectTable:
-    """Rows of a table by the scene that they belong to."""
+    """The rows of a table, by scene."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -324,14 +324,14 @@ class _SubjectTable:
         return self._columns[name][rows]
 
     def words(self, place: str, schema: Schema, lane: int) -> list[tuple[str, int]]:
-        """The column of each word of a block; ``place``: its key and lane. Worked out once, as scenes mostly have the
-        same blocks."""
+        """The column of each word of a block. ``place``: its key and lane. Cached, as most scenes have the same
+        blocks."""
         if place not in self._words:
             self._words[place] = list(column_names(schema, lane))
         return self._words[place]
 
     def texts(self, name: str, rows: slice) -> list[Any]:
-        """A column of texts or floats, None where it is null; all None if the table has no such column."""
+        """A column of strings or floats, None where null; all None if the table lacks the column."""
         if name not in self._known:
             is_there = name in self._table.column_names
             column = self._table[name].to_pylist() if is_there else [None] * len(self._order)
@@ -368,7 +368,7 @@ def _scene(row: Mapping[str, Any], vms: _SubjectTable, vcpus: _SubjectTable, rea
 
 
 def _block(place: str, reader: DocumentReader, subjects: Mapping[Scope, tuple[_SubjectTable, slice]]) -> Block:
-    """The block that stands in the columns of a lane."""
+    """The block in the columns of a lane."""
     key, _, lane = place.partition("~")
     schema: Schema = reader.get(Schema, key)
     table, rows = subjects[schema.scope]

@@ -1,8 +1,8 @@
-"""Makes segments of journals that are complete, thins those that grow old, and deletes the oldest parts of a ring.
+"""Makes segments of complete journals, thins old segments, and deletes the oldest parts of a ring.
 
-Rule: what a segment was made of, a journal or finer segments, is deleted only after the segment is where it is kept.
-Journals become segments in their order; one that the disk or the object store does not take is tried again later, and
-is read as it is until then. One that is not a journal stays, for who looks into it, until a ring is beyond its limits.
+Rule: the sources of a segment, a journal or finer segments, are deleted only after the segment is stored. Journals
+become segments in order; if the disk or the object store refuses one, it is retried later, and until then the journal
+is read. A damaged file in the place of a journal stays for inspection until the ring exceeds its limits.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from .thinning import FOLLOWED_COLUMNS, SegmentThinner
 
 
 class Compactor:
-    """For one thread at a time. ``trouble``: what the last run could not do; empty if it did all.
+    """For one thread at a time. ``trouble``: what the last run failed to do; empty if it succeeded.
 
-    ``journals``: where a writer appends. ``segments``: where they go, the same place unless that is an object store.
+    ``journals``: storage of the journals. ``segments``: storage of the segments; the same, unless it is an object
+    store.
     """
 
     def __init__(
         self, journals: Storage, segments: Storage, limits: RingLimits | None = None, *, segment_bytes: int = 64 << 20
     ) -> None:
-        """Takes up the journals that an earlier writer left. Raises RecordingError, OSError."""
+        """Picks up the journals of earlier writers. Raises RecordingError, OSError."""
         self._journals = journals
         self._segments = segments
         self._limits = limits or RingLimits()
@@ -53,18 +54,18 @@ class Compactor:
 
     @property
     def waiting(self) -> int:
-        """How many journals are complete and not yet segments."""
+        """The number of complete journals that are not segments yet."""
         return len(self._pending)
 
     def add(self, number: int) -> None:
-        """The journal of this number is complete."""
+        """Add the journal of this number, which is complete."""
         self._pending.append(number)
 
     def run(self) -> None:
-        """Compact what is pending, thin and trim, as far as the disk allows; ``trouble`` says what it did not."""
+        """Compact pending journals, thin and trim, as far as the disk allows; ``trouble`` says what failed."""
         is_ring = self._limits != RingLimits()
         steps = [self._compact_pending, *([self._thin, self._trim] if is_ring else [])]
-        troubles = [_attempt(step) for step in steps]  # all of them: a full disk is a reason to delete
+        troubles = [_attempt(step) for step in steps]  # run every step: a full disk is a reason to delete
         self.trouble = next(filter(None, troubles), "")
 
     def _compact_pending(self) -> None:
@@ -73,7 +74,7 @@ class Compactor:
             self._pending.pop(0)
 
     def _take_up(self) -> None:
-        """Note the journals without a segment; delete the others, and what is left of segments half written."""
+        """Queue the journals without a segment; delete the others, and the remains of incomplete segments."""
         files = self._segments.files()
         current = layout.current_segments(files)
         is_remote = self._segments.directory is None
@@ -82,10 +83,10 @@ class Compactor:
             if number is None:
                 continue
             if is_remote or not any(place.holds(number) for place in current):
-                self._pending.append(number)  # written again to an object store, which may have a part of it
+                self._pending.append(number)  # upload again: the object store may have a part of it
             else:
                 self._journals.delete(path)
-        if not is_remote:  # others may be writing to an object store
+        if not is_remote:  # other hosts may be writing to an object store
             for path in sorted(files, key=lambda path: not path.startswith(RecordingTable.SCENES.value)):
                 place = layout.segment_of_file(path)
                 if place is not None and (place not in current or path.endswith(layout.NEW)):
@@ -96,7 +97,7 @@ class Compactor:
         try:
             scenes = read_journal(self._journals.local(path)).scenes
         except FileNotFoundError:
-            return  # somebody has deleted it
+            return  # deleted concurrently
         except RecordingError:
             self._damaged.append(number)
             return
@@ -125,7 +126,8 @@ class Compactor:
                 before = {place: merged if its == run[-1] else its for place, its in before.items()}
 
     def _copies(self, places: Sequence[SegmentPlace]) -> list[SegmentPlace]:
-        """The segments that have scenes of others: they stay as they are, or a thinned one would have these twice."""
+        """The segments that share scenes with others. They are not thinned, or a thinned segment would have scenes
+        twice."""
         spans = [
             PartSpan(self._name(place), place.host, its.begin_ns, its.end_ns, partial(self._keys, place))
             for place, its in zip(places, map(self._dated, places), strict=True)
@@ -141,13 +143,13 @@ class Compactor:
     def _merge(
         self, run: Sequence[SegmentPlace], resolution_s: int, before: SegmentPlace | None
     ) -> SegmentPlace | None:
-        """Make thinned segments of a run, each of as many of its segments as fill one; gives the last of them."""
+        """Make thinned segments of a run, each of as many of its segments as fill one. Returns the last of them."""
         thinner, taken = self._thinner(resolution_s, before), list[SegmentPlace]()
         for place in run:
             try:
                 thinner.add(read_tables(self._segments, place), self._name(place), is_last=place == run[-1])
             except (RecordingError, FileNotFoundError):
-                self._unreadable.add(place)  # it stays as it is until its time is over
+                self._unreadable.add(place)  # it stays until it is deleted by age
                 return self._merge(taken, resolution_s, before)
             taken.append(place)
             if thinner.nbytes >= self._segment_bytes or place == run[-1]:
@@ -156,7 +158,7 @@ class Compactor:
         return before
 
     def _thinner(self, resolution_s: int, before: SegmentPlace | None) -> SegmentThinner:
-        """One that goes on after a segment, as far as that can be read."""
+        """A thinner that continues after a segment, as far as that can be read."""
         if before is not None:
             thinner = SegmentThinner(resolution_s)
             with suppress(RecordingError, FileNotFoundError):
@@ -192,7 +194,7 @@ class Compactor:
             end_ns = self._journal_end_ns(part) if isinstance(part, int) else ends_ns[part]
             if part == places[-1] or not self._is_beyond(end_ns, left, newest_ns):
                 if is_journal:
-                    continue  # by the time of its file alone, which says nothing of the segments after it
+                    continue  # its age is that of the file only, which does not bound the segments after it
                 return
             left -= self._delete_journal(part, files) if isinstance(part, int) else self._delete(part, files)
 
@@ -207,7 +209,7 @@ class Compactor:
         return is_old or (size_bytes is not None and total > size_bytes)
 
     def _delete(self, place: SegmentPlace, files: Mapping[str, int] | None = None) -> int:
-        """Delete the files of a segment; how many bytes they had."""
+        """Delete the files of a segment. Returns their size in bytes."""
         self._times.pop(place, None)
         for table in reversed(RecordingTable):  # SCENES first: a segment without it is not one
             with suppress(FileNotFoundError):
@@ -227,17 +229,17 @@ class Compactor:
         except OSError:
             return time.time_ns()
 
-    # --- what there is ------------------------------------------------------------------------------------------------
+    # --- listing ------------------------------------------------------------------------------------------------------
 
     def _current(self, files: Mapping[str, int]) -> list[SegmentPlace]:
-        """The segments that this compactor looks after: in an object store those of this host."""
+        """The segments that this compactor manages: in an object store, those of this host."""
         places = layout.current_segments(files)
         if self._segments.directory is not None:
             return places
         return [place for place in places if place.host == self._host]
 
     def _dated(self, place: SegmentPlace) -> DatedSegment:
-        """A segment with its times; they are 0 if it is damaged, which makes it the first to go."""
+        """A segment with its times; they are 0 if it is damaged, so it is deleted first."""
         if place not in self._times:
             rows: Sequence[Mapping[str, Any]] = []
             with suppress(FileNotFoundError, RecordingError):
@@ -248,7 +250,7 @@ class Compactor:
 
 
 def _dated(place: SegmentPlace, moments: Sequence[tuple[int, int]], boots: Collection[str | None]) -> DatedSegment:
-    """A segment with scenes of these boots at these moments, by the wall clock and since boot."""
+    """A segment with scenes of these boots at these times: CLOCK_REALTIME and CLOCK_BOOTTIME."""
     if not moments:
         return DatedSegment(place, 0, 0)
     times, since_boot = zip(*moments, strict=True)
@@ -257,7 +259,7 @@ def _dated(place: SegmentPlace, moments: Sequence[tuple[int, int]], boots: Colle
 
 
 def _attempt(step: Callable[[], None]) -> str:
-    """Do a step; why it could not be done, "" if it was."""
+    """Run a step. Returns why it failed, "" if it succeeded."""
     try:
         step()
     except (OSError, pa.ArrowException) as error:

@@ -1,7 +1,7 @@
-"""Parts of recordings that have the same scenes: copies, which somebody made under another name. Pure.
+"""Parts of recordings with the same scenes: copies made under another name. Pure.
 
-Rule: of two parts that have a scene in common one is read, and the other is left out whole: the one that covers more
-time is kept, then the one with more scenes, then the first. No recorder writes a scene to two parts.
+Rule: of two parts with a common scene, one is read and the other is left out as a whole. The part that covers more time
+is kept, else the one with more scenes, else the first. No recorder writes a scene to two parts.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from ..errors import RecordingError
 
 SceneKey = tuple[str | None, str | None, int, int]
-"""What no two scenes have in common: host, boot, CLOCK_BOOTTIME, CLOCK_REALTIME."""
+"""The unique key of a scene: host, boot, CLOCK_BOOTTIME, CLOCK_REALTIME."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartSpan:
-    """A segment, a journal, or a file with scenes. ``path``: what to call it. ``begin_ns``, ``end_ns``: when its first
-    and its last scene were taken, CLOCK_REALTIME. ``keys``: of its scenes; asked for only where that is needed.
+    """A segment, a journal, or a file with scenes. ``path``: its name in messages. ``begin_ns``, ``end_ns``:
+    CLOCK_REALTIME of its first and last scene. ``keys``: returns the keys of its scenes; called only if needed.
     """
 
     path: str
@@ -45,13 +45,13 @@ def find_copies(parts: Sequence[PartSpan]) -> dict[int, RecordingError]:
 
 
 def _worth(keys: Sequence[SceneKey]) -> tuple[int, int]:
-    """Sorts the parts: which of two is kept."""
+    """The sort key that decides which of two parts is kept."""
     times = [boottime_ns for _, _, boottime_ns, _ in keys]
     return min(times, default=0) - max(times, default=0), -len(keys)
 
 
 def _at_one_time(parts: Sequence[PartSpan]) -> Iterator[list[int]]:
-    """The places of parts of one host whose times overlap, where several do."""
+    """Groups of indexes of parts of one host whose times overlap."""
     group: list[int] = []
     host, until_ns = None, 0
     order = sorted(range(len(parts)), key=lambda place: (parts[place].host or "", parts[place].begin_ns))

@@ -1,4 +1,4 @@
-"""Where a replay is in its recording, and what each key does. Pure: who shows it reads keys and waits.
+"""The position of a replay in its recording, and what each key does. Pure: the caller reads keys and waits.
 
 A key is one character, or ``left``, ``right``, ``up``, ``down``, ``home``, ``end``, ``enter``, ``escape`` or
 ``backspace``.
@@ -17,7 +17,7 @@ _SLOWEST, _FASTEST = 1 / 8, 64.0
 
 
 def place_at(moments: Sequence[SceneMoment], time_ns: float) -> int:
-    """The last moment until a time, or the first of all."""
+    """The index of the last moment up to a time, else of the first."""
     return last_until(moments, time_ns) or 0
 
 
@@ -32,10 +32,11 @@ def place_beside(moments: Sequence[SceneMoment], place: int, interval_s: float, 
 
 @dataclass
 class ReplayCursor:
-    """``place``: of the moment that is shown. ``typed``: the time that is being typed, None if none is.
+    """``place``: index of the shown moment. ``typed``: the time that is being typed, or None.
 
-    ``parse_time``: the time of a text, CLOCK_REALTIME nanoseconds; raises UsageError. ``note``: why a time was refused.
-    ``is_growing``: a recorder is adding moments, so playing goes on at the end. ``follows``: it has played to there.
+    ``parse_time``: parses a time to CLOCK_REALTIME nanoseconds; raises UsageError. ``note``: why a time was refused.
+    ``is_growing``: a recorder is adding moments, so playing continues at the end. ``follows``: playing has reached the
+    end.
     """
 
     moments: Sequence[SceneMoment]
@@ -51,7 +52,7 @@ class ReplayCursor:
     follows: bool = False
 
     def press(self, key: str) -> None:
-        """Do what a key is for; others do nothing."""
+        """Handle a key. Unknown keys do nothing."""
         self.note = ""
         if self.typed is not None:
             self._type(key)
@@ -73,13 +74,13 @@ class ReplayCursor:
             self.has_ended = True
 
     def step(self, intervals: int) -> None:
-        """Go on or back by whole intervals."""
+        """Move forward or back by whole intervals."""
         for _ in range(abs(intervals)):
             self.place = self.neighbour(self.place, 1 if intervals > 0 else -1)
 
     def play(self) -> None:
-        """Go on by an interval, or by all that there are if it follows a recorder; at the end playing stops, unless
-        more is coming.
+        """Move forward by one interval, or to the end if following a recorder. At the end playing stops, unless the
+        recording is growing.
         """
         begin = self.place
         self._go_on()
@@ -91,7 +92,7 @@ class ReplayCursor:
             self.is_playing = self.follows = self.is_growing
 
     def _go_on(self) -> None:
-        """By an interval; what is shorter counts as one only if no more is coming."""
+        """Move forward by one interval. A shorter one counts only at the end of a recording that is not growing."""
         beside = self.neighbour(self.place, 1)
         is_whole = passed_ns(self.moments[self.place], self.moments[beside]) >= self.interval_s * (1 - EARLY) * 1e9
         if not self.is_growing or is_whole:
@@ -107,7 +108,8 @@ class ReplayCursor:
         return place_beside(self.moments, place, self.interval_s, direction)
 
     def before(self, intervals: int) -> list[int]:
-        """Up to so many moments before the place, an interval apart and of its boot and source; then the place."""
+        """Up to this number of moments before ``place``, an interval apart and of the same boot and source; then
+        ``place``."""
         places = [self.place]
         while len(places) <= intervals and places[0] > 0:
             earlier = self.neighbour(places[0], -1)

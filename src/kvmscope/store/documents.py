@@ -1,7 +1,7 @@
 """Data that seldom changes, written once: schemas, machines, identities, gaps. A document is JSON by the hash of its
 text.
 
-Rule: equal values have one key, so a reader needs no order and no history; a key that is missing is damage.
+Rule: equal values have the same key, so a reader needs no order and no history; a missing key is damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEMAS_AT_MOST = 256
 
 
 class DocumentWriter:
-    """Gives each value its key, and remembers which documents have not been written yet."""
+    """Gives each value a key, and keeps the documents that have not been written yet."""
 
     def __init__(self) -> None:
         self._keys: dict[Any, str] = {}
@@ -40,7 +40,7 @@ class DocumentWriter:
         self.texts: dict[str, str] = {}
 
     def key(self, hint: Any, value: Any, *, cached_by: Any = None) -> str:
-        """The key of a value; ``cached_by``: what is equal only if the value is, and can be hashed."""
+        """The key of a value. ``cached_by``: a hashable object that is equal only for equal values."""
         if cached_by is not None and cached_by in self._keys:
             return self._keys[cached_by]
         text = json.dumps(plain.dump(hint, value), separators=(",", ":"), allow_nan=False)
@@ -57,10 +57,10 @@ class DocumentWriter:
         return new
 
     def identity(self, identity: VmIdentity) -> str:
-        """The key of an identity. For how long its VMM has been silent changes all the time and is kept elsewhere.
+        """The key of an identity without ``silent_s``, which changes all the time and is stored elsewhere.
 
-        The maker of scenes hands out the same process and XML until they change, and hashing them costs more than all
-        else of a scene.
+        Scenes share the same process and XML objects until they change; hashing them would cost more than the rest of a
+        scene.
         """
         last = self._identities.get(identity.name)
         if last is not None and last[0].process is identity.process and last[0].domain_xml is identity.domain_xml:
@@ -77,11 +77,11 @@ class DocumentWriter:
         key = self.key(Schema, schema, cached_by=schema)
         if len(self._schemas) >= _SCHEMAS_AT_MOST:
             self._schemas.clear()
-        self._schemas[id(schema)] = (schema, key)  # holds it, so that no other schema gets its id
+        self._schemas[id(schema)] = (schema, key)  # keeps a reference, so no other schema gets its id
         return key
 
     def scene(self, scene: Scene) -> tuple[str, str, str]:
-        """The keys of a scene's machine, gaps, and of why better sources were not used."""
+        """The keys of a scene's machine, of its gaps, and of the reasons why better sources were not used."""
         gaps = self.key(GAPS, scene.sample.gaps, cached_by=scene.sample.gaps)
         why_not = self.key(WHY_NOT, scene.why_not, cached_by=(WHY_NOT, tuple(scene.why_not.items())))
         if scene.machine is not self._machine:
@@ -90,7 +90,7 @@ class DocumentWriter:
 
 
 class DocumentReader:
-    """The values behind keys, each parsed once."""
+    """Looks up values by key, and parses each once."""
 
     def __init__(self, texts: Mapping[str, str], path: str) -> None:
         self._texts = texts
@@ -98,7 +98,7 @@ class DocumentReader:
         self._values: dict[tuple[Any, str], Any] = {}
 
     def get(self, hint: Any, key: str) -> Any:
-        """The value of a key. Raises RecordingError if there is no such document, or it is another's."""
+        """The value of a key. Raises RecordingError if the document is missing or does not match its key."""
         if (hint, key) not in self._values:
             self._values[hint, key] = self._load(hint, key)
         return self._values[hint, key]

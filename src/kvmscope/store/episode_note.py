@@ -1,7 +1,7 @@
-"""The note of an episode: why it was recorded, what began and ended in it, and which groups counted. Text and back.
+"""The note of an episode: why it was recorded, what began and ended in it, and which groups counted; to text and back.
 
-Rule: the scenes are the record, and the note says what to look for in them. It is written again at each change, so
-that an episode whose recorder was killed has a note without an end.
+Rule: the scenes are the record; the note says what to look for in them. It is rewritten at each change, so if the
+recorder is killed, the episode has a note without an end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMAT: Final = "kvmscope-episode"
 
 
 class EpisodeEnd(Enum):
-    """Why an episode ended: its findings had, a limit of time or size was reached, or the recorder was stopped."""
+    """Why an episode ended: its findings ended, a limit of time or size was reached, or the recorder was stopped."""
 
     CLEARED = "cleared"
     LONGEST = "longest"
@@ -34,7 +34,7 @@ class EpisodeEnd(Enum):
 class NotedFinding:
     """A finding of an episode. ``evidence`` and ``cost_cpus`` are those of its costliest window.
 
-    ``began_ns``: beginning of the first window in which its rule held. ``ended_ns``, ``end``: None while it stands.
+    ``began_ns``: beginning of the first window in which its rule held. ``ended_ns``, ``end``: None until it ends.
     All times are CLOCK_REALTIME.
     """
 
@@ -53,10 +53,10 @@ class NotedFinding:
 
 @dataclass(frozen=True, slots=True)
 class NotedGroup:
-    """A group that was to be counted. ``cpus``: the largest cost that was measured or expected, None if unknown.
+    """A group that was requested. ``cpus``: the largest measured or expected cost, None if unknown.
 
-    ``on_ns``: time of the first scene with it, None if it never counted. ``off_ns``: when it was stopped before the
-    end. ``why_not``: why it did not count, or not to the end; else empty.
+    ``on_ns``: time of the first scene with the group, None if it never counted. ``off_ns``: when it was stopped before
+    the end. ``why_not``: why it did not count, or not until the end; else empty.
     """
 
     name: str
@@ -70,9 +70,9 @@ class NotedGroup:
 class EpisodeNote:
     """``since_ns``: time of the first scene. ``began_ns``: when the first finding was seen.
 
-    ``focus_ns``: last time at which a finding was seen, by what shows most. ``more_findings``: those beyond the
-    largest number that a note has. ``ended_ns``, ``why_ended``: None as long
-    as it is being recorded, and for ever if the recorder was killed.
+    ``focus_ns``: the last time at which its main finding was seen. ``more_findings``: number of findings beyond the
+    limit of a note. ``ended_ns``, ``why_ended``: None as long as it is being recorded, and permanently if the recorder
+    was killed.
     """
 
     since_ns: int
@@ -86,7 +86,7 @@ class EpisodeNote:
 
     @property
     def cleared_ns(self) -> int | None:
-        """When the last of its findings ended; None if one had not, or there is none."""
+        """When the last of its findings ended; None if any has not ended or there is none."""
         ends = [finding.ended_ns for finding in self.findings]
         return max((end for end in ends if end is not None), default=None) if None not in ends else None
 
@@ -98,7 +98,7 @@ def note_text(note: EpisodeNote) -> str:
 
 
 def parse_note(text: str, path: str) -> EpisodeNote:
-    """The note of ``note_text``. Raises RecordingError, which names ``path``."""
+    """Parse the text of ``note_text``. Raises RecordingError, which names ``path``."""
     try:
         found: Any = json.loads(text)
         if not isinstance(found, dict) or found.get("format") != _FORMAT:

@@ -1,10 +1,10 @@
-"""Episodes of a recording: what was recorded around findings. Each is a recording of its own, with a note.
+"""Episodes of a recording: scenes recorded around findings. Each is a separate recording with a note.
 
     DIR/episodes/0007/
         kvmscope-episode.json           the note (``episode_note``)
         kvmscope-recording.json, …      a recording like any other
 
-Rule: the oldest episodes are deleted whole, and never the one that is being written.
+Rule: the oldest episodes are deleted as a whole, never the one that is being written.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NUMBER = re.compile(rf"{layout.EPISODES}/(\d{{4,8}})/(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An episode that is there. ``place``: what ``--from`` takes. ``size_bytes``: of all its files."""
+    """An existing episode. ``place``: argument for ``--from``. ``size_bytes``: of all its files."""
 
     number: int
     place: str
@@ -42,7 +42,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeListing:
-    """The episodes of a recording, the oldest first, and what could not be read."""
+    """The episodes of a recording, oldest first, and what could not be read."""
 
     episodes: tuple[Episode, ...]
     damage: tuple[RecordingError, ...]
@@ -61,18 +61,18 @@ class EpisodeWriter:
         self.write_note(note)
 
     def append(self, scene: Scene) -> None:
-        """Raises OSError if the disk does not take it."""
+        """Append a scene. Raises OSError if writing fails."""
         self._writer.append(scene)
 
     def write_note(self, note: EpisodeNote) -> None:
-        """Put the note in the place of the one before. Raises OSError."""
+        """Replace the note. Raises OSError."""
         self.note = note
         text = note_text(note).encode()
         Storage(str(self._place)).write(NOTE, lambda sink: sink.write(text))
 
     @property
     def size_bytes(self) -> int:
-        """Of all files so far."""
+        """The size of all files so far."""
         return _size(self._place)
 
     def close(self) -> None:
@@ -171,6 +171,6 @@ def _numbers(directory: Path) -> list[int]:
 def _size(place: Path) -> int:
     total = 0
     for path in place.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a journal has become a segment
+        with contextlib.suppress(FileNotFoundError):  # a journal became a segment
             total += path.stat().st_size if path.is_file() else 0
     return total

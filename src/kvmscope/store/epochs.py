@@ -1,8 +1,8 @@
-"""Epochs: stretches in which a subject's counts only went up, so a delta within one is its last value less its first.
+"""Epochs: periods in which a subject's counts only went up, so a delta within one is the last value minus the first.
 
-An epoch is named by when it began, in nanoseconds since 1970, so names grow and no recorder has to remember them.
-Rule: a subject begins a new epoch when it is new, was not there in the last scene, is described by another schema, or
-when one of its cumulative stats or histogram buckets fell.
+An epoch is named by its start in nanoseconds since 1970, so names increase and no recorder has to remember them.
+Rule: a subject begins a new epoch when it is new, was missing from the last scene, has another schema, or when one of
+its cumulative stats or histogram buckets fell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COUNTS = (Kind.CUMULATIVE, Kind.LINEAR_HISTOGRAM, Kind.LOG_HISTOGRAM)
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What the last scene had of one scope."""
+    """The subjects and blocks of one scope in the last scene."""
 
     keys: tuple[U64Array, I64Array]
     epochs: I64Array
@@ -34,13 +34,13 @@ class EpochTracker:
         self._source: tuple[object, ...] = ()
 
     def go_on(self, sample: Sample, epochs: tuple[I64Array, I64Array]) -> None:
-        """The last sample so far was this, whose VMs and vCPUs had these epochs."""
+        """Continue after this sample, whose VMs and vCPUs had these epochs."""
         self._source = _source_of(sample)
         for scope, its in zip((Scope.VM, Scope.VCPU), epochs, strict=True):
             self._before[scope] = _Before(_keys(sample, scope), its.copy(), tuple(sample.blocks_of(scope)))
 
     def of(self, sample: Sample) -> tuple[I64Array, I64Array]:
-        """The epochs of the sample's VMs, and of its vCPUs."""
+        """The epochs of a sample's VMs and of its vCPUs."""
         source = _source_of(sample)
         if source != self._source:
             self._source, self._before = source, {}
@@ -71,7 +71,7 @@ def _keys(sample: Sample, scope: Scope) -> tuple[U64Array, I64Array]:
 
 
 def _match(now: tuple[U64Array, I64Array], before: tuple[U64Array, I64Array]) -> I64Array:
-    """For each of ``now`` its place in ``before``, -1 if it is not there."""
+    """For each of ``now``, its index in ``before``, -1 if missing."""
     if len(now[0]) == len(before[0]) and all(np.array_equal(a, b) for a, b in zip(now, before, strict=True)):
         return np.arange(len(now[0]), dtype=np.int64)
     kind = [("vm", np.uint64), ("vcpu", np.int64)]
@@ -82,7 +82,7 @@ def _match(now: tuple[U64Array, I64Array], before: tuple[U64Array, I64Array]) ->
 
 
 def _rises(block: Block, before: tuple[Block, ...], rows: I64Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """For each subject of a block whether no count is less than it was. True where the stats themselves are new."""
+    """For each subject of a block, whether no count fell. True where the stats are new."""
     rises = np.ones(len(rows), dtype=np.bool_)
     places = counted_words(block.schema)
     for old in before:
@@ -102,7 +102,7 @@ def _rises(block: Block, before: tuple[Block, ...], rows: I64Array) -> np.ndarra
 
 
 def counted_words(schema: Schema) -> I64Array:
-    """The words of a schema that only ever go up."""
+    """The words of a schema that never go down."""
     words = [
         word
         for stat in schema.descriptors

@@ -1,17 +1,17 @@
-"""The index of a fleet: what questions over many recordings read, of all hosts together in few files.
+"""The index of a fleet: the data that queries over many recordings read, for all hosts together in few files.
 
     DIR/                            a recording, or a directory of recordings
         fleet-index/00000003/       a part: segments of any of them
-            segments.json           which segments, their files as they were then, and the checksums of the files here
+            segments.json           the segments, the states of their files, and checksums of the files here
             scenes-0.parquet        rows of a table, with the column ``segment`` before those of the table
             vcpus-0.parquet …       a file for each set of columns
 
-Scenes and documents are there whole; of subjects the rows of the first scene of each minute of CLOCK_BOOTTIME, and of
-the last scene of a segment. To read a few scenes of a thousand hosts takes several thousand files without it, each with
-a footer for hundreds of columns.
-Rules: a segment is read from an index only if each of its files is the one that was indexed, by inode, size, and the
-times at which its bytes and its inode changed last. Each segment is read from one place. An index can be deleted at any
-time. Where one is damaged, the recordings are read instead.
+Scenes and documents are complete; of subjects, it has the rows of the first scene in each minute of CLOCK_BOOTTIME and
+of the last scene of a segment. Without an index, reading a few scenes of a thousand hosts takes several thousand files,
+each with a footer for hundreds of columns.
+Rules: a segment is read from an index only if each of its files is unchanged since, by inode, size, mtime and ctime.
+Each segment is read from one place. An index can be deleted at any time. If it is damaged, the recordings are read
+instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FILE: Final = re.compile(r"(scenes|documents|vms|vcpus)-\d+\.parquet")
 SegmentKey = tuple[str, SegmentPlace]
 """A recording by its path below the indexed directory, and a segment of it."""
 FileState = tuple[int, int, int, int]
-"""Inode, size, and nanoseconds of mtime and ctime: no file that was written since has the same ctime."""
+"""Inode, size, mtime and ctime in nanoseconds: a file that was written later has another ctime."""
 
 
 def states_of(storage: Storage, place: SegmentPlace) -> tuple[FileState, ...] | None:
@@ -59,8 +59,8 @@ def states_of(storage: Storage, place: SegmentPlace) -> tuple[FileState, ...] | 
 
 @dataclass(frozen=True, slots=True)
 class IndexedSegment:
-    """A segment as it was when it was indexed. ``number``: in the column SEGMENT, the same in no other part.
-    ``begin_ns``, ``end_ns``: when its first and its last scene were taken, CLOCK_REALTIME."""
+    """A segment as indexed. ``number``: in the column SEGMENT, unique over all parts. ``begin_ns``, ``end_ns``:
+    CLOCK_REALTIME of its first and last scene."""
 
     number: int
     begin_ns: int
@@ -70,7 +70,7 @@ class IndexedSegment:
 
 @dataclass(frozen=True, slots=True)
 class IndexRows:
-    """Rows of a file. ``segments``: of these only; None for all."""
+    """Rows of a file. ``segments``: only rows of these; None: all."""
 
     file: str
     segments: frozenset[int] | None
@@ -78,7 +78,7 @@ class IndexRows:
 
 @dataclass(slots=True)
 class IndexPart(Closable):
-    """A part of an index, held so that no writer removes it. ``current``: the numbers of segments to read from it."""
+    """A part of an index, locked against removal by a writer. ``current``: numbers of the segments to read from it."""
 
     directory: Path
     segments: Mapping[SegmentKey, IndexedSegment]
@@ -92,7 +92,7 @@ class IndexPart(Closable):
 
     @property
     def is_whole(self) -> bool:
-        """Whether each of its segments is read from it."""
+        """Whether all of its segments are read from it."""
         return len(self.current) == len(self.segments)
 
     def files(self, table: RecordingTable) -> list[Path]:
@@ -103,7 +103,7 @@ class IndexPart(Closable):
 
 
 class FleetIndex(Closable):
-    """The index of a directory, or none: then it has no parts."""
+    """The index of a directory; without parts if the directory has none."""
 
     def __init__(self, place: str) -> None:
         directory = local_directory(place)
@@ -111,13 +111,13 @@ class FleetIndex(Closable):
         self.parts: Sequence[IndexPart] = () if self._root is None else tuple(_open_parts(self._root / INDEX))
 
     def known(self, storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
-        """The segments of a recording whose files are those that were indexed, and when their first and their last
-        scene were taken. A ``KnownSegments``."""
+        """The segments of a recording whose files are unchanged since they were indexed, with the times of their first
+        and last scene. A ``KnownSegments``."""
         found = {place: each for place in places if (each := self._find(storage, place)) is not None}
         return {place: (segment.begin_ns, segment.end_ns) for place, (_, segment) in found.items()}
 
     def read_from(self, storage: Storage, places: Iterable[SegmentPlace]) -> None:
-        """Have ``rows`` give the rows of these segments, which are known."""
+        """Make ``rows`` include these segments, which must be known."""
         for place in places:
             found = self._find(storage, place)
             if found is not None:
@@ -138,7 +138,7 @@ class FleetIndex(Closable):
         return None
 
     def name_of(self, storage: Storage) -> str | None:
-        """What a recording is called here; None if it is elsewhere."""
+        """The name of a recording in this index; None if it is in another directory."""
         if storage.directory is None or self._root is None:
             return None
         path = storage.directory.resolve()
@@ -147,7 +147,7 @@ class FleetIndex(Closable):
         return path.name if path.parent == self._root else None
 
     def rows(self, table: RecordingTable) -> Iterator[IndexRows]:
-        """Where the rows of the segments are that are read from here."""
+        """The rows of the segments that are read from this index."""
         for part in self.parts:
             if part.current:
                 segments = None if part.is_whole else frozenset(part.current)
@@ -160,7 +160,7 @@ class FleetIndex(Closable):
 
 
 class FleetIndexes(Closable):
-    """Those of several directories. Each recording is in one of them, so at most one index has it."""
+    """The indexes of several directories. Each recording is in one of them, so at most one index has it."""
 
     def __init__(self, places: Sequence[str]) -> None:
         self._indexes = [FleetIndex(place) for place in places]
@@ -187,7 +187,7 @@ class FleetIndexes(Closable):
 
 
 def _open_parts(directory: Path) -> Iterator[IndexPart]:
-    """The parts that are sound, the newest first."""
+    """The undamaged parts, newest first."""
     try:
         found = sorted((path for path in directory.iterdir() if _PART.fullmatch(path.name)), reverse=True)
     except OSError:
@@ -209,14 +209,14 @@ def _open_part(directory: Path) -> IndexPart | None:
         if all(_checksum(directory / name) == due for name, due in part.checksums.items()):
             return part
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        pass  # somebody deletes it, or it is damaged
+        pass  # being deleted, or damaged
     if lock is not None:
         os.close(lock)
     return None
 
 
 def _segments(manifest: Any) -> Mapping[SegmentKey, IndexedSegment]:
-    """Raises ValueError, TypeError or KeyError for what is no manifest."""
+    """The segments in a manifest. Raises ValueError, TypeError or KeyError for anything else."""
     if {name: manifest[name] for name in _FORMAT} != _FORMAT:
         raise ValueError("another format")
     found = {}
@@ -237,7 +237,7 @@ def _checksums(manifest: Any) -> Mapping[str, int]:
 
 
 def _checksum(path: Path) -> int:
-    """The CRC-32 of a file's bytes, which are read and not mapped, as a bad disk would be SIGBUS. Raises OSError,
+    """The CRC-32 of a file's bytes, which are read and not mapped, as a bad disk would raise SIGBUS. Raises OSError,
     ValueError if it is a link."""
     if path.is_symlink():
         raise ValueError("it leads elsewhere")
@@ -250,7 +250,7 @@ def _checksum(path: Path) -> int:
 
 
 def write_manifest(directory: Path, segments: Mapping[SegmentKey, IndexedSegment]) -> None:
-    """Make a directory with files of rows a part. Raises OSError."""
+    """Write the manifest that makes a directory with files of rows a part. Raises OSError."""
     files = {path.name: _checksum(path) for path in sorted(directory.iterdir())}
     listed = [
         (each.number, recording, place.path(RecordingTable.SCENES), each.begin_ns, each.end_ns, each.states)
@@ -260,7 +260,7 @@ def write_manifest(directory: Path, segments: Mapping[SegmentKey, IndexedSegment
 
 
 def remove_part(directory: Path) -> None:
-    """Delete a part that nobody reads; else it stays. Raises OSError."""
+    """Delete a part unless it is being read. Raises OSError."""
     lock = _open_directory(directory)
     try:
         if _is_locked(lock, fcntl.LOCK_EX):
@@ -271,7 +271,7 @@ def remove_part(directory: Path) -> None:
 
 @contextmanager
 def writing(place: Path) -> Iterator[Path]:
-    """The directory of an index, for one writer at a time. Raises Busy, OSError."""
+    """The directory of an index, locked for one writer. Raises Busy, OSError."""
     directory = place / INDEX
     directory.mkdir(exist_ok=True)
     lock = _open_directory(directory)
@@ -288,7 +288,7 @@ def _open_directory(path: Path) -> int:
 
 
 def _is_locked(fd: int, kind: int) -> bool:
-    """Whether it is locked now, or its file system has no locks of directories."""
+    """Whether it is locked now, or its file system cannot lock directories."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:

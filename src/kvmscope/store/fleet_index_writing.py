@@ -1,7 +1,8 @@
-"""Writes the index of a fleet: ``write_index``. What an index is, and who reads it, is ``fleet_index``'s.
+"""Writes the index of a fleet: ``write_index``. ``fleet_index`` describes the format and reads it.
 
-What is indexed already is not read again. The new segments become a part. Parts that have few segments beside it, or
-many that are gone, go into it with the rows that still count, so there are few parts and each row is copied seldom.
+Indexed segments are not read again. New segments form a new part. Parts that are small compared with it, or of which
+many segments are gone, are merged into it with their current rows, so there are few parts and each row is rarely
+copied.
 Rule: a segment is indexed only if none of its files changed while it was read.
 """
 
@@ -42,9 +43,9 @@ from .segment import open_writer, read_span, read_tables
 from .storage import Storage, local_directory
 
 _WORDS_PER_GROUP: Final = 1 << 23
-"""Values of a row group, about: what is held of each set of columns while it is written."""
+"""Approximate number of values of a row group; one for each set of columns is in memory while writing."""
 _MOST_BESIDE: Final = 2
-"""A part with at most so many times the new segments is copied into the new part."""
+"""A part with at most this multiple of the number of new segments is copied into the new part."""
 _WITH_STATISTICS: Final = ("host", SEGMENT, "time", "vm")
 _SUBJECTS: Final = (RecordingTable.VMS, RecordingTable.VCPUS)
 _PART_NAME: Final = re.compile(rf"\d{{8}}(?:{re.escape(NEW)})?")
@@ -52,8 +53,8 @@ _PART_NAME: Final = re.compile(rf"\d{{8}}(?:{re.escape(NEW)})?")
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What was done. ``segments``: those that are indexed now, ``new`` those that were not before. ``damage``: what of
-    the recordings cannot be read."""
+    """The result of indexing. ``segments``: number indexed now, ``new``: of these, added by this run. ``damage``: parts
+    of the recordings that cannot be read."""
 
     recordings: int
     segments: int
@@ -63,13 +64,13 @@ class IndexReport:
 
 
 def write_index(place: str) -> IndexReport:
-    """Index the recordings of a directory. Raises UsageError for another place, RecordingError if there is none, Busy,
-    OSError."""
+    """Index the recordings of a directory. Raises UsageError for another place, RecordingError without recordings,
+    Busy, OSError."""
     directory = local_directory(place)
     if directory is None or not directory.is_dir():
         raise UsageError(f"{place!r} is not a directory: an index lies beside recordings that are files")
     recordings = find_recordings([place])
-    open_series(recordings[0])  # which is the directory itself if no recording is in it
+    open_series(recordings[0])  # the directory itself if it contains no recording
     with writing(directory) as root:
         with FleetIndex(place) as index:
             found = find_all_parts([place], index.known)
@@ -94,7 +95,7 @@ def write_index(place: str) -> IndexReport:
 
 
 def _merged(parts: Sequence[IndexPart], fresh: int) -> list[IndexPart]:
-    """The parts whose rows go into the new one, the smallest first."""
+    """The parts to merge into the new one, smallest first."""
     merged, segments = list[IndexPart](), fresh
     for part in sorted(parts, key=lambda part: len(part.current)):
         has_many_gone = 2 * len(part.current) < len(part.segments)
@@ -118,7 +119,8 @@ class _NewPart(Closable):
         self._number = max((each.number for part in index.parts for each in part.segments.values()), default=0)
 
     def add_segments(self, fresh: Iterable[tuple[Storage, SegmentPlace]], damage: list[RecordingError]) -> int:
-        """Add what is to be indexed of segments; how many could be read. ``damage``: gets what cannot."""
+        """Add the rows to index of these segments. Returns how many could be read. ``damage``: receives errors of the
+        others."""
         before = len(self._segments)
         for storage, place in fresh:
             name, states = self._index.name_of(storage), states_of(storage, place)
@@ -127,7 +129,7 @@ class _NewPart(Closable):
             except RecordingError as error:
                 damage.append(error)
                 continue
-            except FileNotFoundError:  # the ring has replaced it
+            except FileNotFoundError:  # the ring replaced it
                 continue
             if name is not None and states is not None and states == states_of(storage, place):
                 self._number += 1
@@ -146,7 +148,7 @@ class _NewPart(Closable):
             self._add_rows(table, rows.add_column(0, "host", host_column).add_column(0, SEGMENT, pa.array(number)))
 
     def add_parts(self, parts: Iterable[IndexPart]) -> None:
-        """Add what other parts have of the segments that are read from them."""
+        """Add the rows of other parts for the segments that are read from them."""
         for part in parts:
             self._segments |= {key: each for key, each in part.segments.items() if each.number in part.current}
             current = pa.array(sorted(part.current))
@@ -169,7 +171,7 @@ class _NewPart(Closable):
         self._files[key].add(rows.replace_schema_metadata(None))
 
     def finish(self) -> str:
-        """Have it read from now on; its name. Raises OSError."""
+        """Put the part in place. Returns its name. Raises OSError."""
         for file in self._files.values():
             file.close()
         write_manifest(self._directory, self._segments)
@@ -183,7 +185,7 @@ class _NewPart(Closable):
 
 
 class _RowFile(Closable):
-    """A file of rows with the same columns, written a row group at a time."""
+    """A file of rows with the same columns, written one row group at a time."""
 
     def __init__(self, path: Path, schema: Any) -> None:
         self._writer = open_writer(path, schema, with_statistics=_WITH_STATISTICS)
@@ -219,7 +221,7 @@ def _moments(scenes: Any) -> I64Array:
 
 
 def _ends(times: I64Array) -> I64Array:
-    """The first of each minute, and the last."""
+    """The first time of each minute, and the last time."""
     ordered = np.sort(times)
     _, first = np.unique(ordered // (RESOLUTION_S * 10**9), return_index=True)
     return ordered[[*first.tolist(), -1]]

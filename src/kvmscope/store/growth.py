@@ -1,4 +1,4 @@
-"""A recording that may still be written: where a scene is by now, and whether its recorder is at work. Pure."""
+"""A recording that may still be growing: the current index of a scene, and whether its recorder is running. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from .cursor import place_at
 from .replay import SceneMoment
 
 LOOK_AGAIN_S: Final = 0.5
-"""How often a recording that is followed is looked at: files are listed, and what was appended is read."""
+"""How often to check a followed recording: files are listed, and appended data is read."""
 
 _LATE_INTERVALS, _LATE_S = 3, 2.0
-"""A recorder that has written nothing for so many of its intervals and so many seconds is not at work."""
+"""A recorder that wrote nothing for this many intervals and this many seconds is not running."""
 
 
 def place_in(moments: Sequence[SceneMoment], moment: SceneMoment, before: int) -> int:
-    """Where a moment is that was at place ``before``. A ring may have deleted others before it, or it: then it is the
-    last one until its time.
+    """The index of a moment whose index was ``before``. A ring may have deleted earlier moments or this one: then the
+    index of the last moment up to its time.
     """
     if before < len(moments) and moments[before].is_same(moment):
         return before
@@ -28,6 +28,6 @@ def place_in(moments: Sequence[SceneMoment], moment: SceneMoment, before: int) -
 
 
 def is_written(moments: Sequence[SceneMoment], now_ns: int) -> bool:
-    """Whether the last scene came when it was due, by CLOCK_REALTIME."""
+    """Whether the last scene is recent enough for a running recorder, by CLOCK_REALTIME."""
     usual_ns = moments[-1].taken_ns - moments[-2].taken_ns if len(moments) > 1 else 0
     return abs(now_ns - moments[-1].taken_ns) < _LATE_INTERVALS * max(usual_ns, 0) + _LATE_S * 1e9

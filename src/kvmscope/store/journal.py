@@ -1,11 +1,11 @@
 """The journal: an Arrow IPC stream to which each scene is appended as it was read.
 
-One record batch a scene, of rows ``kind`` (0: document, 1: scene), ``key`` (of a document), ``body`` and ``crc``
-(CRC-32 of the body). A document's body is its JSON; a scene's is a ``JournalScene`` in JSON, a zero byte, and the
-columns of numbers, all of it compressed by LZ4. Documents come before the first scene that names them.
+One record batch for each scene, with rows ``kind`` (0: document, 1: scene), ``key`` (of a document), ``body`` and
+``crc`` (CRC-32 of the body). A document's body is its JSON; a scene's is a ``JournalScene`` in JSON, a zero byte, and
+the columns of numbers, all of it compressed by LZ4. Documents come before the first scene that names them.
 
-Rule: what was appended before the last flush is read back whatever happens after it; reading ends at the first byte
-that is not as it was written, and says where. A journal needs no other file.
+Rule: everything appended before the last flush can be read back, whatever happens later; reading ends at the first
+damaged byte and reports its offset. A journal needs no other file.
 Source: https://arrow.apache.org/docs/format/Columnar.html, IPC streaming format.
 """
 
@@ -39,14 +39,14 @@ _DOCUMENT, _SCENE = 0, 1
 _CODEC = "lz4"
 _LENGTH = struct.Struct("<Q")
 _LARGEST = 1 << 33
-"""Bytes of one scene, uncompressed: what a damaged length may make a reader allocate."""
+"""Limit for the bytes of one scene, uncompressed: bounds what a reader allocates for a damaged length."""
 _LZ4_AT_MOST = 256
-"""LZ4 makes at most 255 bytes of one."""
+"""LZ4 decompresses one byte to at most 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalBlock:
-    """One block of a scene: the key of its schema, and how many subjects it has."""
+    """One block of a scene: the key of its schema, and its number of subjects."""
 
     schema: str
     subjects: int
@@ -65,16 +65,16 @@ class JournalScene(SampleHead):
 
 
 def load_conversions() -> None:
-    """Have pyarrow load what its first conversion needs.
+    """Make pyarrow load what its first conversion needs.
 
-    That is all of pandas where it is installed: one to three seconds in which no other thread of Python runs. It must
-    not happen while a host is looked at.
+    That is all of pandas, if installed: one to three seconds in which no other Python thread runs. It must not happen
+    while a host is sampled.
     """
     pa.array([0], pa.uint8())
 
 
 class JournalGone(OSError):
-    """A journal was deleted or moved away while it was written; ``scenes``: how many were appended to it."""
+    """A journal was deleted or moved while it was written. ``scenes``: number of scenes appended to it."""
 
     def __init__(self, scenes: int, path: Path) -> None:
         super().__init__(errno.ENOENT, "the journal was deleted or moved away", str(path))
@@ -82,13 +82,13 @@ class JournalGone(OSError):
 
 
 class JournalWriter:
-    """Appends scenes to a new file. ``flush`` brings all that was appended to the disk; close when done.
+    """Appends scenes to a new file. ``flush`` syncs them to the disk; close when done.
 
-    The file has what was appended even if the process is killed; only a power cut can lose what was not flushed.
+    If the process is killed, the file keeps all appended scenes; only a power cut can lose what was not flushed.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError, FileExistsError among others."""
+        """Raises OSError, including FileExistsError."""
         self._path = path
         self._file = path.open("xb")
         self._writer = pa.ipc.new_stream(self._file, SCHEMA)
@@ -97,7 +97,7 @@ class JournalWriter:
         self.raw_bytes = 0
 
     def append(self, scene: Scene) -> None:
-        """Raises OSError if the disk does not take it, JournalGone if the file is not at its path any more."""
+        """Append a scene. Raises OSError if writing fails, JournalGone if the file is no longer at its path."""
         self._check_place()
         head = _head(scene, self._documents)
         text = json.dumps(plain.dump(JournalScene, head), separators=(",", ":"), allow_nan=False).encode()
@@ -116,7 +116,7 @@ class JournalWriter:
             schema=SCHEMA,
         )
         self._writer.write_batch(batch)
-        self._file.flush()  # to the kernel: a process that is killed loses nothing of it
+        self._file.flush()  # to the kernel: nothing is lost if the process is killed
         self.scenes += 1
 
     def flush(self) -> None:
@@ -125,8 +125,7 @@ class JournalWriter:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Ends the stream. Raises OSError if what is left cannot be written, JournalGone; the file is closed all the
-        same."""
+        """End the stream. Raises OSError if the rest cannot be written, JournalGone; the file is closed in any case."""
         try:
             self._writer.close()
             self.flush()
@@ -135,7 +134,7 @@ class JournalWriter:
             self._file.close()
 
     def _check_place(self) -> None:
-        """Raises JournalGone if another file or none is at its path: what is written then is read by nobody."""
+        """Raises JournalGone if another file or none is at its path: no reader would find the data."""
         try:
             is_there = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
         except (FileNotFoundError, NotADirectoryError):
@@ -171,7 +170,7 @@ def _compressed(body: bytes) -> bytes:
 
 @dataclass
 class JournalContent:
-    """What a journal holds. ``end``: why reading ended before the end of the stream, None if it did not."""
+    """The content of a journal. ``end``: why reading ended before the end of the stream, None if it did not."""
 
     documents: dict[str, str] = field(default_factory=dict)
     scenes: list[Scene] = field(default_factory=list)
@@ -184,29 +183,29 @@ def read_journal(path: Path) -> JournalContent:
 
 
 def unreadable(path: Path, error: OSError) -> RecordingError:
-    """A journal of which the disk or its permissions give nothing, as the damage that it is to a reader."""
+    """The damage to report for a journal that cannot be read for its permissions or a disk error."""
     return RecordingError(f"it cannot be read: {error.strerror or error}", path=str(path))
 
 
 class JournalReader:
-    """A journal that may still be written: each ``read`` goes on where the last one ended."""
+    """A journal that may still be growing: each ``read`` continues where the last one ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = JournalContent()
         self._documents = DocumentReader(self._content.documents, str(path))
         self._head = b""
-        """The schema, with which every stream begins; batches that follow it are a stream again."""
+        """The schema at the start of the stream. Followed by later batches, it forms a valid stream."""
         self._at = 0
-        """Where the whole batches end that were read."""
+        """The end offset of the complete batches read so far."""
 
     def read(self) -> JournalContent:
-        """All scenes up to the first damage, in the same value each time. Raises as ``read_journal``."""
+        """All scenes up to the first damage, in the same object each time. Raises as ``read_journal``."""
         with self._path.open("rb") as file:
             file.seek(self._at)
             data = file.read()
         if not data:
-            return self._content  # its writer was stopped before it had said anything, or has appended nothing
+            return self._content  # its writer was stopped before its first write, or appended nothing
         source = pa.BufferReader(self._head + data)
         before = self._at - len(self._head)
         self._content.end = None
@@ -244,9 +243,9 @@ _HEAD_AT_MOST = 1024
 
 
 def _batches(stream: Any, source: Any, content: JournalContent, path: Path, before: int) -> Iterator[tuple[int, Any]]:
-    """Each batch with its offset in the file, in which ``before`` more bytes stand before it than in ``source``.
+    """Each batch with its offset in the file. ``before``: offset of ``source`` in the file.
 
-    Batches are parts of ``source`` and take no memory of their own, so a MemoryError is no damage, and is raised.
+    Batches are views of ``source`` and allocate no memory, so a MemoryError is not damage, and is raised.
     """
     while True:
         at = before + source.tell()
@@ -268,7 +267,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _take(batch: Any, content: JournalContent, reader: DocumentReader, path: Path, at: int) -> None:
-    """The rows of a batch: all of them, or RecordingError."""
+    """Add all rows of a batch to ``content``. Raises RecordingError."""
     documents: dict[str, str] = {}
     scenes: list[bytes] = []
     for kind, key, body, crc in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -324,7 +323,7 @@ def _joined(head: JournalScene, raw: bytes, start: int, reader: DocumentReader) 
 
 
 def with_silence(identity: VmIdentity, silent_s: float | None) -> VmIdentity:
-    """The identity that was kept without what changes all the time."""
+    """A stored identity with ``silent_s``, which is stored elsewhere."""
     if silent_s is None:
         return identity
     return VmIdentity(identity.name, identity.process, identity.domain_xml, silent_s)

@@ -1,18 +1,18 @@
-"""Where the parts of a recording lie, and what they are called. No I/O.
+"""Paths and names of the parts of a recording. No I/O.
 
     DIR/
-        kvmscope-recording.json         that it is one, and the version of this layout
+        kvmscope-recording.json         marks a recording; the version of this layout
         journal/00000007.arrow          scenes that are not in segments yet
         TABLE/host=HOST/date=DATE/00000006.parquet
                                         segment 6 of one of the tables ``scenes``, ``documents``, ``vms``, ``vcpus``
         TABLE/host=HOST/date=DATE/00000002-00000005-10s.parquet
                                         segments 2 to 5, thinned to a scene every 10 s
-        episodes/0007/                  a recording of its own (``episodes``)
-        fleet-index/                    no part of it, and no data of its own (``fleet_index``)
+        episodes/0007/                  a separate recording (``episodes``)
+        fleet-index/                    not part of the recording; derived data only (``fleet_index``)
 
-Rule: a segment is there once its file of table ``scenes`` is there, which is moved in place last. A journal whose
-segment is there is passed over, and so is a segment of which a thinned one is there. So nothing is read twice, whenever
-a writer was stopped. Version 1 had no thinned segments.
+Rule: a segment exists once its file of table ``scenes`` exists, which is moved into place last. A journal whose segment
+exists is skipped, and so is a segment that has a thinned one. So nothing is read twice, whenever a writer was stopped.
+Version 1 had no thinned segments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VERSION: Final = 2
 ABOUT: Final = "kvmscope-recording.json"
 JOURNAL: Final = "journal"
 NEW: Final = ".new"
-"""Ends the name of a file that is being written."""
+"""Suffix of a file that is being written."""
 EPISODES: Final = "episodes"
 INDEX: Final = "fleet-index"
 _FORMAT: Final = "kvmscope-recording"
@@ -47,15 +47,15 @@ class RecordingTable(Enum):
 
 
 PARTS: Final = (JOURNAL, *(table.value for table in RecordingTable))
-"""The directories of scenes, in that of the recording."""
+"""The directories of scenes in a recording."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SegmentPlace:
-    """Where a segment lies: its numbers, which grow over the recording, its host and the UTC day that it begins on.
+    """The place of a segment: its numbers, which grow over the recording, its host and the UTC day on which it begins.
 
-    ``number``, ``last``: the first and the last journal that it was made of. ``resolution_s``: it has a scene every so
-    many seconds; 0: all that were recorded.
+    ``number``, ``last``: the first and the last journal that it was made of. ``resolution_s``: seconds between its
+    scenes; 0: all recorded scenes.
     """
 
     number: int
@@ -66,7 +66,7 @@ class SegmentPlace:
 
     @classmethod
     def of(cls, number: int, host: str, taken_ns: int, *, resolution_s: int = 0) -> SegmentPlace:
-        """That of the segment which a journal becomes."""
+        """The place of the segment that a journal becomes."""
         return cls(
             number,
             re.sub(r"[^0-9A-Za-z_-]", "_", host) or "unknown",
@@ -77,27 +77,27 @@ class SegmentPlace:
 
     @classmethod
     def merged(cls, places: Sequence[SegmentPlace], resolution_s: int) -> SegmentPlace:
-        """That of the thinned segment which others become, that follow one another."""
+        """The place of the thinned segment that these consecutive segments become."""
         first = places[0]
         return cls(first.number, first.host, first.date, places[-1].last, resolution_s)
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """The name of its files."""
         if not self.resolution_s:
             return f"{self.number:08}.parquet"
         return f"{self.number:08}-{self.last:08}-{self.resolution_s}s.parquet"
 
     def path(self, table: RecordingTable) -> str:
-        """Below the directory of the recording."""
+        """The path of a table's file below the directory of the recording."""
         return f"{table.value}/host={self.host}/date={self.date}/{self.name}"
 
     def holds(self, number: int) -> bool:
-        """Whether it was made of this journal, among others."""
+        """Whether this journal is among those that it was made of."""
         return self.number <= number <= self.last
 
     def replaces(self, other: SegmentPlace) -> bool:
-        """Whether it was made of the other, thinned."""
+        """Whether it was made by thinning the other."""
         is_within = self.host == other.host and self.number <= other.number and other.last <= self.last
         return is_within and self.resolution_s > other.resolution_s
 
@@ -115,7 +115,7 @@ def segment_of(path: str) -> SegmentPlace | None:
 
 
 def segment_of_file(path: str) -> SegmentPlace | None:
-    """The segment that a file is a table of, complete or half written; None for another file."""
+    """The segment whose table this file is, complete or incomplete; None for another file."""
     found = _TABLE_PATH.fullmatch(path)
     return _place(found) if found else None
 
@@ -126,7 +126,7 @@ def _place(found: re.Match[str]) -> SegmentPlace:
 
 
 def current_segments(paths: Iterable[str]) -> list[SegmentPlace]:
-    """The segments that are to be read, in their order: those that no thinned one replaces."""
+    """The segments to read, in order: those that no thinned segment replaces."""
     places = {place for path in paths if (place := segment_of(path))}
     found: dict[str, list[SegmentPlace]] = {}
     for place in sorted(places, key=lambda place: (place.number, -place.last, -place.resolution_s)):

@@ -1,4 +1,4 @@
-"""Scenes that were not recorded, and what happened to the clocks, until a scene is written that says so."""
+"""Scenes that were not recorded and events of the clocks, kept until a written scene reports them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .schedule import CLOCK_EVENT
 
 @dataclass
 class LossLog:
-    """``lost``: how many scenes by reason. ``events``: what else a reader of the next scene has to know."""
+    """``lost``: number of lost scenes by reason. ``events``: other events for readers of the next scene."""
 
     lost: Counter[str] = field(default_factory=Counter)
     events: list[str] = field(default_factory=list)
 
     def lose(self, reason: str, count: int = 1) -> None:
-        """``count`` scenes were not recorded, for this reason."""
+        """Note that ``count`` scenes were not recorded for this reason."""
         if count:
             self.lost[reason] += count
 
     def add(self, other: LossLog) -> None:
-        """What another log has, too."""
+        """Add the entries of another log."""
         self.lost += other.lost
         self.events += other.events
 
@@ -47,7 +47,7 @@ class LossLog:
         )
 
     def take_up(self, gaps: Iterable[Gap]) -> None:
-        """What the gaps of another scene said that is not kept, in the form of ``gaps``."""
+        """Add the entries in the gaps of a scene that is dropped, as made by ``gaps``."""
         for gap in gaps:
             found = _LOST.fullmatch(gap.reason)
             if found:
@@ -57,7 +57,7 @@ class LossLog:
 
 
 def is_of_recording(gap: Gap) -> bool:
-    """Whether a gap says what happened to the recording or to the clocks, and not what its scene lacks."""
+    """Whether a gap reports an event of the recording or of the clocks, and not missing data of its scene."""
     is_of_host = gap.vm is None and gap.vcpu is None and gap.provider is None and gap.stat is None
     return is_of_host and bool(_LOST.fullmatch(gap.reason) or CLOCK_EVENT.fullmatch(gap.reason))
 

@@ -1,4 +1,4 @@
-"""The columns of statistics in the tables ``vms`` and ``vcpus``: which word of a schema stands where.
+"""The columns of statistics in the tables ``vms`` and ``vcpus``: the column of each word of a schema.
 
 A stat of one word is the column ``PROVIDER.STAT``, a histogram ``PROVIDER.STAT.BUCKET``, a word that no stat describes
 ``PROVIDER.#WORD``; ``PROVIDER.@schema`` is the key of the schema, null for a subject that was not read.
@@ -18,7 +18,7 @@ def column_names(schema: Schema, lane: int = 0) -> Iterator[tuple[str, int]]:
     taken: set[str] = set()
     for stat in schema.descriptors:
         if stat.bit is not None:
-            continue  # several share a word, which stands as it is
+            continue  # several stats share the word, which is stored as it is
         first, name = stat.offset // 8, f"{owner}.{stat.name}"
         names = [name] if stat.size == 1 else [f"{name}.{i}" for i in range(stat.size)]
         if taken.isdisjoint(names) and not any(word in named for word in range(first, first + stat.size)):
@@ -29,10 +29,10 @@ def column_names(schema: Schema, lane: int = 0) -> Iterator[tuple[str, int]]:
 
 
 def schema_column(provider: str, lane: int = 0) -> str:
-    """The column that says by which schema a provider's stats of a row are described."""
+    """The column with the key of the schema that describes a provider's stats in a row."""
     return f"{_owner(provider, lane)}.@schema"
 
 
 def _owner(provider: str, lane: int) -> str:
-    """What the columns of a provider begin with; further lanes are for a subject that has two of its blocks."""
+    """The prefix of a provider's columns; further lanes are for subjects in two of its blocks."""
     return f"{provider}~{lane + 1}" if lane else provider

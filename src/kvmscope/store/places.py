@@ -1,4 +1,4 @@
-"""A recording or a snapshot, by the path or URI that a person names."""
+"""Opens a recording or a snapshot by the path or URI that a user gives."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from .times import choose_times
 
 
 def open_place(place: str) -> SceneSeries:
-    """The recording or snapshot of this place; a snapshot needs no pyarrow.
+    """The recording or snapshot at this place; a snapshot needs no pyarrow.
 
     Raises UsageError, RecordingError, Unavailable without pyarrow.
     """
     if is_snapshot(place):
         return SnapshotFile(Path(place))
     require_pyarrow()
-    from .recording import open_series  # it loads pyarrow
+    from .recording import open_series  # loads pyarrow
 
     return open_series(place)
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceChoice:
-    """A place and what is asked of it: a time or two, as they were typed."""
+    """A place with the requested time or times, as typed."""
 
     place: str
     at: str | None = None
     between: tuple[str, str] | None = None
 
     def open(self, source: str = "auto") -> tuple[SceneSeries, Sequence[SceneMoment], TimeChoice]:
-        """What is there, when its scenes were taken, and which of these times were asked for.
+        """The series, the moments of its scenes, and the requested times.
 
-        Raises as ``open_place`` does, and UsageError for a ``source``, which is of a live host.
+        Raises as ``open_place`` does, and UsageError for a ``source``, which applies to a live host only.
         """
         if source != "auto":
             raise UsageError("--source is for reading this host, and --from reads a recording")
@@ -83,10 +83,10 @@ class PlaceChoice:
 
 @dataclass(frozen=True, slots=True)
 class RecordedLook:
-    """The chosen scenes of a series. ``notes``: what to say of them. ``is_span``: they are one interval.
+    """The chosen scenes of a series. ``notes``: remarks for the user. ``is_span``: they are one interval.
 
-    ``is_whole``: they are an episode, whose intervals are from each scene to the next. ``can_grow``: they are to be
-    looked at up to the end of a recording that a recorder may be appending to.
+    ``is_whole``: they are an episode, whose intervals are from each scene to the next. ``can_grow``: they reach to the
+    end of a recording that a recorder may be appending to.
     """
 
     series: SceneSeries
@@ -99,7 +99,7 @@ class RecordedLook:
 
 @dataclass(frozen=True, slots=True)
 class PlaceSpans:
-    """What a place has between two times: ``spans`` of its hosts, and what of it could not be read."""
+    """The data of a place between two times: ``spans`` of its hosts, and the damage found."""
 
     spans: Sequence[SceneSpan]
     damage: Sequence[Exception]
@@ -107,7 +107,7 @@ class PlaceSpans:
 
 
 def spans_of_place(place: str, between: tuple[str, str] | None, hosts: Sequence[str] = ()) -> PlaceSpans:
-    """Of these hosts of a recording, or of all. Raises UsageError, RecordingError."""
+    """The spans of these hosts of a recording, or of all. Raises UsageError, RecordingError."""
     series = open_place(place)
     found = open_spans(series, choose_times(readable_moments(series), None, between), hosts)
     left = f"{place}: {found.left_out} scenes of other boots or sources are left out"
@@ -115,16 +115,16 @@ def spans_of_place(place: str, between: tuple[str, str] | None, hosts: Sequence[
 
 
 def _episode_note(series: SceneSeries, place: str) -> EpisodeNote | None:
-    """The note of an episode, or of a snapshot of one; None for what is neither."""
+    """The note of an episode or of a snapshot of one; None for anything else."""
     if isinstance(series, SnapshotFile):
         return series.episode
-    from .episodes import note_of  # likewise
+    from .episodes import note_of  # loads pyarrow too
 
     return note_of(place)
 
 
 def _times_of_episode(note: EpisodeNote | None, moments: Sequence[SceneMoment], plan: LookPlan) -> TimeChoice:
-    """The time of an episode that is shown if none was typed."""
+    """The time of an episode that is shown by default."""
     if note is None:
         return TimeChoice()
     if plan.whole_episode and moments:

@@ -1,7 +1,7 @@
-"""Records a host: one thread looks on a steady schedule, one writes, one compacts, so that no disk delays a look.
+"""Records a host: one thread looks on a steady schedule, one writes, one compacts, so a slow disk delays no look.
 
-Rule: a scene that could not be had or written is lost, and the next one that is written says how many were and why.
-Nothing that a source or a disk does ends a recording; only a mistake of this program does, and it is raised.
+Rule: a scene that could not be taken or written is lost, and the next written scene reports how many were lost and why.
+No failure of a source or a disk ends a recording; only a bug of this program does, and it is raised.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .storage import Storage
 from .writer import SEGMENT_S, RecordingWriter
 
 QUEUED_AT_MOST = 32
-"""Scenes that wait for the disk; more are lost, since memory has to stay bounded."""
+"""Limit for scenes that wait for the disk; further ones are lost, to bound memory."""
 
 _LATE = "the look before took longer than the interval, or the recorder had no CPU"
 _NO_MEMORY = "no memory"
 _JOIN_S = 0.5
 _RETRY_S, _RETRY_AT_MOST_S = 5.0, 300.0
-"""After what time a journal that could not become a segment is tried again; twice as long each time."""
+"""The first and the longest delay before compacting a journal is retried; it doubles each time."""
 
 
 class SceneSource(Protocol):
-    """What is recorded, such as an opened host."""
+    """A source of scenes to record, such as an opened host."""
 
     def look(self) -> Scene:
         """Raises SourceError."""
@@ -43,15 +43,15 @@ class SceneSource(Protocol):
 
 
 class SceneConsumer(Protocol):
-    """What is given each scene beside the recording, such as what watches for findings."""
+    """A consumer of all scenes besides the recording, such as a watcher for findings."""
 
     def offer(self, scene: Scene) -> None:
-        """Take it, or leave it if there is no room; must not wait, since the thread that looks calls it."""
+        """Take the scene, or drop it if there is no room. Must not block, since the looking thread calls it."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedScene:
-    """A scene that waits to be written, and what was lost before it."""
+    """A scene that waits to be written, and the losses before it."""
 
     scene: Scene
     before: LossLog
@@ -59,10 +59,10 @@ class QueuedScene:
 
 @dataclass
 class RecorderState:
-    """What a recorder has done so far; only for showing.
+    """What a recorder has done so far, for display only.
 
-    ``why_lost``: why the last scene that was lost was. ``trouble``: why ``waiting`` journals cannot become segments;
-    empty if they can.
+    ``why_lost``: reason of the last lost scene. ``trouble``: why ``waiting`` journals cannot become segments, else
+    empty.
     """
 
     scenes: int = 0
@@ -77,7 +77,7 @@ class RecorderState:
 class Recorder:
     """Looks at a source every ``interval_s`` from ``start`` to ``stop``, and records to a directory.
 
-    ``reopen`` gives the source again after it failed. It is looked at and closed by the recorder's own thread alone.
+    ``reopen`` opens the source again after it failed. Only the recorder's own thread uses and closes it.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Recorder:
         looks_per_scene: int = 1,
         clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
-        """``consumer``: is given the scene of each look. ``looks_per_scene``: looks in an interval, of which the first
-        is recorded; ``consumer`` has them all. Raises what ``RecordingWriter`` raises.
+        """``consumer``: receives the scene of each look. ``looks_per_scene``: looks in an interval; the first is
+        recorded, ``consumer`` receives all. Raises as ``RecordingWriter`` does.
         """
         self._cut = threading.Event()
         self._writer = RecordingWriter(
@@ -104,7 +104,7 @@ class Recorder:
         )
         self.state = RecorderState()
         self.done = threading.Event()
-        """Set when there is nothing left to look at: the time is over, or a thread has failed."""
+        """Set when looking has ended: the time is over, or a thread has failed."""
         self._source: SceneSource | None = source
         self._interval_ns = round(interval_s * 1e9 / looks_per_scene)
         self._looks_per_scene = looks_per_scene
@@ -124,7 +124,7 @@ class Recorder:
 
     @property
     def looking_thread(self) -> int | None:
-        """The kernel's id of the thread that looks, once it runs."""
+        """The kernel's id of the looking thread, once it runs."""
         return self._threads["look"].native_id
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class Recorder:
             thread.start()
 
     def stop(self) -> None:
-        """End looking, write what waits, and close the recording. Raises OSError if its end cannot be written."""
+        """Stop looking, write waiting scenes, and close the recording. Raises OSError if its end cannot be written."""
         self._stopping.set()
         for name in ("look", "write"):
             self._join(name)
@@ -148,7 +148,7 @@ class Recorder:
             raise self._failure
 
     def _join(self, name: str) -> None:
-        # In steps, since a signal is taken between two of them alone.
+        # Wait in steps, since signals are handled between them only.
         while self._threads[name].is_alive():
             self._threads[name].join(_JOIN_S)
 
@@ -181,7 +181,7 @@ class Recorder:
                 return
             now = self._clocks()
             if schedule.wait_ns(now.monotonic_ns):
-                continue  # a wait may end early
+                continue  # the wait may end early
             scenes_before = self._scenes_until(schedule.due)
             schedule.take(now.monotonic_ns)
             scenes_due = self._scenes_until(schedule.due) - scenes_before
@@ -191,11 +191,11 @@ class Recorder:
             losses = self._look_once(losses, is_recorded=scenes_due > 0)
 
     def _scenes_until(self, tick: int) -> int:
-        """How many of the ticks before this one have a scene of the recording."""
+        """The number of ticks before this one with a recorded scene."""
         return -(-tick // self._looks_per_scene)
 
     def _look_once(self, losses: LossLog, *, is_recorded: bool) -> LossLog:
-        """Look, and hand the scene on; gives what the next scene has to say."""
+        """Look and pass the scene on. Returns the losses that the next scene has to report."""
         try:
             scene = self._open_source().look()
         except SourceError as error:
@@ -256,12 +256,12 @@ class Recorder:
                 self.state.scenes += 1
 
     def _lose_recorded(self, losses: LossLog, gone: JournalGone) -> None:
-        """The scenes that were in a journal are not recorded after all."""
+        """Count the scenes of a journal that is gone as lost."""
         self.state.scenes -= gone.scenes
         self._lose(losses, _failed(gone), gone.scenes)
 
     def _next(self) -> QueuedScene | None:
-        """The scene that has waited longest; None if there will be no more."""
+        """The scene that has waited longest; None at the end."""
         with self._changed:
             while not self._waiting:
                 if not self._threads["look"].is_alive() or self.done.is_set():

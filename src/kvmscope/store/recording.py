@@ -1,7 +1,7 @@
-"""Reads a recording: its scenes in the order in which they were taken, all of them or those of a time.
+"""Reads a recording: its scenes in the order in which they were taken, all or those of a time range.
 
-Rule: reading changes nothing on the disk, and what a writer appends during a call is seen by the next one. Damage ends
-the part that it is in, is reported, and hides no other part.
+Rule: reading changes nothing on the disk; scenes that a writer appends during a call are seen by the next call. Damage
+ends the part that it is in, is reported, and hides no other part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .storage import Storage, local_directory
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Part:
-    """A segment, or a journal. ``number``: of the first journal that is in it."""
+    """A segment or a journal. ``number``: of the first journal in it."""
 
     number: int
     path: str
@@ -40,7 +40,7 @@ class Recording:
     """A recording, opened for reading. ``damage``: what could not be read so far."""
 
     def __init__(self, place: str) -> None:
-        """Raises RecordingError if there is none that can be read, UsageError."""
+        """Raises RecordingError if there is no readable recording, UsageError."""
         self._storage = Storage(place)
         if not self._storage.has():
             raise RecordingError("there is no such directory", path=place)
@@ -55,14 +55,14 @@ class Recording:
 
     @property
     def place(self) -> str:
-        """Its path or URI, as it was named."""
+        """Its path or URI, as given."""
         return self._storage.place
 
     def scenes(self, *, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Scene]:
-        """The scenes of a time, CLOCK_REALTIME nanoseconds, both ends included; without them all."""
+        """The scenes of a time range in CLOCK_REALTIME nanoseconds, both ends included; by default all."""
         for part, moments in self._distinct_parts():
             if not moments and self._storage.has(part.path):
-                continue  # it is damaged
+                continue  # damaged
             for scene in self._scenes_of(part):
                 taken_ns = scene.sample.taken_ns
                 if (from_ns is None or taken_ns >= from_ns) and (until_ns is None or taken_ns <= until_ns):
@@ -70,24 +70,24 @@ class Recording:
 
     @property
     def can_grow(self) -> bool:
-        """Whether it is cheap to look for what a recorder has appended: an object store is asked over the network."""
+        """Whether it is cheap to check for appended scenes: not for an object store, which is behind a network."""
         return self._storage.directory is not None
 
     def moments(self) -> Sequence[SceneMoment]:
-        """When each scene was taken, in their order. Reads no statistics of segments, and each segment once; of the
-        last journal what was appended since the last call.
+        """The moment of each scene, in order. Reads each segment once, without statistics, and of the last journal only
+        what was appended since the last call.
         """
         return [moment for _, moments in self._distinct_parts() for moment in moments]
 
     def _distinct_parts(self) -> list[tuple[_Part, list[SceneMoment]]]:
-        """The parts of which none has a scene of another, and when their scenes were taken."""
+        """The parts without common scenes, with the moments of their scenes."""
         parts = self._parts()
         known, self._moments = self._moments, {}
         found: list[tuple[_Part, list[SceneMoment]]] = []
         for part in parts:
             moments = known.get(part.path) or self._moments_of(part)
-            # The bytes of a segment never change (one that is thinned has another name), nor those of a journal after
-            # which its recorder has begun another.
+            # The bytes of a segment never change (a thinned segment has another name), nor those of a journal after its
+            # recorder has begun another one.
             if part.segment is not None or part is not parts[-1]:
                 self._moments[part.path] = moments
             found.append((part, moments))
@@ -111,7 +111,7 @@ class Recording:
         is_kept = self._last_part is not None and self._last_part[0] == moment.part
         scenes = self._part(moment.part)
         place = _place_of(moment, scenes)
-        if place is None and is_kept:  # a journal has grown since it was read
+        if place is None and is_kept:  # the journal has grown since it was read
             self._last_part = None
             scenes = self._part(moment.part)
             place = _place_of(moment, scenes)
@@ -120,7 +120,7 @@ class Recording:
         return scenes[place] if isinstance(scenes, Sequence) else scenes.scene(place)
 
     def _part(self, path: str) -> Sequence[Scene] | SegmentScenes:
-        """The scenes of a part; those of the last one are kept."""
+        """The scenes of a part; the last part is cached."""
         if self._last_part is None or self._last_part[0] != path:
             self._last_part = (path, self._open_part_of(path))
         return self._last_part[1]
@@ -131,7 +131,7 @@ class Recording:
             part = self._part_of(path)
             if part == before:
                 raise self._lacks_table(part)
-            with suppress(FileNotFoundError):  # a writer has replaced it since it was listed
+            with suppress(FileNotFoundError):  # a writer replaced it after it was listed
                 return self._open(part)
             before = part
         raise RecordingError("its files keep changing", path=self._storage.place)
@@ -140,7 +140,7 @@ class Recording:
         return RecordingError("a table of this segment is missing", path=self._storage.name(part.path))
 
     def _part_of(self, path: str) -> _Part:
-        """The part of this path, or the one that it has become."""
+        """The part at this path, or the part that it has become."""
         place = layout.segment_of(path)
         number = layout.journal_number(path) if place is None else place.number
         parts = self._parts()
@@ -165,7 +165,7 @@ class Recording:
                 found.append(_Part(number, path, None))
         if len({place.host for place in places}) < 2:
             return sorted(found, key=lambda part: (part.number, part.path))
-        # Each host has numbers of its own. A journal does not say whose it is.
+        # Each host has separate numbers. A journal does not name its host.
         return sorted(found, key=lambda part: (part.segment is None, part.segment and part.segment.host, part.number))
 
     def _open(self, part: _Part) -> Sequence[Scene] | SegmentScenes:
@@ -204,7 +204,7 @@ class Recording:
             ]
         except RecordingError as error:
             self._note(error)
-        except FileNotFoundError:  # the ring has deleted it since, the table of scenes first
+        except FileNotFoundError:  # the ring has deleted it, the table of scenes first
             if part.segment is not None and self._storage.has(part.path):
                 self._note(self._lacks_table(part))
         return []
@@ -222,7 +222,8 @@ class Recording:
             yield from self._moved(part)
 
     def _moved(self, part: _Part) -> Iterator[Scene]:
-        """The scenes of a part that a writer has changed since it was listed: a journal is a segment, or it is gone."""
+        """The scenes of a part that a writer has changed after it was listed: a journal became a segment, or it is
+        gone."""
         try:
             now = self._part_of(part.path)
         except RecordingError:
@@ -238,11 +239,11 @@ class Recording:
 
 
 _TRIES = 5
-"""How often a part is looked for that a writer replaces; it does so a few times in the life of a scene."""
+"""How often to look for a part that a writer replaces, which happens a few times in the life of a scene."""
 
 
 def _place_of(moment: SceneMoment, scenes: Sequence[Scene] | SegmentScenes) -> int | None:
-    """Where a scene stands in its part, which may have been thinned since; None if it is not there any more."""
+    """The index of a scene in its part, which may have been thinned; None if the scene is gone."""
     if isinstance(scenes, SegmentScenes):
         times = scenes.times
     else:
@@ -259,7 +260,7 @@ class SceneFile:
     can_grow = False
 
     def __init__(self, path: Path) -> None:
-        """Raises RecordingError if it is not one."""
+        """Raises RecordingError for any other file."""
         self.damage: list[RecordingError] = []
         try:
             data = path.read_bytes()
@@ -284,7 +285,7 @@ def open_series(place: str) -> SceneSeries:
     try:
         directory = local_directory(place)
         is_file = directory is not None and directory.is_file()
-    except (OSError, ValueError) as error:  # too long, or with a zero byte
+    except (OSError, ValueError) as error:  # too long, or contains a zero byte
         raise RecordingError("it is not the name of a file", path=place[:80]) from error
     if directory is None or not is_file:
         return Recording(place)

@@ -1,8 +1,8 @@
-"""What is in a recording, for an engine that reads its tables as they are: files of segments, and tables of the rest.
+"""The content of a recording for an engine that reads its tables directly: files of segments, and tables of the rest.
 
-Rule: each scene is there once, as ``recording`` would read it: a segment that is not complete, one that a thinned
-one replaces, and a journal whose segment is there are left out. What is damaged is left out too, and reported: an
-engine does not look at the seal of a file, and would take damage for numbers.
+Rule: each scene appears once, as ``recording`` would read it: incomplete segments, segments replaced by thinned ones,
+and journals whose segment exists are left out. Damaged parts are left out too, and reported: an engine does not check
+the seal of a file, and would read damage as numbers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from .segment import check_segment, last_epochs, read_segment, read_span, scene_
 from .storage import Storage, local_directory
 
 _TRIES = 5
-"""How often a recording is listed whose writer replaces its files meanwhile."""
+"""How often to list a recording while its writer replaces files."""
 _THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class LooseScenes:
-    """Scenes that are in no segment yet, as the tables of one. ``host``: as partitions name it. ``span``: of them."""
+    """Scenes that are in no segment yet, as the tables of one. ``host``: name of its partition. ``span``: of the
+    scenes."""
 
     host: str
     tables: Mapping[RecordingTable, Any]
@@ -45,9 +46,9 @@ class LooseScenes:
 
 @dataclass(frozen=True, slots=True)
 class RecordingParts:
-    """``storage``: where the files are. ``segments``: those that can be read. ``damage``: what is left out, and why.
+    """``storage``: of the files. ``segments``: the readable ones. ``damage``: what is left out, and why.
 
-    ``spans``: of ``segments``. ``indexed``: those whose rows an index of the fleet has too, also if they are left out.
+    ``spans``: of ``segments``. ``indexed``: segments whose rows a fleet index has too, even if they are left out.
     """
 
     storage: Storage
@@ -60,7 +61,7 @@ class RecordingParts:
 
     @property
     def segments_to_read(self) -> list[SegmentPlace]:
-        """Those that are not indexed."""
+        """The segments that are not indexed."""
         return [place for place in self.segments if place not in self.indexed]
 
     @property
@@ -69,11 +70,11 @@ class RecordingParts:
 
     @property
     def all_spans(self) -> tuple[PartSpan, ...]:
-        """When the scenes of each segment were taken, and those of ``loose``."""
+        """The spans of all segments, and of ``loose``."""
         return (*self.spans, *(loose.span for loose in self.loose))
 
     def without(self, copies: Mapping[int, RecordingError]) -> RecordingParts:
-        """The same less the parts with these places in ``all_spans``, each left out for this reason."""
+        """The same without the parts at these indexes of ``all_spans``, each left out for the given reason."""
         segments = [number for number in range(len(self.segments)) if number not in copies]
         loose = [each for number, each in enumerate(self.loose, len(self.segments)) if number not in copies]
         [first, *others] = copies.values()
@@ -94,8 +95,8 @@ class RecordingParts:
 
 
 KnownSegments = Callable[[Storage, Sequence[SegmentPlace]], Mapping[SegmentPlace, tuple[int, int]]]
-"""Of the segments of a recording those that need not be checked, since an index has their rows, each with when its
-first and its last scene were taken."""
+"""Selects the segments of a recording that need no check since an index has their rows, each with the times of its
+first and last scene."""
 
 
 def _nothing_known(storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
@@ -104,7 +105,8 @@ def _nothing_known(storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[
 
 
 def find_recordings(places: Sequence[str]) -> list[str]:
-    """The recordings that are meant: each place, or those in a directory that is not a recording itself; each once."""
+    """The recordings at these places: each place itself, or the recordings in a directory that is not one; each
+    once."""
     found = [each for place in places for each in _inside(place)]
     return list({_identity(place): place for place in reversed(found)}.values())[::-1]
 
@@ -122,7 +124,7 @@ def _identity(place: str) -> str:
 
 
 def find_parts(place: str, known: KnownSegments = _nothing_known) -> RecordingParts:
-    """What a recording, a snapshot or a file with a scene holds. Raises RecordingError, UsageError."""
+    """The parts of a recording, of a snapshot or of a file with a scene. Raises RecordingError, UsageError."""
     series = open_series(place)
     if isinstance(series, Recording):
         parts, listing = _parts_of(Storage(place), known), list_episodes(place)
@@ -132,7 +134,7 @@ def find_parts(place: str, known: KnownSegments = _nothing_known) -> RecordingPa
 
 
 def find_all_parts(places: Sequence[str], known: KnownSegments = _nothing_known) -> list[RecordingParts]:
-    """What the recordings at these places, or in these directories, hold together.
+    """The parts of the recordings at these places or in these directories.
 
     A recording in one of the directories that cannot be opened is damage of the others. Raises as ``find_parts`` if
     none can be opened, and for a place that is itself one that cannot.
@@ -170,7 +172,7 @@ def _parts_of(storage: Storage, known: KnownSegments) -> RecordingParts:
 
 
 def _listed(storage: Storage, known: KnownSegments, *, is_last: bool = False) -> RecordingParts:
-    """Raises FileNotFoundError if a file has gone since it was listed, unless ``is_last``: then it is damage."""
+    """Raises FileNotFoundError if a listed file is gone, unless ``is_last``: then that is damage."""
     paths = storage.files()
     places = layout.current_segments(paths)
     indexed = {
@@ -197,8 +199,8 @@ def _listed(storage: Storage, known: KnownSegments, *, is_last: bool = False) ->
 
 
 def _examined(storage: Storage, place: SegmentPlace, *, is_last: bool) -> PartSpan | RecordingError:
-    """When the scenes of a segment were taken, or why it cannot be read. The files of an object store are checked by
-    whoever reads them. Raises FileNotFoundError as ``_listed`` does."""
+    """The span of a segment, or why it cannot be read. Files of an object store are checked by their readers. Raises
+    FileNotFoundError as ``_listed`` does."""
     path = place.path(RecordingTable.SCENES)
     try:
         if storage.directory is not None:
@@ -238,7 +240,7 @@ def _journals(paths: Iterable[str], places: Sequence[SegmentPlace]) -> list[int]
 def _read_journals(
     storage: Storage, numbers: Sequence[int]
 ) -> tuple[list[tuple[str, list[Scene]]], list[RecordingError]]:
-    """The scenes of journals, each with its path, and what of them is damaged."""
+    """The scenes of journals, each with its path, and the damage of the journals."""
     found: list[tuple[str, list[Scene]]] = []
     damage: list[RecordingError] = []
     for number in numbers:
@@ -261,7 +263,7 @@ def _read_journals(
 def _loose_after(
     storage: Storage, segments: Sequence[SegmentPlace], scenes: Sequence[Scene]
 ) -> tuple[LooseScenes, ...]:
-    """Scenes whose epochs go on from the last segment, as tables."""
+    """Scenes as tables, with epochs that continue from the last segment."""
     if not scenes:
         return ()
     its = [place for place in segments if place.host == _host_of(scenes[0])]
@@ -269,7 +271,7 @@ def _loose_after(
 
 
 def _tracker_after(storage: Storage, segments: Sequence[SegmentPlace]) -> EpochTracker:
-    """One that knows the last scene of the last segment."""
+    """A tracker that knows the last scene of the last segment."""
     tracker = EpochTracker()
     if segments:
         last = max(segments, key=lambda place: place.last)
@@ -281,7 +283,7 @@ def _tracker_after(storage: Storage, segments: Sequence[SegmentPlace]) -> EpochT
 
 
 def _loose(scenes: Sequence[Scene], tracker: EpochTracker, path: str) -> tuple[LooseScenes, ...]:
-    """Scenes as tables, those of one host together. ``path``: what to call where they are."""
+    """Scenes as tables, one set for each host. ``path``: the name of their place in messages."""
     runs = [(host, list(run)) for host, run in groupby(scenes, key=_host_of)]
     return tuple(LooseScenes(host, tables_of(run, tracker), _span_of_scenes(path, run)) for host, run in runs)
 

@@ -1,9 +1,9 @@
-"""Which scenes of a recording a command looks at: those that a live host would have given it at that time. Pure.
+"""Chooses the scenes of a recording that a command looks at: those of a live host at that time. Pure.
 
-Rule: without a time a command sees the end of a recording, ``at`` a time what it would have shown then, and ``between``
-two times all of it as one window, or as consecutive windows, for commands that judge each. An episode shows the
-time of its findings, and to what judges each window all of it until then.
-All scenes of a choice are of one boot and source, that of the last one.
+Rule: without a time, a command sees the end of a recording; ``at`` a time, what it would have shown then; ``between``
+two times, all of it as one window, or as consecutive windows for commands that judge each. An episode shows the time of
+its findings; commands that judge each window see all of it up to then.
+All chosen scenes are of the boot and source of the last one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ..errors import RecordingError, UsageError
 from ..units import rfc3339
 
 if TYPE_CHECKING:
-    from ..scene import Scene  # numpy: who only parses a command line does without
+    from ..scene import Scene  # numpy: not needed to parse a command line
 
 EARLY = 0.05
-"""Part of an interval by which a scene may come before the interval is over, and still ends it."""
+"""A scene may end an interval by this part of the interval too early."""
 
 MS_NS = 10**6
-"""To what a time is known that a person types."""
+"""The resolution of times that users type."""
 
 _HOLE_STEPS, _HOLE_NS = 10, 60 * 10**9
 _MOST_BETWEEN = 256
-"""Scenes that are read between two times where a VM is followed."""
+"""Limit for scenes that are read between two times if a VM is followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneMoment:
-    """When a scene was taken, of which host and boot and by which source, and where it is in its recording."""
+    """The time, host, boot and source of a scene, and its place in the recording."""
 
     taken_ns: int
     boottime_ns: int
@@ -51,7 +51,7 @@ class SceneMoment:
         return cls(sample.taken_ns, sample.monotonic_ns, boot, sample.source, sample.simulated, part, place, host)
 
     def is_same(self, other: SceneMoment) -> bool:
-        """Whether both are of one scene, wherever that lies by now."""
+        """Whether both are of the same scene, even if its place has changed."""
         return (self.taken_ns, self.boottime_ns, self.boot) == (other.taken_ns, other.boottime_ns, other.boot)
 
     def follows(self, other: SceneMoment) -> bool:
@@ -62,15 +62,15 @@ class SceneMoment:
 
 
 def passed_ns(before: SceneMoment, after: SceneMoment) -> int:
-    """The time from one moment to another: of one boot by CLOCK_BOOTTIME, since the wall clock can be set."""
+    """The time from one moment to another: within a boot by CLOCK_BOOTTIME, since the wall clock can be set."""
     if _is_one_boot(before, after):
         return after.boottime_ns - before.boottime_ns
     return after.taken_ns - before.taken_ns
 
 
 def last_until(moments: Sequence[SceneMoment], time_ns: float) -> int | None:
-    """The place of the latest moment until a time; None if all are later. A time that the wall clock had twice, since
-    it was set back, is the second one.
+    """The index of the latest moment up to a time; None if all are later. A time that occurred twice, since the wall
+    clock was set back, is the second one.
     """
     places = [place for place, moment in enumerate(moments) if moment.taken_ns <= time_ns]
     return max(places, key=lambda place: (moments[place].taken_ns, place), default=None)
@@ -83,7 +83,7 @@ class SceneSeries(Protocol):
 
     @property
     def can_grow(self) -> bool:
-        """Whether ``moments`` may give more later, and is cheap to call again."""
+        """Whether ``moments`` may return more later, and is cheap to call again."""
 
     def moments(self) -> Sequence[SceneMoment]: ...
 
@@ -91,7 +91,7 @@ class SceneSeries(Protocol):
 
 
 def readable_moments(series: SceneSeries) -> Sequence[SceneMoment]:
-    """When each scene was taken. Raises RecordingError if damage has left none: that is not a recording without any."""
+    """The moment of each scene. Raises RecordingError if damage has left none, unlike for an empty recording."""
     moments = series.moments()
     if not moments and series.damage:
         raise series.damage[0]
@@ -100,12 +100,11 @@ def readable_moments(series: SceneSeries) -> Sequence[SceneMoment]:
 
 @dataclass(frozen=True, slots=True)
 class LookPlan:
-    """What a command looks at.
+    """The looks of a command.
 
-    ``steps_s``: seconds from each look to the next. ``goes_on``: with the last step until there is no more (--watch).
-    ``is_one_window``: its looks are parts of one window, which can be any length. ``follows``: it follows a VM, and
-    looks in between whether it is there. ``whole_episode``: it looks at each scene of an episode of which no time is
-    named.
+    ``steps_s``: seconds from each look to the next. ``goes_on``: repeat the last step until the end (--watch).
+    ``is_one_window``: the looks are parts of one window of any length. ``follows``: it follows a VM, and checks in
+    between whether the VM exists. ``whole_episode``: it looks at each scene of an episode if no time is given.
     """
 
     steps_s: tuple[float, ...] = ()
@@ -119,7 +118,7 @@ class LookPlan:
 class TimeChoice:
     """A time of a recording, CLOCK_REALTIME nanoseconds. ``since_ns`` and ``until_ns`` are both given, or none is.
 
-    A time at which something ends stands for the whole of its millisecond, since outputs have no more digits.
+    An end includes the whole of its millisecond, since outputs have no more digits.
     """
 
     at_ns: int | None = None
@@ -132,7 +131,7 @@ class TimeChoice:
 
 
 def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[SceneMoment]:
-    """The moments that a command can look at, in their order. Raises UsageError if there are too few."""
+    """The moments that a command looks at, in order. Raises UsageError if there are too few."""
     if not moments:
         raise UsageError("the recording has no scenes")
     chosen = _one_origin(within(moments, times, goes_on=plan.goes_on))
@@ -146,7 +145,7 @@ def choose(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) ->
 
 
 def moments_of(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
-    """The moments of a time; ``goes_on``: from ``at`` on, and not until then."""
+    """The moments of a time choice. ``goes_on``: from ``at`` on instead of up to it."""
     if times.at_ns is not None:
         return _since(moments, times.at_ns) if goes_on else _until(moments, times.at_ns)
     return [
@@ -158,7 +157,7 @@ def moments_of(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bo
 
 
 def _since(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
-    """The moments from a time on, and what follows them at times that the wall clock had again."""
+    """The moments from a time on, including later ones at earlier times after the wall clock was set back."""
     found: list[SceneMoment] = []
     for moment in moments:
         if moment.taken_ns >= time_ns or (found and moment.follows(found[-1])):
@@ -167,7 +166,7 @@ def _since(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
 
 
 def _until(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
-    """The moments until a time, without those of the same boot at which the wall clock had been set back."""
+    """The moments up to a time, without those of the same boot after the wall clock was set back."""
     found = [moment for moment in moments if moment.taken_ns // MS_NS <= time_ns // MS_NS]
     last = last_until([moment for moment in found if _is_one_boot(moment, found[-1])], time_ns + MS_NS)
     if last is None:
@@ -181,7 +180,7 @@ def _is_one_boot(moment: SceneMoment, other: SceneMoment) -> bool:
 
 
 def within(moments: Sequence[SceneMoment], times: TimeChoice, *, goes_on: bool = False) -> list[SceneMoment]:
-    """The moments of a time, as ``moments_of`` gives them. Raises UsageError if there are none."""
+    """The moments of a time choice, as of ``moments_of``. Raises UsageError if there are none."""
     found = moments_of(moments, times, goes_on=goes_on)
     if not found:
         raise UsageError(
@@ -195,7 +194,7 @@ def _date(moment: SceneMoment) -> str:
 
 
 def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
-    """The longest end of them in which each can make a window with the one before."""
+    """The longest tail of the moments in which each can make a window with the previous one."""
     first = len(moments) - 1
     while first and moments[first].follows(moments[first - 1]):
         first -= 1
@@ -203,7 +202,7 @@ def _one_origin(moments: Sequence[SceneMoment]) -> list[SceneMoment]:
 
 
 def omissions(moments: Sequence[SceneMoment], plan: LookPlan, times: TimeChoice) -> list[str]:
-    """What a command does not show of the time that was requested, and why; for times of which ``choose`` gave some."""
+    """What a command does not show of the requested time, and why. For times for which ``choose`` returned moments."""
     if not (times.is_span or plan.goes_on):
         return _other_hosts(moments)
     asked = within(moments, times, goes_on=plan.goes_on)
@@ -233,14 +232,15 @@ def _parting(last: SceneMoment, first: SceneMoment) -> str:
 
 
 def holes(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
-    """The scenes around each time without one that is much longer than the time between two scenes, and than a minute.
+    """The scenes around each hole: a time without scenes that is much longer than the usual distance of two, and than a
+    minute.
 
     ``moments``: of one boot and source.
     """
     pairs = list(pairwise(moments))
     if not pairs:
         return []
-    from statistics import median  # 5 ms of a start, in which no recording is read
+    from statistics import median  # imported late: 5 ms of each start
 
     usual_ns = median(b.boottime_ns - a.boottime_ns for a, b in pairs)
     least_ns = max(_HOLE_STEPS * usual_ns, _HOLE_NS)
@@ -264,7 +264,8 @@ def _of_span(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:
 
 
 def _backward(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:
-    """The last moment, and before it one for each step, at least as far away; with ``follows`` all between them."""
+    """The last moment, and before it one for each step, at least that far apart; with ``follows`` also all between
+    them."""
     path = [len(moments) - 1]
     for step_s in reversed(plan.steps_s):
         latest_ns = moments[path[-1]].boottime_ns - round(step_s * (1 - EARLY) * 1e9)
@@ -273,5 +274,5 @@ def _backward(moments: list[SceneMoment], plan: LookPlan) -> list[SceneMoment]:
             break
         path.append(place)
     if len(path) <= len(plan.steps_s) and path[-1] > 0:
-        path.append(0)  # a shorter interval than was asked for, at the beginning
+        path.append(0)  # a shorter interval than requested, at the beginning
     return moments[path[-1] :] if plan.follows else [moments[place] for place in reversed(path)]

@@ -1,8 +1,8 @@
-"""How long a ring keeps scenes, and at what resolution. Pure.
+"""How long a ring keeps scenes, and at which resolution. Pure.
 
-Rule: a part of a recording is thinned or deleted by the age of its last scene, counted from the newest scene that is
-there, so a ring that nobody writes to loses nothing. Within a boot an age is by CLOCK_BOOTTIME: a step of the wall
-clock makes no scene older or younger.
+Rule: a part of a recording is thinned or deleted by the age of its last scene relative to the newest scene, so a ring
+without a writer loses nothing. Within a boot, ages are by CLOCK_BOOTTIME: a step of the wall clock makes no scene older
+or younger.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DAY_S: Final = 24 * HOUR_S
 
 @dataclass(frozen=True, slots=True)
 class RingTier:
-    """Scenes that are younger than ``until_s`` are kept one every ``resolution_s``; 0: all of them."""
+    """Of scenes younger than ``until_s``, one is kept every ``resolution_s``; 0: all."""
 
     resolution_s: int
     until_s: float
@@ -34,14 +34,14 @@ _NO_TIERS = "none"
 
 _MERGED_SCENES = 360
 _PARTS_IN_A_TIER = 8
-"""At least so many segments make a tier, or full resolution would be kept for much longer than was asked for."""
+"""Minimum number of segments in a tier; with fewer, full resolution would be kept for much longer than requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class RingLimits:
-    """How much is kept: seconds before the newest scene, bytes of all files. None: all. ``tiers``: the finest first.
+    """How much is kept: seconds before the newest scene, bytes of all files. None: no limit. ``tiers``: finest first.
 
-    Scenes that are older than every tier are deleted, unless ``keep_s`` says until when the last tier goes on.
+    Scenes older than every tier are deleted, unless ``keep_s`` extends the last tier.
     """
 
     keep_s: float | None = None
@@ -57,7 +57,7 @@ class RingLimits:
 
     @property
     def bounds_s(self) -> Iterator[float]:
-        """The ages at which something happens to scenes."""
+        """The ages at which scenes are thinned or deleted."""
         if self.keep_s is not None:
             yield self.keep_s
         yield from (tier.until_s for tier in self.tiers)
@@ -83,7 +83,8 @@ def _parse_tier(text: str) -> RingTier:
 def ring_limits(
     interval_s: float, keep_s: float | None, size_bytes: int | None, tiers: Sequence[RingTier] | None
 ) -> RingLimits:
-    """A ring if something makes it one. A tier that is at least as fine as the interval keeps all scenes."""
+    """The limits of a ring; no limits if nothing requests a ring. A tier at least as fine as the interval keeps all
+    scenes."""
     if keep_s is None and size_bytes is None and not tiers:
         return RingLimits()
     asked = DEFAULT_TIERS if tiers is None else tiers
@@ -93,7 +94,7 @@ def ring_limits(
 
 @dataclass(frozen=True, slots=True)
 class ThinningStep:
-    """Scenes that are older than ``from_s`` become one every ``resolution_s``; ``span_s``: of so much at a time."""
+    """Scenes older than ``from_s`` become one every ``resolution_s``. ``span_s``: the time that is thinned at once."""
 
     resolution_s: int
     from_s: float
@@ -101,7 +102,7 @@ class ThinningStep:
 
 
 def thinning_steps(limits: RingLimits) -> Sequence[ThinningStep]:
-    """What becomes of scenes as they grow old, the coarsest step first: what is old at once is thinned once."""
+    """The thinning of scenes as they age, coarsest step first, so scenes that are already old are thinned only once."""
     steps = []
     from_s = 0.0
     keep_s = limits.deleted_after_s or 0.0
@@ -116,8 +117,8 @@ def thinning_steps(limits: RingLimits) -> Sequence[ThinningStep]:
 
 @dataclass(frozen=True, slots=True)
 class DatedSegment:
-    """A segment with the times of its first and last scene, CLOCK_REALTIME nanoseconds; their time since boot, and the
-    boot of the last one, if they are known."""
+    """A segment with the times of its first and last scene in CLOCK_REALTIME nanoseconds; if known, also their time
+    since boot and the boot of the last scene."""
 
     place: SegmentPlace
     begin_ns: int
@@ -135,8 +136,8 @@ class DatedSegment:
 
 
 def on_one_clock(segments: Sequence[DatedSegment]) -> list[DatedSegment]:
-    """The same segments with times of a clock that is never set, which shows the wall clock's at the last one of each
-    host. ``segments``: in the order in which they were recorded. Those without times stay without.
+    """The same segments with times of a clock that is never set and equals the wall clock at each host's last segment.
+    ``segments``: in the order of recording. Segments without times are unchanged.
     """
     found: list[DatedSegment] = []
     after: dict[str, tuple[DatedSegment, DatedSegment]] = {}
@@ -154,7 +155,7 @@ def on_one_clock(segments: Sequence[DatedSegment]) -> list[DatedSegment]:
 
 
 def _apart_ns(segment: DatedSegment, following: DatedSegment) -> int:
-    """The time from the end of a segment to the beginning of the next one."""
+    """The time from the end of a segment to the start of the next one."""
     if segment.boot is not None and segment.boot == following.boot:
         return max(0, following.begin_boottime_ns - segment.end_boottime_ns)
     return max(0, following.begin_ns - segment.end_ns)
@@ -163,10 +164,10 @@ def _apart_ns(segment: DatedSegment, following: DatedSegment) -> int:
 def runs_to_thin(
     segments: Sequence[DatedSegment], step: ThinningStep, newest_ns: int, apart: Sequence[int] = ()
 ) -> Iterator[list[SegmentPlace]]:
-    """The segments that a step makes one of, run by run.
+    """The runs of segments that a step merges, each into one segment.
 
-    ``segments``: in their order. ``apart``: numbers of journals that lie between them and are none of theirs. A run is
-    of one host and day; the last one waits until it is as long as the step's span.
+    ``segments``: in order. ``apart``: numbers of journals that lie between them and belong to none of them. A run is of
+    one host and day; the last run waits until it is as long as the step's span.
     """
     limit_ns = newest_ns - round(step.from_s * 1e9)
     run: list[DatedSegment] = []
@@ -178,7 +179,7 @@ def runs_to_thin(
         if is_finer and segment.end_ns < limit_ns:
             run.append(segment)
         elif run:
-            break  # it will go on with this one
+            break  # the run may continue with this segment
     if run and _span_s(run) >= step.span_s:
         yield [each.place for each in run]
 

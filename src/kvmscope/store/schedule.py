@@ -1,7 +1,7 @@
-"""When a recorder looks, and what the clocks say of the time between two looks. Pure: clocks are passed in.
+"""When a recorder looks, and what the clocks show between two looks. Pure: clocks are passed in.
 
-Rule: ticks lie at whole intervals after the first, on CLOCK_MONOTONIC: a late look delays no other one.
-Source: clock_gettime(2): CLOCK_BOOTTIME goes on in suspend, CLOCK_MONOTONIC does not, CLOCK_REALTIME can be set.
+Rule: ticks are whole intervals after the first one, on CLOCK_MONOTONIC: a late look delays no other look.
+Source: clock_gettime(2): CLOCK_BOOTTIME advances in suspend, CLOCK_MONOTONIC does not, CLOCK_REALTIME can be set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from ..units import format_seconds
 
 _STEP_NS = 100_000_000
-"""A difference between two clocks that no slewing makes between two looks: adjtimex(2) slews by 0.05 % at most."""
+"""Slewing cannot shift two clocks by this much between two looks: adjtimex(2) slews by at most 0.05 %."""
 _SLEW = 0.001
 
 
@@ -45,11 +45,11 @@ class TickSchedule:
     due: int = 0
 
     def wait_ns(self, now_ns: int) -> int:
-        """How long it is until the next tick; 0 if it is due."""
+        """The time until the next tick; 0 if it is due."""
         return max(0, self.start_ns + self.due * self.interval_ns - now_ns)
 
     def take(self, now_ns: int) -> int:
-        """Take the tick that is due; gives how many ticks before it were missed."""
+        """Take the due tick. Returns the number of ticks missed before it."""
         current = max(self.due, (now_ns - self.start_ns) // self.interval_ns)
         missed = current - self.due
         self.due = current + 1
@@ -59,7 +59,7 @@ class TickSchedule:
 CLOCK_EVENT: Final = re.compile(
     r"the host was suspended for .*|the wall clock was set (?:forward|back) by .*", re.DOTALL
 )
-"""What ``clock_events`` says."""
+"""Matches the texts of ``clock_events``."""
 
 
 def clock_events(before: ClockReading, now: ClockReading) -> Iterator[str]:

@@ -1,13 +1,12 @@
 """Segments: the Parquet files that the scenes of a journal become.
 
-Encodings are part of the format, since every reader has to know them: numbers are DELTA_BINARY_PACKED, texts
+Encodings are part of the format, since every reader has to support them: numbers are DELTA_BINARY_PACKED, strings
 dictionaries, all compressed by zstd. Times of scenes recur for each subject, so they are dictionaries too.
-Before the footer of each file stand 8 bytes that no reader of Parquet looks at: ``KVMC`` and the CRC-32 of all other
-bytes, so that no damage is taken for numbers. A file without them is read too: version 1 of the layout had none.
-The metadata in the footer says which table of which segment a file is, so that files which somebody has mixed up are
-not taken for one another.
+Before the footer of each file are 8 bytes that Parquet readers ignore: ``KVMC`` and the CRC-32 of all other bytes, so
+damage is not read as numbers. A file without them is read too: version 1 of the layout had none. The metadata in the
+footer names the table and segment of a file, so mixed-up files are detected.
 Source: parquet-format, Encodings.md and README.md, File format: a reader finds the footer from the end of the file.
-What pyarrow, DuckDB and ClickHouse read is held by tests/store.
+tests/store checks that pyarrow, DuckDB and ClickHouse can read the files.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ _SEAL_MAGIC = b"KVMC"
 _ENOUGH_OF_MAGIC = 2
 _BLOCK_BYTES = 1 << 20
 _SEALED, _TABLE, _SEGMENT = "kvmscope.sealed", "kvmscope.table", "kvmscope.segment"
-"""Keys of the footer's metadata. The seal is there too, or damage of its magic would make it a file without one."""
+"""Keys of the footer's metadata. It mentions the seal too; otherwise, damage of the seal's magic would go unnoticed."""
 _OWN_COLUMN: Final = {
     RecordingTable.DOCUMENTS: b"text",
     RecordingTable.VMS: b"label",
     RecordingTable.VCPUS: b"tid",
     RecordingTable.SCENES: b"blocks",
 }
-"""A column that no other table has: of files without the metadata."""
+"""A column that only this table has, to identify files without the metadata."""
 _END = struct.Struct("<I4s")
 _MAGIC, _NO_END = b"PAR1", "it does not end as a Parquet file does"
 _TOO_SHORT = "it is shorter than any Parquet file"
@@ -56,26 +55,26 @@ _KEYS = ["time", "boottime_ns", "origin_host", "boot"]
 _HEADS = [*_KEYS, "source", "simulated"]
 _AS_DICTIONARY = ("time", "boottime_ns")
 _WITH_STATISTICS = ("time", "vm", "name")
-"""What readers choose rows by. Statistics of each counter would be a tenth of a small file."""
+"""Columns by which readers select rows. Statistics of all counters would be a tenth of a small file."""
 
 
 def write_segment(storage: Storage, place: SegmentPlace, tables: Mapping[RecordingTable, Any]) -> None:
-    """Write all tables; the segment is there when the last one is. Raises OSError."""
+    """Write all tables. The segment exists once the last one does. Raises OSError."""
     segment = _segment_id(tables[RecordingTable.SCENES])
-    for table in RecordingTable:  # in their order: SCENES is the last
+    for table in RecordingTable:  # in order: SCENES is last
         marks = {_SEALED: "1", _TABLE: table.value, _SEGMENT: segment}
         storage.write(place.path(table), partial(_write, tables[table], marks))
 
 
 def _segment_id(scenes: Any) -> str:
-    """Names a segment by the scenes that it has."""
+    """An id of a segment, made from its scenes."""
     rows = scenes.select(_KEYS).set_column(0, "time", scenes["time"].cast(pa.int64())).to_pylist()
     text = json.dumps([list(row.values()) for row in rows])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def open_writer(sink: Any, schema: Any, *, with_statistics: Sequence[str] = _WITH_STATISTICS) -> Any:
-    """A writer of Parquet with the encodings of segments. ``with_statistics``: columns by which readers choose rows."""
+    """A writer of Parquet with the encodings of segments. ``with_statistics``: columns by which readers select rows."""
     texts = [field.name for field in schema if _is_text(field)]
     numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     packed = {name: "DELTA_BINARY_PACKED" for name in numbers if name not in _AS_DICTIONARY}
@@ -87,7 +86,7 @@ def open_writer(sink: Any, schema: Any, *, with_statistics: Sequence[str] = _WIT
         use_dictionary=[*texts, *(name for name in _AS_DICTIONARY if name in schema.names)],
         column_encoding=packed,
         write_statistics=[name for name in with_statistics if name in schema.names],
-        store_schema=False,  # names of Arrow's types; they would be a fifth of a small file
+        store_schema=False,  # names of Arrow's types, a fifth of a small file
     )
 
 
@@ -104,7 +103,7 @@ def _write(table: Any, marks: Mapping[str, str], sink: Any) -> None:
 
 
 def _footer_start(data: memoryview) -> int:
-    """Where the footer of a file begins. Raises ValueError if it cannot be there."""
+    """The offset of the footer of a file. Raises ValueError if it is out of range."""
     length, magic = _END.unpack_from(data, max(0, len(data) - _END.size))
     start = len(data) - _END.size - int(length)
     if magic != _MAGIC or start < len(_MAGIC):
@@ -113,8 +112,8 @@ def _footer_start(data: memoryview) -> int:
 
 
 def _check_seal(data: memoryview) -> bool:
-    """Whether each byte is known to be as it was written; a file without a seal does not say. Raises ValueError if one
-    is not."""
+    """Whether the checksum proves that all bytes are as written; False for a file without a seal. Raises ValueError if
+    the checksum differs."""
     if len(data) < _END.size:
         raise ValueError(_TOO_SHORT)
     footer = _footer_start(data)
@@ -124,7 +123,7 @@ def _check_seal(data: memoryview) -> bool:
 
 
 def _check_sum(seal: bytes, footer: bytes, crc: int) -> bool:
-    """As ``_check_seal``. ``seal``: the bytes where one would be; ``crc``: of all others."""
+    """As ``_check_seal``. ``seal``: the bytes at the place of a seal. ``crc``: of all other bytes."""
     magic, expected = _SEAL.unpack(seal) if seal else (b"", 0)
     is_like_it = sum(a == b for a, b in zip(magic, _SEAL_MAGIC, strict=False)) >= _ENOUGH_OF_MAGIC
     is_sealed = is_like_it or _SEALED.encode() in footer
@@ -134,7 +133,7 @@ def _check_sum(seal: bytes, footer: bytes, crc: int) -> bool:
 
 
 def _segment_of(footer: bytes, table: RecordingTable) -> str | None:
-    """The segment that a file with this footer is of; None if it does not say. Raises ValueError for another table."""
+    """The segment of a file with this footer; None if it names none. Raises ValueError for another table."""
     marked = _mark(footer, _TABLE)
     own = _OWN_COLUMN[table]
     if marked is None and bytes([len(own)]) + own not in footer:
@@ -145,7 +144,8 @@ def _segment_of(footer: bytes, table: RecordingTable) -> str | None:
 
 
 def _mark(footer: bytes, key: str) -> str | None:
-    """A text of the footer's metadata: two texts in Thrift's compact protocol, each after its length."""
+    """A value of the footer's metadata: key and value are strings in Thrift's compact protocol, each after its
+    length."""
     start = b"\x18" + bytes([len(key)]) + key.encode() + b"\x18"
     at = footer.rfind(start) + len(start)
     if at < len(start) or at >= len(footer):
@@ -158,12 +158,13 @@ def _is_text(field: Any) -> bool:
 
 
 def read_segment(storage: Storage, place: SegmentPlace) -> SegmentScenes:
-    """The scenes of a segment. Raises RecordingError; FileNotFoundError if a table is not there."""
+    """The scenes of a segment. Raises RecordingError, FileNotFoundError if a table is missing."""
     return SegmentScenes(read_tables(storage, place), storage.name(place.path(RecordingTable.SCENES)))
 
 
 def read_tables(storage: Storage, place: SegmentPlace, *, of_subjects: Sequence[str] | None = None) -> SegmentTables:
-    """The tables of a segment, of ``vms`` and ``vcpus`` these columns or all. Raises as ``read_segment`` does."""
+    """The tables of a segment. ``of_subjects``: columns to read of ``vms`` and ``vcpus``; None: all. Raises as
+    ``read_segment`` does."""
     columns = {RecordingTable.VMS: of_subjects, RecordingTable.VCPUS: of_subjects}
     found = {table: _read(storage, place, table, columns=columns.get(table)) for table in RecordingTable}
     _check_same(storage, place, {table: segment for table, (_, segment) in found.items()})
@@ -182,13 +183,13 @@ def read_heads(storage: Storage, place: SegmentPlace) -> list[Mapping[str, Any]]
 
 
 def scene_keys(storage: Storage, place: SegmentPlace) -> list[SceneKey]:
-    """What names the scenes of a segment. Raises as ``read_segment`` does."""
+    """The keys of the scenes of a segment. Raises as ``read_segment`` does."""
     rows = read_heads(storage, place)
     return [(row["origin_host"], row["boot"], row["boottime_ns"], row["time"]) for row in rows]
 
 
 def read_span(storage: Storage, place: SegmentPlace) -> tuple[int, int]:
-    """When the first and the last scene of a segment were taken, CLOCK_REALTIME. Raises as ``read_segment`` does."""
+    """CLOCK_REALTIME of the first and the last scene of a segment. Raises as ``read_segment`` does."""
     path = place.path(RecordingTable.SCENES)
     try:
         with storage.open(path) as source:
@@ -197,14 +198,14 @@ def read_span(storage: Storage, place: SegmentPlace) -> tuple[int, int]:
         ends = [each for group in groups for each in (group.min_raw, group.max_raw)]
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, ValueError, AttributeError):  # it has none
+    except (pa.ArrowException, OSError, ValueError, AttributeError):  # no statistics
         ends = [row["time"] for row in read_heads(storage, place)]
     return min(ends, default=0), max(ends, default=0)
 
 
 def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> None:
-    """See that the files of a segment in a directory are its tables; ``is_whole``: and that each byte is as it was
-    written, which takes the time of reading them. Raises RecordingError, FileNotFoundError."""
+    """Check that the files of a segment in a directory are its tables. ``is_whole``: check all bytes too, which takes
+    as long as reading them. Raises RecordingError, FileNotFoundError."""
     check = _checked_whole if is_whole else _checked_end
     segments: dict[RecordingTable, str | None] = {}
     for table in RecordingTable:
@@ -222,9 +223,9 @@ def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> N
 
 
 def _checked_whole(file: BinaryIO) -> bytes:
-    """The footer of a file, all bytes of which were looked at.
+    """The footer of a file, after a check of all its bytes.
 
-    They are read and not mapped: where the disk cannot give a mapped page, or the file is cut off, the kernel sends
+    The bytes are read and not mapped: if the disk cannot read a mapped page, or the file is truncated, the kernel sends
     SIGBUS. Source: mmap(2).
     """
     footer = _checked_end(file)
@@ -244,7 +245,7 @@ def _checked_whole(file: BinaryIO) -> bytes:
 
 
 def _checked_end(file: BinaryIO) -> bytes:
-    """The footer of a file, of which no other byte was looked at."""
+    """The footer of a file, without reading the other bytes."""
     size = file.seek(0, os.SEEK_END)
     if size < _END.size:
         raise ValueError(_TOO_SHORT)
@@ -258,7 +259,7 @@ def _checked_end(file: BinaryIO) -> bytes:
 
 
 def _check_same(storage: Storage, place: SegmentPlace, segments: Mapping[RecordingTable, str | None]) -> None:
-    """Raises RecordingError if tables that stand for one segment are of several."""
+    """Raises RecordingError if the tables at one place are of different segments."""
     [(most, count)] = Counter(segments.values()).most_common(1)
     if count == len(segments):
         return
@@ -276,7 +277,7 @@ def last_epochs(storage: Storage, place: SegmentPlace) -> tuple[I64Array, I64Arr
 
 
 def _epochs_at(table: Any, at: tuple[int, int]) -> I64Array:
-    """In the order of the rows of the scene."""
+    """The epochs in the order of the scene's rows."""
     time, boottime = table["time"].cast(pa.int64()).to_numpy(), table["boottime_ns"].to_numpy()
     there = (time == at[0]) & (boottime == at[1])
     rows: I64Array = table["row"].to_numpy()[there]
@@ -287,8 +288,8 @@ def _epochs_at(table: Any, at: tuple[int, int]) -> I64Array:
 def _read(
     storage: Storage, place: SegmentPlace, which: RecordingTable, *, columns: Sequence[str] | None = None
 ) -> tuple[Any, str | None]:
-    """A table, and which segment it says it is of. Raises MemoryError if there is no memory; sizes in a file without a
-    seal may be what is wrong."""
+    """A table, and the segment that it names. Raises MemoryError if memory is exhausted, which may be due to damaged
+    sizes in a file without a seal."""
     is_sealed = True
     path = place.path(which)
     try:

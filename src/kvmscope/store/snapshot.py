@@ -1,14 +1,14 @@
-"""A snapshot: one file with some scenes of a host, to attach to a report. Every reading command takes it by ``--from``.
+"""A snapshot: one file with some scenes of a host, to attach to a report. ``--from`` of every reading command takes it.
 
-A ZIP archive, so that what it gives away can be looked at without kvmscope:
+A ZIP archive, so that what it reveals can be inspected without kvmscope:
 
     kvmscope-snapshot.json      format, version, what made it and when, whether it is anonymised
     scenes/0001.scene           the scenes in their order (``scene.encoding``)
     episode.json                the note of an episode, if it is of one
-    *.txt, *.json               what the commands say of these scenes, for people; never read back
+    *.txt, *.json               output of commands for these scenes, for readers; never read back
 
-Rule: needs nothing but the standard library. A file is read whole and checked by its CRCs; anything else is a
-RecordingError, and reading never makes more of it than it says that it has.
+Rule: needs only the standard library. A file is read as a whole and checked by its CRCs; anything else is a
+RecordingError, and reading never decompresses more bytes than the archive declares.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ABOUT: Final = "kvmscope-snapshot.json"
 _EPISODE: Final = "episode.json"
 _SCENES: Final = "scenes/"
 _LARGEST: Final = 4 << 30
-"""Bytes of all members: what a damaged or hostile archive may make a reader allocate."""
+"""Limit for the bytes of all members: bounds what a damaged or hostile archive makes a reader allocate."""
 _DAMAGE: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -63,7 +63,7 @@ class SnapshotAbout:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """``texts``: what else is in the archive, by file name. ``episode``: the note, if it is of an episode."""
+    """``texts``: other files of the archive, by name. ``episode``: the note, if the snapshot is of an episode."""
 
     about: SnapshotAbout
     scenes: Sequence[Scene]
@@ -80,7 +80,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         if snapshot.episode is not None:
             members[_EPISODE] = note_text(snapshot.episode)
         members |= {f"{_SCENES}{place:04}.scene": encode(scene) for place, scene in enumerate(snapshot.scenes, start=1)}
-        when = time.gmtime(max(snapshot.about.made_ns // 10**9, 315_532_800))[:6]  # a ZIP's times begin in 1980
+        when = time.gmtime(max(snapshot.about.made_ns // 10**9, 315_532_800))[:6]  # times in ZIP files begin in 1980
         for name, data in members.items():
             info = zipfile.ZipInfo(name, when)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
@@ -89,7 +89,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def is_snapshot(place: str) -> bool:
-    """Whether a file begins like a snapshot; False if there is no such file."""
+    """Whether a file starts like a snapshot; False if there is no such file."""
     try:
         with Path(place).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -120,12 +120,12 @@ class SnapshotFile:
 
     @property
     def episode(self) -> EpisodeNote | None:
-        """The note of the episode that it is of. Raises RecordingError if that is damaged."""
+        """The note of its episode, if any. Raises RecordingError if the note is damaged."""
         data = self._members.get(_EPISODE)
         return None if data is None else parse_note(data.decode("utf-8", "replace"), f"{self._path}/{_EPISODE}")
 
     def text(self, name: str) -> str | None:
-        """One of the texts for people; None if there is none of this name."""
+        """The text with this file name; None if there is none."""
         data = self._members.get(name)
         return None if data is None else data.decode("utf-8", "replace")
 
@@ -165,7 +165,7 @@ class SnapshotFile:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member, of no more bytes than it says."""
+    """A member, limited to its declared size."""
     with archive.open(info) as file:
         data = file.read(info.file_size + 1)
     if len(data) != info.file_size:

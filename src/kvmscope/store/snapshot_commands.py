@@ -1,8 +1,8 @@
-"""Command lines and libvirt's XML without what identifies: options stay, and of their values what judging reads.
+"""Anonymises command lines and libvirt's XML: options stay, and those values that judging reads.
 
-Rule: a value stays if it is a switch, or if its option is one that judging reads and all of its parts are numbers or
-words of the vocabulary. Everything else is replaced by its pseudonym. The same text judged gives the same settings.
-Source: ``host.config`` and ``host.vmm`` say what is read of a command line and of the XML.
+Rule: a value stays if it is a switch, or if judging reads its option and all of its parts are numbers or words of the
+vocabulary. Everything else is replaced by a pseudonym. Judging the redacted text yields the same settings.
+Source: ``host.config`` and ``host.vmm`` define which parts of command lines and XML are read.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .snapshot_names import Pseudonyms
 
 _SWITCHES: Final = frozenset("on off yes no true false y n".split())
 _JUDGED: Final = frozenset("M accel cpu cpus device global irqchip m machine object overcommit platform smp".split())
-"""Options by whose values VMs are judged, without their dashes."""
+"""Options whose values judging reads, without dashes."""
 _NUMBERED: Final = _JUDGED - {"device", "object", "platform"}
-"""Of these, those whose numbers say how large a VM is and not which one it is."""
+"""The options among these whose numbers describe the size of a VM and do not identify it."""
 _OPTION = re.compile(r"--?[a-z][a-z0-9-]{0,40}|-[MS]")
 _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,60}", re.IGNORECASE)
 _FLAG = re.compile(r"[+-][a-z0-9_.-]{1,30}|hv[_-][a-z0-9_-]{1,30}|vmx|svm|kvm_?[a-z0-9_]*")
-"""Of -cpu: what is switched on or off, and what QEMU takes as switched on where it stands alone."""
+"""Flags of -cpu: switched on or off, or names that QEMU takes as switched on when they stand alone."""
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]{1,16}|\d{1,12}[kmgt]?i?b?)(?::\d{1,6})*", re.IGNORECASE)
 _WINDOWS = re.compile(r"http://microsoft\.com/win(?:/(?:\d[\dkr]{0,4}|xp|vista))?(?!\w)")
 _PARTS = re.compile(r"(?:[^,]|,,)+")
@@ -54,24 +54,24 @@ _PROGRAM_WORDS: Final = _WORDS | frozenset(
 
 
 class CommandRedaction:
-    """Redacts what VMMs and libvirt say of VMs."""
+    """Redacts command lines of VMMs and libvirt's XML."""
 
     def __init__(self, names: Pseudonyms) -> None:
         self._names = names
         self._kept_parts = {option for caveat in load_caveats().values() for option in _options_in(caveat.holds_if)}
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """A command line."""
+        """The command line, redacted."""
         return tuple(self._argv(argv))
 
     def program(self, name: str) -> str:
-        """The file name of a program, of which only the words that VMMs are called by stay."""
+        """The file name of a program, of which only words of VMM names stay."""
         return _TOKENS.sub(
             lambda match: match[0] if match[0].lower() in _PROGRAM_WORDS else self._names.name(match[0]), name
         )
 
     def xml(self, data: bytes | None) -> bytes | None:
-        """Libvirt's XML with what is read of it and nothing else; None for what cannot be read."""
+        """Libvirt's XML, reduced to the parts that are read; None if it cannot be parsed."""
         if data is None:
             return None
         try:
@@ -140,7 +140,7 @@ class CommandRedaction:
 
     @staticmethod
     def _is_known(word: str, *, numbers: bool) -> bool:
-        """Whether a value is made of known words, and of numbers if those say nothing of whose it is."""
+        """Whether a value consists of known words and, with ``numbers``, of numbers, which must not identify."""
         if _NUMBERS.fullmatch(word):
             return numbers
         tokens = _TOKENS.findall(word)
@@ -199,7 +199,7 @@ class CommandRedaction:
         yield "</cpu>"
 
     def _os(self, os_id: str | None) -> Iterator[str]:
-        """Libosinfo's id of the guest's system: the releases of Windows, and of others that they are others."""
+        """Libosinfo's id of the guest's system, of which only the releases of Windows stay readable."""
         if os_id is not None:
             windows = _WINDOWS.match(os_id)
             rest = os_id[windows.end() if windows else 0 :]
@@ -226,7 +226,7 @@ class CommandRedaction:
 
 
 def _options_in(condition: Condition) -> Iterator[str]:
-    """What a caveat looks for in command lines."""
+    """The options that a caveat looks for in command lines."""
     match condition:
         case HasVmmOption():
             yield from condition.options

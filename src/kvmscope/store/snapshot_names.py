@@ -1,7 +1,7 @@
-"""Pseudonyms for what identifies: names, uuids, paths, numbers, and the words of free text.
+"""Pseudonyms for identifying data: names, uuids, paths, numbers, and the words of free text.
 
-Rule: the same value has the same pseudonym within one ``Pseudonyms``, whose key is random and kept nowhere. What is
-not known to be harmless is replaced: of free text, words stay if they are plain words or terms of ours.
+Rule: equal values have the same pseudonym within one ``Pseudonyms``, whose key is random and not stored. Everything not
+known to be harmless is replaced; in free text, only plain words and kvmscope's own terms stay.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TERMS: Final = frozenset(
 
 
 class Pseudonyms:
-    """Gives pseudonyms. ``terms``: words of free text that stay beside those of ours, such as names of statistics."""
+    """Makes pseudonyms. ``terms``: words that stay in free text besides kvmscope's own, such as names of statistics."""
 
     def __init__(self, terms: Iterable[str] = ()) -> None:
         self._key = secrets.token_bytes(32)
@@ -47,7 +47,7 @@ class Pseudonyms:
         self._numbers: dict[int, int] = {}
 
     def name(self, value: str) -> str:
-        """Of a name or any other text as a whole; nothing stays nothing."""
+        """A pseudonym of a name or any other text as a whole; an empty text stays empty."""
         if not value:
             return value
         if value not in self._names:
@@ -55,33 +55,33 @@ class Pseudonyms:
         return self._names[value]
 
     def identifier(self, value: str) -> str:
-        """Of a name, or of a uuid or a path in a form like its own."""
+        """A pseudonym of a name; for a uuid or a path, in the same form."""
         if _UUID.fullmatch(value):
             return self.uuid(value)
         return self.path(value) if "/" in value else self.name(value)
 
     def uuid(self, value: str) -> str:
-        """Of a uuid, as a uuid; upper and lower case are the same."""
+        """A pseudonym of a uuid, as a uuid; upper and lower case are equal."""
         return str(uuid.UUID(hex=self._digest(value.lower().replace("-", ""))[:32]))
 
     def path(self, value: str) -> str:
-        """Of a path, whole."""
+        """A pseudonym of a whole path."""
         return f"/{self.name(value)}"
 
     def number(self, value: int) -> int:
-        """Of a number such as a pid; each has another one."""
+        """A pseudonym of a number such as a pid; distinct numbers have distinct pseudonyms."""
         return self._numbers.setdefault(value, _FIRST_NUMBER + len(self._numbers))
 
     def word64(self, value: int) -> int:
-        """Of an opaque id of 64 bits."""
+        """A pseudonym of an opaque id of 64 bits."""
         return int(self._digest(f"{value:016x}")[:16], 16)
 
     def hex_id(self, value: str) -> str:
-        """Of an opaque id of 32 hexadecimal digits."""
+        """A pseudonym of an opaque id of 32 hexadecimal digits."""
         return self._digest(value)[:32]
 
     def text(self, value: str) -> str:
-        """Of free text: known names are replaced wherever they stand, and each word that is not plain."""
+        """Free text in which known names and all words that are not plain are replaced."""
         for known in sorted(self._names, key=len, reverse=True):
             if known in value:
                 pattern = rf"(?<!\w){re.escape(known)}(?!\w)"
@@ -111,4 +111,4 @@ class Pseudonyms:
 
 
 _STARTS: Final = frozenset("its no not nothing operation permission invalid no such the this there input".split())
-"""Words with which our reasons and those of strerror(3) begin."""
+"""First words of kvmscope's own reasons and of those of strerror(3)."""

@@ -1,7 +1,7 @@
-"""Scenes without what identifies: names, uuids, paths, ids, the host, command lines, libvirt's XML.
+"""Anonymises scenes: names, uuids, paths, ids, the host, command lines, libvirt's XML.
 
-Rule: numbers of statistics, settings, the CPU and the modules stay, so the scene is judged as before, but
-for the names. Times stay: a report is of a time.
+Rule: statistics, settings, the CPU and the modules stay, so the redacted scene is judged as before, except for names.
+Times stay too, since a report refers to a time.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _SHORT_WORD = re.compile(r"[\w() @.,:/+-]{0,80}")
 
 
 class SceneRedaction:
-    """Redacts the scenes of one host, the same value always in the same way."""
+    """Redacts the scenes of one host; equal values become equal pseudonyms."""
 
     def __init__(self, scenes: Iterable[Scene]) -> None:
-        """``scenes``: all that will be redacted, of which the terms of free text are taken."""
+        """``scenes``: all scenes to redact; the terms of free text are taken from them."""
         scenes = tuple(scenes)
         schemas = {block.schema for scene in scenes for block in scene.sample.blocks if _is_kernels(block.schema)}
         terms = {stat.name for schema in schemas for stat in schema.descriptors} | kernel_providers()
@@ -57,7 +57,7 @@ class SceneRedaction:
         self._commands = CommandRedaction(self.names)
         self._schemas: dict[Schema, Schema] = {}
         self._shown: dict[str, str] = {}
-        for scene in scenes:  # what is a name anywhere is one in each text
+        for scene in scenes:  # a name in any scene is replaced in all texts
             self.machine(scene.machine)
             self._identities(scene)
 
@@ -112,7 +112,7 @@ class SceneRedaction:
         return replace(cpu, model=self.names.name(cpu.model))
 
     def release(self, release: str) -> str:
-        """The release of the kernel, of which numbers and the words of distributions stay."""
+        """The release of the kernel; numbers and the words of distributions stay."""
 
         def known(word: str) -> bool:
             letters = word.rstrip("0123456789").lstrip("0123456789").lower()
@@ -137,7 +137,7 @@ class SceneRedaction:
             return self.names.name(vm)
 
     def _any_name(self, name: str) -> str:
-        """A shown name of a VM, which may have ended before the scenes that are redacted."""
+        """The displayed name of a VM, which may have ended before the redacted scenes."""
         return self._shown.get(name) or self.label(name)
 
     # --- the VMs ------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class SceneRedaction:
         return VmIdentity(self._vm_name(identity), process, self._commands.xml(identity.domain_xml), identity.silent_s)
 
     def _vm_name(self, identity: VmIdentity) -> str:
-        """The name that is shown: of its own, or made of a pid or an id; those of one name stay numbered."""
+        """The displayed name: its own, or made from a pid or an id; equal names stay numbered."""
         name, number = identity.name, ""
         if numbered := _NUMBERED_NAME.fullmatch(name):
             name, number = numbered[1], numbered[2]
@@ -162,7 +162,7 @@ class SceneRedaction:
         return self.label(name) + number
 
     def label(self, name: str) -> str:
-        """A name, or what stands for one: ``kvm-PID``, ``pid-PID``, ``vm-ID``."""
+        """A name or its substitute: ``kvm-PID``, ``pid-PID``, ``vm-ID``."""
         if of_pid := _PID_NAME.fullmatch(name):
             return f"{of_pid[1]}{self.names.number(int(of_pid[2]))}"
         if of_id := _ID_NAME.fullmatch(name):
@@ -221,7 +221,8 @@ class SceneRedaction:
         return None if name is None else self.names.name(name)
 
     def _schema(self, schema: Schema) -> Schema:
-        """The stats of the kernel keep their names; those that programs publish are named by their authors."""
+        """A schema, redacted. Stats of the kernel keep their names; published stats do not, as their authors chose the
+        names."""
         if _is_kernels(schema):
             return schema
         if schema not in self._schemas:

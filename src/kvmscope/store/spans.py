@@ -1,7 +1,7 @@
-"""Stretches of a recording, each of one boot of one host and one source, as sequences of scenes that are read late.
+"""Spans of a recording, each of one boot, host and source, as sequences of scenes that are read lazily.
 
-Who compares or draws a long time looks at scenes that are evenly spread over it: counts lose nothing by that, since
-the difference of two scenes has all that happened in between.
+Comparisons and charts of a long time use scenes evenly spread over it. Counts lose nothing by that, since the
+difference of two scenes includes everything in between.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .replay import EARLY, SceneMoment, SceneSeries, TimeChoice, holes, moments_
 
 
 class SceneSpan(Sequence[Scene]):
-    """Scenes of one boot and source in their order, each read when it is asked for and not kept.
+    """Scenes of one boot and source in order, each read on access and not cached.
 
-    ``moments``: of these scenes.
+    ``moments``: those of the scenes.
     """
 
     def __init__(self, series: SceneSeries, moments: Sequence[SceneMoment]) -> None:
@@ -27,11 +27,11 @@ class SceneSpan(Sequence[Scene]):
         self.moments = moments
 
     def spread(self, most: int) -> SceneSpan:
-        """At most so many scenes, evenly over the same time, the first and the last among them."""
+        """At most ``most`` scenes spread evenly over the same time, including the first and the last."""
         return SceneSpan(self._series, spread(self.moments, most))
 
     def every(self, interval_s: float) -> SceneSpan:
-        """The scenes that are at least this far apart (less 5 %), the first among them."""
+        """The scenes at least this far apart (minus 5 %), including the first."""
         kept: list[SceneMoment] = []
         for moment in self.moments:
             if not kept or moment.boottime_ns - kept[-1].boottime_ns >= interval_s * (1 - EARLY) * 1e9:
@@ -56,16 +56,16 @@ class SceneSpan(Sequence[Scene]):
 
 @dataclass(frozen=True, slots=True)
 class HostSpans:
-    """The longest span of each host, and how many scenes are in none of them: of other boots and sources."""
+    """The longest span of each host, and the number of other scenes, which are of other boots or sources."""
 
     spans: tuple[SceneSpan, ...]
     left_out: int
 
 
 def open_spans(series: SceneSeries, times: TimeChoice, hosts: Sequence[str] = ()) -> HostSpans:
-    """The longest span of each host within these times; of ``hosts`` alone if any are named.
+    """The longest span of each host within these times; only of ``hosts`` if given.
 
-    A host goes by its host name, or by the beginning of its opaque id. Raises UsageError if there is no such scene.
+    A host is named by its host name or by a prefix of its opaque id. Raises UsageError if there is no such scene.
     """
     spans = all_spans(series, times)
     longest: dict[str, SceneSpan] = {}
@@ -90,7 +90,7 @@ def all_spans(series: SceneSeries, times: TimeChoice) -> list[SceneSpan]:
 
 
 def runs(moments: Sequence[SceneMoment]) -> list[Sequence[SceneMoment]]:
-    """The moments, parted wherever one cannot make a window with the one before."""
+    """The moments, split wherever one cannot make a window with the previous one."""
     found: list[list[SceneMoment]] = []
     for moment in moments:
         if found and moment.follows(found[-1][-1]):
@@ -101,7 +101,7 @@ def runs(moments: Sequence[SceneMoment]) -> list[Sequence[SceneMoment]]:
 
 
 def stretches(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMoment]]:
-    """The first and the last moment of each time in which there are scenes without a break."""
+    """The first and the last moment of each period of scenes without a break."""
     found: list[tuple[SceneMoment, SceneMoment]] = []
     for run in runs(moments):
         breaks = holes(run)
@@ -112,7 +112,8 @@ def stretches(moments: Sequence[SceneMoment]) -> list[tuple[SceneMoment, SceneMo
 
 
 def spread(moments: Sequence[SceneMoment], most: int) -> Sequence[SceneMoment]:
-    """At most so many of the moments (2 or more) of one run, evenly over their time, the first and the last kept."""
+    """At most ``most`` (2 or more) of the moments of one run, spread evenly over their time, with the first and the
+    last."""
     if len(moments) <= most:
         return moments
     times_ns = [moment.boottime_ns for moment in moments]

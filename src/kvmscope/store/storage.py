@@ -1,8 +1,8 @@
-"""Where a recording lies: a directory, or a prefix of an object store that pyarrow knows (``s3://…``, ``gs://…``).
+"""The storage of a recording: a directory, or a prefix of an object store that pyarrow knows (``s3://…``, ``gs://…``).
 
-Rules: a file is there with all its bytes, or not at all. The directory may be a link, and so may what is above it;
-below it no link leads out, and none to a directory is followed: who reads a recording of somebody else would read, or
-list, the rest of the disk too.
+Rules: a file exists with all its bytes or not at all. The directory and its parents may be links. Below it, links that
+lead out are refused and links to directories are not followed: reading an untrusted recording must not read or list the
+rest of the disk.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .layout import NEW
 
 
 class Storage:
-    """Files below one place, by their paths from there. ``directory``: None for an object store."""
+    """Files below one place, by relative path. ``directory``: None for an object store."""
 
     def __init__(self, place: str) -> None:
-        """Raises UsageError for an address that pyarrow does not know."""
+        """Raises UsageError for a URI that pyarrow does not know."""
         self.place = re.sub(r"(?<=://)[^/@]*@", "", place).partition("?")[0] if "://" in place else place
         self.directory = local_directory(place)
         self.links: Sequence[str] = ()
-        """Links to directories that ``files`` passed over."""
+        """Links to directories that ``files`` skipped."""
         self._system: Any
         self._root: str
         try:
@@ -43,25 +43,25 @@ class Storage:
             else:
                 self._system, self._root = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, OSError, ValueError) as error:
-            reason = _reason(error).replace(place, self.place)  # which may have a key in it
+            reason = _reason(error).replace(place, self.place)  # it may contain a key
             raise UsageError(f"{self.place!r} is not a directory or an object store: {reason}") from None
 
     def name(self, path: str) -> str:
-        """What to call a file in a message."""
+        """The name of a file in messages."""
         return f"{self.place.rstrip('/')}/{path}"
 
     def local(self, path: str) -> Path:
-        """A file of a recording that lies in a directory. Raises RecordingError if a link leads out of it."""
+        """The path of a file of a recording in a directory. Raises RecordingError if a link leads out of it."""
         assert self.directory is not None
         file = self.directory / path
         if not _is_below(file, self._real_root):
-            self._real_root = os.path.realpath(self._root)  # it may be a link that leads elsewhere by now
+            self._real_root = os.path.realpath(self._root)  # a link that may have another target by now
             if not _is_below(file, self._real_root):
                 raise RecordingError("it is a link that leads outside the recording", path=str(file))
         return file
 
     def has(self, path: str = "") -> bool:
-        """Whether there is such a file, or without a path such a place at all. Raises RecordingError."""
+        """Whether a file exists or, without a path, the place itself. Raises RecordingError."""
         try:
             [info] = self._system.get_file_info([f"{self._root}/{path}" if path else self._root])
         except (OSError, pa.ArrowException) as error:
@@ -69,7 +69,7 @@ class Storage:
         return bool(info.type != fs.FileType.NotFound)
 
     def files(self) -> dict[str, int]:
-        """Every file with its size, by path. Raises RecordingError if there is no such place."""
+        """The size of every file, by path. Raises RecordingError if the place does not exist."""
         selector = fs.FileSelector(self._root, recursive=True)
         try:
             if self.directory is not None:
@@ -84,21 +84,21 @@ class Storage:
         return {info.path[skip:]: info.size for info in found if info.type == fs.FileType.File}
 
     def unfollowed(self, tops: Sequence[str] = layout.PARTS) -> list[RecordingError]:
-        """An error for each link that the last ``files`` passed over in one of these directories, or in its place."""
+        """An error for each link that the last ``files`` skipped in, or in the place of, one of these directories."""
         reason = "it is a link to a directory, and only the directory of a whole recording may be one"
         links = [path for path in self.links if path.partition("/")[0] in tops]
         return [RecordingError(reason, path=self.name(path)) for path in links]
 
     def open(self, path: str) -> Any:
-        """A file for reading at random. Raises OSError, RecordingError if a link leads out of the place."""
+        """Open a file for random reads. Raises OSError, RecordingError if a link leads out of the place."""
         if self.directory is not None:
             require_file(self.local(path))
         return self._system.open_input_file(f"{self._root}/{path}")
 
     def dataset(self, paths: Sequence[str]) -> Any:
-        """Parquet files of one table as an Arrow dataset with the columns of all, read when it is asked for. Raises
+        """Parquet files of one table as an Arrow dataset with the columns of all, read lazily. Raises
         RecordingError."""
-        from pyarrow import dataset  # loads pandas where that is installed
+        from pyarrow import dataset  # loads pandas if installed
 
         partitions = dataset.partitioning(pa.schema([("host", pa.string()), ("date", pa.string())]), flavor="hive")
         options = dataset.FileSystemFactoryOptions(partition_base_dir=self._root, partitioning=partitions)
@@ -111,7 +111,7 @@ class Storage:
             raise RecordingError(f"it cannot be read: {_reason(error)}", path=self.place) from None
 
     def read(self, path: str) -> bytes:
-        """Raises RecordingError if it cannot be read."""
+        """The bytes of a file. Raises RecordingError if it cannot be read."""
         try:
             with self.open(path) as file:
                 data: bytes = file.read()
@@ -120,14 +120,14 @@ class Storage:
         return data
 
     def write(self, path: str, write: Callable[[Any], object]) -> None:
-        """Write a file as a whole. Raises OSError, RecordingError if a link leads out of the place."""
+        """Write a file atomically. Raises OSError, RecordingError if a link leads out of the place."""
         if self.directory is not None:
             _write_local(self.local(path), write)
         else:
             self._upload(path, write)
 
     def _upload(self, path: str, write: Callable[[Any], object]) -> None:
-        """In one go, since a stream that ends by an error may leave an object with a part of its bytes."""
+        """Upload in one call, since a stream that fails may leave an object with a part of its bytes."""
         sink = pa.BufferOutputStream()
         write(sink)
         data = sink.getvalue()
@@ -146,11 +146,11 @@ class Storage:
 
 
 _FLAT = ("s3", "gcs", "abfs")
-"""Object stores, whose directories need not be made."""
+"""Object stores, which need no directories."""
 
 
 def local_directory(place: str) -> Path | None:
-    """The directory that a place is, by its path or as ``file://…``; None for an object store."""
+    """The directory of a place given as a path or as ``file://…``; None for an object store."""
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
     return None if "://" in place else Path(place)
@@ -162,7 +162,7 @@ def _is_below(file: Path, real_root: str) -> bool:
 
 
 def _local_files(root: str) -> tuple[dict[str, int], list[str]]:
-    """Every file below a directory with its size, and the links to directories. Raises OSError."""
+    """The size of every file below a directory, and the links to directories. Raises OSError."""
     files: dict[str, int] = {}
     links: list[str] = []
     below = [""]
@@ -173,7 +173,7 @@ def _local_files(root: str) -> tuple[dict[str, int], list[str]]:
         except FileNotFoundError:
             if not directory:
                 raise
-            continue  # a writer has removed it since
+            continue  # removed by a writer
         with entries:
             for entry in entries:
                 path = f"{directory}{entry.name}"
@@ -182,7 +182,7 @@ def _local_files(root: str) -> tuple[dict[str, int], list[str]]:
                 elif entry.is_symlink() and entry.is_dir():
                     links.append(path)
                 else:
-                    with suppress(OSError):  # it is gone, or a link to nothing
+                    with suppress(OSError):  # it is gone, or a dangling link
                         found = entry.stat()
                         if stat.S_ISREG(found.st_mode):
                             files[path] = found.st_size
@@ -190,7 +190,7 @@ def _local_files(root: str) -> tuple[dict[str, int], list[str]]:
 
 
 def require_file(path: Path) -> None:
-    """Raises OSError for what is not a file on a disk: reading a pipe would wait, and a device has no end."""
+    """Raises OSError unless the path is a regular file: reading a pipe would block, and a device may have no end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
@@ -212,7 +212,7 @@ def _reason(error: BaseException) -> str:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk."""
+    """Sync the entries of a directory to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

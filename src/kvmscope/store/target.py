@@ -1,4 +1,4 @@
-"""What a recorder writes to: a directory, or an object store and the spool of what waits to be uploaded."""
+"""The target of a recorder: a directory, or an object store with a spool for pending uploads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class RecordingTarget:
-    """``directory``: that of the recording, or the spool of what goes to an object store, ``upload_to``."""
+    """``directory``: of the recording, or the spool for the object store ``upload_to``."""
 
     name: str
     directory: Path
@@ -24,7 +24,7 @@ class RecordingTarget:
 
 
 def choose_target(place: str, spool: Path | None) -> RecordingTarget:
-    """Raises UsageError for a URI that pyarrow does not know, and for a spool of a directory."""
+    """Raises UsageError for a URI that pyarrow does not know, and for a spool with a directory."""
     directory = local_directory(place)
     if directory is None:
         remote = Storage(place)
@@ -35,7 +35,7 @@ def choose_target(place: str, spool: Path | None) -> RecordingTarget:
 
 
 def _default_spool(place: str) -> Path:
-    """A directory for each place: below /var/lib for root, else where the user's programs keep state."""
+    """A directory for each place: below /var/lib for root, else in the user's state directory."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     base = Path("/var/lib") if os.geteuid() == 0 else state
     name = re.sub(r"[^0-9A-Za-z.-]+", "_", place)[:_LONGEST_NAME]

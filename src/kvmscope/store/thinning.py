@@ -1,9 +1,9 @@
-"""Segments of which some scenes are kept: a scene every so many seconds. Works on their tables, and makes no scenes.
+"""Thins segments to one scene per resolution interval. Works on tables, without building scenes.
 
-Counts are cumulative, so thinning costs resolution and nothing else. Kept besides: a scene in which a subject begins
-another epoch, so that every reader sees its counts fall or begin, and a scene that lacks something else than the one
-before. What a scene that is dropped said of the recording (losses, clocks) is said by the next one that is kept.
-Rule: epochs are those of the rows as they were recorded. Thinning again, or coarser, keeps a part of what was kept.
+Counts are cumulative, so thinning costs only resolution. Also kept: a scene in which a subject begins another epoch, so
+that every reader sees its counts fall or begin, and a scene whose missing data differ from those of the previous scene.
+The next kept scene reports what dropped scenes reported about the recording (losses, clocks).
+Rule: epochs are those of the recorded rows. Thinning again, or coarser, keeps a subset of the kept scenes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .losses import LossLog, is_of_recording
 
 _SUBJECTS = {RecordingTable.VMS: ("vm",), RecordingTable.VCPUS: ("vm", "vcpu")}
 FOLLOWED_COLUMNS = ("time", "boottime_ns", "vm", "vcpu", "epoch")
-"""What ``follow`` needs of the subjects of a segment."""
+"""The columns of subjects that ``follow`` needs."""
 _MOMENT = np.dtype([("time", np.int64), ("boottime_ns", np.int64)])
 
 
 class SegmentThinner:
-    """Takes the tables of segments that follow one another, and gives those of thinned segments."""
+    """Takes the tables of consecutive segments and returns those of thinned segments."""
 
     def __init__(self, resolution_s: int) -> None:
         self._resolution_ns = resolution_s * 10**9
@@ -44,10 +44,10 @@ class SegmentThinner:
         self._texts: dict[str, str] = {}
         self._documents = DocumentWriter()
         self.nbytes = 0
-        """Of the rows that were kept and not taken."""
+        """Size of the rows that were kept and not taken yet."""
 
     def follow(self, before: SegmentTables, path: str) -> None:
-        """Go on after this segment, of which nothing is kept; of its subjects only ids and epochs are needed.
+        """Continue after this segment, of which nothing is kept. Of its subjects, only ids and epochs are needed.
 
         Raises RecordingError.
         """
@@ -56,7 +56,7 @@ class SegmentThinner:
         self._begin()
 
     def add(self, tables: SegmentTables, path: str, *, is_last: bool = False) -> None:
-        """Keep what is to be kept of a segment. ``is_last``: no other one follows, so nothing can wait for its scenes.
+        """Keep the scenes to keep of a segment. ``is_last``: no segment follows, so no scene can wait for the next.
 
         Raises RecordingError if the tables do not fit together.
         """
@@ -95,7 +95,7 @@ class SegmentThinner:
                 self._carried = LossLog()
 
     def _beginnings(self, table: RecordingTable, rows: Any) -> Iterator[tuple[int, int]]:
-        """The moments at which a subject that was there before begins another epoch; rows are sorted by subject."""
+        """The moments at which an existing subject begins another epoch. The rows are sorted by subject."""
         if not rows.num_rows:
             return
         subjects = np.stack([rows[name].to_numpy().astype(np.int64) for name in _SUBJECTS[table]])
@@ -113,7 +113,7 @@ class SegmentThinner:
         yield from ((int(time), int(boottime)) for time, boottime in np.unique(moments[is_begin]).tolist())
 
     def take(self) -> Mapping[RecordingTable, Any]:
-        """The tables of all that was kept since the last call."""
+        """The tables of all scenes kept since the last call."""
         found = {table: _sorted(pa.concat_tables(self._parts[table], promote_options="default")) for table in _SUBJECTS}
         scenes = pa.Table.from_pylist(self._scenes, schema=SCENES_SCHEMA)
         texts = self._texts | self._documents.texts
@@ -138,7 +138,7 @@ def _sorted(rows: Any) -> Any:
 
 
 def _named(scenes: Any, subjects: Mapping[RecordingTable, Any]) -> set[str]:
-    """The keys of all documents that the rows name."""
+    """The keys of all documents that the rows refer to."""
     keys = {key for name in ("gaps", "machine", "why_not") for key in scenes[name].unique().to_pylist()}
     keys |= {place.partition("~")[0] for blocks in scenes["blocks"].to_pylist() for place in blocks}
     for rows in subjects.values():

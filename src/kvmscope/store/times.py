@@ -1,4 +1,4 @@
-"""Times of a recording as people write them: a date, a time of day, or how long before the end."""
+"""Times of a recording as users write them: a date, a time of day, or a duration before the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIME_FORMS = "14:05, 14:05:09, 2026-11-26T14:05:09Z or -5m"
 
 
 def choose_times(moments: Sequence[SceneMoment], at: str | None, between: tuple[str, str] | None) -> TimeChoice:
-    """The times that were requested of a recording with these scenes. Raises UsageError."""
+    """The requested times of a recording with these scenes. Raises UsageError."""
     if at is not None and between is not None:
         raise UsageError("--at cannot be combined with --between")
     if not moments or (at is None and between is None):
@@ -28,7 +28,7 @@ def choose_times(moments: Sequence[SceneMoment], at: str | None, between: tuple[
 
 
 def _time_in(moments: Sequence[SceneMoment], text: str) -> int:
-    """A time of day is before the end; of a recording whose clock was set back in the end, before its latest time."""
+    """A time of day is before the end of the recording; if the clock was set back last, before its latest time."""
     found = parse_time(text, moments[-1].taken_ns)
     if found < min(moment.taken_ns for moment in moments) and not text.startswith("-"):
         return parse_time(text, max(moment.taken_ns for moment in moments))
@@ -38,7 +38,7 @@ def _time_in(moments: Sequence[SceneMoment], text: str) -> int:
 def parse_time(text: str, end_ns: int) -> int:
     """A time of a recording that ends at ``end_ns``, CLOCK_REALTIME nanoseconds. Raises UsageError.
 
-    RFC 3339, without an offset UTC; a time of day, the last one before the end; or ``-5m``, before the end.
+    RFC 3339, in UTC without an offset; a time of day: the last one before the end; or ``-5m``: before the end.
     """
     if re.fullmatch(r"-[0-9.]+\s*[a-z]*", text):
         return end_ns - round(_seconds(text[1:]) * 1e9)

@@ -1,7 +1,8 @@
 """Writes a recording: scenes go to a journal at once, and from there to segments.
 
-Rule: whenever it is stopped, by a signal, a full disk or a power cut, what was flushed is there once and is read back.
-A scene that cannot be written is lost with its reason, and the next one is tried: the recorder never ends by its disk.
+Rule: whenever it is stopped, by a signal, a full disk or a power cut, each flushed scene exists once and can be read
+back. A scene that cannot be written is lost with a reported reason, and the next one is tried: no disk error ends the
+recorder.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from .storage import Storage, sync_directory
 SEGMENT_BYTES = 64 << 20
 """Raw bytes of scenes that make a segment."""
 SEGMENT_S = 600.0
-"""Seconds of scenes that make one at the latest."""
+"""Longest time in seconds that a segment covers."""
 FLUSH_S = 5.0
 _SEGMENTS_IN_A_RING = 8
-"""At least so many segments make a ring, or deleting the oldest one would delete most of it."""
+"""Minimum number of segments in a ring; with fewer, deleting the oldest one would delete most of the ring."""
 
 
 class RecordingWriter:
-    """Appends scenes to the recording in a directory, which is made if it is not there. Close when done.
+    """Appends scenes to the recording in a directory, which is created if missing. Close when done.
 
-    ``upload_to``: an object store to which segments go; then the directory is a spool that has what is not there yet,
-    and can be read as a recording of its own.
+    ``upload_to``: an object store for the segments. Then the directory is a spool of data not yet uploaded, which can
+    be read as a separate recording.
 
-    ``on_cut`` is called when a journal is complete, by default to make a segment of it at once; who compacts in another
-    thread passes what wakes it, and calls ``compactor.run`` there.
+    ``on_cut`` is called when a journal is complete; by default it makes a segment at once. To compact in another
+    thread, pass a function that wakes it, and call ``compactor.run`` there.
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class RecordingWriter:
             raise
 
     def append(self, scene: Scene) -> None:
-        """Write one scene. Raises OSError if the disk does not take it, MemoryError: the next goes to a new journal.
+        """Write one scene. Raises OSError if writing fails, MemoryError; the next scene then goes to a new journal.
 
-        Raises JournalGone, an OSError, if somebody took the journal away; the scenes in it are lost with this one.
+        Raises JournalGone, an OSError, if the journal was removed; the scenes in it are lost with this one.
         """
         now_ns = scene.sample.monotonic_ns
         try:
@@ -100,12 +101,12 @@ class RecordingWriter:
             raise
 
     def flush(self) -> None:
-        """Bring what was appended to the disk. Raises OSError."""
+        """Sync appended scenes to the disk. Raises OSError."""
         if self._journal is not None:
             self._journal.flush()
 
     def close(self) -> None:
-        """Make a segment of what is left. Raises OSError if its last bytes cannot be written, JournalGone."""
+        """Make a segment of the rest. Raises OSError if its last bytes cannot be written, JournalGone."""
         try:
             if self._journal is not None:
                 self._cut()
@@ -131,7 +132,7 @@ class RecordingWriter:
             self._on_cut()
 
     def _abandon(self) -> None:
-        """Leave a journal that could not be written to; what it has is read as far as it goes."""
+        """Abandon a journal after a failed write. Its complete scenes can still be read."""
         journal, self._journal = self._journal, None
         if journal is None:
             return
@@ -139,20 +140,20 @@ class RecordingWriter:
             journal.close()
         if journal.scenes:
             self.compactor.add(self._number)
-        else:  # on a full disk each new scene would leave an empty file
+        else:  # otherwise each new scene on a full disk would leave an empty file
             with contextlib.suppress(OSError):
                 (self.directory / layout.journal_path(self._number)).unlink()
 
 
 def _check(*places: Storage) -> None:
-    """Make these recordings; one that is something else stays as it is, and so does then the other. Raises
+    """Check all places before creating recordings in them: if one is something else, all stay unchanged. Raises
     RecordingError, UsageError."""
     for place in [place for place in places if _is_new(place)]:
         _write_about(place)
 
 
 def _refuse_links(spool: Storage) -> None:
-    """Raises RecordingError if a part of the recording lies elsewhere: no reader would see it."""
+    """Raises RecordingError if a part of the recording is behind a link: no reader would see it."""
     spool.files()
     for error in spool.unfollowed((*layout.PARTS, layout.EPISODES)):
         raise error
@@ -182,7 +183,7 @@ def _write_about(place: Storage) -> None:
 
 
 def _bring_up_to_date(lock: int, *places: Storage) -> int:
-    """Note the layout that is written from now on in places of an older one; the lock that is held then."""
+    """Update the version of places with an older layout. Returns the lock that is held afterwards."""
     old = [place for place in places if _version(place) < layout.VERSION]
     for place in old:
         _write_about(place)
@@ -190,12 +191,12 @@ def _bring_up_to_date(lock: int, *places: Storage) -> int:
     assert directory is not None
     if places[0] not in old:
         return lock
-    os.close(lock)  # it is on the file that was replaced
+    os.close(lock)  # it locks the replaced file
     return _lock(directory)
 
 
 def _largest_number(*places: Storage) -> int:
-    """The largest number that a part of a recording has; 0 if there is none."""
+    """The largest number of any part of a recording; 0 if there is none."""
     paths = [path for place in places for path in place.files()]
     segments = [place.last for path in paths if (place := layout.segment_of_file(path))]
     journals = [number for path in paths if (number := layout.journal_number(path)) is not None]
@@ -203,7 +204,7 @@ def _largest_number(*places: Storage) -> int:
 
 
 def _lock(directory: Path) -> int:
-    """Keep other writers out for as long as the file is open."""
+    """Lock out other writers for as long as the file is open."""
     fd = os.open(directory / layout.ABOUT, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

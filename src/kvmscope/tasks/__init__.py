@@ -1,4 +1,4 @@
-"""What one command or request reads of the host beyond a look: each module here answers one question with a view.
+"""The work of one command or request beyond a single look at the host: each module here returns views for one task.
 
-Faces call these and lay out what comes back. Rule: nothing here prints, and nothing here judges.
+Front ends call these and lay out the results. Rule: nothing here prints, and nothing here judges.
 """

@@ -1,4 +1,4 @@
-"""What is pinned for readers without root: the iterator, and groups of statistics."""
+"""Pins the iterator and groups of statistics for readers without root."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def attach_for(
     vcpus: int | None = None,
     slots: int | None = None,
 ) -> list[str]:
-    """Attach for a group of users, or change what is attached; gives what to say of it."""
+    """Attach for a group of users, or change what is attached. Returns notes for the user."""
     before = attach.access()
     entry = group_of(before[0]) if readers is None and before else find_group(readers)
     done = attach.attach(gid=entry.gr_gid, mode=mode, groups=groups, vms=vms, vcpus=vcpus, slots=slots)

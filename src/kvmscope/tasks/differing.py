@@ -1,4 +1,4 @@
-"""The sides of a comparison, by what a person named."""
+"""Opens the sides of a comparison that a user named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..view.diff import DiffSource
 
 
 class OpenedSide(NamedTuple):
-    """A side, what of its recording could not be read, and what to say of it."""
+    """A side, the damage of its recording, and notes for the user."""
 
     damage: Sequence[Exception]
     notes: Sequence[str]
@@ -21,7 +21,7 @@ class OpenedSide(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChosenSide:
-    """A place, times of it, and hosts; none for all of them."""
+    """A place with times and hosts; none: all."""
 
     place: str
     between: tuple[str, str] | None

@@ -1,4 +1,4 @@
-"""The scenes that are dumped: reads of this host, or what a recording has."""
+"""The scenes to dump: of this host, or of a recording."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def recorded_scenes(
     interval_s: float | None,
     note_damage: Callable[[Iterable[Exception]], None],
 ) -> Iterator[tuple[Scene, bool]]:
-    """Scenes of a recording, and whether each is the first of its boot and source; then what could not be read is
-    noted. Raises UsageError, RecordingError if nothing can be read."""
+    """Scenes of a recording, and whether each is the first of its boot and source; at the end, damage is noted. Raises
+    UsageError, RecordingError if nothing can be read."""
     series = open_place(place)
     damaged: dict[str, RecordingError] = {}
     has_any = False

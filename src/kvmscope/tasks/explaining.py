@@ -1,4 +1,4 @@
-"""What is read of a host to explain a name of the catalogue on it."""
+"""Reads the data of a host that explaining a name of the catalogue needs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..view.explain import ExplainContext, HostWindow, check_name, explain
 from .following import read_interval
 
 _PUBLISHED = "published"
-"""The source of what processes publish, which come and go."""
+"""The source of published statistics, whose processes come and go."""
 
 
 def machine_of(open_it: Callable[[], SceneHost] | None) -> Machine:
-    """The machine of a recording, or without one this machine."""
+    """The machine of a recording, or this machine without one."""
     if open_it is None:
         return read_machine()
     with open_it() as host:
@@ -31,11 +31,11 @@ def machine_of(open_it: Callable[[], SceneHost] | None) -> Machine:
 def explain_context(
     open_it: Callable[[float], SceneHost], machine: Machine, interval_s: float | None, name: str, *, must_read: bool
 ) -> ExplainContext:
-    """An interval of the host, in which the name has its values; without an interval, or where the host cannot be read,
-    the reason why there is none. ``open_it``: opens the host for an interval.
+    """An interval of the host with the values of the name; without an interval, or if the host cannot be read, the
+    reason. ``open_it``: opens the host for an interval.
 
-    Raises UsageError for a name that is not known there. Raises SourceError if the host must be read and cannot be,
-    but for a name that the catalogue does not have either.
+    Raises UsageError for a name that is unknown there. Raises SourceError if the host must be read and cannot be,
+    unless the catalogue lacks the name too.
     """
     if interval_s is None:
         return ExplainContext(machine, why_not="not asked for")
@@ -52,8 +52,8 @@ def _read_context(open_it: Callable[[], SceneHost], machine: Machine, interval_s
         with progress(f"looking for {printable(name)} on this host"):
             host = stack.enter_context(open_it())
             scene = host.look()
-        if scene.sample.source != _PUBLISHED:  # there a name may come within the interval
-            check_name(ExplainContext(machine), name, scene.sample)  # a wrong name is refused before the wait
+        if scene.sample.source != _PUBLISHED:  # published names may appear within the interval
+            check_name(ExplainContext(machine), name, scene.sample)  # reject a wrong name before the wait
         length_s = host.interval_s(interval_s)
         with reading_progress(length_s):
             interval = read_interval(host, scene, length_s)

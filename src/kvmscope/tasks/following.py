@@ -1,4 +1,4 @@
-"""Reading an interval, and keeping to the VM that was chosen at its beginning."""
+"""Reads intervals, and follows the VM that was chosen at the beginning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..scene import Scene
 from ..view.subjects import FollowedVm
 
 _STEP_S = 0.5
-"""A VM that ends is seen until this long before its end."""
+"""How often to check a followed VM: it is seen until at most this long before its end."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What was read. ``scene``: the last one with the VM that is followed. ``window``: what ends with it; None if the
-    VM ended before a second scene. ``has_ended``: it ended in this interval."""
+    """An interval as read. ``scene``: the last one with the followed VM. ``window``: ends with that scene; None if the
+    VM ended before a second scene. ``has_ended``: the VM ended in this interval."""
 
     scene: Scene
     window: Window | None
     has_ended: bool = False
 
     def notes(self, followed: FollowedVm | None) -> list[str]:
-        """What to say of a VM that ended."""
+        """Notes on a followed VM that ended."""
         if not self.has_ended or followed is None:
             return []
         if self.window is None:
@@ -33,7 +33,7 @@ class Interval:
 
 
 def read_interval(host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None = None) -> Interval:
-    """The interval that begins with ``first``. It is over early if the VM that is followed ends."""
+    """Read the interval that begins with ``first``. It is cut short if the followed VM ends."""
     deadline_s, last = host.now_s + interval_s, first
     while True:
         remaining_s = deadline_s - host.now_s
@@ -46,7 +46,7 @@ def read_interval(host: SceneHost, first: Scene, interval_s: float, followed: Fo
 
 
 def iter_intervals(host: SceneHost, first: Scene, interval_s: float, followed: FollowedVm | None) -> Iterator[Interval]:
-    """Interval after interval, until the VM that is followed ends or a recording is over."""
+    """Consecutive intervals, until the followed VM ends or a recording is over."""
     while True:
         interval = read_interval(host, first, interval_s, followed)
         yield interval

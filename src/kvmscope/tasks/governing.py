@@ -32,7 +32,7 @@ from ..view.watch import HostView
 from .kernels import kernel_of, read_from
 
 _MEASURED = ("wakeup_cost_s", "wakeup_p99_s")
-"""Metrics of the evidence that opt-in groups make exact."""
+"""Metrics of the evidence that are exact with opt-in groups."""
 
 
 def groups_to_count() -> tuple[str, ...]:
@@ -44,15 +44,15 @@ def groups_to_count() -> tuple[str, ...]:
 
 
 class PollLimit(Protocol):
-    """The host's limit, as the governor needs it: ``HeldHaltPoll``, or one that is only watched."""
+    """The interface of the host's limit for the governor: ``HeldHaltPoll``, or a limit that is only watched."""
 
     began_ns: int
 
     def check(self) -> int:
-        """The limit now. Raises SourceError if it may not be changed any more."""
+        """The current limit. Raises SourceError if it may no longer be changed."""
 
     def set(self, limit_ns: int) -> None:
-        """Have another limit. Raises SourceError."""
+        """Set another limit. Raises SourceError."""
 
 
 class WatchedLimit:
@@ -66,11 +66,11 @@ class WatchedLimit:
         return self._read()
 
     def set(self, limit_ns: int) -> None:
-        """Nothing is changed."""
+        """Change nothing."""
 
 
 def poll_limit(*, is_dry_run: bool) -> AbstractContextManager[PollLimit]:
-    """The limit of this host; what was there before is back after the block. Raises SourceError."""
+    """A context with the limit of this host, which restores the initial limit at its end. Raises SourceError."""
     return _watched() if is_dry_run else hold_halt_poll()
 
 
@@ -98,7 +98,7 @@ def check_contracts(host: Host, contracts: Sequence[Contract], scene: Scene) -> 
 
 
 def _unfit_caveats(contract: Contract, scene: Scene) -> Collection[str]:
-    """Those that hold here of its stats' caveats."""
+    """The caveats of the contract's stats that hold here."""
     entries = (load_stats().find(each.provider, each.scope, each.name) for each in contract.promises)
     slugs = {slug for entry in entries if entry for slug in entry.caveats if slug in UNFIT_CAVEATS}
     truths = judge_all(load_caveats(), slugs, facts_of(scene.machine, scene.sample))
@@ -113,7 +113,7 @@ def govern(
     *,
     is_dry_run: bool,
 ) -> Iterator[GovernorStep]:
-    """What it does after each interval. Raises SourceError if the limit may not be changed any more."""
+    """The decision after each interval. Raises SourceError if the limit may no longer be changed."""
     state = GovernorState()
     for view in views:
         evidence = gather(view.evaluator, plan, limit.check(), obeying(view.scene.sample))
@@ -126,9 +126,9 @@ def govern(
 
 
 def _broken(scene: Scene, contracts: Sequence[Contract]) -> str:
-    """What of the contracts does not hold any more; empty where it holds, or where there is no VM to show it.
+    """Why the contracts no longer hold; empty if they hold, or if no VM shows otherwise.
 
-    The caveats were judged at the beginning: they are of the kernel, and of a parameter that is the governor's now.
+    Caveats were checked at the start: they depend on the kernel, and on a parameter that the governor controls now.
     """
     if not len(scene.sample.vcpus):
         return ""

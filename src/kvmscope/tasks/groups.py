@@ -1,4 +1,4 @@
-"""What each opt-in group would give and take on this host, and what one counts while it is tried."""
+"""What each opt-in group provides and costs on this host, and trials of groups."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .following import read_interval
 
 
 def read_groups(open_it: Callable[[], Host], *, must_read: bool) -> GroupListView:
-    """What ``list_groups`` says of a look at a host, which is opened for it. Where it cannot be read: SourceError if it
-    ``must_read``, else the groups alone, each with what it would take, or why this kernel cannot count it."""
+    """The view of ``list_groups`` for a host that is opened and looked at. If it cannot be read: SourceError with
+    ``must_read``, else only the groups, each with the memory that it needs or why this kernel cannot count it."""
     try:
         with open_it() as host:
             return list_groups(host.look())
@@ -43,7 +43,7 @@ def read_groups(open_it: Callable[[], Host], *, must_read: bool) -> GroupListVie
 
 
 def list_groups(scene: Scene) -> GroupListView:
-    """The statistics that a scene has by owner, and the groups that this host could count."""
+    """The statistics of a scene by owner, and the groups that this host could count."""
     sample = scene.sample
     offered = () if sample.simulated else offers(vms=len(sample.vms), vcpus=len(sample.vcpus))
     return group_list_view(scene, [_view(offer) for offer in offered])
@@ -68,7 +68,7 @@ def _view(offer: Offer) -> GroupView:
 
 
 def try_groups(names: Sequence[str], look_s: float, vm: str | None) -> tuple[GroupTrialView, list[str]]:
-    """Count by these groups for a while, of all VMs or of one, and detach them; with notes on a VM that ended.
+    """Attach these groups for a while, count for all VMs or for one, and detach them; with notes on a VM that ended.
 
     Raises UsageError if there is no such VM, PermissionNeeded, Unavailable.
     """
@@ -85,7 +85,7 @@ def try_groups(names: Sequence[str], look_s: float, vm: str | None) -> tuple[Gro
 
 
 def check_pinnable(names: Sequence[str]) -> None:
-    """Raises UsageError for a group that there is not, or that cannot be pinned."""
+    """Raises UsageError for a group that does not exist or cannot be pinned."""
     check_groups(names)
     for name in names:
         if name not in plans_by_name():

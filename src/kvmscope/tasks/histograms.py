@@ -1,4 +1,4 @@
-"""A histogram of one moment, or of what an interval added to it."""
+"""A histogram at one moment, or its increase over an interval."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def list_histograms(host: SceneHost, vm: str, provider: str | None) -> Histogram
 def read_histogram(
     host: SceneHost, vm: str, stat: str, provider: str | None, interval_s: float | None
 ) -> tuple[HistogramView, list[str]]:
-    """A histogram of all time, or of an interval, and what to say of a VM that ended in it. Raises UsageError as
+    """A histogram since the start or of an interval, with notes on a VM that ended. Raises UsageError as
     ``list_histograms`` does, and for a stat that is not a histogram."""
     scene = host.look()
     followed = follow(scene, vm)
-    view = histogram_view(scene, find_subject(scene, vm), stat, provider)  # a wrong name is refused before the wait
+    view = histogram_view(scene, find_subject(scene, vm), stat, provider)  # reject a wrong name before the wait
     if interval_s is None:
         return view, []
     length_s = host.interval_s(interval_s)

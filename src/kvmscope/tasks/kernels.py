@@ -23,7 +23,7 @@ HERE = "here"
 def read_kernel(name: str) -> KernelTables:
     """The kernel called ``here``, in the file ``name`` (a schema file or a snapshot), or known as ``name``.
 
-    Raises SourceError if this kernel cannot be asked, CatalogError if the file is not a schema file, RecordingError if
+    Raises SourceError if this kernel cannot be read, CatalogError if the file is not a schema file, RecordingError if
     it is a damaged snapshot, UsageError if there is no such kernel.
     """
     if name == HERE:
@@ -44,21 +44,21 @@ def _of_snapshot(name: str) -> KernelTables:
 
 
 def read_here() -> KernelTables:
-    """What KVM itself says here, by the stats fds of a VM made for the purpose."""
+    """KVM's own stats on this host, from the stats fds of a temporary VM."""
     schemas = read_kvm_schemas()
     return _describe_here([schemas.vm.table, schemas.vcpu.table], "from its own stats fds")
 
 
 def read_from(host: Host) -> KernelTables:
-    """The stats of this kernel and of each provider that an opened host can see."""
-    # A source that opens files one by one knows their schemas only once it has read.
+    """The stats of this kernel and of all providers visible to an opened host."""
+    # A source that opens files one by one knows their schemas only after a read.
     sample = host.read()
     tables = {(schema.provider, schema.scope): schema.table for schema in host.schemas}
     return _describe_here(tables.values(), f"by the source {host.source}" + (", simulated" if sample.simulated else ""))
 
 
 def kernel_of(scene: Scene) -> KernelTables:
-    """The stats that a scene has, of the kernel that it says."""
+    """The stats of a scene, under the kernel that it names."""
     tables = {(block.schema.provider, block.schema.scope): block.schema.table for block in scene.sample.blocks}
     architecture = scene.machine.architecture.value
     return KernelTables(
@@ -72,7 +72,7 @@ def kernel_of(scene: Scene) -> KernelTables:
 
 
 def read_text(file: str) -> str:
-    """A file that a user named. UsageError if it cannot be read, CatalogError if it is not text."""
+    """The text of a user's file. Raises UsageError if it cannot be read, CatalogError if it is not text."""
     try:
         return Path(file).read_text(encoding="utf-8")
     except OSError as error:

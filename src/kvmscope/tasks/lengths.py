@@ -7,7 +7,7 @@ from ..errors import UsageError
 
 
 def count_intervals(look_s: float, interval_s: float) -> int:
-    """How many intervals a look by rules has. Raises UsageError for fewer than rules need."""
+    """The number of intervals of a look that rules judge. Raises UsageError if rules need more."""
     count = int(look_s / interval_s + 1e-6)
     if count < USUAL_WINDOWS:
         raise UsageError(

@@ -1,9 +1,9 @@
-"""The last interval of a recording with all that was found on the way to it, as ``doctor`` shows it.
+"""The last interval of a recording with all findings up to it, as ``doctor`` shows it.
 
-numpy judges a recording interval by interval, at a cost for each that hardly depends on its size. Of a long one DuckDB
-is asked, a piece of time after another, where rules hold, and ``analysis.rule_history`` follows their states. What is
-shown has evidence and texts, so numpy replays the windows that are shown: the last, those in which findings ended, and
-those which DuckDB leaves open (``engines.rule_flags``). The answer is the same.
+numpy judges a recording interval by interval, at a cost for each that hardly depends on its size. For a long recording,
+DuckDB determines where rules hold, one piece of time after the other, and ``analysis.rule_history`` follows their
+states. Output needs evidence and texts, so numpy replays the windows that are shown: the last one, those in which
+findings ended, and those that DuckDB leaves undecided (``engines.rule_flags``). The result is the same.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from ..store.recording import Recording
 
 LONG: Final = 200_000
-"""So many vCPUs, added over all intervals, are a long recording."""
+"""The number of vCPUs, summed over all intervals, from which a recording is long."""
 _FEW: Final = 100
-"""Fewer intervals are judged one by one, however large the host is."""
+"""A recording with fewer intervals is judged one by one, however large the host."""
 _PIECE_ROWS: Final = 400_000
-"""vCPUs of the scenes of a piece, about: DuckDB then needs some hundred MiB."""
+"""Approximate number of vCPUs in all scenes of a piece, for which DuckDB needs a few hundred MiB."""
 _PIECE_SCENES: Final = 2000
 _MEMORY_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)
 class JudgedHost:
-    """What there is to be said of the last interval. ``note``: how a long recording was judged, else empty."""
+    """The views of the last interval. ``note``: how a long recording was judged, else empty."""
 
     view: HostView
     note: str = ""
 
 
 def judge_host(host: SceneHost, interval_s: float, *, first: Scene, count: int | None) -> JudgedHost:
-    """Look at ``count`` intervals, or at all that a recording has, and keep what ended in them."""
+    """Look at ``count`` intervals, or at all of a recording, and keep the findings that ended in them."""
     note = ""
     if isinstance(host, RecordedHost) and (recording := _local_recording(host)) is not None:
         moments = [host.moments[0], *host.path(interval_s)]
@@ -66,7 +66,7 @@ def judge_host(host: SceneHost, interval_s: float, *, first: Scene, count: int |
 
 
 def _local_recording(host: RecordedHost) -> Recording | None:
-    """The recording that a host is, None for a snapshot, a file with a scene or an object store."""
+    """The recording behind a host; None for a snapshot, a file with a scene or an object store."""
     from ..store.recording import Recording  # pyarrow
 
     series = host.series
@@ -83,7 +83,7 @@ def _judged(recording: Recording, moments: Sequence[SceneMoment], first: Scene) 
     from ..engines.rule_flags import FlaggedRecording  # both load pyarrow
 
     windows = _RecordedWindows(recording, moments, first)
-    decided = _Replay(windows)  # of what DuckDB leaves open
+    decided = _Replay(windows)  # for windows that DuckDB leaves undecided
     with open_recordings([recording.place], memory_bytes=_MEMORY_BYTES, keeps_order=False) as store:
         if store.damage:
             raise store.damage[0]
@@ -98,7 +98,7 @@ def _judged(recording: Recording, moments: Sequence[SceneMoment], first: Scene) 
 
 
 def _follow(windows: _RecordedWindows, flagged: FlaggedRecording, decided: _Replay) -> RuleHistory:
-    """The states of the rules after all windows. ``decided`` judges those of which the flags do not say enough."""
+    """The states of the rules after all windows. ``decided`` judges windows that the flags leave undecided."""
     history = RuleHistory(np.array([rule.windows for rule in decided.rules]), len(flagged.vms))
     history.put(decided.states(windows.scene(1).sample))
     last = len(windows.moments) - 1
@@ -126,7 +126,7 @@ def _follow(windows: _RecordedWindows, flagged: FlaggedRecording, decided: _Repl
 
 
 class _RecordedWindows:
-    """The windows from each to the next of these scenes. ``gone``: the VMs that ended, by the scenes that lack them."""
+    """The windows between consecutive scenes of these. ``gone``: the VMs that ended, by the scene that lacks them."""
 
     def __init__(self, recording: Recording, moments: Sequence[SceneMoment], first: Scene) -> None:
         lasted = ((after.boottime_ns - before.boottime_ns) / 1e9 for before, after in pairwise(moments))
@@ -141,7 +141,7 @@ class _RecordedWindows:
         return self._recording.scene(self.moments[place]) if place else self.first
 
     def past(self, number: int, sample: Sample, states: RuleStates) -> PastWindows:
-        """What is known of the windows before one. ``sample``: that with which it begins. ``states``: of all VMs."""
+        """The state before a window. ``sample``: at its beginning. ``states``: of all VMs."""
         gone = {
             VmId(each.vm): GoneVm(each.name, Moment(self.moments[each.place].taken_ns))
             for each in self.gone
@@ -150,19 +150,19 @@ class _RecordedWindows:
         return PastWindows(number - 1, self.watched_s[number - 1], gone, states.aligned(self.columns(sample)))
 
     def columns(self, sample: Sample) -> I64Array:
-        """For each VM of a sample its column among all."""
+        """For each VM of a sample, its column among all VMs."""
         return np.searchsorted(self.vms, sample.vms.id).astype(np.int64)
 
     def spread(self, sample: Sample, states: RuleStates) -> RuleStates:
-        """The states of all VMs, from those of the VMs of a sample."""
+        """The states of all VMs, from the states of a sample's VMs."""
         rows = np.full(len(self.vms), -1, dtype=np.int64)
         rows[self.columns(sample)] = np.arange(len(sample.vms))
         return states.aligned(rows)
 
 
 class _Replay:
-    """Windows as numpy judges them: the first one, which settles the rules, and then those that it is given, in their
-    order. ``numbers``: which these were."""
+    """Windows as numpy judges them: first the first window, which determines the rules, then the requested ones, in
+    order. ``numbers``: the windows judged so far."""
 
     def __init__(self, windows: _RecordedWindows) -> None:
         self._windows = windows
@@ -173,11 +173,11 @@ class _Replay:
 
     @property
     def rules(self) -> Sequence[Rule]:
-        """The rules of VMs that are judged."""
+        """The judged rules of VMs."""
         return self._watch.examiner.watcher.rules_of_vms
 
     def judge(self, number: int, before: RuleStates) -> HostView:
-        """The window with this number. ``before``: the states of all VMs with which it begins."""
+        """Judge the window with this number. ``before``: the states of all VMs at its beginning."""
         if self.numbers[-1] != number - 1:
             scene = self._windows.scene(number - 1)
             self._watch.leap(scene, self._windows.past(number, scene.sample, before))
@@ -187,5 +187,5 @@ class _Replay:
         return view
 
     def states(self, sample: Sample) -> RuleStates:
-        """The states of all VMs after the last window, which ended with this sample."""
+        """The states of all VMs after the last judged window, which ended with this sample."""
         return self._windows.spread(sample, self._watch.examiner.watcher.states_of_vms)

@@ -1,4 +1,4 @@
-"""What ``record`` does: a recorder and what keeps episodes beside it, from their start to their end."""
+"""The work of ``record``: runs a recorder and the capture of episodes from start to end."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _SHOW_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class EpisodePlan:
-    """Which episodes a recorder keeps. ``rate_s``: how often it looks for them, if its interval is longer."""
+    """Which episodes a recorder keeps. ``rate_s``: how often to look for them, if its interval is longer."""
 
     is_on: bool
     rate_s: float
     limits: EpisodeLimits
 
     def looks_per_scene(self, interval_s: float) -> int:
-        """Into how many looks an interval of the recording is divided."""
+        """The number of looks in an interval of the recording."""
         return max(1, round(interval_s / self.rate_s)) if self.is_on else 1
 
     def check(self, source: str) -> None:
-        """Raises UsageError for groups that there are not, or that ``source`` does not count."""
+        """Raises UsageError for groups that do not exist or that ``source`` cannot count."""
         check_groups(self.limits.groups)
         if self.limits.groups and not self.is_on:
             raise UsageError("--count-during cannot be combined with --no-episodes")
@@ -51,7 +51,8 @@ class EpisodePlan:
     def capture(
         self, directory: Path, *, interval_s: float, source: str, counted: Sequence[str]
     ) -> EpisodeCapture | None:
-        """What keeps episodes of a recording; None if there are to be none. ``counted``: groups of the recording."""
+        """The capture of episodes beside a recording; None if no episodes are kept. ``counted``: groups of the
+        recording."""
         if not self.is_on:
             return None
         from ..capture.consumer import EpisodeCapture
@@ -66,8 +67,8 @@ class EpisodePlan:
 
 @dataclass(frozen=True, slots=True)
 class RecordingPlan:
-    """What is recorded, and where to. ``for_s``: None for no end. ``is_realtime``: with locked memory and real-time
-    priority."""
+    """What to record, and where to. ``for_s``: duration, None for no end. ``is_realtime``: with locked memory and
+    real-time priority."""
 
     target: RecordingTarget
     interval_s: float
@@ -82,10 +83,10 @@ class RecordingPlan:
 def record(
     plan: RecordingPlan, open_it: Callable[[], Host], note: Callable[[str], None]
 ) -> tuple[Recorder, EpisodeCapture | None]:
-    """Records until the end or an interruption, and writes what is left; gives what did it, which has ended.
+    """Record until the end or an interruption, and write the rest. Returns the recorder and the capture, both stopped.
 
-    A terminal shows how far it is; without one, ``note`` is called when something cannot be stored, and when it can be
-    again. Raises UsageError, SourceError, OutputError, RecordingError.
+    A terminal shows the progress; without one, ``note`` is called when data cannot be stored, and when it can be again.
+    Raises UsageError, SourceError, OutputError, RecordingError.
     """
     from ..store.recorder import Recorder
 

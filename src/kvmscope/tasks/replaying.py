@@ -1,4 +1,4 @@
-"""The views of a replay: of the interval at a place, and of every interval from a place on."""
+"""The views of a replay: of the interval at a place, or of every interval from there on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..view.watch import HostView, Watch
 
 _KEYS = "←→ step  ↑↓ ten  space play  +- speed  g time  q quit"
 _BEFORE = 10
-"""Intervals that are judged before the one that is shown, so that its findings are those of the time."""
+"""Number of intervals judged before the shown one, so that its findings are those of that time."""
 
 
 def views_from(series: SceneSeries, cursor: ReplayCursor) -> Iterator[HostView]:
-    """The view of every interval from the cursor's place on; the cursor goes with them."""
+    """The view of every interval from the cursor's place on; the cursor moves along."""
     watch, last = Watch(), None
     while True:
         moment = cursor.moments[cursor.place]
         if last is not None and not moment.follows(last):
-            watch = Watch()  # of another boot or source
+            watch = Watch()  # the boot or source changed
         view, last = watch.add(series.scene(moment)), moment
         if view is not None:
             yield view
@@ -37,7 +37,7 @@ def views_from(series: SceneSeries, cursor: ReplayCursor) -> Iterator[HostView]:
 
 
 class ReplayScreen:
-    """The screen of status at the place of a cursor, which a recorder's additions reach."""
+    """The screen of status at the place of a cursor, updated with what a recorder adds."""
 
     def __init__(self, series: SceneSeries, cursor: ReplayCursor, screen: StatusScreen) -> None:
         self._series = series
@@ -46,7 +46,7 @@ class ReplayScreen:
         self._shown: tuple[SceneMoment, HostView | None] | None = None
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """The screen, and below it where in the recording that is."""
+        """The screen, and below it the position in the recording."""
         room = height - 2
         lines = [styled("no interval ends here: it is the first scene of its boot or source")]
         view = self._view()
@@ -57,14 +57,14 @@ class ReplayScreen:
 
     @property
     def pause_s(self) -> float | None:
-        """How long it stays as it is if no key is pressed; None for ever."""
+        """How long the screen stays if no key is pressed; None: without end."""
         cursor = self._cursor
         if cursor.is_playing and cursor.typed is None and not cursor.follows:
             return cursor.wait_s
         return LOOK_AGAIN_S if self._series.can_grow else None
 
     def go_on(self, key: str | None) -> None:
-        """What a key does, or with None the end of a pause. The cursor has what was recorded until now."""
+        """Handle a key, or None: the end of a pause. The cursor is updated with the recording first."""
         cursor = self._cursor
         self._follow_growth()
         if key is not None:
@@ -73,11 +73,12 @@ class ReplayScreen:
             cursor.play()
 
     def _follow_growth(self) -> None:
-        """Let the cursor have what a recorder has added, or its ring deleted, and whether more is coming."""
+        """Update the cursor with scenes that a recorder added or its ring deleted, and with whether it is still
+        growing."""
         if not self._series.can_grow:
             return
         cursor = self._cursor
-        with suppress(KvmscopeError):  # its directory is gone: what was read is still there to look at
+        with suppress(KvmscopeError):  # the directory is gone: scenes already read can still be shown
             moments = self._series.moments()
             if moments:
                 cursor.place = place_in(moments, cursor.moments[cursor.place], cursor.place)

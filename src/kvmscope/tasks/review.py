@@ -11,7 +11,7 @@ _VCPUS, _VMS = 1000, 125
 
 
 def review_file(file: str) -> ReviewView:
-    """The objections to what a file proposes, and its cost. Raises UsageError, CatalogError."""
+    """The objections to a file's proposal, and its cost. Raises UsageError, CatalogError."""
     proposal = parse_proposal(read_text(file), file)
     needs = cost(proposal)
     return ReviewView(

@@ -1,4 +1,4 @@
-"""What a snapshot has beside its scenes: what the commands say of them, for people who have no kvmscope."""
+"""Makes snapshots: scenes, and the output of commands for them, for readers without kvmscope."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WIDTH = 120
 
 
 def choose_file(file: str | None) -> str:
-    """Where to write a snapshot, ``-`` for stdout. Raises UsageError for a file that is there, and for a terminal."""
+    """Where to write a snapshot, ``-`` for stdout. Raises UsageError for an existing file, and for a terminal."""
     if file is None:
         file = f"kvmscope-snapshot-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
     if file == "-":
@@ -44,7 +44,7 @@ def choose_file(file: str | None) -> str:
 
 
 def read_scenes(host: SceneHost, intervals: int, interval_s: float, *, all_of_it: bool) -> list[Scene]:
-    """The scenes of so many intervals; of a recorded time, ``all_of_it`` has."""
+    """The scenes of this number of intervals; with ``all_of_it``, all scenes of a recorded time."""
     with progress("reading two intervals"):
         scenes = [host.look()]
         while (all_of_it or len(scenes) <= intervals) and host.wait_for_more():
@@ -53,7 +53,7 @@ def read_scenes(host: SceneHost, intervals: int, interval_s: float, *, all_of_it
 
 
 def write_snapshot(target: str, data: bytes) -> None:
-    """To a new file, or to stdout for ``-``. Raises OutputError."""
+    """Write to a new file, or to stdout for ``-``. Raises OutputError."""
     if target == "-":
         sys.stdout.buffer.write(data)
         return
@@ -63,8 +63,8 @@ def write_snapshot(target: str, data: bytes) -> None:
 def make_snapshot(
     scenes: Sequence[Scene], note: EpisodeNote | None, check: CheckView | None, *, anonymise: bool
 ) -> Snapshot:
-    """A snapshot of consecutive scenes. ``note``: of the episode that they are. ``check``: what can be read
-    on this host, None if the scenes are of another time. ``anonymise``: redact all of it with one new key."""
+    """A snapshot of consecutive scenes. ``note``: of their episode, if any. ``check``: what can be read on this host,
+    None for recorded scenes. ``anonymise``: redact everything with one new key."""
     if anonymise:
         redaction = SceneRedaction(scenes)
         check = None if check is None else _redacted_check(check, redaction)
@@ -96,7 +96,7 @@ def _redacted_check(check: CheckView, redaction: SceneRedaction) -> CheckView:
 
 
 def _texts(scenes: Sequence[Scene], check: CheckView | None) -> Iterator[tuple[str, str]]:
-    """What the commands say of the scenes, for people who have no kvmscope, and what ``check`` found."""
+    """The output of commands for the scenes, for readers without kvmscope, and the result of ``check``."""
     watch = Watch(keeps_ended=True)
     views = [view for scene in scenes if (view := watch.add(scene)) is not None]
     if views:

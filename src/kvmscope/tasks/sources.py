@@ -1,4 +1,4 @@
-"""Which sources work on this host: each is opened and read once."""
+"""Checks which sources work on this host: each is opened and read once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _REGISTERS = "apic"
 
 
 def check_host(opener: Callable[[str], Host]) -> CheckView:
-    """The facts that decide which sources work here, and what came of trying each. ``opener`` opens a source."""
+    """The facts that decide which sources work here, and the result of trying each. ``opener`` opens a source."""
     sources = tuple(_try(opener, name) for name in SOURCES)
     host = checked_host(read_machine(), user=_user(), is_root=os.geteuid() == 0)
     return CheckView(host=host, sources=sources)
 
 
 def open_with_registers(source: str) -> Host:
-    """This host by a source that reads local APICs too, if ``source`` can: they show some conditions of APICv.
+    """Open this host with local APICs too, if ``source`` can read them: they show some conditions of APICv.
 
-    What is pinned has the registers; the iterator that is loaded here has them if asked; other sources have none.
+    A pinned iterator reads the registers; an iterator loaded here does so on request; other sources have none.
     """
     if source == "bpf":
         return open_host(source, groups=(_REGISTERS,))

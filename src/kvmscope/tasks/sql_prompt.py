@@ -1,4 +1,4 @@
-"""What the prompt of ``sql`` understands, and what it answers."""
+"""The commands of the prompt of ``sql``, and their answers."""
 
 from __future__ import annotations
 

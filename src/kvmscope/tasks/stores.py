@@ -1,4 +1,4 @@
-"""What SQL and the questions of ``fleet`` are asked of: recordings, ClickHouse or Prometheus."""
+"""Opens the stores for ``sql`` and ``fleet``: recordings, ClickHouse or Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # loading them loads an engine
 
 
 def open_sql(places: Sequence[str], clickhouse: str | None, *, memory_bytes: int) -> SqlStore:
-    """Recordings or a ClickHouse. Raises UsageError unless one of both is named, RecordingError, Unavailable."""
+    """Open recordings or a ClickHouse. Raises UsageError unless exactly one is given, RecordingError, Unavailable."""
     if bool(places) == bool(clickhouse):
         raise UsageError("name a recording with --from PATH (`kvmscope record DIR` makes one), or --clickhouse URL")
     require_pyarrow()
@@ -35,7 +35,7 @@ def open_fleet(
     interval_s: float | None,
     memory_bytes: int,
 ) -> FleetStore:
-    """Recordings, a ClickHouse or a Prometheus. Raises UsageError unless one of them is named, RecordingError,
+    """Open recordings, a ClickHouse or a Prometheus. Raises UsageError unless exactly one is given, RecordingError,
     Unavailable."""
     if bool(places) + (clickhouse is not None) + (prometheus is not None) != 1:
         raise UsageError("name one store to query: directories of recordings, --clickhouse URL or --prometheus URL")

@@ -1,4 +1,4 @@
-"""The verdict on interrupt acceleration, of one moment or of interval after interval."""
+"""The verdict on interrupt acceleration, for one moment or for consecutive intervals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .following import iter_intervals
 def verdicts(
     host: SceneHost, vm: str | None, interval_s: float | None, *, with_what_if: bool
 ) -> Iterator[tuple[ApicvView | None, list[str]]]:
-    """One view, or without end one for each interval; it ends with the VM that was chosen. With each, what to say of a
-    VM that ended; the last may be without a view.
+    """One view, or one for each interval without end, until the chosen VM ends. Each comes with notes on a VM that
+    ended; the last may have no view.
     """
     scene = host.look()
     followed = None if vm is None else follow(scene, vm)

@@ -1,4 +1,4 @@
-"""Views of interval after interval, with a line on the terminal that says what is waited for."""
+"""Views of consecutive intervals, with a progress line on the terminal."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SHORTEST_S = 0.001
 def read_views(
     host: SceneHost, interval_s: float, *, first: Scene, count: int | None = None, keeps_ended: bool = False
 ) -> Iterator[HostView]:
-    """What there is to be said of each interval after a first scene; of ``count`` intervals, or without end.
-    A recording may end before that.
+    """The view of each interval after a first scene, for ``count`` intervals or without end. A recording may end
+    earlier.
 
-    A terminal shows what is waited for, up to the end if there is one, else up to the first view. If there are no VMs,
-    ``count`` intervals are as short as can be.
+    A terminal shows the progress, up to the end if there is one, else up to the first view. Without VMs, ``count``
+    intervals are as short as possible.
     """
     if count is not None and not len(first.sample.vms):
         interval_s = _SHORTEST_S
@@ -39,9 +39,10 @@ def read_views(
 def glance(
     host: SceneHost, interval_s: float, first: Scene | None = None, vm: FollowedVm | None = None
 ) -> tuple[HostView, list[str]]:
-    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have one.
+    """One interval, read in two halves: a rule fires only if its condition held in both. A recording may have only one
+    half.
 
-    If the VM that is followed ended in the second half, the first one is what was seen of it; the notes say so.
+    If the followed VM ended in the second half, the view is of the first half; the notes say so.
     """
     *before, last = read_views(host, interval_s / 2, first=first or host.look(), count=2)
     if not before:

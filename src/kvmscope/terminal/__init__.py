@@ -1,1 +1,1 @@
-"""Answers on their way to a terminal, a pipe or a program: text as wide as there is room, in colour, or as JSON."""
+"""Output of answers to a terminal, a pipe or a program: text that fits the width, in colour, or JSON."""

@@ -1,4 +1,4 @@
-"""An answer on its way out, once or interval after interval: JSON, plain text, or in colour on a terminal."""
+"""Writes an answer once or at every interval: as JSON, as plain text, or in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 class Display(Generic[T]):
-    """Writes answers. ``plain``: the lines of one for anything but a terminal; ``in_colour``: what rich prints of it in
-    so many columns, and of a screen that is watched in so many lines.
+    """Writes answers. ``plain``: makes the lines of an answer for anything but a terminal. ``in_colour``: makes what
+    rich prints, from a number of columns and, for a watched screen, of lines.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Display(Generic[T]):
         console.print(self._in_colour(answer, console.width, None))
 
     def watch(self, answers: Iterable[T]) -> None:
-        """Write one after another: on a terminal in place of the last, else each below it, JSON on one line."""
+        """Write answers one after another: each replaces the last on a terminal, else follows it; JSON on one line."""
         if self._is_plain or not is_screen(sys.stdout):
             for answer in answers:
                 echo_answer(answer, self._plain(answer), as_json=self._as_json, one_line=True)
@@ -57,7 +57,7 @@ class Display(Generic[T]):
         from rich.live import Live
 
         console = Console()
-        # What waits writes to stderr itself, and clears its line with an escape sequence that rich would print as text.
+        # The progress line goes to stderr and is cleared by an escape sequence that rich would print as text.
         with Live(redirect_stderr=False, console=console, auto_refresh=False, vertical_overflow="crop") as live:
             for answer in answers:
                 live.update(self._in_colour(answer, console.width, console.height), refresh=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_prompt(store: SqlStore) -> None:
-    """Ask what is typed until there is no more."""
+    """Run the typed queries until the input ends."""
     click.echo("docs/reference/sql.md describes the views; .help lists the commands of this prompt")
     for statement in read_statements("sql> ", history_file("sql_history"), completions()):
         if statement in ENDS:

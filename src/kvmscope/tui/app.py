@@ -1,4 +1,4 @@
-"""The terminal: a Textual app with one widget, which shows what the shell draws and gives it keys and clicks."""
+"""The terminal: a Textual app with one widget, which shows what the shell draws and passes keys and clicks to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _THEMES: Final = {
 
 
 class TopApp(App[None]):
-    """Draws a shell until it is left. ``listen``: called once there is a screen, with what takes the news."""
+    """Draws a shell until the user leaves. ``listen``: called with the receiver of news once the screen exists."""
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "kvmscope top"
@@ -39,14 +39,14 @@ class TopApp(App[None]):
     ]
 
     class Came(Message):
-        """The thread that reads has handed something over."""
+        """The reading thread has handed over news."""
 
         def __init__(self, news: Sequence[News]) -> None:
             super().__init__()
             self.news = news
 
     def __init__(self, shell: Shell, listen: Callable[[Deliver], None], first: FirstScreen | None = None) -> None:
-        # Textual decides here whether NO_COLOR leaves greys or nothing; the terminal's own colours are what is wanted.
+        # This decides whether NO_COLOR makes Textual use greys or the terminal's own colours, which are wanted here.
         ansi_color = True if "NO_COLOR" in os.environ else None
         super().__init__(ansi_color=ansi_color, driver_class=None if first is None else driver_upon(first))
         self.shell = shell
@@ -63,7 +63,7 @@ class TopApp(App[None]):
         self._listen(self._pass_on)
 
     def _pass_on(self, news: Sequence[News]) -> None:
-        """Called on the thread that reads."""
+        """Called on the reading thread."""
         self.post_message(self.Came(news))
 
     def on_top_app_came(self, message: Came) -> None:
@@ -99,7 +99,7 @@ class TopApp(App[None]):
         self._paint()
 
     def _apply_theme(self) -> None:
-        # Without colours the terminal's own two are left: those of Textual's would be greys of ours.
+        # Without colours, use the terminal's own two; Textual's themes would give greys.
         wanted = "terminal" if self.no_color else self._desk.settings.theme
         if self.theme != _THEMES[wanted]:
             self.theme = _THEMES[wanted]

@@ -1,11 +1,11 @@
 """The state behind the pages: the last view, the order of its VMs, marked and ended VMs, and events.
 
-It is fed from the loop of the terminal alone. Rules:
+Only the loop of the terminal feeds it. Rules:
 
-- VMs are sorted at each view, as long as none is selected or marked. While one is, every VM keeps its place, new ones
-  come at the end, and Esc lets the table sort again: a line does not move away from under a finger.
+- VMs are sorted at each view unless one is selected or marked. While one is, every VM keeps its place, so that no line
+  moves while the user acts on it; new VMs are appended, and Esc lets the table sort again.
 - A VM that ended keeps its last values, marked as ended, for ``KEPT_S`` or as long as it is selected, marked or open.
-- If the source is gone, the last view stays and is marked as stale.
+- If the source is lost, the last view stays and is marked as stale.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SCENES_KEPT_BYTES: Final = 48 << 20
 
 @dataclass(frozen=True, slots=True)
 class EndedVm:
-    """A VM that has ended: what was last seen of it, and the first sample without it."""
+    """A VM that has ended: its last values, and the time of the first sample without it."""
 
     vm: VmOverview
     last_view: HostView
@@ -48,7 +48,7 @@ class EndedVm:
 
 @dataclass
 class Board:
-    """See the module. ``view`` is the last one, ``shown`` the one on the screen: the same unless paused."""
+    """See the module. ``view`` is the last view, ``shown`` the one on the screen; they differ only while paused."""
 
     settings: Settings
     view: HostView | None = None
@@ -73,10 +73,10 @@ class Board:
     _search: VmSearch = field(default_factory=VmSearch)
     _troubles: HostTroubles | None = None
 
-    # --- what comes ---------------------------------------------------------------------------------------------------
+    # --- news ---------------------------------------------------------------------------------------------------------
 
     def take(self, news: News) -> None:
-        """One more view, or the loss of the source. Raises what ended the thread that reads."""
+        """Take a new view, or the loss of the source. Raises the exception that ended the reading thread."""
         if isinstance(news, Failure):
             raise news.error
         match news:
@@ -105,7 +105,7 @@ class Board:
             self.show()
 
     def show(self) -> None:
-        """Put the last view on the screen."""
+        """Show the last view."""
         self.shown = self.view
         self.shown_events = list(self.events)
         self.history.show()
@@ -119,7 +119,7 @@ class Board:
         self.sort(is_asked=False)
 
     def _begin(self) -> None:
-        """What comes is not the future of what was shown."""
+        """Reset, since the next view does not continue the previous ones."""
         self.history = History(self.history.metrics)
         self.events.clear()
         self.ended.clear()
@@ -136,7 +136,7 @@ class Board:
             self.history.show()
 
     def _keep(self, view: HostView) -> None:
-        """Keep the last views, for charts of whatever is opened, as far as memory allows."""
+        """Keep the last views, as far as memory allows, for the charts of pages opened later."""
         self.views.append(view)
         size = sum(block.values.nbytes for block in view.scene.sample.blocks) + 1
         while len(self.views) > max(2, min(self.history.length, _SCENES_KEPT_BYTES // size)):
@@ -163,7 +163,7 @@ class Board:
                 del self.ended[vm]
 
     def vm(self, vm: VmId) -> VmOverview | None:
-        """What is shown of a VM: of the last view, or as it was last seen if it has ended."""
+        """A VM as shown: from the view on the screen, or its last values if it has ended."""
         place = self.places.get(vm)
         if place is not None and self.shown is not None:
             return self.shown.overview.vms[place]
@@ -171,11 +171,11 @@ class Board:
         return None if ended is None else ended.vm
 
     def is_ended(self, vm: VmId) -> bool:
-        """Whether the view on the screen has this VM no more."""
+        """Whether this VM is no longer in the view on the screen."""
         return vm not in self.places
 
     def view_of(self, vm: VmId) -> HostView | None:
-        """The view that has this VM: that on the screen, or the last one before it ended."""
+        """The view that contains this VM: the one on the screen, or the last one before the VM ended."""
         if vm in self.places:
             return self.shown
         ended = self.ended.get(vm)
@@ -185,11 +185,11 @@ class Board:
 
     @property
     def holds_order(self) -> bool:
-        """Whether VMs keep their places, since one is selected or marked."""
+        """Whether VMs keep their places, as one is selected or marked."""
         return self.selected is not None or bool(self.marked)
 
     def sort(self, *, is_asked: bool) -> None:
-        """Order the VMs. ``is_asked``: by a key that was pressed, which also moves what is held."""
+        """Sort the VMs. ``is_asked``: the user pressed a key to sort, so VMs move even while the order is held."""
         if self.shown is None:
             return
         if self.holds_order and not is_asked:
@@ -205,23 +205,23 @@ class Board:
         self.order = [*(ids[place] for place in places), *(vm for vm in self.ended if vm not in self.places)]
 
     def visible(self) -> Sequence[VmId]:
-        """The VMs of the table, in order: those that the filter lets through."""
+        """The VMs that pass the filter, in the order of the table."""
         if not self.filter or self.shown is None:
             return self.order
         found = self._search.matching(self.shown.overview.vms, self.troubles, self.filter)
         return [vm for vm in self.order if vm in found or (vm in self.ended and self._has_text(self.ended[vm].vm))]
 
     def _has_text(self, vm: VmOverview) -> bool:
-        """Whether a VM that has ended has the text of the filter."""
+        """Whether an ended VM matches the filter."""
         return has_text(vm, self.troubles.of_vm.get(vm.id), self.filter)
 
     def select(self, vm: VmId | None) -> None:
-        """Hold the order for a VM, or with None let it sort again."""
+        """Select a VM, which holds the order; None lets the table sort again."""
         self.selected = vm
         if vm is None and not self.marked:
             self.sort(is_asked=True)
 
     def release(self) -> None:
-        """Nothing is selected or marked any more."""
+        """Clear the selection and all marks."""
         self.marked.clear()
         self.select(None)

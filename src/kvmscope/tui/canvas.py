@@ -1,6 +1,6 @@
-"""The one widget of the screen: it shows lines, and has the terminal write only the cells that changed.
+"""The only widget of the screen: it shows lines, and makes the terminal write only the cells that changed.
 
-Not a ``DataTable`` or ``ScrollView``: a page makes the lines that are visible and no others, and scrolls them.
+It is not a ``DataTable`` or ``ScrollView``: a page makes only its visible lines, and scrolls them itself.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ STYLES: Final = {
 }
 _SELECTED: Final = TerminalStyle(reverse=True)
 _SELECTED_STYLES: Final = {style: _SELECTED + TerminalStyle(bold=style is Style.PROBLEM) for style in Style}
-"""A line with the cursor is of one colour, so that it stays legible in every theme."""
+"""The line with the cursor has one colour, to stay legible in every theme."""
 
 _STALE: Final = TerminalStyle(dim=True)
 
 
 class Canvas(Widget, can_focus=True):
-    """Shows the lines that ``show`` was given last."""
+    """Shows the lines of the last call of ``show``."""
 
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
@@ -53,7 +53,7 @@ class Canvas(Widget, can_focus=True):
             self.is_double = is_double
 
     class Wheeled(Message):
-        """The wheel was turned, by so many lines, down if more than 0."""
+        """The wheel was turned by ``lines`` lines, down if positive."""
 
         def __init__(self, lines: int) -> None:
             super().__init__()
@@ -64,7 +64,7 @@ class Canvas(Widget, can_focus=True):
         self._lines: Sequence[ScreenLine] = ()
 
     def show(self, lines: Sequence[ScreenLine]) -> None:
-        """Show these lines; what did not change is not written."""
+        """Show these lines; unchanged cells are not written."""
         before, self._lines = self._lines, lines
         for y in range(max(len(before), len(lines))):
             if y >= len(before) or y >= len(lines):
@@ -76,7 +76,7 @@ class Canvas(Widget, can_focus=True):
         if y >= len(self._lines):
             return Strip.blank(self.size.width, self.rich_style)
         line = self._lines[y]
-        # The terminal's own two colours need not be written.
+        # The terminal's default colours need not be written.
         base = TerminalStyle() if self.app.native_ansi_color else self.rich_style
         if line.is_stale:
             base += _STALE
@@ -97,7 +97,7 @@ class Canvas(Widget, can_focus=True):
 
 
 def _merged(spans: Line) -> Iterator[_Piece]:
-    """Neighbours of one style as one, which takes fewer bytes; blanks have the style of what is before them."""
+    """Adjacent spans of one style merged, to save bytes; blanks take the style of the span before them."""
     text, style = "", Style.PLAIN
     for span in spans:
         own = style if span.text.isspace() and Style.ALERT not in (style, span.style) else span.style
@@ -121,7 +121,7 @@ class _Piece:
 
 
 def _changed_until(before: ScreenLine, now: ScreenLine) -> int:
-    """How many cells of a line must be written for it to become another: Textual writes a line from its start."""
+    """The number of cells to write so that one line becomes another; Textual writes a line from its start."""
     longest = max(_width(before), _width(now))
     if (before.is_selected, before.is_stale) != (now.is_selected, now.is_stale):
         return longest

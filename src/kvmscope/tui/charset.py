@@ -37,7 +37,7 @@ _PARTS_OF_BLOCKS: Final = str.maketrans(dict.fromkeys("▏▎▍▌▋▊▉", "
 
 @dataclass(frozen=True, slots=True)
 class Charset:
-    """What text is written with. ``levels``: from small to large, for sparklines and charts."""
+    """The characters of all text. ``levels``: from small to large, for sparklines and charts."""
 
     is_ascii: bool = False
 
@@ -50,7 +50,7 @@ class Charset:
         return text if not self.is_ascii or text.isascii() else self.one_cell(text.translate(_SPELT))
 
     def one_cell(self, text: str) -> str:
-        """The text in these characters, as wide as it was: what has no other spelling is ``?``."""
+        """The text in these characters, with its width unchanged: a character without a substitute becomes ``?``."""
         if not self.is_ascii or text.isascii():
             return text
         text = text.translate(_TRANSLATED).translate(_PARTS_OF_BLOCKS)
@@ -63,6 +63,6 @@ class Charset:
 
 
 def charset_of_locale() -> Charset:
-    """By the locale of this process: Unicode if it is UTF-8."""
+    """The character set for the locale of this process: Unicode if it is UTF-8."""
     codeset = locale.nl_langinfo(locale.CODESET)
     return Charset(is_ascii=codeset.upper().replace("-", "") != "UTF8")

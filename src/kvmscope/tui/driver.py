@@ -1,6 +1,6 @@
-"""Textual's driver of a terminal, which goes on upon a first screen that is there already.
+"""Textual's terminal driver, changed to continue on a first screen that is already drawn.
 
-Bytes that are not UTF-8, such as an é of a terminal with another encoding, are left out of what is typed.
+Typed bytes that are not UTF-8, such as an é from a terminal with another encoding, are dropped.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def _lenient_decoder(encoding: str) -> partial[codecs.IncrementalDecoder]:
     return partial(codecs.getincrementaldecoder(encoding), "ignore")
 
 
-# Textual decodes strictly, and has no option for it: one such byte ends its program with a traceback.
+# Textual decodes strictly and has no option to change that: one such byte ends the program with a traceback.
 vars(linux_driver)["getincrementaldecoder"] = _lenient_decoder
 
 
 def driver_upon(first: FirstScreen) -> type[Driver]:
     """The driver that takes ``first`` over when it starts. Terminals clear the alternate screen when it is entered a
-    second time, which would show as a flash.
+    second time, which would be visible as a flash.
     """
 
     class FollowingDriver(LinuxDriver):

@@ -1,4 +1,4 @@
-"""Where views come from: the interface of a live host and of a recording, and what they hand over."""
+"""The interface that a live host and a recording share as sources of views, and the news that they hand over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-if TYPE_CHECKING:  # the thread that reads begins before these are loaded
+if TYPE_CHECKING:  # the reading thread begins before these are loaded
     from ..view.events import HostEvent
     from ..view.groups import GroupListView
     from ..view.overview import HostTotal, VmOverview
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # the thread that reads begins before these are loaded
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A finished view of one more window, and what happened in it.
+    """A finished view of a new window, and the events in it.
 
-    ``troubles``: of the view, where they were worked out beside the screen. ``begins``: what was shown before is not
-    the past of this one.
+    ``troubles``: those of the view, if the reading thread computed them. ``begins``: this view does not continue the
+    views shown before.
     """
 
     view: HostView
@@ -32,7 +32,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The source is gone, for a reason; it is tried repeatedly. ``time``: when that showed."""
+    """The source is lost, for a reason; reads are retried. ``time``: when the loss was noticed."""
 
     time: Moment
     reason: str
@@ -48,7 +48,7 @@ class OfferedGroups:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Opt-in groups cannot be counted, for a reason; reading goes on without them."""
+    """Opt-in groups cannot be counted, for a reason; reading continues without them."""
 
     reason: str
     remedy: str = ""
@@ -56,16 +56,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The thread that reads has ended by a mistake of ours."""
+    """The reading thread has ended by a bug of kvmscope."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a recording the view is: which of ``count`` scenes, and the times of the first, this and the last.
+    """The position of the view in a recording: its number among ``count`` scenes, and the times of the first, this and
+    the last scene.
 
-    ``is_live``: it follows a recorder, which has written the last scene just now.
+    ``is_live``: the view follows a recorder, which has just written the last scene.
     """
 
     place: int
@@ -79,54 +80,54 @@ class Position:
 
 News: TypeAlias = Arrival | Loss | OfferedGroups | Refusal | Failure
 Deliver: TypeAlias = Callable[[Sequence[News]], None]
-"""Takes what was read, in order; what comes together is drawn once."""
+"""Takes news in order; news of one call are drawn once."""
 
 
 class Feed(Protocol):
-    """Reads on a thread of its own and hands over what it read, from that thread."""
+    """Reads on its own thread, and hands over the results from that thread."""
 
     def start(self, deliver: Deliver) -> None: ...
 
     def stop(self) -> None: ...
 
     def want(self, metrics: Sequence[str]) -> None:
-        """These metrics of VMs are shown: they are worked out before a view is handed over."""
+        """Set the metrics of VMs that are shown, to be computed before a view is handed over."""
 
     @property
     def position(self) -> Position | None:
-        """Where in a recording the last view is; None for a host that is read now."""
+        """The position of the last view in a recording; None for a live host."""
 
 
 class Controls(ABC):
-    """What keys do with a recording."""
+    """The operations of keys on a recording."""
 
     @abstractmethod
     def step(self, intervals: int) -> None:
-        """Move by so many intervals."""
+        """Move by a number of intervals, back if negative."""
 
     @abstractmethod
     def go_to(self, share: float) -> None:
-        """Move to a part of the time from the first scene to the last, from 0 to 1."""
+        """Move to a point in time between the first scene (0) and the last (1)."""
 
     @abstractmethod
     def toggle(self) -> None:
-        """Play on, or stop playing."""
+        """Start or stop playing."""
 
 
 class GroupControls(ABC):
-    """What keys do with opt-in groups."""
+    """The operations of keys on opt-in groups."""
 
     @abstractmethod
     def ask(self) -> None:
-        """Have OfferedGroups handed over."""
+        """Request that OfferedGroups be handed over."""
 
     @abstractmethod
     def count(self, groups: Sequence[str]) -> None:
-        """Count by these groups from now on, and by no others."""
+        """Count with exactly these groups from now on."""
 
 
 def prepare(view: HostView, metrics: Sequence[str]) -> None:
-    """Work out what a screen is going to ask for, on the thread that reads."""
+    """Compute what a screen is going to need, on the reading thread."""
     vms = view.overview.vms
     _ = vms.place_of
     _ = view.verdicts

@@ -1,7 +1,7 @@
-"""The first view on the terminal before Textual is loaded, which takes as long as all before it.
+"""The first view on the terminal, drawn before Textual is loaded, as loading it doubles the time of a start.
 
-It is drawn once, on the terminal's alternate screen, and Textual goes on upon it (``driver``). Keys that are pressed
-until then are kept by the terminal.
+It is drawn once, on the terminal's alternate screen, which Textual then takes over (``driver``). Until then, the
+terminal keeps the keys that are pressed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ENTER_ALTERNATE: Final = "\x1b[?1049h"
 _LEAVE_ALTERNATE: Final = "\x1b[?1049l"
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _COLOURS: Final = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
-"""In the order of their numbers in SGR sequences, from 30 on."""
+"""The colours in the order of their SGR numbers, from 30 on."""
 
 
 class FirstScreen:
-    """A screen that is drawn once. ``close`` it whatever happens; what was handed over is left as it is."""
+    """A screen that is drawn once. Always call ``close``; it leaves a screen that was handed over as it is."""
 
     def __init__(self, *, has_colours: bool) -> None:
         self._has_colours = has_colours
@@ -34,17 +34,17 @@ class FirstScreen:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether it is on the terminal, and nobody else's yet."""
+        """Whether it is on the terminal and not yet handed over."""
         return self._attributes is not None
 
     def draw(self, lines: Sequence[ScreenLine]) -> None:
-        """Draw it, on a terminal that keeps keys from now on."""
+        """Draw it, and let the terminal keep keys from now on."""
         self._attributes = termios.tcgetattr(self._fd)
         termios.tcsetattr(self._fd, termios.TCSANOW, _keeping_keys(self._attributes))
         _write("".join(_drawn(lines, has_colours=self._has_colours)))
 
     def hand_over(self) -> bool:
-        """Somebody else draws on this screen from now on; false if it is not there to be handed over."""
+        """Leave this screen to another writer; false if it is not drawn or was handed over before."""
         if self._attributes is None:
             return False
         termios.tcsetattr(self._fd, termios.TCSANOW, self._attributes)
@@ -52,13 +52,13 @@ class FirstScreen:
         return True
 
     def close(self) -> None:
-        """Leave the terminal as it was, unless the screen was handed over."""
+        """Restore the terminal, unless the screen was handed over."""
         if self.hand_over():
             _write(_LEAVE_ALTERNATE + _SHOW_CURSOR)
 
 
 def _keeping_keys(attributes: Sequence[Any]) -> list[Any]:
-    """With these attributes keys are kept as Textual is going to read them: Enter as it is, and Ctrl-C as a key."""
+    """Terminal attributes that keep keys as Textual will read them: Enter unchanged, and Ctrl-C as a key."""
     changed = [*attributes]
     changed[tty.IFLAG] &= ~(termios.IXON | termios.IXOFF | termios.ICRNL | termios.INLCR | termios.IGNCR)
     changed[tty.LFLAG] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
@@ -66,7 +66,7 @@ def _keeping_keys(attributes: Sequence[Any]) -> list[Any]:
 
 
 def styled(span: Span, *, has_colours: bool) -> str:
-    """The text in its style, as a terminal takes it."""
+    """The text with the SGR sequences of its style."""
     look = LOOKS[span.style]
     numbers = [number for number, is_on in ((1, look.is_bold), (2, look.is_dim), (7, look.is_reversed)) if is_on]
     if look.colour is not None and has_colours:

@@ -1,4 +1,4 @@
-"""Lines of a page: styled text of a known width, which a terminal writes as it is."""
+"""Lines of a page: styled text of a known width, ready for the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .charset import Charset
 
 GAP: Final = 1
 WHOLE_LINE: Final = 10_000
-"""The most that a column takes which takes all that there is."""
+"""The maximum width of a column that takes all free space."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenLine:
-    """A line of a page. ``is_selected``: the cursor is on it. ``is_stale``: its values are not of now."""
+    """A line of a page. ``is_selected``: the cursor is on it. ``is_stale``: its values are outdated."""
 
     spans: Line
     is_selected: bool = False
@@ -25,7 +25,7 @@ class ScreenLine:
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """Columns and rows that a page has."""
+    """The columns and rows of a page."""
 
     width: int
     height: int
@@ -35,8 +35,8 @@ class PageSize:
 class TableColumn:
     """A column of a table.
 
-    ``least``, ``most``: the cells that it takes, as there is room; ``most`` is ``least`` if it is not given. ``rank``:
-    on a narrow screen that of the largest is left out first; those of 0 stay.
+    ``least``, ``most``: minimum and maximum width in cells; ``most`` defaults to ``least``. ``rank``: on a narrow
+    screen the column with the largest rank is left out first; columns with rank 0 stay.
     """
 
     title: str
@@ -53,7 +53,7 @@ def column_widths(columns: Sequence[TableColumn], width: int, *, gap: int = GAP)
     for place in by_rank:
         if _taken(widths, gap) > width and columns[place].rank:
             widths[place] = 0
-    # What is left goes to the first columns that take it; what is missing is taken from the longest that stay.
+    # Free cells go to the first columns that take them; missing cells are taken from the longest that stay.
     for place, column in enumerate(columns):
         if widths[place]:
             widths[place] += max(0, min(width - _taken(widths, gap), column.most - column.least))
@@ -68,7 +68,7 @@ def _taken(widths: Sequence[int], gap: int) -> int:
 
 
 def text_line(text: str, style: Style = Style.PLAIN) -> ScreenLine:
-    """A line of one style, as long as it comes."""
+    """A line of one style, neither cut nor padded."""
     return ScreenLine((Span(text, style),))
 
 
@@ -89,7 +89,7 @@ def laid_out(line: ScreenLine, width: int, charset: Charset) -> ScreenLine:
 def cell_line(
     texts: Sequence[Span], widths: Sequence[int], is_text: Sequence[bool], charset: Charset, *, gap: int = GAP
 ) -> Line:
-    """Cells of a table in their columns; numbers stand at the right."""
+    """The cells of a table row in their columns; numbers are aligned to the right."""
     spans = []
     last = len(texts) - 1
     for place, (span, width, is_left) in enumerate(zip(texts, widths, is_text, strict=True)):
@@ -99,7 +99,7 @@ def cell_line(
 
 
 def two_sided(left: Line, right: str, width: int, charset: Charset, style: Style = Style.PLAIN) -> ScreenLine:
-    """A line with something at its right end; the left part is cut for it."""
+    """A line with a text at its right end; the left part is cut to make room."""
     end = charset.cut(right, width)
     room = width - cells(end)
     begin = laid_out(ScreenLine(left), room - 1 if room else 0, charset)
@@ -108,5 +108,5 @@ def two_sided(left: Line, right: str, width: int, charset: Charset, style: Style
 
 
 def plain_text(lines: Iterable[ScreenLine]) -> str:
-    """The lines without styles and without blanks at their ends."""
+    """The lines without styles and trailing blanks."""
     return "\n".join("".join(span.text for span in line.spans).rstrip() for line in lines)

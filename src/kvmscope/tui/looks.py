@@ -1,4 +1,4 @@
-"""What each style of text looks like on a terminal: in its own 16 colours, and never by colour alone."""
+"""The look of each style of text: in the terminal's own 16 colours, and never by colour alone."""
 
 from __future__ import annotations
 

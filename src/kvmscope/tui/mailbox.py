@@ -1,4 +1,4 @@
-"""News on their way from the thread that reads to the screen."""
+"""Passes news from the reading thread to the screen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .feed import Deliver, News
 
 
 class Mailbox:
-    """Keeps news in their order until somebody takes them, or has them forwarded."""
+    """Keeps news in order until they are taken or forwarded."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -17,7 +17,7 @@ class Mailbox:
         self._deliver: Deliver | None = None
 
     def put(self, news: Sequence[News]) -> None:
-        """One more delivery, from the thread that reads."""
+        """Add a delivery; called on the reading thread."""
         with self._changed:
             if self._deliver is not None:
                 self._deliver(news)
@@ -26,14 +26,14 @@ class Mailbox:
                 self._changed.notify()
 
     def take(self, wait_s: float) -> Sequence[News]:
-        """What has come until now; waits so long at most for the first of it."""
+        """The news so far; if there are none, wait at most ``wait_s`` for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._kept, wait_s)
             kept, self._kept = self._kept, []
         return [each for news in kept for each in news]
 
     def forward(self, deliver: Deliver) -> None:
-        """Hand over what is kept, and from now on what comes."""
+        """Hand over the kept news, and all later ones as they come."""
         with self._changed:
             self._deliver = deliver
             kept, self._kept = self._kept, []

@@ -1,10 +1,10 @@
-"""A recording, read on a thread of its own: at the place that was requested, or on and on while it plays.
+"""A recording, read on its own thread: at the requested place, or continuously while it plays.
 
-A recording that may still be written is looked at again each second: its time line grows, and who is at its end
-follows it.
+A recording that may still be growing is checked every second: its time line grows, and a view at its end follows the
+new scenes.
 
-A place is shown with what was before it: as many intervals as a history has, as far as they are of the same boot and
-source. So findings, events and sparklines are those that the live host would have shown then.
+A place is shown after the intervals before it were read: as many as a history has, of the same boot and source. So
+findings, events and sparklines are those that the live host would have shown at that time.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from ..view.watch import Watch
 from .feed import Arrival, Controls, Deliver, Failure, Loss, News, Position, prepare
 
 _BEFORE: Final = 60
-"""Intervals that are read before the place that was requested."""
+"""Number of intervals that are read before the requested place."""
 
 _LEAVE_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 1.0
-"""How often a recording that may grow is looked at, at least."""
+"""Maximum time between checks of a recording that may grow."""
 
 
 class Player(Controls):
-    """Shows ``series`` from the moment ``at`` on; a step is ``interval_s``. While it plays, an interval takes as long
-    as it took, at most ``interval_s``. ``can_grow``: a recorder may be appending to it.
+    """Shows ``series`` from the moment ``at`` on; a step is ``interval_s``. Playback shows each interval for its
+    recorded length, at most ``interval_s``. ``can_grow``: a recorder may be appending to the series.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Player(Controls):
         self._look_again_s = min(interval_s, _LOOK_AGAIN_S) if can_grow else None
         self._wanted: tuple[str, ...] = ()
         self._lock = threading.Condition()
-        # All below is read and written with the lock held.
+        # The attributes below are accessed with the lock held.
         self._moments = moments
         self._follows = can_grow and at == len(moments) - 1
         self._target: int | None = at
@@ -124,11 +124,11 @@ class Player(Controls):
                     self._show(target)
                 elif not self._is_stopped:
                     self._grow()
-        except BaseException as error:  # whatever it is: the screen must not go on as if nothing had happened
+        except BaseException as error:  # any error: the screen must not continue as if nothing had happened
             self._deliver([Failure(error)])
 
     def _next(self) -> int | None:
-        """The place to show next, once it is time for it; None at the end, or if it is time to look for more."""
+        """Wait, and return the place to show next; None at the end, or if it is time to check for new scenes."""
         with self._lock:
             while not self._is_stopped:
                 if self._target is not None:
@@ -146,10 +146,10 @@ class Player(Controls):
             return None
 
     def _grow(self) -> None:
-        """See what a recorder has added and its ring has taken away; show what is new if that is followed."""
+        """Update the scenes that a recorder added and that its ring removed; show the newest if the view follows it."""
         try:
             moments = self._series.moments()
-        except KvmscopeError:  # its directory is gone: what was read is still there to look at
+        except KvmscopeError:  # its directory is gone: what was read can still be shown
             return
         with self._lock:
             if not moments:
@@ -164,10 +164,10 @@ class Player(Controls):
         elif (following := self._following(place)) is not None:
             self._show(following)
         else:
-            self._deliver([])  # for the time line
+            self._deliver([])  # to redraw the time line
 
     def _following(self, place: int) -> int | None:
-        """The place an interval after another; None if there is none yet."""
+        """The place one interval after ``place``; None if there is none yet."""
         beside = self._beside(place, 1)
         passed = passed_ns(self._moments[place], self._moments[beside])
         return beside if passed >= self._interval_s * (1 - EARLY) * 1e9 else None
@@ -184,19 +184,19 @@ class Player(Controls):
         self._deliver(news)
 
     def _step_to(self, target: int) -> list[News]:
-        """One interval more than was shown; nothing if it does not follow what was shown."""
+        """The news of the next interval; empty if it does not follow the shown one."""
         moment = self._moments[target]
         if self._watch.is_new or not moment.follows(self._moments[self._place]):
             return []
         return self._arrivals([moment], begins=False)
 
     def _read_before(self, target: int) -> list[News]:
-        """The intervals that end at the target."""
+        """The news of the intervals up to the target."""
         self._watch, self._events = Watch(), EventWatch()
         plan = LookPlan((self._interval_s,) * _BEFORE, is_one_window=False)
         try:
             path = choose(self._moments[: target + 1], plan, TimeChoice())
-        except UsageError:  # there is nothing before it: it is shown with the interval after it
+        except UsageError:  # no scene precedes it: show it with the interval after it
             after = self._beside(target, 1)
             if after == target or not self._moments[after].follows(self._moments[target]):
                 raise

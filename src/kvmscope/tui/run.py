@@ -1,7 +1,7 @@
-"""Puts a desk together, and shows it until it is left.
+"""Creates a desk, and shows it until the user leaves.
 
-The first view is shown before Textual is loaded, if it comes soon and the theme is the terminal's own. While it is
-waited for, the thread that reads has Python's lock for itself.
+The first view is shown before Textual is loaded if it arrives soon and the theme uses the terminal's own colours.
+Until then, the reading thread has Python's global lock for itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .settings import OWN_THEMES, SettingsFile, settings_path
 from .shell import Shell
 
 FIRST_WAIT_S: Final = 2.0
-"""How long the first view is waited for, with nothing on the screen."""
+"""Maximum wait for the first view, with an empty screen."""
 
 
 def show(
@@ -31,7 +31,7 @@ def show(
     groups: GroupControls | None = None,
     player: Controls | None = None,
 ) -> None:
-    """Show what a feed hands over, until the user leaves. Raises SystemExit after a mistake of ours."""
+    """Show the views of a feed until the user leaves. Raises SystemExit after a bug of kvmscope."""
     file = SettingsFile.read(settings_path())
     shell = Shell(Desk(Board(file.settings), file, feed, charset_of_locale(), interval_s, groups, player))
     mailbox, first = Mailbox(), FirstScreen(has_colours="NO_COLOR" not in os.environ)
@@ -47,7 +47,7 @@ def show(
 
 
 def _draw_first(shell: Shell, mailbox: Mailbox, screen: FirstScreen) -> None:
-    """Show the first view, unless that is left to Textual."""
+    """Draw the first view, unless Textual has to draw it."""
     if shell.desk.settings.theme not in OWN_THEMES:
         return
     news = mailbox.take(FIRST_WAIT_S)
@@ -58,8 +58,8 @@ def _draw_first(shell: Shell, mailbox: Mailbox, screen: FirstScreen) -> None:
 
 
 def _run(shell: Shell, mailbox: Mailbox, first: FirstScreen) -> int:
-    """Textual's exit code."""
-    from .app import TopApp  # not at the top: it loads Textual
+    """Run Textual, and return its exit code."""
+    from .app import TopApp  # not at the top, as it loads Textual
 
     app = TopApp(shell, mailbox.forward, first if first.is_drawn else None)
     app.run()

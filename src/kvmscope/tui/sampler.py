@@ -1,7 +1,7 @@
-"""A live host, read on a thread of its own at a steady pace.
+"""A live host, read on its own thread at a steady interval.
 
-Whatever takes long happens here: opening, reading, naming, judging. If the source is lost, that is handed over with
-its reason, and the host is opened again at each interval until it works.
+All slow work happens here: opening, reading, naming, judging. If the source is lost, the loss and its reason are handed
+over, and the host is reopened at each interval until that works.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .feed import Arrival, Deliver, Failure, GroupControls, Loss, OfferedGroups,
 from .mailbox import Mailbox
 
 FIRST_WINDOW_S = 0.2
-"""Length of the first window, so that values show soon."""
+"""Length of the first window: short, to show values soon."""
 
 _RETRY_S = 1.0
 _LEAVE_S = 2.0
@@ -34,12 +34,12 @@ Open: TypeAlias = Callable[[Sequence[str]], SceneHost]
 
 
 ListGroups: TypeAlias = "Callable[[Scene], GroupListView]"
-"""Lists what the host of a scene can count."""
+"""Lists the groups that the host of a scene can count."""
 
 
 class Sampler(GroupControls):
-    """Reads the host that ``open_host`` opens every ``interval_s`` seconds. ``begin`` starts it, before there is a
-    screen; what it reads until ``start`` is kept.
+    """Reads the host that ``open_host`` opens every ``interval_s`` seconds. ``begin`` starts it before there is
+    a screen; news are kept until ``start``.
     """
 
     def __init__(self, open_host: Open, interval_s: float, list_groups: ListGroups) -> None:
@@ -61,17 +61,17 @@ class Sampler(GroupControls):
         self._thread.start()
 
     def wait_until_open(self) -> None:
-        """Return once the host was read for the first time. Raises the error if it cannot be."""
+        """Return when the host was read for the first time. Raises the error if that fails."""
         self._opened.wait()
         if self._error is not None:
             raise self._error
 
     def start(self, deliver: Deliver) -> None:
-        """Hand over all that was read, and what is read from now on."""
+        """Hand over everything read so far, and all later news."""
         self._mailbox.forward(deliver)
 
     def stop(self) -> None:
-        """End soon; a read that hangs is left behind."""
+        """End soon; a read that hangs is not waited for."""
         self._is_stopped = True
         self._wake.set()
         if self._thread.is_alive():
@@ -85,7 +85,7 @@ class Sampler(GroupControls):
         self._wake.set()
 
     def count(self, groups: Sequence[str]) -> None:
-        """The host is opened again, with these groups."""
+        """Reopen the host with these groups."""
         if tuple(groups) != self._groups:
             self._groups = tuple(groups)
             self._wake.set()
@@ -99,7 +99,7 @@ class Sampler(GroupControls):
     def _run(self) -> None:
         try:
             self._read_until_stopped()
-        except BaseException as error:  # whatever it is: the screen must not go on as if it were live
+        except BaseException as error:  # any error: the screen must not continue as if it were live
             self._mailbox.put([Failure(error)])
             self._opened.set()
 
@@ -109,11 +109,11 @@ class Sampler(GroupControls):
             groups = self._groups
             try:
                 with self._open(groups) as host:
-                    with short_turns():  # at Python's usual ones it takes 100 ms more beside a thread that imports
+                    with short_turns():  # Python's default ones add 100 ms beside a thread that imports
                         first = host.look()
                     due_s = time.monotonic() + min(FIRST_WINDOW_S, self.interval_s)
                     self._opened.set()
-                    from ..view.events import EventWatch  # all that judges is loaded while the first window passes
+                    from ..view.events import EventWatch  # the judging modules load during the first window
 
                     events = events or EventWatch()
                     self._read_on(host, first, groups, events, due_s)
@@ -125,7 +125,7 @@ class Sampler(GroupControls):
                 self._lose(error, groups)
 
     def _lose(self, error: KvmscopeError, groups: Sequence[str]) -> None:
-        """The host is gone, or it cannot be had with these groups: then it is opened without them."""
+        """Handle a lost host. If it could not be opened with these groups, open it without them next."""
         loss = _loss(error)
         if groups and self._groups == groups:
             self._groups = ()
@@ -135,13 +135,13 @@ class Sampler(GroupControls):
         self._pause(max(self.interval_s, _RETRY_S))
 
     def _read_on(self, host: SceneHost, first: Scene, groups: Sequence[str], events: EventWatch, due_s: float) -> None:
-        """Read until the source is lost, other groups are wanted, or the end."""
+        """Read until the source is lost, other groups are requested, or ``stop`` is called."""
         from ..view.trouble import troubles_of
         from ..view.watch import Watch
 
         watch, last = Watch(), first
         watch.add(first)
-        _ = watch.examiner.rules, watch.examiner.metrics  # read from their files while the first window passes
+        _ = watch.examiner.rules, watch.examiner.metrics  # load their files during the first window
         while self._waits(due_s, groups, last):
             last = host.look()
             view = watch.add(last)
@@ -151,13 +151,13 @@ class Sampler(GroupControls):
             due_s = max(due_s + self.interval_s, time.monotonic())
 
     def _answer(self, scene: Scene) -> None:
-        """List the groups if that was requested."""
+        """Hand over the list of groups if it was requested."""
         if self._is_asked:
             self._is_asked = False
             self._mailbox.put([OfferedGroups(self._list_groups(scene))])
 
     def _waits(self, due_s: float, groups: Sequence[str], last: Scene) -> bool:
-        """Wait until it is time for the next read; false if there is to be none of this host."""
+        """Wait for the time of the next read; false if this host is not to be read again."""
         while not self._is_stopped and groups == self._groups:
             self._answer(last)
             left_s = due_s - time.monotonic()

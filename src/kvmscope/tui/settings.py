@@ -1,6 +1,6 @@
 """Settings that are kept between runs: the columns, the order and the theme, in ``$XDG_CONFIG_HOME/kvmscope/top.toml``.
 
-Rule: a file that cannot be used is said to be so, is not written over, and the defaults apply.
+Rule: an unusable file is reported and not overwritten, and the defaults apply.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ OWN_THEMES: Final = ("terminal", "terminal-light")
 """The terminal's own 16 colours on its own background."""
 
 THEMES: Final = (*OWN_THEMES, "dark", "light")
-"""``dark`` and ``light``: colours of ours."""
+"""``dark`` and ``light`` use fixed colours."""
 
 _HEAD: Final = "# Written by kvmscope top.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``sort``: ``cost``, ``name`` or a metric. ``columns``: keys of view.vm_columns, the most important first."""
+    """``sort``: ``cost``, ``name`` or a metric. ``columns``: keys in ``view.vm_columns``, the most important first."""
 
     columns: tuple[str, ...] = DEFAULT_COLUMNS
     sort: str = BY_COST
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass
 class SettingsFile:
-    """The file. ``problem``: why it is not used, empty if it is; it is not written then."""
+    """The file. ``problem``: why it is not used, or empty; a file with a problem is not written."""
 
     path: Path
     settings: Settings = field(default_factory=Settings)
@@ -44,7 +44,7 @@ class SettingsFile:
 
     @classmethod
     def read(cls, path: Path) -> SettingsFile:
-        """The file as it is, or the defaults where there is none."""
+        """The content of the file, or the defaults if there is no file."""
         try:
             settings = _settings(tomllib.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -56,7 +56,7 @@ class SettingsFile:
         return cls(path, settings)
 
     def write(self, settings: Settings) -> None:
-        """Keep the settings; a file that was damaged is left as it is."""
+        """Save the settings; a damaged file is left as it is."""
         self.settings = settings
         if self.problem:
             return
@@ -70,14 +70,14 @@ class SettingsFile:
 
 
 def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the file is, by the XDG base directories."""
+    """The path of the file, by the XDG base directories."""
     home = environment.get("XDG_CONFIG_HOME", "")
     folder = Path(home) if home.startswith("/") else Path(environment.get("HOME", "/")) / ".config"
     return folder / "kvmscope" / "top.toml"
 
 
 class _SettingsError(Exception):
-    """A value is not one of those that there are."""
+    """A value in the file is invalid."""
 
 
 def _settings(table: Mapping[str, Any]) -> Settings:
@@ -101,7 +101,7 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 
 
 def sort_keys() -> tuple[str, ...]:
-    """What VMs can be sorted by."""
+    """The keys by which VMs can be sorted."""
     return tuple(dict.fromkeys((BY_COST, NAME, *(each.sorts_by for each in vm_columns().values() if each.sorts_by))))
 
 

@@ -1,4 +1,4 @@
-"""The pages behind one another, the keys that every page has, and what is drawn of them. It knows no terminal."""
+"""The stack of pages, the keys that work on every page, and the drawing of pages, without access to the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .settings import THEMES
 
 
 class Shell:
-    """Draws the open page, and gives keys to it, or does what they do everywhere."""
+    """Draws the open page, and passes keys to it or handles the keys that work everywhere."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -25,11 +25,11 @@ class Shell:
         return self.desk.page.draw(size)
 
     def take(self, news: News) -> None:
-        """One more view, or the loss of the source."""
+        """Take a new view, or the loss of the source."""
         self.desk.board.take(news)
 
     def key(self, key: str, char: str | None) -> None:
-        """A key was pressed."""
+        """Handle a key."""
         self.desk.notice = ""
         if self.desk.page.key(key, char):
             return
@@ -38,7 +38,7 @@ class Shell:
             do()
 
     def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:
-        """The mouse was pressed."""
+        """Handle a mouse click."""
         player = self.desk.player
         if player is not None and self.desk.page.is_time_line(y):
             player.go_to(x / max(1, size.width - 1))
@@ -81,7 +81,7 @@ class Shell:
 
 
 def _pages() -> Mapping[str, Callable[[Desk], Page]]:
-    """The pages that keys open. They are loaded at the first key: with what they show they take 30 ms of a start."""
+    """The pages that keys open. They are loaded at the first key, as they and their imports take 30 ms to load."""
     from .pages.groups import GroupsPage
     from .pages.lists import ColumnsPage, EventsPage, FindingsPage, SortPage
     from .pages.texts import ApicvPage, HelpPage

@@ -1,5 +1,5 @@
-"""Causes that are added to findings: what a guest is offered of clocks and for VMs of its own, ports and MSRs that it
-uses, reasons of exits."""
+"""Causes that are added to findings: the clocks and the nested virtualization features offered to a guest, the ports
+and MSRs that it accesses, exit reasons."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HOST_CLOCK: Final = "host-clock"
 
 
 class SizeUnit(Enum):
-    """What the size of a cause counts. Sizes of one cause can be added over findings."""
+    """The unit of a cause's size. Sizes of one cause can be added over findings."""
 
     VCPUS = "vcpus"
     ACCESSES_PER_S = "accesses_per_s"
@@ -48,7 +48,7 @@ class CauseSize:
 
 @dataclass(frozen=True, slots=True)
 class FindingCause:
-    """A cause of a finding: an inhibit reason, a clock that the guest is offered or not, a reason of exits."""
+    """A cause of a finding: an inhibit reason, a clock that is or is not offered to the guest, an exit reason."""
 
     name: Annotated[str, "Its name."]
     meaning: Annotated[str, "What it says."]
@@ -57,11 +57,11 @@ class FindingCause:
 
 
 AddedCauses: TypeAlias = Mapping[tuple[Addition, VmId], tuple[FindingCause, ...]]
-"""What is added to the findings of a VM by rules with this addition."""
+"""The causes that rules with an addition add to the findings of a VM."""
 
 
 def added_causes(scene: Scene, window: Window, findings: Sequence[Finding]) -> AddedCauses:
-    """What rules with such an addition say of the VMs of these findings."""
+    """The causes that these findings' rules add for their VMs."""
     found: dict[tuple[Addition, VmId], tuple[FindingCause, ...]] = {}
     for finding in findings:
         adds = finding.rule.adds
@@ -84,13 +84,13 @@ def _clocks(scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause]
 
 
 def _borne_out(accesses: Sequence[FrequentAccess], window: Window, vm_row: int) -> Set[str]:
-    """The causes of clocks that what the vCPUs access bears out: a serial port that is busy says nothing of a clock."""
+    """The clock causes that the vCPUs' accesses confirm. Access to a busy serial port, for one, confirms none."""
     found = {name for access in accesses if access.range for name in access.range.clocks}
     return found | ({_HPET, "hyperv-clock", _HOST_CLOCK} if has_frequent_mmio(window, vm_row) else set())
 
 
 def access_cause(access: FrequentAccess) -> FindingCause:
-    """What ports or MSRs are for that vCPUs access often, and what to do about it."""
+    """What the ports or MSRs that vCPUs access often are for, and what to do about it."""
     word = "MSR" if access.space is AddressSpace.MSR else "port"
     if access.range is None:
         numbers = (
@@ -104,7 +104,7 @@ def access_cause(access: FrequentAccess) -> FindingCause:
 
 
 def host_clock_causes(master_clock: HostFlag) -> Iterator[FindingCause]:
-    """That this host can offer guests no clock without exits, whatever their configuration says."""
+    """The cause that this host cannot offer guests a clock without exits, whatever their configuration."""
     if master_clock.value is False:
         meaning = (
             "The host's own clock is not the TSC, so KVM offers guests no clock that they read without help: Windows "
@@ -115,7 +115,7 @@ def host_clock_causes(master_clock: HostFlag) -> Iterator[FindingCause]:
 
 
 def clock_causes(clocks: ClockConfig) -> Iterator[FindingCause]:
-    """What of the clocks on offer makes a guest read one that the VMM emulates."""
+    """The clock settings that make a guest read a clock that the VMM emulates."""
     if clocks.hyperv_clock.value is False:
         if clocks.enlightened.value:
             meaning = "The VM offers Windows no Hyper-V clock, so it reads the ACPI PM timer, the RTC or the HPET."
@@ -152,7 +152,7 @@ def _errors(_scene: Scene, window: Window, vm_row: int) -> Iterator[FindingCause
 
 
 def error_cause(error: CountedError) -> FindingCause:
-    """What an internal error of KVM or a failed entry means."""
+    """The cause for an internal error of KVM or a failed entry."""
     meaning = _ERRORS.get(error.stat, "An error that kvmscope has no name for.")
     return FindingCause(error.stat, meaning, error.stat, CauseSize(error.count, SizeUnit.ERRORS))
 
@@ -196,7 +196,7 @@ def _nesting(scene: Scene, _window: Window, vm_row: int) -> Iterator[FindingCaus
 
 
 def nesting_causes(config: InterruptConfig, host: HostApicv, offer: HypervNesting) -> Iterator[FindingCause]:
-    """Of a guest that runs VMs: why it can, what its hypervisor most likely is, and what that one is not offered."""
+    """For a guest that runs VMs: why it can, its most likely hypervisor, and the features not offered to it."""
     flag = FLAGS.get(host.hardware or Hardware.OTHER)
     shown = config.nested
     if flag is not None and (shown.value or (shown.value is None and config.vmm == "qemu")):

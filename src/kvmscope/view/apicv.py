@@ -1,6 +1,6 @@
 """The verdict on interrupt acceleration as plain values: of a host, its VMs and their vCPUs.
 
-What the verdict is and how it comes about is in ``analysis.apicv``; its lines are in ``apicv_text``.
+``analysis.apicv`` defines the verdict and computes it; ``apicv_text`` formats it.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class FactView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostApicvView:
-    """What the host has of APICv or AVIC."""
+    """The APICv or AVIC support of the host."""
 
     name: Annotated[str | None, "Name of the host."]
     module: Annotated[str | None, "The KVM module in use."]
@@ -179,7 +179,7 @@ class ApicvView(SceneAnswer):
 def apicv_view(
     scene: Scene, window: Window | None = None, *, with_what_if: bool = False, subject: Selection | None = None
 ) -> ApicvView:
-    """The verdicts on a scene, which ``window`` ends with; on one VM or vCPU if ``subject`` is given."""
+    """The verdicts on a scene, or on one VM or vCPU if ``subject`` is given. ``window`` ends with the scene."""
     verdicts = judge_scene(scene, window)
     foreseen = foresee(scene, window) if with_what_if else None
     return ApicvView(

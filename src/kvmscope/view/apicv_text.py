@@ -1,7 +1,7 @@
 """The verdict on interrupt acceleration as a tree of lines.
 
-VMs of which the same is said are shown together, unless each is asked for: what is a fact of the host or of a kind of
-VM is then read once.
+VMs with the same verdict are shown together unless each is requested, so a fact of the host or of a kind of VM appears
+once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .text import SIMULATED, Style, counted, few, no_vm_line, note_lines
 from .tree import TextNode
 
 _MOST_ALIKE = 3
-"""So many different causes, notes and the like are shown of VMs that are shown together."""
+"""Maximum number of different causes, notes and so on that are shown for a group of VMs."""
 
 _MAX_QUOTE = 300
 
@@ -45,8 +45,8 @@ _ONE_VM: Final = "`kvmscope apicv VM` shows one VM with its evidence, --all show
 
 
 def apicv_nodes(view: ApicvView, *, each_vm: bool = False, one_vm: str = _ONE_VM) -> list[TextNode]:
-    """What a person reads, top to bottom. ``each_vm``: every VM by itself, with all its evidence. ``one_vm``: how that
-    is shown where VMs stand together.
+    """The verdicts, top to bottom. ``each_vm``: show every VM separately, with all its evidence. ``one_vm``: a line
+    that says how to do so, shown below grouped VMs.
     """
     nodes = [TextNode(SIMULATED, Style.ALERT)] if view.simulated else []
     nodes.append(_host_node(view))
@@ -67,7 +67,7 @@ def apicv_nodes(view: ApicvView, *, each_vm: bool = False, one_vm: str = _ONE_VM
 def _vm_node(vm: VmApicvView, *, is_simulated: bool) -> TextNode:
     """One VM with all its evidence."""
     verdict = vm.apicv
-    # Why it is not supported is said of the host, but for simulated VMs, which have a host each.
+    # The host's lines say why it is not supported, except for simulated VMs, which have a host each.
     reasons = () if verdict.branch is Branch.NOT_SUPPORTED and not is_simulated else verdict.reasons
     below = [_reason_node(reason, is_verified=verdict.verified) for reason in reasons]
     below += [node for limit in verdict.limits for node in _limit_nodes([limit])]
@@ -120,7 +120,7 @@ def _host_node(view: ApicvView) -> TextNode:
 
 
 def _groups(vms: Iterable[VmApicvView]) -> list[list[VmApicvView]]:
-    """VMs of which the same is said, what needs attention first."""
+    """VMs grouped by verdict; verdicts that need attention come first."""
     groups: dict[Hashable, list[VmApicvView]] = {}
     for vm in vms:
         groups.setdefault(_group_key(vm), []).append(vm)
@@ -141,7 +141,7 @@ def _group_node(group: Sequence[VmApicvView], total: int) -> TextNode:
     verdict = group[0].apicv
     names = "" if len(group) == total else f" ({few([printable(vm.name) for vm in group])})"
     title = f"{headline(group[0])}: {counted(len(group), 'VM')}{names}"
-    # That it is not supported is said of the host already.
+    # The host's lines already say that it is not supported.
     below = [] if verdict.branch is Branch.NOT_SUPPORTED else _verdict_nodes(group)
     below += _contradiction_nodes(group)
     below += _shared("note", [vm.apicv.notes for vm in group])
@@ -165,7 +165,7 @@ def _verdict_nodes(group: Sequence[VmApicvView]) -> list[TextNode]:
 
 
 def _limit_nodes(limits: Sequence[LimitView]) -> list[TextNode]:
-    """One thing that several VMs have not accelerated."""
+    """One limit on acceleration that several VMs have."""
     said = _shared("not accelerated", [[f"{each.text} ({each.evidence.text})"] for each in limits])
     below = _shared("cost", [[each.cost] for each in limits]) + _shared("remedy", [[each.remedy] for each in limits])
     return [*said[:-1], replace(said[-1], below=tuple(below))]
@@ -192,7 +192,7 @@ def _contradiction_nodes(group: Sequence[VmApicvView]) -> list[TextNode]:
 
 
 def _shared(label: str, texts: Sequence[Sequence[str]]) -> list[TextNode]:
-    """Each text once, the most frequent first; ``texts``: those of each VM."""
+    """Each text once, the most frequent first; ``texts``: the texts of each VM."""
     count = Counter(text for of_vm in texts for text in dict.fromkeys(of_vm))
     ordered = count.most_common()
     nodes = []
@@ -245,7 +245,7 @@ def _duration(seconds: float) -> str:
 
 
 def _vcpu_nodes(vcpus: Iterable[VcpuApicvView], *, by_count: bool = False) -> list[TextNode]:
-    """A line for all vCPUs of which the same is said. ``by_count``: their number, for vCPUs of several VMs."""
+    """A line for all vCPUs with the same verdict. ``by_count``: show their number, not ids, if of several VMs."""
     groups: dict[str, list[int]] = {}
     for vcpu in vcpus:
         groups.setdefault(_vcpu_text(vcpu), []).append(vcpu.id)
@@ -284,7 +284,7 @@ def _id_ranges(ids: Sequence[int]) -> str:
 
 
 def _what_if_node(found: Sequence[WhatIfView]) -> TextNode:
-    """Of one VM, or of several with the same outcome, predictions and changes."""
+    """The predictions and changes for one VM, or for several with the same outcome."""
     first = found[0]
     if first.host is Branch.NOT_SUPPORTED and not first.predictions and first.outcome is Outcome.UNKNOWN:
         return TextNode("APICv/AVIC cannot be switched on: this host's CPU or KVM lacks it", Style.HEAD)
@@ -306,5 +306,5 @@ def _prediction_title(prediction: PredictionView) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Evidence can quote a command line, which anybody may have written."""
+    """Evidence made fit to print: it may quote a command line, which is untrusted text."""
     return printable(text, max_length=_MAX_QUOTE)

@@ -1,4 +1,4 @@
-"""What was attached, and who may read it."""
+"""The message of ``attach``: the attached groups, and the users who may read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UserGroup(Protocol):
 def attached_lines(
     directory: str, group: UserGroup, mode: int, *, groups: Sequence[str], memory_bytes: int, is_new: bool
 ) -> list[str]:
-    """``mode``: of the pinned files, which ``group`` owns. ``groups``: what is counted."""
+    """``mode``: permissions of the pinned files, which ``group`` owns. ``groups``: the opt-in groups that count."""
     return columns(
         [
             ("state", "attached" if is_new else "already attached; access updated"),

@@ -1,4 +1,4 @@
-"""What can be read on this host, by which source, and why not by the others.
+"""Which sources can read this host, and why the others cannot.
 
 Rule: a source works if it can read the statistics of the VMs that it sees, not merely if it could be opened.
 """
@@ -52,7 +52,7 @@ class CheckedHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedSource:
-    """What came of trying one source."""
+    """The result of trying one source."""
 
     name: Annotated[str, "Name of the source."]
     sees: Annotated[str | None, "What it can see."]
@@ -66,25 +66,25 @@ class CheckedSource:
 
     @property
     def is_useful(self) -> bool:
-        """Whether a host can be read by it."""
+        """Whether the source can read a host."""
         return self.works and (self.name in _SEES_ALL or bool(self.readable_vms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckView(Answer):
-    """What can be read here."""
+    """The host, and the result of trying each source."""
 
     host: CheckedHost
     sources: tuple[CheckedSource, ...]
 
     @property
     def best(self) -> CheckedSource | None:
-        """The source by which the host is read."""
+        """The source that kvmscope reads the host by."""
         return next((source for source in self.sources if source.is_useful), None)
 
 
 def checked_host(machine: Machine, *, user: str, is_root: bool) -> CheckedHost:
-    """``user``: who runs this."""
+    """The facts of this machine. ``user``: name of the user who runs this process."""
     module, cpu = machine.kvm_vendor.value, machine.cpu.value
     facts = {
         "name": machine.hostname.reason,
@@ -109,7 +109,7 @@ def checked_host(machine: Machine, *, user: str, is_root: bool) -> CheckedHost:
 
 
 def opened_source(name: str, sample: Sample) -> CheckedSource:
-    """A source that gave this sample."""
+    """The result for a source that returned this sample."""
     vms, readable = len(sample.vms), _readable_vms(sample)
     works = readable > 0 or not vms
     gaps = tuple(_gap_texts(sample.gaps))
@@ -127,7 +127,7 @@ def opened_source(name: str, sample: Sample) -> CheckedSource:
 
 
 def failed_source(name: str, error: KvmscopeError) -> CheckedSource:
-    """A source that could not be opened or read."""
+    """The result for a source that could not be opened or read."""
     reason, remedy = (error.reason, error.remedy or None) if isinstance(error, SourceError) else (str(error), None)
     return CheckedSource(
         name=name,
@@ -143,7 +143,7 @@ def failed_source(name: str, error: KvmscopeError) -> CheckedSource:
 
 
 def _readable_vms(sample: Sample) -> int:
-    """VMs of which, or of a vCPU of which, some statistics were read."""
+    """Number of VMs for which, or for a vCPU of which, some statistics were read."""
     rows = [block.rows if block.schema.scope is Scope.VM else sample.vcpus.vm[block.rows] for block in sample.blocks]
     return len(np.unique(np.concatenate(rows))) if rows else 0
 
@@ -157,7 +157,7 @@ def _gap_texts(gaps: Sequence[Gap]) -> Iterator[str]:
 
 
 def check_lines(view: CheckView) -> list[str]:
-    """The host, a line a fact; then a line a source, and below it why not and what to try."""
+    """The host, one line per fact; then one line per source, and below a failed source the reason and what to try."""
     return [*_host_lines(view.host), "", *_source_lines(view)]
 
 

@@ -44,7 +44,7 @@ class KernelVerdict(KernelTitle):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContractNote:
-    """What to know of a stat that is relied on, although nothing breaks."""
+    """A note on a stat that the contract relies on, although nothing breaks."""
 
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
@@ -63,7 +63,7 @@ class ContractView(Answer):
 
 
 def contract_view(contract: Contract, verdicts: Iterable[ContractCheck], notes: Iterable[Note]) -> ContractView:
-    """What each kernel makes of each stat, and what else to know."""
+    """Whether each kernel keeps the contract, stat by stat, and the notes."""
     return ContractView(
         contract=contract.name,
         kernels=tuple(
@@ -99,7 +99,7 @@ def _note(note: Note) -> ContractNote:
 
 
 def contract_lines(view: ContractView, *, stats: int) -> list[str]:
-    """Where it breaks and what to do about it, then where it holds, then the notes. ``stats``: that it states."""
+    """Where it breaks and what to do about it, then where it holds, then the notes. ``stats``: their number."""
     kernels = counted(len(view.kernels), "kernel")
     lines = [f"contract {printable(view.contract)}: {counted(stats, 'stat')} on {kernels}"]
     for group in _alike(view.kernels):
@@ -116,7 +116,7 @@ def contract_lines(view: ContractView, *, stats: int) -> list[str]:
 
 
 def _alike(kernels: Iterable[KernelVerdict]) -> list[Sequence[KernelVerdict]]:
-    """Kernels that break the contract in the same way, together; those on which it holds come last."""
+    """Kernels grouped by how they break the contract; those on which it holds come last."""
     groups: dict[tuple[BreachView, ...], list[KernelVerdict]] = {}
     for kernel in kernels:
         groups.setdefault(kernel.breaches, []).append(kernel)

@@ -1,7 +1,7 @@
 """A row of CSV (RFC 4180) as one line, for programs, terminals and spreadsheets.
 
-Rule: what is not known is an empty cell. Names are untrusted text: a control character is a space, and a text that
-spreadsheets would take for a formula begins with an apostrophe.
+Rule: an unknown value is an empty cell. Names are untrusted text: a control character becomes a space, and a text that
+spreadsheets would take for a formula gets a leading apostrophe.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import re
 from collections.abc import Sequence
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-"""A terminal obeys them, and a line end would begin a row in readers that know no quotes."""
+"""Terminals act on these, and readers without support for quotes take a line end for the end of a row."""
 
 _FORMULA = re.compile(r"\s*[=+\-@]")
 _NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?|-")
 
 
 def csv_line(cells: Sequence[object]) -> str:
-    """The cells with commas between, without a line end. A boolean is 0 or 1."""
+    """The cells separated by commas, without a line end. A boolean is 0 or 1."""
     line: str = csv.writer(_LineSink(), lineterminator="").writerow([_cell(cell) for cell in cells])
     return line
 
 
 class _LineSink:
-    """What csv writes a row to; ``writerow`` gives back what ``write`` returns."""
+    """The file that csv writes a row to; ``writerow`` returns what ``write`` returns."""
 
     def write(self, text: str) -> str:
         return text

@@ -1,6 +1,6 @@
-"""Two recordings, two times of one, or two sets of hosts, compared: what differs in the hosts, and in each metric.
+"""Compares two recordings, two time spans of one, or two sets of hosts: the hosts themselves, and each metric.
 
-The statistics are in ``analysis.difference``, what is compared with what in ``analysis.difference_sides``.
+``analysis.difference`` has the statistics; ``analysis.difference_sides`` decides what is compared with what.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class DiffView(Answer):
 
 
 def diff_view(a: DiffSource, b: DiffSource, *, vm: str | None = None, pairs: bool = True) -> DiffView:
-    """Side B compared with side A. ``vm``: this VM alone. ``pairs``: whether the same VMs are paired.
+    """Side B compared with side A. ``vm``: compare this VM alone. ``pairs``: pair each VM of A with the same VM of B.
 
     Raises UsageError if a side has no interval, or there is no such VM.
     """
@@ -147,7 +147,7 @@ def diff_view(a: DiffSource, b: DiffSource, *, vm: str | None = None, pairs: boo
 
 
 def _pairs(sides: tuple[DiffSide, DiffSide], chosen: Sequence[Sequence[Sequence[int]]]) -> tuple[VmPair, ...]:
-    """The same VMs of two sides of one span each, of those that are chosen."""
+    """The chosen VMs that are on both sides, in pairs; none if a side has several spans."""
     if any(len(side.spans) > 1 for side in sides):
         return ()
     found = pair_vms(sides[0].last, sides[1].last)
@@ -165,7 +165,7 @@ class _Comparison:
     caveats: tuple[CaveatDifference, ...]
 
     def metrics(self, metrics: Iterable[Metric], names: Sequence[str]) -> list[MetricDifference]:
-        """Every metric that can be compared. ``names``: of the VMs that are paired."""
+        """Every metric that can be compared. ``names``: names of the paired VMs."""
         means = {metric: self._means(metric) for metric in metrics if self._obstacle(metric) is None}
         known = {metric: (a, b) for metric, (a, b) in means.items() if a is not None and b is not None}
         return [
@@ -177,7 +177,7 @@ class _Comparison:
         return estimate_pairs(self.values[0][0], self.values[1][0], metric) if self.is_paired else None
 
     def uncompared(self, metrics: Iterable[Metric]) -> Iterable[UncomparedMetric]:
-        """Every metric that some side has and that is not compared."""
+        """Every metric that a side has but that is not compared."""
         for metric in metrics:
             reason = self._obstacle(metric)
             if reason:
@@ -250,7 +250,7 @@ def _change_text(difference: Difference) -> str:
 
 
 def _overall(metrics: Sequence[MetricDifference]) -> DifferenceVerdict:
-    """Changed if a metric is; the same if the metrics that are certain are most of them."""
+    """Changed if any metric changed; else the same if more than half of the metrics certainly are."""
     verdicts = [metric.verdict for metric in metrics]
     if DifferenceVerdict.CHANGED in verdicts:
         return DifferenceVerdict.CHANGED
@@ -259,8 +259,8 @@ def _overall(metrics: Sequence[MetricDifference]) -> DifferenceVerdict:
 
 
 def _rank(metric: MetricDifference) -> tuple[int, float]:
-    """Changes first: of CPU time by their cost, then of the rest by their share. What is the same is in the order of
-    the catalogue, the most useful first.
+    """Sort key: changes of CPU time first, by their cost; then other changes, by their share. Unchanged metrics stay in
+    the order of the catalogue, the most useful first.
     """
     if metric.verdict is not DifferenceVerdict.CHANGED:
         return 2 + (metric.verdict is DifferenceVerdict.TOO_LITTLE), 0.0

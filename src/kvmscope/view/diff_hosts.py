@@ -1,4 +1,4 @@
-"""What differs between the hosts of a diff besides numbers: settings, caveats, interrupt acceleration."""
+"""Differences between the hosts of a diff besides metrics: settings, caveats, interrupt acceleration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CaveatDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApicvDifference:
-    """A VM whose interrupt acceleration is in another state."""
+    """A VM whose interrupt acceleration differs between the sides."""
 
     name: Annotated[str, "Name of the VM. Untrusted text."]
     a: Annotated[str, "State on side A, with the reasons if it is not active."]
@@ -49,7 +49,7 @@ class ApicvDifference:
 
 
 def setting_differences(a: Machine, b: Machine) -> Iterator[SettingDifference]:
-    """What two machines have otherwise; what is unknown on both is no difference."""
+    """The properties that differ between two machines; a property unknown on both does not."""
     of_a, of_b = _settings(a), _settings(b)
     for name in dict.fromkeys([*of_a, *of_b]):
         if of_a.get(name) != of_b.get(name):
@@ -80,7 +80,7 @@ def _value(fact: Fact[KernelModule]) -> KernelModule | None:
 
 
 def caveat_differences(a: Facts, b: Facts) -> Iterator[CaveatDifference]:
-    """Caveats of the stats of both sides that apply on one side alone."""
+    """Caveats of either side's stats that apply on one side alone."""
     stats = _stats_by_caveat(a, b)
     for slug, caveat in load_caveats().items():
         of_a, of_b = judge(caveat.holds_if, a), judge(caveat.holds_if, b)
@@ -96,7 +96,7 @@ def caveat_differences(a: Facts, b: Facts) -> Iterator[CaveatDifference]:
 
 
 def _stats_by_caveat(a: Facts, b: Facts) -> dict[str, list[str]]:
-    """The stats that some side has, by the caveats that the catalogue has of them."""
+    """The stats of both sides by their caveats in the catalogue."""
     found: dict[str, list[str]] = {}
     keys = {
         (schema.provider, schema.scope.value, name)

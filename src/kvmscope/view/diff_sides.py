@@ -1,4 +1,4 @@
-"""One side of a diff: its scenes, the VMs that are compared, and what is known of its host."""
+"""One side of a diff: its scenes, the VMs that are compared, and the facts of its host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .values import Moment
 
 @dataclass(frozen=True, slots=True)
 class DiffSource:
-    """One side of what is to be compared. ``spans``: scenes of one boot and source each, a span a host."""
+    """The input for one side. ``spans``: one per host, each the scenes of one boot and source."""
 
     place: str
     spans: Sequence[Sequence[Scene]]
@@ -63,7 +63,7 @@ class DiffSide:
         return self.last.machine
 
     def choose(self, vm: str | None) -> list[list[int]]:
-        """For each span the rows in its last scene of the VMs that lasted; of the VM alone that is named.
+        """For each span, the rows of the VMs that lasted, in its last scene; if ``vm`` is given, of that VM alone.
 
         Raises UsageError if no span has it.
         """
@@ -81,7 +81,7 @@ class DiffSide:
             return None
 
     def read(self, chosen: Sequence[Sequence[int]], metrics: Sequence[Metric]) -> list[SpanValues]:
-        """What the chosen VMs have of the metrics in each span."""
+        """The values of the metrics for the chosen VMs in each span."""
         return [
             read_span(span, [int(last.sample.vms.id[row]) for row in rows], metrics)
             for span, (_, last), rows in zip(self.spans, self.ends, chosen, strict=True)

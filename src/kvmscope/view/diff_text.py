@@ -113,7 +113,7 @@ def _change(metric: MetricDifference) -> str:
 
 
 def bounds_text(metric: MetricDifference) -> str:
-    """The bounds of a change, as shares where there is something to have a share of."""
+    """The bounds of a change, as shares unless the first side's value does not allow it."""
     if metric.low is None or metric.high is None:
         return "no bounds"
     if metric.relative_low is None or metric.relative_high is None:

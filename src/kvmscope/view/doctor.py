@@ -35,6 +35,6 @@ class DoctorReport(SceneAnswer):
     gaps: Annotated[tuple[Gap, ...], "What could not be read."]
 
     def reaches(self, level: Severity | str) -> bool:
-        """Whether anything as bad as ``level`` was found, also if it has ended since."""
+        """Whether a finding of this severity or worse was made, even if it has ended since."""
         least = Severity(level).rank
         return any(finding.severity.rank >= least for finding in (*self.findings, *self.ended))

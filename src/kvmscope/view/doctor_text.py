@@ -1,8 +1,8 @@
 """The lines of the doctor's report.
 
-It goes by rule: the number of VMs, the total cost, the worst VMs, and the rule's text once. If a rule has one finding,
-that is shown. ``HEIGHT`` bounds the report of many VMs, whatever the width: rules for which there is no room get their
-title and the worst VMs, or one line each where that is still too much.
+The report is grouped by rule: the number of VMs, the total cost, the worst VMs, and the rule's text once. A rule with
+one finding shows that finding. ``HEIGHT`` bounds the report of many VMs, whatever the width: rules that do not fit get
+their title and the worst VMs, or one line each if that is still too long.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _BRIEF_HEAD = 2
 def report_lines(
     report: DoctorReport, *, width: int, lists_unchecked: bool = False, shows_ended: bool = False
 ) -> Iterator[str]:
-    """What a person reads: what was looked at, what was found, and what was not checked.
+    """The whole report: what was examined, what was found, and what was not checked.
 
-    ``shows_ended``: a few findings that ended are shown as those that stand, and not by a line.
+    ``shows_ended``: show ended findings in full, like current ones, if they are few; otherwise each takes a line.
     """
     head = [*head_lines(report, width=width), *_ended_vm_lines(report)]
     notes = note_lines(report.source.name, report.source.why_not, report.gaps)
@@ -75,7 +75,7 @@ def report_lines(
 
 
 def rule_report_lines(report: DoctorReport, rule: Rule, *, width: int) -> Iterator[str]:
-    """What a person reads of one rule: the text once, and everything that it found."""
+    """The report of one rule: its text once, and everything that it found."""
     yield from head_lines(report, width=width)
     yield ""
     (total, *_) = [*report.by_rule, None]
@@ -90,7 +90,7 @@ def rule_report_lines(report: DoctorReport, rule: Rule, *, width: int) -> Iterat
 
 
 def head_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
-    """What was looked at, and for how long."""
+    """What was examined, and for how long."""
     if report.simulated:
         yield SIMULATED
     parts = (
@@ -109,7 +109,7 @@ def _subject(report: DoctorReport) -> str:
 
 
 def event_lines(report: DoctorReport) -> Iterator[str]:
-    """What began and what ended in the last window, a line each."""
+    """The findings that began or ended in the last window, a line each."""
     time = rfc3339(report.time.ns)
     for finding in report.begun:
         cost = cost_text(finding)
@@ -122,7 +122,7 @@ def event_lines(report: DoctorReport) -> Iterator[str]:
 
 
 def rule_lines(rule: Rule, *, width: int) -> Iterator[str]:
-    """What a rule says, and why it fires when it does."""
+    """The text of a rule, and the conditions under which it fires."""
     caveats = load_caveats()
     yield f"{rule.slug} ({rule.severity.value}): {rule.title}"
     yield ""
@@ -176,7 +176,7 @@ def rule_table(rules: Sequence[Rule]) -> list[str]:
 
 
 def _blocks(report: DoctorReport, width: int, room: int) -> Iterator[str]:
-    """Everything that was found. Of more than a few VMs the most urgent rules whole, and what has no room in brief."""
+    """Everything that was found. For more than a few VMs: the most urgent rules in full, and the others in brief."""
     whole = [["", *_block(report, total, width)] for total in report.by_rule]
     if len({finding.vm for finding in report.findings}) <= _FEW_VMS:
         room = sum(map(len, whole))
@@ -191,7 +191,7 @@ def _blocks(report: DoctorReport, width: int, room: int) -> Iterator[str]:
 
 
 def _brief(totals: Sequence[RuleTotal], width: int, room: int) -> list[str]:
-    """Rules without their texts: in two lines or more each, in one each, or the last by name alone: what has room."""
+    """Rules without their texts, as room allows: two or more lines each, one line each, or the last by name alone."""
     two = [line for total in totals for line in brief_lines(total, width=width)]
     if len(two) <= room:
         return two
@@ -214,7 +214,7 @@ def _block(report: DoctorReport, total: RuleTotal, width: int) -> Iterator[str]:
 
 
 def _last_seen(report: DoctorReport) -> list[EndedFinding]:
-    """What the VM that was requested had when it ended."""
+    """The findings that the requested VM had when it ended."""
     has_ended = report.vm is not None and report.vm.ended is not None
     return [ended for ended in report.ended if has_ended and ended.ended.why is EndCause.GONE]
 
@@ -243,7 +243,7 @@ def _ended_vm_lines(report: DoctorReport) -> Iterator[str]:
 
 
 def _ending_lines(endings: Sequence[EndedFinding], width: int) -> Iterator[str]:
-    """What ended, each by itself if those are few, else how many of each rule and why."""
+    """The ended findings: one by one if they are few, else how many of each rule ended and why."""
     if len(endings) > _ENDINGS_SHOWN:
         count = Counter((ended.rule, ended.ended.why.value) for ended in endings)
         shown = [f"{number:,} {slug} ({why})" for (slug, why), number in count.most_common()]

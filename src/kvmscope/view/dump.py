@@ -45,7 +45,7 @@ class DumpRow:
 
 @dataclass(frozen=True, slots=True)
 class DumpChoice:
-    """What is dumped. ``stats``: patterns, empty for all. ``vm``: this VM alone, None for all."""
+    """What to dump. ``stats``: patterns, empty for all. ``vm``: this VM alone, None for all."""
 
     stats: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
@@ -53,7 +53,7 @@ class DumpChoice:
     vm: str | None = None
 
     def wants(self, stat: Descriptor) -> bool:
-        """Whether a stat is dumped. With metrics alone, no stat is."""
+        """Whether to dump a stat. If only metrics were chosen, no stat is dumped."""
         if not self.stats:
             return not self.metrics
         return any(fnmatchcase(stat.name, pattern) for pattern in self.stats)
@@ -61,7 +61,7 @@ class DumpChoice:
 
 @dataclass(frozen=True, slots=True)
 class StatColumnKey:
-    """A column of stats: what it is called in rows, and how many words it has."""
+    """A column of stats: its name in rows, and its number of words (u64 values)."""
 
     key: str
     descriptor: Descriptor
@@ -69,7 +69,7 @@ class StatColumnKey:
 
 @dataclass(frozen=True, slots=True)
 class DumpedScene:
-    """A scene of the chosen VMs. ``evaluator``: of the interval that ends with it; None if there is none."""
+    """A scene of the chosen VMs. ``evaluator`` is for the interval that ends with it; None if there is no interval."""
 
     scene: Scene
     sums: tuple[VmSum, ...]
@@ -78,11 +78,11 @@ class DumpedScene:
 
     @property
     def columns(self) -> tuple[StatColumnKey, ...]:
-        """The stats that this scene has."""
+        """The columns of stats in this scene."""
         return tuple(column for _, columns in self._tables() for column in columns)
 
     def metric_column(self, metric: Metric) -> Sequence[float | None] | None:
-        """One metric of each subject; None if it has none at this level, or there is no interval."""
+        """One metric of each subject; None if it does not exist at this level, or there is no interval."""
         level = self.choice.level
         if self.evaluator is None or (metric.scope is Scope.VM and level is Scope.VCPU):
             return None
@@ -122,7 +122,8 @@ class DumpedScene:
         return found
 
     def _tables(self) -> list[tuple[Block, list[StatColumnKey]]]:
-        """The blocks of the level with their wanted stats. Of two stats of one name the second has its provider's."""
+        """The blocks of the level with their wanted stats. If two stats have one name, the second is prefixed by its
+        provider."""
         blocks = [(block, block.schema.descriptors) for block in self.scene.sample.blocks_of(self.choice.level)]
         if self.choice.level is Scope.VM:
             blocks += [(total.block, total.stats) for total in self.sums]
@@ -142,7 +143,7 @@ class DumpedScene:
 
 
 class DumpReader:
-    """Takes scenes in their order."""
+    """Dumps scenes, which are passed to it in order of time."""
 
     def __init__(self, choice: DumpChoice) -> None:
         self._choice = choice
@@ -152,8 +153,8 @@ class DumpReader:
         self._vm: VmId | None = None
 
     def read(self, scene: Scene, *, is_first: bool) -> DumpedScene:
-        """The scene as it is dumped. ``is_first``: there is no interval before it. Raises UsageError if the chosen VM
-        was never there, or if the first of all scenes has VMs and none of the chosen stats.
+        """The dump of a scene. ``is_first``: there is no interval before it. Raises UsageError if the chosen VM never
+        existed, or if the very first scene has VMs but none of the chosen stats.
         """
         scene = self._of_chosen(scene)
         if is_first:
@@ -176,7 +177,7 @@ class DumpReader:
         return replace(scene, sample=only_vms(scene.sample, rows), identities=identities)
 
     def _rows(self, scene: Scene, vm: str) -> list[int]:
-        """The VM is found by what was typed once, and then by its id; after a reboot by what was typed again."""
+        """The VM's row. The typed text finds the VM once, then its id does; after a reboot, the typed text again."""
         if self._vm is not None:
             found = [row for row, other in enumerate(scene.sample.vms.id.tolist()) if other == self._vm.value]
             if found:
@@ -192,7 +193,7 @@ class DumpReader:
 
 
 def metrics_called(patterns: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics whose names fit. Raises UsageError for a pattern that fits none."""
+    """The metrics whose names match. Raises UsageError for a pattern that matches none."""
     found: dict[str, Metric] = {}
     for pattern in patterns:
         fitting = {metric.name: metric for metric in load_metrics() if fnmatchcase(metric.name, pattern)}

@@ -1,7 +1,7 @@
 """Dumped rows as CSV and as JSON lines.
 
-CSV has one column a word: a histogram is ``NAME.0``, ``NAME.1`` …, as in the Parquet files of a recording.
-Rule: what is not known is an empty cell, or null.
+CSV has one column per word: a histogram is ``NAME.0``, ``NAME.1`` …, as in the Parquet files of a recording.
+Rule: an unknown value is an empty cell, or null.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def jsonl_lines(scenes: Iterable[DumpedScene]) -> Iterator[str]:
 
 
 class CsvText:
-    """Writes rows of CSV (RFC 4180) under a head that is fixed by the stats of the first scene and the metrics.
+    """Writes rows of CSV (RFC 4180) under a header that the stats of the first scene and the metrics determine.
 
-    ``missing``: stats that later scenes have and the head does not.
+    ``missing``: stats that later scenes have but the header lacks.
     """
 
     def __init__(self, metrics: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ class CsvText:
         self.missing: dict[str, None] = {}
 
     def lines(self, scenes: Iterable[DumpedScene]) -> Iterator[str]:
-        """The head, and a line for each row of each scene."""
+        """The header, and a line for each row of each scene."""
         for scene in scenes:
             if self._columns is None:
                 self._columns = {column.key: column.descriptor.size for column in scene.columns}

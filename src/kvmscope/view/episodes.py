@@ -1,4 +1,4 @@
-"""The episodes of a recording: what began and ended in each, which groups counted, and how to look at it."""
+"""The episodes of a recording: the findings that began and ended in each, the groups that counted, how to view it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EpisodeFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeGroup:
-    """An opt-in group that was to be counted in an episode."""
+    """An opt-in group that an episode was meant to count."""
 
     name: Annotated[str, "Name of the group."]
     on: Annotated[Moment | None, "First values with it; null if it did not count."]
@@ -77,7 +77,7 @@ class EpisodeListView(Answer):
 
 
 def episode_view(number: int, place: str, size_bytes: int, note: EpisodeNote) -> EpisodeView:
-    """One episode by its note."""
+    """The view of one episode, made from its note."""
     return EpisodeView(
         number=number,
         place=place,
@@ -123,7 +123,7 @@ def _moment(time_ns: int | None) -> Moment | None:
 
 
 def episode_lines(view: EpisodeListView, *, shows_all: bool) -> Iterator[str]:
-    """For each episode when it was, what was found, what counted, and how to look at it."""
+    """For each episode: when it was, what was found, which groups counted, and how to view it."""
     if not view.episodes:
         yield "no episodes"
     for episode in view.episodes:

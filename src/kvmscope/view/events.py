@@ -1,5 +1,5 @@
 """The events of a host in order: VMs that came and ended, findings that began and ended, changes of interrupt
-acceleration, statistics that were reset, and a source that went away and came back.
+acceleration, statistics that were reset, and a source that was lost and came back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STATES: Final = {
 
 
 class EventKind(Enum):
-    """What kind of thing happened."""
+    """The kind of an event."""
 
     VM_CAME = "VM started"
     VM_ENDED = "VM ended"
@@ -44,7 +44,7 @@ class EventKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostEvent:
-    """One thing that happened. ``time``: of the sample that showed it. ``name``: of the VM, fit for a terminal."""
+    """One event. ``time``: time of the sample that showed it. ``name``: the VM's name, fit for a terminal."""
 
     time: Moment
     kind: EventKind
@@ -55,14 +55,14 @@ class HostEvent:
 
 
 class EventWatch:
-    """Finds what each view of a host adds to what is known of it. It is given every view in turn."""
+    """Finds the events that each view of a host adds. It must be given every view, in order."""
 
     def __init__(self) -> None:
         self._apicv: Mapping[VmId, tuple[State, tuple[str, ...]]] = {}
         self._last: Scene | None = None
 
     def add(self, view: HostView) -> tuple[HostEvent, ...]:
-        """What happened in the window of the view, and since the view before if the window does not follow it."""
+        """The events of the view's window, and those since the previous view if the window does not follow it."""
         missed = tuple(self._missed(view))
         self._last = view.scene
         return (
@@ -74,7 +74,7 @@ class EventWatch:
         )
 
     def _missed(self, view: HostView) -> Iterator[HostEvent]:
-        """VMs that came and ended while nobody looked, as far as the same source says so."""
+        """VMs that came, and VMs that ended, between two views with a gap between their windows, if of one source."""
         before, now = self._last, view.window.previous
         if before is None or before.sample is now or before.sample.source != now.source:
             return
@@ -132,7 +132,7 @@ def _finding_event(view: HostView, time: Moment, kind: EventKind, finding: Findi
 
 
 def _reset_events(view: HostView) -> Iterator[HostEvent]:
-    """One event a VM: which of its statistics went down."""
+    """One event per VM: the statistics of the VM that decreased."""
     sample = view.scene.sample
     of_vm: dict[int, dict[str, None]] = {}
     for reset in view.window.resets:

@@ -1,6 +1,6 @@
-"""Findings as views: those of one VM or vCPU, those that ended, and what each rule found in all.
+"""Findings as views: those of one VM or vCPU, those that ended, and the total of each rule.
 
-What is found is in ``analysis.findings``, and what a rule says is in the catalogue; here it is put beside names.
+``analysis.findings`` makes the findings, and the catalogue has the rules' texts; this module joins them with names.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class FindingFields(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedFinding:
-    """What a rule says of a VM or a vCPU."""
+    """A finding of a rule about a VM or a vCPU."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -87,14 +87,14 @@ class FindingEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedFinding(ReportedFinding):
-    """A finding that has ended, as it was last seen."""
+    """A finding that has ended, with its last values."""
 
     ended: FindingEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UncheckedRule:
-    """A rule of which it is not known whether it fires."""
+    """A rule that could not be checked."""
 
     rule: Annotated[str, "The rule's slug."]
     reason: Annotated[str, "Why it is not known."]
@@ -105,7 +105,7 @@ class UncheckedRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseTotal:
-    """A cause of a rule's findings, and of how many."""
+    """A cause of a rule's findings, and the number of findings with it."""
 
     name: Annotated[str, "Name of the reason."]
     meaning: Annotated[str, "What the reason says."]
@@ -115,7 +115,7 @@ class CauseTotal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstVm:
-    """One of the VMs that have most to do with a rule."""
+    """One of the VMs that a rule affects most."""
 
     vm: Annotated[VmId, "The VM."]
     name: Annotated[str | None, "Its name. Untrusted text."]
@@ -127,7 +127,7 @@ class WorstVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleTotal:
-    """What one rule found in all."""
+    """All findings of one rule together."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -149,8 +149,8 @@ class RuleTotal:
 class FindingViews:
     """Makes views of findings.
 
-    ``names``: of every VM that was seen. ``parties``: who runs each. ``verdicts``: None if no finding has a use for
-    them. ``polling``: of VMs whose findings have a use for it.
+    ``names``: the name of every VM that was seen. ``parties``: the manager and VMM of each. ``verdicts``: None if no
+    finding needs them. ``polling``: halt polling of the VMs whose findings need it.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class FindingViews:
         )
 
     def ended(self, ended: Ended) -> EndedFinding:
-        """What the verdict, polling and configuration are later does not explain it."""
+        """An ended finding. It gets no causes: the present verdict, polling and configuration do not explain it."""
         return EndedFinding(**self._fields(ended.finding), ended=FindingEnd(ended.why, Moment(ended.at_ns)))
 
     def unchecked(self, missing: NotJudged) -> UncheckedRule:
@@ -251,7 +251,7 @@ class FindingViews:
         }
 
     def _remedies_of(self, finding: Finding, reasons: Sequence[Reason]) -> tuple[FindingRemedy, ...]:
-        """What a rule itself says is the same for all VMs with the same parties."""
+        """The remedies of a finding. Those of the rule itself are the same for all VMs with the same parties."""
         parties = self._parties.get(finding.vm, ())
         if reasons:
             return remedy_views(_remedies(finding.rule, reasons), [parties])
@@ -273,7 +273,7 @@ class FindingViews:
 
 
 def _cause_total(found: Sequence[tuple[Finding, FindingCause]]) -> CauseTotal:
-    """Of causes of one name; a finding may have several, such as processes that are called alike."""
+    """The total of causes with one name. A finding may have several of them, such as processes with the same name."""
     sizes = [cause.size for _, cause in found if cause.size is not None]
     size = CauseSize(sum(each.value for each in sizes), sizes[0].unit) if sizes else None
     _, first = found[0]
@@ -290,5 +290,5 @@ def _cause_of(reason: Reason) -> FindingCause:
 
 
 def _remedies(rule: Rule, reasons: Sequence[Reason]) -> Sequence[Remedy]:
-    """What the verdict advises for this very VM, else what the rule says."""
+    """The remedies that the verdict gives for this VM, else those of the rule."""
     return tuple(Remedy(reason.remedy, rule.remedies[0].price) for reason in reasons) or rule.remedies

@@ -1,4 +1,4 @@
-"""The lines of findings: of one VM, and of all that one rule found."""
+"""The lines of findings: of one VM, and of all findings of one rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ END_WORDS: Final = {
 
 
 def title_of(name: str | None, vm: object, vcpu: int | None = None) -> str:
-    """What to print for a VM or vCPU."""
+    """The printed name of a VM or vCPU."""
     text = printable(name or str(vm), max_length=_NAME_MAX)
     return text if vcpu is None else f"{text}/{vcpu}"
 
@@ -53,7 +53,7 @@ def cost_text(found: ReportedFinding | RuleTotal | WorstVm) -> str:
 
 
 def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
-    """What a person reads of one finding: what is wrong and how bad, its impact, what to do and the trade-off."""
+    """One finding in full: what is wrong and how bad, its impact, each fix and its trade-off."""
     subject = title_of(finding.name, finding.vm, finding.vcpu)
     yield from fill(_headline(finding.severity, subject, finding.title, finding.rule), width=width)
     yield from fill(_size(finding), _INDENT, width=width)
@@ -68,7 +68,7 @@ def finding_lines(finding: ReportedFinding, *, width: int) -> Iterator[str]:
 
 
 def total_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
-    """What a person reads of all that one rule found: of how many, at what cost, the worst, and the text once."""
+    """All findings of one rule: the number of VMs, the cost, the worst VMs, and the rule's text once."""
     yield from fill(_headline(total.severity, counted(total.vms, "VM"), total.title, total.rule), width=width)
     yield from fill(total_size(total), _INDENT, width=width)
     shown = "; ".join(_worst_vm_text(worst) for worst in total.worst[:_VMS_SHOWN])
@@ -83,7 +83,7 @@ def total_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
 
 
 def brief_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
-    """What one rule found without the rule's text: of how many, at what cost, and the worst, a line each."""
+    """The findings of one rule without its text: the number of VMs, the cost, and the worst VMs, a line each."""
     yield from fill(_headline(total.severity, counted(total.vms, "VM"), total.title, total.rule), width=width)
     cost = cost_text(total)
     begin = f"{_INDENT}costs {cost} in all; worst: " if cost else f"{_INDENT}worst: "
@@ -94,13 +94,13 @@ def brief_lines(total: RuleTotal, *, width: int) -> Iterator[str]:
 
 
 def rule_line(total: RuleTotal, *, width: int) -> str:
-    """What one rule found in a line: its slug, of how many VMs, at what cost, and as much of the title as fits."""
+    """The findings of one rule in a line: its slug, the number of VMs, the cost, and as much of the title as fits."""
     size = ", ".join(filter(None, (counted(total.vms, "VM"), cost_text(total))))
     return cut(f"{total.severity.value.upper()} {total.rule}: {size}: {total.title}", width)
 
 
 def total_size(total: RuleTotal) -> str:
-    """How much it is: ``312 VMs (1,248 vCPUs); costs about 40 CPU in all; for 6 s or longer``."""
+    """The extent of a rule's findings: ``312 VMs (1,248 vCPUs); costs about 40 CPU in all; for 6 s or longer``."""
     cost = cost_text(total)
     parts = [
         "" if total.vcpus is None else f"on {counted(total.vcpus, 'vCPU')}",
@@ -130,7 +130,7 @@ def table_lines(findings: Sequence[ReportedFinding], *, width: int) -> Iterator[
 
 
 def evidence_text(evidence: Mapping[str, float | None]) -> str:
-    """Metrics by their titles. What is not known here, such as what only an opt-in group counts, shows nothing."""
+    """Metrics by their titles, without those unknown here, such as metrics that only an opt-in group counts."""
     metrics = {metric.name: metric for metric in load_metrics()}
     known = {metrics[name]: value for name, value in evidence.items() if value is not None}
     return ", ".join(f"{metric.title} {format_metric(metric.unit, value)}" for metric, value in known.items())
@@ -164,7 +164,7 @@ def advice_lines(
 
 
 def unchecked_lines(unchecked: Sequence[UncheckedRule], *, width: int) -> Iterator[str]:
-    """The rules that were not checked, a line a reason; those that need opt-in groups together."""
+    """The rules that were not checked, one line per reason; those that need opt-in groups are listed together."""
     grouped: dict[tuple[str, tuple[str, ...] | None], list[str]] = {}
     for rule in unchecked:
         if not rule.group:
@@ -219,7 +219,7 @@ def _worst_vm_text(worst: WorstVm) -> str:
 
 
 def _brief_vm_text(worst: WorstVm) -> str:
-    """With its cost, or the first thing that shows it."""
+    """The VM with its cost, or if that is unknown with the first piece of evidence."""
     first = dict(list(worst.evidence.items())[:1])
     number = cost_text(worst) or evidence_text(first)
     name = title_of(worst.name, worst.vm, worst.vcpu)
@@ -227,7 +227,7 @@ def _brief_vm_text(worst: WorstVm) -> str:
 
 
 def _vcpu_text(rule: Rule, worst: WorstVcpu) -> str:
-    """The vCPU, with its value where that has a meaning by itself."""
+    """The vCPU, with its value if the value alone is meaningful."""
     assert rule.worst is not None
     if _is_rate(rule.worst):
         return f"{worst.id} ({format_count(worst.value)}/s)"

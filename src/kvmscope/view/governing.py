@@ -15,7 +15,7 @@ from .values import Answer, Moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernorStep(Answer):
-    """What the governor did after an interval, and the evidence."""
+    """The action of the governor after an interval, and its evidence."""
 
     time: Annotated[Moment, "When the interval ended."]
     interval_s: Annotated[float, "Its length."]
@@ -55,7 +55,7 @@ def governor_step(
 
 
 def step_line(step: GovernorStep) -> str:
-    """A line of the log: what it did and why, and what the interval showed."""
+    """A line of the log: the action and its reason, and the evidence of the interval."""
     change = f"{step.limit_ns} ns"
     if step.new_limit_ns != step.limit_ns:
         change += f" to {step.new_limit_ns} ns"

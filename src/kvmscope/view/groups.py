@@ -1,7 +1,7 @@
-"""The statistics that there are by who owns them, what they cost, and what groups counted for a while.
+"""The available statistics by owner, their cost, and the counts of opt-in groups over an interval.
 
-What a group would give here and cost is known to ``sources.bpf.offers``; what its events came to is in
-``analysis.events``.
+``sources.bpf.offers`` knows the statistics and the cost of a group on this host; ``analysis.events`` evaluates its
+events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TITLE_CELLS = 32
 
 
 class StatOwner(Enum):
-    """Who makes statistics."""
+    """The owner of statistics."""
 
     KERNEL = "kernel"
     KVMSCOPE = "kvmscope"
@@ -64,7 +64,7 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupListView(Answer):
-    """The statistics that there are, and what they cost."""
+    """The available statistics, and their cost."""
 
     time: Annotated[Moment | None, "When the host was read; null if it could not be."]
     simulated: Annotated[bool | None, "Whether a simulated host stands behind the numbers; null if none was read."]
@@ -77,7 +77,7 @@ class GroupListView(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """What one kind of event came to for a VM or vCPU."""
+    """The count of one kind of event for a VM or vCPU."""
 
     vm: Annotated[VmId, "Id of the VM."]
     name: Annotated[str, "Name of the VM; untrusted text."]
@@ -92,7 +92,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTrial:
-    """What one group counted."""
+    """The counts of one group."""
 
     name: Annotated[str, "Name of the group."]
     runs: Annotated[int | None, "How often its programs ran; null if they were loaded before."]
@@ -103,7 +103,7 @@ class GroupTrial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTrialView(SceneAnswer):
-    """What groups counted in an interval."""
+    """The counts of groups in an interval."""
 
     interval_s: Annotated[float | None, "Seconds for which they counted; null if the VM ended before the second read."]
     vm_count: Annotated[int, "Number of VMs."]
@@ -114,7 +114,7 @@ class GroupTrialView(SceneAnswer):
 
 @dataclass(frozen=True, slots=True)
 class ProgramRuns:
-    """How often the programs of a group ran, and how long that took in all."""
+    """The number of runs of a group's BPF programs, and their total time."""
 
     count: int
     time_ns: int
@@ -133,7 +133,7 @@ class ProgramRuns:
 def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
     """The groups, and the VM that may follow them: a last word that is not the name of a group.
 
-    Whether it is a VM or a misspelt group, the VMs that run decide: ``find_vm``.
+    ``find_vm`` decides by the running VMs whether that word is a VM or a misspelled group.
     """
     *before, last = words
     if before and last not in load_groups():
@@ -142,7 +142,7 @@ def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
 
 
 def find_vm(scene: Scene, word: str) -> FollowedVm:
-    """The VM or vCPU that follows the groups. UsageError, with the groups of similar names, if it is neither."""
+    """The VM or vCPU that the last word names. Raises UsageError, with the nearest groups, if it is neither."""
     found = match_subject(scene, word)
     if found is None:
         groups = nearest_groups(word)
@@ -152,12 +152,12 @@ def find_vm(scene: Scene, word: str) -> FollowedVm:
 
 
 def nearest_groups(word: str) -> tuple[str, ...]:
-    """Names of groups that are nearly ``word``."""
+    """Names of groups that are similar to ``word``."""
     return tuple(difflib.get_close_matches(word, list(load_groups()), n=2))
 
 
 def check_groups(names: Iterable[str]) -> None:
-    """Raises UsageError, with the nearest names, for a group that there is not."""
+    """Raises UsageError, with the nearest names, for a group that does not exist."""
     groups = load_groups()
     for name in names:
         if name not in groups:
@@ -169,7 +169,7 @@ def check_groups(names: Iterable[str]) -> None:
 
 
 def group_list_view(scene: Scene, groups: Iterable[GroupView]) -> GroupListView:
-    """The providers of a scene, and ``groups``: what can be had on request."""
+    """The providers of a scene, and ``groups``: the opt-in groups."""
     return GroupListView(
         **scene_head(scene),
         why_not=None,
@@ -180,14 +180,14 @@ def group_list_view(scene: Scene, groups: Iterable[GroupView]) -> GroupListView:
 
 
 def group_catalogue_view(groups: Iterable[GroupView], why_not: str) -> GroupListView:
-    """The groups alone, where no VM can be read for the reason ``why_not``."""
+    """The groups alone, if no VM can be read for the reason ``why_not``."""
     return GroupListView(
         time=None, simulated=None, source=None, why_not=why_not, vm_count=None, vcpu_count=None, groups=tuple(groups)
     )
 
 
 def _provider_views(sample: Sample) -> Iterator[GroupView]:
-    """The providers of a sample. An opt-in group has a row of its own, even if it is pinned."""
+    """The providers of a sample. An opt-in group has a separate row, even if it is pinned."""
     groups = load_groups()
     for provider in dict.fromkeys(block.schema.provider for block in sample.blocks):
         group = groups.get(provider)
@@ -223,7 +223,7 @@ def _provider_view(provider: str, owner: StatOwner, blocks: Sequence[Block]) -> 
 
 
 def group_list_lines(view: GroupListView, *, width: int | None) -> Iterator[str]:
-    """A line a provider or group, then what each group counts."""
+    """One line per provider or group, then what each group counts."""
     if view.simulated:
         yield SIMULATED
     table = [("NAME", "OWNER", "STATE", "VM STATS", "vCPU STATS", "B/VM", "B/vCPU", "ns/EVENT", "MEMORY")]
@@ -279,10 +279,10 @@ def group_trial_view(
     runs: Mapping[str, ProgramRuns],
     subject: Selection | None = None,
 ) -> GroupTrialView:
-    """What groups counted in ``window``, which ends with ``scene``; of one VM or vCPU if ``subject`` is given.
+    """The counts of groups in ``window``, which ends with ``scene``; for one VM or vCPU if ``subject`` is given.
 
-    ``window`` is None if the VM that was chosen ended before it was read twice. ``runs``: by group, those of
-    the programs that were loaded for this.
+    ``window`` is None if the chosen VM ended before it was read twice. ``runs``: by group, the runs of the programs
+    that were loaded for this trial.
     """
     return GroupTrialView(
         **scene_head(scene),
@@ -295,7 +295,7 @@ def group_trial_view(
 
 
 def _gaps_of(scene: Scene, subject: Selection | None) -> Iterator[Gap]:
-    """What is missing of a VM, or of one of its vCPUs, or of all; everything if none was chosen."""
+    """The gaps of a VM or of one of its vCPUs, with those of all VMs; every gap if none was chosen."""
     vm = None if subject is None else scene.sample.vms.vm_id(subject.vm)
     vcpu = None if subject is None or subject.vcpu is None else int(scene.sample.vcpus.id[subject.vcpu])
     return (gap for gap in gaps_of(scene.sample.gaps, vm) if vcpu is None or gap.vcpu in (None, vcpu))
@@ -346,7 +346,7 @@ def _event(scene: Scene, scope: Scope, event: Event) -> EventView:
 
 
 def _why_empty(scene: Scene, name: str, subject: Selection | None) -> str:
-    """A group without an event of a VM has seen nothing of it; where it does not count this VM that is unknown."""
+    """Why a group has no events: the VM or vCPU caused none, or the group does not count it, so that is unknown."""
     if not len(scene.sample.vms):
         return "no VM is running"
     if any(_has_row(scene.sample, block, subject) for block in scene.sample.blocks if block.schema.provider == name):
@@ -356,7 +356,7 @@ def _why_empty(scene: Scene, name: str, subject: Selection | None) -> str:
 
 
 def _has_row(sample: Sample, block: Block, subject: Selection | None) -> bool:
-    """Whether a block has a row of what was chosen, or one at all."""
+    """Whether a block has a row of the chosen VM or vCPU, or any row if none was chosen."""
     if subject is None:
         return len(block.rows) > 0
     if block.schema.scope is Scope.VM:
@@ -365,7 +365,7 @@ def _has_row(sample: Sample, block: Block, subject: Selection | None) -> bool:
 
 
 def group_trial_lines(view: GroupTrialView, *, limit: int | None) -> Iterator[str]:
-    """The events of each group; ``limit``: so many of each at most."""
+    """The events of each group; ``limit``: maximum number of events per group."""
     yield (
         f"{counted(view.vm_count, 'VM')}, {counted(view.vcpu_count, 'vCPU')} · "
         f"{format_seconds(view.interval_s)} by {view.source.name}"

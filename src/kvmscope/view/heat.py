@@ -1,6 +1,6 @@
-"""Heat maps: how many values each bucket of a histogram gained in each interval of some time.
+"""Heat maps: the number of values that each bucket of a histogram gained in each interval of a time span.
 
-``HeatLog`` gathers what windows added to the histograms of one subject; its maps have as many columns as are asked for.
+``HeatLog`` collects what windows added to the histograms of one subject; its maps have a requested number of columns.
 A subject is a VM, a vCPU, or all VMs together. Nothing here draws.
 """
 
@@ -42,7 +42,7 @@ class HeatColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatMap:
-    """A histogram over time. Rows are its buckets, without those at both ends that are always empty."""
+    """A histogram over time. Rows are its buckets, except those at either end that are always empty."""
 
     stat: Annotated[str, "Name of the stat."]
     provider: Annotated[str, "Its provider."]
@@ -77,14 +77,14 @@ def growing_histograms(window: Window) -> Iterator[tuple[ScopedStat, Movement]]:
 
 
 class HeatLog:
-    """What consecutive windows added to the histograms of one subject."""
+    """The values that consecutive windows added to the histograms of one subject."""
 
     def __init__(self) -> None:
         self._descriptors: dict[ScopedStat, Descriptor] = {}
         self._words: dict[ScopedStat, dict[int, U64Array]] = {}
 
     def add(self, number: int, key: ScopedStat, stat: Descriptor, words: U64Array | None) -> None:
-        """What window ``number`` added; None for what is not known. A histogram of another size is left out."""
+        """Add the values of window ``number``; None if they are unknown. A histogram of another size is ignored."""
         if self._descriptors.setdefault(key, stat).size != stat.size:
             return
         of_key = self._words.setdefault(key, {})
@@ -92,7 +92,7 @@ class HeatLog:
             of_key[number] = words
 
     def maps(self, times: Sequence[Moment], *, most: int, keeps_empty: bool = False) -> tuple[HeatMap, ...]:
-        """Those of histograms that have values, or of all. ``times``: ends of the windows; ``most``: columns."""
+        """The maps of histograms with values, or of all. ``times``: ends of the windows; ``most``: column limit."""
         found = (self._map(key, times, most, keeps_empty) for key in self._words)
         return tuple(heat for heat in found if heat is not None)
 
@@ -133,7 +133,7 @@ def _finite(value: float) -> float | None:
 
 
 def sum_of_rows(moved: Movement, rows: range) -> U64Array | None:
-    """What the window added to these rows together; None if there is none of them or one is not known."""
+    """The sum of what the window added to these rows; None if there are no rows or one is unknown."""
     if not len(rows) or not moved.known[rows.start : rows.stop].all():
         return None
     total: U64Array = moved.words[rows.start : rows.stop].sum(axis=0, dtype=np.uint64)
@@ -141,7 +141,7 @@ def sum_of_rows(moved: Movement, rows: range) -> U64Array | None:
 
 
 def sum_of_known(moved: Movement) -> U64Array | None:
-    """What the window added to all subjects together of which that is known; None if it is of none."""
+    """The sum of what the window added to all subjects for which it is known; None if it is known for none."""
     if not moved.known.any():
         return None
     words = np.where(moved.known[:, np.newaxis], moved.words, np.uint64(0))
@@ -152,9 +152,9 @@ def sum_of_known(moved: Movement) -> U64Array | None:
 def heat_list_view(
     scenes: Iterable[Scene], subject: FollowedVm | None, stat: str | None = None, provider: str | None = None
 ) -> HeatListView:
-    """The heat maps of a subject over scenes in their order, or of one stat. Raises UsageError if there is none.
+    """The heat maps of a subject, or of one of its stats, over scenes in order. Raises UsageError if there is none.
 
-    ``subject``: None for all VMs together. An interval in which it is not there, or not all of it, is not known.
+    ``subject``: None for all VMs together. An interval in which it is absent or incomplete is unknown.
     """
     log, times = HeatLog(), list[Moment]()
     for scene, window in windows_of(scenes):
@@ -178,7 +178,7 @@ def _added(scene: Scene, subject: FollowedVm | None, scope: Scope, moved: Moveme
 
 
 def _rows_of(scene: Scene, place: Selection, scope: Scope) -> range:
-    """The rows of a subject in a stat's column; none for a stat of VMs where a vCPU was asked for."""
+    """The rows of a subject in a stat's column; none for a per-VM stat if the subject is a vCPU."""
     if scope is Scope.VCPU:
         return vcpu_rows(scene.sample, place)
     return range(0) if place.vcpu is not None else range(place.vm, place.vm + 1)

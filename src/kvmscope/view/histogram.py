@@ -1,6 +1,6 @@
-"""A histogram of one VM or vCPU as plain values and as text, and which histograms a VM or vCPU has.
+"""A histogram of one VM or vCPU as plain values and as text, and the list of histograms of a VM or vCPU.
 
-Rule: a VM's histogram is the sum over those of its vCPUs that are known, and says how many are missing.
+Rule: a VM's histogram is the sum over its known vCPUs, and gives the number of missing ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BucketView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantileView:
-    """One quantile in base units: an interval that holds the true value for certain."""
+    """One quantile in base units: an interval that is certain to contain the true value."""
 
     q: Annotated[float, "Which one: 0.5 is the median."]
     low: Annotated[float, "Lower bound."]
@@ -67,7 +67,7 @@ class HistogramView(SceneAnswer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistogramEntry:
-    """A histogram that there is, since creation."""
+    """A histogram in the list, since creation of its subject."""
 
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
@@ -138,9 +138,9 @@ def histogram_list_view(scene: Scene, subject: Selection, provider: str | None =
 
 
 def histogram_lines(view: HistogramView, *, width: int | None = None) -> list[str]:
-    """Title, a line for each bucket between the first and the last that are not empty, and the quantiles.
+    """Title, a line for each bucket from the first non-empty one to the last, and the quantiles.
 
-    Bars take what ``width`` has room for; longer lines are broken.
+    Bars fill the rest of ``width``; longer lines are wrapped.
     """
     return wrapped(_histogram_lines(view, width), indent=_QUANTILE_INDENT, width=width)
 
@@ -161,7 +161,7 @@ def _histogram_lines(view: HistogramView, width: int | None) -> list[str]:
 
 
 def histogram_list_lines(view: HistogramListView, *, width: int | None = None) -> list[str]:
-    """A line a histogram, without the columns for which ``width`` has no room."""
+    """One line per histogram, without the columns that do not fit ``width``."""
     lines = [SIMULATED] if view.simulated else []
     subject = _subject_text(view.vm, view.vcpu)
     if not view.histograms:
@@ -185,7 +185,7 @@ def _fitting_table(rows: Sequence[tuple[str, ...]], width: int | None) -> list[s
 
 
 _COLUMNS_KEPT = ((0, 1, 2, 3, 4, 5), (0, 1, 3, 4, 5), (0, 3, 4, 5), (0, 3, 5), (0, 3), (0,))
-"""Of the list: all columns, then those that are left where there is less and less room."""
+"""Columns of the list: all, then those that remain as the room shrinks."""
 
 _NUMBERS = (3, 4, 5)
 
@@ -229,7 +229,7 @@ def _quantile_lines(view: HistogramView) -> list[str]:
 
 
 def amount_text(unit: str | None, value: float | None) -> str:
-    """A bound in its unit; None: there is none."""
+    """A bound in its unit; None for no bound."""
     if value is None or math.isinf(value):
         return "∞"
     if unit == Unit.SECONDS.name.lower():
@@ -238,7 +238,7 @@ def amount_text(unit: str | None, value: float | None) -> str:
 
 
 def _bar(share: float, most_cells: int) -> str:
-    """A bar of at most so many cells; anything above 0 shows if there is room for any."""
+    """A bar of at most ``most_cells`` cells; a share above 0 is visible if there is room for any."""
     if share <= 0 or most_cells == 0:
         return ""
     eighths = max(1, round(share * most_cells * 8))
@@ -249,7 +249,7 @@ def _bar(share: float, most_cells: int) -> str:
 
 
 def _sources(sample: Sample, provider: str | None, is_vcpu: bool) -> list[_Source]:
-    """Every stat of a VM or vCPU; a VM's own come before those of its vCPUs."""
+    """Every stat of a VM or vCPU; a VM's own stats come before those of its vCPUs."""
     return [
         _Source(block.schema.provider, scope, stat)
         for scope in ((Scope.VCPU,) if is_vcpu else (Scope.VM, Scope.VCPU))
@@ -273,7 +273,7 @@ def _find(sample: Sample, name: str, provider: str | None, *, is_vcpu: bool) -> 
 
 
 def _refuse_stat_of_vm(sample: Sample, name: str, provider: str | None, is_vcpu: bool) -> None:
-    """A vCPU does not have what its VM has: say so, and not that there is none."""
+    """Raise UsageError for a per-VM stat that was requested of a vCPU, since "no such stat" would mislead."""
     if is_vcpu and any(each.stat.name == name for each in _sources(sample, provider, is_vcpu=False)):
         raise UsageError(f"{name} is a statistic of VMs, not of vCPUs: name the VM without its vCPU")
 
@@ -298,9 +298,9 @@ def _entry(sample: Sample, subject: Selection, source: _Source) -> HistogramEntr
 def _counts(
     sample: Sample, subject: Selection, source: _Source, window: Window | None
 ) -> tuple[tuple[int, ...] | None, int]:
-    """The count of each bucket, None if no subject's are known; and of how many subjects they are unknown."""
+    """The count of each bucket, None if they are unknown for all subjects; and the number of subjects without them."""
     values = _values(sample, window, source)
-    if values.ndim != 2:  # nobody's could be read
+    if values.ndim != 2:  # none could be read
         values = values[:, None].repeat(source.stat.size, axis=1)
     rows = [subject.vm] if source.scope is Scope.VM else vcpu_rows(sample, subject)
     known = [row for row in rows if not math.isnan(values[row].sum())]

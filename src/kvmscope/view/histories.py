@@ -1,4 +1,4 @@
-"""One metric or statistic over time, and every metric and statistic that a VM or vCPU has, as plain values."""
+"""One metric or statistic over time, and all metrics and statistics of a VM or vCPU, as plain values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MetricTableView(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurandView:
-    """One metric or statistic as it is in an interval."""
+    """The values of one metric or statistic in an interval."""
 
     name: Annotated[str, "Its name."]
     title: Annotated[str, "Its title, as on a screen. Untrusted text for a statistic."]
@@ -75,7 +75,7 @@ class MeasurandListView(SceneAnswer):
 
 
 def history_view(scenes: Iterable[Scene], measure: Measurand, subject: FollowedVm | None) -> HistoryView:
-    """A metric or statistic in each window between scenes in their order."""
+    """A metric or statistic in each window between consecutive scenes."""
     examiner, times, values = Examiner(), list[Moment](), list[float | None]()
     for scene, window in windows_of(scenes):
         found = value_of(_Evaluated(scene, examiner.evaluator(scene, window)), measure, subject, measure.main)
@@ -96,14 +96,14 @@ def history_view(scenes: Iterable[Scene], measure: Measurand, subject: FollowedV
 
 @dataclass(frozen=True, slots=True)
 class _Evaluated:
-    """A window that nobody judges."""
+    """A window with an evaluator but without findings."""
 
     scene: Scene
     evaluator: Evaluator
 
 
 def measurand_list_view(view: HostView, subject: FollowedVm) -> MeasurandListView:
-    """All of a VM or vCPU that is in the view's scene. Raises UsageError if it is not."""
+    """All metrics and statistics of a VM or vCPU. Raises UsageError if it is not in the view's scene."""
     place = subject.locate(view.scene)
     if place is None:
         raise UsageError(f"{subject.title} is not there at this time")
@@ -142,7 +142,7 @@ def find_measurand(
     stat: str | None = None,
     provider: str | None,
 ) -> Measurand:
-    """The metric, or the statistic of this name. Raises UsageError if the subject has none."""
+    """The metric or the statistic of this name. Raises UsageError if the subject does not have it."""
     name = metric or stat or ""
     every = [
         measure
@@ -158,7 +158,7 @@ def find_measurand(
 
 
 def unit_of(measure: Measurand) -> str:
-    """What the values of its main reading are."""
+    """The unit of the main reading's values."""
     if measure.unit is not None:
         return measure.unit.value
     assert measure.descriptor is not None
@@ -179,5 +179,5 @@ _UNITS: Final[Mapping[object, str]] = {
 
 
 def rounded(value: float | None) -> float | None:
-    """To a few digits: charts have no use for more."""
+    """The value rounded to a few digits, which suffice for charts."""
     return None if value is None else float(f"{value:.{_DIGITS}g}")

@@ -1,7 +1,7 @@
 """The last minutes of metrics, for sparklines and charts, and how a row of numbers is drawn in one line.
 
-Values are those of the windows that were added, one a window. What is not known, also while the source was away, is
-None and is drawn as a blank, never as 0.
+Each added window gives one value. An unknown value, also while the source was away, is None and is drawn as a blank,
+never as 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .overview import Overview
 from .values import Moment
 
 LENGTH: Final = 180
-"""Windows that are kept: three minutes at one a second."""
+"""Number of windows that are kept: three minutes at one per second."""
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS: Final = "_.,-=+*#"
@@ -28,8 +28,8 @@ _UNKNOWN: Final = float("nan")
 
 @dataclass(frozen=True, slots=True)
 class _KeptWindow:
-    """One window: the metrics of each VM and of the host. In ``columns`` NaN is what is not known: with ten thousand
-    VMs a list takes four times the memory.
+    """One window: the metrics of each VM and of the host. In ``columns``, NaN is an unknown value: a list with None
+    would take four times the memory with ten thousand VMs.
     """
 
     time: Moment
@@ -49,24 +49,24 @@ class History:
         self._shown = 0
 
     def show(self) -> None:
-        """From now on what is asked for ends with the last window, until this is called again."""
+        """Let all results end with the latest window from now on, until the next call."""
         self._shown = self._added
 
     def _until_shown(self) -> list[_KeptWindow]:
         return list(self._moments)[: max(0, len(self._moments) - (self._added - self._shown))]
 
     def add(self, overview: Overview) -> None:
-        """One more window."""
+        """Add a window."""
         columns = {metric: _packed(overview.vms.column(metric)) for metric in self.metrics}
         total = {metric: overview.total.metrics.get(metric) for metric in self.metrics}
         self._append(_KeptWindow(overview.time, overview.vms.place_of, columns, total))
 
     def add_unknown(self, time: Moment) -> None:
-        """A window of which nothing is known, because the source was away."""
+        """Add a window without known values, as the source was away."""
         self._append(_KeptWindow(time))
 
     def of_vm(self, vm: VmId, metric: str) -> list[float | None]:
-        """One metric of a VM. Raises KeyError for a metric that is not kept."""
+        """The history of one metric of a VM. Raises KeyError for a metric that is not kept."""
         found: list[float | None] = []
         for moment in self._until_shown():
             place = moment.places.get(vm)
@@ -75,7 +75,7 @@ class History:
         return found
 
     def of_host(self, metric: str) -> list[float | None]:
-        """One metric of all VMs together."""
+        """The history of one metric of all VMs together."""
         return [moment.total.get(metric) for moment in self._until_shown()]
 
     def _append(self, moment: _KeptWindow) -> None:
@@ -92,10 +92,10 @@ def _packed(column: Sequence[float | None]) -> array[float]:
 
 
 def sparkline(values: Sequence[float | None], width: int, *, first: int = 0, levels: str = BLOCKS) -> str:
-    """The values from 0 to their largest; a cell is the largest of 1, 2, 4, … windows, as all must have room.
+    """The values on a scale from 0 to their largest. A cell shows the largest of 1, 2, 4, … windows, so that all fit.
 
-    ``first``: the number of the first value, of all that ever were. A cell always has the same windows, so a new value
-    changes the last cell alone.
+    ``first``: the number of the first value among all values ever added. A cell always covers the same windows, so a
+    new value changes the last cell alone.
     """
     if width < 1:
         return ""
@@ -113,7 +113,7 @@ def sparkline(values: Sequence[float | None], width: int, *, first: int = 0, lev
 
 
 def _cells_of(first: int, count: int, each: int) -> int:
-    """How many cells values have if a cell has ``each`` of them."""
+    """The number of cells that values take if a cell covers ``each`` of them."""
     return (first + count - 1) // each - first // each + 1 if count else 0
 
 
@@ -135,11 +135,11 @@ def chart_lines(values: Sequence[float | None], width: int, height: int, *, leve
 
 
 def _column(value: float | None, largest: float, height: int, levels: str) -> str:
-    """One value from the top down."""
+    """The characters of one value, from the top down."""
     if value is None:
         return " " * height
     steps = round(value / largest * height * len(levels)) if largest > 0 else 0
-    steps = max(1, steps)  # a known 0 is drawn, unlike what is not known
+    steps = max(1, steps)  # a known 0 is drawn, unlike an unknown value
     full, rest = divmod(steps, len(levels))
     column = levels[-1] * full + (levels[rest - 1] if rest else "")
     return column[:height].ljust(height)[::-1]

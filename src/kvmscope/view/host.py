@@ -37,8 +37,8 @@ _PARAMETERS: Final = ("enable_apicv", "enable_ipiv", "avic", "halt_poll_ns", "ep
 
 
 def kvm_parameters(machine: Machine) -> Mapping[str, str]:
-    """The parameters of KVM's modules that decide about interrupts, polling and paging, as ``kvm_amd.avic``; those that
-    are known."""
+    """The known parameters of KVM's modules that decide about interrupts, polling and paging, named as
+    ``kvm_amd.avic``."""
     modules = (fact.value for fact in (machine.kvm, machine.kvm_vendor) if fact.value is not None)
     return {
         f"{module.name}.{name}": value

@@ -1,4 +1,4 @@
-"""What indexing a directory of recordings did, as a view."""
+"""The result of indexing a directory of recordings, as a view."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def index_view(place: str, recordings: int, *, segments: int, new: int, size_byt
 
 
 def index_lines(view: IndexView) -> list[str]:
-    """One line."""
+    """The result in one line."""
     indexed = f"{counted(view.segments, 'segment')} of {counted(view.recordings, 'recording')} are indexed"
     return [f"{indexed}, {view.new_segments:,} of them new, in {format_bytes(view.size_bytes)}"]

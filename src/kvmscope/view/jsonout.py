@@ -1,8 +1,8 @@
 """The one writer of JSON: any view as a JSON value, by the rules that ``values`` states.
 
-Rule: unknown values are null. A byte of a name that is not UTF-8 is written as on a screen. NaN and infinity are not
+Rule: unknown values are null. Bytes of names that are not UTF-8 are written as on screens. NaN and infinity are not
 JSON and raise ValueError; a type that views do not have, such as numpy's numbers, raises TypeError. ``schemas``
-describes what is written here and follows the same types.
+describes the same types.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def to_value(view: object) -> JsonValue:
 
 
 def _find_writer(kind: type) -> Callable[[Any], JsonValue]:
-    """What writes values of a type. Raises TypeError if views have none of it."""
+    """The writer for values of a type. Raises TypeError if views do not have that type."""
     if issubclass(kind, _PLAIN) and not issubclass(kind, Enum):
         return without_surrogates if issubclass(kind, str) else _as_it_is
     for written, write in _WRITERS:
@@ -56,7 +56,7 @@ def _as_it_is(value: Any) -> JsonValue:
 
 
 def to_object(view: Any) -> dict[str, JsonValue]:
-    """A dataclass of views as an object of JSON."""
+    """A dataclass of a view as a JSON object."""
     found: dict[str, JsonValue] = {}
     for field in _fields(view.__class__):
         value = getattr(view, field.name)
@@ -68,7 +68,7 @@ def to_object(view: Any) -> dict[str, JsonValue]:
 
 
 class _ViewField(NamedTuple):
-    """A field of a view. ``is_inline``: its keys stand in its place. ``may_be_absent``: JSON leaves out None."""
+    """A field of a view. ``is_inline``: the mapping's keys replace the field. ``may_be_absent``: JSON omits a None."""
 
     name: str
     key: str
@@ -98,11 +98,11 @@ def _items(mapping: Mapping[Any, Any]) -> dict[str, JsonValue]:
 
 
 def _is_of_numbers(found: dict[Any, Any]) -> bool:
-    """Whether a mapping is already as JSON has it: text to finite numbers and None; seen without a loop in Python."""
+    """Whether a mapping is already valid JSON, from text to finite numbers and None; without a loop in Python."""
     values = found.values()
     if not ({*map(type, found)} <= _TEXT and {*map(type, values)} <= _NUMBER_TYPES):
         return False
-    # What is not finite makes the sum so. A sum may overflow where no number does, and then they are looked at singly.
+    # A number that is not finite makes the sum so. If the sum alone overflows, the caller checks each number.
     return math.isfinite(sum(filter(None, values)))
 
 
@@ -130,7 +130,7 @@ _WRITERS: tuple[tuple[type, Callable[[Any], JsonValue]], ...] = (
 
 
 def dump(value: Any, *, one_line: bool = False) -> str:
-    """JSON text, with lists of numbers on one line; all of it on one line for a stream of them."""
+    """JSON text with lists of numbers on one line; ``one_line``: all text on one line, for a stream of values."""
     if one_line:
         return json.dumps(value, allow_nan=False)
     # Line ends are escaped in strings, so that no string can look like such a list.

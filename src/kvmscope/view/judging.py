@@ -1,6 +1,6 @@
 """The judgements of a window: the verdict on interrupt acceleration, and findings.
 
-What a scene has of its VMs is put beside what it has of the machine and of the VMMs' command lines.
+Joins a scene's data about VMs with its data about the machine and the VMMs' command lines.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..schema import Scope
 
 
 def judge_scene(scene: Scene, window: Window | None = None) -> Verdicts:
-    """Every VM of the scene, judged by its state, this machine and the VMMs' command lines."""
+    """The verdict on every VM of the scene, from its state, this machine and the VMMs' command lines."""
     return judge(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
 def foresee(scene: Scene, window: Window | None = None) -> tuple[WhatIf, ...]:
-    """Every VM of the scene, as it would be with APICv or AVIC switched on."""
+    """Predictions for every VM of the scene with APICv or AVIC switched on."""
     return what_if(scene.sample, host_apicv(scene.machine), _configs(scene), window)
 
 
@@ -44,7 +44,7 @@ def _halting(scene: Scene) -> list[bool | None]:
 
 
 def _silent_s(scene: Scene) -> list[float | None]:
-    """For how long each VMM has not answered; None where there is nobody to ask."""
+    """For each VM, how long its VMM has not answered; None if its process is unknown."""
     answers = ((scene.pid(row), identity.silent_s) for row, identity in enumerate(scene.identities))
     return [None if pid is None else silent_s or 0.0 for pid, silent_s in answers]
 
@@ -65,7 +65,7 @@ class Examiner:
         return {metric.name: metric for metric in load_metrics()}
 
     def evaluator(self, scene: Scene, window: Window) -> Evaluator:
-        """What all that is shown of a window is asked of: its metrics, and what rules ask that no stat shows."""
+        """The evaluator for everything shown of a window: its metrics, and the facts that rules need besides stats."""
         halting = [] if window.has("settings", Scope.VM, "hlt_exits_disabled") else _halting(scene)
         facts = observe(
             window,
@@ -82,9 +82,9 @@ class Examiner:
         return formulas(self.metrics.values())
 
     def update(self, scene: Scene, window: Window, evaluator: Evaluator | None = None) -> Judgement:
-        """What is to be said after a window that ends with the sample of ``scene``.
+        """The judgement after a window that ends with the sample of ``scene``.
 
-        ``evaluator``: that of this scene and window, if there is one already.
+        ``evaluator``: the evaluator of this scene and window, if one was made before.
         """
         if self._watcher is None:
             rules = rules_here(self.rules, facts_of(scene.machine, scene.sample))
@@ -93,18 +93,18 @@ class Examiner:
 
     @property
     def watcher(self) -> Watcher:
-        """What judges windows, after the first of them."""
+        """The watcher that judges windows; exists after the first window."""
         assert self._watcher is not None
         return self._watcher
 
     def verdicts(self, scene: Scene, window: Window | None, judgement: Judgement) -> Verdicts | None:
-        """The verdict on interrupt acceleration, if some finding has a use for it."""
+        """The verdict on interrupt acceleration, if a finding needs it."""
         if not any(finding.rule.adds_verdict for finding in judgement.findings):
             return None
         return judge_scene(scene, window)
 
     def _silent(self, scene: Scene) -> dict[str, str]:
-        """Why some rules are not judged on this host. Simulated VMs say nothing of it."""
+        """Reasons why rules are not judged on this host, by rule. Simulated VMs do not depend on it."""
         if scene.sample.simulated:
             return {}
         caveats, facts = load_caveats(), facts_of(scene.machine, scene.sample)

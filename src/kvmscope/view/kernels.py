@@ -15,7 +15,7 @@ _MAX_TEXT = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTitle:
-    """Which kernel it is."""
+    """The identity of a kernel."""
 
     name: Annotated[str, "`here`, or the name by which it is known."]
     release: Annotated[str | None, "Its release."]
@@ -35,7 +35,7 @@ class KernelHead(TypedDict):
 
 
 def kernel_head(kernel: KernelTables) -> KernelHead:
-    """Which kernel it is: ``KernelTitle(**kernel_head(kernel))``."""
+    """The identity of a kernel as fields: ``KernelTitle(**kernel_head(kernel))``."""
     return {
         "name": kernel.name,
         "release": kernel.release,
@@ -46,14 +46,14 @@ def kernel_head(kernel: KernelTables) -> KernelHead:
 
 
 def kernel_text(kernel: KernelTitle) -> str:
-    """``x86-6.1 (6.1.0-56-cloud-amd64, captured)``: nothing in it that a terminal would obey."""
+    """``x86-6.1 (6.1.0-56-cloud-amd64, captured)``, without characters that a terminal acts on."""
     parts = [kernel.release] if kernel.release and kernel.release not in f"{kernel.name} {kernel.how}" else []
     parts.append("captured" if kernel.captured else f"derived {kernel.how}")
     return printable(f"{kernel.name} ({', '.join(parts)})", max_length=_MAX_TEXT)
 
 
 def kernels_text(kernels: Sequence[KernelTitle]) -> str:
-    """``here (6.18.44), x86 5.14, x86 5.16 to 6.1 (5 kernels)``: known kernels that follow one another as one."""
+    """``here (6.18.44), x86 5.14, x86 5.16 to 6.1 (5 kernels)``: consecutive known kernels joined."""
     known = [_known_key(KernelTitle(**kernel_head(kernel))) for kernel in known_kernels()]
     runs: list[list[KernelTitle]] = []
     for kernel in kernels:

@@ -1,4 +1,4 @@
-"""The stats that there are, and the VMs."""
+"""The list of stats, and the list of VMs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .values import SceneAnswer, VcpuTitle, VmTitle, scene_head, vcpu_head, vm_h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedStat(StatDescriptor):
-    """A stat, and what the catalogue says of it."""
+    """A stat, and its entry in the catalogue."""
 
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
@@ -82,12 +82,12 @@ def _listed(schema: Schema, stat: Descriptor) -> ListedStat:
 
 
 def _entry(schema: Schema, name: str) -> StatEntry | None:
-    """What the catalogue says of a stat; None if it has no entry."""
+    """The catalogue's entry for a stat; None if it has none."""
     return load_stats().find(schema.provider, schema.scope, name)
 
 
 def stat_list_lines(schemas: Iterable[Schema], *, is_simulated: bool) -> list[str]:
-    """A line a stat, in the providers' order."""
+    """One line per stat, in the providers' order."""
     stats = [
         (schema.provider, schema.scope.value, stat.name, kind_text(stat), unit_text(stat), _stability(schema, stat))
         for schema in schemas
@@ -106,7 +106,7 @@ def _stability(schema: Schema, stat: Descriptor) -> str:
 
 
 def vm_list_lines(view: VmListView) -> list[str]:
-    """A line a VM, in order of creation."""
+    """One line per VM, in order of creation."""
     if not view.vms:
         return [no_vm_line(view.source.name, view.gaps)]
     rows = [("VM", "ID", "VMM", "PID", "vCPUs", "CREATED", "KNOWN AS"), *map(_vm_row, view.vms)]
@@ -124,6 +124,6 @@ def _vm_row(vm: ListedVm) -> tuple[str, ...]:
 
 
 def _known_as(vm: ListedVm) -> str:
-    """What else distinguishes the VM from others: its managers' names, or what it has."""
+    """What else distinguishes the VM from others: its managers' names, else its clue."""
     names = [f"{word} {name}" for word, name in vm.known_as.items() if name not in (vm.name, vm.uuid)]
     return printable(", ".join(names) or vm.clue or "", max_length=200)

@@ -1,4 +1,4 @@
-"""What loading recordings into an engine did, as a view."""
+"""The result of loading recordings into an engine, as a view."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def load_view(store: str, recordings: int, scenes: int) -> LoadView:
 
 
 def load_lines(view: LoadView) -> list[str]:
-    """One line."""
+    """The result in one line."""
     return [f"{counted(view.new_scenes, 'new scene')} of {counted(view.recordings, 'recording')} are in {view.store}"]

@@ -1,7 +1,6 @@
-"""Everything that can be shown for one VM or vCPU: every metric of the catalogue, and every statistic that its
-providers have.
+"""Everything that can be shown for one VM or vCPU: every metric of the catalogue, and every statistic of its providers.
 
-Each is a formula or two, so it has a value now and in each window that is kept.
+Each consists of one or more formulas, so it has a value now and in each window that is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _SUMS: Final = (_SECONDS_A_SECOND, "per_s", "value")
 
 @dataclass(frozen=True, slots=True)
 class Measurand:
-    """A metric, or a statistic as it is described here. ``readings``: formulas by what they are, the main one last.
+    """A metric, or a statistic as it is described here. ``readings``: formulas by kind, the main one last.
 
     ``descriptor``: None for a metric. ``stability``: the tier of the catalogue, empty if it has none.
     """
@@ -62,12 +61,12 @@ class Measurand:
 
     @property
     def full_name(self) -> str:
-        """The name by which ``explain`` finds it."""
+        """The name under which ``explain`` finds it."""
         return self.name if self.provider in ("", "kvm") else f"{self.provider}.{self.name}"
 
 
 def measurands_of(scene: Scene, *, is_vcpu: bool) -> tuple[Measurand, ...]:
-    """Those of a VM or of a vCPU in a scene: metrics first, then the statistics in the order of their provider."""
+    """The measurands of a VM or vCPU in a scene: metrics first, then statistics in their provider's order."""
     return (*_metrics(is_vcpu), *_stats(scene, is_vcpu))
 
 
@@ -106,7 +105,7 @@ def _stats(scene: Scene, is_vcpu: bool) -> Iterator[Measurand]:
 
 
 class WindowValues(Protocol):
-    """A window that ends with ``scene``, and what formulas are in it."""
+    """A window that ends with ``scene``, and the evaluator of formulas in it."""
 
     @property
     def scene(self) -> Scene: ...
@@ -116,7 +115,7 @@ class WindowValues(Protocol):
 
 
 def value_of(view: WindowValues, measure: Measurand, subject: FollowedVm | None, reading: str) -> float | None:
-    """One reading of a VM or vCPU in a window, or of all VMs together; None if it is not known."""
+    """One reading of a VM or vCPU in a window, or of all VMs together; None if unknown."""
     formula = measure.readings[reading]
     if subject is None:
         return _known(float(view.evaluator.of(formula, HOST)[0]))
@@ -128,7 +127,7 @@ def value_of(view: WindowValues, measure: Measurand, subject: FollowedVm | None,
 
 
 def is_partial(view: WindowValues, measure: Measurand, subject: FollowedVm, reading: str) -> bool:
-    """Whether a reading of a VM lacks some of its vCPUs."""
+    """Whether a reading of a VM excludes some of its vCPUs."""
     place = subject.locate(view.scene)
     if place is None or place.vcpu is not None:
         return False
@@ -140,12 +139,12 @@ def _known(value: float) -> float | None:
 
 
 def values_of(views: Sequence[WindowValues], measure: Measurand, subject: FollowedVm) -> list[float | None]:
-    """The main reading in each of some windows."""
+    """The main reading in each window."""
     return [value_of(view, measure, subject, measure.main) for view in views]
 
 
 def reading_text(measure: Measurand, reading: str, value: float | None, *, partial: bool = False) -> str:
-    """A value of a reading, with its unit. ``partial``: some vCPUs are not in it, so it is at least, or about, this."""
+    """A value of a reading, with its unit. ``partial``: it lacks some vCPUs, so it is a lower bound or approximate."""
     if measure.unit is not None:
         return format_metric(measure.unit, value, partial=partial)
     if value is None:
@@ -175,7 +174,7 @@ def _amount(unit: object, value: float) -> str:
 
 
 def now_text(view: HostView, measure: Measurand, subject: FollowedVm) -> str:
-    """All readings of a window, in a few words."""
+    """All readings of a window as a short text."""
     texts = (
         reading_text(
             measure,
@@ -189,7 +188,7 @@ def now_text(view: HostView, measure: Measurand, subject: FollowedVm) -> str:
 
 
 def explanation_of(view: HostView, measure: Measurand) -> Explanation | None:
-    """What it means, and which caveats hold on this host."""
+    """The meaning of a measurand, and the caveats that apply on this host."""
     context = ExplainContext(view.scene.machine, HostWindow(view.scene, view.window))
     for found in explain(context, measure.full_name):
         if isinstance(found, StatExplanation | UncataloguedStat):
@@ -201,7 +200,7 @@ def explanation_of(view: HostView, measure: Measurand) -> Explanation | None:
 
 
 def recent_histogram(views: Sequence[HostView], measure: Measurand, subject: FollowedVm) -> HistogramView | None:
-    """The values that the windows which are kept have added; None if the subject was not in all of them."""
+    """The values that the kept windows added; None if the subject was not in all of them."""
     if measure.descriptor is None or not measure.descriptor.is_histogram or not views:
         return None
     last = views[-1]

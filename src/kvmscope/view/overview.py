@@ -1,4 +1,4 @@
-"""The host in one view: its VMs and vCPUs with all their metrics over a window, and what is wrong."""
+"""The host in one view: its VMs and vCPUs with all their metrics over a window, and its findings."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class HostTotal:
 
 
 _RESTS_CPUS: Final = 0.001
-"""Less CPU time than this is that of threads that wait."""
+"""CPU time below this, in CPUs, belongs to threads that only wait."""
 
 
 def _has_run(sample: Sample, row: int) -> bool:
@@ -81,7 +81,7 @@ def _has_run(sample: Sample, row: int) -> bool:
 
 
 class VmRows(Rows[VmOverview]):
-    """VMs of a window, each made when it is asked for. ``rows``: theirs in the scene's sample, all if None."""
+    """VMs of a window, each made on access. ``rows``: their rows in the scene's sample; None for all."""
 
     __slots__ = ("_facts", "_is_whole", "_rows")
 
@@ -104,14 +104,14 @@ class VmRows(Rows[VmOverview]):
 
     @property
     def place_of(self) -> Mapping[VmId, int]:
-        """The place of each VM."""
+        """The place (index) of each VM."""
         if self._is_whole:
             return self._facts.scene.sample.vms.row_of
         return {vm: place for place, vm in enumerate(self.ids)}
 
     @property
     def identities(self) -> Sequence[VmIdentity]:
-        """Who each VM is. A host that found nothing new gives the same ones again."""
+        """The identity of each VM. The objects stay the same from scene to scene if the host found nothing new."""
         identities = self._facts.scene.identities
         return identities if self._is_whole else [identities[row] for row in self._rows]
 
@@ -126,7 +126,7 @@ class VmRows(Rows[VmOverview]):
         verdicts = self._facts.verdicts()
         if verdicts is None:
             return []
-        answers: dict[int, bool] = {}  # VMs that are alike share what is said of them
+        answers: dict[int, bool] = {}  # VMs with equal verdicts share their reasons
         for row in self._rows:
             body = verdicts.vms[row].body
             if id(body) not in answers:
@@ -135,7 +135,7 @@ class VmRows(Rows[VmOverview]):
 
     @property
     def silent(self) -> Sequence[int]:
-        """Places of the VMs whose VMM has not answered."""
+        """Places of the VMs whose VMM does not answer."""
         identities = self._facts.scene.identities
         return [place for place, row in enumerate(self._rows) if identities[row].silent_s is not None]
 
@@ -147,7 +147,7 @@ class VmRows(Rows[VmOverview]):
         return [place for place in places if self._facts.is_paused(self._rows[place])]
 
     def only(self, places: Sequence[int]) -> VmRows:
-        """The same of some of them."""
+        """The same rows, restricted to these places."""
         return VmRows(self._facts, [self._rows[place] for place in places])
 
     def column(self, metric: str) -> Sequence[float | None]:
@@ -156,7 +156,7 @@ class VmRows(Rows[VmOverview]):
         return column if self._is_whole else [column[row] for row in self._rows]
 
     def largest_first(self, metric: str) -> list[int]:
-        """Places by one metric, those of VMs for which it is not known last."""
+        """Places sorted by one metric, the largest first; VMs for which it is unknown come last."""
         rows = self._facts.status.vms.largest_first(metric)
         if self._is_whole:
             return rows
@@ -166,7 +166,7 @@ class VmRows(Rows[VmOverview]):
 
 @dataclass(frozen=True, slots=True)
 class _VmFacts:
-    """What VMs are made of. It knows none of the rows that ask it, so a view is freed as soon as nobody has it."""
+    """The data that VMs are made from. It has no reference to ``VmRows``, so a view without users is freed at once."""
 
     scene: Scene
     status: HostStatus
@@ -209,7 +209,7 @@ class _VmFacts:
 class Overview(SceneAnswer):
     """The answer of ``status``: a host in a window.
 
-    A metric of a VM or of the host is the sum, or for a ratio the ratio of sums, over the vCPUs that are known.
+    A metric of a VM or of the host is the sum, or for a ratio the ratio of sums, over the known vCPUs.
     """
 
     interval_s: Annotated[float, "Length of the interval."]
@@ -224,7 +224,7 @@ class Overview(SceneAnswer):
 
 
 def of_one_vm(overview: Overview, vm: VmId) -> Overview:
-    """The same overview with one VM, its findings and its gaps alone; without VMs if that one is not there."""
+    """The same overview with one VM, its findings and its gaps alone; without VMs if that VM is not in it."""
     return replace(
         overview,
         vms=overview.vms.only([place for place, other in enumerate(overview.vms.ids) if other == vm]),
@@ -242,7 +242,7 @@ def make_overview(
 ) -> Overview:
     """The overview of a window that ends with the sample of ``scene``.
 
-    ``verdicts`` is called when a VM is asked for. ``findings``: of that window.
+    ``verdicts`` is called when a VM is first accessed. ``findings``: the findings of that window.
     """
     return Overview(
         **scene_head(scene),

@@ -1,6 +1,6 @@
 """The lines of a host's overview, and of one VM with its vCPUs.
 
-What the columns are is in the catalogue of metrics; which of them a width has room for is settled here.
+The catalogue of metrics defines the columns; this module decides which of them fit a width.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _APICV_WORDS = {State.ACTIVE: "yes", State.PENDING: "not yet", State.UNSUPPORTED
 
 
 def overview_lines(overview: Overview, rows: Sequence[int], *, width: int, by: str = BUSIEST) -> Iterator[Line]:
-    """What a person sees of a host. ``rows``: the VMs to show, in order. ``by``: the metric that chose them."""
+    """The screen of a host. ``rows``: the VMs to show, in order. ``by``: the metric that chose them."""
     yield from _head_lines(overview, _title(overview), width)
     if not overview.vms:
         for line in fill(no_vm_line(overview.source.name, overview.gaps), width=width, hang=""):
@@ -63,7 +63,7 @@ def overview_lines(overview: Overview, rows: Sequence[int], *, width: int, by: s
 
 
 def vm_lines(overview: Overview, *, width: int, vcpu: int | None = None) -> Iterator[Line]:
-    """What a person sees of the one VM that ``overview`` has, with a line a vCPU, or that of ``vcpu`` alone."""
+    """The screen of the one VM in ``overview``, with one line per vCPU, or the line of ``vcpu`` alone."""
     (vm,) = overview.vms
     yield from _head_lines(overview, _vm_title(overview, vm), width)
     yield from _vcpu_table(vm, width, vcpu)
@@ -74,14 +74,14 @@ def vm_lines(overview: Overview, *, width: int, vcpu: int | None = None) -> Iter
 
 
 def rows_shown(overview: Overview, *, by: str = BUSIEST, limit: int = VMS_SHOWN) -> list[int]:
-    """Places of the VMs with the largest values of a metric; by ``name`` in the order of their names."""
+    """Places of the VMs with the largest values of a metric; if ``by`` is ``name``, in the order of their names."""
     if by == "name":
         return sorted(range(len(overview.vms)), key=overview.vms.names.__getitem__)[:limit]
     return overview.vms.largest_first(by)[:limit]
 
 
 def kept_in_place(before: Sequence[VmId], wanted: Sequence[VmId]) -> list[VmId]:
-    """``wanted`` in an order in which those that were there before stay where they were, as far as there is room."""
+    """``wanted`` reordered so that VMs of ``before`` keep their places, as far as there is room."""
     stay, come = set(wanted), iter([vm for vm in wanted if vm not in set(before)])
     kept = [vm if vm in stay else next(come, None) for vm in before[: len(wanted)]]
     late = [vm for vm in before[len(wanted) :] if vm in stay]
@@ -131,7 +131,7 @@ def _vm_title(overview: Overview, vm: VmOverview) -> str:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """One column: its head, a cell for each row, and one for the total."""
+    """One column: its header, a cell for each row, and a cell for the total."""
 
     title: str
     cells: Sequence[str]
@@ -164,7 +164,7 @@ def _style(cell: str) -> Style:
 
 
 def _fitting(order: Sequence[TextColumn], by_importance: Sequence[TextColumn], width: int) -> list[TextColumn]:
-    """The columns of ``order`` that ``width`` has room for; what matters more gets its place first."""
+    """The columns of ``order`` that fit ``width``; the more important ones are placed first."""
     left, chosen = width + _GAP, []
     for column in by_importance:
         if column.width + _GAP <= left:
@@ -202,7 +202,7 @@ def _vcpu_table(vm: VmOverview, width: int, only: int | None) -> Iterator[Line]:
 
 
 MetricCells: TypeAlias = tuple[Mapping[str, float | None], Container[str]]
-"""The metrics of a subject, and those of them that lack some vCPUs."""
+"""The metrics of a subject, and the names of the metrics that lack some vCPUs."""
 
 
 def _distinct(columns: Sequence[TextColumn]) -> list[TextColumn]:
@@ -210,7 +210,7 @@ def _distinct(columns: Sequence[TextColumn]) -> list[TextColumn]:
 
 
 def _metric_columns(rows: Sequence[MetricCells], total: MetricCells) -> dict[str, TextColumn]:
-    """A column for each metric of the screen that is known of something, by the metric's name."""
+    """A column for each metric of the screen with a known value, by the metric's name."""
     on_screen = [metric for metric in load_metrics() if metric.column]
     known = [metric for metric in on_screen if total[0].get(metric.name) is not None]
     return {metric.name: _metric_column(metric, rows, total) for metric in known or on_screen}
@@ -224,7 +224,7 @@ def _metric_column(metric: Metric, rows: Sequence[MetricCells], total: MetricCel
 
 
 def _apicv_column(shown: Sequence[VmOverview], is_wide: bool) -> TextColumn:
-    """Whether interrupts are accelerated, or the reason why not; `kvmscope apicv` has the rest."""
+    """Whether interrupts are accelerated, or the reason why not; `kvmscope apicv` has the details."""
     return TextColumn("APICv", [apicv_text(vm.apicv, is_wide=is_wide) for vm in shown], is_text=True)
 
 
@@ -255,7 +255,7 @@ def _vmm(vm: VmOverview) -> str:
 
 
 def _finding_lines(overview: Overview, width: int) -> Iterator[Line]:
-    """What is wrong, a line for each rule and the most urgent first; `kvmscope doctor` has the rest."""
+    """One line per rule that fired, the most urgent first; `kvmscope doctor` has the details."""
     of_rule: dict[str, list[ReportedFinding]] = {}
     for finding in overview.findings:
         of_rule.setdefault(finding.rule, []).append(finding)
@@ -270,10 +270,10 @@ def _finding_lines(overview: Overview, width: int) -> Iterator[Line]:
 
 
 def _rule_text(found: Sequence[ReportedFinding], width: int) -> str:
-    """What one rule found, in one line: of one VM or vCPU, or of how many and what they cost together."""
+    """The findings of one rule in a line: the VM or vCPU, or the number of VMs and their total cost."""
     first = found[0]
     names = list(dict.fromkeys(each.name or str(each.vm) for each in found))
-    names[0] = printable(names[0], max_length=_NAME_MAX_NARROW)  # no other one is shown
+    names[0] = printable(names[0], max_length=_NAME_MAX_NARROW)  # the only name that is shown
     if len(found) == 1:
         return cut(summary(first, names[0]), width)
     vms = len({each.vm for each in found})

@@ -14,12 +14,12 @@ from ..scene import Scene
 from ..units import format_count
 
 _LEAST_CPUS = 0.0005
-"""Less than this is shown as 0."""
+"""Smaller values are shown as 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollLimitView:
-    """A halt polling limit, and what it would change."""
+    """A halt polling limit, and its predicted effect."""
 
     limit_ns: Annotated[int, "The limit in nanoseconds; 0 is off."]
     freed_cpus: Annotated[float, "CPU time that it frees, in CPUs; below 0: that it takes. An estimate."]
@@ -30,7 +30,7 @@ class PollLimitView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollingView:
-    """What halt polling does for a VM, and which limits would do better."""
+    """The cost and benefit of halt polling for a VM, and better limits."""
 
     limit_ns: Annotated[int, "The limit under which KVM polls for it."]
     net_cpus: Annotated[float, "CPU time that polling saves (above 0) or costs (below 0): halt_poll_net_cpus."]
@@ -42,7 +42,7 @@ class PollingView:
 
 
 def polling_of_vms(scene: Scene, evaluator: Evaluator, vms: Collection[VmId]) -> dict[VmId, PollingAdvice]:
-    """For each of these VMs what is known of its halt polling."""
+    """The advice on halt polling for each of these VMs, as far as it is known."""
     there = list(dict.fromkeys(vm for vm in vms if vm in scene.sample.vms.row_of))
     if not there:
         return {}
@@ -74,7 +74,7 @@ def limit_view(effect: LimitEffect) -> PollLimitView:
 
 
 def polling_lines(polling: PollingView) -> Iterator[str]:
-    """What it does now, and what each limit would change, a sentence each."""
+    """The present effect, and the effect of each limit, a sentence each."""
     best, fewer = polling.best, polling.fewer_sleeps
     now = f"halt polling {net_text(polling.net_cpus)} at a limit of {_limit(polling.limit_ns)}"
     yield f"{now}; no other limit frees more CPU time" if best is None else now
@@ -108,7 +108,7 @@ def limit_text(limit: PollLimitView) -> str:
 
 
 def _limit(limit_ns: int) -> str:
-    """In the unit in which it is written to the kernel."""
+    """A limit in the unit in which it is written to the kernel."""
     return f"{limit_ns} ns" if limit_ns else "0 (off)"
 
 

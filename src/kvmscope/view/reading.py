@@ -50,7 +50,7 @@ class ReadingView(SceneAnswer):
 
 @dataclass(frozen=True, slots=True)
 class StatQuery:
-    """Which values are asked for; None means all."""
+    """The requested values; None means all."""
 
     subject: Selection | None = None
     provider: str | None = None
@@ -67,14 +67,14 @@ class StatQuery:
 
     @property
     def has_vm_itself(self) -> bool:
-        """False if only a vCPU was asked for."""
+        """Whether the VM's own values are included; false if only a vCPU was requested."""
         return self.subject is None or self.subject.vcpu is None
 
 
 def stat_query(scene: Scene, vm: str | None, stats: Sequence[str], provider: str | None = None) -> StatQuery:
-    """The values that these words ask for. A first word that names no VM may be a stat.
+    """The query for these words. A first word that does not name a VM may be a stat.
 
-    Raises UsageError for a word that names nothing, or nothing that the VM or vCPU has.
+    Raises UsageError for a word that names neither, and for a stat that the VM or vCPU lacks.
     """
     schemas = _schemas_of(scene, provider)
     unknown = (gap.stat for gap in scene.sample.gaps if gap.stat is not None and provider in (None, gap.provider))
@@ -95,7 +95,7 @@ def stat_query(scene: Scene, vm: str | None, stats: Sequence[str], provider: str
 
 
 def reading_view(scene: Scene, query: StatQuery) -> ReadingView:
-    """The values that ``query`` asks for."""
+    """The values that ``query`` selects."""
     tables = _Tables(scene, query)
     sample = scene.sample
     vms = []
@@ -111,12 +111,12 @@ def reading_view(scene: Scene, query: StatQuery) -> ReadingView:
 
 
 def uncounted_names(sample: Sample) -> frozenset[str]:
-    """Names of the kernel's stats that it does not count on this host; a second provider's do not take their place."""
+    """Names of the kernel's stats that are not counted on this host; a second provider's do not replace them."""
     return frozenset(gap.stat for gap in sample.gaps if is_of_one_kernel_stat(gap) and gap.stat is not None)
 
 
 def unknown_lines(scene: Scene, query: StatQuery) -> list[str]:
-    """Of the stats that are asked for by name, why some are unknown on this host."""
+    """The reasons why stats that were requested by name are unknown on this host."""
     asked = query.names or frozenset()
     return [
         f"missing data: {gap.reason}" for gap in scene.sample.gaps if is_of_one_kernel_stat(gap) and gap.stat in asked
@@ -124,7 +124,7 @@ def unknown_lines(scene: Scene, query: StatQuery) -> list[str]:
 
 
 def reading_lines(scene: Scene, query: StatQuery) -> list[str]:
-    """One line a value: whose, which stat, how much, of what unit."""
+    """One line per value: its subject, stat, number and unit."""
     rows = list(_rows(scene, query))
     if not rows:
         return []
@@ -145,7 +145,7 @@ def reading_lines(scene: Scene, query: StatQuery) -> list[str]:
 
 
 class _Tables:
-    """The values that are asked for, by subject and name."""
+    """The requested values, by subject and name."""
 
     def __init__(self, scene: Scene, query: StatQuery) -> None:
         self._query = query
@@ -175,8 +175,8 @@ class _Tables:
 
 
 def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, str, Descriptor, RawValue]]:
-    """Every value that is asked for, with its subject and name: those of a VM, then those of its vCPUs, in the
-    providers' order. A second provider's stat of the same name has the provider before it, as in JSON."""
+    """Every requested value with its subject and name: those of a VM, then those of its vCPUs, in the providers' order.
+    A second provider's stat of the same name is prefixed by its provider, as in JSON."""
     sample = scene.sample
     places = {scope: _places(scene, scope) for scope in Scope}
     uncounted = uncounted_names(sample)
@@ -201,7 +201,7 @@ def _rows(scene: Scene, query: StatQuery) -> Iterator[tuple[str, str, Descriptor
 
 
 def _places(scene: Scene, scope: Scope) -> dict[int, list[tuple[Block, int]]]:
-    """Where the words of each subject are."""
+    """The blocks and rows that hold the words of each subject."""
     found: dict[int, list[tuple[Block, int]]] = {}
     for block in scene.sample.blocks_of(scope):
         for place, row in enumerate(block.rows.tolist()):
@@ -218,7 +218,7 @@ def _value(stat: Descriptor, words: list[int]) -> RawValue:
 
 
 def _value_text(value: RawValue) -> str:
-    """``9×0 1 5 22×0`` for a list: runs of a number are written once."""
+    """``9×0 1 5 22×0`` for a list: a run of equal numbers is written once."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -227,7 +227,7 @@ def _value_text(value: RawValue) -> str:
     return " ".join(f"{length}×{number}" if length > 1 else str(number) for number, length in runs)
 
 
-# --- words that ask for nothing ---------------------------------------------------------------------------------------
+# --- words that select nothing ----------------------------------------------------------------------------------------
 
 
 def _schemas_of(scene: Scene, provider: str | None) -> list[Schema]:
@@ -239,7 +239,7 @@ def _schemas_of(scene: Scene, provider: str | None) -> list[Schema]:
 
 
 def _refuse_where_nothing_is_read(scene: Scene, word: str, names: Sequence[str]) -> None:
-    """UsageError with the reason if there are VMs and no stat of any: the word may well be one that they have."""
+    """Raise UsageError with the reason if no stat of any VM could be read: the word may be a stat that they have."""
     if not names and len(scene.sample.vms) and scene.sample.gaps:
         reason = scene.sample.gaps[0].reason
         raise UsageError(f"there is no VM '{printable(word)}', and no stat of a VM could be read: {reason}")
@@ -254,7 +254,7 @@ def _may_be_a_stat(word: str, names: Sequence[str]) -> bool:
 
 
 def _refuse_what_is_elsewhere(scene: Scene, subject: Selection, names: frozenset[str], provider: str | None) -> None:
-    """UsageError if the VM or vCPU has none of these stats, and not because they could not be read."""
+    """Raise UsageError if the VM or vCPU has none of these stats, unless they could not be read."""
     if names & uncounted_names(scene.sample):
         return
     query = StatQuery(subject, provider, names)
@@ -276,7 +276,7 @@ def _has_any(schema: Schema, query: StatQuery) -> bool:
 
 
 def _owners(scene: Scene, block: Block) -> Iterator[str]:
-    """The VMs that a block is of."""
+    """The VMs that a block belongs to."""
     vm_of = scene.sample.vcpus.vm
     for row in block.rows.tolist():
         yield scene.title(row if block.schema.scope is Scope.VM else int(vm_of[row]))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from .text import counted
 
-if TYPE_CHECKING:  # loading them loads pyarrow
+if TYPE_CHECKING:  # these import pyarrow
     from ..store.recorder import RecorderState
     from ..store.target import RecordingTarget
 
 
 class EpisodeCounts(Protocol):
-    """What became of the episodes of a recorder. ``trouble``: why one could not be written, or empty."""
+    """The numbers of a recorder's episodes. ``trouble``: why one could not be written, or empty."""
 
     @property
     def begun(self) -> int: ...
@@ -26,19 +26,19 @@ class EpisodeCounts(Protocol):
 
 
 def recording_progress(state: RecorderState, target: RecordingTarget) -> str:
-    """What has been recorded so far, in a line."""
+    """The amount recorded so far, in a line."""
     lost = f", {state.lost} lost ({state.why_lost})" if state.lost else ""
     trouble = f" · {state.waiting} files wait: {state.trouble}" if state.trouble else ""
     return f"recording to {target.name}: {counted(state.vms, 'VM')}, {counted(state.scenes, 'scene')}{lost}{trouble} …"
 
 
 def trouble_note(trouble: str) -> str:
-    """That something cannot be stored for now; with an empty ``trouble``, that it could be."""
+    """The message that storing fails for now; if ``trouble`` is empty, that it works again."""
     return f"not stored yet, tried again: {trouble}" if trouble else "stored the scenes that had waited"
 
 
 def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator[str]:
-    """How much was recorded, and what was not stored."""
+    """The amount recorded, and what could not be stored."""
     lost = f"; lost: {state.lost} ({state.why_lost})" if state.lost else ""
     are = "is" if state.scenes == 1 else "are"
     yield f"{counted(state.scenes, 'scene')} {are} in {target.name}{lost}"
@@ -50,7 +50,7 @@ def recording_summary(state: RecorderState, target: RecordingTarget) -> Iterator
 
 
 def episode_notes(capture: EpisodeCounts, directory: str) -> Iterator[str]:
-    """What to say of the episodes of a recorder that has ended."""
+    """The messages about the episodes of a recorder that has ended."""
     if capture.begun:
         yield f"{counted(capture.begun, 'episode')} began; `kvmscope episodes {directory}` lists them"
     if capture.trouble:

@@ -1,4 +1,4 @@
-"""What to do about a finding, as the VM's manager or VMM writes it."""
+"""The fixes of a finding, in the syntax of the VM's manager or VMM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..scene import VmIdentity
 from .known_names import manager_of
 
 Parties: TypeAlias = tuple[str, ...]
-"""Who runs a VM, the outermost first, as ``settings.parties_of`` has them."""
+"""The managers and the VMM of a VM, the outermost first, as ``settings.parties_of`` returns them."""
 
 _MOST_WAYS: Final = 6
 
@@ -29,7 +29,7 @@ class RemedyWay:
 
 @dataclass(frozen=True, slots=True)
 class FindingRemedy:
-    """What to do about a finding."""
+    """A fix of a finding."""
 
     do: Annotated[str, "The change."]
     price: Annotated[str, "Its trade-off."]
@@ -37,26 +37,26 @@ class FindingRemedy:
 
     @property
     def is_possible(self) -> bool:
-        """Whether somebody who runs the VM can do it, as far as is known."""
+        """Whether a manager or VMM of the VM supports it, as far as is known."""
         return not self.how or any(way.is_possible for way in self.how)
 
 
 def parties_of_vm(identity: VmIdentity) -> Parties:
-    """Who runs a VM; nobody if its process is not known."""
+    """The managers and the VMM of a VM; empty if its process is unknown."""
     process = identity.process
     return () if process is None else parties_of(process.vmm, manager_of(identity))
 
 
 def remedy_views(remedies: Iterable[Remedy], vms: Sequence[Parties] = ()) -> tuple[FindingRemedy, ...]:
-    """The remedies for VMs that these parties run. Those that nobody of them can follow come last."""
+    """The remedies for VMs with these parties. Remedies that none of the parties supports come last."""
     views = [FindingRemedy(remedy.do, remedy.price, _ways(remedy, vms)) for remedy in remedies]
     return tuple(sorted(views, key=lambda view: not view.is_possible))
 
 
 def _ways(remedy: Remedy, vms: Sequence[Parties]) -> tuple[RemedyWay, ...]:
-    """What most of the VMs need, in the order of the settings for one."""
+    """The ways, those for most VMs first; for one VM in the order of its settings."""
     count: Counter[SettingWay] = Counter()
-    for parties, times in Counter(vms).items():  # a large host has many VMs and few kinds of parties
+    for parties, times in Counter(vms).items():  # a large host has many VMs but few combinations of parties
         for way in dict.fromkeys(ways_of(remedy.settings, parties)):
             count[way] += times
     return tuple(RemedyWay(way.party, str(way), way.is_possible) for way, _ in count.most_common(_MOST_WAYS))

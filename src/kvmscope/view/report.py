@@ -1,4 +1,4 @@
-"""A report of a stretch of time: what a page or a text of it says, as plain values. ``report_build`` makes it.
+"""A report of a time span: the content of its page or text, as plain values. ``report_build`` makes it.
 
 Every series has one value for each of ``times``, which are the ends of the intervals; unknown values are None.
 """
@@ -42,7 +42,7 @@ class ReportSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApicvTrack:
-    """A state of interrupt acceleration, or a reason why there is none, over time."""
+    """A state of interrupt acceleration, or an inhibit reason, over time."""
 
     name: Annotated[str, "active, not supported, …, or the name of an inhibit reason."]
     is_reason: Annotated[bool, "Whether it is a reason, and not a state."]
@@ -73,7 +73,7 @@ class FindingSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRule:
-    """What one rule found in all this time."""
+    """The findings of one rule over the whole time."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Severity
@@ -87,7 +87,7 @@ class ReportRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportEvent:
-    """One thing that happened."""
+    """One event."""
 
     time: Moment
     kind: Annotated[str, "The kind of event."]

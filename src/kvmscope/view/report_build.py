@@ -1,4 +1,4 @@
-"""Makes a report of consecutive scenes: one pass, of which numbers and no scenes are kept."""
+"""Makes a report of consecutive scenes in one pass, which keeps numbers but no scenes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from .values import Moment, VmHead, vm_head
 from .watch import HostView, Watch
 
 MOST_SCENES: Final = 121
-"""That are read of a recording: 120 intervals."""
+"""Maximum number of scenes that are read from a recording: 120 intervals."""
 MOST_DETAILED: Final = 100
-"""VMs with charts of their own; the others have a row in the table."""
+"""Maximum number of VMs with their own charts; the others have a row in the table."""
 
 _OF_VMS: Final = ("exits_per_s", "vmm_returns_per_s", "halt_poll_cpus", "injections_per_s")
 """Metrics that are charted for each VM."""
@@ -61,7 +61,7 @@ def report_view(place: str, scenes: Iterable[Scene]) -> ReportView:
 
 @dataclass
 class _VmRecord:
-    """What is kept of one VM. ``first``: number of its first interval; ``values``: by metric, one an interval."""
+    """The data kept for one VM. ``first``: number of its first interval; ``values``: by metric, one per interval."""
 
     head: VmHead
     vcpus: int
@@ -77,7 +77,7 @@ class _VmRecord:
 
 @dataclass
 class _OpenSpan:
-    """A finding while it holds."""
+    """A finding that has not ended."""
 
     finding: Finding
     name: str
@@ -277,7 +277,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _folded(values: Sequence[float | None], fold: int) -> list[float | None]:
-    """The means of so many neighbours."""
+    """The means of ``fold`` consecutive values each."""
     return [_mean(values[first : first + fold]) for first in range(0, len(values), fold)]
 
 

@@ -1,4 +1,4 @@
-"""The heat maps of a report: of all VMs together, and of each VM the most telling histograms."""
+"""The heat maps of a report: of all VMs together, and of each VM for its most informative histograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_VMS: Final = frozenset({"halt_wait_hist"})
 
 
 class HeatCollector:
-    """Takes windows in their order."""
+    """Collects histograms from windows, which are passed to it in order of time."""
 
     def __init__(self) -> None:
         self._host = HeatLog()
@@ -26,7 +26,7 @@ class HeatCollector:
         self._windows = 0
 
     def add(self, window: Window) -> None:
-        """The next window. A VM of which some vCPU is not known has no column in it."""
+        """Add the next window. A VM with an unknown vCPU gets no column for it."""
         for key, moved in growing_histograms(window):
             self._host.add(self._windows, key, moved.descriptor, sum_of_known(moved))
             if key.name in _OF_VMS:
@@ -41,10 +41,10 @@ class HeatCollector:
             log.add(self._windows, key, moved.descriptor, sum_of_rows(moved, rows))
 
     def of_host(self, times: Sequence[Moment]) -> tuple[HeatMap, ...]:
-        """The heat maps of all VMs together that have any value."""
+        """The heat maps of all VMs together, without those that have no value."""
         return self._host.maps(times, most=MOST_COLUMNS)
 
     def of_vm(self, vm: VmId, times: Sequence[Moment]) -> tuple[HeatMap, ...]:
-        """Those of one VM."""
+        """The heat maps of one VM."""
         log = self._vms.get(vm)
         return () if log is None else log.maps(times, most=_VM_COLUMNS)

@@ -1,6 +1,6 @@
 """A report as Markdown, to paste into an issue or a mail: findings and events in full, charts as sparklines.
 
-Rule: names are untrusted text; what Markdown or HTML would act on is escaped.
+Rule: names are untrusted text; characters that Markdown or HTML would act on are escaped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CELLS: Final = 30
 
 
 def markdown_lines(view: ReportView) -> Iterator[str]:
-    """The report; of many VMs and events the first."""
+    """The report, with the first VMs and events if there are many."""
     yield f"# KVM report of {escaped(view.host.name or 'a host')}"
     yield ""
     if view.simulated:
@@ -38,7 +38,7 @@ def markdown_lines(view: ReportView) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text without anything that a terminal, Markdown or HTML would act on."""
+    """The text without characters that a terminal, Markdown or HTML would act on."""
     plain = printable(text, max_length=200)
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~])", r"\\\1", plain.replace("&", "&amp;").replace("<", "&lt;"))
 
@@ -80,7 +80,7 @@ def _host(view: ReportView) -> Iterator[str]:
 
 
 def sparkline(series: ReportSeries) -> str:
-    """Up to 30 characters, each the largest of as many intervals; a blank where nothing is known."""
+    """Up to 30 characters, each the largest value of equally many intervals; a blank if none is known."""
     most = series.most or 0.0
     size = max(1, -(-len(series.values) // _CELLS))
     groups = (series.values[first : first + size] for first in range(0, len(series.values), size))

@@ -26,7 +26,7 @@ class ObjectionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCost:
-    """What the stats take on a host, with all groups off."""
+    """The cost of the stats on a host, with all groups off."""
 
     vms: Annotated[int, "Number of VMs."]
     vcpus: Annotated[int, "Number of vCPUs."]
@@ -35,7 +35,7 @@ class HostCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalCost:
-    """What the stats take."""
+    """The cost of the stats."""
 
     bytes_per_vm: Annotated[int, "Bytes for each VM, always."]
     bytes_per_vcpu: Annotated[int, "Bytes for each vCPU, always."]

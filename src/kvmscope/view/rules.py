@@ -15,7 +15,7 @@ from .values import Answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarRule:
-    """A rule that fires on what looks the same, and what distinguishes the two."""
+    """A rule that fires on similar symptoms, and what distinguishes the two."""
 
     rule: Annotated[str, "Its slug."]
     title: Annotated[str, "What is wrong then."]
@@ -30,7 +30,7 @@ class SimilarRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleText:
-    """One rule, whole. Formulas are in the language that docs/reference/library.md describes."""
+    """One rule in full. Formulas are in the language that docs/reference/library.md describes."""
 
     rule: Annotated[str, "Its slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -64,7 +64,7 @@ def rule_list(rules: Sequence[Rule]) -> RuleList:
 
 
 def similar_rules(rule: Rule) -> tuple[SimilarRule, ...]:
-    """The rules of the catalogue that look like one."""
+    """The rules of the catalogue that fire on similar symptoms."""
     return tuple(
         SimilarRule(
             rule=each.rule.slug,

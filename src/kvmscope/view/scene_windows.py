@@ -1,4 +1,4 @@
-"""Windows between consecutive scenes, where they can make one."""
+"""Windows between consecutive scenes of one boot and source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..scene import Scene
 def windows_of(scenes: Iterable[Scene]) -> Iterator[tuple[Scene, Window]]:
     """The window between each scene and the one before it, with the scene that ends it.
 
-    Two scenes of which the second is of another boot or source make none.
+    If the second of two scenes is of another boot or source, they form no window.
     """
     for before, scene in pairwise(scenes):
         try:

@@ -26,7 +26,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifferenceView:
-    """What became of one stat."""
+    """The difference of one stat between two kernels."""
 
     provider: Annotated[str, "Provider of the stat."]
     scope: Scope
@@ -50,7 +50,7 @@ class SchemaDiffView(Answer):
 
 
 def schema_diff_view(found: SchemaDiff) -> SchemaDiffView:
-    """Both kernels, and every difference."""
+    """The view of both kernels and every difference between them."""
     return SchemaDiffView(
         before=KernelTitle(**kernel_head(found.before)),
         after=KernelTitle(**kernel_head(found.after)),
@@ -60,7 +60,7 @@ def schema_diff_view(found: SchemaDiff) -> SchemaDiffView:
 
 
 def difference_view(difference: Difference) -> DifferenceView:
-    """What became of one stat, as a view."""
+    """The difference of one stat, as a view."""
     return DifferenceView(
         provider=difference.provider,
         scope=difference.scope,
@@ -75,7 +75,7 @@ def difference_view(difference: Difference) -> DifferenceView:
 
 
 def schema_diff_lines(view: SchemaDiffView) -> list[str]:
-    """What came and went first, then what is counted in another way, then what means something else."""
+    """Added and removed stats first, then stats that are counted differently, then stats with another meaning."""
     lines = [f"from {kernel_text(view.before)}", f"to   {kernel_text(view.after)}"]
     lines += section_lines(view.differences)
     if view.not_compared:
@@ -86,7 +86,7 @@ def schema_diff_lines(view: SchemaDiffView) -> list[str]:
 
 
 def section_lines(differences: Sequence[DifferenceView]) -> list[str]:
-    """Each kind of differences below a title, with a blank line before it."""
+    """Each kind of difference below a title, with a blank line before the title."""
     lines = []
     for title, turns in _SECTIONS.items():
         part = [difference for difference in differences if difference.what in turns]

@@ -1,7 +1,7 @@
-"""JSON Schema of every view, made from its class: types, docstrings, and the meaning beside each field.
+"""JSON Schema of every view, made from its class: types, docstrings, and the description of each field.
 
-Draft 2020-12. A schema allows keys that it does not know, as a later version of ``kvmscope/1`` may add some. Rule: what
-``jsonout`` can write is described here by the same type, and a type that is not known here is a TypeError.
+Draft 2020-12. A schema allows unknown keys, as a later version of ``kvmscope/1`` may add some. Rule: every type that
+``jsonout`` can write is described here, and any other type is a TypeError.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ VIEWS: Final[Mapping[str, Any]] = {
     "sql": SqlAnswer | QuestionList,
     "status": Overview,
 }
-"""What each command answers with ``--json``: a class, or a union of classes; by the command's words and a hyphen."""
+"""The answer of each command with ``--json``: a class or a union of classes, by the command's words with hyphens."""
 
 _SIMPLE: Final[Mapping[object, Schema]] = {
     type(None): {"type": "null"},
@@ -90,28 +90,28 @@ _SIMPLE: Final[Mapping[object, Schema]] = {
 
 
 def json_schema(view: Any) -> Schema:
-    """The JSON Schema of a view, or of a union of views, with all that it is made of under ``$defs``."""
+    """The JSON Schema of a view, or of a union of views, with all of its parts under ``$defs``."""
     described = _Describer()
     root = described.of_root(view)
     return {"$schema": DIALECT, **root, "$defs": dict(sorted(described.parts.items()))}
 
 
 def undescribed(view: Any) -> Iterator[str]:
-    """Fields of a view and of its parts that have no meaning beside them, and classes without a docstring."""
+    """Fields of a view and of its parts that have no description, and classes without a docstring."""
     described = _Describer()
     described.of_root(view)
     yield from described.undescribed
 
 
 class _Describer:
-    """Describes types; ``parts``: the classes that were met on the way, by their name."""
+    """Describes types; ``parts``: the classes found so far, by name."""
 
     def __init__(self) -> None:
         self.parts: dict[str, JsonValue] = {}
         self.undescribed: list[str] = []
 
     def of_root(self, view: Any) -> Schema:
-        """What a whole answer is: a class, or one of several."""
+        """The schema of a whole answer: a class, or one of several."""
         return {"title": view.__name__, **self.of_class(view)} if isinstance(view, type) else self.of(view)
 
     def of_class(self, view: type) -> Schema:
@@ -134,7 +134,7 @@ class _Describer:
         }
 
     def _of_inline(self, view: type, mappings: Sequence[tuple[str, object]]) -> Schema:
-        """The keys of a mapping that stand beside those of the fields; there may be one such mapping."""
+        """The inline mapping, whose keys appear beside those of the fields; at most one is allowed."""
         if not mappings:
             return {}
         if len(mappings) > 1:
@@ -177,7 +177,7 @@ class _Describer:
         )
 
     def _union(self, *choices: object) -> Schema:
-        """Types that are told apart by their name alone share one ``type``."""
+        """The schema of a union. Types without other keywords share one ``type``."""
         schemas = [self.of(choice) for choice in choices]
         if all(schema.keys() == {"type"} for schema in schemas):
             return {"type": [schema["type"] for schema in schemas]}
@@ -186,7 +186,7 @@ class _Describer:
     def _reference(self, view: type) -> Schema:
         name = view.__name__
         if name not in self.parts:
-            self.parts[name] = {}  # for a class that has itself among its parts
+            self.parts[name] = {}  # for a class that contains itself
             self.parts[name] = self.of_class(view)
         return {"$ref": f"#/$defs/{name}"}
 
@@ -207,13 +207,13 @@ def _metadata(hint: object) -> tuple[Any, ...]:
 
 
 def _without_none(hint: object) -> object:
-    """The type of a key that is left out where it is None."""
+    """The type of a key that is omitted if it is None."""
     inner = get_args(hint)[0]
     choices = [choice for choice in get_args(inner) if choice is not type(None)]
     return choices[0] if len(choices) == 1 else inner
 
 
 def _says_itself(hint: object) -> bool:
-    """Whether a type has a docstring of its own that says what the field is."""
+    """Whether the docstring of a type describes the field."""
     parts = get_args(hint) or (hint,)
     return any(isinstance(part, type) and (dataclasses.is_dataclass(part) or issubclass(part, Enum)) for part in parts)

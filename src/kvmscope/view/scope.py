@@ -17,7 +17,7 @@ from .watch import HostView
 
 @dataclass(frozen=True, slots=True)
 class DoctorScope:
-    """What was asked for. ``note``: what to say of how a word was understood; else empty."""
+    """The requested scope. ``note``: a message about how an ambiguous word was understood, or empty."""
 
     vm: FollowedVm | None = None
     rule: Rule | None = None
@@ -32,20 +32,20 @@ class DoctorScope:
                 return
 
     def report(self, view: HostView) -> DoctorReport:
-        """What a view has of it."""
+        """The report of a view within the scope."""
         return view.report(self.vm, rule=None if self.rule is None else self.rule.slug)
 
     def lines(
         self, report: DoctorReport, *, width: int, lists_unchecked: bool = False, shows_ended: bool = False
     ) -> Iterator[str]:
-        """The report as text, with these options of ``report_lines``."""
+        """The report as text. The options are those of ``report_lines``."""
         if self.rule is not None:
             return rule_report_lines(report, self.rule, width=width)
         return report_lines(report, width=width, lists_unchecked=lists_unchecked, shows_ended=shows_ended)
 
 
 def find_scope(scenes: Sequence[Scene], word: str | None, slug: str | None) -> DoctorScope:
-    """``word``: a VM of a scene or a rule, where a VM goes before a rule; ``slug``: a rule. Raises UsageError."""
+    """The scope that a user typed. ``word``: a VM of a scene, else a rule; ``slug``: a rule. Raises UsageError."""
     rule = None if slug is None else find_rule(slug)
     if word is None:
         return DoctorScope(None, rule)
@@ -61,7 +61,7 @@ def find_scope(scenes: Sequence[Scene], word: str | None, slug: str | None) -> D
 
 
 def watch_lines(report: DoctorReport, *, width: int) -> Iterator[str]:
-    """What began and what ended in the last interval; before the first one, what is looked at."""
+    """The findings that began or ended in the last interval; in the first report, also what is watched."""
     if report.windows == 1:
         yield from head_lines(report, width=width)
     yield from event_lines(report)

@@ -1,4 +1,4 @@
-"""The screen of a host, or of one VM: what of each overview is shown, and in which order."""
+"""The screen of a host, or of one VM: the part of each overview to show, and its order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LINES_BESIDE_VMS = 8
 
 @dataclass
 class StatusScreen:
-    """The ``limit`` VMs with the most of the metric ``by``, or one VM. VMs that stay on it stay in their places.
+    """The ``limit`` VMs with the most of the metric ``by``, or one VM. VMs that remain on it keep their places.
 
-    ``only``: the VMs that are shown of many, by process id; empty for all.
+    ``only``: process ids of the VMs to show; empty for all.
     """
 
     by: str = BUSIEST
@@ -31,7 +31,7 @@ class StatusScreen:
     _last: Overview | None = None
 
     def overviews(self, views: Iterable[HostView]) -> Iterator[Overview]:
-        """What is shown of each view, until the VM that was requested has ended."""
+        """The overview to show for each view, until the requested VM has ended."""
         for view in views:
             overview = self.overview(view)
             yield overview
@@ -39,11 +39,11 @@ class StatusScreen:
                 return
 
     def overview(self, view: HostView) -> Overview:
-        """What is shown of a view: all of it, or the VM that was requested."""
+        """The overview to show for a view: the whole host, or the requested VM."""
         return view.overview if self.vm is None else of_one_vm(view.overview, self.vm.id)
 
     def lines(self, overview: Overview, *, width: int, height: int | None = None) -> Iterator[Line]:
-        """The screen, in ``width`` columns; with as many VMs as ``height`` lines have room for."""
+        """The screen in ``width`` columns, with as many VMs as fit ``height`` lines."""
         if self.vm is None:
             yield from overview_lines(overview, self._rows(overview, height), width=width, by=self.by)
         elif overview.vms:
@@ -53,7 +53,7 @@ class StatusScreen:
             yield from self._end_lines(self.vm, width, is_in_place=height is not None)
 
     def _end_lines(self, vm: FollowedVm, width: int, *, is_in_place: bool) -> Iterator[Line]:
-        """That the VM has ended; below what was last seen of it if that is on the screen no more."""
+        """The message that the VM has ended, below its last values if these are no longer on the screen."""
         if is_in_place and self._last is not None:
             yield from vm_lines(self._last, width=width, vcpu=vm.vcpu)
         yield styled(f"{title_of(vm.name, vm.id)} has ended", Style.ALERT)

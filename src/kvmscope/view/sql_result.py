@@ -1,6 +1,6 @@
-"""What a query of SQL gave, as a view, as lines of a table, and as CSV.
+"""The result of an SQL query as a view, as lines of a table, and as CSV.
 
-Rule: what is not known (NULL, or a number that is not finite) is null, an empty cell, or the sign for it.
+Rule: an unknown value (NULL, or a number that is not finite) is null, an empty cell, or the sign for unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SqlAnswer(Answer):
 
 @dataclass(frozen=True, slots=True)
 class ReadyQuestion:
-    """A question that is ready to be asked."""
+    """A predefined question."""
 
     name: Annotated[str, "What `--ready` takes."]
     title: Annotated[str, "The question in words."]
@@ -80,7 +80,7 @@ def question_lines(view: QuestionList) -> Iterator[str]:
 
 
 def answer_lines(result: QueryResult) -> list[str]:
-    """A table with a head, and how many rows it has."""
+    """A table with a header, and the number of its rows."""
     head = [printable(name, max_length=_LONGEST_CELL) for name in result.names]
     cells = [[_cell(column, value) for value in column.values] for column in result.columns]
     numbers = [place for place, column in enumerate(result.columns) if column.kind is ColumnKind.NUMBER]
@@ -89,7 +89,7 @@ def answer_lines(result: QueryResult) -> list[str]:
 
 
 def csv_lines(results: Iterable[QueryResult]) -> Iterator[str]:
-    """The head, and a line a row of each part of a result. A list is JSON in its cell."""
+    """The header, and a line for each row of each part of a result. A list is written as JSON."""
     for number, result in enumerate(results):
         if not number:
             yield csv_line(result.names)
@@ -115,7 +115,7 @@ def _csv_cell(column: ResultColumn, value: Any) -> object:
 
 
 def _cell(column: ResultColumn, value: Any) -> str:
-    """As a table has it. Names and texts are untrusted."""
+    """The cell of a table. Names and texts are untrusted."""
     if value is None:
         return NOT_KNOWN_SIGN
     if isinstance(value, bool):

@@ -1,9 +1,9 @@
 """Resolves what a user typed to a VM, a vCPU and stats.
 
-A VM goes by its name, by what its managers call it, its process id, its UUID, its opaque id, or the beginning of the
-last two; also by a name as a screen cuts it (``NAM…``). ``VM/ID`` is one of its vCPUs.
-Rule: a word that fits nothing, or several, is a UsageError that lists what is near. Names are chosen by the owners of
-VMs, so no name takes a word from another VM; a whole id is its VM's alone, as programs rely on it.
+A VM is found by its name, its names in managers, its process id, its UUID, its opaque id, a prefix of the last two, or
+a name as a screen cuts it (``NAM…``). ``VM/ID`` is one of its vCPUs.
+Rule: a word that matches nothing, or several VMs, is a UsageError that lists similar names. Owners of VMs choose names,
+so a name cannot hide another VM that the word also matches. A whole id always means its VM, as programs rely on that.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MIN_ID_PREFIX = 4
 _SHOWN = 4
 _LONGEST_TITLE = 10_000
 _MAX_DIGITS = 20
-"""Of a vCPU's or process's id, at most 2^64."""
+"""Maximum number of digits in the id of a vCPU or process, which is below 2^64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of a sample: a VM, and one of its vCPUs or None for the VM as a whole."""
+    """Rows of a sample: a VM, and one of its vCPUs, or None for the VM as a whole."""
 
     vm: int
     vcpu: int | None
@@ -40,7 +40,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class FollowedVm:
-    """The selected VM. It was found by a word once, and is followed by its id."""
+    """The selected VM or vCPU. A word found it once; after that, its id identifies it."""
 
     id: Annotated[VmId, "The VM."]
     name: Annotated[str, "Its name. Untrusted text."]
@@ -49,12 +49,12 @@ class FollowedVm:
 
     @property
     def title(self) -> str:
-        """What to print for it."""
+        """The printed name."""
         name = printable(self.name)
         return name if self.vcpu is None else f"{name}/{self.vcpu}"
 
     def locate(self, scene: Scene) -> Selection | None:
-        """Its rows in a scene; None if it is not there any more."""
+        """Its rows in a scene; None if it has ended."""
         sample = scene.sample
         for row in np.flatnonzero(sample.vms.id == np.uint64(self.id.value)).tolist():
             if self.vcpu is None:
@@ -65,7 +65,7 @@ class FollowedVm:
         return None
 
     def has(self, vm: VmId, vcpu: int | None) -> bool:
-        """Whether something of this VM and vCPU (None for the VM) belongs to what was asked for."""
+        """Whether something that belongs to this VM and vCPU (None for the VM) is in the selection."""
         return vm == self.id and (self.vcpu is None or vcpu in (None, self.vcpu))
 
 
@@ -75,7 +75,7 @@ def follow(scene: Scene, text: str) -> FollowedVm:
 
 
 def followed(scene: Scene, found: Selection) -> FollowedVm:
-    """What was found in a scene, to be followed through the next ones."""
+    """A selection in one scene, made fit to be located in later ones."""
     vcpu = None if found.vcpu is None else int(scene.sample.vcpus.id[found.vcpu])
     return FollowedVm(scene.sample.vms.vm_id(found.vm), scene.identities[found.vm].name, vcpu)
 
@@ -89,7 +89,7 @@ def find_subject(scene: Scene, text: str) -> Selection:
 
 
 def match_subject(scene: Scene, text: str) -> Selection | None:
-    """The VM or vCPU that ``text`` names, None if no VM is called so. Raises UsageError for a VM without that vCPU."""
+    """The VM or vCPU that ``text`` names, None if no VM matches. Raises UsageError for a VM without that vCPU."""
     vm = _match_vm(scene, text)
     name, slash, vcpu = text.rpartition("/")
     if vm is not None:
@@ -101,12 +101,12 @@ def match_subject(scene: Scene, text: str) -> Selection | None:
 
 
 def near_vms(scene: Scene, text: str) -> tuple[str, ...]:
-    """Names of VMs that are nearly ``text``."""
+    """Names of VMs that are similar to ``text``."""
     return _near(text, _names(scene))
 
 
 def vcpu_rows(sample: Sample, subject: Selection) -> range:
-    """The rows of a subject's vCPUs in ``sample.vcpus``: of the one, or of all that the VM has."""
+    """The rows of a subject's vCPUs in ``sample.vcpus``: the selected one, or all of the VM."""
     if subject.vcpu is not None:
         return range(subject.vcpu, subject.vcpu + 1)
     rows = sample.vcpus_of_vm[subject.vm]
@@ -114,7 +114,7 @@ def vcpu_rows(sample: Sample, subject: Selection) -> range:
 
 
 def find_stats(names: Iterable[str], wanted: Sequence[str]) -> frozenset[str]:
-    """Those of ``names`` that are wanted; ``*`` and ``?`` stand for characters. Raises UsageError if one fits none."""
+    """The ``names`` that match ``wanted``, with ``*`` and ``?``. Raises UsageError if a pattern matches none."""
     every = list(dict.fromkeys(names))
     found: set[str] = set()
     for word in wanted:
@@ -126,7 +126,7 @@ def find_stats(names: Iterable[str], wanted: Sequence[str]) -> frozenset[str]:
 
 
 def _match_vm(scene: Scene, text: str) -> int | None:
-    """The VM called ``text``; None if there is none, UsageError if there are several."""
+    """The row of the VM that ``text`` names; None if there is none. Raises UsageError if there are several."""
     for rows in _candidates(scene, text):
         if len(rows) == 1:
             return rows[0]
@@ -136,7 +136,7 @@ def _match_vm(scene: Scene, text: str) -> int | None:
 
 
 def _refuse_vcpu(scene: Scene, text: str, vm: int) -> None:
-    """Refuse a word that is the name of a VM if it is a vCPU of another VM too. Raises UsageError."""
+    """Raises UsageError for a word that is the name of one VM and also a vCPU of another."""
     name, _, vcpu = text.rpartition("/")
     for parent in next(filter(None, _candidates(scene, name)), []):
         if _vcpu_row(scene, parent, vcpu) is not None:
@@ -146,7 +146,7 @@ def _refuse_vcpu(scene: Scene, text: str, vm: int) -> None:
 
 
 def _choice(scene: Scene, text: str, rows: Sequence[int]) -> str:
-    """The VMs by names, and by ids if a name would not do: it is what was typed."""
+    """The VMs by name, or by id if the name is the ambiguous text itself."""
     titles = [scene.title(row) for row in rows]
     more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
     shown = ", ".join(titles[:_SHOWN]) + more
@@ -156,7 +156,7 @@ def _choice(scene: Scene, text: str, rows: Sequence[int]) -> str:
 
 
 def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
-    """The VMs that ``text`` may mean: the one with that id, else those it names in full, else in part."""
+    """The VMs that ``text`` may mean, by the most specific match first: whole id, whole name, part of a name or id."""
     rows = range(len(scene.sample.vms))
     yield [row for row in rows if text.lower() == str(scene.sample.vms.vm_id(row))]
     yield _of_moved_number(scene, text)
@@ -170,7 +170,7 @@ def _candidates(scene: Scene, text: str) -> Iterable[list[int]]:
 
 
 def _of_moved_number(scene: Scene, text: str) -> list[int]:
-    """The VMs that ``NAME#N`` may mean where a VM is really called so: those of that name have other numbers then."""
+    """The VMs that ``NAME#N`` may mean if a VM has that very name, as it shifts the numbers of VMs named so."""
     base = re.fullmatch(r"(.+)#\d+", text)
     if base is None:
         return []
@@ -181,12 +181,12 @@ def _of_moved_number(scene: Scene, text: str) -> list[int]:
 
 
 def _whole_title(scene: Scene, row: int) -> str:
-    """A VM's name as a screen has it that is wide enough; others cut it, and end it in ``…``."""
+    """A VM's name as a wide screen shows it; narrow screens cut it and end it in ``…``."""
     return printable(scene.identities[row].name, max_length=_LONGEST_TITLE)
 
 
 def _is_called(scene: Scene, row: int, text: str) -> bool:
-    """Whether a name, process id, UUID or id of it is the text. One VM's name may be another's process id."""
+    """Whether the text is a name, process id, UUID or id of the VM. One VM's name may be another's process id."""
     name = scene.identities[row].name
     is_pid = _is_number(text) and scene.pid(row) == int(text)
     is_known = text in selecting_names(scene.identities[row])
@@ -221,7 +221,7 @@ def _vcpu_row(scene: Scene, vm: int, text: str) -> int | None:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is one as we write them, short enough for an id; other scripts have digits too."""
+    """Whether the text is a number in ASCII digits, short enough for an id; other scripts have digits too."""
     return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
@@ -230,6 +230,6 @@ def _names(scene: Scene) -> list[str]:
 
 
 def _near(word: str, names: Sequence[str]) -> tuple[str, ...]:
-    import difflib  # 3 ms of a start, in which words are as they should be
+    import difflib  # takes 3 ms, which a start with correct words need not pay
 
     return tuple(difflib.get_close_matches(word, names, n=3, cutoff=0.5))

@@ -1,6 +1,6 @@
 """The summary of a host for the web page at each interval: the busiest VMs, totals, and findings by rule.
 
-Its size does not grow with the host: the rest is in ``overview``, ``apicv`` and ``doctor``, which a reader asks for.
+Its size does not grow with the host: the page requests the rest from ``overview``, ``apicv`` and ``doctor``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SummaryVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryRule:
-    """What one rule found."""
+    """The findings of one rule."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -55,7 +55,7 @@ class SummaryRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSummary(SceneAnswer):
-    """A host in an interval, as far as a page shows it at once."""
+    """A host in an interval, as far as a page shows it without further requests."""
 
     interval_s: Annotated[float, "Length of the interval."]
     host: HostFacts
@@ -69,7 +69,7 @@ class HostSummary(SceneAnswer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricTitle:
-    """How a metric is titled and counted."""
+    """The title and unit of a metric."""
 
     name: Annotated[str, "Its name."]
     title: Annotated[str, "Its title, as on a screen."]
@@ -147,5 +147,5 @@ def _rounded(total: HostTotal, names: Sequence[str]) -> dict[str, float | None]:
 
 
 def _short(value: float | None) -> float | None:
-    """To a few digits: what is sent to every page at every interval has no use for more."""
+    """The value rounded to a few digits, to keep small what every page receives at every interval."""
     return None if value is None else float(f"{value:.{_DIGITS}g}")

@@ -1,6 +1,6 @@
-"""How stats, metrics and gaps are put into words, and plain text of a given width.
+"""Text for stats, metrics and gaps, and the layout of plain text in a given width.
 
-Rule: the width is an argument, in columns of a terminal; None means no limit. Nothing here knows a terminal.
+Rule: the width is an argument, in columns of a terminal; None means no limit. This module does not access a terminal.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..units import (
 
 if TYPE_CHECKING:
     from ..catalog.metrics import MetricUnit
-    from ..sample import Gap  # numpy: who only parses a command line does without
+    from ..sample import Gap  # imports numpy, which parsing a command line does not need
 
 SIMULATED: Final = "SIMULATED: no kernel stands behind these numbers"
 NO_VM: Final = "no VM is running here, or none that {source} can see; to try kvmscope on a few guests: kvmscope demo"
 PAGE_WIDTH: Final = 100
-"""Columns of a text whose reader's width is not known."""
+"""Columns of a text for a reader of unknown width."""
 
 _SECONDS = {0: "s", -3: "ms", -6: "µs", -9: "ns"}
 _GAPS_SHOWN = 3
@@ -45,11 +45,11 @@ _FORMATS = {
     "bytes": format_bytes,
     "bytes-per-second": format_bytes_per_s,
 }
-"""By the value of a MetricUnit, since the catalogue takes 40 ms to load and many texts need none of it."""
+"""Keyed by the value of a MetricUnit, as the catalogue takes 40 ms to load and many texts do not need it."""
 
 
 class Style(Enum):
-    """How a piece of a line stands out, for front ends with colours."""
+    """The emphasis of a piece of a line, for front ends with colours."""
 
     PLAIN = "plain"
     HEAD = "head"
@@ -77,12 +77,12 @@ def styled(text: str, style: Style = Style.PLAIN) -> Line:
 
 
 def plain(lines: Iterable[Line]) -> Iterator[str]:
-    """The lines without their styles, and without blanks at their ends."""
+    """The lines without styles and trailing blanks."""
     return ("".join(span.text for span in line).rstrip() for line in lines)
 
 
 def format_metric(unit: MetricUnit, value: float | None, *, partial: bool = False) -> str:
-    """A metric's value in its unit. ``partial``: some subjects are not in it, so it is at least, or about, this."""
+    """A metric's value in its unit. ``partial``: it lacks some subjects, so it is a lower bound or approximate."""
     text = _FORMATS.get(unit.value, format_count)(value)
     if value is None or not partial:
         return text
@@ -106,7 +106,7 @@ def unit_text(stat: Descriptor) -> str:
 
 
 def gap_lines(gaps: Sequence[Gap]) -> list[str]:
-    """What could not be read, a line a reason and the most frequent first; not more than a few lines."""
+    """Summary of what could not be read, one line per reason, the most frequent first; a few lines at most."""
     count: dict[str, int] = {}
     for gap in (gap for gap in gaps if gap.provider not in _SUPPORTING and not is_of_one_kernel_stat(gap)):
         count[gap.reason] = count.get(gap.reason, 0) + 1
@@ -118,12 +118,12 @@ def gap_lines(gaps: Sequence[Gap]) -> list[str]:
 
 
 def is_of_one_kernel_stat(gap: Gap) -> bool:
-    """Whether one stat of KVM is unknown on the whole host, which texts say only where that stat is asked for."""
+    """Whether one stat of KVM is unknown on the whole host. Texts mention it only if that stat is requested."""
     return gap.provider == "kvm" and gap.stat is not None and gap.vm is None
 
 
 def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:
-    """What stands where VMs would: that there are none, or that this is not certain; ``note_lines`` says why."""
+    """The line in place of VMs: there are none, or that is not certain, for reasons that ``note_lines`` gives."""
     for gap in gaps:
         if gap.vm is None and gap.stat is None and gap.provider in _OF_THE_HOST:
             return f"no VMs found, but source {source} does not see all of this host"
@@ -131,14 +131,14 @@ def no_vm_line(source: str, gaps: Iterable[Gap]) -> str:
 
 
 _SUPPORTING = ("pressure",)
-"""Providers that only support what others say, and that many hosts lack: texts do not name what is missing of them."""
+"""Providers of supporting data, which many hosts lack: texts do not mention their gaps."""
 
 _OF_THE_HOST = (None, "kvm")
-"""Providers of gaps that say that whole VMs may be missing."""
+"""Providers whose gaps mean that whole VMs may be missing."""
 
 
 def note_lines(source: str, why_not: Mapping[str, str], gaps: Sequence[Gap]) -> list[str]:
-    """What to know beside the numbers: that a better source could not be had and why, and what could not be read.
+    """Notes on the numbers: why a better source could not be used, and what could not be read.
 
     ``why_not``: for each source that is better, why it could not be used.
     """
@@ -153,13 +153,13 @@ def counted(number: int, word: str) -> str:
 
 
 def few(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines of aligned columns; those in ``right`` are aligned to the right."""
+    """Rows as lines of aligned columns; columns in ``right`` are aligned to the right."""
     if not rows:
         return []
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
@@ -167,13 +167,13 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
 
 
 def padded(text: str, width: int, right: bool = False) -> str:
-    """The text and as many blanks as fill ``width``; at its left if ``right``."""
+    """The text padded with blanks to ``width``; the blanks are on its left if ``right``."""
     blank = " " * (width - cells(text))
     return blank + text if right else text + blank
 
 
 def cut(text: str, width: int) -> str:
-    """The text in at most ``width`` columns; one that was cut ends in ``…``."""
+    """The text in at most ``width`` columns; a text that was cut ends in ``…``."""
     if cells(text) <= width:
         return text
     kept = 0
@@ -185,7 +185,7 @@ def cut(text: str, width: int) -> str:
 
 
 def wrapped(lines: Iterable[str], *, indent: int, width: int | None) -> list[str]:
-    """The same lines, broken to fit ``width``; what follows a break is indented."""
+    """The lines wrapped to ``width``; continuation lines are indented."""
     if width is None:
         return list(lines)
     broken = (textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False) for line in lines)
@@ -193,7 +193,7 @@ def wrapped(lines: Iterable[str], *, indent: int, width: int | None) -> list[str
 
 
 def fill(text: str, indent: str = "", *, width: int, hang: str = "  ") -> list[str]:
-    """The text in lines that fit ``width``, but for a word that is longer; ``hang``: before all but the first."""
+    """The text in lines that fit ``width``, except for longer words; ``hang`` is put before all lines but the first."""
     return textwrap.wrap(
         text,
         max(width, _NARROWEST),
@@ -205,13 +205,13 @@ def fill(text: str, indent: str = "", *, width: int, hang: str = "  ") -> list[s
 
 
 def cells(text: str) -> int:
-    """Columns of a terminal that ``text`` takes."""
+    """The number of terminal columns that ``text`` takes."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
 @lru_cache(maxsize=4096)
 def _cells_of(char: str) -> int:
-    """By Unicode's East Asian Width; marks stand on the letter before them and take no column."""
+    """The columns of a character by Unicode's East Asian Width; combining marks take none."""
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

@@ -1,4 +1,4 @@
-"""The times for which there are scenes, by host."""
+"""The time spans with scenes, by host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .values import Answer, Moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineStretch:
-    """A time without a break."""
+    """A time span without a break."""
 
     begin: Annotated[Moment, "The first scene."]
     end: Annotated[Moment, "The last scene."]
@@ -33,7 +33,7 @@ class TimelineHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineView(Answer):
-    """What can be looked at."""
+    """The hosts and times that can be viewed."""
 
     live: Annotated[bool, "Whether this server reads a host; else it has a recording alone."]
     recording: Annotated[str | None, "The recording; null if there is none."]

@@ -1,8 +1,8 @@
 """The findings of each VM together, and the order of VMs by their cost.
 
 Rule: VMs are ordered by the CPU time that their findings cost, then by the wall time that their vCPUs lose, then by
-exits per second. Costs are compared as they are shown and exits roughly, so similar VMs do not change places all the
-time.
+exits per second. Costs are compared as they are shown and exits roughly, so similar VMs do not keep changing
+places.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _LAST: Final = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class VmTrouble:
-    """The findings of one VM and of its vCPUs together. ``rule``, ``title``, ``severity``: of the most urgent one.
+    """The findings of one VM and of its vCPUs together. ``rule``, ``title``, ``severity``: of the most urgent finding.
 
-    ``rank``: sorts VMs, the one with the costliest findings first.
+    ``rank``: sort key for VMs, the one with the costliest findings first.
     """
 
     findings: int
@@ -48,14 +48,14 @@ class VmTrouble:
 
 @dataclass(frozen=True, slots=True)
 class HostTroubles:
-    """What is wrong on a host. ``of_vm``: with each VM that has findings; ``counts``: of findings by severity."""
+    """The problems of a host. ``of_vm``: those of each VM that has findings; ``counts``: findings by severity."""
 
     of_vm: Mapping[VmId, VmTrouble] = field(default_factory=dict)
     counts: Mapping[Severity, int] = field(default_factory=dict)
 
 
 def troubles_of(findings: Sequence[Finding]) -> HostTroubles:
-    """``findings``: the most urgent first."""
+    """The findings by VM. ``findings``: the most urgent first."""
     counts = dict.fromkeys(Severity, 0)
     for severity, alike in groupby(findings, key=lambda finding: finding.rule.severity):
         counts[severity] += sum(1 for _ in alike)
@@ -84,7 +84,7 @@ class VmOrder:
 
     def _by_cost(self, vms: VmRows, troubles: Mapping[VmId, VmTrouble]) -> list[int]:
         exits = np.array(vms.column(_TIE), dtype=np.float64)  # None becomes NaN
-        # A third more or less is alike: 2 steps a doubling. Unknown ones are below zero, and come last.
+        # Rates within about a third are equal: 2 steps per doubling. Unknown rates are below zero, so they come last.
         steps = np.where(np.isnan(exits), -1.0, np.round(2 * np.log2(np.maximum(exits, 0.0) + 1)))
         by_exits = np.lexsort((self._standing(vms), -steps))
         ranks = {place: troubles[vm].rank for vm, place in _places_of(troubles, vms)}
@@ -97,7 +97,7 @@ class VmOrder:
         return order
 
     def _standing(self, vms: VmRows) -> I64Array:
-        """Where each VM stood before; new ones last."""
+        """The previous place of each VM; new VMs come last."""
         if vms.ids != self._ids:
             before = dict(zip(self._ids, self._stood.tolist(), strict=True))
             self._ids = vms.ids

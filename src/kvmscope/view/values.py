@@ -4,18 +4,18 @@ A view is a frozen dataclass whose fields are the keys of its JSON, in their ord
 ``schemas`` describes it. To add a view:
 
 1. Write a frozen dataclass with ``slots=True`` and ``kw_only=True`` in a module of this package, with a docstring that
-   says what it is. Derive it from ``SceneAnswer`` if it is of a scene, else from ``Answer``. Its fields are those that
-   JSON has, spelt and nested as there. A field has its meaning beside its type, unless its type is itself a class of
-   this kind: ``interval_s: Annotated[float, "Seconds between the samples."]``.
+   says what it is. Derive it from ``SceneAnswer`` if it describes a scene, else from ``Answer``. Its fields are the
+   keys of the JSON, with the same spelling and nesting. A field has a description beside its type, unless the type is
+   itself a view: ``interval_s: Annotated[float, "Seconds between the samples."]``.
 2. Use only these types: ``None``, ``bool``, ``int``, ``float``, ``str``, ``Literal``, enums of ``str``, ``VmId`` (in
    JSON hexadecimal), ``Moment`` (in JSON RFC 3339), such dataclasses, ``Mapping[str, …]``, ``Sequence[…]``,
-   ``tuple[…, ...]``, and unions of them. Unknown values are None, never 0 and never NaN. A key that JSON leaves out
-   where it is None is ``Annotated[…, ABSENT_IF_NONE]``. A mapping whose keys stand beside those of the other fields is
-   ``Annotated[…, INLINE]``. A field whose key is a word of Python's own ends in ``_``: ``class_``. Sequences of
-   thousands of rows are ``Rows``, which makes a row when it is asked for.
+   ``tuple[…, ...]``, and unions of them. Unknown values are None, never 0 and never NaN. A key that JSON omits
+   if it is None is ``Annotated[…, ABSENT_IF_NONE]``. A mapping whose keys appear beside those of the other fields is
+   ``Annotated[…, INLINE]``. A field whose key is a keyword of Python ends in ``_``: ``class_``. Sequences of
+   thousands of rows are ``Rows``, which makes a row on access.
 3. Put the class under the name of its command into ``schemas.VIEWS`` and run ``python tools/schemas.py``, which writes
    docs/schemas/COMMAND.json. Tests compare that file with the class, and validate what the command writes.
-4. Write its lines in the same module or a ``…_text`` beside it, as functions of the view and a width.
+4. Put its text into the same module or a ``…_text`` module beside it, as functions of the view and a width.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FORMAT: Final = "kvmscope/1"
 
 
 def key_of(field: str) -> str:
-    """The key in JSON of a field of this name."""
+    """The JSON key of a field."""
     return field.removesuffix("_")
 
 
@@ -44,7 +44,7 @@ class Absence:
 
 
 ABSENT_IF_NONE: Final = Absence()
-"""Beside a field's type: JSON has no such key where the value is None."""
+"""Marker beside a field's type: JSON omits the key if the value is None."""
 
 
 class Inlining:
@@ -52,18 +52,18 @@ class Inlining:
 
 
 INLINE: Final = Inlining()
-"""Beside the type of a mapping: JSON has its keys in the place of the field."""
+"""Marker beside the type of a mapping: JSON has the mapping's keys in place of the field."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Moment:
-    """A time of day: CLOCK_REALTIME in nanoseconds."""
+    """A point in time: CLOCK_REALTIME in nanoseconds."""
 
     ns: int
 
 
 class Rows(Sequence[T_co], Generic[T_co]):
-    """A sequence whose rows are made when they are asked for, and not kept."""
+    """A sequence whose rows are made on access, and not kept."""
 
     __slots__ = ("_count", "_make")
 
@@ -88,7 +88,7 @@ class Rows(Sequence[T_co], Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a command answers."""
+    """The answer of a command."""
 
     format: Annotated[Literal["kvmscope/1"], "Name and version of this format."] = FORMAT
 
@@ -103,7 +103,7 @@ class SourceChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneAnswer(Answer):
-    """What a command answers of a scene; ``scene_head`` gives these fields."""
+    """The answer of a command about a scene; ``scene_head`` makes these fields."""
 
     time: Annotated[Moment, "When the values were read."]
     simulated: Annotated[bool, "Whether a simulated host stands behind the numbers, and not a kernel."]
@@ -112,7 +112,7 @@ class SceneAnswer(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmTitle:
-    """Who a VM is. Name, VMM and manager are untrusted text."""
+    """The identity of a VM. Name, VMM and manager are untrusted text."""
 
     id: Annotated[VmId, "Identifies the VM as long as it lives."]
     name: Annotated[str, "Its name, made different from those of all other VMs of this answer."]
@@ -131,7 +131,7 @@ class VmTitle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VcpuTitle:
-    """Which vCPU it is."""
+    """The identity of a vCPU."""
 
     id: Annotated[int, "The id that the VMM gave it."]
     tid: Annotated[int | None, "Thread that last ran it."]
@@ -169,14 +169,14 @@ class VcpuHead(TypedDict):
 
 
 def scene_head(scene: Scene) -> SceneHead:
-    """What each ``SceneAnswer`` begins with: ``Overview(**scene_head(scene), vms=…)``."""
+    """The first fields of a ``SceneAnswer``: ``Overview(**scene_head(scene), vms=…)``."""
     sample = scene.sample
     source = SourceChoice(sample.source, scene.why_not)
     return {"time": Moment(sample.taken_ns), "simulated": sample.simulated, "source": source}
 
 
 def vm_head(scene: Scene, row: int) -> VmHead:
-    """Who the VM in a row of the scene's sample is."""
+    """The identity of the VM in a row of the scene's sample, as fields."""
     identity = scene.identities[row]
     created_ns = int(scene.sample.vms.created_ns[row])
     return {
@@ -195,12 +195,12 @@ def vm_head(scene: Scene, row: int) -> VmHead:
 
 
 def plain_name(scene: Scene, row: int) -> str:
-    """What its source or its VMM calls a VM, else what we do."""
+    """A VM's name by its source or its VMM, else one that kvmscope makes."""
     process = scene.identities[row].process
     return scene.sample.vms.given_label(row) or (process.name if process else None) or scene.identities[row].name
 
 
 def vcpu_head(sample: Sample, row: int) -> VcpuHead:
-    """Which vCPU stands in a row of the sample."""
+    """The identity of the vCPU in a row of the sample, as fields."""
     tid = int(sample.vcpus.tid[row])
     return {"id": int(sample.vcpus.id[row]), "tid": tid if tid >= 0 else None}

@@ -1,6 +1,6 @@
-"""The columns of a live table of VMs: which there are, which of them a width has room for, and their cells.
+"""The columns of a live table of VMs: their definitions, the choice of those that fit a width, and their cells.
 
-A column has the same width whatever its values are, so a table keeps its layout while values change.
+The width of a column does not depend on its values, so a table keeps its layout while values change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .text import Span, Style, format_metric
 from .trouble import BY_COST, NAME, VmTrouble
 
 HISTORY_METRIC: Final = "exits_per_s"
-"""What the sparkline shows."""
+"""The metric that the sparkline shows."""
 
 DEFAULT_COLUMNS: Final = (
     "finding",
@@ -48,7 +48,7 @@ DEFAULT_COLUMNS: Final = (
     "vmm",
     "pid",
 )
-"""In the order of importance, which is the order on the screen; what has no room is left out."""
+"""In order of importance, which is the order on the screen; columns that do not fit are left out."""
 
 ALWAYS: Final = ("mark", "name", "cost")
 """Columns that cannot be switched off."""
@@ -68,7 +68,7 @@ _WIDTHS: Final = {
 }
 _WIDE_APICV: Final = 12
 WIDE: Final = 120
-"""Columns of a screen that has room for whole names."""
+"""Columns of a screen that is wide enough for whole names."""
 
 _NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
 
@@ -77,8 +77,8 @@ _NOUGHTS: Final = ("0", "0 %", "0 CPU", NOT_KNOWN_SIGN)
 class VmColumn:
     """A column. ``key``: its name in settings; a metric's column has the metric's name.
 
-    ``roomy``: its width on a wide screen. ``most``: the width that it can grow to. ``sorts_by``: what a click on its
-    head sorts by, if anything.
+    ``roomy``: its width on a wide screen. ``most``: the width that it can grow to. ``sorts_by``: the sort key that a
+    click on its header selects, if any.
     """
 
     key: str
@@ -94,7 +94,7 @@ class VmColumn:
 
 @cache
 def vm_columns() -> Mapping[str, VmColumn]:
-    """Every column that there is, by its key."""
+    """Every column by its key."""
     own = (
         VmColumn("mark", "", 1, "Whether the VM is marked.", is_text=True),
         VmColumn("name", "VM", 13, "Name of the VM.", is_text=True, roomy=20, most=32, sorts_by=NAME),
@@ -137,7 +137,7 @@ def vm_columns() -> Mapping[str, VmColumn]:
 
 
 def fitting_columns(wanted: Sequence[str], width: int, *, gap: int) -> tuple[VmColumn, ...]:
-    """The columns of a table of this width: those of ``wanted`` that have room, and the room that is left."""
+    """The columns of ``wanted`` that fit a table of this width, widened by the space that is left."""
     there = vm_columns() if width < WIDE else _roomy_columns()
     left, chosen = width + gap, []
     for key in dict.fromkeys((*ALWAYS, *wanted)):
@@ -157,7 +157,7 @@ _GROWING: Final = ("finding", "name", "apicv", "history")
 
 
 def _grown(columns: Sequence[VmColumn], left: int) -> tuple[VmColumn, ...]:
-    """The columns with ``left`` cells more, first for what is cut most often."""
+    """The columns with ``left`` more cells; the columns that are cut most often get them first."""
     grown = {column.key: column for column in columns}
     for key in _GROWING:
         column = grown.get(key)
@@ -175,14 +175,14 @@ def _metrics() -> Mapping[str, Metric]:
 
 @dataclass(frozen=True, slots=True)
 class VmCells:
-    """Makes the cells of VMs. ``levels``: what sparklines are drawn with."""
+    """Makes the cells of VMs. ``levels``: the characters of sparklines."""
 
     troubles: Mapping[VmId, VmTrouble]
     history: History
     levels: str = BLOCKS
 
     def cell(self, column: VmColumn, vm: VmOverview) -> Span:
-        """What stands in a column for a VM, as wide as it comes."""
+        """The cell of a VM in a column, not yet cut or padded."""
         make = _OWN_CELLS.get(column.key)
         if make is not None:
             return make(self, vm, column.width)
@@ -222,20 +222,20 @@ _OWN_CELLS: Final[Mapping[str, Callable[[VmCells, VmOverview, int], Span]]] = {
     "vmm": lambda _cells, vm, width: Span(printable(vm.vmm or NOT_KNOWN_SIGN, max_length=width)),
     "pid": lambda _cells, vm, _width: Span(NOT_KNOWN_SIGN if vm.pid is None else str(vm.pid)),
 }
-"""What makes the cells of columns that are not metrics, from a VM and a width."""
+"""Functions that make the cells of columns that are not metrics, from a VM and a width."""
 
 
 def severity_sign(severity: Severity) -> str:
-    """How bad something is, in one or two characters."""
+    """A severity in one or two characters."""
     return _SPELLINGS[severity]
 
 
 def severity_style(severity: Severity) -> Style:
-    """How a finding of this severity stands out."""
+    """The style of a finding of this severity."""
     return _STYLES.get(severity, Style.PLAIN)
 
 
 def metric_span(name: str, value: float | None, *, is_partial: bool = False) -> Span:
-    """A metric's value; zeros and unknown ones stand back."""
+    """A metric's value; zeros and unknown values are dimmed."""
     text = format_metric(_metrics()[name].unit, value, partial=is_partial)
     return Span(text, Style.DIM if text in _NOUGHTS else Style.PLAIN)

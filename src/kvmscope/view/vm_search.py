@@ -1,6 +1,6 @@
-"""Finds the VMs that have a text in what they are called, in their most urgent finding, or in why APICv is inhibited.
+"""Finds VMs by a text in their names, in their most urgent finding, or in the reasons why APICv is inhibited.
 
-What a VM is called is put together once, so a key in a filter costs little with ten thousand VMs.
+The names of a VM are joined once, so a key typed into the filter costs little even with ten thousand VMs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class VmSearch:
         self._names: list[str] = []
 
     def matching(self, vms: VmRows, troubles: HostTroubles, text: str) -> set[VmId]:
-        """The VMs that have ``text``, in whatever case."""
+        """The VMs that have ``text``; the case does not matter."""
         wanted, ids = text.casefold(), vms.ids
         found = {vm for vm, names in zip(ids, self._names_of(vms), strict=True) if wanted in names}
         found.update(vm for vm, trouble in troubles.of_vm.items() if wanted in trouble.rule)
@@ -30,7 +30,7 @@ class VmSearch:
         return found
 
     def _names_of(self, vms: VmRows) -> list[str]:
-        """For each VM, in lower case, what it is called."""
+        """The names of each VM, in lower case."""
         ids, identities = vms.ids, vms.identities
         if identities is not self._identities or ids != self._ids:
             before = dict(zip(self._ids, zip(self._identities, self._names, strict=True), strict=True))
@@ -43,7 +43,7 @@ class VmSearch:
 
 
 def has_text(vm: VmOverview, trouble: VmTrouble | None, text: str) -> bool:
-    """The same of one VM."""
+    """Whether one VM has the text."""
     words = [vm.name, vm.uuid, str(vm.id), vm.vmm, None if vm.pid is None else str(vm.pid)]
     words += [None if trouble is None else trouble.rule, *(reason.name for reason in vm.apicv.reasons)]
     return any(word is not None and text.casefold() in word.casefold() for word in words)
@@ -54,7 +54,7 @@ def _is_same(one: VmIdentity, other: VmIdentity) -> bool:
 
 
 def _names(vm: VmId, identity: VmIdentity, pid: int | None) -> str:
-    """One name a line; texts that are searched for have no line break."""
+    """The names of a VM, one per line; searched texts do not have line breaks."""
     process = identity.process
     uuid, program = (process.uuid, process.program) if process else (None, None)
     return f"{identity.name}\n{vm}\n{pid or ''}\n{uuid or ''}\n{program or ''}".casefold()

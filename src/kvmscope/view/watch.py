@@ -1,8 +1,8 @@
 """Consecutive windows of a host, each with its metrics, verdicts and findings.
 
-A ``Watch`` is given scenes, from a live host or a recording, and makes a ``HostView`` of each window. Findings ask for
-consecutive windows, so the watch judges every window by the rules; all other parts of a view are worked out when they
-are asked for. Nothing here waits or knows the time.
+A ``Watch`` is given scenes, from a live host or a recording, and makes a ``HostView`` of each window. Findings need
+consecutive windows, so the watch judges every window by the rules; all other parts of a view are computed on access.
+Nothing here waits or reads a clock.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GoneVm:
-    """A VM that has ended. ``name``: its last one, untrusted text. ``seen``: time of the first sample without it."""
+    """A VM that has ended. ``name``: its last name, untrusted text. ``seen``: time of the first sample without it."""
 
     name: str
     seen: Moment
@@ -51,7 +51,7 @@ class GoneVm:
 
 @dataclass(frozen=True)
 class WatchLog:
-    """What a watch has seen until the end of a window, which is ``scene``.
+    """The events that a watch has seen up to ``scene``, the end of a window.
 
     ``begun``: findings that the last window added. ``ended`` and ``gone``: findings and VMs that ended, in the last
     window or in all.
@@ -66,20 +66,20 @@ class WatchLog:
 
     @cached_property
     def names(self) -> Mapping[VmId, str]:
-        """Of the VMs of the scene, and of those that are ``gone``; untrusted text."""
+        """The names of the VMs in the scene and in ``gone``; untrusted text."""
         vms = self.scene.sample.vms
         there = {vm: identity.name for vm, identity in zip(vms.ids, self.scene.identities, strict=True)}
         return {**{vm: gone.name for vm, gone in self.gone.items()}, **there}
 
     @cached_property
     def parties(self) -> Mapping[VmId, Parties]:
-        """Who runs each VM of the scene."""
+        """The managers and VMM of each VM of the scene."""
         vms = self.scene.sample.vms
         return {vm: parties_of_vm(each) for vm, each in zip(vms.ids, self.scene.identities, strict=True)}
 
 
 class HostView:
-    """A window that ends with ``scene``, and all that is said of it. Each part is worked out when first asked for.
+    """A window that ends with ``scene``, and everything derived from it. Each part is computed on first access.
 
     ``evaluator`` evaluates any formula in the window. ``judgement`` has the findings as ``analysis`` makes them.
     """
@@ -100,19 +100,19 @@ class HostView:
         return self.evaluator.window
 
     def lacks(self, metric: str) -> bool:
-        """Whether this host or its source does not have a statistic that a metric is made of, so no VM has it."""
+        """Whether this host or its source lacks a statistic that a metric reads, so no VM has the metric."""
         formula = self.evaluator.resolve(metric, Scope.VM)
         return any(isinstance(node, Unresolved) for node in walk_resolved(formula.node))
 
     @property
     def verdicts(self) -> Verdicts:
-        """For each VM whether its interrupts are accelerated, and if not, why."""
+        """Whether the interrupts of each VM are accelerated, and if not, why."""
         return self._judged.verdicts
 
     @cached_property
     def apicv(self) -> ApicvView:
-        """The same as a view, as ``apicv --json`` writes it."""
-        from .apicv import apicv_view  # 13 ms of a start, and most screens show the verdict in a word
+        """The verdicts as a view, as ``apicv --json`` writes it."""
+        from .apicv import apicv_view  # takes 13 ms, and most screens show only a word of it
 
         return apicv_view(self.scene, self.window)
 
@@ -126,7 +126,7 @@ class HostView:
 
     @cached_property
     def findings(self) -> Sequence[ReportedFinding]:
-        """What is wrong, the most urgent first."""
+        """The findings, the most urgent first."""
         return self._judged.reported(self.judgement.findings)
 
     def report(self, vm: FollowedVm | None = None, *, rule: str | None = None) -> DoctorReport:
@@ -162,7 +162,7 @@ class HostView:
         )
 
     def since(self, first: HostView) -> HostView:
-        """The same moment at the end of a longer window, which begins where that of ``first`` does."""
+        """The view at the same end of a longer window, which begins where the window of ``first`` does."""
         window = Window(first.window.previous, self.window.current)
         evaluator = self._examiner.evaluator(self.scene, window)
         return HostView(self.scene, evaluator, self.judgement, self._examiner, self.log)
@@ -173,7 +173,7 @@ class HostView:
 
     @cached_property
     def _endings(self) -> Sequence[Ended]:
-        """What ended and did not begin again, each once, in the order of the ends."""
+        """The findings that ended and did not begin again, each once, in the order in which they ended."""
         now = {finding.key for finding in self.judgement.findings}
         latest: dict[Key, Ended] = {}
         for ended in self.log.ended:
@@ -184,10 +184,10 @@ class HostView:
 
 @dataclass(frozen=True)
 class _JudgedWindow:
-    """What rows of findings and of VMs are made of, when they are asked for.
+    """The data from which rows of findings and of VMs are made on access.
 
-    It knows neither these rows nor the view that has them. So a view with its samples is freed as soon as nobody has
-    it, and not when Python next looks for cycles: on a large host that would be some GB later.
+    It refers neither to these rows nor to their view. So a view with its samples is freed with its last reference, and
+    not by Python's next search for cycles: on a large host several GB could pile up until then.
     """
 
     scene: Scene
@@ -214,8 +214,8 @@ class _JudgedWindow:
 
 @dataclass(frozen=True, slots=True)
 class PastWindows:
-    """What is known of windows that were judged elsewhere: how many there were, for how long, which VMs ended in them,
-    and the states of the rules of VMs after them, in the order of the VMs of their last scene."""
+    """The result of windows that were judged elsewhere: their number and duration, the VMs that ended in them, and the
+    states of the VMs' rules after them, in the order of the VMs of the last scene."""
 
     count: int
     watched_s: float
@@ -224,10 +224,10 @@ class PastWindows:
 
 
 class Watch:
-    """Makes a view of each window between scenes of one host that follow one another.
+    """Makes a view of each window between consecutive scenes of one host.
 
-    ``keeps_ended``: views have the findings that ended in any window since the first, and not in the last alone; for a
-    watch that is to end.
+    ``keeps_ended``: views have the findings that ended in any window since the first, not only in the last; for a
+    watch of limited length.
     """
 
     def __init__(self, *, keeps_ended: bool = False) -> None:
@@ -242,7 +242,7 @@ class Watch:
         return self._log is None
 
     def add(self, scene: Scene) -> HostView | None:
-        """The window from the scene before to this one; None for the first. Raises UsageError as ``Window`` does."""
+        """The view of the window since the previous scene; None for the first. Raises UsageError as ``Window`` does."""
         if self._log is None:
             self._log = WatchLog(scene)
             return None
@@ -254,8 +254,8 @@ class Watch:
         return HostView(scene, evaluator, judgement, self.examiner, self._log)
 
     def leap(self, scene: Scene, past: PastWindows) -> None:
-        """Go on after this scene, with all windows up to it judged elsewhere. After the first window, which settles
-        the rules. What ended in those windows is not told, nor in the next one."""
+        """Continue after this scene, with all windows up to it judged elsewhere. Requires that the first window was
+        added, as it determines the rules. Findings that ended in those windows are reported neither now nor later."""
         assert self._log is not None
         self.examiner.watcher.go_on_after(scene.sample, past.states)
         self._known = frozenset(_standing(self.examiner.watcher.rules_of_vms, past.states, scene.sample.vms))

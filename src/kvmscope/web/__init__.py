@@ -1,5 +1,5 @@
-"""What a browser shows: the server of ``kvmscope serve``, and the page of ``kvmscope report``.
+"""The output for browsers: the server of ``kvmscope serve``, and the page of ``kvmscope report``.
 
-``server`` has connections, security and routes; ``page`` what a browser loads from it; ``report`` a file without a
-server. What is shown comes from ``view`` and ``export``.
+``server`` has connections, security and routes; ``page`` has the files that a browser loads from it; ``report`` makes a
+file that needs no server. The content comes from ``view`` and ``export``.
 """

@@ -17,14 +17,14 @@ from ..words import StatWords, words_of
 from .facts import INHIBIT, PROVIDER, VcpuFacts, VmFacts, reasons_of
 
 CASES_KEPT: Final = 4096
-"""How many cases are remembered with their verdicts, which take some KiB each."""
+"""How many cases are cached with their verdicts, which take a few KiB each."""
 
 _NOT_SAID: Final = -1
 _NUMBER = np.dtype(np.int64)
 
 
 class Case(NamedTuple):
-    """The facts of one VM as numbers, those of its vCPUs one row each. ``reasons``: which, in the numbers' order."""
+    """The facts of one VM as numbers, with one row for each vCPU. ``reasons``: their names, in the numbers' order."""
 
     reasons: tuple[str, ...]
     vm: bytes
@@ -32,10 +32,10 @@ class Case(NamedTuple):
 
 
 def read_cases(sample: Sample, window: Window | None = None, *, irq_windows_always: bool = False) -> Iterator[Case]:
-    """One a VM of ``sample``, which is the current sample of ``window`` if there is one.
+    """The case of each VM of ``sample``, which is the current sample of ``window`` if there is one.
 
-    ``irq_windows_always``: how many there were in the window also for VMs of which ``irqwin`` is not set. It differs
-    from VM to VM, and bears on no other reason.
+    ``irq_windows_always``: include the number of interrupt windows also for VMs whose ``irqwin`` is not set. The number
+    differs from VM to VM, and is evidence for no other reason.
     """
     stats = reasons_of(sample)
     reasons = tuple(name.removeprefix(INHIBIT) for name in stats)
@@ -61,7 +61,7 @@ def read_cases(sample: Sample, window: Window | None = None, *, irq_windows_alwa
 
 
 def facts_of(case: Case) -> VmFacts:
-    """The numbers of a case by their names."""
+    """The facts that a case encodes."""
     vm = np.frombuffer(case.vm, dtype=_NUMBER).tolist()
     count = len(case.reasons)
     now, is_old, before, flags = vm[:count], vm[count], vm[count + 1 : 2 * count + 1], vm[2 * count + 1 :]
@@ -88,7 +88,7 @@ def _vcpu_facts(row: int, numbers: list[int], *, is_read: bool) -> VcpuFacts:
     return VcpuFacts(
         row=row,
         id=vcpu,
-        # Where the state was not read at all, its absence says nothing.
+        # If the state was not read at all, its absence is not evidence.
         has_apic=True if active >= 0 else False if is_read else None,
         has_run=_flag(has_run),
         active=_flag(active),
@@ -120,13 +120,13 @@ _VCPU_SIZE: Final = 1 + len(_VCPU_FLAGS) + len(_VCPU_KVM_FLAGS) + len(_VCPU_NUMB
 
 
 def flags_of(sample: Sample, scope: Scope, provider: str, names: tuple[str, ...]) -> I64Array:
-    """A row a stat, a column a subject: 1 where it is not 0, 0 where it is, negative where the sample lacks it."""
+    """One row per stat, one column per subject: 1 if nonzero, 0 if zero, negative if the sample lacks the stat."""
     found = words_of(sample, provider, scope, names)
     return _where_known(found, (found.words != 0).astype(np.int64))
 
 
 def _numbers(sample: Sample, scope: Scope, provider: str, names: tuple[str, ...]) -> I64Array:
-    """A row a stat, a column a subject."""
+    """One row per stat, one column per subject."""
     found = words_of(sample, provider, scope, names)
     return _where_known(found, found.words.astype(np.int64))
 
@@ -138,7 +138,7 @@ def _where_known(found: StatWords, numbers: I64Array) -> I64Array:
 
 
 def _before(stats: tuple[str, ...], window: Window | None, count: int) -> Iterator[I64Array]:
-    """Whether each VM was there when the window began, and the reasons that held then."""
+    """Whether each VM existed when the window began, and the reasons that held then."""
     if window is None:
         yield np.zeros((1, count), dtype=np.int64)
         yield np.full((len(stats), count), _NOT_SAID)
@@ -164,7 +164,7 @@ def _nothing(count: int) -> I64Array:
 
 
 def _rows(parts: list[I64Array]) -> bytes:
-    """The numbers of one subject after another."""
+    """The numbers as bytes, subject by subject."""
     return np.concatenate(parts).T.astype(_NUMBER, copy=False).tobytes()
 
 

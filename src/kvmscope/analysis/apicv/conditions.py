@@ -1,7 +1,8 @@
-"""The cross-check: the condition behind each reason is read independently, also where KVM keeps no reasons.
+"""The cross-check: the condition behind each reason is read independently, even on kernels that keep no reasons.
 
-Rule: each condition is the one that KVM tests, on the same state. Where KVM's test has more in it than a sample shows
-(whether a local APIC is enabled by software), or the reason outlives its condition, that is said by its certainty.
+Rule: each condition is the one that KVM tests, on the same state. If KVM also tests state that a sample does not have
+(whether a local APIC is software-enabled), or the reason outlives its condition, the certainty of the condition shows
+that.
 Source: arch/x86/kvm/lapic.c (kvm_recalculate_apic_map, kvm_recalculate_phys_map, kvm_recalculate_logical_map,
 kvm_lapic_set_base), hyperv.c (synic_update_vector), i8254.c (kvm_pit_set_reinject), svm/avic.c; Linux 6.3 to 7.3.
 """
@@ -23,8 +24,8 @@ AVIC_MOST = 254
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether what brings a reason about is there; None if it is unknown. ``certainty``: how surely one follows
-    from the other."""
+    """Whether the condition behind a reason holds; None if it is unknown. ``certainty``: how surely the reason follows
+    from it."""
 
     holds: bool | None
     text: str
@@ -32,12 +33,12 @@ class Condition:
 
 
 def conditions(vm: VmFacts, host: HostApicv) -> Mapping[str, Condition]:
-    """The condition of each reason, by its name, on what a sample shows of the VM."""
+    """The condition of each reason, by its name, from the facts of a VM in a sample."""
     return {name: test(vm, host) for name, test in _TESTS.items()}
 
 
 def id_limit(host: HostApicv) -> int | None:
-    """The highest vCPU id that AVIC surely takes on this host; None if that is not known."""
+    """The highest vCPU id that AVIC certainly supports on this host; None if that is not known."""
     if host.x2avic.value is None:
         return None
     return X2AVIC_MOST if host.x2avic.value else AVIC_MOST
@@ -67,7 +68,7 @@ def _blockirq(vm: VmFacts, _: HostApicv) -> Condition:
 
 def _apic_base(vm: VmFacts, _: HostApicv) -> Condition:
     found = _any_vcpu(vm, lambda vcpu: vcpu.base_moved, "the local APIC is moved on", "no local APIC is moved now")
-    # Moved and moved back is moved for KVM.
+    # For KVM, an APIC base that was moved and moved back counts as moved.
     return found if found.holds is not False else Condition(False, found.text, Certainty.LIKELY)
 
 
@@ -161,7 +162,7 @@ _TESTS: Mapping[str, Callable[[VmFacts, HostApicv], Condition]] = {
 }
 
 _UNREAD = Condition(None, "not read", Certainty.POSSIBLE)
-"""Of local APICs: their registers are read with group ``apic`` or ``apicv``, and by what is pinned."""
+"""For local APICs whose registers were not read; group ``apic`` or ``apicv`` and the pinned iterator read them."""
 
 
 def _boolean(value: bool | None, yes: str, no: str) -> Condition:
@@ -195,6 +196,6 @@ def _logical_mode(vcpu: VcpuFacts) -> str:
 
 
 def _logical_place(vcpu: VcpuFacts) -> tuple[int, int]:
-    """Cluster, and bits within it."""
+    """The cluster, and the bits within it."""
     logical = (vcpu.ldr or 0) >> 24
     return (0, logical) if _logical_mode(vcpu) == "flat" else (logical >> 4, logical & 0xF)

@@ -1,4 +1,4 @@
-"""The reasons to expect from a VM's configuration, without KVM's state or next to it."""
+"""The reasons to expect from a VM's configuration, without KVM's state or in addition to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .values import Certainty
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A reason that a configuration brings about. ``cause``: the option or default; untrusted text."""
+    """A reason that a configuration causes. ``cause``: the option or default; untrusted text."""
 
     reason: str
     certainty: Certainty
@@ -24,17 +24,17 @@ class Expectation:
 
 
 def expect(config: InterruptConfig, host: HostApicv) -> tuple[Expectation, ...]:
-    """The reasons, other than the host's own, that the configuration brings about on this host's kind of hardware."""
+    """The reasons, other than the host's own, that the configuration causes on this host's kind of hardware."""
     return tuple(expectation for expectation in _all(config, host) if counts(expectation.reason, host))
 
 
 def inhibit(name: str) -> Inhibit:
-    """What is known of a reason."""
+    """The catalogue's entry of a reason."""
     return load_inhibits().get(name) or unlisted(name)
 
 
 def counts(name: str, host: HostApicv) -> bool:
-    """Whether KVM heeds a reason on this hardware; if that is not known, it may."""
+    """Whether KVM honours a reason on this hardware; true if that is not known."""
     vendors = {Hardware.INTEL: Vendor.INTEL, Hardware.AMD: Vendor.AMD}
     if host.hardware is None:
         return True
@@ -42,7 +42,7 @@ def counts(name: str, host: HostApicv) -> bool:
 
 
 def remedy(name: str, config: InterruptConfig) -> str:
-    """The change that removes a reason, in the words of whoever manages the VM and of its VMM."""
+    """The change that removes a reason, in the terms of the VM's manager (such as libvirt) and of its VMM."""
     return inhibit(name).remedy(parties_of(config.vmm, config.managed_by))
 
 
@@ -72,7 +72,7 @@ def _all(config: InterruptConfig, host: HostApicv) -> Iterator[Expectation]:
 
 
 def _synic(config: InterruptConfig) -> Setting[bool]:
-    """The guest decides, and without the advice Windows decides for AutoEOI."""
+    """The guest decides; without the advice against it, Windows uses AutoEOI."""
     hint = config.avic_hint
     missing = hint.evidence if hint.value is False else f"whether it is advised against AutoEOI: {hint.evidence}"
     return Setting(config.synic.value, f"{config.synic.evidence}; {missing}")

@@ -16,7 +16,7 @@ INHIBIT = "apicv_inhibit_"
 @dataclass(frozen=True, slots=True)
 class VcpuFacts:
     """``row``: within its VM. ``has_apic``: whether the kernel emulates its local APIC. ``has_run``: whether it ever
-    entered the guest. ``irq_windows``: how many interrupt windows it had in the window.
+    entered the guest. ``irq_windows``: the number of interrupt windows during the window.
     """
 
     row: int
@@ -37,9 +37,9 @@ class VcpuFacts:
 
 @dataclass(frozen=True, slots=True)
 class VmFacts:
-    """``inhibits``: each reason that this kernel has, and whether it holds; None if the state was not read.
+    """``inhibits``: whether each reason of this kernel holds; None if the state was not read.
 
-    ``before``: the same when the window began; None without a window, or for a VM that came in it.
+    ``before``: the same at the start of the window; None without a window, or for a VM that came in it.
     """
 
     inhibits: Mapping[str, bool] | None
@@ -62,7 +62,7 @@ class VmFacts:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The reasons that hold."""
+        """The names of the reasons that hold."""
         return tuple(name for name, holds in (self.inhibits or {}).items() if holds)
 
 

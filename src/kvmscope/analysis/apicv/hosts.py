@@ -1,4 +1,4 @@
-"""The host of each VM: this host, or for a simulated VM the host that it pretends to run on."""
+"""The host of each VM: this host, or the simulated host of a simulated VM."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ...schema import Scope
 from .cases import flags_of
 
 HOST_PROVIDER = "simulated_host"
-"""A simulated VM says by this provider on what host it pretends to run."""
+"""The provider by which a simulated VM describes its simulated host."""
 
 SIMULATED_HOST = ("is_amd", "cpu_has_apicv", "switched_on", "x2avic", "ipi_virtualization", "device_posting", "nested")
-"""The booleans by which it does."""
+"""The booleans of that provider."""
 
 
 def hosts_of(sample: Sample, host: HostApicv) -> tuple[HostApicv, ...]:
-    """For each VM the host to judge it by: ``host``, or what a simulated VM says of its own."""
+    """The host by which to judge each VM: ``host``, or the simulated host of a simulated VM."""
     if not sample.simulated:
         return (host,) * len(sample.vms)
     of_vms = flags_of(sample, Scope.VM, HOST_PROVIDER, SIMULATED_HOST).T.tolist()

@@ -1,4 +1,4 @@
-"""Reasons with their cause, remedy and evidence, made from a subject."""
+"""Builds the reasons of a verdict on a subject, with cause, remedy and evidence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .subject import Subject
 from .values import Branch, Certainty, Evidence, From, Reason, Witness
 
 APIC_DISABLED = "apic_disabled"
-"""What a guest does to its own local APIC by IA32_APIC_BASE; no reason of KVM's word, and with the same effect."""
+"""The guest disabled its local APIC by IA32_APIC_BASE: not an inhibit reason of KVM, but with the same effect."""
 
 NO_CONDITION = Condition(None, "")
 
 
 def disabled_branch(host: HostApicv) -> Branch:
-    """Why KVM runs without it on this host, if it does."""
+    """Why KVM runs without APICv or AVIC on this host, if it does."""
     if host.supported.value is False:
         return Branch.NOT_SUPPORTED
     if host.supported.value and host.switched_on.value is False:
@@ -29,13 +29,13 @@ def disabled_branch(host: HostApicv) -> Branch:
 
 
 def host_evidence(host: HostApicv) -> tuple[Evidence, ...]:
-    """What is known of the host's support and switch."""
+    """The evidence on the host: hardware support and module parameter."""
     texts = dict.fromkeys((host.supported.evidence, host.switched_on.evidence))
     return tuple(Evidence(From.HOST, text) for text in texts)
 
 
 def disabled_reason(subject: Subject) -> Reason:
-    """KVM runs without it on the whole host."""
+    """The reason that KVM runs without APICv or AVIC on the whole host."""
     off = subject.host.switched_on.value is False
     is_set = (subject.vm.inhibits or {}).get("disabled", False)
     state = (Evidence(From.STATE, "apicv_inhibit_disabled is set"),) if is_set else ()
@@ -50,7 +50,7 @@ def disabled_reason(subject: Subject) -> Reason:
 
 
 def set_reason(subject: Subject, name: str) -> Reason:
-    """A reason that KVM's state has set."""
+    """The reason of this name, which is set in KVM's state."""
     condition, told = subject.behind.get(name, NO_CONDITION), subject.told.get(name)
     evidence = [Evidence(From.STATE, f"apicv_inhibit_{name} is set")]
     if condition.text:
@@ -67,14 +67,14 @@ def set_reason(subject: Subject, name: str) -> Reason:
 
 
 def expected_reasons(subject: Subject) -> Iterator[Reason]:
-    """What the configuration leads one to expect."""
+    """The reasons to expect from the configuration."""
     for name, told in subject.told.items():
         evidence = (Evidence(From.CONFIGURATION, told.cause),)
         yield _make(subject, name, cause=told.cause, evidence=evidence, certainty=told.certainty)
 
 
 def vcpu_reasons(subject: Subject, vcpu: VcpuFacts) -> Iterator[Reason]:
-    """Why a vCPU is without it when nothing of its VM's stands in the way."""
+    """The reasons why a vCPU is not accelerated although nothing inhibits its VM."""
     if vcpu.guest_mode and counts("nested", subject.host):
         text, told = f"guest_mode of vCPU {vcpu.id} is set", subject.told.get("nested")
         evidence = (Evidence(From.STATE, text),)
@@ -84,18 +84,18 @@ def vcpu_reasons(subject: Subject, vcpu: VcpuFacts) -> Iterator[Reason]:
 
 
 def no_apic(subject: Subject) -> Reason:
-    """A vCPU without a local APIC in the kernel, whose VM does not say so itself."""
+    """The reason for a vCPU without an in-kernel local APIC, if the VM has no such reason."""
     text, irqchip = "the vCPU has no local APIC in the kernel", subject.config.irqchip
     cause = irqchip.evidence if irqchip.value is Irqchip.OFF else text
     return _make(subject, "absent", cause=cause, witness=Witness.AGREES, evidence=(Evidence(From.STATE, text),))
 
 
 _OUTLIVES_CONDITION = frozenset({"apic_base_modified", "apic_id_modified", "irqwin", "nested"})
-"""Reasons that can hold after their condition is gone: for good, until the next recalculation, or for a moment."""
+"""Reasons that can outlive their condition: permanently, until the next recalculation, or briefly."""
 
 
 def witness(name: str, condition: Condition) -> Witness:
-    """What the condition says of a reason that is set."""
+    """Whether the condition confirms a reason that is set."""
     if condition.holds:
         return Witness.AGREES
     if condition.holds is None or name in _OUTLIVES_CONDITION or condition.certainty is not Certainty.CERTAIN:
@@ -147,7 +147,7 @@ def _apic_disabled(vcpu: VcpuFacts) -> Reason:
 
 
 def _cause(subject: Subject, name: str) -> str:
-    """Who brought it about: the option where the configuration has one, else what was seen in the VM."""
+    """The cause of a reason: the configuration's option if there is one, otherwise the state seen in the VM."""
     condition, told = subject.behind.get(name, NO_CONDITION), subject.told.get(name)
     if told and condition.holds is not False:
         return told.cause
@@ -157,7 +157,7 @@ def _cause(subject: Subject, name: str) -> str:
 
 
 def _history(subject: Subject, name: str) -> str:
-    """What the two samples of a window say; "" without one."""
+    """The change of a reason over the window; "" without a window."""
     before = subject.vm.before
     if before is None or name not in before:
         return ""

@@ -1,4 +1,4 @@
-"""The input of a verdict on one VM: what was read of it, its host, its configuration, and direct conclusions."""
+"""The input of a verdict on one VM: its facts, its host, its configuration, and direct conclusions from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .hosts import hosts_of
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What many VMs have in common. It is part of a key in every window, so the hash is computed once."""
+    """Facts that many VMs share. They are part of a cache key in every window, so the hash is computed once."""
 
     host: HostApicv
     config: InterruptConfig
@@ -34,7 +34,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Subject:
-    """One VM."""
+    """One VM to be judged."""
 
     vm: VmFacts
     host: HostApicv
@@ -51,7 +51,7 @@ class Subject:
 
     @cached_property
     def told(self) -> Mapping[str, Expectation]:
-        """What the configuration leads one to expect, by reason."""
+        """The expectations from the configuration, by reason."""
         return {expectation.reason: expectation for expectation in expect(self.config, self.host)}
 
 
@@ -64,7 +64,7 @@ def check_inputs(sample: Sample, configs: Sequence[InterruptConfig], window: Win
 
 
 def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[InterruptConfig]) -> Iterator[Circumstances]:
-    """Those of each VM; equal ones are one object."""
+    """The circumstances of each VM; equal ones are one object."""
     if not configs:
         configs = [InterruptConfig.unknown("other", "the VM's configuration was not read")] * len(sample.vms)
     found: dict[tuple[int, int], Circumstances] = {}
@@ -72,7 +72,7 @@ def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[Interrup
         key = (
             id(of_vm),
             id(config),
-        )  # both are held by the caller; hashing them for every VM would cost more than judging
+        )  # ids stay valid: the caller holds both objects; hashing them for every VM would cost more than judging
         if key not in found:
             found[key] = _circumstances(of_vm, config)
         yield found[key]
@@ -80,5 +80,5 @@ def circumstances_of(sample: Sample, host: HostApicv, configs: Sequence[Interrup
 
 @lru_cache(maxsize=1024)
 def _circumstances(host: HostApicv, config: InterruptConfig) -> Circumstances:
-    """One object for those that are equal, since comparing an object with itself costs nothing."""
+    """One object for equal circumstances, since comparing an object with itself costs nothing."""
     return Circumstances(host, config)

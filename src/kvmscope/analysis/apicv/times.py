@@ -1,5 +1,5 @@
-"""What group ``apicv`` counts of each reason: since when, and for how long. It differs from VM to VM and window to
-window, so verdicts are made without it and it is added to them.
+"""The times of each reason that group ``apicv`` counts: since when, and for how long. They differ from VM to VM and
+window to window, so verdicts are made without them, and the times are added afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .values import Reason, VcpuVerdict, VerdictBody
 
 @dataclass(frozen=True, slots=True)
 class ReasonTimes:
-    """One VM's, by reason. ``active_shares``: of the window, one a vCPU; None where not counted."""
+    """The times of one VM, by reason. ``active_shares``: of the window, one per vCPU; None if not counted."""
 
     shares: Mapping[str, float]
     inhibited_s: Mapping[str, float]
@@ -29,7 +29,7 @@ class ReasonTimes:
 
 
 def read_times(sample: Sample, window: Window | None) -> Sequence[ReasonTimes] | None:
-    """One a VM; None where nothing is counted."""
+    """The times of each VM; None if nothing is counted."""
     if not _is_counted(sample):
         return None
     reader = _TimesReader(sample, window)
@@ -37,7 +37,7 @@ def read_times(sample: Sample, window: Window | None) -> Sequence[ReasonTimes] |
 
 
 def with_times(body: VerdictBody, vm: VmFacts, times: ReasonTimes) -> VerdictBody:
-    """A verdict with what was counted. ``vm``: the facts from which it was made."""
+    """A verdict with the times added. ``vm``: the facts from which it was made."""
     return replace(
         body,
         reasons=tuple(_timed(reason, vm, times) for reason in body.reasons),
@@ -49,7 +49,7 @@ def with_times(body: VerdictBody, vm: VmFacts, times: ReasonTimes) -> VerdictBod
 
 
 def _notes(vm: VmFacts, times: ReasonTimes) -> Iterator[str]:
-    """Reasons that held for a part of the window; beside ``disabled`` no other says anything."""
+    """Notes on reasons that held for a part of the window; if ``disabled`` is set, the others are meaningless."""
     if vm.inhibits is None or vm.inhibits.get("disabled"):
         return
     for name, share in times.shares.items():
@@ -97,12 +97,12 @@ class _TimesReader:
         )
 
     def _seconds(self, name: str) -> list[float | None]:
-        """A time that is counted in nanoseconds."""
+        """A time counted in nanoseconds, in seconds, for each subject."""
         column = find_column(self._sample, PROVIDER, Scope.VM, name)
         return _known(np.full(len(self._sample.vms), np.nan) if column is None else column.values / 1e9)
 
     def _share(self, scope: Scope, name: str) -> list[float | None]:
-        """The part of the window for which it counted."""
+        """The growth of a time counter, as a share of the window, for each subject."""
         window = self._window
         if window is None or not window.has(PROVIDER, scope, name):
             return [None] * len(self._sample.vms if scope is Scope.VM else self._sample.vcpus)
@@ -118,7 +118,7 @@ _COUNTED = ("apicv_inhibited_", "apicv_inhibit_unchanged_", "apicv_observed_")
 
 
 def _at(columns: Mapping[str, Sequence[float | None]], row: int) -> dict[str, float]:
-    """What is known of one row."""
+    """The known values of one row."""
     return {name: value for name, column in columns.items() if (value := column[row]) is not None}
 
 

@@ -1,4 +1,4 @@
-"""What a verdict consists of."""
+"""The value types of a verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...sample import VmId
 
 
 class State(Enum):
-    """The verdict in one word, as in JSON. PENDING: nothing inhibits it, and KVM has yet to switch it on."""
+    """The verdict in one word, as in JSON. PENDING: nothing inhibits it, but KVM has not enabled it yet."""
 
     ACTIVE = "active"
     PENDING = "pending"
@@ -22,11 +22,10 @@ class State(Enum):
 
 
 class Branch(Enum):
-    """Where in the tree of verdicts one ends.
+    """The branch of the decision tree in which a verdict ends.
 
-    OFF: KVM runs without it, and it is unknown whether by parameter or for lack of hardware. PARTLY: active, but
-    something that goes with it is not. PENDING: off, with nothing that inhibits it: KVM switches it on at each vCPU's
-    next KVM_RUN.
+    OFF: KVM runs without it, and it is unknown whether by parameter or for lack of hardware. PARTLY: active, but a
+    related feature is not. PENDING: off, with nothing that inhibits it: KVM enables it at each vCPU's next KVM_RUN.
     """
 
     NOT_SUPPORTED = "not-supported"
@@ -41,7 +40,7 @@ class Branch(Enum):
 
 
 class Certainty(Enum):
-    """How surely a reason holds, or would."""
+    """The certainty with which a reason holds, or would hold."""
 
     CERTAIN = "certain"
     LIKELY = "likely"
@@ -49,7 +48,7 @@ class Certainty(Enum):
 
 
 class From(Enum):
-    """Where a piece of evidence is from."""
+    """The origin of a piece of evidence."""
 
     STATE = "state"
     HOST = "host"
@@ -58,7 +57,7 @@ class From(Enum):
 
 
 class Witness(Enum):
-    """What the conditions behind a reason say of it."""
+    """The result of the cross-check of a reason with its condition."""
 
     AGREES = "agrees"
     CONTRADICTS = "contradicts"
@@ -67,7 +66,7 @@ class Witness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One thing that was seen, in words. Untrusted text where it quotes a configuration."""
+    """One observation, in words. Untrusted text where it quotes a configuration."""
 
     source: From
     text: str
@@ -77,11 +76,11 @@ class Evidence:
 class Reason:
     """Why interrupts are not accelerated.
 
-    ``name``: as in stats (``pit_reinj``), or ``apic_disabled`` for a local APIC that its guest switched off.
-    ``share``: part of the window for which it held. ``inhibited_s``: seconds for which it held since counting began.
-    ``since_s``: how long ago it was set, at least if ``is_older``: it was set before counting began. None if not
-    counted.
-    ``history``: what two samples say of it, "" without a window.
+    ``name``: as in stats (``pit_reinj``), or ``apic_disabled`` for a local APIC that its guest disabled.
+    ``share``: of the window for which it held. ``inhibited_s``: seconds for which it held since counting began.
+    ``since_s``: how long ago it was set; a lower bound if ``is_older``: it was set before counting began. Each is None
+    if not counted.
+    ``history``: its change over the window, "" without a window.
     """
 
     name: str
@@ -102,7 +101,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something that is not accelerated though APICv is active. ``cost``: why that matters; ``remedy``: what helps."""
+    """A feature that is not accelerated though APICv is active. ``cost``: why that matters; ``remedy``: what helps."""
 
     name: str
     text: str
@@ -115,9 +114,9 @@ class Limit:
 class VcpuVerdict:
     """One vCPU; ``row`` is that of the sample. ``active``: KVM's own flag, None if not read.
 
-    ``is_provisional``: KVM has yet to carry the VM's state over to it, at its next KVM_RUN.
-    ``reasons``: those of its own, beside its VM's. ``active_share``: part of the window in which it was active, None
-    if not counted.
+    ``is_provisional``: KVM applies the VM's state to this vCPU only at its next KVM_RUN.
+    ``reasons``: its own, in addition to its VM's. ``active_share``: the share of the window in which it was active,
+    None if not counted.
     """
 
     row: int
@@ -134,11 +133,11 @@ class VcpuVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VerdictBody:
-    """All that is said of a VM but which it is; VMs that are alike share one. The rows of ``vcpus`` are within the VM.
+    """A verdict without the identity of the VM; VMs with equal facts share one. Rows of ``vcpus`` are within the VM.
 
     ``is_verified``: the verdict is from KVM's state.
-    ``reasons``: those that hold; without KVM's state those that the configuration leads one to expect.
-    ``limits``: of any of its vCPUs. ``contradictions``: where two witnesses disagree. ``would_tell``: what would turn
+    ``reasons``: those that hold; without KVM's state, those to expect from the configuration.
+    ``limits``: of any of its vCPUs. ``contradictions``: disagreements of the evidence. ``would_tell``: what would turn
     an unknown verdict into a known one.
     """
 
@@ -156,7 +155,7 @@ class VerdictBody:
 
 @dataclass(frozen=True, slots=True)
 class VmVerdict:
-    """One VM; ``row`` is that of the sample, ``first_vcpu_row`` that of its first vCPU. The rest as in its body."""
+    """The verdict on one VM. ``row``, ``first_vcpu_row``: in the sample, of the VM and its first vCPU."""
 
     row: int
     id: VmId
@@ -181,11 +180,11 @@ class VmVerdict:
 
     @property
     def vcpus(self) -> tuple[VcpuVerdict, ...]:
-        """Each with its row in the sample; made when they are asked for, as most are never shown."""
+        """The verdicts on its vCPUs, with their rows in the sample; made on demand, as most are never shown."""
         return tuple(replace(vcpu, row=self.first_vcpu_row + vcpu.row) for vcpu in self.body.vcpus)
 
     def is_active(self, vcpu: int) -> bool | None:
-        """KVM's own flag of one of its vCPUs, counted within the VM; None where it was not read."""
+        """KVM's own flag of one of its vCPUs, by index within the VM; None if it was not read."""
         return self.body.vcpus[vcpu].active
 
     @property
@@ -211,7 +210,7 @@ class VmVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Every VM of a sample, in its order, and the host that they were judged by."""
+    """The verdict on every VM of a sample, in its order, and the host by which they were judged."""
 
     host: HostApicv
     vms: tuple[VmVerdict, ...]
@@ -219,10 +218,10 @@ class Verdicts:
 
     @property
     def by_vcpu(self) -> Mapping[int, VcpuVerdict]:
-        """Every vCPU by its row."""
+        """The verdict on every vCPU, by its row."""
         return {vcpu.row: vcpu for vm in self.vms for vcpu in vm.vcpus}
 
     @property
     def active(self) -> list[bool | None]:
-        """KVM's own flag of every vCPU, in the order of the sample; None where it was not read."""
+        """KVM's own flag of every vCPU, in the order of the sample; None if it was not read."""
         return [vcpu.active for vm in self.vms for vcpu in vm.body.vcpus]

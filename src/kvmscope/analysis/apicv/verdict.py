@@ -54,8 +54,8 @@ def judge(
 ) -> Verdicts:
     """The verdict on every VM and vCPU of ``sample``.
 
-    ``configs``: one a VM, in the order of the sample, or none at all. ``window`` ends with ``sample`` and adds for how
-    much of it each reason held. A simulated sample is judged by what it says of its hosts, not by ``host``.
+    ``configs``: one per VM, in the order of the sample, or empty. ``window`` ends with ``sample``; with it the verdict
+    has the share of it for which each reason held. A simulated sample is judged by its simulated hosts, not ``host``.
     Raises UsageError if ``configs`` or ``window`` are of another sample.
     """
     check_inputs(sample, configs, window)
@@ -73,7 +73,7 @@ def judge(
 
 @lru_cache(maxsize=CASES_KEPT)
 def judge_case(case: Case, circumstances: Circumstances) -> VerdictBody:
-    """The verdict on a VM. Of a large host most VMs are alike, and most stay as they are from window to window."""
+    """The verdict on a VM. Cached: on a large host most VMs have equal facts, and most keep them between windows."""
     return _judge_vm(Subject.of(case, circumstances))
 
 
@@ -101,7 +101,7 @@ def _judge_vm(subject: Subject) -> VerdictBody:
 
 
 def _unverified(subject: Subject) -> VerdictBody:
-    """KVM's state was not read: what the host rules out is ruled out, and for the rest there are expectations."""
+    """The verdict if KVM's state was not read: what the host rules out, and otherwise expectations."""
     host = subject.host
     if host.supported.value is False:
         state, branch = State.UNSUPPORTED, Branch.NOT_SUPPORTED
@@ -122,7 +122,7 @@ def _unverified(subject: Subject) -> VerdictBody:
 
 
 def _disabled(subject: Subject) -> VerdictBody:
-    """Nothing but DISABLED has a meaning then: in 6.1, ABSENT stays set beside it whatever the VM has."""
+    """The verdict if DISABLED is set. Other reasons are then meaningless: in 6.1, ABSENT stays set in any case."""
     host = subject.host
     branch = disabled_branch(host)
     state = State.UNSUPPORTED if branch is Branch.NOT_SUPPORTED else State.INHIBITED
@@ -140,7 +140,7 @@ def _disabled(subject: Subject) -> VerdictBody:
 
 
 def _alike(vcpu: VcpuFacts, state: State, branch: Branch) -> VcpuVerdict:
-    """A vCPU of which nothing is to be said beyond what is said of its VM."""
+    """A vCPU with the verdict of its VM and nothing of its own."""
     return VcpuVerdict(vcpu.row, vcpu.id, state, branch, vcpu.active)
 
 
@@ -157,7 +157,7 @@ def _judge_vcpu(subject: Subject, vcpu: VcpuFacts, of_vm: Sequence[Reason]) -> V
 
 
 def _held_back(vcpu: VcpuFacts) -> VcpuVerdict:
-    """Its VM is inhibited, whatever its own flag says yet."""
+    """A vCPU whose VM is inhibited, even if its own flag is not updated yet."""
     return VcpuVerdict(
         row=vcpu.row,
         id=vcpu.id,
@@ -185,7 +185,7 @@ def _active(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
 
 
 def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
-    """Nothing inhibits its VM, and yet its flag is off."""
+    """A vCPU whose flag is off though nothing inhibits its VM."""
     own = tuple(vcpu_reasons(subject, vcpu))
     note = "nothing inhibits it: KVM switches it on at the vCPU's next KVM_RUN"
     return VcpuVerdict(
@@ -201,7 +201,7 @@ def _inactive(subject: Subject, vcpu: VcpuFacts) -> VcpuVerdict:
 
 
 def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
-    """What is not accelerated on a vCPU for which APICv is active; what is not known is no limit."""
+    """Features that are not accelerated on a vCPU for which APICv is active, without unknown ones."""
     host = subject.host
     if vcpu.x2apic and host.hardware is Hardware.AMD and host.x2avic.value is False:
         yield Limit(
@@ -211,7 +211,7 @@ def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
             remedy="have the guest use xAPIC (-cpu …,x2apic=off, at most 255 vCPUs), or use a CPU with x2AVIC",
             evidence=Evidence(From.HOST, host.x2avic.evidence),
         )
-    # A guest of one vCPU has nobody to send an IPI to.
+    # A guest with one vCPU has no target for an IPI.
     if host.ipi.value is False and len(subject.vm.vcpus) > 1:
         yield _no_ipi_virtualization(host)
     if host.device_posting.value is False:
@@ -225,7 +225,7 @@ def _limits(subject: Subject, vcpu: VcpuFacts) -> Iterator[Limit]:
 
 
 def _no_ipi_virtualization(host: HostApicv) -> Limit:
-    """Whether the CPU lacks it or it was switched off, since only one of them can be changed on this host."""
+    """The limit, whose remedy depends on the cause: the CPU lacks the feature, or a parameter disables it."""
     text, remedy, evidence = _why_no_ipi_virtualization(host)
     return Limit(
         name="ipi-virtualization-off",
@@ -263,7 +263,7 @@ def _parameter_remedy(host: HostApicv, parameter: str) -> str:
 def _sum_up(
     subject: Subject, reasons: Sequence[Reason], vcpus: Sequence[VcpuVerdict]
 ) -> tuple[Branch, State, tuple[Reason, ...]]:
-    """The VM's branch and state, and reasons that it has from its vCPUs."""
+    """The VM's branch and state, and the reasons that it takes over from its vCPUs."""
     if any(reason.name == "absent" for reason in reasons) and subject.behind["absent"].holds is not False:
         return Branch.NO_APIC, State.INHIBITED, ()
     if reasons:
@@ -272,7 +272,7 @@ def _sum_up(
 
 
 def _sum_up_vcpus(vcpus: Sequence[VcpuVerdict]) -> tuple[Branch, State, tuple[Reason, ...]]:
-    """Branch and state of a VM that nothing inhibits as a whole."""
+    """Branch, state and reasons of a VM that nothing inhibits as a whole."""
     states = {vcpu.state for vcpu in vcpus}
     own = tuple({reason.name: reason for vcpu in vcpus for reason in vcpu.reasons}.values())
     if State.ACTIVE in states:
@@ -298,7 +298,7 @@ def _vm_notes(vm: VmFacts, vcpus: Sequence[VcpuVerdict], reasons: Sequence[Reaso
 
 
 def _contradictions(subject: Subject) -> Iterator[str]:
-    """Where two witnesses disagree."""
+    """Disagreements between pieces of evidence."""
     for name, holds in (subject.vm.inhibits or {}).items():
         condition = subject.behind.get(name, NO_CONDITION)
         is_sure = condition.holds and condition.certainty is Certainty.CERTAIN
@@ -312,7 +312,7 @@ def _contradictions(subject: Subject) -> Iterator[str]:
 
 
 def _config_contradictions(vm: VmFacts, config: InterruptConfig) -> Iterator[str]:
-    """Where the VM differs from the configuration of its VMM: the settings were changed later, or read wrongly here."""
+    """Differences of the VM from its VMM's configuration: settings changed later, or misread by kvmscope."""
     pit = config.pit
     if vm.pit_reinject and pit.is_sure and pit.value in (Pit.ABSENT, Pit.DISCARD):
         yield f"the PIT reinjects ticks, though: {pit.evidence}"
@@ -329,7 +329,7 @@ def _config_contradictions(vm: VmFacts, config: InterruptConfig) -> Iterator[str
 def _state_evidence(vm: VmFacts) -> tuple[Evidence, ...]:
     if vm.inhibits is None:
         return ()
-    # Beside DISABLED no other says anything, so none is quoted.
+    # If DISABLED is set, other reasons are meaningless, so none is quoted.
     names = ("disabled",) if vm.inhibits.get("disabled") else vm.names
     if not names:
         return (Evidence(From.STATE, f"none of the {len(vm.inhibits)} inhibit reasons of this kernel is set"),)

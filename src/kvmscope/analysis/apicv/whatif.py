@@ -1,8 +1,8 @@
-"""``what_if``: which VMs would be accelerated if the host had it switched on, which not, and by what.
+"""``what_if``: which VMs would be accelerated if the host had APICv or AVIC enabled, which not, and for which reasons.
 
-KVM that runs without APICv records no reason but DISABLED, so the conditions behind the reasons are what there is.
-Rule: a prediction is only of a reason that this kernel has and this hardware heeds; what is momentary or up to the
-guest is said to be that, and makes no VM inhibited.
+KVM without APICv records no reason but DISABLED, so predictions are made from the conditions behind the reasons.
+Rule: only reasons that this kernel has and this hardware honours are predicted; a reason that is brief or depends on
+the guest is marked as such, and does not make a VM inhibited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO_VM: Final = VmId(0)
 
 
 class Outcome(Enum):
-    """What would become of a VM."""
+    """The predicted outcome for a VM."""
 
     ACCELERATED = "accelerated"
     INHIBITED = "inhibited"
@@ -41,7 +41,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One reason. ``holds``: whether it would; None if that is unknown. ``cause``: untrusted text."""
+    """The prediction of one reason. ``holds``: whether it would hold; None if unknown. ``cause``: untrusted text."""
 
     reason: str
     cls: InhibitClass
@@ -54,10 +54,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """One VM; ``row`` is that of the sample.
+    """The prediction for one VM; ``row``: in the sample.
 
     ``predictions``: every reason that could count here, in the kernel's order. ``is_off``: it is off on the host now;
-    else the outcome is what the conditions say of the present. ``host``: what stands in the way of switching it on, or
+    otherwise the outcome describes the present. ``host``: what prevents enabling it on the host, or
     ``Branch.OFF_BY_PARAMETER`` if nothing does. ``first``: the changes to make, in this order.
     """
 
@@ -77,9 +77,9 @@ def what_if(
     configs: Sequence[InterruptConfig] = (),
     window: Window | None = None,
 ) -> tuple[WhatIf, ...]:
-    """For every VM of ``sample`` what its interrupts would be, if the host had APICv or AVIC switched on.
+    """For every VM of ``sample``, whether its interrupts would be accelerated if the host had APICv or AVIC enabled.
 
-    Arguments and errors as for ``judge``. For a host on which KVM can have neither there are no predictions.
+    Arguments and errors as for ``judge``. There are no predictions for a host whose KVM supports neither.
     """
     check_inputs(sample, configs, window)
     cases = read_cases(sample, window, irq_windows_always=True)
@@ -89,7 +89,7 @@ def what_if(
 
 @lru_cache(maxsize=CASES_KEPT)
 def predict_case(case: Case, circumstances: Circumstances) -> WhatIf:
-    """What would be of a VM; its row and id are those of none."""
+    """The prediction for the VM of a case, with a placeholder for its row and id."""
     return _of_vm(Subject.of(case, circumstances))
 
 
@@ -112,15 +112,15 @@ def _of_vm(subject: Subject) -> WhatIf:
         host=branch,
         predictions=predictions,
         first=(*refusal, *(f"{p.reason}: {p.remedy}" for p in sorted(standing, key=_place))),
-        # Without a local APIC in the kernel there is nothing that another reason could inhibit.
+        # Without an in-kernel local APIC there is nothing for another reason to inhibit.
         notes=() if any(found.reason == "absent" for found in standing) else tuple(_notes(predictions)),
     )
 
 
 def _refusal(subject: Subject) -> tuple[str, ...]:
-    """What to change of a VM that this kernel would not make at all.
+    """The changes needed for a VM that this kernel would refuse to create.
 
-    Before 6.17 a vCPU id that AVIC has no place for is an error at its creation, and no reason to inhibit.
+    Before 6.17, a vCPU id that exceeds AVIC's range is an error at its creation, not an inhibit reason.
     """
     inhibits, large = subject.vm.inhibits, subject.behind["physical_id_too_big"]
     if inhibits is None or "physical_id_too_big" in inhibits or not counts("physical_id_too_big", subject.host):
@@ -131,7 +131,7 @@ def _refusal(subject: Subject) -> tuple[str, ...]:
 
 
 def _names(subject: Subject) -> list[str]:
-    """The reasons that this kernel has and this hardware heeds."""
+    """The reasons that this kernel has and this hardware honours."""
     names = subject.behind if subject.vm.inhibits is None else subject.vm.inhibits
     return [name for name in names if name != "disabled" and counts(name, subject.host)]
 
@@ -184,5 +184,5 @@ _ORDER = (InhibitClass.HOST, InhibitClass.CONFIGURATION, InhibitClass.GUEST, Inh
 
 
 def _place(prediction: Prediction) -> tuple[int, int]:
-    """What one can change oneself comes first, and of that the surest."""
+    """Sort key: reasons that the operator can change come first, the most certain of them before others."""
     return _ORDER.index(prediction.cls), list(Certainty).index(prediction.certainty)

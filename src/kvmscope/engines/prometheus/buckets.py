@@ -1,7 +1,8 @@
 """Quantiles and shares of classic histograms by the arithmetic of ``analysis.histogram``, as PromQL.
 
-``histogram_quantile`` is not used: it interpolates linearly in a bucket and by other ranks. Here the rank is counted
-among the buckets, and the number of a bucket gives its bounds, so the estimate is that of numpy, on a log scale.
+``histogram_quantile`` is not used: it interpolates linearly in a bucket and defines ranks differently. Here the rank is
+counted among the buckets, and the number of a bucket gives its bounds, so the estimate equals that of numpy, on a log
+scale.
 Native histograms are not read: Prometheus gives no access to the counts of their buckets.
 """
 
@@ -16,15 +17,15 @@ from ...analysis.histogram import Q_PARTS, weights_below
 from ...schema import Base, Descriptor, Kind
 
 MOST_BUCKETS = 65
-"""Beyond these, a log histogram has buckets that no value of 64 bits is in."""
+"""Further buckets of a log histogram cannot hold any value of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketChanges:
-    """By how much the buckets of a histogram grew.
+    """The increase of each bucket of a histogram.
 
-    ``text``: the vector with label ``le``, given a matcher of it. ``is_whole``: a query for the subjects of which every
-    bucket is known, to join what is made of the vectors with; "" if the vectors have no others.
+    ``text``: the vector for a matcher of label ``le``. ``is_whole``: a query for the subjects with all buckets known,
+    to join results with; "" if the vectors have no other subjects.
     """
 
     descriptor: Descriptor
@@ -37,7 +38,7 @@ class BucketChanges:
         return f"sum without (le) ({self.text(_matcher('+Inf'))})"
 
     def known(self, query: str) -> str:
-        """The query for the subjects of which every bucket is known."""
+        """The query, limited to subjects with all buckets known."""
         return f"({query} and {self.is_whole})" if self.is_whole else query
 
 
@@ -48,13 +49,13 @@ def quantile(changes: BucketChanges, q: float) -> str:
         raw = _linear(changes, q, last)
     else:
         place = _place(changes, q)
-        # Buckets 0 and 1 have one whole number each, which is their own number.
+        # Buckets 0 and 1 hold one integer each, which is the number of the bucket.
         raw = f"(2 ^ (clamp_max({place} >= 2, {last}) - 1) or floor({place}))"
     return changes.known(_in_base_units(raw, changes.descriptor))
 
 
 def share(changes: BucketChanges, bound: float, *, is_above: bool) -> str:
-    """The share of the values on one side of a bound, which is in base units."""
+    """The share of the values on one side of a bound in base units."""
     weights = weights_below(changes.descriptor, bound).tolist()
     whole = sum(weight == 1.0 for weight in weights)
     total = f"({changes.total} > 0)"
@@ -69,9 +70,9 @@ def is_sayable(descriptor: Descriptor) -> bool:
 
 
 def _below(changes: BucketChanges, whole: int, weights: list[float], total: str) -> str:
-    """How many values are below the bound, of which ``whole`` buckets are in full."""
+    """The number of values below the bound, which is above ``whole`` complete buckets."""
     if whole == len(weights) - 1 and weights[-1] != 0.0:
-        # The bound is in the last bucket, which has no end: known only if nothing is in that.
+        # The bound is in the last bucket, which has no upper end: known only if that bucket is empty.
         return f"({_up_to(changes, whole)} == {total})"
     full, part = _up_to(changes, whole), weights[whole]
     if part == 0.0:
@@ -80,7 +81,7 @@ def _below(changes: BucketChanges, whole: int, weights: list[float], total: str)
 
 
 def _up_to(changes: BucketChanges, count: int) -> str:
-    """How many values are in the first buckets."""
+    """The number of values in the first buckets."""
     if not count:
         return f"({changes.total} * 0)"
     return f"(sum without (le) ({changes.text(_matcher(bucket_bounds(changes.descriptor)[count - 1]))}))"
@@ -98,11 +99,11 @@ def _place(changes: BucketChanges, q: float) -> str:
 
 
 def _linear(changes: BucketChanges, q: float, last: int) -> str:
-    """Of a histogram whose buckets are equally wide, raw; in bucket 0 nothing is counted before the rank."""
+    """The quantile of a histogram with buckets of equal width, in raw units; before bucket 0 no values are counted."""
     width = changes.descriptor.bucket_size
     place = _place(changes, q)
     if width == 1:
-        return f"floor(clamp_max({place}, {last}))"  # a bucket of one whole number has no inside to interpolate in
+        return f"floor(clamp_max({place}, {last}))"  # nothing to interpolate in a bucket of one integer
     if not last:
         return f"({place} * 0)"
     rank, over = _rank(changes, q), _over_rank(changes, q)
@@ -111,12 +112,13 @@ def _linear(changes: BucketChanges, q: float, last: int) -> str:
 
 
 def _rank(changes: BucketChanges, q: float) -> str:
-    part = Fraction(round(q * Q_PARTS), Q_PARTS)  # small whole numbers, so the rank is exact
+    part = Fraction(round(q * Q_PARTS), Q_PARTS)  # small integers, so the rank is exact
     return f"clamp_min(ceil(({changes.total} > 0) * {part.numerator} / {part.denominator}), 1)"
 
 
 def _over_rank(changes: BucketChanges, q: float) -> str:
-    """For each bucket how many more values are below its end than the rank is; below 0: the quantile is further up."""
+    """For each bucket, the number of values below its end minus the rank; negative: the quantile is in a higher
+    bucket."""
     return f"({changes.text('')} - ignoring (le) group_left () {_rank(changes, q)})"
 
 

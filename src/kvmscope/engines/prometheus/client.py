@@ -1,7 +1,7 @@
-"""Asks a store that speaks the HTTP API of Prometheus: Prometheus, Thanos, Mimir, VictoriaMetrics and others.
+"""Queries a store with the HTTP API of Prometheus: Prometheus, Thanos, Mimir, VictoriaMetrics and others.
 
-A store that cannot be reached or refuses is a ``SourceError`` with what would help; an answer that is not of the API's
-form is a ``FormatError``. Warnings of the store, such as a partial answer, stand beside the samples.
+A store that cannot be reached or refuses is a ``SourceError`` with a remedy; an answer that does not have the API's
+format is a ``FormatError``. Warnings of the store, such as a partial answer, come with the samples.
 Source: Prometheus, "HTTP API": ``/api/v1/query``, ``/api/v1/query_range``, "Format overview".
 """
 
@@ -30,10 +30,11 @@ _SHOWN: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """Where a store is and who asks. ``url``: with the path before ``/api/v1``, such as ``https://mimir/prometheus``.
+    """The address of a store and the credentials. ``url``: with the path before ``/api/v1``, as
+    ``https://mimir/prometheus``.
 
-    ``ca_file``: certificates to trust in place of the system's. ``client_cert_file``: with its key, for a store that
-    asks for one. ``headers``: such as the tenant of a store that has many.
+    ``ca_file``: certificates to trust instead of the system's. ``client_cert_file``: with its key, for a store that
+    requires one. ``headers``: such as the tenant of a multi-tenant store.
     """
 
     url: str
@@ -48,7 +49,7 @@ class StoreAccess:
 
 @dataclass(frozen=True, slots=True)
 class StoreSample:
-    """One number of one series. ``time_s``: Unix time for which it was asked."""
+    """One number of one series. ``time_s``: Unix time of the evaluation."""
 
     labels: Mapping[str, str]
     time_s: float
@@ -57,7 +58,8 @@ class StoreSample:
 
 @dataclass(frozen=True, slots=True)
 class StoreAnswer:
-    """What a query came to. ``warnings``: of the store, untrusted text; with one, the answer may be incomplete."""
+    """The result of a query. ``warnings``: of the store, untrusted text; if there is any, the result may be
+    incomplete."""
 
     samples: tuple[StoreSample, ...]
     warnings: tuple[str, ...] = ()
@@ -67,16 +69,16 @@ class PrometheusStore:
     """A store. Nothing is kept open between queries."""
 
     def __init__(self, access: StoreAccess) -> None:
-        """UsageError if it is not an HTTP URL; SourceError if a file of certificates cannot be read."""
+        """Raises UsageError if the URL is not an HTTP URL, SourceError if a certificate file cannot be read."""
         self._access, self._base = _without_user(access)
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=_tls(self._access)))
 
     def query(self, expression: str, *, at_s: float | None = None) -> StoreAnswer:
-        """The query at one time, by default now."""
+        """Evaluate an instant query, by default now."""
         return self._ask("query", {"query": expression} | ({} if at_s is None else {"time": f"{at_s:.3f}"}))
 
     def query_range(self, expression: str, *, begin_s: float, end_s: float, step_s: float) -> StoreAnswer:
-        """The query at each step of a range, both ends included."""
+        """Evaluate a query at each step of a range, both ends included."""
         times = {"start": f"{begin_s:.3f}", "end": f"{end_s:.3f}", "step": f"{step_s:.3f}"}
         return self._ask("query_range", {"query": expression} | times)
 
@@ -123,7 +125,8 @@ class PrometheusStore:
 
 
 def read_answer(body: bytes) -> StoreAnswer:
-    """Samples from the JSON of the API: of a vector, a matrix or a scalar. Raises FormatError for anything else."""
+    """The samples of an answer in the API's JSON: a vector, a matrix or a scalar. Raises FormatError for anything
+    else."""
     if len(body) > _LARGEST_ANSWER_BYTES:
         raise _broken("at most 256 MiB", "more")
     root = _parse(body)
@@ -172,7 +175,7 @@ def _sample(labels: Mapping[str, str], pair: Sequence[Any]) -> StoreSample:
 
 
 def _error_text(body: bytes) -> str:
-    """What a store says of an error: by the API's form, else the first part of the body."""
+    """The store's error text in the API's format, else the first part of the body."""
     try:
         return str(json.loads(body)["error"])[:_SHOWN]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -180,7 +183,7 @@ def _error_text(body: bytes) -> str:
 
 
 def _without_user(access: StoreAccess) -> tuple[StoreAccess, str]:
-    """The access with a user of the URL taken over, and the URL without it."""
+    """The access with username and password taken from the URL, and the URL without them."""
     try:
         parts = urllib.parse.urlsplit(access.url)
         is_right = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0

@@ -1,6 +1,6 @@
-"""The leaves of resolved formulas as PromQL: which series give a stat, and who belongs to a sum.
+"""The leaves of resolved formulas as PromQL: the series of a stat, and the subjects of a sum.
 
-Sums keep every label but those of the subjects that they are over, so the labels of targets stay as users have them.
+Sums drop only the labels of the subjects that they sum over, so the users' labels of targets stay.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _TOTAL = 'le="+Inf"'
 
 
 class CountSource(Enum):
-    """Which series give a count of vCPUs that is summed for a VM or the host.
+    """The series to read for a count of vCPUs that is summed for a VM or the host.
 
-    ``VM_SUMS``: those that ``serve`` sums for VMs, which it exports at every level of detail. They are equal to numpy
-    for VMs of which every vCPU was read at both ends of the window. ``VCPUS``: those of vCPUs, which ``serve`` exports
-    with ``--detail vcpu`` and, of histograms, with ``--detail full``.
+    ``VM_SUMS``: sums for VMs, which ``serve`` exports at every level of detail. They equal the values of numpy for VMs
+    of which every vCPU was read at both ends of the window. ``VCPUS``: series of vCPUs, which ``serve`` exports with
+    ``--detail vcpu``; histograms need ``--detail full``.
     """
 
     VM_SUMS = "vm"
@@ -39,7 +39,7 @@ class ExportedColumns:
         self._descriptors = descriptors
 
     def number(self, node: StatColumn | StatTotal) -> str:
-        """A stat of one value, of each subject or summed."""
+        """A stat with one value, for each subject or summed."""
         if isinstance(node, StatColumn):
             return self._taken(node, node.stat.scope)
         at = self._summed_from(node)
@@ -47,7 +47,7 @@ class ExportedColumns:
         return taken if at is node.level else self._summed(node, at, taken)
 
     def buckets(self, node: StatColumn | StatTotal) -> BucketChanges:
-        """By how much the buckets of a histogram grew, of each subject or summed."""
+        """The increase of the buckets of a histogram, for each subject or summed."""
         if isinstance(node, StatColumn):
             count = self._count(node.stat, node.stat.scope)
             whole = self._is_whole(count, node.stat)
@@ -65,7 +65,7 @@ class ExportedColumns:
         return BucketChanges(node.column.descriptor, text)
 
     def _summed_from(self, node: StatTotal) -> Scope:
-        """Whose series are summed."""
+        """The scope whose series are summed."""
         is_counted = all(presence.is_change for presence in node.cohort.presences)
         has_sums = self._source is CountSource.VM_SUMS and is_counted
         return Scope.VM if has_sums else node.column.stat.scope
@@ -94,7 +94,7 @@ class ExportedColumns:
         return self._is_whole(count, presence.stat) if count.has_bounds else self._leaves.change(count)
 
     def _is_whole(self, count: ExportedCount, stat: ScopedStat) -> str:
-        """The subjects of which every bucket is known."""
+        """The subjects with all buckets known."""
         return f"(count without (le) ({self._leaves.change(count)}) == {self._descriptors[stat].size})"
 
     def _count(self, stat: ScopedStat, at: Scope) -> ExportedCount:
@@ -108,7 +108,7 @@ class ExportedColumns:
 
 
 def summed_away(at: Scope, level: Level) -> str:
-    """The labels that a sum from one level to a higher one is over."""
+    """The labels that a sum from one level to a higher one drops."""
     if level is not HOST:
         return "vcpu"
     return "vm" if at is Scope.VM else "vm, vcpu"

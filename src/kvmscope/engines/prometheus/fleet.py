@@ -1,10 +1,10 @@
-"""A fleet behind a store that speaks PromQL: what its hosts export by ``kvmscope serve``, as rows of a ``FleetStore``.
+"""A fleet behind a PromQL store: the series that its hosts export by ``kvmscope serve``, as rows of a ``FleetStore``.
 
-Findings are those that each host reports itself (``kvm_vm_finding``), over the last hour. If intervals of a length are
-asked for, the rules are judged from the counters instead, as far as PromQL can say them. Costs and metrics of whole
-hosts are worked out from the counters, over one window.
+Findings are those that each host reports itself (``kvm_vm_finding``), over the last hour. With ``interval_s``, rules
+are evaluated from the counters instead, as far as PromQL can express them. Costs, and metrics of whole hosts, are
+computed from the counters over one window.
 
-Rule: a series that would be there for some VMs only (those of vCPUs, with ``--detail vm``) is not summed for a host.
+Rule: series that exist for some VMs only (those of vCPUs, with ``--detail vm``) are not summed for a host.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _VmKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _VmTitle:
-    """What ``kvm_vm_info`` says of a VM."""
+    """A VM as described by ``kvm_vm_info``."""
 
     id: str
     name: str | None
@@ -87,7 +87,7 @@ class _VmTitle:
 
 @dataclass(frozen=True, slots=True)
 class _FindingSpan:
-    """When a finding stood: Unix times, and in how many windows."""
+    """When a finding stood: Unix times, and the number of windows."""
 
     since_s: float
     until_s: float
@@ -97,7 +97,7 @@ class _FindingSpan:
 
 @dataclass(frozen=True, slots=True)
 class _FindingSizes:
-    """What a rule costs each VM: CPUs, and vCPUs whose wall time is lost."""
+    """The cost of a rule for each VM: CPUs, and vCPUs whose wall time is lost."""
 
     costs: Mapping[_VmKey, float]
     losses: Mapping[_VmKey, float]
@@ -107,15 +107,15 @@ _NO_SIZES: Final = _FindingSizes({}, {})
 
 
 class PrometheusFleet(Closable):
-    """A ``FleetStore``. ``interval_s``: of how many seconds windows are; None: hosts judge themselves.
+    """A ``FleetStore``. ``interval_s``: length of windows; None: use the findings that hosts report.
 
-    A host is named by its label ``instance``. All answers are of one time.
+    A host is identified by its label ``instance``. All answers are for the same time.
     """
 
     engine = QueryEngine.PROMETHEUS
 
     def __init__(self, access: StoreAccess, *, interval_s: float | None = None, at_s: float | None = None) -> None:
-        """``at_s``: the Unix time of all answers; None for the store's own time at the first question."""
+        """``at_s``: the Unix time of all answers; None: the store's time at the first query."""
         self.place = access.url.rpartition("@")[2] if "@" in access.url else access.url
         self._store = PrometheusStore(access)
         self._interval_s = interval_s
@@ -125,7 +125,7 @@ class PrometheusFleet(Closable):
         self._metrics = formulas(load_metrics())
         self._warnings: set[str] = set()
         self.damage: Sequence[KvmscopeError] = ()
-        """What the store warned of: its answers may be incomplete."""
+        """Warnings of the store: its answers may be incomplete."""
 
     def hosts(self) -> Sequence[FleetHost]:
         """As ``FleetStore``. Raises Unavailable if no host of kvmscope is scraped."""
@@ -219,7 +219,7 @@ class PrometheusFleet(Closable):
     # --- findings -----------------------------------------------------------------------------------------------------
 
     def _reported(self, rules: Iterable[Rule], host: str | None) -> Iterator[FleetFinding]:
-        """What the hosts have found in the last hour."""
+        """The findings that hosts reported in the last hour."""
         series = f"{VM_FINDING.sample_name}{_matcher(host)}"
         stands = {_finding_key(sample) for sample in self._ask(f"{series} == 1").samples}
         held = f"({series} == 1)[{_LOOKED_BACK}:{_STEP}]"
@@ -244,7 +244,7 @@ class PrometheusFleet(Closable):
                 yield self._finding(rule, key, span, sizes)
 
     def _judged(self, rules: Sequence[Rule], host: str | None) -> FleetFindings:
-        """What the rules find in the newest windows, by the counters."""
+        """The findings of the rules in the newest windows, from the counters."""
         found: list[FleetFinding] = []
         judged: list[str] = []
         refused: list[EngineRefusal] = []
@@ -261,7 +261,7 @@ class PrometheusFleet(Closable):
         return FleetFindings(found, judged, refused, self._window_s)
 
     def _fires(self, rule: Rule, query: str) -> list[_VmKey]:
-        """The VMs of which a rule's condition holds in as many windows in a row as it asks for."""
+        """The VMs for which a rule's condition holds in as many consecutive windows as it requires."""
         begin_s = self._at_s - (rule.windows - 1) * self._window_s
         answer = self._store.query_range(query, begin_s=begin_s, end_s=self._at_s, step_s=self._window_s)
         self._note(answer)
@@ -286,7 +286,7 @@ class PrometheusFleet(Closable):
         )
 
     def _sizes(self, rule: Rule) -> _FindingSizes:
-        """What a rule costs each VM now, as far as PromQL can say it."""
+        """The current cost of a rule for each VM, as far as PromQL can express it."""
         formulas_of = (rule.cost, rule.lost)
         return _FindingSizes(*({} if each is None else self._values(each, rule.slug) for each in formulas_of))
 
@@ -310,11 +310,11 @@ class PrometheusFleet(Closable):
         return query.text
 
     def _costs_of_injections(self) -> Mapping[_VmKey, float]:
-        """Of VMs that lack acceleration; the rules for them have one formula."""
+        """The costs for VMs without acceleration, by the formula that these rules share."""
         rule = find_rule(_APICV_RULES[0])
         return {} if rule.cost is None else self._values(rule.cost, rule.slug)
 
-    # --- questions ----------------------------------------------------------------------------------------------------
+    # --- queries ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def _infos(self) -> Mapping[str, Mapping[str, str]]:
@@ -354,7 +354,7 @@ class PrometheusFleet(Closable):
         return answer
 
     def _note(self, answer: StoreAnswer) -> None:
-        """Keep the warnings that are new."""
+        """Keep new warnings."""
         new = dict.fromkeys(text for text in answer.warnings if text not in self._warnings)
         self._warnings |= new.keys()
         self.damage = (*self.damage, *(SourceError(f"{self.place} warns: {printable(text)}") for text in new))
@@ -367,12 +367,13 @@ class PrometheusFleet(Closable):
 
 
 def open_prometheus_fleet(url: str, *, interval_s: float | None = None) -> PrometheusFleet:
-    """The fleet behind this URL; who asks is in the environment. Errors as for ``PrometheusStore``."""
+    """The fleet behind this URL, with credentials from the environment. Raises as ``PrometheusStore`` does."""
     return PrometheusFleet(store_access(url, os.environ), interval_s=interval_s)
 
 
 def store_access(url: str, environment: Mapping[str, str]) -> StoreAccess:
-    """Who asks, by environment variables, as secrets do not belong on command lines (docs/reference/engines.md)."""
+    """The access with credentials from environment variables, to keep secrets off command lines
+    (docs/reference/engines.md)."""
     tenant = environment.get("KVMSCOPE_PROMETHEUS_TENANT")
     return StoreAccess(
         url,
@@ -420,7 +421,7 @@ def _finding_key(sample: StoreSample) -> tuple[str, _VmKey]:
 
 
 def _known(labels: Mapping[str, str]) -> dict[str, str]:
-    """Without labels that are empty, which is unknown."""
+    """The labels without empty ones, which mean unknown."""
     return {name: value for name, value in labels.items() if value}
 
 

@@ -1,11 +1,12 @@
-"""Kinds of hosts by the stats that they have: every known kernel, each vendor, with and without the opt-in groups, and
-where KVM's module counts less than its kernel describes.
+"""Kinds of hosts by their stats: every known kernel, each vendor, with and without the opt-in groups, and modules of
+KVM that count less than the kernel describes.
 
 A rule in a rule file is one query for all hosts of a fleet, while a formula is resolved by the stats of one host. So a
-formula is resolved for each kind, and where kinds differ the queries are joined by ``or``, each where it is right:
+formula is resolved for each kind; where kinds differ, the queries are joined by ``or``, each for the kinds on which it
+is right:
 
-- A query with a stat that a host lacks is absent there, as the stat is unknown to numpy.
-- Where that does not keep two kinds apart, a guard does: a series that hosts of one kind have and others have not.
+- A query that reads a stat which a host lacks has no result there, just as the stat is unknown to numpy.
+- Where that does not separate two kinds, a guard does: a series that hosts of one kind have and others do not.
 - Where no series distinguishes two kinds, the formula is refused.
 """
 
@@ -55,10 +56,10 @@ _VENDORS: Final[Mapping[str, tuple[tuple[ReasonTable, ...], ...]]] = {
 """By architecture, the tables of exit reasons that one host has."""
 
 _MODULES: Final[Mapping[str, tuple[str, ...]]] = {"x86": ("kvm_pvm",), "powerpc": ("kvm_hv",)}
-"""By architecture, modules that count less than the kernel describes."""
+"""By architecture, KVM modules that count less than the kernel describes."""
 
 _WAKEUPS: Final = ("wakeup_to_entry", "wakeup_to_resume")
-"""What the group wakeups measures up to: the one where KVM traces guest entries, else the other."""
+"""The two histograms of the group wakeups: the first where KVM traces guest entries, else the second."""
 
 Say = Callable[[ResolvedFormula], str | EngineRefusal]
 """Prints a resolved formula."""
@@ -66,7 +67,7 @@ Say = Callable[[ResolvedFormula], str | EngineRefusal]
 
 @dataclass(frozen=True, slots=True)
 class StatVariety:
-    """The stats of a kind of hosts, as far as a formula reads them. ``name``: of one kernel of the kind."""
+    """The stats of a kind of hosts that a formula reads. ``name``: a kernel of the kind."""
 
     name: str
     descriptors: Mapping[ScopedStat, Descriptor]
@@ -86,7 +87,7 @@ class FleetQuery:
 def fleet_query(
     formula: Formula, level: Level, metrics: Mapping[str, Formula], say: Say, *, subject: str
 ) -> FleetQuery | EngineRefusal:
-    """The formula for every kind of hosts. ``subject``: what a refusal is of."""
+    """The formula for every kind of hosts. ``subject``: named in a refusal."""
     kinds = kinds_of(formula, metrics)
     resolved = [resolve(formula, level, _plain(kind.descriptors), metrics=metrics, facts=FACTS) for kind in kinds]
     said = [say(each) for each in resolved]
@@ -102,7 +103,7 @@ def _plain(descriptors: Mapping[ScopedStat, Descriptor]) -> Descriptors:
 
 
 def kinds_of(formula: Formula, metrics: Mapping[str, Formula]) -> tuple[StatVariety, ...]:
-    """The kinds that differ in what the formula reads; kernels from the newest to the oldest."""
+    """The kinds that differ in the stats that the formula reads, from the newest kernel to the oldest."""
     stats = tuple(dict.fromkeys(_stats_of(formula, metrics)))
     found: dict[tuple[tuple[ScopedStat, Shape], ...], StatVariety] = {}
     for kernel in reversed(known_kernels()):
@@ -123,8 +124,8 @@ _Has = Callable[[ScopedStat], Descriptor | None]
 
 
 def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
-    """A kernel without groups, read by another source than the iterator or by it; and with groups as far as its
-    architecture has them."""
+    """The stats of a kernel: without groups, read by the iterator or by another source; and with the groups of its
+    architecture."""
     tables = {table.scope: table.stats for table in kernel.tables}
 
     def own(stat: ScopedStat) -> Descriptor | None:
@@ -147,7 +148,7 @@ def _variants(kernel: KernelTables) -> Iterator[tuple[str, _Has]]:
 
 @cache
 def _uncounted_by(module: str) -> frozenset[str]:
-    """What KVM does not count where this module runs the guests: no such host exports it."""
+    """The stats that KVM does not count where this module runs the guests. Such hosts do not export them."""
     return frozenset(stat for rule in load_uncounted() if module in rule.modules for stat in rule.stats)
 
 
@@ -156,7 +157,7 @@ def _without_stats(has: _Has, names: frozenset[str]) -> _Has:
 
 
 def _of_scheduler(stat: ScopedStat, architecture: str) -> Descriptor | None:
-    """Those that the iterator reads beside KVM's. Of a host that is read by another source they are unknown."""
+    """A scheduler stat, which only the iterator reads; unknown for hosts that are read by another source."""
     entry = load_stats().find(*stat)
     return None if entry is None or architecture not in entry.architectures else _descriptor(stat.name, entry.shape)
 
@@ -188,7 +189,7 @@ def _descriptor(name: str, shape: Shape) -> Descriptor:
 
 
 class _Choice:
-    """Chooses the queries that are joined, and what guards each."""
+    """Chooses the queries to join, and the guard of each."""
 
     def __init__(
         self,
@@ -208,7 +209,7 @@ class _Choice:
         parts: list[str] = []
         open_kinds = {place for place, text in enumerate(self._texts) if text != NOBODY}
         while open_kinds:
-            # The formula of the kind that has most to say first: it may be right on hosts that lack a part of it.
+            # First the kind with the most complete formula: it may be right on hosts that lack a part of it.
             place = max(sorted(open_kinds), key=lambda each: len(self._texts[each]))
             right, wrong = self._judged(place)
             part = self._guarded(place, right, wrong)
@@ -219,7 +220,7 @@ class _Choice:
         return FleetQuery(tuple(parts))
 
     def _judged(self, place: int) -> tuple[set[int], set[int]]:
-        """The kinds on which a query is right, and those on which it is wrong; on others it has no result."""
+        """The kinds on which a query is right, and those on which it is wrong; on all others it has no result."""
         right, wrong = set(), set()
         for other, kind in enumerate(self._kinds):
             there = self._say(_on(self._resolved[place], kind.descriptors))
@@ -244,7 +245,7 @@ class _Choice:
         return text
 
     def _guard(self, right: set[int], other: int) -> tuple[str, ScopedStat] | None:
-        """A stat that all kinds on which it is right have and the other has not, or the other way round."""
+        """A stat that all ``right`` kinds have and ``other`` lacks, or the reverse."""
         theirs = self._kinds[other].descriptors
         every = dict.fromkeys(stat for kind in self._kinds for stat in kind.descriptors)
         for stat in every:
@@ -256,7 +257,7 @@ class _Choice:
         return None
 
     def _witness(self, stat: ScopedStat) -> str:
-        """A series that a host has if it has the stat, with every level of detail where that is possible."""
+        """A series that a host exports if it has the stat, if possible at every level of detail."""
         descriptor = next(kind.descriptors[stat] for kind in self._kinds if stat in kind.descriptors)
         is_summed = descriptor.is_histogram or descriptor.kind is Kind.CUMULATIVE
         level = Scope.VM if is_summed else stat.scope
@@ -265,12 +266,12 @@ class _Choice:
 
 
 def _on(formula: ResolvedFormula, descriptors: Mapping[ScopedStat, Descriptor]) -> ResolvedFormula:
-    """What a formula of one kind comes to on hosts of another, where series are absent."""
+    """What a formula of one kind computes on hosts of another kind, where series are absent."""
     return ResolvedFormula(_without(formula.node, descriptors), formula.level)
 
 
 def _without(node: ResolvedNode, descriptors: Mapping[ScopedStat, Descriptor]) -> ResolvedNode:
-    """The formula with what is not there as unknown."""
+    """The formula with missing stats as unknown."""
     match node:
         case StatColumn():
             there = descriptors.get(node.stat)
@@ -301,7 +302,8 @@ def _without(node: ResolvedNode, descriptors: Mapping[ScopedStat, Descriptor]) -
 
 
 def _exported(stat: ScopedStat, descriptor: Descriptor) -> tuple[Family, int, int]:
-    """What a query sees of a descriptor: values are exported in base units, whatever the kernel counts in."""
+    """The parts of a descriptor that matter to a query: values are exported in base units, whatever unit the kernel
+    uses."""
     return stat_family(stat.provider, descriptor, stat.scope), descriptor.size, descriptor.bucket_size
 
 

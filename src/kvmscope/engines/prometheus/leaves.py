@@ -1,13 +1,13 @@
-"""One exported count over one window, as PromQL: by how much it grew, and how much that is a second.
+"""One exported count over one window, as PromQL: its increase and its rate per second.
 
-The window is the one that numpy has: from one scrape to a later one, last minus first over the time between the two.
-``rate`` and ``increase`` are not used. They extrapolate to the borders of the range, and they take what a counter shows
-after a reset for what was counted. Here instead:
+The window is defined as in numpy: from one scrape to a later one, last minus first over the time between the two.
+``rate`` and ``increase`` are not used. They extrapolate to the borders of the range, and count a counter's value after
+a reset as its increase. Instead:
 
-- ``x - x offset W`` are two real samples, and ``timestamp`` says when each was scraped. A scrape that failed or came
-  late makes the window longer, not the rate wrong.
+- ``x - x offset W`` are two real samples, and ``timestamp`` says when each was scraped. A failed or late scrape makes
+  the window longer, not the rate wrong.
 - A count that fell from one end to the other (``>= 0``) or in between (``resets``) is unknown.
-- A series that is new, or has no newer sample than at the beginning of the window, is unknown.
+- A series is unknown if it is new or has no newer sample than at the beginning of the window.
 - A sum over vCPUs is unknown where the number of vCPUs has changed.
 
 What remains: a counter in seconds is a float, so a difference has an error of 2**-52 of the counter's whole value.
@@ -24,7 +24,8 @@ from ...catalog.series_names import VM_VCPUS
 
 @dataclass(frozen=True, slots=True)
 class ExportedCount:
-    """A series that counts up. ``is_sum``: over the vCPUs of a VM. ``has_bounds``: one a bucket, label ``le``."""
+    """A cumulative series. ``is_sum``: over the vCPUs of a VM. ``has_bounds``: one series for each bucket, label
+    ``le``."""
 
     series: str
     is_sum: bool = False
@@ -38,19 +39,19 @@ class Leaves:
         self.window = window
 
     def change(self, count: ExportedCount, matcher: str = "") -> str:
-        """By how much it grew. ``matcher``: as between braces."""
+        """The increase. ``matcher``: as between braces."""
         x = _selector(count, matcher)
         is_newer = f"timestamp({x}) > timestamp({x} offset {self.window})"
         return f"({x} - {x} offset {self.window} >= 0 and {is_newer}{self._guards(count, x)})"
 
     def rate(self, count: ExportedCount, matcher: str = "") -> str:
-        """The same a second."""
+        """The increase per second."""
         x = _selector(count, matcher)
         elapsed = f"(timestamp({x}) - timestamp({x} offset {self.window}) > 0)"
         return f"(({x} - {x} offset {self.window} >= 0) / {elapsed}{self._guards(count, x)})"
 
     def _guards(self, count: ExportedCount, x: str) -> str:
-        """Not where it fell on the way, nor where a sum is of another number of vCPUs than before."""
+        """Conditions that drop counts that fell within the window and sums over a changed number of vCPUs."""
         fell = f" unless resets({x}[{self.window}]) > 0"
         if not count.is_sum:
             return fell

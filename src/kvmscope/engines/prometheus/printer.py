@@ -1,13 +1,13 @@
-"""A resolved formula as PromQL: a vector with one sample for each subject of which the value is known.
+"""A resolved formula as PromQL: a vector with one sample for each subject with a known value.
 
-An unknown value is an absent sample, which arithmetic and comparisons of PromQL hand on as numpy hands on NaN. The rest
-is spelt out:
+An unknown value is an absent sample, which PromQL's arithmetic and comparisons propagate as numpy propagates NaN. The
+rest is explicit:
 
-- *Conditions* are printed twice, as the subjects for which they hold and those for which they do not; who is in neither
-  is unknown. ``and`` and ``or`` of two such sets are Kleene's.
-- *Division.* What is not finite is dropped (``< Inf > -Inf``), and the formula's own word stands for a division by 0.
-- *Constants* are worked out here, as one number for all subjects is not a vector.
-- *Cohorts.* Leaves of vCPUs are summed over those of which all leaves of the expression are known.
+- *Conditions* are printed twice, as the subjects for which they hold and those for which they do not; for subjects in
+  neither set they are unknown. ``and`` and ``or`` of two such sets are Kleene's.
+- *Division.* Values that are not finite are dropped (``< Inf > -Inf``); the formula says what a division by 0 yields.
+- *Constants* are evaluated here, as one number for all subjects is not a vector.
+- *Cohorts.* Leaves of vCPUs are summed over the vCPUs for which all leaves of the expression are known.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def print_promql(
 ) -> str | EngineRefusal:
     """The formula as a query; conditions are 1 where they hold and 0 where they do not.
 
-    ``subject``: what a refusal is of, by default the text of the formula.
+    ``subject``: named in a refusal, by default the text of the formula.
     """
     return _said(formula, subject, lambda: _Printer(formula, leaves, source).query())
 
@@ -84,16 +84,16 @@ class _Unsayable(Exception):
 
 
 _Number: TypeAlias = str | float | None
-"""A query, the same number for everybody, or unknown for everybody."""
+"""A query, a number that is the same for all subjects, or None: unknown for all."""
 
 _Subjects: TypeAlias = str | bool
-"""A query for the subjects of a set, for all, or for none."""
+"""A query for a set of subjects; True: all; False: none."""
 
 MOST_CHARACTERS: Final = 30_000
-"""Of a query. Prometheus reads each selector for itself, so the time that a query takes grows with its length."""
+"""The limit on the length of a query. Prometheus reads each selector separately, so time grows with length."""
 
 NOBODY: Final = "vector(1) < 0"
-"""A query without a result: of what is unknown for everybody."""
+"""A query without a result: unknown for all subjects."""
 
 
 class _Printer:
@@ -194,7 +194,7 @@ class _Printer:
         if isinstance(operand, float):
             return _constant_fold(node, operand)
         over = f"without ({summed_away(Scope.VCPU, node.level)}) ({operand})"
-        # avg adds up a mean step by step, whose last digits are not those of a sum that is divided.
+        # avg computes a running mean, whose last digits differ from those of a divided sum.
         return f"(sum {over} / count {over})" if node.fold is Fold.MEAN else f"({_FOLDS[node.fold]} {over})"
 
     def _buckets(self, node: StatColumn | StatTotal) -> BucketChanges:
@@ -268,7 +268,7 @@ def _everybody(level: Level) -> str:
 
 
 def _constant_fold(node: VcpuFold, operand: float) -> str:
-    """A fold of what is the same for every vCPU."""
+    """A fold of a value that is the same for every vCPU."""
     vcpus = VM_VCPUS.sample_name if node.level is Scope.VM else f"(sum without (vm) ({VM_VCPUS.sample_name}))"
     is_counted = node.fold in (Fold.SUM, Fold.COUNT)
     return f"(({vcpus} > 0) * {_text(operand)})" if is_counted else f"(({vcpus} > 0) * 0 + {_text(operand)})"
@@ -283,7 +283,7 @@ def _over_constant(above: str | float, below: float, zero: float | None) -> _Num
 
 
 def _chosen(operator: Operator, left: str | float, right: str | float) -> str:
-    """The smaller or the larger of two, of which one at least is a query."""
+    """The smaller or the larger of two operands, at least one of which is a query."""
     is_min = operator is Operator.MIN
     if isinstance(left, float) or isinstance(right, float):
         vector, bound = (right, left) if isinstance(left, float) else (left, right)
@@ -325,7 +325,8 @@ def _worked_out(operator: Operator, left: float, right: float) -> float:
 
 
 def _largest(node: ResolvedNode) -> float:
-    """A bound of the absolute value, generous. Only where it is not a float is an operation looked at for overflow."""
+    """A generous bound of the absolute value. An operation is checked for overflow only where the bound exceeds a
+    float."""
     match node:
         case Constant():
             return abs(node.value)
@@ -347,7 +348,7 @@ def _largest(node: ResolvedNode) -> float:
 _FINITE: Final = " < Inf > -Inf"
 _OVERFLOW: Final = 1e300
 _MOST: Final = 1e30
-"""More than any stat, number of vCPUs, or reciprocal of a stat."""
+"""More than any stat, number of vCPUs or reciprocal of a stat."""
 
 _FOLDS: Final[Mapping[Fold, str]] = MappingProxyType({Fold.SUM: "sum", Fold.MAX: "max", Fold.COUNT: "sum"})
 _OPPOSITES: Final[Mapping[Comparison, Comparison]] = MappingProxyType(

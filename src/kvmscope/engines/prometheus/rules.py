@@ -1,14 +1,14 @@
 """Recording rules of metrics and alerts of findings, from the catalogue.
 
-- *Metrics*: one recording rule for each metric, for VMs, over the window of the group; and one for the buckets of each
-  histogram of which there is a quantile, which is asked of them many times.
-- *Alerts*: one for each rule of the catalogue that PromQL can say, from the counters. ``for`` is how many windows in a
-  row its condition has to hold. Hysteresis has no word in an alert: where a rule has its own level to clear,
-  ``keep_firing_for`` keeps an alert that would flap around the threshold, and the alert ends that long after the
-  condition held last, whatever the level to clear is. Counts that alerts read are recorded by rules of the same group.
-- *Findings*: one alert for each rule, from ``kvm_vm_finding``, which is what the host itself found by numpy.
+- *Metrics*: one recording rule for each metric of VMs, over the window of the group; and one for the buckets of each
+  histogram with a quantile, which reads them many times.
+- *Alerts*: one for each rule of the catalogue that PromQL can express, from the counters. ``for`` is the number of
+  consecutive windows in which its condition has to hold. Alerts have no hysteresis: where a rule has a separate
+  clearing threshold, ``keep_firing_for`` keeps the alert from flapping, and the alert ends that long after the
+  condition last held, whatever the clearing threshold is. Counts that alerts read are recorded by rules of the same
+  group. - *Findings*: one alert for each rule, from ``kvm_vm_finding``, the finding that the host itself reports.
 
-A group is evaluated once a window, so windows adjoin and evaluations in a row are windows in a row.
+A group is evaluated once per window, so windows adjoin and consecutive evaluations are consecutive windows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .printer import print_holds, print_promql
 WINDOW: Final = "1m"
 _WINDOW_S: Final = 60
 KEEP_FIRING_S: Final = 300
-"""For how long an alert with hysteresis goes on after its condition held last."""
+"""How long an alert with hysteresis keeps firing after its condition last held."""
 
 _METRIC_LEVEL: Final = "kvmscope_vm"
 _COUNT_LEVEL: Final = "kvm_vm"
@@ -46,12 +46,12 @@ _HISTOGRAM_OF_VCPUS: Final = re.compile(r"\bkvm_vcpu_\w+_(bucket|count)\b")
 _SEVERITIES: Final[Mapping[Severity, str]] = MappingProxyType(
     {Severity.INFO: "info", Severity.WARNING: "warning", Severity.PROBLEM: "critical"}
 )
-"""By the words that routes of Alertmanager commonly go by."""
+"""Severities as common Alertmanager routes name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRule:
-    """A series that a store works out."""
+    """A series that a store computes."""
 
     record: str
     query: str
@@ -59,7 +59,7 @@ class RecordingRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """An alert of one rule of the catalogue."""
+    """The alert for one rule of the catalogue."""
 
     rule: Rule
     query: str
@@ -72,18 +72,18 @@ class AlertRule:
 
     @property
     def needs_vcpus(self) -> bool:
-        """Whether it reads series of vCPUs, which ``serve`` exports for every VM with ``--detail vcpu`` only."""
+        """Whether it reads series of vCPUs, which ``serve`` exports for every VM only with ``--detail vcpu``."""
         return _OF_VCPUS in self.query
 
     @property
     def needs_histograms(self) -> bool:
-        """Whether it reads histograms of vCPUs, which take ``--detail full``."""
+        """Whether it reads histograms of vCPUs, which need ``--detail full``."""
         return _HISTOGRAM_OF_VCPUS.search(self.query) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """One file with one group. ``refused``: what it lacks, and why."""
+    """A file with one group. ``refused``: metrics or rules that it lacks, and why."""
 
     name: str
     about: str
@@ -93,9 +93,10 @@ class RuleFile:
 
 
 class RecordedCounts(Leaves):
-    """Leaves of VMs under the names of recording rules, which ``rules`` has.
+    """Leaves of VMs under the names of recording rules, which ``rules`` collects.
 
-    ``level``: the first part of the names. ``buckets_only``: of histograms alone, whose buckets a quantile reads often.
+    ``level``: the first part of the names. ``buckets_only``: record only buckets of histograms, which a quantile reads
+    often.
     """
 
     def __init__(self, window: str, level: str, *, buckets_only: bool = False) -> None:
@@ -152,7 +153,7 @@ def metric_rules() -> RuleFile:
 
 
 def alert_rules() -> RuleFile:
-    """Rules of the catalogue as alerts, judged by the store."""
+    """Rules of the catalogue as alerts, evaluated by the store."""
     leaves, metrics = RecordedCounts(WINDOW, _COUNT_LEVEL), formulas(load_metrics())
     alerts, refused = [], []
     for rule in load_findings():
@@ -167,14 +168,14 @@ def alert_rules() -> RuleFile:
 
 
 def finding_rules() -> RuleFile:
-    """Rules of the catalogue as alerts, judged by each host."""
+    """Rules of the catalogue as alerts, evaluated by each host."""
     alerts = (AlertRule(rule, f'{VM_FINDING.sample_name}{{rule="{rule.slug}"}} == 1') for rule in load_findings())
     about = "Findings of kvmscope doctor as each host reports them. Load this or kvmscope-alerts, not both."
     return RuleFile("kvmscope-findings", about, alerts=tuple(alerts))
 
 
 def _only_read(recordings: Iterable[RecordingRule], queries: Iterable[str]) -> tuple[RecordingRule, ...]:
-    """Without those that no query reads, as of a rule that was refused."""
+    """The recording rules that any query reads; those of refused rules are left out."""
     text = "\n".join(queries)
     return tuple(each for each in recordings if each.record in text)
 
@@ -196,7 +197,8 @@ def _alert(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> AlertR
 
 
 def judged_rule(rule: Rule, metrics: Mapping[str, Formula], leaves: Leaves) -> str | EngineRefusal:
-    """The VMs for which a rule's condition and its minimum of activity hold in one window, where it is not silent."""
+    """The VMs for which a rule's condition and minimum of activity hold in one window, on hosts where it is not
+    silent."""
     texts = []
     for condition in rule.conditions:
         found = fleet_query(condition, Scope.VM, metrics, _holds(leaves), subject=rule.slug)
@@ -217,7 +219,7 @@ def _in_parentheses(query: FleetQuery) -> str:
 
 
 def _silence(rule: Rule, slug: str) -> str | EngineRefusal:
-    """Leaves out hosts on which the rule's stats mean something else."""
+    """A clause that leaves out hosts on which the rule's stats have another meaning."""
     condition = load_caveats()[slug].holds_if
     if isinstance(condition, ModuleIs):
         return f'unless on (job, instance) {HOST_INFO.sample_name}{{kvm_module="{condition.name}"}}'
@@ -228,7 +230,7 @@ def _silence(rule: Rule, slug: str) -> str | EngineRefusal:
 
 
 def write_rules(file: RuleFile) -> str:
-    """The file as Prometheus reads it."""
+    """The file in Prometheus's format."""
     return "".join(f"{line}\n" for line in _lines(file))
 
 
@@ -273,9 +275,9 @@ def alert_labels(alert: AlertRule) -> dict[str, str]:
 
 
 def alert_annotations(alert: AlertRule) -> dict[str, str]:
-    """The texts of alerts, as Prometheus templates."""
+    """The texts of an alert, as Prometheus templates."""
     rule = alert.rule
-    # A remedy that helps on some hosts only needs facts of the host, which doctor has.
+    # A remedy for some hosts only depends on facts of the host, which doctor has.
     remedies = [remedy for remedy in rule.remedies if remedy.only_if is None]
     return {
         "summary": f"{_NAME_OF_VM} on {{{{ $labels.instance }}}}: {_plain(rule.title)}",
@@ -299,5 +301,5 @@ def _numbered(texts: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without what a template would take for an action."""
+    """Text with template delimiters escaped."""
     return text.replace("{{", '{{ "{{" }}')

@@ -1,10 +1,10 @@
-"""How a VMM was configured to set up a VM's interrupts, in one form for all VMMs: ``InterruptConfig``.
+"""The configuration of a VM's interrupts, in one form for all VMMs: ``InterruptConfig``.
 
-Derived from a command line (``process.VmmProcess``) or from libvirt's XML. Not here: what the settings lead to
-(``analysis.apicv``), and what was changed over a VMM's control socket after its start, which nobody can see.
+Derived from a command line (``process.VmmProcess``) or from libvirt's XML. Not here: the effect of the settings
+(``analysis.apicv``), and changes over a VMM's control socket after its start, which cannot be seen.
 
-Rule: each setting has its evidence: the option as it stands, or the VMM's default and that it is one. Where the VMM
-could have been configured elsewhere (a file, an API) the setting is unknown and says so; nothing is guessed.
+Rule: each setting has its evidence: the option as given, or the VMM's default, marked as such. If the VMM could have
+been configured elsewhere (a file, an API), the setting is unknown, with that reason; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def of_process(process: VmmProcess, *, hardware: Hardware | None = None) -> InterruptConfig:
-    """What the command line of ``process`` says; ``hardware`` is what KVM runs on, None if unknown."""
+    """The settings in the command line of ``process``; ``hardware``: below KVM, None if unknown."""
     if process.vmm == "qemu" and process.argv:
         return of_qemu(process.argv, managed_by=process.managed_by, hardware=hardware)
     return of_other(process.vmm, process.argv, managed_by=process.managed_by)
@@ -43,7 +43,7 @@ def of_process(process: VmmProcess, *, hardware: Hardware | None = None) -> Inte
 def config_of(
     process: VmmProcess | None, xml: bytes | None = None, *, hardware: Hardware | None = None
 ) -> InterruptConfig:
-    """What the command line says, and for what it leaves open libvirt's XML of the VM if there is some."""
+    """The settings in the command line; those that it leaves open are from libvirt's XML of the VM, if there is one."""
     return _one_object(_config(process, xml, hardware))
 
 
@@ -61,5 +61,5 @@ def _config(process: VmmProcess | None, xml: bytes | None, hardware: Hardware | 
 
 @lru_cache(maxsize=1024)
 def _one_object(config: InterruptConfig) -> InterruptConfig:
-    """Most VMs of a host are configured alike, and comparing one object with itself costs nothing."""
+    """One object for equal configurations: most VMs of a host have one, and comparing it with itself costs nothing."""
     return config

@@ -3,7 +3,7 @@ libvirt's XML.
 
 A guest without a clock that it can read without an exit reads one that the VMM emulates: the ACPI PM timer and the RTC
 by ports, the HPET by MMIO. Not here: kvmclock and the TSC, which KVM always offers and Linux guests use.
-Rule: as for ``InterruptConfig``: each setting has its evidence, and what may be said elsewhere is unknown.
+Rule: as for ``InterruptConfig``: each setting has its evidence, and one that may be set elsewhere is unknown.
 Source: QEMU 7.2 to 10 docs/system/i386/hyperv.rst (hv-time needs no other, hv-stimer needs hv-synic and hv-time),
 hw/i386/pc.c (hpet is on by default, off on microvm), hw/acpi/core.c (acpi_pm_tmr_init), hw/rtc/mc146818rtc.c
 (lost_tick_policy; -rtc driftfix); libvirt src/qemu/qemu_command.c (timers of <clock>); cloud-hypervisor
@@ -29,11 +29,11 @@ _FOR_TIMERS = ("hv-time", "hv-synic", "hv-stimer")
 
 @dataclass(frozen=True, slots=True)
 class ClockConfig:
-    """``enlightened``: whether the guest is given any of Hyper-V's interfaces, so it is most likely Windows.
+    """``enlightened``: whether the guest has any of Hyper-V's interfaces, so it is most likely Windows.
 
     ``hyperv_clock``: the reference TSC page, a clock that is read without an exit. ``hyperv_timers``: synthetic timers,
-    which need SynIC. ``hpet``, ``pm_timer``: clocks that the VMM emulates. ``rtc_catchup``: whether the VMM makes up
-    for ticks of the RTC that the guest lost, by injecting more.
+    which need SynIC. ``hpet``, ``pm_timer``: clocks that the VMM emulates. ``rtc_catchup``: whether the VMM reinjects
+    RTC ticks that the guest missed.
     """
 
     enlightened: Setting[bool]
@@ -48,14 +48,14 @@ class ClockConfig:
         return cls(*(Setting.unknown(why) for _ in range(6)))
 
     def filled_from(self, other: ClockConfig) -> ClockConfig:
-        """What is unknown here, taken from ``other``."""
+        """This configuration, with unknown settings taken from ``other``."""
         mine = ((each.name, getattr(self, each.name)) for each in fields(self))
         return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
 
 
 @lru_cache(maxsize=PROCESSES_KEPT)
 def clocks_of(process: VmmProcess | None, xml: bytes | None = None) -> ClockConfig:
-    """What the command line says; if it refers to a file for more, libvirt's XML of the VM if there is some."""
+    """The settings in the command line; if it refers to a file for more, also libvirt's XML of the VM, if any."""
     if process is not None and process.vmm == "cloud-hypervisor":
         return _of_cloud_hypervisor(process.argv)
     if process is None or process.vmm != "qemu" or not process.argv:

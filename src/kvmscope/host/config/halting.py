@@ -1,6 +1,6 @@
 """Whether HLT exits are disabled for a VM, from its VMM's command line.
 
-Rule: None where the command line does not say. KVM's own settings (provider ``settings``), if read, take precedence.
+Rule: None if the command line does not show it. KVM's own settings (provider ``settings``), if read, take precedence.
 Source: QEMU 4.0 to 10: -overcommit cpu-pm=on, which enables KVM_CAP_X86_DISABLE_EXITS for MWAIT, HLT, PAUSE and CSTATE.
 """
 
@@ -13,7 +13,7 @@ from ..qemu_args import parse
 
 
 def hlt_exits_disabled(process: VmmProcess | None) -> bool | None:
-    """Whether HLT of this VM does not exit."""
+    """Whether HLT exits are disabled for this VM; None if unknown."""
     if process is None or process.vmm != "qemu" or not process.argv:
         return None
     return _of_qemu(process.argv)

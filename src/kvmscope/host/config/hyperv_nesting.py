@@ -1,10 +1,10 @@
-"""Whether a guest is Windows, and what its Hyper-V is offered for the VMs that it runs.
+"""Whether a guest is Windows, and the enlightenments offered to its Hyper-V for the VMs that it runs.
 
 Windows runs on Hyper-V itself with VBS (memory integrity, Credential Guard), WSL2 and Docker Desktop. Not here: whether
 a guest is shown VMX or SVM at all (``InterruptConfig.nested``), and what it does with them.
 
-Rule: as for ``InterruptConfig``: each setting has its evidence, and what may be said elsewhere is unknown. Managers
-give Windows guests single hv-* options; hv-passthrough says nothing of the guest, since Incus gives it to each.
+Rule: as for ``InterruptConfig``: each setting has its evidence, and one that may be set elsewhere is unknown. Managers
+give Windows guests individual hv-* options; hv-passthrough is not evidence, since Incus gives it to every guest.
 Source: QEMU 7.2 to 10 docs/system/i386/hyperv.rst (hv-evmcs is for Intel; hv-emsr-bitmap and hv-tlbflush-direct need
 it there, and work alone on AMD); libvirt docs/formatdomain.rst, libosinfo's ids in <metadata>; cloud-hypervisor
 arch/src/x86_64/mod.rs (kvm_hyperv has none of the three).
@@ -35,8 +35,8 @@ _ELEMENTS: Final = {"evmcs": "evmcs", "msr_bitmap": "emsr_bitmap", "direct_flush
 class HypervNesting:
     """``windows``: whether the guest is Windows, as far as its configuration shows.
 
-    ``evmcs``: the enlightened VMCS (Intel). ``msr_bitmap``: that its hypervisor tells KVM when a bitmap of MSRs has
-    changed. ``direct_flush``: that KVM handles TLB flushes which the nested guest asks of that hypervisor.
+    ``evmcs``: the enlightened VMCS (Intel). ``msr_bitmap``: its hypervisor reports changes of MSR bitmaps to KVM.
+    ``direct_flush``: KVM handles TLB flushes that the nested guest requests from that hypervisor.
     """
 
     windows: Setting[bool]
@@ -49,12 +49,12 @@ class HypervNesting:
         return cls(*(Setting.unknown(why) for _ in range(4)))
 
     def filled_from(self, other: HypervNesting) -> HypervNesting:
-        """What is unknown here, taken from ``other``."""
+        """This configuration, with unknown settings taken from ``other``."""
         mine = ((each.name, getattr(self, each.name)) for each in fields(self))
         return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
 
     def missing(self, hardware: Hardware | None) -> tuple[str, ...]:
-        """The evidence for each that is not offered and that a host of this vendor could offer."""
+        """The evidence for each enlightenment that is not offered though a host of this vendor could offer it."""
         of_amd = (self.msr_bitmap, self.direct_flush)
         offers = {Hardware.INTEL: (self.evmcs, *of_amd), Hardware.AMD: of_amd}.get(hardware or Hardware.OTHER, ())
         return tuple(offer.evidence for offer in offers if offer.value is False)
@@ -62,7 +62,7 @@ class HypervNesting:
 
 @lru_cache(maxsize=PROCESSES_KEPT)
 def hyperv_nesting_of(process: VmmProcess | None, xml: bytes | None = None) -> HypervNesting:
-    """What the command line says; of what system the guest has, libvirt's XML if it says so, as it is told there."""
+    """The settings in the command line; the guest's system from libvirt's XML, if that names it."""
     told = _of_process(process)
     if xml is None:
         return told

@@ -1,7 +1,7 @@
-"""Libvirt's domain XML as an ``InterruptConfig``: for what the command line does not say.
+"""Libvirt's domain XML as an ``InterruptConfig``: for settings that the command line does not show.
 
-Rule: as for ``libvirt_xml``, what the XML does not say is QEMU's default as libvirt passes it on; where libvirt takes a
-setting from elsewhere (the host's CPU), it is unknown.
+Rule: a setting that the XML does not have (None in ``libvirt_xml``) is QEMU's default, as libvirt passes it on; if
+libvirt takes it from elsewhere (the host's CPU), it is unknown.
 Source: libvirt docs/formatdomain.rst and src/qemu/qemu_command.c, 9.0 to 11.
 """
 
@@ -19,9 +19,9 @@ _ON, _OFF = ("force", "require"), ("disable", "forbid")
 
 
 def of_domain(domain: LibvirtDomain, *, hardware: Hardware | None = None) -> InterruptConfig:
-    """The settings of a domain of libvirt's QEMU driver; of another driver nothing is known here.
+    """The settings of a domain of libvirt's QEMU driver; all are unknown for other drivers.
 
-    ``hardware``: what KVM runs on, None if unknown.
+    ``hardware``: below KVM, None if unknown.
     """
     if domain.type != "kvm":
         return InterruptConfig.unknown("other", f"<domain type='{domain.type}'>", managed_by=domain.manager)

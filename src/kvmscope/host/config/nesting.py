@@ -1,6 +1,6 @@
-"""Whether a guest is shown VMX or SVM, by what its configuration says of either and the vendor of the host's CPU.
+"""Whether a guest is shown VMX or SVM, from its configuration of either and the vendor of the host's CPU.
 
-A guest gets the one that the host's CPU has. What is said of the other is dropped by QEMU, with a warning at most.
+A guest gets the one that the host's CPU has. QEMU drops the flag of the other, with a warning at most.
 Source: QEMU target/i386/cpu.c (x86_cpu_filter_features: what KVM does not support is filtered out).
 """
 
@@ -15,10 +15,10 @@ FLAGS = {Hardware.INTEL: "vmx", Hardware.AMD: "svm"}
 
 
 def given_nesting(hardware: Hardware | None, said: Callable[[str], Setting[bool] | None]) -> Setting[bool] | None:
-    """What the configuration says, by ``said("vmx")`` and ``said("svm")``; None if it leaves it to the CPU model.
+    """The setting from ``said("vmx")`` and ``said("svm")``; None if the configuration leaves it to the CPU model.
 
-    On a host of unknown vendor the last word is not sure: a flag that is on counts, one that is off does not say
-    whether the other is there.
+    On a host of unknown vendor the setting is uncertain: a flag that is on counts, one that is off does not decide
+    about the other.
     """
     if hardware in FLAGS:
         return said(FLAGS[hardware])

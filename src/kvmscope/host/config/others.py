@@ -31,7 +31,7 @@ def of_other(vmm: str, argv: Sequence[str], *, managed_by: str | None = None) ->
 
 
 def cloud_hypervisor_cpus(argv: Sequence[str]) -> Mapping[str, str] | None:
-    """What cloud-hypervisor's ``--cpus`` says; None if the VM is not configured by this command line."""
+    """The values of cloud-hypervisor's ``--cpus``; None if the VM is not configured by this command line."""
     by_api = not any(_values(argv, option) for option in ("--kernel", "--firmware", "--disk", "--cpus", "--platform"))
     return None if by_api else _pairs(argv, "--cpus")
 
@@ -143,7 +143,7 @@ def _virtualbox(_: Sequence[str]) -> InterruptConfig:
 
 
 def _controllers(vmm: str, irqchip: Setting[Irqchip]) -> InterruptConfig:
-    """A VMM of which only this is known."""
+    """A VMM of which only the interrupt controllers are known."""
     config = InterruptConfig.unknown(vmm, f"not derived from the command line of {vmm}")
     return replace(config, irqchip=irqchip, pit=_pit_beside(irqchip))
 
@@ -183,7 +183,7 @@ _READERS: Mapping[str, Callable[[Sequence[str]], InterruptConfig]] = {
     "virtualbox": _virtualbox,
 }
 OTHER_VMMS: Final = frozenset(_READERS)
-"""Whose configuration is known here, by the words of ``VmmProcess.vmm``."""
+"""The VMMs whose configuration can be read here, by the values of ``VmmProcess.vmm``."""
 
 
 def _values(argv: Sequence[str], option: str) -> list[str]:

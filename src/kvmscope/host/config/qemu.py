@@ -1,7 +1,7 @@
 """QEMU's command line as an ``InterruptConfig``.
 
-Rule: a ``-readconfig`` file may hold any option, so what is not said before or after it on the command line is unknown,
-and what is said only before it as well. Such a file has no group for ``-cpu``, so what that option says is decisive.
+Rule: a ``-readconfig`` file may hold any option, so an option that is not given after it on the command line is
+unknown, even if it is given before. Such a file has no group for ``-cpu``, so that option is decisive.
 
 Source: QEMU 7.2 to 10: system/vl.c (groups of options that -readconfig knows), accel/kvm/kvm-all.c (kernel_irqchip and
 its defaults), hw/i386/{microvm,pc_q35,pc}.c, hw/i386/kvm/i8254.c (kvm-pit.lost_tick_policy), target/i386/kvm/kvm.c and
@@ -23,7 +23,7 @@ _SYSTEM = re.compile(r"(?:^|-)system-([a-z0-9_]+)")
 _OTHER_MACHINE = re.compile(
     r"(?:virt|sbsa-ref|raspi\w*|s390-ccw-virtio|pseries|powernv\w*|malta|loongson3-virt)(?:-[\w.]+)?"
 )
-"""Machine types of architectures other than x86 whose KVM QEMU uses."""
+"""Machine types of architectures other than x86 on which QEMU uses KVM."""
 _PASSES_ON_HOST = ("host", "max")
 HV_PASSTHROUGH = "hv-passthrough"
 
@@ -35,17 +35,17 @@ _CONFIDENTIAL = {
 
 
 def of_qemu(argv: Sequence[str], *, managed_by: str | None = None, hardware: Hardware | None = None) -> InterruptConfig:
-    """The settings in ``argv``, whose first element is the program. ``hardware``: what KVM runs on, None if unknown."""
+    """The settings in ``argv``, whose first element is the program. ``hardware``: below KVM, None if unknown."""
     if not is_x86(argv):
         return InterruptConfig.unknown("qemu", "its guest is not an x86 guest", managed_by=managed_by)
     return _QemuReader(argv, managed_by, hardware).read()
 
 
 def enlightenment(cpu: Cpu | None, name: str) -> Setting[bool] | None:
-    """One of Hyper-V's interfaces, such as ``hv-synic``, as ``-cpu`` says; None if it says nothing of it."""
+    """One of Hyper-V's interfaces, such as ``hv-synic``, from ``-cpu``; None if ``-cpu`` does not mention it."""
     if cpu is None:
         return None
-    if cpu.flag(HV_PASSTHROUGH):  # all that KVM has, whatever is said of each
+    if cpu.flag(HV_PASSTHROUGH):  # all that KVM has, whatever single options say
         return Setting(True, f"-cpu …,{HV_PASSTHROUGH}=on")
     given = cpu.flag(name)
     return None if given is None else Setting(given, f"-cpu …,{name}={_onoff(given)}")
@@ -54,7 +54,7 @@ def enlightenment(cpu: Cpu | None, name: str) -> Setting[bool] | None:
 def is_x86(argv: Sequence[str]) -> bool:
     """Whether a QEMU with this command line runs an x86 guest.
 
-    Its program may have any name. A name that says an architecture says it of the guest; else the machine type does,
+    Its program may have any name. A name with an architecture is of the guest's; otherwise the machine type decides,
     which all architectures but x86 require.
     """
     named = _SYSTEM.search(argv[0].rpartition("/")[2]) if argv else None
@@ -191,7 +191,7 @@ class _QemuReader:
 
 
 def _levels(smp: Smp) -> tuple[int, ...] | None:
-    """Threads, cores, modules, dies; None if which of them QEMU fills up depends on the machine type."""
+    """Threads, cores, modules, dies; None if the machine type decides which of them QEMU fills up."""
     modules, dies = smp.modules or 1, smp.dies or 1
     if not any((smp.sockets, smp.cores, smp.threads, smp.dies, smp.modules)):
         return ()  # all sockets before QEMU 6.2, all cores since; the ids are the same

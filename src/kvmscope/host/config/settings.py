@@ -1,4 +1,4 @@
-"""The typed form of what decides about a VM's interrupts, the same for every VMM."""
+"""The typed settings that determine a VM's interrupts, the same for every VMM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Irqchip(Enum):
-    """Who emulates the interrupt controllers: the kernel all, the kernel the local APICs alone, or the VMM all."""
+    """Where interrupt controllers are emulated: all in the kernel, only the local APICs in the kernel, or none."""
 
     KERNEL = "kernel"
     SPLIT = "split"
@@ -21,7 +21,7 @@ class Irqchip(Enum):
 
 
 class Pit(Enum):
-    """What the in-kernel PIT does about ticks that the guest missed; ABSENT if the kernel emulates none."""
+    """How the in-kernel PIT treats ticks that the guest missed; ABSENT if the kernel does not emulate a PIT."""
 
     ABSENT = "absent"
     REINJECT = "reinject"
@@ -29,7 +29,7 @@ class Pit(Enum):
 
 
 class Confidential(Enum):
-    """By what the guest's memory is protected from the host."""
+    """The technology that protects the guest's memory from the host."""
 
     NONE = "none"
     SEV = "sev"
@@ -39,9 +39,9 @@ class Confidential(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting(Generic[T_co]):
-    """One setting. ``value``: None if not known. ``evidence``: the option, the default that holds, or why not known.
+    """One setting. ``value``: None if unknown. ``evidence``: the option, the default in force, or why it is unknown.
 
-    ``is_sure``: false for a default that the VMM can leave without its command line showing it. Untrusted text.
+    ``is_sure``: false for a default that the VMM can change without a trace in its command line. Untrusted text.
     """
 
     value: T_co | None
@@ -55,10 +55,10 @@ class Setting(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class InterruptConfig:
-    """One VM. ``vmm``, ``managed_by`` as in ``VmmProcess``.
+    """The configuration of one VM. ``vmm``, ``managed_by``: as in ``VmmProcess``.
 
-    ``synic``, ``avic_hint``: whether the guest is given Hyper-V's interrupt controller, and the advice to do without
-    AutoEOI (hv-avic). ``nested``: whether it is shown SVM or VMX. ``cpus``: the most vCPUs there can be.
+    ``synic``, ``avic_hint``: whether the guest has Hyper-V's interrupt controller, and the advice not to use AutoEOI
+    (hv-avic). ``nested``: whether it is shown SVM or VMX. ``cpus``: the maximum number of vCPUs.
     """
 
     vmm: str
@@ -74,14 +74,14 @@ class InterruptConfig:
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
-        """Computed once: VMs are judged by their configuration in every window."""
+        """Computed once: configurations are part of the cache key of VMs in every window."""
         if self._hash is None:
             object.__setattr__(self, "_hash", hash((self.vmm, self.managed_by, *self.settings.values())))
         return self._hash or 0
 
     @classmethod
     def unknown(cls, vmm: str, why: str, *, managed_by: str | None = None) -> InterruptConfig:
-        """Nothing is known, for one reason."""
+        """A configuration of which nothing is known, for one reason."""
         return cls(
             vmm=vmm,
             managed_by=managed_by,
@@ -107,7 +107,7 @@ class InterruptConfig:
         return {name: value for name, value in found.items() if isinstance(value, Setting)}
 
     def filled_from(self, other: InterruptConfig) -> InterruptConfig:
-        """This one, with what it does not know taken from ``other``."""
+        """This configuration, with unknown settings taken from ``other``."""
         return InterruptConfig(
             vmm=self.vmm,
             managed_by=outermost(self.managed_by, other.managed_by),

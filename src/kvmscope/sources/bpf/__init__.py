@@ -1,5 +1,5 @@
 """The default source: one BPF iterator that reads every VM and vCPU of the host in one run.
 
-``kvmscope.bpf.c`` is the program and ``snapshot.h`` what it leaves in memory; ``libbpf`` loads it, ``arena`` reads what
-it left, ``source`` makes samples of it, and ``pins`` keeps it loaded for users without privileges.
+``kvmscope.bpf.c`` is the program and ``snapshot.h`` the format of its output in memory; ``libbpf`` loads it, ``arena``
+reads its output, ``source`` makes samples of that, and ``pins`` keeps it loaded for unprivileged users.
 """

@@ -1,7 +1,7 @@
-"""Runs the iterator and reads what it left in memory. It does not interpret the values.
+"""Runs the iterator and reads its output from memory. It does not interpret the values.
 
-One run: open the iterator's file, read the header, take the records of its slot, then look whether the slot still has
-the header's generation; if another reader has filled it since, run again.
+One run: open the iterator's file, read the header, take the records of its slot, then check that the slot still has the
+header's generation; if another reader has filled it since, run again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .run_errors import Overflow, Replaced
 
 _LONGEST_WAIT_S = 1.0
 _FEWEST_ATTEMPTS = 20
-"""Also where the CPU is wanted so much that they take longer than that."""
+"""The fewest attempts, even if a busy CPU makes them exceed the time limit."""
 _LONGEST_PAUSE_S = 0.002
 
 
 class Run(NamedTuple):
-    """What one run of the iterator gave."""
+    """The output of one run of the iterator."""
 
     header: SnapshotHeader
     vms: VmRecords
@@ -36,12 +36,12 @@ class Run(NamedTuple):
 
 
 class Arena:
-    """The arrays of one loaded program, mapped, and a way to run it."""
+    """The mapped arrays of one loaded program, and a way to run it."""
 
     def __init__(
         self, layout: Layout, fds: Mapping[str, int], open_iterator: Callable[[], int], *, is_own: bool = False
     ) -> None:
-        """``is_own``: this process alone runs the program, and nobody has frozen its arrays."""
+        """``is_own``: only this process runs the program, and its arrays are not frozen."""
         self._layout = layout
         self._open_iterator = open_iterator
         self._control = mmap.mmap(
@@ -55,19 +55,19 @@ class Arena:
         )
 
     def close(self) -> None:
-        """What samples have of the arrays stays mapped until they go."""
+        """Close it; arrays that samples refer to stay mapped until these are gone."""
         self._records.close()
         self._generations.release()
         self._control.close()
 
     def features(self) -> Feature:
-        """What this kernel has to be read. Raises Overflow if the host has no room in the arrays."""
+        """The features of this kernel that can be read. Raises Overflow if the arrays are too small for the host."""
         header = self.header()
         self._check_room(header)
         return header.features
 
     def header(self) -> SnapshotHeader:
-        """Of one run: how many VMs and vCPUs there are, among others. Raises Busy, Replaced."""
+        """The header of one run, with the number of VMs and vCPUs. Raises Busy, Replaced."""
         for _ in _attempts():
             header = self._run()
             if not _has(header, SnapshotFlag.BUSY):
@@ -111,11 +111,11 @@ def _map(fd: int, size: int) -> mmap.mmap:
 
 
 def _has(header: SnapshotHeader, flag: SnapshotFlag) -> bool:
-    return bool(header.flags) and flag in header.flags  # there are none in nearly every run, and enums are slow
+    return bool(header.flags) and flag in header.flags  # nearly every run has no flags, and enums are slow
 
 
 def _busy() -> Busy:
-    """Other readers hold all slots that this one may take, or fill each before it has copied what is there."""
+    """The error if other readers hold all slots that this one may use, or overwrite each before it is copied."""
     return Busy(
         f"other readers kept the attached iterator busy for {_LONGEST_WAIT_S:g} s",
         remedy="as root: kvmscope attach --slots N, with a larger N",
@@ -123,7 +123,7 @@ def _busy() -> Busy:
 
 
 def _attempts() -> Iterator[None]:
-    """As many as are worth making; between two of them readers that are in the way get time to end."""
+    """A bounded number of attempts, with pauses in which other readers can finish."""
     yield
     deadline = time.monotonic() + _LONGEST_WAIT_S
     attempts = 1

@@ -1,4 +1,4 @@
-"""Loads and pins the iterator, or removes it. Root only; what is read later needs no root."""
+"""Loads and pins the iterator, or removes it. Root only; later reads need no root."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _MOST_SLOTS = MAX_SLOTS - _ROOT_SLOTS
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What stands after ``attach``: ``kept`` if the iterator was there already, ``groups`` that are pinned beside it,
-    ``memory_bytes`` held in the kernel for all."""
+    """The result of ``attach``: ``kept`` if the iterator was attached already, the ``groups`` pinned beside it, and the
+    kernel memory of all, ``memory_bytes``."""
 
     directory: Path
     kept: bool
@@ -48,12 +48,12 @@ def attach(
 ) -> Attached:
     """Pin the iterator under ``root`` so that group ``gid`` can read with file mode ``mode``.
 
-    What is not given stays as it is; where nothing is attached it is group 0, DEFAULT_MODE, DEFAULT_VMS and so on.
-    ``slots`` is how many readers read at the same moment; root has one more to itself. Idempotent: what is already
-    attached is kept if it is the same program, belongs to the kvm that is loaded, has room enough, and nobody loses
-    access; access is set in any case. ``groups`` are groups of statistics (see ``groups.plans_by_name``) that are to
-    count from now on, besides those that do. One attach or detach runs at a time, and others wait for it. Raises
-    UsageError, PermissionNeeded, Unavailable or SourceError.
+    Arguments that are not given keep their present values; if nothing is attached, they are group 0, DEFAULT_MODE,
+    DEFAULT_VMS and so on. ``slots``: the number of concurrent readers; root has one more for itself. Idempotent: an
+    attached iterator is kept if it is the same program, belongs to the loaded kvm module, has enough room, and no user
+    loses access; access is set in any case. ``groups``: groups of statistics (see ``groups.plans_by_name``) to attach
+    in addition to those already attached. One attach or detach runs at a time; others wait. Raises UsageError,
+    PermissionNeeded, Unavailable or SourceError.
     """
     _need_root()
     if slots is not None and not 1 <= slots <= _MOST_SLOTS:
@@ -82,7 +82,7 @@ class _Access:
         return _Access(self.gid if gid is None else gid, self.mode if mode is None else mode)
 
     def covers(self, other: _Access) -> bool:
-        """Whether whoever may read by ``other`` may read by this."""
+        """Whether all users who may read by ``other`` may read by this."""
         if other.mode & 0o004:
             return bool(self.mode & 0o004)
         if other.mode & 0o040 and other.gid:
@@ -123,7 +123,7 @@ def _attach(
         pins.running_kernel(),
         pins.digest(object_data()),
     )
-    # Who has mapped the arrays keeps them, so that access which narrows needs arrays that nobody has mapped.
+    # Processes that have mapped the arrays keep them, so narrower access needs new arrays.
     is_revoked = before is not None and not access.covers(before)
     kept = there is not None and there.serves(wanted) and not is_revoked
     if is_revoked:
@@ -142,7 +142,7 @@ def _attach(
 
 
 def access(root: Path = ROOT) -> tuple[int, int] | None:
-    """Group id and mode of the files of what is attached; None if nothing is."""
+    """The group id and mode of the attached files; None if nothing is attached."""
     try:
         status = (directory_in(root) / pins.ITERATOR).stat()
     except OSError:
@@ -151,7 +151,7 @@ def access(root: Path = ROOT) -> tuple[int, int] | None:
 
 
 def detach(root: Path = ROOT, *, groups: Sequence[str] = ()) -> bool:
-    """Take away whatever any version attached under ``root``, or these ``groups`` alone; False if there was nothing.
+    """Remove everything that any version attached under ``root``, or only these ``groups``; False if there was nothing.
 
     Raises PermissionNeeded.
     """
@@ -172,7 +172,7 @@ def _attach_iterator(meta: pins.Meta, *, root: Path, gid: int, mode: int) -> Non
 
 
 def _subjects(root: Path) -> tuple[int, int]:
-    """VMs and vCPUs that there are now."""
+    """The present number of VMs and vCPUs."""
     opened = pins.open_pinned(root)
     try:
         arena = Arena(opened.meta.layout, opened.fds, opened.open_run)

@@ -1,8 +1,8 @@
-"""Group ``apicv``: which hooks of this kernel its programs attach to, and what each gives.
+"""Group ``apicv``: the hooks of this kernel to which its programs attach, and the stats that each provides.
 
-Every kernel names and inlines its functions in its own way, and some refuse fentry programs altogether. So each
-function is looked up in BTF, and what cannot be hooked is not counted: its stats are missing, with the reason, instead
-of standing at zero. The programs are in apicv_events.h.
+Kernels differ in the names and inlining of functions, and some refuse fentry programs altogether. So each function is
+looked up in BTF, and if it cannot be hooked, its stats are missing, with the reason, instead of zero. The programs are
+in apicv_events.h.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The hooks that are to be tried or that are attached, and why each missing thing is.
+    """The hooks to try or attached, and the reason for each missing stat.
 
-    ``foreign``: what happens only on hardware that this host does not have, so nothing is missing.
+    ``foreign``: events that occur only on other hardware than this host's, so they do not count as missing.
     """
 
     chosen: tuple[Hook, ...]
@@ -43,11 +43,11 @@ class Hooks:
 
     @property
     def programs(self) -> dict[str, str | None]:
-        """Program -> function to attach to, or None if its tracepoint is in the object already."""
+        """Program -> function to attach to, or None if the object already names its tracepoint."""
         return {hook.program: hook.point if hook.is_function else None for hook in self.chosen}
 
     def without_functions(self, reason: str) -> Hooks:
-        """What is left on a kernel that refuses programs on functions."""
+        """The hooks that remain on a kernel that refuses programs on functions."""
         lost = {hook.gives: reason for hook in self.chosen if hook.is_function and hook.gives}
         kept = tuple(hook for hook in self.chosen if not hook.is_function)
         return Hooks(kept, {**self.why_not, **lost}, self.foreign)
@@ -55,7 +55,7 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What is counted (None: only tidied up) by programs on functions, of which at least one must be there."""
+    """A stat (None: only cleanup) counted by programs on functions, of which at least one must exist."""
 
     what: Counted | None
     programs: tuple[tuple[str, str], ...]
@@ -71,7 +71,7 @@ _FUNCTIONS = (
             ("after_locked_inhibit", "kvm_set_or_clear_apicv_inhibit"),
         ),
     ),
-    # kvm_vcpu_update_apicv() is the name up to 6.2, and an inlined caller of the other since.
+    # kvm_vcpu_update_apicv() is the name up to 6.2, and since then an inlined caller of the other function.
     _Wanted(
         Counted.ACTIVE,
         (
@@ -100,7 +100,7 @@ _OF_AVIC = frozenset(what for _, _, what in _AVIC_TRACEPOINTS)
 
 
 def choose_hooks(running_kvm: str | None) -> Hooks:
-    """What to try on this kernel, whose VMs are run by the module ``running_kvm`` (None: not known)."""
+    """The hooks to try on this kernel, whose VMs are run by the module ``running_kvm`` (None: not known)."""
     vendor = running_kvm if running_kvm in _DELIVER else None
     modules = tuple(filter(None, ("kvm", vendor)))
     chosen: list[Hook] = []

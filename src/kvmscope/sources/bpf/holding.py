@@ -1,9 +1,9 @@
-"""What a sample has of the arrays that runs of the iterator fill: a copy of its records, or the records where they are.
+"""The records of a sample, from the arrays that runs of the iterator fill: a copy, or views of the arrays.
 
-Rule: the words of a sample never change while somebody holds them. Where other processes run the iterator too, or
-while all slots but one are in samples, that takes a copy. Otherwise a slot stays busy, by its word in `control`, for as
-long as an array of its records is held, so no run writes to it. A child that is forked in that time may hold it for
-longer than this process: what is held at a fork stays busy for good.
+Rule: the words of a sample never change while it is referenced. If other processes run the iterator too, or all slots
+but one are in use by samples, this needs a copy. Otherwise a slot stays busy, by its word in `control`, as long as an
+array of its records is referenced, so no run writes to it. A child forked in that time may hold the array for longer
+than this process, so slots in use at a fork stay busy for good.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from .layout import Layout
 
 
 class HeldRecords(Protocol):
-    """The arrays of one loaded program, as samples get them."""
+    """The arrays of one loaded program, as a supplier of records for samples."""
 
     def free_slots(self) -> None:
-        """Before a run: let it have the slots that no sample has any more."""
+        """Release the slots that no sample uses any more, before a run."""
 
     def take(self, header: SnapshotHeader) -> tuple[U64Array, U64Array]:
-        """Records of VMs and of vCPUs that this run has left. Raises FormatError."""
+        """The records of VMs and of vCPUs of the run with this header. Raises FormatError."""
 
     def close(self) -> None:
-        """Unmap the arrays, but for what samples have of them."""
+        """Unmap the arrays, except those that samples refer to."""
 
 
 class CopiedRecords:
-    """For arrays that others have filled, too: every run is copied."""
+    """For arrays that other processes fill too: every run is copied."""
 
     def __init__(self, layout: Layout, vms: mmap.mmap, vcpus: mmap.mmap) -> None:
         self._layout = layout
@@ -45,7 +45,7 @@ class CopiedRecords:
         self._vm_buffers, self._vcpu_buffers = RecordBuffers(), RecordBuffers()
 
     def free_slots(self) -> None:
-        """Whoever runs the iterator has any slot."""
+        """Nothing to do: no slot is kept busy."""
 
     def take(self, header: SnapshotHeader) -> tuple[U64Array, U64Array]:
         layout, slot = self._layout, header.slot
@@ -75,7 +75,7 @@ class CopiedRecords:
 
 
 class SharedRecords:
-    """For arrays that only this process has filled: a run is copied only if it has filled the last free slot."""
+    """For arrays that only this process fills: a run is copied only if it filled the last free slot."""
 
     def __init__(self, layout: Layout, vms: mmap.mmap, vcpus: mmap.mmap, control: mmap.mmap) -> None:
         """``control``: mapped for writing."""
@@ -106,14 +106,14 @@ class SharedRecords:
         return False
 
     def close(self) -> None:
-        """The arrays are unmapped when the last view of them is gone; this drops all but those of samples."""
+        """Drop all views but those of samples; the arrays are unmapped when the last view is gone."""
         _SHARED.discard(self)
         self._busy.release()
         self._slots.clear()
         self._copied = None
 
     def retire_held(self) -> None:
-        """Never again have a run fill a slot that is in a sample now."""
+        """Keep slots that are in a sample now from being filled ever again."""
         for slot in self._slots:
             slot.is_retired = slot.is_retired or (slot.is_given and slot.is_held())
 
@@ -121,8 +121,8 @@ class SharedRecords:
 class _Slot:
     """The records of one slot.
 
-    numpy has every view refer to the array that was made first of the memory, so its references show whether any view
-    of it is held.
+    Every numpy view refers to the array that was made first of the memory, so its reference count shows whether any
+    view exists.
     """
 
     def __init__(self, layout: Layout, number: int, vms: mmap.mmap, vcpus: mmap.mmap) -> None:
@@ -131,9 +131,9 @@ class _Slot:
         self.vms = self._all_vms.reshape(layout.vm_room, -1)
         self.vcpus = self._all_vcpus.reshape(layout.vcpu_room, -1)
         self.is_given = False
-        """Some sample got it, and it is busy."""
+        """A sample uses it, and it is busy."""
         self.is_retired = False
-        """It stays busy for good."""
+        """It stays busy permanently."""
         self._references = self._count_references()
 
     def is_held(self) -> bool:

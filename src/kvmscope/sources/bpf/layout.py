@@ -1,4 +1,4 @@
-"""How large the arrays are that a run of the iterator fills, and what the loader passes to the program."""
+"""The sizes of the arrays that a run of the iterator fills, and the constants that the loader passes to the program."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _GROUP_APICV, _GROUP_APIC = 1, 2
 _CHUNK = 64
 """vCPUs that the program reads before it checks them: CHUNK of kvmscope.bpf.c."""
 _MARKS = 4096
-"""vCPU threads of one process that it can keep apart: MARKS of kvmscope.bpf.c."""
+"""vCPU threads of one process that it can distinguish: MARKS of kvmscope.bpf.c."""
 _COUNTS = ("vm_counts", "vcpu_counts", "ga_log_counts")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How large the records of this kernel are, and how many fit. Sizes in bytes."""
+    """The sizes of this kernel's records in bytes, and the number of records that fit."""
 
     vm_stat_size: int
     vcpu_stat_size: int
@@ -27,13 +27,13 @@ class Layout:
     vcpu_room: int
     slots: int
     root_slots: int = 0
-    """Of ``slots``, the first, which only root takes."""
+    """How many of the ``slots``, the first ones, only root uses."""
     is_svm: bool = False
-    """VMs are run by kvm_amd."""
+    """Whether kvm_amd runs the VMs."""
     counts_apicv: bool = False
-    """Group apicv: events are counted."""
+    """Whether events of group apicv are counted."""
     reads_apic: bool = False
-    """Group apic: registers of local APICs are read."""
+    """Whether registers of local APICs are read (group apic)."""
 
     @property
     def vm_size(self) -> int:
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def maps(self) -> dict[str, tuple[int | None, int]]:
-        """(value_size, max_entries) of the maps that depend on kernel and host; None: as the object has it."""
+        """(value_size, max_entries) of the maps that depend on kernel and host; None: as in the object."""
         unused = {} if self.counts_apicv else dict.fromkeys(_COUNTS, (None, 1))
         return {
             **unused,
@@ -58,11 +58,11 @@ class Layout:
 
     @property
     def memory_bytes(self) -> int:
-        """What the arrays hold in the kernel, used or not."""
+        """The kernel memory of the arrays, used or not."""
         return sum((size or 0) * entries for size, entries in self.maps.values())
 
     def serves(self, wanted: Layout) -> bool:
-        """Whether what was loaded so has records of the same shape, and room for at least as much."""
+        """Whether a program with this layout has records of the same shape and at least as much room as ``wanted``."""
         roomy = replace(wanted, vm_room=self.vm_room, vcpu_room=self.vcpu_room)
         return self == roomy and self.vm_room >= wanted.vm_room and self.vcpu_room >= wanted.vcpu_room
 

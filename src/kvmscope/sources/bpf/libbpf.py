@@ -1,6 +1,6 @@
 """The few calls of libbpf that kvmscope needs, through ctypes. Not a general binding.
 
-libbpf does what must not be done twice: it fits the program to the running kernel from BTF (CO-RE). The library itself
+libbpf relocates the program for the running kernel by BTF (CO-RE), which is not reimplemented here. The library itself
 is opened in ``linux.libbpf``.
 """
 
@@ -29,7 +29,7 @@ class _MapInfo(ctypes.Structure):
 
 
 class _OpenOptions(ctypes.Structure):
-    """``struct bpf_object_open_opts``, as far as the member that is used."""
+    """``struct bpf_object_open_opts``, up to the member that is used."""
 
     _fields_ = (
         ("sz", ctypes.c_size_t),
@@ -55,7 +55,7 @@ class BpfObject:
     """One object file, opened; configure it, then ``load``. Closing it unloads whatever is not pinned."""
 
     def __init__(self, data: bytes, *, types: str | None = None) -> None:
-        """``types``: path of a BTF to fit the program to, which is read by ``load``; None: libbpf finds it."""
+        """``types``: path of the BTF to relocate the program for, read by ``load``; None: libbpf finds it."""
         self._lib = library()
         self._data = data  # libbpf keeps pointers into it
         options = _OpenOptions(sz=ctypes.sizeof(_OpenOptions), btf_custom_path=types.encode() if types else None)
@@ -133,7 +133,7 @@ class BpfObject:
 
 @contextmanager
 def run_statistics() -> Iterator[None]:
-    """Has the kernel measure every BPF program for as long as the block runs; each run is then some 20 ns slower."""
+    """The kernel measures every BPF program while the block runs; each run is then about 20 ns slower."""
     fd = int(library().bpf_enable_stats(_RUN_TIME))
     _check(min(fd, 0), "BPF programs cannot be measured")
     try:
@@ -143,7 +143,7 @@ def run_statistics() -> Iterator[None]:
 
 
 def ran(program_fd: int) -> tuple[int, int]:
-    """Runs of a program that were measured, and the nanoseconds that they took."""
+    """The number of measured runs of a program, and the nanoseconds that they took."""
     fields = procfs.read_fdinfo(program_fd)
     return int(fields["run_cnt"]), int(fields["run_time_ns"])
 
@@ -157,14 +157,14 @@ def open_iterator(link_fd: int) -> int:
 
 
 def pin(fd: int, path: Path) -> None:
-    """Give a map or link a name in a BPF file system, so that it outlives this process."""
+    """Pin a map or link in a BPF file system, so it outlives this process."""
     result = library().bpf_obj_pin(fd, os.fsencode(path))
     if result:
         raise SourceError(f"{path} could not be pinned: {os.strerror(-result)}", path=str(path), errno=-result)
 
 
 def freeze(fd: int) -> None:
-    """From now on only the program can write to a map: no process, by no fd and no mapping."""
+    """Make a map read-only for processes, by fd and by mapping; only programs can still write to it."""
     _check(library().bpf_map_freeze(fd), "a BPF map could not be frozen")
 
 
@@ -204,7 +204,7 @@ def read_array(path: Path, size: int) -> bytes:
 
 
 def write_array(path: Path, data: bytes) -> None:
-    """Give the one element of a pinned array, which is not frozen, a value. Raises OSError."""
+    """Set the one element of a pinned array, which must not be frozen. Raises OSError."""
     fd = open_pinned_map(path)
     try:
         key = ctypes.c_uint32(0)
@@ -221,15 +221,15 @@ _SYSCALL_BPF: Mapping[str, int] = {"x86_64": 321, "aarch64": 280, "riscv64": 280
 
 
 class _ObjAttributes(ctypes.Structure):
-    """``union bpf_attr`` as BPF_OBJ_GET reads it."""
+    """``union bpf_attr`` for BPF_OBJ_GET."""
 
     _fields_ = (("pathname", ctypes.c_uint64), ("bpf_fd", ctypes.c_uint32), ("file_flags", ctypes.c_uint32))
 
 
 def open_pinned_map(path: Path) -> int:
-    """A pinned map, to be mapped read-only; needs no privilege but the file's mode, and no libbpf. Raises OSError.
+    """An fd of a pinned map, to be mapped read-only; needs only permission for the file, and no libbpf. Raises OSError.
 
-    It is opened for writing too, though frozen: bpf_map_mmap() refuses files that were opened for reading alone.
+    It is opened for writing too, though frozen: bpf_map_mmap() refuses files opened read-only.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
     attributes = _ObjAttributes(ctypes.addressof(name), 0, 0)
@@ -249,10 +249,10 @@ def load_object(
     constants: bytes,
     programs: Mapping[str, str | None] | None = None,
 ) -> BpfObject:
-    """Open, configure and load an object. Close what you get.
+    """Open, configure and load an object. The caller must close it.
 
-    ``maps`` gives (value_size or None, max_entries) by name; ``programs`` the optional programs that are wanted, as in
-    ``BpfObject.choose_program``. What is refused is tried again for the log with the reason.
+    ``maps``: (value_size or None, max_entries) by name; ``programs``: the optional programs to load, as for
+    ``BpfObject.choose_program``. A refused load is repeated to get the log with the reason.
     """
 
     def load() -> BpfObject:
@@ -268,7 +268,7 @@ def load_object(
 
 @contextmanager
 def _types() -> Iterator[str | None]:
-    """The file to fit a program to for users who may not ask for the types of modules, None for users who may."""
+    """The BTF files to try: for users who may not read the BTF of modules, a file; otherwise None (libbpf finds it)."""
     if Capability.SYS_ADMIN in effective_capabilities() or not btf.has_btf():
         yield None
         return
@@ -344,14 +344,14 @@ def _missing_capabilities(code: int) -> PermissionNeeded:
 
 
 def _who_may(otherwise: str, options: str) -> str:
-    """What to try: root that lacks a capability is in a container."""
+    """The remedy for missing privileges; root without a capability is in a container."""
     if os.geteuid() == 0:
         return f"give the container the capabilities (docker run {options}), or on the host {otherwise}"
     return f"run as root, or {otherwise}"
 
 
 def _verdict(log: list[str]) -> str | None:
-    """The line of libbpf's log with the reason: the last before the verifier's count of what it did."""
+    """The line of libbpf's log with the reason: the last one before the verifier's statistics."""
     for line, following in zip(reversed(log[:-1]), reversed(log[1:]), strict=True):
         if following.startswith("processed ") or "failed to resolve" in line:
             return line.strip()
@@ -359,7 +359,7 @@ def _verdict(log: list[str]) -> str | None:
 
 
 _OF_MODULE = "BTF objects"
-"""In what libbpf 1.0 to 1.1 says when it may not look for the BTF of modules ("failed to iterate BTF objects")."""
+"""In the message of libbpf 1.0 to 1.1 if it may not list the BTF of modules ("failed to iterate BTF objects")."""
 
 
 def _is_privileged() -> bool:

@@ -1,6 +1,6 @@
-"""Loads the iterator for one process: what takes the kernel and libbpf some 90 ms.
+"""Loads the iterator for one process, which takes the kernel and libbpf about 90 ms.
 
-Rule: nothing here needs numpy, so a command that loads numpy on one thread can have the iterator loaded on another.
+Rule: nothing here needs numpy, so a command can load numpy in one thread and the iterator in another.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from . import libbpf
 from .layout import Layout
 
 FIRST_ROOM = 64, 256
-"""VMs and vCPUs; a larger host is read by a program that is made to its measure once it has said how large it is."""
+"""VMs and vCPUs of the first program; for a larger host, it reports the numbers and a second one is loaded to fit."""
 SLOTS = 2
-"""One is filled while the last sample has the other."""
+"""A run fills one while the last sample uses the other."""
 
 Programs = Mapping[str, str | None]
-"""Optional programs of the object that are to be loaded too, as ``BpfObject.choose_program`` takes them."""
+"""Optional programs of the object to load too, as arguments of ``BpfObject.choose_program``."""
 
 
 def object_data() -> bytes:
@@ -30,7 +30,7 @@ def object_data() -> bytes:
 
 
 def load_program(layout: Layout, programs: Programs | None = None) -> libbpf.BpfObject:
-    """The program, fitted to this kernel and loaded with room for ``layout``. Close what you get."""
+    """The program, loaded for this kernel with the sizes of ``layout``. The caller must close it."""
     return libbpf.load_object(object_data(), maps=layout.maps, constants=layout.constants(), programs=programs)
 
 
@@ -40,7 +40,7 @@ def read_inhibit_numbers() -> dict[str, int]:
 
 
 def runs_on_svm() -> bool:
-    """Whether kvm_amd is what runs the VMs."""
+    """Whether kvm_amd runs the VMs."""
     return running_kvm_name() == "kvm_amd"
 
 
@@ -60,7 +60,7 @@ class Program:
 
     @property
     def arrays(self) -> dict[str, int]:
-        """The fds of what a run fills, by name."""
+        """The fds of the maps that a run fills, by name."""
         return {name: self._bpf.map_fd(name) for name in ("control", "vms", "vcpus")}
 
     def open_run(self) -> int:
@@ -68,7 +68,7 @@ class Program:
         return libbpf.open_iterator(self._link)
 
     def fd(self, program: str) -> int:
-        """Of one of the programs, for those who ask the kernel what it costs."""
+        """The fd of one of the programs, to query its run time from the kernel."""
         return self._bpf.program_fd(program)
 
     def close(self) -> None:
@@ -77,14 +77,14 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class KvmTraits:
-    """What stays as it is while KVM is loaded. ``is_svm``: kvm_amd is what runs the VMs."""
+    """Properties that do not change while KVM is loaded. ``is_svm``: kvm_amd runs the VMs."""
 
     schemas: KvmSchemas
     inhibit_numbers: Mapping[str, int]
     is_svm: bool
 
     def layout(self, vms: int, vcpus: int) -> Layout:
-        """Room for so many, in a program without a group."""
+        """The layout for this many VMs and vCPUs, in a program without a group."""
         return Layout(
             self.schemas.vm.data_size, self.schemas.vcpu.data_size, vms, vcpus, slots=SLOTS, is_svm=self.is_svm
         )
@@ -97,7 +97,7 @@ def read_traits() -> KvmTraits:
 
 @dataclass(frozen=True, slots=True)
 class LoadedReader:
-    """What a ``BpfSource`` without groups begins with; it closes the program."""
+    """The loaded program with which a ``BpfSource`` without groups starts; the source closes the program."""
 
     traits: KvmTraits
     program: Program

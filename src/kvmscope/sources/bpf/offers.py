@@ -1,6 +1,6 @@
-"""What each opt-in group would give on this kernel and take of its memory, without loading anything.
+"""The stats that each opt-in group would provide on this kernel, and the memory that it would take; loads nothing.
 
-Not here: what they mean (``catalog.groups``), and loading them (``groups``).
+Not here: the meaning of the stats (``catalog.groups``), and loading the groups (``groups``).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ALL = Feature.APICV | Feature.SYNIC | Feature.SEV
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One group on this kernel. ``why_not``: why it cannot be had; "" if it can. ``doubt``: why its events may never
-    come. ``missing``: stats that this kernel does not let be counted, each with the reason. ``bytes_per`` is of the
-    kernel's memory, for each subject, and ``memory_bytes`` what it would hold of it: there is room for more to come."""
+    """One group on this kernel. ``why_not``: why it is unavailable; "" if it is available. ``doubt``: why its events
+    may never occur. ``missing``: stats that cannot be counted on this kernel, each with the reason. ``bytes_per``:
+    kernel memory per subject. ``memory_bytes``: kernel memory in all, with room for more subjects."""
 
     name: str
     stats: Mapping[Scope, int]
@@ -39,13 +39,13 @@ class Offer:
 
 
 def offers(*, vms: int, vcpus: int, root: Path = ROOT) -> tuple[Offer, ...]:
-    """Every group that there is, in the order of the catalogue, for a host with so many VMs and vCPUs."""
+    """Every group, in the order of the catalogue, for a host with this many VMs and vCPUs."""
     attached, subjects = pinned.pinned_names(root), _by_scope(vms, vcpus)
     return (*_of_iterator(), *(_of_plan(name, subjects, is_pinned=name in attached) for name in plans_by_name()))
 
 
 def _of_iterator() -> tuple[Offer, Offer]:
-    """Those that are part of the iterator's own program."""
+    """The groups that are part of the iterator's own program."""
     counted = frozenset(Counted)
     reasons = _reasons()
     without = _count(apicv.vm_schema(reasons, _ALL)), _count(apicv.vcpu_schema())

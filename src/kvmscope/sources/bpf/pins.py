@@ -1,4 +1,4 @@
-"""Keeps the iterator loaded for readers without privileges: a BPF file system of kvmscope's own, and what is in it.
+"""Keeps the iterator loaded for unprivileged readers: kvmscope's own BPF file system and its contents.
 
     /run/kvmscope/          a mount of type bpf, so that detaching it frees everything
         v1/                 version of the snapshot format; an upgrade attaches beside it
@@ -8,7 +8,7 @@
             meta            JSON: schemas, sizes, and which kvm they belong to
         groups/             groups that count events, one directory each (groups/pinned.py)
 
-The mount is kvmscope's own since systemd mounts /sys/fs/bpf so that only root may enter.
+The mount is kvmscope's own because systemd mounts /sys/fs/bpf with access for root only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 META_SIZE = 65536
 NEW = "new-"
-"""Begins the names of directories that are being filled. A BPF file system takes no name with a dot in it."""
+"""The prefix of directories that are being filled. A BPF file system does not allow a dot in names."""
 _FORMAT = "kvmscope-pins/4"
 _MAPS = ("control", "vms", "vcpus", "meta")
 ITERATOR = "read"
@@ -51,8 +51,8 @@ _YES = (1).to_bytes(4, sys.byteorder)
 
 @dataclass(frozen=True)
 class Meta:
-    """What a reader must know of a pinned iterator. ``kvm_inode`` names one loading of the kvm module, ``object`` the
-    program that was loaded."""
+    """The data that a reader needs about a pinned iterator. ``kvm_inode`` identifies one loading of the kvm module,
+    ``object`` the loaded program."""
 
     layout: Layout
     schemas: KvmSchemas
@@ -62,7 +62,7 @@ class Meta:
     object: str
 
     def serves(self, wanted: Meta) -> bool:
-        """Whether this does for a reader what ``wanted`` would: the same program, with room for at least as much."""
+        """Whether this can replace ``wanted`` for readers: the same program, with at least as much room."""
         return self.object == wanted.object and self.layout.serves(wanted.layout)
 
     def check_kvm(self) -> None:
@@ -85,7 +85,7 @@ class Meta:
 
     @classmethod
     def parse(cls, data: bytes) -> Meta:
-        """Raises FormatError on anything that ``encode`` of this version would not give."""
+        """Raises FormatError on anything that ``encode`` of this version does not produce."""
         try:
             text: dict[str, Any] = json.loads(data.rstrip(b"\0"))
             if text["format"] != _FORMAT:
@@ -110,12 +110,12 @@ def _checked(layout: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest(data: bytes) -> str:
-    """Names a program by its object file."""
+    """A digest of an object file, which identifies the program."""
     return hashlib.sha256(data).hexdigest()
 
 
 def kvm_inode() -> int:
-    """Changes when the kvm module is reloaded; 0 if there is none."""
+    """An inode number that changes when the kvm module is reloaded; 0 if there is none."""
     return module_inode("kvm") or 0
 
 
@@ -131,7 +131,7 @@ class Pinned:
     def open_run(self) -> int:
         """A file whose first read is one run. Raises Replaced, Unavailable.
 
-        Without the first, the run of a later program would be taken for news of the arrays of this one.
+        Without the check for Replaced, a run of a later program would be mistaken for one that filled these arrays.
         """
         try:
             fd = os.open(self.iterator, os.O_RDONLY | os.O_CLOEXEC)
@@ -155,13 +155,13 @@ class Pinned:
 
 
 def open_pinned(root: Path = ROOT) -> Pinned:
-    """Raises Unavailable if nothing usable is attached, PermissionNeeded if this user may not read it."""
+    """Open it. Raises Unavailable if nothing usable is attached, PermissionNeeded if this user may not read it."""
     directory = directory_in(root)
     fds: dict[str, int] = {}
     held = open_directory(root)
     try:
         try:
-            # By the directory's fd, so that all are of one program even if another takes its place meanwhile.
+            # By the directory's fd, so that all are of one program even if another replaces it in the process.
             here = Path(procfs.fd_path(held))
             for name in _MAPS:
                 fds[name] = libbpf.open_pinned_map(here / name)
@@ -188,7 +188,7 @@ def _read_meta(fd: int) -> Meta:
 
 
 def attached_meta(root: Path) -> Meta | None:
-    """Of what is attached for the kvm that is loaded now; None if nothing usable is."""
+    """The metadata of the iterator attached for the kvm loaded now; None if there is no usable one."""
     try:
         pinned = open_pinned(root)
     except (SourceError, FormatError):
@@ -198,7 +198,7 @@ def attached_meta(root: Path) -> Meta | None:
 
 
 def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, gid: int, mode: int) -> Path:
-    """Pin a loaded program in place of any of the same version; readers see the old one or the new one."""
+    """Pin a loaded program, replacing any of the same version; readers see either the old or the new one."""
     mount(root)
     final = directory_in(root)
     new = final.with_name(NEW + final.name)
@@ -219,12 +219,12 @@ def pin_program(bpf: libbpf.BpfObject, link_fd: int, meta: Meta, *, root: Path, 
 
 
 def set_access(directory: Path, *, gid: int, mode: int, private: str = "") -> None:
-    """Let ``gid`` read; ``mode`` is that of the files, and the directory gets x wherever they have r.
+    """Let ``gid`` read; ``mode``: of the files; the directory gets x wherever they have r.
 
-    What has a name that begins with ``private`` stays root's alone.
+    Files with the prefix ``private`` stay root's alone.
 
-    Who may read an array gets w as well, since the kernel maps none that was opened for reading alone. Nobody can write
-    with it: arrays are frozen when they are pinned.
+    Readers of an array also get w, since the kernel does not map arrays opened read-only. They still cannot write:
+    arrays are frozen when they are pinned.
     """
     for path in directory.iterdir():
         if path.name == _CLOSED or (private and path.name.startswith(private)):
@@ -238,12 +238,12 @@ def set_access(directory: Path, *, gid: int, mode: int, private: str = "") -> No
 
 
 def remove(root: Path) -> bool:
-    """Take away everything that was attached, of any version, and the mount. False if there was nothing."""
+    """Remove everything that was attached, by any version, and the mount. False if there was nothing."""
     if not _is_mounted(root):
         return False
     for directory in root.iterdir():
         remove_directory(directory)
-    # Lazily: a reader in the middle of a run would make the kernel say that it is busy.
+    # Lazily: during a reader's run the kernel would refuse with EBUSY.
     try:
         mounts.unmount(str(root))
     except OSError as error:
@@ -252,13 +252,13 @@ def remove(root: Path) -> bool:
         ) from error
     try:
         root.rmdir()
-    except OSError as error:  # somebody keeps files of theirs where the mount was
+    except OSError as error:  # another program has files where the mount was
         raise SourceError(f"everything is detached, but {root} stays: {error.strerror}", path=str(root)) from error
     return True
 
 
 def remove_directory(directory: Path) -> None:
-    """With all that is in it. A program that is pinned there reads no more, for those who have it open either."""
+    """Remove it with its contents. A program pinned there stops reading, even for processes that have it open."""
     if (directory / _CLOSED).exists():
         libbpf.write_array(directory / _CLOSED, _YES)
     if directory.is_dir():
@@ -272,13 +272,13 @@ def remove_directory(directory: Path) -> None:
 
 @contextmanager
 def locked(root: Path) -> Iterator[Path]:
-    """Where ``root`` really is, for one attach or detach at a time; others wait. Raises SourceError if it is a file."""
+    """The real path of ``root``, locked for one attach or detach; others wait. Raises SourceError if it is a file."""
     place = root.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(place.with_name(f".{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        # Under the lock, since another detach may remove the directory between these two looks.
+        # Under the lock, since another detach may remove the directory between these two checks.
         if place.exists() and not place.is_dir():
             raise SourceError(f"{place} is not a directory", remedy=f"remove it: rm {place}", path=str(place))
         yield place

@@ -1,6 +1,6 @@
-"""Where the iterator is attached, and why it cannot be read there; ``pins`` has what is in it.
+"""The place where the iterator is attached, and why it cannot be read there; its contents are in ``pins``.
 
-Rule: little is loaded by this, since nearly every command looks here first and mostly finds nothing.
+Rule: this imports little, since nearly every command looks here first and usually finds nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path("/run/kvmscope")
 
 
 def directory_in(root: Path) -> Path:
-    """Where this version's pins are."""
+    """The directory of this version's pins."""
     return root / f"v{VERSION}"
 
 
@@ -27,7 +27,7 @@ def require_attached(root: Path = ROOT) -> None:
 
 
 def open_directory(root: Path) -> int:
-    """This version's pins, to be found by this fd. Raises Unavailable, PermissionNeeded."""
+    """An fd of the directory of this version's pins. Raises Unavailable, PermissionNeeded."""
     directory = directory_in(root)
     try:
         return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +51,7 @@ def explain(error: OSError, directory: Path, *, gone: str = "nothing is attached
 
 
 def _group_of(directory: Path) -> str:
-    """By name, or by number if it has none."""
+    """The group's name, or its number if it has none."""
     try:
         number = directory.stat().st_gid
     except OSError:

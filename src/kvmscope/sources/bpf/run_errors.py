@@ -1,4 +1,4 @@
-"""What a run of the iterator raises, besides Busy."""
+"""The errors of a run of the iterator, besides Busy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .layout import Layout
 
 
 class Replaced(SourceError):
-    """What was opened is no longer what is attached."""
+    """The opened program is no longer the attached one."""
 
 
 class Overflow(SourceError):

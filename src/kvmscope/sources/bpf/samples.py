@@ -1,7 +1,7 @@
-"""Samples of what runs of the iterator leave in memory: subjects, a block of words for each schema, gaps.
+"""Makes samples of the output of iterator runs: subjects, a block of words for each schema, gaps.
 
-The subjects seldom change between two runs, and describing them costs more than reading them on a small host. So
-samples share these columns, which nobody can write to, for as long as the identities in the records are the same.
+The subjects seldom change between two runs, and on a small host describing them costs more than reading them. So
+samples share these read-only columns as long as the identities in the records are the same.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Column = TypeVar("_Column", I64Array, U64Array)
 
 @dataclass(frozen=True, slots=True)
 class RecordedSubjects:
-    """Whose records a run left, and which of them have a row in which block."""
+    """The subjects of a run's records, and the blocks in which each has a row."""
 
     identities: tuple[bytes, bytes]
     vms: Vms
@@ -51,7 +51,7 @@ class RecordedSubjects:
     sched_vm_rows: I64Array
     sched_vcpu_rows: I64Array
     gaps: tuple[Gap, ...]
-    """What cannot be read of them."""
+    """The stats of them that cannot be read."""
 
 
 class Samples:
@@ -123,7 +123,7 @@ class Samples:
         )
 
     def _subjects_of(self, vms: VmRecords, vcpus: VcpuRecords) -> RecordedSubjects:
-        """Those of the last run, if this one has the same."""
+        """The subjects; the objects of the last run if this run has the same ones."""
         identities = vms.identities(), vcpus.identities()
         if self._subjects is None or self._subjects.identities != identities:
             self._subjects = self._describe(identities, vms, vcpus)
@@ -176,12 +176,12 @@ def _gaps_of_group(hooks: Hooks, reasons: Reasons) -> Iterator[Gap]:
 
 
 def _known(numbers: I64Array) -> I64Array:
-    """0 in a record means that the reader's pid namespace has no number for it."""
+    """Replace 0 by NOT_KNOWN: 0 in a record means that the process has no id in the reader's pid namespace."""
     numbers[numbers == 0] = NOT_KNOWN
     return numbers
 
 
 def _shared(column: _Column) -> _Column:
-    """From now on nobody can write to it, since several samples have it."""
+    """The column made read-only, since several samples share it."""
     column.flags.writeable = False
     return column

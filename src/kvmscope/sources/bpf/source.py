@@ -1,6 +1,6 @@
 """Samples from the BPF iterator: loaded for this process (``bpf``) or pinned by ``attach`` (``pinned``).
 
-Both run the same program and make the same sample of what it leaves; they differ in who loaded it.
+Both run the same program and make the same samples of its output; they differ in how it was loaded.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from .groups.base import Group
 
 _RESERVES = 1.03, 2.0, 4.0, 8.0
-"""How much larger than the host the next program is made, and the one after if more VMs came while it was loaded.
-The first is small, since there are two slots of it: a reader takes no more than three times what it reads."""
+"""The room of the next program relative to the host's size, and of each one after if more VMs came while it loaded.
+The first is small, since there are two slots: a reader takes at most three times the memory of what it reads."""
 GROUP_ROOM = 4096, 16384
-"""VMs and vCPUs with a group; such a program is not replaced by a larger one, as its counts would start again at 0. It
-has one slot, as large as for a large host."""
+"""VMs and vCPUs of a program with group apicv; it is not replaced by a larger one, as its counts would start again at
+0. It has one slot, sized for a large host."""
 _T = TypeVar("_T")
 
 
 def read_reasons() -> Reasons:
-    """What the bits of the inhibit word mean on this kernel; empty if it has none."""
+    """The meaning of the bits of the inhibit word on this kernel; empty if it has none."""
     return apicv.reasons_from_enumerators(read_inhibit_numbers())
 
 
 class _Running:
-    """A program of this process, and the arrays that its runs fill."""
+    """A program loaded by this process, and the arrays that its runs fill."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -60,18 +60,18 @@ class _Running:
 
 
 class BpfSource:
-    """Loads the iterator for as long as it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once;
-    groups that hook KVM where it is modules need CAP_SYS_ADMIN too.
+    """Loads the iterator while it is open. Needs CAP_BPF and CAP_PERFMON, and /dev/kvm once; groups that hook a KVM
+    built as modules need CAP_SYS_ADMIN too.
 
-    ``groups`` may have "apicv": then its hooks are attached as long, and only as long, as this is open. With either
-    "apicv" or "apic" each read also fetches the registers of every vCPU's local APIC. Every other group (see
-    ``groups.plans_by_name``) is an object of its own, loaded as long as this is open.
+    ``groups`` may have "apicv": its hooks are attached only while this is open. With "apicv" or "apic", each read also
+    fetches the registers of every vCPU's local APIC. Every other group (see ``groups.plans_by_name``) is a separate
+    object, loaded while this is open.
     """
 
     name = "bpf"
 
     def __init__(self, groups: Sequence[str] = (), *, reader: LoadedReader | None = None) -> None:
-        """``reader``: what was loaded for a source without groups; this closes it."""
+        """``reader``: a program already loaded for a source without groups; this source closes it."""
         self._traits = reader.traits if reader else read_traits()
         self.hooks = _hooks() if "apicv" in groups else None
         self._reads_apic = "apicv" in groups or "apic" in groups
@@ -98,7 +98,7 @@ class BpfSource:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Those that are objects of their own."""
+        """The groups that are separate objects."""
         return tuple(self._groups)
 
     def read(self) -> Sample:
@@ -107,12 +107,12 @@ class BpfSource:
 
     @property
     def program(self) -> Program:
-        """What is loaded now."""
+        """The program that is loaded now."""
         return self._running.program
 
     @property
     def arena(self) -> Arena:
-        """What its runs fill."""
+        """The arrays that its runs fill."""
         return self._running.arena
 
     def close(self) -> None:
@@ -133,16 +133,16 @@ class BpfSource:
             self._groups.append(loaded.open_group(name, vms=here.vms, vcpus=here.vcpus))
 
     def _features(self) -> Feature:
-        """By a first run, which also sets the group's clocks going: durations start from the state as it is now."""
+        """The features found by a first run, which also starts the group's clocks: durations count from then on."""
         return self._with_room(self._read_features)
 
     def _read_features(self) -> Feature:
         return self._running.arena.features()
 
     def _with_room(self, run: Callable[[], _T]) -> _T:
-        """What a run gives, by a program that is made larger until the host fits, as more VMs can come meanwhile.
+        """The result of a run, with larger programs loaded until the host fits, as VMs can be added at the same time.
 
-        Raises Overflow if they outran it each time.
+        Raises Overflow if the host outgrew each of them.
         """
         for factor in _RESERVES:
             try:
@@ -169,7 +169,7 @@ class BpfSource:
             return Program(layout, self.hooks.programs)
 
     def _grow(self, overflow: Overflow, factor: float) -> None:
-        """The program of group apicv is kept, since its counts would end with it: it reads again once VMs have gone."""
+        """Load a larger program, except with group apicv, whose counts would be lost: it reads again once VMs go."""
         if self.hooks:
             reason = f"group apicv has {overflow.reason}; it goes on counting"
             raise Unavailable(
@@ -181,9 +181,9 @@ class BpfSource:
 
 
 class PinnedSource:
-    """Reads what ``kvmscope attach`` pinned. Needs no privilege but membership of the group that was given.
+    """Reads the iterator pinned by ``kvmscope attach``. Needs only membership of the Unix group given to ``attach``.
 
-    ``groups`` are those to read; None: all that are pinned. That one of them is not is Unavailable.
+    ``groups``: the groups to read; None: all that are pinned. Raises Unavailable if one of them is not pinned.
     """
 
     name = "pinned"
@@ -199,11 +199,11 @@ class PinnedSource:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Those that are read."""
+        """The groups that are read."""
         return tuple(self._groups)
 
     def read(self) -> Sample:
-        """Every VM and vCPU of the host. Raises SourceError, Unavailable if it was detached or has no more room."""
+        """Every VM and vCPU of the host. Raises SourceError; Unavailable if it was detached or has no room for all."""
         try:
             return with_groups(self._read(), self._groups)
         except Replaced:
@@ -266,7 +266,7 @@ def _hooks() -> Hooks:
 
 
 def with_groups(sample: Sample, groups: Sequence[Group]) -> Sample:
-    """The sample with what these groups have counted."""
+    """The sample with the counts of these groups added."""
     if not groups:
         return sample
     parts = [group.read(sample) for group in groups]

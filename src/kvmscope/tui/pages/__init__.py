@@ -1,1 +1,1 @@
-"""The pages of ``kvmscope top``: what each shows, and what its keys do. They know no terminal."""
+"""The pages of ``kvmscope top``: what each shows, and what its keys do. They do not access the terminal."""

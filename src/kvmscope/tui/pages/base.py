@@ -1,7 +1,7 @@
-"""What all pages share: the lines around the body, a list with a cursor, and the desk that pages work on.
+"""Common parts of all pages: the lines around the body, a list with a cursor, and the desk that pages work on.
 
-A page has a title, a body, a notice and a line of keys. It is drawn for a size, makes only the lines that are visible,
-and is given keys and clicks. It opens other pages through the desk.
+A page has a title, a body, a notice and a line of keys. It is drawn for a size, makes only its visible lines, and
+receives keys and clicks. It opens other pages through the desk.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..settings import Settings, SettingsFile
 BACK_KEYS: Final = ("escape", "left", "backspace", "q")
 _KEY_GAP: Final = 2
 _PART_OF_NOTICES: Final = 6
-"""Notices take at most one line of so many."""
+"""Notices take at most one of this many lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHint:
-    """A key, what it does in a word or two for the last line, and in a sentence for the help."""
+    """A key, its effect in a word or two for the last line, and in a sentence for the help."""
 
     key: str
     word: str
@@ -39,10 +39,10 @@ class KeyHint:
 
 @dataclass
 class Desk:
-    """What pages work on: the board, the settings, where views come from, and which page is open.
+    """The shared objects of all pages: the board, the settings, the feed of views, and the stack of pages.
 
-    ``pages``: the open one is the last. ``player``: moves in a recording; None for a host that is read now.
-    ``groups``: switches opt-in groups on; None where there are none.
+    ``pages``: the last one is open. ``player``: moves in a recording; None for a live host. ``groups``: switches opt-in
+    groups on; None if there are none.
     """
 
     board: Board
@@ -61,7 +61,7 @@ class Desk:
         return self.board.settings
 
     def change(self, settings: Settings) -> None:
-        """New settings, which are kept."""
+        """Apply new settings and save them."""
         self.board.settings = settings
         before = self.file.problem
         self.file.write(settings)
@@ -77,7 +77,7 @@ class Desk:
         self.pages.append(page)
 
     def close(self) -> None:
-        """Back to the previous page; the first one is never closed."""
+        """Go back to the previous page; the first page is never closed."""
         if len(self.pages) > 1:
             self.pages.pop().on_close()
 
@@ -89,7 +89,7 @@ _PLAYER_HINTS: Final = (
 
 
 class Page(ABC):
-    """One page. ``hints``: its keys, the most important first; the last two lead out and to the help."""
+    """One page. ``hints``: its keys, the most important first; the last two leave the page and open the help."""
 
     name: str = ""
     hints: Sequence[KeyHint] = ()
@@ -104,22 +104,22 @@ class Page(ABC):
 
     @property
     def has_ended(self) -> bool:
-        """Whether what the page shows has ended, so that its values are the last ones."""
+        """Whether the page's subject has ended, so its values are the last ones."""
         return False
 
     @property
     def hints_here(self) -> Sequence[KeyHint]:
-        """Its keys; in a recording those that move in it stand where a live host has the pause."""
+        """The keys of the page; for a recording, the keys that move in it replace the pause of a live host."""
         if self.desk.player is None:
             return self.hints
         return [each for hint in self.hints for each in (_PLAYER_HINTS if hint.key == "p" else (hint,))]
 
     def is_time_line(self, y: int) -> bool:
-        """Whether the time line of a recording was drawn there."""
+        """Whether row ``y`` is the time line of a recording."""
         return self.desk.player is not None and y == self._time_line_y
 
     def draw(self, size: PageSize) -> list[ScreenLine]:
-        """All lines of the page, each as wide as it."""
+        """All lines of the page, each with the width of the page."""
         head, foot = self._head(size), self._foot(size)
         self._time_line_y = size.height - len(foot)
         room = max(0, size.height - len(head) - len(foot))
@@ -130,10 +130,10 @@ class Page(ABC):
 
     @abstractmethod
     def body(self, size: PageSize) -> list[ScreenLine]:
-        """The lines between head and foot; at most ``size.height`` of them."""
+        """The lines between header and footer; at most ``size.height`` of them."""
 
     def key(self, key: str, char: str | None) -> bool:
-        """Do what a key does here; false if it does nothing."""
+        """Handle a key; false if it has no effect on this page."""
         del char
         if key in BACK_KEYS:
             self.desk.close()
@@ -141,18 +141,18 @@ class Page(ABC):
         return False
 
     def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:  # noqa: B027 - most pages need none
-        """The mouse was pressed."""
+        """Handle a mouse click."""
 
     def wheel(self, lines: int) -> None:  # noqa: B027
-        """The wheel was turned."""
+        """Handle a turn of the mouse wheel."""
 
     def on_close(self) -> None:  # noqa: B027
-        """The page is no longer open."""
+        """Called when the page was closed."""
 
     # --- around the body ----------------------------------------------------------------------------------------------
 
     def heading(self) -> str:
-        """What the page shows, for its first line."""
+        """The page's subject, for its first line."""
         return self.name
 
     def _head(self, size: PageSize) -> list[ScreenLine]:
@@ -166,7 +166,7 @@ class Page(ABC):
         return [*lines, *notices, self._keys(size.width)]
 
     def _state(self) -> str:
-        """Whether what is shown is live, and if not, what it is."""
+        """The state of the shown values: live, paused, stale and so on."""
         shown = self.board.shown
         simulated = " SIMULATED" if shown is not None and shown.scene.sample.simulated else ""
         return f"{simulated} {self._state_word()} "
@@ -188,7 +188,7 @@ class Page(ABC):
         return Style.ALERT if is_old else Style.PLAIN
 
     def _notices(self, width: int) -> list[ScreenLine]:
-        """What matters beside the page: the most urgent thing first."""
+        """Notices that matter besides the page, the most urgent first."""
         board = self.board
         if board.loss is not None:
             remedy = f"; try: {board.loss.remedy}" if board.loss.remedy else ""
@@ -203,19 +203,19 @@ class Page(ABC):
         return self.notices(width)
 
     def notices(self, width: int) -> list[ScreenLine]:
-        """What the page itself has to say there."""
+        """The notices of the page itself."""
         del width
         return [self.notice()]
 
     def notice(self) -> ScreenLine:
-        """The same, if it is one line."""
+        """The page's own notice, if it is one line."""
         shown = self.board.shown
         if shown is not None and shown.scene.sample.simulated:
             return text_line(SIMULATED, Style.ALERT)
         return text_line("")
 
     def _keys(self, width: int) -> ScreenLine:
-        """As many keys as there is room for, in their order; the last ones, which lead out and to the help, first."""
+        """As many keys as fit, in order; the last two, which leave and open the help, are placed before all others."""
         there = self.hints_here
         left, chosen = width + _KEY_GAP, set()
         *others, last_but_one, last = range(len(there))
@@ -271,9 +271,9 @@ def host_title(view: HostView | None) -> str:
 
 
 class ListPage(Page):
-    """A page with a list: head lines, then rows of which as many are made as are visible.
+    """A page with a list: head lines, then rows, of which only the visible ones are made.
 
-    ``cursor``: the row that keys act on; None until one was chosen.
+    ``cursor``: the row that keys act on; None until one is chosen.
     """
 
     def __init__(self, desk: Desk) -> None:
@@ -286,11 +286,11 @@ class ListPage(Page):
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
 
     @abstractmethod
     def row(self, place: int, width: int) -> ScreenLine:
-        """One row; whether the cursor is on it is added."""
+        """One row, without the mark of the cursor, which is added later."""
 
     def above(self, width: int) -> list[ScreenLine]:
         """The lines above the rows."""
@@ -298,19 +298,19 @@ class ListPage(Page):
         return []
 
     def empty(self, width: int) -> list[ScreenLine]:
-        """What stands in place of rows if there are none."""
+        """The lines in place of rows if there are none."""
         del width
         return []
 
     def enter(self, place: int) -> None:
-        """A row was chosen."""
+        """Called when the user chose a row."""
 
     def moved(self) -> None:
-        """The cursor has moved."""
+        """Called when the cursor has moved."""
 
     def body(self, size: PageSize) -> list[ScreenLine]:
         above = self.above(size.width)
-        above = above[max(0, len(above) + 1 - size.height) :]  # a row goes before all but the last of them
+        above = above[max(0, len(above) + 1 - size.height) :]  # a row takes precedence over all but the last of them
         self._above = len(above)
         self._room = max(1, size.height - len(above))
         self._settle()
@@ -323,7 +323,7 @@ class ListPage(Page):
         return ScreenLine(line.spans, True, line.is_stale) if place == self.cursor else line
 
     def _settle(self) -> None:
-        """Keep the cursor among the rows, and in sight."""
+        """Keep the cursor within the rows, and visible."""
         last = self.count - 1
         if self.cursor is not None:
             self.cursor = None if last < 0 else min(self.cursor, last)
@@ -348,7 +348,7 @@ class ListPage(Page):
         return True
 
     def move(self, rows: int) -> None:
-        """Move the cursor; the first key puts it on the first row that is visible."""
+        """Move the cursor; the first move puts it on the first visible row."""
         if self.cursor is None:
             self.set_cursor(self.first if rows > 0 else self.first + self._room - 1)
         else:

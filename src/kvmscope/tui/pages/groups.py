@@ -1,7 +1,7 @@
 """The opt-in groups with their cost, counting while this page is open, and what the chosen ones count.
 
-A group that is switched on hooks kernel events, which costs time at each of them. So leaving the page switches all of
-them off again. It needs root, or a group that root has pinned.
+An active group hooks kernel events, and each event then costs time. So leaving the page switches all groups off again.
+Counting needs root, or a group that root has pinned.
 """
 
 from __future__ import annotations

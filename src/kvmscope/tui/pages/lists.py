@@ -1,4 +1,4 @@
-"""Pages that are lists: what each rule found, what happened, the columns, and what to sort by."""
+"""Pages that are lists: the findings by rule, the events, the columns, and the sort keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GAP: Final = 2
 
 
 class TablePage(ListPage):
-    """A list with columns, of which a narrow screen shows those that matter most."""
+    """A list with columns; a narrow screen shows the most important ones."""
 
     columns: Sequence[TableColumn] = ()
     hints: Sequence[KeyHint] = (
@@ -38,7 +38,7 @@ class TablePage(ListPage):
         return [self.cells([Span(column.title, Style.HEAD) for column in self.columns], width)]
 
     def about(self, place: int) -> str:
-        """What a row says, of which there may be room for a part in its line; empty if that is all of it."""
+        """The full text of a row whose line may be too short for it; empty if the line has all of it."""
         del place
         return ""
 
@@ -48,7 +48,7 @@ class TablePage(ListPage):
         return super().notices(width)
 
     def cells(self, spans: Sequence[Span], width: int) -> ScreenLine:
-        """A line of the table, of a cell for each of its columns."""
+        """A line of the table, made of one cell per column."""
         widths = column_widths(self.columns, width, gap=_GAP)
         shown = [place for place, each in enumerate(widths) if each]
         return ScreenLine(
@@ -63,7 +63,7 @@ class TablePage(ListPage):
 
 
 class FindingsPage(TablePage):
-    """What each rule of the doctor found in all, the most urgent first."""
+    """The total of each rule of the doctor, the most urgent first."""
 
     name = "findings by rule"
     columns = (
@@ -121,7 +121,7 @@ class FindingsPage(TablePage):
 
 
 class EventsPage(TablePage):
-    """What happened since the start, the newest first."""
+    """The events since the start, the newest first."""
 
     name = "events"
     columns = (
@@ -173,7 +173,7 @@ class EventsPage(TablePage):
 
 
 class ColumnsPage(TablePage):
-    """The columns of the first page: which are shown, and which come first where there is no room for all."""
+    """The columns of the first page: the shown ones, and their precedence if not all fit."""
 
     name = "columns"
     columns = (TableColumn("", 3), TableColumn("column", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
@@ -190,7 +190,7 @@ class ColumnsPage(TablePage):
 
     @cached_property
     def _order(self) -> list[str]:
-        """Those that are shown first, then the others; they stay where they are while the page is open."""
+        """The shown columns, then the others. The order does not change while the page is open."""
         return list(dict.fromkeys((*self._shown, *(key for key in vm_columns() if key not in ALWAYS))))
 
     @property
@@ -241,7 +241,7 @@ class ColumnsPage(TablePage):
 
 
 class SortPage(TablePage):
-    """What VMs can be sorted by."""
+    """The keys by which VMs can be sorted."""
 
     name = "sort by"
     columns = (TableColumn("", 1), TableColumn("sort by", 12, 16), TableColumn("what it is", 20, WHOLE_LINE, rank=1))
@@ -278,7 +278,7 @@ class SortPage(TablePage):
 
 
 def _sort_text(key: str) -> tuple[str, str]:
-    """The title of what VMs can be sorted by, and what it is."""
+    """The title and the description of a sort key."""
     return _OWN_SORTS.get(key) or (vm_columns()[key].title, vm_columns()[key].help)
 
 

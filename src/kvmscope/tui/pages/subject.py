@@ -1,4 +1,4 @@
-"""One VM or vCPU: a line for each metric and statistic; and one of them with its history and what it means."""
+"""One VM or vCPU: a line for each metric and statistic; and the page of one of them with its history and meaning."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class SubjectPage(TablePage):
 
 
 class StatPage(TextPage):
-    """One metric or statistic of a VM or vCPU: now, the last minutes, its histogram, and what it means here."""
+    """One metric or statistic of a VM or vCPU: its value, the last minutes, its histogram, and its meaning here."""
 
     name = "statistic"
 
@@ -179,7 +179,7 @@ class StatPage(TextPage):
         yield from self._meaning(width)
 
     def _views(self) -> Sequence[HostView]:
-        """Those up to the one on the screen."""
+        """The kept views up to the one on the screen."""
         views = list(self.board.views)
         shown = self.board.view_of(self.subject.id)
         return views[: views.index(shown) + 1] if shown in views else views
@@ -202,7 +202,7 @@ class StatPage(TextPage):
         yield text_line(" " * (_CHART_LABEL + 1) + f"{times:>{room}}", Style.DIM)
 
     def _values(self, views: Sequence[HostView]) -> list[float | None]:
-        """The main reading in each view; what was worked out once is kept."""
+        """The main reading in each view; computed values are cached."""
         new = [view for view in views if id(view) not in self._known]
         for view, value in zip(new, values_of(new, self.measure, self.subject), strict=True):
             self._known[id(view)] = view, value

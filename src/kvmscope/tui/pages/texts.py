@@ -1,4 +1,4 @@
-"""Pages of text that scrolls: what the rules found of one VM, the verdict on interrupts, the help."""
+"""Pages of text that scrolls: a rule's findings, a VM's findings, the verdict on interrupts, the help."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TextPage(Page):
 
 
 class RulePage(TextPage):
-    """All that one rule found, with its impact and fixes."""
+    """All findings of one rule, with its impact and fixes."""
 
     name = "findings"
 
@@ -148,7 +148,7 @@ def _of_vm(view: ApicvView, vm: VmId) -> ApicvView:
 
 
 def node_lines(nodes: Iterable[TextNode], width: int, depth: int = 0) -> Iterator[ScreenLine]:
-    """A tree by indentation; a line that is too long goes on below, further in."""
+    """A tree, indented by depth; a long line is wrapped and indented further."""
     for node in nodes:
         indent = "  " * depth
         for line in fill(node.text, indent, width=width) or [indent]:

@@ -1,4 +1,4 @@
-"""One VM: what is wrong with it, and a line for all of it and for each of its vCPUs."""
+"""One VM: its findings, a line for the whole VM, and a line for each of its vCPUs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ACTIVE: Final = {True: "yes", False: "no", None: NOT_KNOWN_SIGN}
 
 
 class VmPage(ListPage):
-    """A VM and its vCPUs. After its end the page has its last values."""
+    """A VM and its vCPUs. After the VM ended, the page shows its last values."""
 
     name = "VM"
     hints = (
@@ -145,7 +145,7 @@ class VmPage(ListPage):
         return [Span(str(vcpu.id)), Span(tid), Span(_ACTIVE[vcpu.apicv_active]), *metrics]
 
     def _metrics(self, width: int) -> Sequence[Metric]:
-        """Those of vCPUs that have room: the columns of the first page, then all others."""
+        """The metrics of vCPUs that fit: the columns of the first page, then all others."""
         view, settings = self._view, self.desk.settings
         if self._chosen is None or self._chosen[:3] != (width, view, settings):
             self._chosen = width, view, settings, self._choose(width)

@@ -94,11 +94,11 @@ class VmsPage(ListPage):
 
     @property
     def _metrics(self) -> tuple[str, ...]:
-        """The metrics that the page asks of VMs."""
+        """The metrics of VMs that the page shows."""
         return (*(column.key for column in self._columns if column.is_metric), HISTORY_METRIC)
 
     def above(self, width: int) -> list[ScreenLine]:
-        if self.board.shown is None:  # which columns there are, the first view says
+        if self.board.shown is None:  # the columns depend on the first view
             return [text_line("reading the host …", Style.DIM)]
         totals = ScreenLine(self._totals(width), is_stale=self.board.loss is not None)
         return [totals, ScreenLine(self._column_heads(width))]
@@ -122,7 +122,7 @@ class VmsPage(ListPage):
         return tuple(spans)
 
     def _cells_of(self, line: Line) -> int:
-        """What it takes in the characters of the terminal."""
+        """The width of a line in the characters of the terminal, in cells."""
         return sum(cells(self.desk.charset.text(span.text)) for span in line)
 
     def _finding_counts(self) -> list[Span]:
@@ -145,7 +145,7 @@ class VmsPage(ListPage):
     def row(self, place: int, width: int) -> ScreenLine:
         vm = self._visible[place]
         found = self.board.vm(vm)
-        if found is None:  # a filter may keep what is gone by now
+        if found is None:  # a filter may keep a VM that is gone by now
             return text_line("")
         is_ended = self.board.is_ended(vm)
         spans = [self._cell(column, found, is_ended=is_ended) for column in self._columns]
@@ -195,7 +195,7 @@ class VmsPage(ListPage):
         return super().notice()
 
     def _about(self, vm: VmOverview) -> str:
-        """What to know of the selected VM."""
+        """A summary of the selected VM."""
         if self.board.is_ended(vm.id):
             return f"{printable(vm.name)} has ended: its last values"
         if vm.silent_s is not None:
@@ -232,7 +232,7 @@ class VmsPage(ListPage):
         return True
 
     def _let_go(self) -> None:
-        """Esc: first what holds the order, then the filter."""
+        """Esc: release the order if it is held, else clear the filter."""
         if self.board.holds_order:
             self.board.release()
         elif self.board.filter:
@@ -259,14 +259,14 @@ class VmsPage(ListPage):
         self.first = 0
 
     def sort_by(self, key: str) -> None:
-        """Sort by this; the same again turns the order around."""
+        """Sort by ``key``; the same key again reverses the order."""
         settings = self.desk.settings
         is_again = settings.sort == key
         self.desk.change(replace(settings, sort=key, is_upside_down=is_again and not settings.is_upside_down))
         self.board.sort(is_asked=True)
 
     def click(self, x: int, y: int, size: PageSize, *, is_double: bool) -> None:
-        """On the head of a column: sort by it."""
+        """Handle a mouse click; one on the header of a column sorts by it."""
         if y == 1 + self._above - 1:
             self._click_head(x, size.width)
         else:

@@ -1,4 +1,4 @@
-"""Caveats as they apply on this host: to all of it, or to some VMs."""
+"""Caveats as they apply on this host: to the whole host, or to some VMs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CaveatView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaveatExplanation(CaveatView):
-    """A caveat by its name, and the stats that it is of."""
+    """A caveat by its name, and the stats that it affects."""
 
     what: Annotated[Literal["caveat"], "What the name is."] = "caveat"
     name: Annotated[str, "Its name."]
@@ -71,7 +71,7 @@ def _view(context: ExplainContext, caveat: Caveat) -> CaveatView:
 
 
 def _judge(context: ExplainContext, caveat: Caveat) -> tuple[Truth, tuple[str, ...]]:
-    """The truth for the host, or where that depends on the VM, the worst, and the VMs to which it applies."""
+    """The truth for the host (the worst of its VMs if it depends on the VM), and the VMs that the caveat affects."""
     live, machine = context.live, context.machine
     facts = Facts(machine) if live is None else facts_of(machine, live.window.current)
     of_host = judge(caveat.holds_if, facts)
@@ -88,7 +88,7 @@ def _judge(context: ExplainContext, caveat: Caveat) -> tuple[Truth, tuple[str, .
 
 
 def _vms(live: HostWindow) -> Iterator[CaveatSubject]:
-    """What there is to judge each VM by."""
+    """The subject to judge for each VM."""
     hardware = host_apicv(live.scene.machine).hardware
     for row, identity in enumerate(live.scene.identities):
         argv = tuple(identity.process.argv) if identity.process else None

@@ -51,7 +51,7 @@ class ExplanationView(Answer):
 
 
 def explanation_view(context: ExplainContext, name: str) -> ExplanationView:
-    """Everything of that name. Raises UsageError, with the nearest names, if there is nothing."""
+    """All entries of that name. Raises UsageError, with the nearest names, if there is none."""
     found = explain(context, name)
     if not found:
         stats = () if context.live is None else _stat_names(context.live.window.current)
@@ -67,7 +67,7 @@ def explanation_view(context: ExplainContext, name: str) -> ExplanationView:
 
 
 def explain(context: ExplainContext, name: str) -> tuple[Explanation, ...]:
-    """Everything of that name, and nothing if it is not known here."""
+    """All entries of that name; empty if it is unknown here."""
     return (
         *explain_stat(context, name),
         *explain_metric(context, name),
@@ -80,12 +80,12 @@ def explain(context: ExplainContext, name: str) -> tuple[Explanation, ...]:
 
 
 def catalogue_miss(name: str) -> str:
-    """What to say at once of a name that the catalogue does not have: only a statistic of a host can be called so."""
+    """The message for a name that is not in the catalogue, before any VM is read: a statistic of a host may have it."""
     return str(UsageError(f"the catalogue has nothing called '{printable(name)}'", nearest=_nearest(name)))
 
 
 def check_name(context: ExplainContext, name: str, sample: Sample) -> None:
-    """Raises UsageError, with the nearest names, if neither the catalogue nor a sample has anything of that name."""
+    """Raises UsageError, with the nearest names, if neither the catalogue nor a sample has that name."""
     provider, _, bare = name.rpartition(".")
     schemas = [block.schema for block in sample.blocks if provider in ("", block.schema.provider)]
     if not any(bare in schema.names for schema in schemas) and not explain(context, name):
@@ -93,7 +93,7 @@ def check_name(context: ExplainContext, name: str, sample: Sample) -> None:
 
 
 def _unknown_name(name: str, stats: Iterable[str] = (), *, why_not: str = "") -> UsageError:
-    """``stats``: names that this host has beside those of the catalogue; ``why_not``: why these are not known."""
+    """``stats``: names that this host has besides the catalogue's; ``why_not``: why these are unknown."""
     message = (
         f"nothing is called '{printable(name)}' here: no statistic, metric, rule, reason, caveat, group or setting"
     )

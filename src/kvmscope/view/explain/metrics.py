@@ -23,7 +23,7 @@ _EARLIER_TITLES = {
     "tlbs/s": "remote_tlb_flushes_per_s",
     "pdes/s": "mmu_pde_zapped_per_s",
 }
-"""Titles of version 0.1, which notes and screenshots still have."""
+"""Titles of version 0.1, which still appear in notes and screenshots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class MetricExplanation:
 
 
 def explain_metric(context: ExplainContext, name: str) -> Iterator[MetricExplanation]:
-    """Every metric of this name or title; titles in upper or lower case."""
+    """Every metric of this name or title; the case of titles does not matter."""
     title = " ".join(name.casefold().split())
     for metric in load_metrics():
         if metric.name in (name, _EARLIER_TITLES.get(title)) or metric.title.casefold() == title:
@@ -74,7 +74,7 @@ def _explain(context: ExplainContext, metric: Metric) -> MetricExplanation:
 
 
 def _lowest_tier(stats: Iterable[StatKey]) -> Tier | None:
-    """A metric can be relied on no further than the least stable of its stats."""
+    """The tier of the least stable stat: a metric is only as stable as that one."""
     order = list(Tier)
     entries = [load_stats().find(*stat) for stat in stats]
     tiers = [order.index(entry.tier) for entry in entries if entry is not None]

@@ -16,7 +16,7 @@ StatKey: TypeAlias = tuple[str, Scope, str]
 
 
 def stats_of(formula: Formula) -> tuple[StatKey, ...]:
-    """The stats that a formula reads, those of the metrics that it names included; each once."""
+    """The stats that a formula reads, also through the metrics that it names; each once."""
     return tuple(dict.fromkeys(_keys(formula)))
 
 

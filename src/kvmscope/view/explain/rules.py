@@ -14,7 +14,7 @@ from .values import ExplainContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleExplanation(RuleText):
-    """A rule of the doctor, and the caveats with which it is not checked."""
+    """A rule of the doctor, and the caveats that prevent its check."""
 
     what: Annotated[Literal["rule"], "What the name is."] = "rule"
     caveats: tuple[CaveatView, ...]

@@ -1,4 +1,4 @@
-"""A setting of a VM that remedies name."""
+"""A setting of a VM that remedies refer to."""
 
 from __future__ import annotations
 

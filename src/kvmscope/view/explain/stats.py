@@ -1,4 +1,4 @@
-"""A stat: what the catalogue says of it, or its provider where the catalogue has no entry; and its values here."""
+"""A stat: its catalogue entry, or its provider's description if there is no entry; and its values on this host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STABILITY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatChange:
-    """A kernel release from which a stat means or counts something else."""
+    """A kernel release in which the meaning of a stat, or what it counts, changed."""
 
     since: Annotated[str, "First kernel with the change."]
     what: Annotated[ChangedPart, "Which property changed."]
@@ -56,7 +56,7 @@ class StatExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UncataloguedStat:
-    """A stat of this host that the catalogue does not have, as its provider describes it."""
+    """A stat of this host that is not in the catalogue, as its provider describes it."""
 
     what: Annotated[Literal["stat"], "What the name is."] = "stat"
     provider: Annotated[str, "Provider of the stat."]
@@ -71,7 +71,7 @@ class UncataloguedStat:
 
 
 def explain_stat(context: ExplainContext, name: str) -> Iterator[StatExplanation | UncataloguedStat]:
-    """Every stat of this name, or ``PROVIDER.NAME``: those of the catalogue, then those that only this host has."""
+    """Every stat of this name, or ``PROVIDER.NAME``: first from the catalogue, then those that only this host has."""
     provider, _, bare = name.rpartition(".")
     catalogued = [entry for entry in load_stats().named(bare) if provider in ("", entry.provider)]
     known = {(entry.provider, entry.scope, entry.name) for entry in catalogued}
@@ -85,7 +85,7 @@ def explain_stat(context: ExplainContext, name: str) -> Iterator[StatExplanation
 
 
 def described(context: ExplainContext) -> Iterator[tuple[Schema, Descriptor]]:
-    """Every stat that this host has, with its schema; at the end those of publishers that ended in the interval."""
+    """Every stat that this host has, with its schema; stats of publishers that ended in the interval come last."""
     if context.live is None:
         return
     window = context.live.window

@@ -34,7 +34,7 @@ _VERDICTS = {TruthValue.HOLDS: "applies", TruthValue.DOES_NOT_HOLD: "does not ap
 
 
 def meaning_lines(found: Explanation, *, width: int) -> Iterator[str]:
-    """What a name means."""
+    """The meaning of a name."""
     match found:
         case StatExplanation():
             yield from _stat_lines(found, width)
@@ -56,7 +56,7 @@ def meaning_lines(found: Explanation, *, width: int) -> Iterator[str]:
 
 
 def host_lines(found: Explanation, *, width: int) -> Iterator[str]:
-    """What of it applies on this host, and its values here."""
+    """What applies on this host, and the values here."""
     match found:
         case StatExplanation() | MetricExplanation():
             yield from caveat_lines(found.caveats, width)
@@ -71,7 +71,7 @@ def host_lines(found: Explanation, *, width: int) -> Iterator[str]:
 
 
 def catalogue_lines(found: Sequence[Explanation], *, width: int) -> Iterator[str]:
-    """The meaning of each, with an empty line between them."""
+    """The meaning of each, separated by empty lines."""
     for place, each in enumerate(found):
         yield from [""] if place else []
         yield from meaning_lines(each, width=width)
@@ -80,7 +80,7 @@ def catalogue_lines(found: Sequence[Explanation], *, width: int) -> Iterator[str
 def here_lines(
     found: Sequence[Explanation], shown: Sequence[Explanation], *, width: int, is_simulated: bool
 ) -> Iterator[str]:
-    """What of each applies on this host. Those that are ``shown`` need no meaning; a stat of this host alone does."""
+    """What applies on this host, for each. Entries in ``shown`` had their meaning printed; others get it here."""
     known = {title_of(each) for each in shown}
     if is_simulated:
         yield SIMULATED
@@ -94,7 +94,7 @@ def here_lines(
 
 
 def title_of(found: Explanation) -> str:
-    """What it is, in a line."""
+    """The kind and the name, in a line."""
     match found:
         case StatExplanation() | UncataloguedStat():
             return f"{found.name}: statistic of a {_SUBJECTS[found.scope]}, from provider {found.provider}"
@@ -199,7 +199,7 @@ def _group_lines(group: GroupExplanation, width: int) -> Iterator[str]:
 
 
 def caveat_lines(caveats: Sequence[CaveatView], width: int) -> Iterator[str]:
-    """Those that apply, and those of which that is unknown; of general ones only the names."""
+    """The caveats that apply or may apply; only the names of general ones."""
     headings = {TruthValue.HOLDS: "Caveats that apply here", TruthValue.CANNOT_TELL: "Caveats that may apply here"}
     for verdict, heading in headings.items():
         those = [caveat for caveat in caveats if caveat.verdict is verdict and not caveat.general]

@@ -42,7 +42,7 @@ class HostWindow:
 
 @dataclass(frozen=True)
 class ExplainContext:
-    """What explanations are made with. ``live`` is None if VMs were not read, for the reason ``why_not``."""
+    """The input of explanations. ``live`` is None if VMs were not read, for the reason ``why_not``."""
 
     machine: Machine
     live: HostWindow | None = None
@@ -51,7 +51,7 @@ class ExplainContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoValues:
-    """There are no values."""
+    """The reason why there are no values."""
 
     why_not: Annotated[str, "Why not."]
 
@@ -89,13 +89,13 @@ def stat_values(context: ExplainContext, provider: str, scope: Scope, name: str)
 
 
 def formula_values(context: ExplainContext, quantities: Mapping[str, Formula]) -> HostValues:
-    """The formulas for all VMs together and for each VM."""
+    """The values of the formulas for all VMs together and for each VM."""
     if context.live is None:
         return NoValues(why_not=context.why_not)
     evaluator, scene = context.live.evaluator, context.live.scene
     of_host = {key: _known(evaluator.of(formula, HOST)[0]) for key, formula in quantities.items()}
     of_vms = {key: evaluator.of(formula, Scope.VM).tolist() for key, formula in quantities.items()}
-    largest = -np.array(of_vms[list(quantities)[-1]])  # NaN is sorted to the end
+    largest = -np.array(of_vms[list(quantities)[-1]])  # NaN sorts last
     vms = tuple(
         VmValues(vm=scene.title(row), quantities={key: _known(values[row]) for key, values in of_vms.items()})
         for row in np.argsort(largest, kind="stable").tolist()
@@ -104,7 +104,7 @@ def formula_values(context: ExplainContext, quantities: Mapping[str, Formula]) -
 
 
 def stat_formulas(provider: str, scope: Scope, descriptor: Descriptor) -> dict[str, Formula]:
-    """What to show of a stat of this kind, by key of the JSON."""
+    """The formulas to show for a stat of this kind, by JSON key."""
     name = StatName(provider, descriptor.name)
     found: dict[str, Expression] = {}
     if descriptor.is_histogram:

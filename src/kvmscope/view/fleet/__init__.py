@@ -1,5 +1,5 @@
 """Answers over many hosts: costs, findings, interrupt acceleration, differences between kernels.
 
-``place``: what was asked, and the start of every answer. An answer is made of the rows of a ``FleetStore``, whichever
-engine is behind it. Rule: sums over hosts are made here; over time and vCPUs the store has made them.
+``place`` has the question and the first fields of every answer. An answer is made from the rows of a ``FleetStore`` of
+any engine. Rule: this package sums over hosts; the store has already summed over time and vCPUs.
 """

@@ -1,8 +1,8 @@
 """Interrupt acceleration of the VMs of a fleet: accelerated or blocked, the reasons, and the changes that would unblock
-most.
+most VMs.
 
-Rule: a VM counts once in each group. A reason's cost is that of the VMs which it blocks alone, so costs of reasons add
-up to no more than the whole.
+Rule: a VM counts once in each group. A reason's cost covers only the VMs that no other reason blocks, so the costs of
+all reasons add up to no more than the total.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ...engines.fleet import AccelerationState, FleetAcceleration, FleetHost, Fl
 from .place import UNKNOWN, FleetAnswer, fleet_head
 
 _PARAMETERS: Final = ("kvm_intel.enable_apicv", "kvm_intel.enable_ipiv", "kvm_amd.avic", "kvm_amd.enable_ipiv")
-"""Those that decide about interrupt acceleration."""
+"""The module parameters that decide about interrupt acceleration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccelerationGroup:
-    """VMs of hosts, or of a VMM, that are alike."""
+    """VMs of similar hosts, or of one VMM."""
 
     name: Annotated[str, "What they have in common; untrusted where it is a VMM's name."]
     hosts: Annotated[int, "How many hosts."]
@@ -36,7 +36,7 @@ class AccelerationGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unblocking:
-    """A reason, and what its removal would bring."""
+    """A reason, and the effect of its removal."""
 
     reason: Annotated[str, "The kernel's name of the reason, in lower case."]
     class_: Annotated[InhibitClass, "Who brings it about."]
@@ -61,7 +61,7 @@ class FleetApicvView(FleetAnswer):
 
 
 def fleet_apicv_view(store: FleetStore) -> FleetApicvView:
-    """The interrupts of every VM."""
+    """Interrupt acceleration of every VM of the fleet."""
     hosts = store.hosts()
     head = fleet_head(store, hosts)
     of_id = {host.host: host for host in hosts}

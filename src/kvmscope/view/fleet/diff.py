@@ -1,7 +1,7 @@
 """The metrics of hosts that differ in one property, such as their kernel, and whether that is more than noise.
 
-The statistics are those of ``analysis.difference``: each host is one value, its mean over time, and the noise is that
-between hosts. Rates and times are means of a vCPU, as in ``diff``.
+The statistics are those of ``analysis.difference``: each host is one value, its mean over time, and the noise is the
+variation between hosts. Rates and times are means per vCPU, as in ``diff``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIDES_AT_LEAST = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSide:
-    """Hosts that are alike."""
+    """Hosts with the same value of the property."""
 
     value: Annotated[str, "What they have in common, such as the release of their kernel."]
     hosts: Annotated[int, "How many hosts."]
@@ -78,8 +78,8 @@ class FleetDiffView(FleetAnswer):
 
 
 def fleet_diff_view(store: FleetStore, *, by: str = "kernel", values: Sequence[str] = ()) -> FleetDiffView:
-    """The metrics of hosts by a property. ``values``: the sides, the first to compare with; by default all, the one
-    with most hosts first. Raises UsageError if that makes fewer than two sides.
+    """The metrics of hosts by a property. ``values``: the sides, of which the first is the baseline; by default all,
+    the value with most hosts first. Raises UsageError if that makes fewer than two sides.
     """
     hosts = store.hosts()
     head = fleet_head(store, hosts)
@@ -132,7 +132,7 @@ def _side(value: str, hosts: Sequence[FleetHost]) -> FleetSide:
 
 
 def _mean(metric: Metric, values: Mapping[str, float], hosts: Sequence[FleetHost]) -> MeanEstimate | None:
-    """Over hosts; of a metric that adds up the mean of a vCPU or VM."""
+    """The mean over hosts; for a metric that is summed, the mean per vCPU or VM."""
     found = [values[host.host] / _subjects(metric, host) for host in hosts if host.host in values]
     return over_vms(np.array(found, dtype=np.float64))
 
@@ -178,7 +178,7 @@ def _side_mean(value: str, mean: MeanEstimate | None, change: ChangeEstimate | N
 
 
 def _rank(metric: FleetMetricDifference) -> tuple[int, float]:
-    """Changes first, the largest share of them first."""
+    """Sort key: changes first, by their share, the largest first."""
     changed = [side for side in metric.sides if side.verdict is DifferenceVerdict.CHANGED]
     largest = max((math.inf if side.relative is None else abs(side.relative) for side in changed), default=0.0)
     return (0 if changed else 1), -largest

@@ -1,4 +1,4 @@
-"""What is wrong in a fleet: findings by rule, or all of one rule or of one host."""
+"""The findings of a fleet: by rule, or all findings of one rule or of one host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..values import Moment
 from .place import UNKNOWN, FleetAnswer, find_host, fleet_head
 
 _VmPlace: TypeAlias = tuple[str, str]
-"""A host's id and a VM's."""
+"""The ids of a host and of a VM."""
 
 _WORST_SHOWN: Final = 5
 _COSTLIEST: Final = 10
@@ -28,7 +28,7 @@ _COSTLIEST: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetFindingView:
-    """What a rule found of one VM. Names are untrusted text."""
+    """A finding of a rule about one VM. Names are untrusted text."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -49,7 +49,7 @@ class FleetFindingView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRuleTotal:
-    """What one rule found in all."""
+    """All findings of one rule together."""
 
     rule: Annotated[str, "The rule's slug."]
     severity: Annotated[Severity, "How bad it is."]
@@ -92,11 +92,11 @@ class FleetDoctorView(FleetAnswer):
 
 
 def fleet_doctor_view(store: FleetStore, *, subject: str | None = None) -> FleetDoctorView:
-    """What the rules find. ``subject``: the slug of a rule, or a host's name or id. Raises UsageError."""
+    """The findings. ``subject``: the slug of a rule, or a host's name or id. Raises UsageError if it is neither."""
     slugs = {rule.slug for rule in load_findings()}
     slug = subject if subject in slugs else None
     host_id = None if subject is None or slug is not None else find_host(store.hosts(), subject).host
-    found = store.findings(rule=slug, host=host_id)  # before hosts are asked for, which then reads no more
+    found = store.findings(rule=slug, host=host_id)  # first, so that reading the hosts needs no more I/O
     hosts = store.hosts()
     head = fleet_head(store, hosts)
     findings = _Findings(hosts, _reasons(store, found.findings), _parties(store, found.findings))
@@ -117,7 +117,7 @@ def fleet_doctor_view(store: FleetStore, *, subject: str | None = None) -> Fleet
 
 
 def _reasons(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[_VmPlace, tuple[str, ...]]:
-    """What inhibits APICv or AVIC, by host and VM, if some rule adds that."""
+    """The inhibit reasons of APICv or AVIC by host and VM, if a rule adds them to its findings."""
     rules = {rule.slug for rule in load_findings() if rule.adds_verdict}
     if not any(finding.rule in rules for finding in found):
         return {}
@@ -125,7 +125,7 @@ def _reasons(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[_VmPla
 
 
 def _parties(store: FleetStore, found: Sequence[FleetFinding]) -> Mapping[_VmPlace, Parties]:
-    """Who runs the VMs that rules found something of."""
+    """The manager and VMM of each VM with a finding."""
     vms = store.vms({(finding.host, finding.vm) for finding in found})
     return {(vm.host, vm.vm): parties_of(vm.vmm, outermost_manager(vm.managed_by, vm.domain_xml)) for vm in vms}
 
@@ -195,8 +195,8 @@ class _Findings:
     def _remedies(
         self, rule: Rule, causes: Sequence[CauseTotal], findings: Sequence[FleetFinding]
     ) -> tuple[FindingRemedy, ...]:
-        """What removes the causes, the most frequent first, else what the rule says and is possible on some of the
-        hosts; as those write it who run the VMs."""
+        """The remedies of the causes, the most frequent cause first; without causes, the rule's remedies that some of
+        the hosts allow. Each is spelled as the VMs' managers and VMMs write it."""
         parties = [self._parties.get((finding.host, finding.vm), ()) for finding in findings]
         if not causes:
             hosts = dict.fromkeys(finding.host for finding in findings)
@@ -229,6 +229,6 @@ def _urgency(total: FleetRuleTotal) -> tuple[bool, float, int, str]:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """Of what is known; None if nothing is."""
+    """The sum of the known values; None if none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None

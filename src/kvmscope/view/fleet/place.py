@@ -1,4 +1,4 @@
-"""What was asked for an answer over many hosts, and which hosts stand behind it."""
+"""The question behind an answer over many hosts, and the hosts that it covers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetAnswer(Answer):
-    """What a command answers of many hosts."""
+    """The answer of a command about many hosts."""
 
     engine: Annotated[str, "What answered: DuckDB, ClickHouse or Prometheus."]
     place: Annotated[str, "Directory or URL that was asked."]
@@ -46,7 +46,7 @@ class FleetHead(TypedDict):
 
 
 def fleet_head(store: FleetStore, hosts: Sequence[FleetHost]) -> FleetHead:
-    """What each ``FleetAnswer`` begins with. Raises RecordingError if there is no host."""
+    """The first fields of a ``FleetAnswer``. Raises RecordingError if there is no host."""
     if not hosts:
         raise RecordingError("it has no host", path=store.place)
     return {
@@ -64,7 +64,7 @@ def fleet_head(store: FleetStore, hosts: Sequence[FleetHost]) -> FleetHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetHostTitle:
-    """Which host it is. Name and CPU are untrusted text."""
+    """The identity of a host. Name and CPU are untrusted text."""
 
     host: Annotated[str, "Identifies the host."]
     name: Annotated[str | None, "Its name."]
@@ -88,7 +88,7 @@ class FleetHostHead(TypedDict):
 
 
 def host_head(host: FleetHost) -> FleetHostHead:
-    """Which host it is."""
+    """The identity of a host, as fields."""
     return {
         "host": host.host,
         "name": host.name,
@@ -101,7 +101,7 @@ def host_head(host: FleetHost) -> FleetHostHead:
 
 
 def find_host(hosts: Sequence[FleetHost], text: str) -> FleetHost:
-    """The host with this name, id or beginning of an id. Raises UsageError if there is none, or are several."""
+    """The host with this name, id or beginning of an id. Raises UsageError if there is none or more than one."""
     found = [host for host in hosts if text in (host.name, host.host)]
     found = found or [host for host in hosts if len(text) >= _PREFIX and host.host.startswith(text)]
     if len(found) != 1:
@@ -114,9 +114,9 @@ _PREFIX = 4
 
 
 def properties(by: str) -> Callable[[FleetHost], str | None]:
-    """How hosts are grouped: by kernel, module, cpu, architecture, or a module's parameter such as kvm_amd.avic.
+    """The property to group hosts by: kernel, module, cpu, architecture, or a module parameter such as kvm_amd.avic.
 
-    Raises UsageError.
+    Raises UsageError for any other name.
     """
     named: Mapping[str, Callable[[FleetHost], str | None]] = {
         "kernel": lambda host: host.kernel,
@@ -132,7 +132,7 @@ def properties(by: str) -> Callable[[FleetHost], str | None]:
 
 
 def head_lines(answer: FleetAnswer, *, width: int) -> Iterator[str]:
-    """What was looked at."""
+    """The place, the hosts and the time that the answer covers."""
     if answer.simulated:
         yield SIMULATED
     lasted_s = (answer.end.ns - answer.begin.ns) / 1e9
@@ -147,5 +147,5 @@ def head_lines(answer: FleetAnswer, *, width: int) -> Iterator[str]:
 
 
 def host_name(name: str | None, host: str) -> str:
-    """What to print for a host."""
+    """The printed name of a host."""
     return printable(name or host[:12], max_length=64)

@@ -1,4 +1,4 @@
-"""Which schemas the hosts of a fleet have, how many hosts each, and how they differ."""
+"""The schemas of a fleet's hosts, the number of hosts with each, and how the schemas differ."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .place import UNKNOWN, FleetAnswer, FleetHostTitle, fleet_head, host_head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetHostStatus(FleetHostTitle):
-    """One host and what is wrong on it."""
+    """One host and its problems."""
 
     findings: Annotated[int, "How many findings it has."]
     affected_vms: Annotated[int, "How many of its VMs have any."]
@@ -74,6 +74,6 @@ def _cost(findings: Sequence[FleetFinding], slug: str) -> float:
 
 
 def _rank(row: FleetHostStatus) -> tuple[bool, float, int, str]:
-    """Problems first, then by cost, then by how many findings."""
+    """Sort key: problems first, then by cost, then by number of findings."""
     is_lesser = row.worst is not Severity.PROBLEM
     return is_lesser, -(row.cost_cpus + row.lost_vcpus), -row.findings, row.name or row.host

@@ -21,7 +21,7 @@ from .status import FleetHostStatus, FleetStatusView
 
 HOSTS_SHOWN: Final = 20
 _RULES_WHOLE: Final = 3
-"""Rules whose impact and fix are shown; of the others the numbers."""
+"""Number of rules that are shown with impact and fix; the others get their numbers alone."""
 _WORST_SHOWN: Final = 3
 _FINDINGS_SHOWN: Final = 200
 _NAMES_SHOWN: Final = 6
@@ -59,7 +59,7 @@ def _host_cells(row: FleetHostStatus) -> tuple[str, ...]:
 
 
 def fleet_doctor_lines(view: FleetDoctorView, *, width: int) -> Iterator[str]:
-    """Findings by rule, or all of a rule or a host."""
+    """Findings by rule, or all findings of one rule or host."""
     yield from head_lines(view, width=width)
     is_drilled = view.rule is not None or view.host is not None
     for place, total in enumerate(view.by_rule):
@@ -139,7 +139,7 @@ def _finding_lines(findings: Sequence[FleetFindingView]) -> Iterator[str]:
 
 
 def fleet_apicv_lines(view: FleetApicvView, *, width: int) -> Iterator[str]:
-    """What hosts do to interrupts."""
+    """Interrupt acceleration of the VMs, by host."""
     yield from head_lines(view, width=width)
     yield ""
     yield from fill(_apicv_sum(view.total), width=width)
@@ -233,7 +233,7 @@ def _side_cells(metric: FleetMetricDifference, side: SideMean) -> tuple[str, ...
 
 
 def fleet_schemas_lines(view: FleetSchemasView, *, width: int) -> Iterator[str]:
-    """Which schemas there are."""
+    """The schemas and how they differ."""
     yield from head_lines(view, width=width)
     title = ""
     for schema in view.schemas:

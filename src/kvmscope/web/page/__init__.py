@@ -1,1 +1,1 @@
-"""What a browser loads: the page as HTML with the numbers already in it, its script and style, and uPlot for charts."""
+"""The files that a browser loads: the page as HTML with the numbers, its script and style, and uPlot for charts."""

@@ -26,7 +26,7 @@ _FILES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PageAsset:
-    """One file. ``packed``: by gzip. ``tag``: changes with its bytes."""
+    """One file. ``packed``: compressed by gzip. ``tag``: changes with the content."""
 
     content: bytes
     packed: bytes

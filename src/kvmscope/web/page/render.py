@@ -1,4 +1,4 @@
-"""The page as HTML, with the numbers of the last interval in it: readable at its first paint, and without a script.
+"""The page as HTML that contains the numbers of the last interval: readable at the first paint, and without scripts.
 
 Rule: every text goes through ``html.escape``; names of VMs are untrusted.
 """
@@ -27,11 +27,11 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Of every answer: nothing from elsewhere is loaded, run or framed."""
+"""Headers of every response: they forbid to load, run or frame anything of another origin."""
 
 
 def render_page(summary: HostSummary | None, *, is_live: bool = True) -> str:
-    """The whole page; ``summary``: None before the first interval has passed. ``is_live``: false for a recording."""
+    """The whole page. ``summary``: None before the end of the first interval. ``is_live``: false for a recording."""
     return "\n".join(_page(summary, is_live)) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Charts as coordinates of SVG: lines, heat maps and bars over a time axis. Layout alone: numbers in, path data out.
 
-Rule: unknown values are gaps, never 0. A heat map has a stronger colour for more values; a table has its numbers.
+Rule: unknown values are gaps, never 0. A heat map has stronger colours for larger counts; a table has its numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...view.heat import HeatColumn
 
 WIDTH: Final = 720
 LEFT: Final = 84
-"""Room for the labels of the vertical axis."""
+"""Width of the labels of the vertical axis."""
 RIGHT: Final = 8
 SHADES: Final = 6
 _LABEL_HEIGHT: Final = 20
@@ -42,7 +42,7 @@ class LineChart:
 
 @dataclass(frozen=True, slots=True)
 class HeatChart:
-    """Cells by shade, from the lightest: path data, empty if no cell has the shade. ``rows``: y of each row's end."""
+    """Path data of cells by shade, the lightest first; empty if no cell has the shade. ``rows``: y of row ends."""
 
     height: int
     shades: tuple[str, ...]
@@ -53,14 +53,14 @@ class HeatChart:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A stretch of time on a row."""
+    """A time span on a row."""
 
     x: float
     width: float
 
 
 def line_chart(values: Sequence[float | None], *, height: int) -> LineChart | None:
-    """Values at even distances; None if none of them is known."""
+    """The chart of evenly spaced values; None if no value is known."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -74,7 +74,7 @@ def line_chart(values: Sequence[float | None], *, height: int) -> LineChart | No
     for run in _runs(values):
         points = [point(place, value) for place, value in run]
         text = _polyline(points)
-        # A single point is drawn as a dot, by the round ends of a line without length.
+        # A single point is drawn as a dot: a line of length 0 with round ends.
         lines.append(f"{text}h0" if len(points) == 1 else text)
         areas.append(f"{text}V{floor}H{points[0][0]:g}z")
     ticks = tuple(Tick(point(0, top * part)[1], top * part) for part in (0.0, 0.5, 1.0))
@@ -82,7 +82,7 @@ def line_chart(values: Sequence[float | None], *, height: int) -> LineChart | No
 
 
 def heat_chart(columns: Sequence[HeatColumn], bounds: Sequence[float | None], *, row_height: int) -> HeatChart:
-    """Buckets as rows, the lowest at the bottom; a shade is for counts within a factor of the most."""
+    """Buckets as rows, the lowest at the bottom; each shade stands for a range of counts relative to the largest."""
     rows = len(bounds) - 1
     height = rows * row_height
     most = max((max(column.counts) for column in columns if column.counts), default=0)
@@ -110,7 +110,7 @@ def heat_chart(columns: Sequence[HeatColumn], bounds: Sequence[float | None], *,
 
 
 def bar(begin_ns: int, end_ns: int, first_ns: int, last_ns: int) -> Bar:
-    """A stretch on an axis from ``first_ns`` to ``last_ns``; at least as wide as can be seen."""
+    """A time span on an axis from ``first_ns`` to ``last_ns``; always wide enough to be visible."""
     span = max(last_ns - first_ns, 1)
     room = WIDTH - LEFT - RIGHT
     x = LEFT + room * (begin_ns - first_ns) / span
@@ -118,7 +118,7 @@ def bar(begin_ns: int, end_ns: int, first_ns: int, last_ns: int) -> Bar:
 
 
 def _shade(count: int, most: int) -> int:
-    """By the square root: small counts differ from none, and large ones from each other."""
+    """The shade by the square root of a count: small counts differ from none, and large ones from each other."""
     return min(SHADES - 1, int(SHADES * math.sqrt(count / most)))
 
 
@@ -127,7 +127,7 @@ def _x(place: int, count: int) -> float:
 
 
 def _runs(values: Sequence[float | None]) -> Iterable[list[tuple[int, float]]]:
-    """Neighbours that are known, with their places."""
+    """Runs of consecutive known values, with their places."""
     run: list[tuple[int, float]] = []
     for place, value in enumerate(values):
         if value is not None:
@@ -144,6 +144,6 @@ def _polyline(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
+    """The value rounded up to 1, 2, 2.5, 5 or 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9))

@@ -1,7 +1,7 @@
-"""A report as one HTML file: the template, and what it needs beside the view: texts of numbers and times, charts.
+"""A report as one HTML file: the template, and its input besides the view: texts of numbers and times, charts.
 
-All text that is not from here (names, reasons, places) is escaped by the template and made fit to read by
-``printable``. Scripts run by their hash alone (Content-Security-Policy), so text that got past both still runs nothing.
+Text from elsewhere (names, reasons, places) is escaped by the template and made legible by ``printable``. The
+Content-Security-Policy allows scripts by their hash alone, so text that got past both still cannot run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .charts import LEFT, RIGHT, WIDTH, bar, heat_chart, line_chart
 _TEMPLATE: Final = "report.html.j2"
 _LONGEST: Final = 2000
 _VMS_SHOWN: Final = 100
-"""Rows of the table of VMs that are shown at first; the rest are folded in, as browsers are slow with large tables."""
+"""Rows of the table of VMs that are shown at first; the others are folded, as browsers are slow with large tables."""
 
 
 def render(view: ReportView) -> str:
@@ -112,14 +112,14 @@ def _metric_text(metric: ReportMetric, value: float | None) -> str:
 
 
 def _base_text(unit: str, value: float | None) -> str:
-    """A bound or quantile in a base unit; "∞" for no bound."""
+    """The text of a bound or quantile in a base unit; "∞" for no bound."""
     if value is None:
         return "∞"
     return {"seconds": format_seconds, "bytes": format_bytes}.get(unit, format_count)(value)
 
 
 def _bucket_texts(heat: HeatMap) -> Sequence[str]:
-    """The range of each row, the lowest first."""
+    """The text of each row's range, the lowest first."""
     texts = [_base_text(heat.unit, bound) for bound in heat.bounds]
     return [f"{low} to {high}" for low, high in pairwise(texts)]
 

@@ -1,1 +1,1 @@
-"""Connections, security, routes, and the host that is watched for them."""
+"""Connections, security, routes, and the watched host behind them."""

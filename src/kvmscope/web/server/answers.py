@@ -1,6 +1,6 @@
-"""What ``/api/v1`` answers: a table of paths, each with the view that its JSON is of and its parameters.
+"""The answers of ``/api/v1``: a table of paths, each with its parameters and the view that its JSON contains.
 
-What needs an interval is of the last one that was watched, or of the time that was requested.
+An answer that needs an interval uses the last watched one, or the one at the requested time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class QueryParameter:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """One path: what it gives, and the view that its JSON is of."""
+    """One path: its function, and the view that its JSON contains."""
 
     path: str
     text: str

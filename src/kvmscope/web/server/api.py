@@ -23,12 +23,12 @@ from .openapi import openapi
 
 _AT_ONCE: Final = 8
 _WAITING: Final = 256
-"""Requests of some fifty pages that open at once."""
+"""Maximum number of waiting requests: enough for about fifty pages that open at once."""
 _JSON: Final = "application/json"
 
 
 def api_routes(host: ApiHost, hub: EventHub | None) -> list[BaseRoute]:
-    """The paths below ``/api/v1``. ``hub``: None if there are no events."""
+    """The paths below ``/api/v1``. ``hub``: None if there is no event stream."""
     queue = RequestQueue(_AT_ONCE, waiting=_WAITING)
     description = dump(openapi())
 
@@ -76,7 +76,7 @@ def _answer(path: ApiAnswer, host: ApiHost, query: Mapping[str, str]) -> Respons
 
 
 def _query(path: ApiAnswer, request: Request) -> dict[str, str]:
-    """The parameters of a request, each once. Raises UsageError for any other, which may be a misspelt one."""
+    """The parameters of a request, each once. Raises UsageError for an unknown one, which may be misspelled."""
     known = {parameter.name for parameter in path.parameters}
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():

@@ -1,4 +1,4 @@
-"""What the API answers from: the host as it is watched, and its past or a recording."""
+"""The data behind the API: the watched host, and its past or a recording."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .monitor import HostMonitor
 
 
 class ApiHost:
-    """``monitor`` and ``history``: of the host that is read; None where a recording is served alone.
+    """``monitor`` and ``history``: those of the live host; None if only a recording is served.
 
-    ``recording``: its place, None without one.
+    ``recording``: the place of the recording; None without one.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class ApiHost:
         self._recording = recording
 
     def view(self, query: Mapping[str, str]) -> HostView:
-        """The last interval, or that of a time that was requested. Raises SourceError, UsageError, RecordingError."""
+        """The last interval, or the one at the requested time. Raises SourceError, UsageError, RecordingError."""
         if self.monitor is None or "at" in query or "host" in query:
             return self.archive.view_at(query.get("host"), query.get("at"))
         return self.monitor.last_view
 
     def scene_now(self, query: Mapping[str, str]) -> Scene:
-        """A read for this request, or the scene of a time that was requested."""
+        """A new read for this request, or the scene at the requested time."""
         if self.monitor is None or "at" in query or "host" in query:
             return self.view(query).scene
         return self.monitor.read().scene
 
     def subject(self, query: Mapping[str, str]) -> FollowedVm | None:
-        """The VM or vCPU that was requested, by a word that fits it at the end of the time. Raises UsageError."""
+        """The requested VM or vCPU, looked up at the end of the requested time. Raises UsageError."""
         return follow(self.view(_at_end(query)).scene, query["vm"]) if "vm" in query else None
 
     def history(self, query: Mapping[str, str]) -> HistoryView:
@@ -85,7 +85,7 @@ class ApiHost:
             return heat_list_view(scenes, subject, query.get("stat"), query.get("provider"))
 
     def timeline(self) -> TimelineView:
-        """Of which time there is something to look at. Raises RecordingError."""
+        """The times that can be viewed. Raises RecordingError."""
         live = self._live_host
         start_ns = self.archive.start_ns
         return TimelineView(

@@ -42,10 +42,10 @@ def make_app(
     is_local: bool = False,
     allowed_hosts: Collection[str] = (),
 ) -> Starlette:
-    """Everything that the server answers. ``hub``: None where no host is watched. ``config``: who may ask; without it
-    anybody. ``is_local``: only programs of this host may, as far as ``config`` asks nobody who he is.
-    ``allowed_hosts``: names for which it answers, beside those of this host; without any, what is not local answers for
-    every name."""
+    """All routes of the server. ``hub``: None if no host is watched. ``config``: access control; without it, every
+    client is allowed. ``is_local``: only programs of this host can connect, so unless ``config`` requires
+    authentication, the ``Host`` header must name this host. ``allowed_hosts``: further allowed names; without any, a
+    server that is not local accepts every name."""
     guards = [Middleware(SecurityHeaders)]
     if is_local or allowed_hosts:
         guards.append(Middleware(HostNameGuard, config=config, allowed=allowed_hosts))
@@ -74,7 +74,7 @@ async def _no_metrics(_request: Request) -> Response:
 
 
 class PageEndpoint:
-    """The page with its first interval in it. It is made once for each interval, however many open it."""
+    """The page, which contains the last interval. It is made once per interval, however many clients open it."""
 
     def __init__(self, host: ApiHost) -> None:
         self._host = host
@@ -98,7 +98,7 @@ class PageEndpoint:
 
 
 class SecurityHeaders:
-    """Gives every answer the headers of ``page.render``, where the web configuration has not set others."""
+    """Adds the headers of ``page.render`` to every response, unless the web configuration sets others."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -129,7 +129,7 @@ async def _asset(request: Request) -> Response:
 
 
 def accepts_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip, by its Accept-Encoding."""
+    """Whether a client accepts gzip, by its Accept-Encoding header."""
     for part in accepted.lower().split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
         if name == "gzip":
@@ -138,5 +138,5 @@ def accepts_gzip(accepted: str) -> bool:
 
 
 async def _healthy(_request: Request) -> Response:
-    """Whether the server answers; whether the host can be read is in ``kvmscope_up``."""
+    """Shows that the server answers; ``kvmscope_up`` shows whether the host can be read."""
     return PlainTextResponse("kvmscope is healthy.\n")

@@ -1,7 +1,7 @@
-"""The past that the server can show: scenes in memory, and before them those of a recording.
+"""The past that the server can show: scenes in memory, and older ones from a recording.
 
-A recording may grow while it is read here, and is read by one thread at a time. Rule: a host is shown as it was at a
-time by the intervals that end there, so findings are those that the live host would have shown then.
+A recording may grow while it is read here; one thread reads it at a time. Rule: a past time is shown by the intervals
+that lead up to it, so findings are those that the live host would have shown then.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .history import MetricHistory
 from .scene_memory import MEMORY, SceneMemory
 
 MOST_SCENES: Final = MOST_COLUMNS + 1
-"""That are read for a history: their differences have all that happened in between."""
+"""Scenes that are read for a history. Their differences cover everything between them."""
 
 _PATIENCE_S: Final = 10.0
 FRESH_S: Final = 2.0
 _HOUR_NS: Final = 3600 * 10**9
 _JUDGED: Final = 12
-"""Intervals before a time that findings are judged by."""
+"""Intervals before a time from which its findings are judged."""
 _MOST_STRETCHES: Final = 300
 _VIEWS_KEPT, _HISTORIES_KEPT = 4, 4
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class MergedSeries:
-    """Scenes in memory, and those of a recording that are older or of other hosts."""
+    """Scenes in memory, and scenes of a recording that are older or of other hosts."""
 
     can_grow = True
 
@@ -68,14 +68,14 @@ class MergedSeries:
 
 @dataclass(frozen=True)
 class ArchivedHost:
-    """One host. ``id``: empty if it is not known."""
+    """One host. ``id``: empty if unknown."""
 
     id: str
     name: str | None
     moments: Sequence[SceneMoment]
 
     def timeline(self, *, is_live: bool) -> TimelineHost:
-        """Of which time there are scenes."""
+        """The time spans with scenes."""
         steps = [b.boottime_ns - a.boottime_ns for a, b in zip(self.moments, self.moments[1:], strict=False)]
         return TimelineHost(
             id=self.id,
@@ -93,10 +93,9 @@ class ArchivedHost:
 
 
 class SceneArchive:
-    """Answers for times of ``series``, of which ``times`` were chosen. For any thread.
+    """Answers questions about times of ``series``, limited to the chosen ``times``. Any thread may use it.
 
-    ``interval_s``: the length of the intervals that are shown, at least. ``fresh_s``: for how long it is not asked
-    again which scenes there are.
+    ``interval_s``: the minimum length of shown intervals. ``fresh_s``: for how long the list of scenes is cached.
     """
 
     def __init__(
@@ -118,16 +117,16 @@ class SceneArchive:
 
     @property
     def start_ns(self) -> int | None:
-        """The time that was chosen to be shown at first; None for the newest."""
+        """The time to show first; None for the newest."""
         return self._times.at_ns
 
     def hosts(self) -> list[ArchivedHost]:
-        """Every host, the one that was seen last first. Raises RecordingError."""
+        """Every host, the most recently seen first. Raises RecordingError."""
         with self._turn():
             return self._found_hosts()
 
     def view_at(self, host: str | None, time_text: str | None) -> HostView:
-        """What there is to be said of a time. Raises UsageError if there is no scene or interval, RecordingError."""
+        """The view at a time. Raises UsageError if there is no scene or interval, RecordingError."""
         with self._turn():
             found = self._host(host)
             at_ns = self.start_ns if time_text is None else self.parse(time_text, found)
@@ -136,22 +135,22 @@ class SceneArchive:
 
     @contextmanager
     def scenes(self, host: str | None, since: str | None, until: str | None) -> Iterator[Iterator[Scene]]:
-        """The scenes of a time, evenly spread, and the one before it. Raises UsageError, RecordingError.
+        """The scenes of a time span, evenly spread, and the one before it. Raises UsageError, RecordingError.
 
-        ``since``: by default an hour before ``until``, which is by default the time that is shown at first. Nothing
-        else can be asked until the context is left.
+        ``since`` defaults to an hour before ``until``, which defaults to the time to show first. All other calls
+        wait until the context is left.
         """
         with self._turn():
             yield map(self._series.scene, self._spread(host, since, until))
 
     def metric_history(self, host: str | None, since: str | None, until: str | None) -> MetricHistory:
-        """The metrics that ``status`` shows, of every VM, in a time. Raises UsageError, RecordingError."""
+        """The metrics that ``status`` shows, of every VM, in a time span. Raises UsageError, RecordingError."""
         with self._turn():
             chosen = self._spread(host, since, until)
             return self._histories.get(tuple(chosen), lambda: self._remembered(chosen))
 
     def parse(self, text: str, host: ArchivedHost) -> int:
-        """A time as people write it. Raises UsageError."""
+        """The time that a user wrote, in ns. Raises UsageError."""
         return parse_time(text, host.moments[-1].taken_ns)
 
     # --- with the turn held -------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class SceneArchive:
         plan = LookPlan((self._interval_s,) * _JUDGED, is_one_window=False)
         try:
             return choose(moments, plan, TimeChoice(at_ns=at_ns))
-        except UsageError:  # the first scene ends no interval: it is shown with the one after it
+        except UsageError:  # no interval ends with the first scene: it is shown with the next one
             place = len(moments_of(moments, TimeChoice(at_ns=at_ns))) - 1
             if place < 0:
                 raise
@@ -202,7 +201,7 @@ class SceneArchive:
     def _judged(self, moments: Sequence[SceneMoment]) -> HostView:
         watch = Watch()
         views = [watch.add(self._series.scene(moment)) for moment in moments]
-        assert views[-1] is not None  # each follows the one before it
+        assert views[-1] is not None  # each scene follows the previous one
         return views[-1]
 
     def _spread(self, host: str | None, since: str | None, until: str | None) -> Sequence[SceneMoment]:
@@ -236,7 +235,7 @@ class SceneArchive:
 
 
 class _Kept(Generic[T]):
-    """What was made last, by its key."""
+    """A cache of the last value, with its key."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -252,14 +251,14 @@ class _Kept(Generic[T]):
 
 
 def _between(moments: Sequence[SceneMoment], begin_ns: int, end_ns: int) -> Sequence[SceneMoment]:
-    """The moments of a time, and the one before it, with which the first interval begins."""
+    """The moments of a time span, and the one before it, with which the first interval begins."""
     times = [moment.taken_ns for moment in moments]
     first = max(0, bisect_left(times, begin_ns) - 1)
     return moments[first : bisect_left(times, end_ns + 10**6)]
 
 
 def _evenly(moments: Sequence[SceneMoment], most: int) -> Sequence[SceneMoment]:
-    """At most so many of the moments, evenly over their time, whatever boots they are of."""
+    """At most ``most`` of the moments, evenly spread over their time regardless of boots."""
     if len(moments) <= most:
         return moments
     times = [moment.taken_ns for moment in moments]

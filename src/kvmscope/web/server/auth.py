@@ -1,7 +1,7 @@
-"""Access control: names and passwords of the web configuration, its headers, and its bound on requests.
+"""Access control: users and passwords of the web configuration, its headers, and its rate limit.
 
-Source: exporter-toolkit, web/handler.go: a hash is compared for unknown users too, so the time of an answer does
-not reveal which names exist, and a result is kept, since a comparison takes some 70 ms.
+Source: exporter-toolkit, web/handler.go: a hash is also compared for unknown users, so the time of a response does
+not reveal which names exist; results are cached, since a comparison takes about 70 ms.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _LONGEST_PASSWORD_BYTES: Final = 72
 """bcrypt hashes no more than this many bytes."""
 
 _NOBODY: Final = b"$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
-"""The hash that exporter-toolkit compares with where there is no such user."""
+"""The hash that exporter-toolkit compares with for an unknown user."""
 
 
 class AccessGuard:
-    """An ASGI application around another one: asks for a password first, where the configuration has users."""
+    """ASGI middleware that requires a password if the configuration has users."""
 
     def __init__(self, app: ASGIApp, config: ConfigSource) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class AccessGuard:
 
 
 class PasswordCheck:
-    """Compares passwords with hashes, few at a time, and remembers results under a key of this process."""
+    """Compares passwords with hashes, few at a time, and caches results under a keyed hash of this process."""
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
@@ -65,7 +65,7 @@ class PasswordCheck:
         self._turn = asyncio.Semaphore(_COMPARED_AT_ONCE)
 
     async def is_right(self, config: WebConfig, header: str) -> bool:
-        """Whether a header ``Authorization`` has a user's name and password."""
+        """Whether the value of an ``Authorization`` header has a user's name and password."""
         name, password = _credentials(header)
         hashed = config.users.get(name, _NOBODY)
         key = hmac.new(self._key, b"\0".join((name.encode(), hashed, password)), hashlib.sha256).digest()
@@ -79,7 +79,7 @@ class PasswordCheck:
 
 
 class TokenBucket:
-    """Counts requests against a rate; for use by one thread."""
+    """Limits requests to a rate; for use by one thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

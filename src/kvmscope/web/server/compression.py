@@ -1,6 +1,6 @@
-"""gzip for answers that are large: what Prometheus asks for at each scrape.
+"""gzip for large responses: Prometheus requests it at each scrape.
 
-ISA-L takes a quarter of zlib's time for fewer bytes. It is not built for every architecture; elsewhere zlib does it.
+ISA-L takes a quarter of zlib's time and yields fewer bytes. It is not built for every architecture; others use zlib.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ except ImportError:
 
 GZIP_HEADERS: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 _GZIP_WINDOW: Final = 16 + 15
-"""A window of 32 KiB, and gzip's head and tail about it. Source: zlib.h, deflateInit2."""
+"""A window of 32 KiB, with gzip's header and trailer. Source: zlib.h, deflateInit2."""
 
 _LEAST_BYTES: Final = 256 * 1024
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client that sent this header reads gzip. Source: RFC 9110, 12.5.3."""
+    """Whether a client that sent this header accepts gzip. Source: RFC 9110, 12.5.3."""
     weights = dict(map(_coding, accept_encoding.split(",")))
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
 def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces as one gzip stream, in pieces as large as they come."""
+    """The pieces as one gzip stream, itself in pieces of any size."""
     compressor: Any = _deflate.compressobj(_LEVEL, wbits=_GZIP_WINDOW)
     for part in _joined(pieces):
         if packed := compressor.compress(part):
@@ -42,7 +42,7 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same in larger pieces: ISA-L ends a block of its format with each."""
+    """The same bytes in larger pieces, since ISA-L ends a deflate block after each piece."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

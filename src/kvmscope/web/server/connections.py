@@ -1,9 +1,9 @@
-"""Connections with deadlines: a client that is slow, silent or gone holds up nobody else.
+"""Connections with deadlines: a client that is slow, silent or gone does not block others.
 
-uvicorn waits without end for the rest of a request and for a client to read. Here a request has to arrive within
-``HEAD_S``, and a client that reads nothing of an answer for ``READ_S`` is cut off. If there are more connections than
-``MOST_CONNECTIONS``, the one that has asked nothing for longest gives way; where all wait for answers, a new one is
-refused with status 503.
+uvicorn waits without end for the rest of a request and for a client to read. Here a request must arrive within
+``HEAD_S``, and a client that reads nothing of a response for ``READ_S`` is disconnected. Beyond ``MOST_CONNECTIONS``,
+the connection that has been idle for longest is closed; if all wait for responses, a new one is refused with status
+503.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AllowedNames = Callable[[], frozenset[str]]
 
 
 class ConnectionBounds:
-    """The connections of one server; ``idle``: those that wait for a request, the oldest first."""
+    """The connections of one server. ``idle``: connections that wait for a request, the oldest first."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class ConnectionBounds:
 
     @property
     def count(self) -> int:
-        """Of the connections that have not been told to end."""
+        """Number of connections that were not asked to close."""
         return len(self._open)
 
     def protocol(self, *arguments: Any, **options: Any) -> GuardedProtocol:
-        """A connection of the server; what uvicorn calls for each."""
+        """Create the protocol of a connection; uvicorn calls this for each."""
         return GuardedProtocol(self, *arguments, **options)
 
     def add(self, connection: GuardedProtocol) -> None:
-        """One more. Hundreds may be accepted before the first that was told to end is gone, so each gives way once."""
+        """Add a connection. Hundreds may come before one that was asked to close is gone, so each is asked once."""
         self._open.add(connection)
         self.idle[connection] = None
         if self.count > self.most:
@@ -123,17 +123,17 @@ class GuardedProtocol(H11Protocol):
         super().resume_writing()
 
     def refuse(self) -> None:
-        """Say that there are too many that wait for their answers, and close."""
+        """Respond with status 503, as too many connections wait for responses, and close."""
         self.transport.write(_TOO_MANY)
         self.transport.close()
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost."""
+        """Close at once; unsent data is lost."""
         self.transport.abort()
 
     @property
     def _is_waiting(self) -> bool:
-        """Whether no whole request has come, or its body is not whole."""
+        """Whether it waits for a whole request, including its body."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     def _wait_for_head(self) -> None:

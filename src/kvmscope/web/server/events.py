@@ -1,4 +1,4 @@
-"""Server-sent events: every page gets the same bytes at each interval, and a slow page only the newest of them.
+"""Server-sent events: every page gets the same bytes at each interval, and a slow page gets only the newest.
 
 Source: WHATWG HTML, Server-sent events.
 """
@@ -17,7 +17,7 @@ _RETRY: Final = b"retry: 2000\n\n"
 
 
 class EventHub:
-    """Hands each message to every client. All but ``publish`` runs in the loop's thread."""
+    """Sends each message to every client. Everything except ``publish`` runs in the loop's thread."""
 
     def __init__(self, most_clients: int = MOST_CLIENTS) -> None:
         self._most = most_clients
@@ -30,7 +30,7 @@ class EventHub:
         return len(self._queues) < self._most
 
     def publish(self, data: str) -> None:
-        """A message of one line, from any thread."""
+        """Send a message of one line. Any thread may call this."""
         message = b"data: " + data.encode() + b"\n\n"
         self._last = message
         loop = self._loop
@@ -38,7 +38,7 @@ class EventHub:
             loop.call_soon_threadsafe(self._hand_out, message)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """What one client is sent: the last message, and then each new one."""
+        """The messages for one client: the last one, and then each new one."""
         self._loop = asyncio.get_running_loop()
         with self._queue() as queue:
             yield _RETRY
@@ -62,5 +62,5 @@ class EventHub:
     def _hand_out(self, message: bytes) -> None:
         for queue in self._queues:
             if queue.full():
-                queue.get_nowait()  # it has not read the last one: the newest will do
+                queue.get_nowait()  # the client has not read the last message: replace it by the newest
             queue.put_nowait(message)

@@ -1,6 +1,6 @@
-"""Metrics over time: those that status shows, of the host and of each VM, one row an interval.
+"""The metrics that ``status`` shows over time, of the host and of each VM, one row per interval.
 
-Kept as 32-bit columns: an hour of a host of a thousand VMs takes some 35 MB.
+They are kept as 32-bit columns: an hour of a host with a thousand VMs takes about 35 MB.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Columns = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class _HistoryRow:
-    """``vms``: a row a VM and a column a metric; ``total``: a metric each. NaN is not known."""
+    """``vms``: one row per VM and one column per metric; ``total``: one value per metric. NaN is an unknown value."""
 
     taken_ns: int
     rows: dict[int, int]
@@ -36,7 +36,7 @@ class _HistoryRow:
 
 
 class MetricHistory:
-    """Remembers views for ``kept_s`` seconds, or all; for any thread."""
+    """Keeps the metrics of views for ``kept_s`` seconds, or without limit. Any thread may use it."""
 
     def __init__(self, kept_s: float | None = KEPT_S) -> None:
         self._kept_ns = None if kept_s is None else round(kept_s * 1e9)
@@ -49,7 +49,7 @@ class MetricHistory:
         return tuple(metric.name for metric in self._metrics)
 
     def add(self, view: HostView) -> None:
-        """One more interval."""
+        """Add an interval."""
         vms = view.overview.vms
         rows = {vm.value: row for row, vm in enumerate(vms.ids)}
         columns = np.array([vms.column(name) for name in self.metrics], dtype=np.float32)
@@ -57,7 +57,7 @@ class MetricHistory:
         total = np.array([totals[name] for name in self.metrics], dtype=np.float32)
         taken_ns = view.scene.sample.taken_ns
         with self._lock:
-            while self._rows and self._rows[-1].taken_ns >= taken_ns:  # somebody has set the clock back
+            while self._rows and self._rows[-1].taken_ns >= taken_ns:  # the clock was set back
                 self._rows.pop()
             if self._rows and self._rows[-1].rows == rows:
                 rows = self._rows[-1].rows
@@ -66,7 +66,7 @@ class MetricHistory:
                 self._rows.popleft()
 
     def of(self, metric: str, vm: VmId | None) -> HistoryView:
-        """One metric of the host, or of a VM. Raises KeyError for one that is not kept."""
+        """One metric of the host, or of a VM. Raises KeyError for a metric that is not kept."""
         column = {name: place for place, name in enumerate(self.metrics)}[metric]
         with self._lock:
             rows = tuple(self._rows)

@@ -1,8 +1,8 @@
-"""Which names a server answers to that only programs of its host can reach.
+"""Check of the ``Host`` header for a server that only programs of its host can reach.
 
-A web page of any origin can have its own name resolve to 127.0.0.1 once it is loaded (DNS rebinding). To the browser,
-what is there is then of the page's origin, and its scripts may read it. The browser sends the page's name as ``Host``,
-so a request for a name that is not this host's own is refused. No such page has a number of an address as its name.
+After a web page is loaded, its owner can make its host name resolve to 127.0.0.1 (DNS rebinding). The browser then
+regards this server as of the page's origin, and lets the page's scripts read it. The browser sends the page's name as
+``Host``, so a request for a name other than this host's own is refused. IP addresses are safe: such a page has a name.
 Source: RFC 9110, 7.2 (Host), 15.5.20 (421 Misdirected Request); RFC 6761, 6.3 (localhost).
 """
 
@@ -28,7 +28,7 @@ _REFUSAL: Final = (
 
 
 def parse_host_name(text: str) -> str:
-    """A name that clients have for this server, as ``HostNameGuard`` compares it. Raises UsageError."""
+    """A name that clients use for this server, in the form that ``HostNameGuard`` compares. Raises UsageError."""
     name = text.lower().removesuffix(".")
     if _NAME.fullmatch(name) is None:
         raise UsageError(
@@ -39,10 +39,10 @@ def parse_host_name(text: str) -> str:
 
 
 class HostNameGuard:
-    """An ASGI application around another one: refuses names of others.
+    """ASGI middleware that refuses requests for other host names.
 
-    ``allowed``: further names, by ``parse_host_name``. Without any, a server whose clients have to say who they are
-    has whatever name they use.
+    ``allowed``: further names, from ``parse_host_name``. Without any, a server that requires authentication accepts
+    every name.
     """
 
     def __init__(self, app: ASGIApp, config: ConfigSource | None, allowed: Collection[str] = ()) -> None:
@@ -66,7 +66,7 @@ class HostNameGuard:
 
 
 def is_own_name(host: str, allowed: Collection[str] = ()) -> bool:
-    """Whether the value of a header ``Host`` is localhost, an address or one of these names, with or without a port."""
+    """Whether the value of a ``Host`` header is localhost, an IP address or an allowed name, with or without a port."""
     found = _HOST.fullmatch(host.strip())
     if found is None:
         return False

@@ -11,7 +11,7 @@ from .scene_memory import SceneMemory
 
 
 class IntervalLog:
-    """Takes the views of a host in their order, in one thread; what it keeps is for any thread."""
+    """Takes the views of a host in order, in one thread; any thread may read the kept data."""
 
     def __init__(self) -> None:
         self.history = MetricHistory()
@@ -19,7 +19,7 @@ class IntervalLog:
         self.hub = EventHub()
 
     def add(self, view: HostView) -> None:
-        """One more interval."""
+        """Add an interval."""
         self.history.add(view)
         self.memory.add(view.scene)
         self.hub.publish(dump(to_value(host_summary(view)), one_line=True))

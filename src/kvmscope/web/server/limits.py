@@ -1,4 +1,4 @@
-"""Bounds on what clients can hold at once."""
+"""Limits on concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 
 class RequestSlots:
-    """A number of places, taken and given back from any thread; nobody waits for one."""
+    """A number of slots, taken and released from any thread without waiting."""
 
     def __init__(self, count: int) -> None:
         self._free = count
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Whether there was a free place."""
+        """Take a slot; false if none is free."""
         with self._lock:
             if self._free <= 0:
                 return False
@@ -33,7 +33,7 @@ class RequestSlots:
 
 
 class RequestQueue:
-    """Lets so many requests through at once; so many more wait for their turn. For one event loop."""
+    """Lets a number of requests run at once and a number of others wait for their turn. For one event loop."""
 
     def __init__(self, at_once: int, *, waiting: int) -> None:
         self._turns = asyncio.Semaphore(at_once)
@@ -45,7 +45,7 @@ class RequestQueue:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """A turn, once it comes. Nobody asks for one without room."""
+        """Wait for a turn, and hold it. The caller checks before that there is room."""
         self._free -= 1
         try:
             async with self._turns:
@@ -55,7 +55,7 @@ class RequestQueue:
 
 
 class SlotResponse(StreamingResponse):
-    """A streamed answer that gives back its place when it ends, even if its client is gone before it begins."""
+    """A streamed response that releases its slot at its end, even if the client disconnects before it begins."""
 
     def __init__(self, slots: RequestSlots, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

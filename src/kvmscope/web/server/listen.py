@@ -1,4 +1,4 @@
-"""Addresses to listen at, and the sockets for them. Source: exporter-toolkit, ``--web.listen-address``."""
+"""Addresses to listen on, and their sockets. Source: exporter-toolkit, ``--web.listen-address``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FIRST_PASSED_FD: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """A host and a port of TCP. ``host`` "": every address of this host."""
+    """A host and a TCP port. If ``host`` is "", every address of this host."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only programs of this host can reach it."""
+        """Whether only programs of this host can reach the address."""
         if self.host == "localhost":
             return True
         try:
@@ -50,7 +50,7 @@ class ListenAddress:
 
 @dataclass(frozen=True, slots=True)
 class VsockAddress:
-    """A port of VM sockets: the guests of this host and, if this is a guest, its host reach it. See vsock(7)."""
+    """A port of VM sockets, reachable by the guests of this host and, if this is a guest, by its host; vsock(7)."""
 
     port: int
     is_loopback: Final = False
@@ -82,7 +82,7 @@ def parse_address(text: str) -> ListenAddress | VsockAddress:
 
 
 def open_sockets(addresses: Sequence[ListenAddress | VsockAddress]) -> list[socket.socket]:
-    """A listening socket for each address. Raises Unavailable for one that cannot be had."""
+    """A listening socket for each address. Raises Unavailable if one cannot be opened."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(_open(address)) for address in addresses]
         opened.pop_all()
@@ -90,7 +90,7 @@ def open_sockets(addresses: Sequence[ListenAddress | VsockAddress]) -> list[sock
 
 
 def systemd_sockets() -> list[socket.socket]:
-    """The sockets that systemd has opened for this process. Raises UsageError if it has not.
+    """The sockets that systemd has opened for this process. Raises UsageError if there are none.
 
     Source: sd_listen_fds(3).
     """
@@ -106,7 +106,7 @@ def systemd_sockets() -> list[socket.socket]:
 
 
 def socket_url(scheme: str, opened: socket.socket) -> str:
-    """Where a socket listens."""
+    """The URL at which a socket listens."""
     name = opened.getsockname()
     if opened.family == socket.AF_VSOCK:
         return str(VsockAddress(name[1]))

@@ -1,6 +1,6 @@
-"""``/metrics``: one read of the host for each scrape, in the format that the client asks for.
+"""``/metrics``: one read of the host for each scrape, in the format that the client requests.
 
-A host that cannot be read is an answer too: ``kvmscope_up`` is 0, with status 200, as Prometheus' exporters have it.
+If the host cannot be read, ``kvmscope_up`` is 0, with status 200, as in other exporters for Prometheus.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .monitor import HostMonitor
 
 
 class MetricsEndpoint:
-    """Answers scrapes. ``slots``: how many scrapes may be under way at once; one more is refused with status 503."""
+    """Answers scrapes. ``slots``: limit of concurrent scrapes; further ones are refused with status 503."""
 
     def __init__(self, monitor: HostMonitor, options: ExportOptions, slots: RequestSlots) -> None:
         self._monitor = monitor

@@ -1,7 +1,7 @@
 """The host behind the server: watched at a steady interval, and read once more for each scrape.
 
 Rule: the host is used by one thread at a time. A thread that waits for it longer than ``PATIENCE_S`` gets an error,
-so a source that hangs does not hold threads without end.
+so a source that hangs does not block threads without end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ViewListener = Callable[[HostView], None]
 
 @dataclass(frozen=True)
 class WatchedMoment:
-    """The end of the last interval: what there is to be said of it, and the findings that are held after it."""
+    """The end of the last interval: its view, and the findings that are active after it."""
 
     view: HostView
     held: tuple[HeldFinding, ...]
 
 
 class HostMonitor:
-    """Watches a host in a thread of its own, from ``start`` to ``close``; the host is closed with it.
+    """Watches a host in its own thread, from ``start`` to ``close``, which also closes the host.
 
     ``on_view`` is called in that thread with every view.
     """
@@ -59,13 +59,13 @@ class HostMonitor:
 
     @property
     def last_view(self) -> HostView:
-        """What there is to be said of the last interval. Raises SourceError if none has passed."""
+        """The view of the last interval. Raises SourceError if none has passed."""
         if self.last is None:
             raise self.error or Unavailable("no interval has passed yet", remedy="try again in a moment")
         return self.last.view
 
     def start(self) -> None:
-        """Look once, so that what cannot be read is an error here, and then at every interval. Raises SourceError."""
+        """Read the host once, so a failure is an error of this call, and then at every interval. Raises SourceError."""
         self._look(watched=True)
         self._thread.start()
 
@@ -77,7 +77,7 @@ class HostMonitor:
             self._host.close()
 
     def read(self) -> Reading:
-        """This moment of the host, for a scrape. Raises SourceError."""
+        """A new read of the host, for a scrape. Raises SourceError."""
         scene, sums = self._look(watched=False)
         with self._lock:
             self._subjects = self._subjects.at(scene) if self._subjects else Subjects(scene)
@@ -101,7 +101,7 @@ class HostMonitor:
     def _add(self, scene: Scene) -> HostView | None:
         try:
             view = self._watch.add(scene)
-        except UsageError:  # not a window: the clock or the source changed
+        except UsageError:  # no window: the clock or the source changed
             self._watch = Watch()
             view = self._watch.add(scene)
         if view is not None:
@@ -118,7 +118,7 @@ class HostMonitor:
             self._lock.release()
 
     def _watch_all(self) -> None:
-        # The first interval is short, as all that is judged needs one.
+        # The first interval is short, as every judgement needs one.
         due_s = time.monotonic() + min(_FIRST_INTERVAL_S, self._interval_s) - self._interval_s
         while True:
             due_s = max(due_s + self._interval_s, time.monotonic())
@@ -127,4 +127,4 @@ class HostMonitor:
             try:
                 self._look(watched=True)
             except SourceError:
-                continue  # ``error`` has it; a scrape reports it
+                continue  # kept in ``error``; a scrape reports it

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of ``/api/v1``, made of its table of paths and of the schemas of the views."""
+"""The OpenAPI 3.1 description of ``/api/v1``, made from its table of paths and the schemas of the views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .answers import ANSWERS, PREFIX, ApiAnswer, ProblemView
 
 @cache
 def openapi() -> Schema:
-    """The whole description, made once: the version stands in a file that the server's user may not be able to read."""
+    """The whole description, made once: the version comes from a file that the server's user may be unable to read."""
     parts: Schema = {}
     paths: Schema = {PREFIX + path.path: _path(path, parts) for path in ANSWERS}
     paths[f"{PREFIX}/events"] = _events(parts)
@@ -56,7 +56,7 @@ def _events(parts: Schema) -> Schema:
         "contentMediaType": "application/json",
         "contentSchema": _reference(HostSummary, parts),
     }
-    # A schema of an event stream is that of each event; OpenAPI 3.2 has the word itemSchema for it.
+    # The schema of an event stream is that of each event; OpenAPI 3.2 has the keyword itemSchema for it.
     event: Schema = {"type": "object", "properties": {"data": summary}, "required": ["data"]}
     content: Schema = {"text/event-stream": {"schema": event}}
     responses: Schema = {
@@ -85,7 +85,7 @@ def _reference(view: Any, parts: Schema) -> Schema:
 
 
 def _moved(schema: JsonValue) -> JsonValue:
-    """The same with its references where OpenAPI has schemas."""
+    """The schema with references that point to where OpenAPI keeps schemas."""
     if isinstance(schema, list):
         return [_moved(each) for each in schema]
     if not isinstance(schema, dict):

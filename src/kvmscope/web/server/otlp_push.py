@@ -1,6 +1,6 @@
-"""Pushes what a scrape would have to a collector at a steady interval, in a thread of its own.
+"""Pushes the data of a scrape to a collector at a steady interval, in its own thread.
 
-Nothing is queued: counts are cumulative, so the next push has what a failed one had.
+Nothing is queued: counts are cumulative, so the next push includes the data of a failed one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PATH: Final = "/v1/metrics"
 
 
 def collector_url(text: str) -> str:
-    """Where metrics go at a collector. Raises UsageError for what is not a URL of HTTP."""
+    """The URL for metrics at a collector. Raises UsageError if the text is not an HTTP URL."""
     try:
         parts = urlsplit(text)
         is_right = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
@@ -36,7 +36,7 @@ def collector_url(text: str) -> str:
 
 
 class OtlpPusher:
-    """Pushes from ``start`` to ``close``. ``error``: why the last push failed; None if it did not."""
+    """Pushes from ``start`` to ``close``. ``error``: why the last push failed; None if it succeeded."""
 
     def __init__(self, monitor: HostMonitor, options: ExportOptions, url: str, *, every_s: float = EVERY_S) -> None:
         self._monitor = monitor
@@ -55,7 +55,7 @@ class OtlpPusher:
         self._thread.join(_PATIENCE_S)
 
     def push(self) -> None:
-        """Read the host and send it once. Raises SourceError, or OSError if the collector did not take it."""
+        """Read the host and send it once. Raises SourceError, or OSError if the collector did not accept the data."""
         reading = self._monitor.read()
         scene = reading.scene
         body = write_otlp(expose(reading, self._options), scene.machine, scene.origin, now_ns=scene.sample.taken_ns)

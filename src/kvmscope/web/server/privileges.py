@@ -1,7 +1,7 @@
-"""Giving up root once the host is open: an unprivileged user with what the source needs, and no way back.
+"""Drops root privileges once the host is open, for good: an unprivileged user with the capabilities of the source.
 
-Rule: called before any other thread is started, as capabilities and the flags of prctl are those of a thread. Setting
-the user ids takes the capabilities of threads that exist already, too.
+Rule: call this before any other thread starts, as capabilities and the flags of prctl belong to a thread. Setting the
+user ids also removes the capabilities of threads that exist already.
 
 Source: capabilities(7), prctl(2), setresuid(2).
 """
@@ -18,7 +18,7 @@ from ...linux import libc
 from ...linux.capabilities import Capability, effective_capabilities
 
 USERS: Final = ("kvmscope", "nobody")
-"""Who the server runs as if it was started by root and no user is named: the first that there is."""
+"""Default users of a server that root starts: the first that exists."""
 
 _OF_PROCESSES: Final = frozenset({Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH})
 NEEDED: Final[Mapping[str, frozenset[Capability]]] = {
@@ -28,17 +28,18 @@ NEEDED: Final[Mapping[str, frozenset[Capability]]] = {
     "statsfd": _OF_PROCESSES,
     "published": _OF_PROCESSES,
 }
-"""What a source needs for every read: the last two look for files in other users' processes, and take or open them.
+"""The capabilities that a source needs for every read: the last two find files of other users' processes, and get or
+open them.
 
-Source: pidfd_getfd(2) and proc_pid_fd(5) ask for ptrace access; a directory /proc/PID/fd is its owner's alone.
+Source: pidfd_getfd(2) and proc_pid_fd(5) require ptrace access; only the owner can read a directory /proc/PID/fd.
 """
 
 
 def drop_privileges(user: str | None = None, *, keep: frozenset[Capability] = frozenset()) -> str | None:
     """Become ``user``, by default the first of ``USERS``; None if there was nothing to drop.
 
-    ``keep``: capabilities that stay, of those that there are. Raises UsageError if there is no such user, Unavailable
-    if the kernel does not let go.
+    ``keep``: capabilities to keep, if this process has them. Raises UsageError if there is no such user, Unavailable
+    if the kernel refuses.
     """
     if os.geteuid() != 0:
         libc.forbid_new_privileges()

@@ -1,4 +1,4 @@
-"""What the server needs beyond numpy."""
+"""The packages that the server needs besides numpy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The whole server: its sockets, the watched host, the kept data, and access control.
 
-The order matters: sockets and the host are opened with the rights that the process was started with, then all rights
-are given up, and only then threads are started and requests answered.
+The order matters: sockets and the host are opened with the privileges of the start, then all privileges are dropped,
+and only then threads start and requests are answered.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .tls import RotatingContext
 from .web_config import WatchedConfig, WebConfig
 
 _MODULES: Final = ("anyio._backends._asyncio", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.loops.asyncio")
-"""What anyio and uvicorn import when they serve the first request."""
+"""Modules that anyio and uvicorn import when they serve the first request."""
 
 _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     load_assets,
@@ -64,13 +64,14 @@ _LOADERS: Final[tuple[Callable[[], object], ...]] = (
     partial(codecs.lookup, "idna"),
     *(partial(importlib.import_module, name) for name in _MODULES),
 )
-"""What reads files of the package or of Python, once each. Python loads a codec when a file is first opened with it:
-those of VMMs are opened after the rights are gone."""
+"""Functions that read files of the package or of Python on their first call. Python loads a codec when a file is first
+opened with it, and files of VMMs are opened after privileges were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """What to serve, where and to whom. ``addresses``: unused with ``from_systemd``. ``user``: None for the default.
+    """The data to serve, the addresses, and the allowed clients. ``addresses``: unused with ``from_systemd``.
+    ``user``: None for the default.
 
     ``otlp``: URL of a collector that metrics are pushed to. ``allowed_hosts``: further names of this server.
     """
@@ -87,13 +88,13 @@ class ServerPlan:
 
     @property
     def is_open(self) -> bool:
-        """Whether other hosts may reach the server though it does not know its clients."""
+        """Whether clients on other hosts may be served without authentication."""
         return self.is_insecure or self.from_systemd
 
 
 @dataclass(frozen=True, slots=True)
 class ServedRecording:
-    """A recording to serve, and of it these times."""
+    """A recording to serve, limited to these times."""
 
     place: str
     series: SceneSeries
@@ -106,7 +107,7 @@ def whole_recording(place: str) -> ServedRecording:
 
 
 def recording_to_serve(choice: PlaceChoice, source: str) -> ServedRecording:
-    """A recording at the times that were requested. Raises as ``whole_recording``, and if there is no such time."""
+    """A recording at the requested times. Raises as ``whole_recording``, and UsageError if there is no such time."""
     series, moments, times = choice.open(source)
     if not moments:
         raise UsageError("the recording has no scenes")
@@ -120,7 +121,7 @@ class MonitorServer:
     def __init__(
         self, plan: ServerPlan, on_error: Callable[[UsageError], None], *, recording: ServedRecording | None = None
     ) -> None:
-        """Raises UsageError for a plan that cannot be, or that lets in anybody from other hosts."""
+        """Raises UsageError for a plan that is invalid, or that serves other hosts without authentication."""
         self._plan = plan
         self._tls: RotatingContext | None = None
         self._has_started = False
@@ -141,7 +142,7 @@ class MonitorServer:
 
     @property
     def monitor(self) -> HostMonitor | None:
-        """What watches the host; None before ``open`` and for a recording alone."""
+        """The monitor of the host; None before ``open`` and for a recording alone."""
         return self._monitor
 
     @property
@@ -151,7 +152,7 @@ class MonitorServer:
         return self._server.done
 
     def open(self, open_host: Callable[[], SceneHost] | None) -> None:
-        """Open sockets and host, give up all rights, and begin. ``open_host``: None to serve the recording alone.
+        """Open sockets and host, drop all privileges, and serve. ``open_host``: None to serve the recording alone.
 
         Raises SourceError, UsageError, RecordingError.
         """
@@ -189,13 +190,13 @@ class MonitorServer:
         self.notes += [f"serving at {socket_url(scheme, each)}" for each in self._sockets]
 
     def _load_everything(self, host: SceneHost | None) -> None:
-        """Do once what requests and intervals ask for, as Python's library may lie where the next user cannot read."""
+        """Load all that requests and intervals need, as the next user may be unable to read Python's library."""
         for load in _LOADERS:
             load()
         if self._plan.otlp is not None:
             load_what_writing_needs()
         self._read_recording()
-        with suppress(UsageError):  # there is no interval yet
+        with suppress(UsageError):  # no interval has passed yet
             view = self._recorded_view() if host is None else _first_view(host)
             render_page(None if view is None else host_summary(view))
 
@@ -221,7 +222,7 @@ class MonitorServer:
             self.notes.append(f"VMs of other users have process ids instead of names: {hidden[0]}")
 
     def _open_archive(self) -> SceneArchive:
-        """The past, once it is known that this user can read it. Raises RecordingError."""
+        """The archive, after a check that this user can read it. Raises RecordingError."""
         kept = self._recording
         if kept is None:
             return SceneArchive(self._log.memory, self._plan.interval_s)
@@ -248,7 +249,7 @@ class MonitorServer:
             self._monitor.close()
 
     def _check(self, config: WebConfig) -> None:
-        """Raises UsageError for a web configuration that lets in anybody, or that a server which runs cannot take."""
+        """Raises UsageError for a web configuration that admits anybody, or that a running server cannot adopt."""
         if self._has_started and (config.tls is None) != (self._tls is None):
             raise UsageError("TLS can be turned on or off only when the server starts: restart it")
         _refuse_open_doors(self._plan, config)
@@ -263,14 +264,14 @@ class MonitorServer:
 
 
 def _first_view(host: SceneHost) -> HostView | None:
-    """Of the time between two looks. Raises UsageError if none has passed."""
+    """The view of the time between two reads. Raises UsageError if no time has passed."""
     watch = Watch()
     watch.add(host.look())
     return watch.add(host.look())
 
 
 def _refuse_open_doors(plan: ServerPlan, config: WebConfig) -> None:
-    """Raises UsageError if other hosts could read without a password or a certificate."""
+    """Raises UsageError if clients of other hosts need neither a password nor a certificate."""
     if plan.is_open or config.knows_clients:
         return
     for address in plan.addresses:

@@ -1,7 +1,7 @@
-"""The scenes of the last hour in memory, at even distances, as many as there is room for.
+"""The scenes of the last hour in memory, evenly spaced, as many as fit.
 
-Counts only go up, so the difference of two scenes has all that happened in between: where scenes are left out, charts
-are coarser, and no value is lost.
+Counts only increase, so the difference of two scenes includes everything between them: if scenes are dropped, charts
+become coarser, but no value is lost.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ...store.replay import EARLY, SceneMoment
 KEPT_S: Final = 3600.0
 MEMORY_BYTES: Final = 128 * 1024**2
 MEMORY: Final = "memory"
-"""The part, in ``SceneMoment``, of scenes that are here."""
+"""The ``part`` of a ``SceneMoment`` whose scene is in this memory."""
 
 
 class SceneMemory:
-    """Remembers scenes for ``kept_s`` seconds in at most ``most_bytes``; for any thread. ``damage``: there is none."""
+    """Keeps scenes for ``kept_s`` seconds in at most ``most_bytes``; for any thread. ``damage`` is always empty."""
 
     can_grow = True
 
@@ -35,11 +35,11 @@ class SceneMemory:
         self.damage: list[RecordingError] = []
 
     def add(self, scene: Scene) -> None:
-        """One more scene, which is kept unless the last one that is kept is too near."""
+        """Add a scene, unless it is too close to the last kept one."""
         taken_ns = scene.sample.taken_ns
         with self._lock:
             last_ns = next(reversed(self._scenes), None)
-            while last_ns is not None and taken_ns < last_ns:  # somebody has set the clock back
+            while last_ns is not None and taken_ns < last_ns:  # the clock was set back
                 del self._scenes[last_ns]
                 last_ns = next(reversed(self._scenes), None)
             if last_ns is not None and taken_ns - last_ns < self._step_ns * (1 - EARLY):
@@ -54,7 +54,7 @@ class SceneMemory:
             return [SceneMoment.of(scene, MEMORY) for scene in self._scenes.values()]
 
     def scene(self, moment: SceneMoment) -> Scene:
-        """The scene of a moment. Raises RecordingError if it is not kept any more."""
+        """The scene of a moment. Raises RecordingError if it is no longer kept."""
         with self._lock:
             found = self._scenes.get(moment.taken_ns)
         if found is None:
@@ -62,7 +62,7 @@ class SceneMemory:
         return found
 
     def _thin(self) -> None:
-        """Leave out every second scene until there is room."""
+        """Drop every second scene until the rest fits."""
         while len(self._scenes) > 2 and sum(map(_size, self._scenes.values())) > self._most_bytes:
             times = list(self._scenes)
             self._step_ns = 2 * max(self._step_ns, (times[-1] - times[0]) // (len(times) - 1))
@@ -71,7 +71,7 @@ class SceneMemory:
 
 
 def _own(scene: Scene) -> Scene:
-    """The scene with memory of its own: sources use theirs again, and blocks keep what was worked out of them."""
+    """A copy of the scene: sources reuse their buffers, and blocks cache values derived from them."""
     blocks = tuple(replace(block, values=block.values.copy()) for block in scene.sample.blocks)
     return replace(scene, sample=replace(scene.sample, blocks=blocks))
 

@@ -1,6 +1,6 @@
-"""The HTTP server in a thread of its own: uvicorn over sockets that are open already.
+"""The HTTP server in its own thread: uvicorn on sockets that are already open.
 
-uvicorn leaves signals alone in a thread, so that ``console.interrupts`` decides how the process ends.
+In a thread, uvicorn does not handle signals, so ``console.interrupts`` decides how the process ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LARGEST_HEAD_BYTES: Final = 16 * 1024
 
 
 class HttpServer:
-    """Serves an application from ``start`` to ``close``. ``done``: set when it has ended, for whatever reason.
+    """Serves an application from ``start`` to ``close``. ``done``: set when it has ended, for any reason.
 
     ``tls``: the context for connections; None for plain HTTP.
     """
@@ -38,7 +38,7 @@ class HttpServer:
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=(bounds or ConnectionBounds()).protocol,  # type: ignore[arg-type] # it only calls it
+            http=(bounds or ConnectionBounds()).protocol,  # type: ignore[arg-type] # uvicorn only calls it
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             ws="none",
             lifespan="off",
@@ -47,7 +47,7 @@ class HttpServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=BACKLOG,  # so many are accepted at once
+            backlog=BACKLOG,  # maximum that is accepted at once
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,

@@ -1,4 +1,4 @@
-"""TLS for the server. Certificates that were replaced on disk hold for the next connection."""
+"""TLS for the server. Certificates replaced on disk apply to the next connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .web_config import Pem, TlsSettings, file_stamp
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Raises UsageError if the files are missing or do not fit each other."""
+    """The context for these settings. Raises UsageError if the files are missing or do not match each other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with _as_file(settings.cert) as cert, _as_file(settings.key) as key:
@@ -44,7 +44,7 @@ def _trust(context: ssl.SSLContext, authority: Pem | None) -> None:
 
 @contextlib.contextmanager
 def _as_file(pem: Pem) -> Iterator[str]:
-    """The path of a file with it: Python's ssl reads certificates and keys from files alone."""
+    """The path of a file with the PEM text, since Python's ssl reads certificates and keys only from files."""
     if isinstance(pem, Path):
         yield str(pem)
         return
@@ -61,9 +61,9 @@ def _name(pem: Pem) -> str:
 
 
 class RotatingContext(ssl.SSLContext):
-    """A context whose connections are made by the newest one. asyncio makes each connection through ``wrap_bio``.
+    """A context that delegates each connection to the newest context. asyncio makes connections by ``wrap_bio``.
 
-    ``settings``: asked for each connection; None, or files that cannot be used, leave the last context in force.
+    ``settings``: called for each connection; if it returns None or unusable files, the last context stays in use.
     """
 
     _settings: Callable[[], TlsSettings | None]
@@ -71,7 +71,7 @@ class RotatingContext(ssl.SSLContext):
 
     @classmethod
     def of(cls, settings: Callable[[], TlsSettings | None]) -> RotatingContext:
-        """Raises UsageError if the present settings cannot be used."""
+        """The context for changing settings. Raises UsageError if the present ones cannot be used."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context._settings = settings
         first = settings()
@@ -96,5 +96,5 @@ def _stamp(settings: TlsSettings) -> object:
 
 
 def alternative_names(certificate: Any) -> frozenset[str]:
-    """The DNS names, addresses, URIs and mail addresses that a peer's certificate is for."""
+    """The DNS names, IP addresses, URIs and mail addresses in a peer's certificate."""
     return frozenset(name for _, name in (certificate or {}).get("subjectAltName", ()))

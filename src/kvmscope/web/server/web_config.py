@@ -1,7 +1,7 @@
-"""The file of ``--web.config.file``, as Prometheus' exporters read it: TLS, client certificates, users, headers.
+"""The file of ``--web.config.file``, as exporters for Prometheus read it: TLS, client certificates, users, headers.
 
-A key that is not known is an error, as it is for exporters: a setting that is spelt wrong must not be an open door.
-What Python's TLS cannot do is refused by name.
+An unknown key is an error, as it is for exporters: a misspelled setting must not leave the server open. Settings that
+Python's TLS does not support are refused by name.
 
 Source: exporter-toolkit, docs/web-configuration.md and web/tls_config.go.
 """
@@ -26,7 +26,7 @@ _HEADERS: Final[Mapping[str, frozenset[str]]] = {
     "X-XSS-Protection": frozenset(),
     "Content-Security-Policy": frozenset(),
 }
-"""Headers that the file may set, with the values that they may have; none means any."""
+"""Headers that the file may set, with their allowed values; an empty set allows any."""
 
 _VERSIONS: Final = {
     "TLS10": ssl.TLSVersion.TLSv1,
@@ -42,7 +42,7 @@ _CLIENT_AUTH: Final = {
 _CURVES: Final = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 _BCRYPT: Final = re.compile(r"\$2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
 _TLS_13_CIPHERS: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-"""Taken and without effect, as they have none for exporters: TLS 1.3 has these and no choice."""
+"""Accepted without effect, as by exporters: TLS 1.3 always offers these ciphers."""
 _NS: Final = {
     "ns": 1,
     "us": 10**3,
@@ -58,14 +58,14 @@ _LONGEST_DURATION_S: Final = 86_400.0
 
 
 Pem: TypeAlias = Path | str
-"""A file, or its text where the web configuration has it inline."""
+"""The path of a file, or its text if the web configuration has it inline."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """``tls_server_config``. Paths are as seen from the file's folder. ``ciphers``: OpenSSL's names, of TLS 1.2.
+    """``tls_server_config``. Paths are relative to the file's directory. ``ciphers``: OpenSSL's names, for TLS 1.2.
 
-    ``client_ca``: None for the authorities that this host trusts.
+    ``client_ca``: None for the certificate authorities that this host trusts.
     """
 
     cert: Pem
@@ -80,18 +80,18 @@ class TlsSettings:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that a change of is a change of certificates."""
+        """The files whose change means new certificates."""
         return tuple(part for part in (self.cert, self.key, self.client_ca) if isinstance(part, Path))
 
     @property
     def knows_clients(self) -> bool:
-        """Whether only clients with a certificate of a chosen authority, or for a chosen name, are answered."""
+        """Whether clients need a certificate of a chosen authority, or for a chosen name."""
         return self.client_auth is ssl.CERT_REQUIRED and (self.client_ca is not None or bool(self.client_allowed_sans))
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """One request each ``interval_s`` seconds on average, and ``burst`` at once."""
+    """One request per ``interval_s`` seconds on average, and at most ``burst`` at once."""
 
     interval_s: float
     burst: int
@@ -99,7 +99,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """The whole file. ``users``: name and bcrypt hash. ``headers``: added to every answer."""
+    """The whole file. ``users``: bcrypt hashes by name. ``headers``: added to every response."""
 
     tls: TlsSettings | None = None
     users: Mapping[str, bytes] = field(default_factory=dict)
@@ -108,16 +108,16 @@ class WebConfig:
 
     @property
     def knows_clients(self) -> bool:
-        """Whether nobody is answered without a password or a certificate."""
+        """Whether every client needs a password or a certificate."""
         return bool(self.users) or (self.tls is not None and self.tls.knows_clients)
 
 
 ConfigSource = Callable[[], WebConfig]
-"""Gives the configuration that is in force."""
+"""Returns the configuration in force."""
 
 
 def read_web_config(path: Path) -> WebConfig:
-    """The file at ``path``. Raises UsageError if it cannot be read or says something that cannot be done."""
+    """The file at ``path``. Raises UsageError if it cannot be read or has an invalid or unsupported setting."""
     root = read_table(path)
     root.allow("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
     http = root.table("http_server_config")
@@ -141,7 +141,7 @@ def _headers(table: YamlTable) -> Mapping[str, str]:
 
 
 def _tls(table: YamlTable) -> TlsSettings | None:
-    """None if nothing is said of certificates, which means plain HTTP."""
+    """The TLS settings; None if the file does not mention certificates, which means plain HTTP."""
     table.allow(
         "cert", "key", "client_ca", "cert_file", "key_file", "client_auth_type", "client_ca_file",
         "client_allowed_sans", "min_version", "max_version", "cipher_suites", "curve_preferences",
@@ -176,7 +176,7 @@ def _tls(table: YamlTable) -> TlsSettings | None:
 
 
 def _pem(table: YamlTable, key: str) -> Pem:
-    """What ``key_file`` names, else the text that ``key`` has."""
+    """The path in ``key_file``, else the text in ``key``."""
     return table.text(key) if table.has(key) and not table.has(f"{key}_file") else table.path(f"{key}_file")
 
 
@@ -218,7 +218,7 @@ def _rate_limit(table: YamlTable) -> RateLimit | None:
 
 
 def _duration_s(text: str) -> float | None:
-    """``1m30s``, or nanoseconds, as Go and so exporters read it; None for anything else."""
+    """The seconds of ``1m30s`` or of a number of nanoseconds, as Go reads durations; None for any other text."""
     if re.fullmatch("[0-9]{1,18}", text):
         return int(text) / 1e9
     parts = _DURATION_PART.findall(text)
@@ -228,7 +228,7 @@ def _duration_s(text: str) -> float | None:
 
 
 class WatchedConfig:
-    """The file, read again when it changed. A file that became wrong leaves the last right one in force."""
+    """The file, reread when it changed. If it becomes invalid, the last valid version stays in force."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ class WatchedConfig:
         on_error: Callable[[UsageError], None] = lambda _error: None,
         check: Callable[[WebConfig], None] = lambda _config: None,
     ) -> None:
-        """``check`` raises UsageError for a file that is right and must not hold all the same."""
+        """``check`` raises UsageError for a valid file that must not take effect."""
         self._path = path
         self._on_error = on_error
         self._check = check
@@ -260,7 +260,7 @@ class WatchedConfig:
 
 
 def file_stamp(paths: list[Path] | tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
-    """What changes if one of these files is written or replaced."""
+    """A value that changes if one of these files is written or replaced."""
     found: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:

@@ -1,7 +1,7 @@
-"""A file of YAML as tables of text, in which a mistake is named by its place.
+"""A YAML file as tables of text, with errors that name the place of a mistake.
 
-Scalars stay the text that stands there, as Go's reader gives it to fields of text: ``X-XSS-Protection: 1`` is "1".
-Rule: a name that is not known, or appears twice, is an error.
+Scalars stay the text of the file, as Go's reader assigns them to string fields: ``X-XSS-Protection: 1`` is "1".
+Rule: an unknown or repeated key is an error.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 def read_table(path: Path) -> YamlTable:
-    """The file at ``path``. Raises UsageError if it cannot be read, or is no YAML."""
+    """The file at ``path``. Raises UsageError if it cannot be read or is not YAML."""
     import yaml
 
     class StrictLoader(yaml.BaseLoader):
-        """Refuses keys that stand there twice, of which the last would win."""
+        """Refuses repeated keys, of which YAML would take the last."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value]
@@ -44,7 +44,7 @@ class YamlTable:
     """A mapping of the file. ``name``: its place; "" for the whole file."""
 
     def __init__(self, file: Path, name: str, content: Any) -> None:
-        """Raises UsageError if it is no mapping."""
+        """Raises UsageError if ``content`` is not a mapping."""
         self._file = file
         self._name = name
         if content is None or content in _BLANK:
@@ -54,25 +54,25 @@ class YamlTable:
         self._content: dict[str, Any] = content
 
     def error(self, key: str, text: str) -> UsageError:
-        """What is wrong with ``key``."""
+        """An error about ``key``."""
         return UsageError(f"{self._file}: {f'{self._name}.' if self._name else ''}{key}: {text}")
 
     def allow(self, *keys: str) -> None:
-        """Raises UsageError if there are others."""
+        """Raises UsageError if there are other keys."""
         for key in self._content:
             if key not in keys:
                 raise self.error(key, f"not known; there are {', '.join(keys)}")
 
     def has(self, key: str) -> bool:
-        """Whether it is there and not blank."""
+        """Whether the key exists and is not blank."""
         return self._content.get(key) not in (None, *_BLANK)
 
     def table(self, key: str) -> YamlTable:
-        """The mapping ``key``; an empty one if it is not there."""
+        """The mapping ``key``; empty if it is missing."""
         return YamlTable(self._file, key, self._content.get(key))
 
     def text(self, key: str) -> str:
-        """The scalar ``key``; "" if it is not there."""
+        """The scalar ``key``; "" if it is missing."""
         found = self._content.get(key)
         if found is None or found in _BLANK:
             return ""
@@ -81,11 +81,11 @@ class YamlTable:
         return found
 
     def texts(self) -> dict[str, str]:
-        """Every name with its scalar."""
+        """Every key with its scalar."""
         return {key: self.text(key) for key in self._content}
 
     def strings(self, key: str) -> list[str]:
-        """The list ``key``; empty if it is not there."""
+        """The list ``key``; empty if it is missing."""
         found = self._content.get(key) if self.has(key) else []
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise self.error(key, "expected a list of words")
@@ -98,14 +98,14 @@ class YamlTable:
         return _FLAGS[text.lower()] if text else default
 
     def choice(self, key: str, choices: Mapping[str, T], default: str) -> T:
-        """What ``choices`` has for the word."""
+        """The value in ``choices`` for the word at ``key``."""
         word = self.text(key) or default
         if word not in choices:
             raise self.error(key, f"{word!r} is not possible here; there are {', '.join(choices)}")
         return choices[word]
 
     def path(self, key: str) -> Path:
-        """A path as seen from the file's folder."""
+        """The path at ``key``, relative to the file's directory."""
         text = self.text(key)
         if not text:
             raise self.error(key, "is missing")

@@ -1,11 +1,11 @@
-"""Groups that count events: off until asked for, one BPF object each, and gone when closed.
+"""Opt-in groups that count events, one BPF object each, unloaded when closed.
 
-The catalogue lists them (catalog/groups.toml). Each has two files here, called like it: ``NAME.bpf.c`` counts, and
-``plan`` of ``NAME.py`` says what to load on a kernel and how what is counted is described. They share ``common.h`` and
-``base``; ``loaded`` loads a group for this process, ``pinned`` leaves it for others; ``slots`` joins what was
-counted to the VMs and vCPUs of a sample.
+The catalogue lists them (catalog/groups.toml). Each has two files here, named after it: ``NAME.bpf.c`` counts, and
+``plan`` of ``NAME.py`` selects the programs to load on a kernel and describes the stats. They share ``common.h`` and
+``base``; ``loaded`` loads a group for this process, ``pinned`` pins it for others; ``slots`` joins the counts to the
+VMs and vCPUs of a sample.
 
-Group ``apicv`` is not one of these: it counts inside of the iterator's own object.
+Group ``apicv`` is not one of these: it is part of the iterator's own object.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ def _plan(name: str, kernel: KernelFacts) -> Plan:
 
 @cache
 def plans_by_name() -> Mapping[str, Callable[[KernelFacts], Plan]]:
-    """Every group, with what makes its plan for a kernel; that raises Unavailable where there is nothing to count."""
+    """Every group, with the function that makes its plan for a kernel, or raises Unavailable if it cannot count."""
     return {name: partial(_plan, name) for name, group in load_groups().items() if group.home is GroupHome.OBJECT}

@@ -1,8 +1,8 @@
 """Group ``accesses``: per vCPU the number of accesses to I/O ports and MSRs, by device and feature.
 
-An access is what tracepoints kvm_pio and kvm_msr report: an instruction that KVM emulates, also where the VMM then
-completes it. They are in KVM's common code, whichever module runs the VMs. Numbers that belong to nothing known count
-as ``other``, and the last one is kept.
+An access is an event of tracepoint kvm_pio or kvm_msr: an instruction that KVM emulates, even if the VMM then completes
+it. They are in KVM's common code, whichever module runs the VMs. Ports and MSRs outside all known ranges count as
+``other``, and the number of the last one is kept.
 Programs: accesses.bpf.c. Names and numbers: catalog/addresses.toml.
 """
 
@@ -35,7 +35,7 @@ def plan(kernel: KernelFacts) -> Plan:
 
 
 def schema_of() -> Schema:
-    """A count for each range, ``other`` and the last number of those; first of ports, then of MSRs."""
+    """A count for each range, ``other``, and the last number of these; first for ports, then for MSRs."""
     return Schema(NAME, Scope.VCPU, tuple(_descriptors()), 8 * _PLACES)
 
 

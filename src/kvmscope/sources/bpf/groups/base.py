@@ -1,6 +1,6 @@
-"""What a group is: a plan of what to load, the shape of what it leaves in memory, and what that costs.
+"""The types of a group: the plan of what to load, the shape of its arrays, and its cost.
 
-Values alone; nothing here touches the kernel.
+Values only; nothing here touches the kernel.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ....sample import Block, Gap, Sample
 from ....schema import Descriptor, Kind, Schema, Scope, Unit
 
 WHO_SIZE = 64
-"""``struct who``: what each slot needs besides its counts."""
+"""The size of ``struct who``, which each slot needs besides its counts."""
 TIMED_SIZE = 8 * (2 + 32)
-"""``struct timed`` of timed.h: a count, nanoseconds, 32 buckets."""
+"""The size of ``struct timed`` of timed.h: a count, nanoseconds, 32 buckets."""
 _LEAST_ROOM = {Scope.VM: 64, Scope.VCPU: 256}
 
 
 def timed(at: int, count: str, *, time: str, histogram: str) -> tuple[Descriptor, ...]:
-    """The stats of one kind of event whose ``struct timed`` lies at this byte of the group's data."""
+    """The stats of one kind of event; ``at``: the offset in bytes of its ``struct timed`` in the group's data."""
     return (
         counted(at, count),
         summed(at + 8, time),
@@ -29,25 +29,25 @@ def timed(at: int, count: str, *, time: str, histogram: str) -> tuple[Descriptor
 
 
 def counted(at: int, name: str) -> Descriptor:
-    """How often something happened."""
+    """A stat that counts events."""
     return Descriptor(name, Kind.CUMULATIVE, offset=at)
 
 
 def summed(at: int, name: str) -> Descriptor:
-    """How long it took in all, in nanoseconds."""
+    """A stat that sums up the time of events, in nanoseconds."""
     return Descriptor(name, Kind.CUMULATIVE, Unit.SECONDS, exponent=-9, offset=at)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a group takes. Sizes are those of the kernel's memory that it holds; events cost time besides."""
+    """The kernel memory that a group takes; in addition, each event costs time."""
 
     scope: Scope
     stats: int
     words: int
     """u64 words of one subject."""
     room: int
-    """Subjects that there is memory for."""
+    """The number of subjects for which there is memory."""
 
     @property
     def bytes_per_subject(self) -> int:
@@ -63,24 +63,24 @@ class Cost:
 
     @property
     def memory_bytes(self) -> int:
-        """Held for as long as the group is attached, used or not."""
+        """The memory that is held while the group is attached, used or not."""
         return self.room * self.bytes_per_subject
 
 
 @dataclass(frozen=True, slots=True)
 class GroupShape:
-    """What a reader must know of a group's arrays; the same whether it loaded the group or found it pinned."""
+    """The description of a group's arrays for readers, the same for loaded and for pinned groups."""
 
     name: str
     schema: Schema
-    """Of one slot: the rows of ``struct row`` one after the other. A group has one scope."""
+    """The schema of one slot: the rows of ``struct row`` one after the other. A group has one scope."""
     slots: int
     silent: str = ""
-    """Why the events of this group may never come on this kernel; "" if they are known to come."""
+    """Why the events of this group may never occur on this kernel; "" if they are known to occur."""
     missing: tuple[tuple[str, str], ...] = ()
-    """Stats that this kernel does not let be counted, each with the reason; they have no descriptor."""
+    """Stats that cannot be counted on this kernel, each with the reason; they have no descriptor."""
     while_logged: bool = False
-    """Whether the events of a VM happen only while its memory is logged for dirty pages: without, nothing is known."""
+    """Whether the events of a VM occur only while dirty logging is on; its stats are unknown otherwise."""
 
     @property
     def cost(self) -> Cost:
@@ -90,15 +90,15 @@ class GroupShape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to load for a group on this kernel."""
+    """The programs and maps to load for a group on this kernel."""
 
     name: str
-    """Also that of its provider and, with ``.bpf.o``, of its object."""
+    """Also the name of its provider and, with ``.bpf.o``, of its object file."""
     schema: Schema
     rows: int
-    """``struct row`` of a subject, of schema.data_size / rows bytes each."""
+    """The number of ``struct row`` of a subject, of schema.data_size / rows bytes each."""
     programs: Mapping[str, str | None]
-    """The programs of the object that are wanted -> the function to attach to, None if the object says it itself."""
+    """The programs of the object to load -> the function to attach to, None if the object names it."""
     constants: bytes = b""
     """``struct constants`` of the object."""
     silent: str = ""
@@ -107,17 +107,17 @@ class Plan:
     """(value_size or None, max_entries) of maps of the group's own."""
     while_logged: bool = False
     otherwise: Callable[[str], Plan] | None = None
-    """What to load where the kernel refuses this, for the reason given; None: nothing. May raise Unavailable."""
+    """Makes the plan to try if the kernel refuses this one, from the reason, or None. May raise Unavailable."""
 
     def shape(self, subjects: int) -> GroupShape:
-        """With room for twice as many subjects as there are, since more may come."""
+        """The shape with room for twice as many subjects as there are, since more may come."""
         slots = max(_LEAST_ROOM[self.schema.scope], 2 * subjects)
         return GroupShape(self.name, self.schema, slots, self.silent, self.missing, self.while_logged)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one group adds to a sample."""
+    """The data that one group adds to a sample."""
 
     blocks: tuple[Block, ...]
     gaps: tuple[Gap, ...]
@@ -131,21 +131,21 @@ class Group(Protocol):
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """Of the blocks that ``read`` can give."""
+        """The schemas of the blocks that ``read`` can return."""
 
     @property
     def cost(self) -> Cost | None:
-        """None if it holds nothing."""
+        """The kernel memory that it holds; None if it holds none."""
 
     def read(self, sample: Sample) -> Part:
-        """What was counted, for the subjects of a sample of the same ids. A subject of which that is not known has no
-        row, and a gap says why."""
+        """The counts for the subjects of a sample with the same ids. A subject whose counts are unknown has no row, and
+        a gap gives the reason."""
 
     def close(self) -> None: ...
 
 
 class AbsentGroup:
-    """A group that was requested and cannot be had: a gap with the reason in each sample."""
+    """A requested group that is unavailable: a gap with the reason in each sample."""
 
     cost = None
     schemas: tuple[Schema, ...] = ()
@@ -158,4 +158,4 @@ class AbsentGroup:
         return Part((), (self._gap,))
 
     def close(self) -> None:
-        """There is nothing."""
+        """Nothing to close."""

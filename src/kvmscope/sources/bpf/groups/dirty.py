@@ -1,7 +1,7 @@
-"""Group ``dirty``: per VM the pages that are made dirty while KVM logs its memory, as it does during a migration.
+"""Group ``dirty``: per VM the pages dirtied while KVM logs dirty pages, as it does during a migration.
 
-Without a log KVM does not know which pages are written to, so the stats of a VM are unknown then, never 0. Where no
-function can be hooked, bitmaps are counted when the VMM fetches them, by another name.
+Without dirty logging KVM does not know which pages are written to, so the stats of a VM are then unknown, never 0. If
+no function can be hooked, dirty bitmaps are counted when the VMM fetches them, as a stat of another name.
 Programs: dirty.bpf.c.
 """
 
@@ -21,14 +21,14 @@ MARK = "mark_page_dirty_in_slot"
 _PUSH = "kvm_dirty_ring_push"
 _SIZE = 8 * 4
 _HAS_REGISTERS = frozenset({"x86_64", "aarch64"})
-"""Where the program knows in which registers a system call has its arguments."""
+"""The architectures for which the program knows the registers of system call arguments."""
 _FETCHED_INSTEAD = "{why}, so pages of dirty bitmaps are counted when the VMM fetches them (dirty_fetched_pages)"
 _REFUSED = "this kernel refuses programs on functions ({why})"
 _NO_RINGS = "KVM has no dirty rings in this kernel (no tracepoint kvm_dirty_ring_push)"
 
 
 def plan(kernel: KernelFacts) -> Plan:
-    """What to load: what counts pages as they become dirty, else what counts fetched ones. Raises Unavailable."""
+    """The plan to count pages as they become dirty, otherwise as they are fetched. Raises Unavailable."""
     has_rings = bool(kernel.has_tracepoints([_PUSH]))
     if not kernel.has_functions([MARK]):
         return _by_fetching(kernel, has_rings, f"this kernel has no function {MARK} to hook")
@@ -61,7 +61,7 @@ def _by_fetching(kernel: KernelFacts, has_rings: bool, why: str) -> Plan:
 
 
 def schema_of(*, by_marks: bool, has_rings: bool = True) -> Schema:
-    """The stats of a kernel whose function can be hooked, or of one on which fetched pages are counted."""
+    """The stats of a kernel whose function can be hooked (``by_marks``), or on which fetched pages are counted."""
     of_bitmaps = (
         (counted(0, "dirty_pages"), Descriptor("dirty_bytes", Kind.CUMULATIVE, Unit.BYTES, offset=8))
         if by_marks

@@ -1,7 +1,7 @@
 """Group ``exits``: per vCPU and exit reason the number of exits, their total time, and a histogram of it.
 
-An exit is what tracepoint kvm_exit reports. It lasts until the next kvm_entry of the vCPU, time in the VMM and asleep
-included. Each reason that the architecture has a name for has a row of its own; the rest count as ``other``.
+An exit is an event of tracepoint kvm_exit. It lasts until the next kvm_entry of the vCPU, including time in the VMM and
+asleep. Each reason with a name on this architecture has its own row; the rest count as ``other``.
 Programs: exits.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 """
 
@@ -53,7 +53,7 @@ def schema_of(names: tuple[str, ...]) -> Schema:
 
 
 def _names(isa: Isa) -> Mapping[int, str]:
-    """Reason as exits.bpf.c reads it -> name, of those that it can distinguish."""
+    """Reason as read by exits.bpf.c -> name, for the reasons that it can distinguish."""
     if isa is Isa.UNKNOWN:
         return {}
     if isa is Isa.ARM64:
@@ -65,7 +65,7 @@ def _names(isa: Isa) -> Mapping[int, str]:
 
 
 def place_of_reason(number: int) -> int:
-    """Where a reason stands in the program's table; one place stands for all that have none."""
+    """The place of a reason in the program's table; all reasons outside it share one place."""
     number &= 0xFFFF_FFFF
     if number < _LAST_BEFORE_NEGATIVE or number > 0xFFFF_FFFF - (_PLACES - 1 - _LAST_BEFORE_NEGATIVE):
         return number & (_PLACES - 1)

@@ -18,7 +18,7 @@ from ....linux.kvm import running_kvm_name
 
 
 class Isa(Enum):
-    """How guests run; by the numbers that KVM's tracepoints have for it (KVM_ISA_VMX, KVM_ISA_SVM), 3 being ours."""
+    """How guests run; the numbers of KVM's tracepoints (KVM_ISA_VMX, KVM_ISA_SVM), and 3, which is kvmscope's."""
 
     UNKNOWN = 0
     VMX = 1
@@ -31,7 +31,7 @@ _ISAS = {"kvm_intel": Isa.VMX, "kvm_amd": Isa.SVM}
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """The running kernel, or one whose /proc and /sys are elsewhere."""
+    """The running kernel, or one whose /proc and /sys are captured elsewhere."""
 
     proc_root: str = PROC
     sys_root: str = SYS
@@ -39,26 +39,26 @@ class KernelFacts:
 
     @cached_property
     def isa(self) -> Isa:
-        """UNKNOWN if what runs the VMs is not one of those that kvmscope knows."""
+        """UNKNOWN if kvmscope does not know the module that runs the VMs."""
         return Isa.ARM64 if self.machine == "aarch64" else _ISAS.get(self.vendor, Isa.UNKNOWN)
 
     @cached_property
     def vendor(self) -> str:
-        """Name of the module that runs the VMs, for people; ``kvm`` if it is not known which."""
+        """The name of the module that runs the VMs, for messages; ``kvm`` if it is unknown."""
         return running_kvm_name(proc_root=self.proc_root, sys_root=self.sys_root) or "kvm"
 
     def has_tracepoints(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of ``names`` that are tracepoints of KVM, its vendor module or the kernel itself."""
+        """The subset of ``names`` that are tracepoints of KVM, its vendor module or the kernel itself."""
         return btf.find_tracepoints(names, modules=self._modules)
 
     def need_tracepoints(self, *names: str, since: str = "") -> None:
-        """Raises Unavailable if one of ``names`` is missing; ``since``: the kernel that they came with."""
+        """Raises Unavailable if one of ``names`` is missing; ``since``: the first kernel that has them."""
         if lacking := set(names) - self.has_tracepoints(names):
             came = f", which came with {since}" if since else ""
             raise Unavailable(f"this kernel has no tracepoint {' and no '.join(sorted(lacking))}{came}")
 
     def has_functions(self, names: Iterable[str]) -> frozenset[str]:
-        """The same of functions, as far as BTF has them."""
+        """The subset of ``names`` that are functions in BTF."""
         return btf.find_functions(names, modules=self._modules)
 
     @property

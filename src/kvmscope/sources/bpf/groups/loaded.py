@@ -1,4 +1,4 @@
-"""Loads a group for this process: fitted to the kernel, its arrays mapped, its programs attached."""
+"""Loads a group for this process: relocated for the kernel, its arrays mapped, its programs attached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def object_data(name: str) -> bytes:
 
 
 def load(plan: Plan, shape: GroupShape) -> libbpf.BpfObject:
-    """The programs of a group, loaded and attached to nothing yet. Close what you get."""
+    """The programs of a group, loaded but not attached. The caller must close the object."""
     constants = _CONSTANTS.pack(boot_key(), shape.slots, plan.rows) + plan.constants
     return libbpf.load_object(
         object_data(plan.name),
@@ -38,7 +38,7 @@ def load(plan: Plan, shape: GroupShape) -> libbpf.BpfObject:
 
 
 def first_that_loads(plan: Plan, load_plan: Callable[[Plan], _Loaded]) -> _Loaded:
-    """What ``load_plan`` makes of a plan, or, if the kernel refuses that, of the one that is to be taken then."""
+    """The result of ``load_plan`` for a plan or, if the kernel refuses it, for its alternative."""
     while True:
         try:
             return load_plan(plan)
@@ -74,11 +74,11 @@ class LoadedGroup:
         return self._slots.shape.cost
 
     def fd(self, program: str) -> int:
-        """Of one of the programs, for those who ask the kernel what it costs."""
+        """The fd of one of the programs, to query its run time from the kernel."""
         return self._bpf.program_fd(program)
 
     def ran(self) -> tuple[int, int]:
-        """Runs of its programs that were measured (``libbpf.run_statistics``), and the nanoseconds that they took."""
+        """The number of measured runs of its programs (``libbpf.run_statistics``), and the nanoseconds they took."""
         measured = [libbpf.ran(self.fd(program)) for program in self.plan.programs]
         return sum(runs for runs, _ in measured), sum(time_ns for _, time_ns in measured)
 
@@ -93,7 +93,8 @@ class LoadedGroup:
 def open_group(name: str, *, vms: int, vcpus: int, kernel: KernelFacts | None = None) -> Group:
     """A group for this process, with room for twice as many subjects as there are.
 
-    What this kernel cannot count is a group of gaps. Raises PermissionNeeded, KeyError if there is no such group.
+    If this kernel cannot count it, the result is an ``AbsentGroup``. Raises PermissionNeeded, KeyError if there is no
+    such group.
     """
     try:
         plan = plans_by_name()[name](kernel or KernelFacts())

@@ -1,7 +1,7 @@
-"""The VMs whose memory KVM logs for dirty pages, from the memory slots that the iterator read in the same sample.
+"""The VMs with dirty logging, from the memory slots that the iterator read in the same sample.
 
-A VMM that redraws a screen logs the video memory all the time; QEMU does so for each VM that has a screen. Therefore a
-VM counts as logged if at least half of its memory is: a migration logs all of it that can be written to.
+A VMM that redraws a screen logs the video memory all the time; QEMU does so for each VM with a display. So a VM counts
+as logged if at least half of its memory is: a migration logs all writable memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEAST_SHARE = 0.5
 
 
 def logged_vms(sample: Sample) -> npt.NDArray[np.bool_] | None:
-    """For each VM of the sample whether its memory is logged; None if this kernel's slots cannot be looked through."""
+    """Whether the memory of each VM of the sample is logged; None if this kernel's memory slots cannot be read."""
     block = sample.block(_PROVIDER, Scope.VM)
     if block is None or not {_LOGGED, _ALL} <= set(block.schema.names):
         return None

@@ -1,7 +1,7 @@
 """Group ``mmu_lock``: per VM how often and for how long threads had to wait for its mmu_lock, separately for readers
 and writers.
 
-Waiting counts in whatever thread it happens: a vCPU's, another of the VMM's, one of the kernel's.
+Waits of all threads count: of vCPUs, of the VMM's other threads, and of kernel threads.
 Programs: mmu_lock.bpf.c.
 """
 
@@ -14,7 +14,7 @@ from .kernel import KernelFacts
 
 NAME = "mmu_lock"
 _HAS_RWLOCK = frozenset({"x86_64", "aarch64"})
-"""Where mmu_lock is an rwlock in every kernel that has the tracepoints; other locks may not be reported."""
+"""Architectures whose mmu_lock is an rwlock in every kernel that has the tracepoints; other locks may be unreported."""
 
 
 def plan(kernel: KernelFacts) -> Plan:

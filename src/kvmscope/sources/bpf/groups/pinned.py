@@ -1,9 +1,9 @@
-"""Groups that stay attached for readers without privileges, pinned beside the iterator (see ``pins``).
+"""Groups that stay attached for unprivileged readers, pinned beside the iterator (see ``pins``).
 
     /run/kvmscope/groups/NAME/
         who data state      the arrays, frozen
         meta                JSON: the shape of the group, and which kvm it belongs to
-        link-PROGRAM        root's alone: while they are there, events are counted
+        link-PROGRAM        root's alone: while they exist, events are counted
 
 Readers map the arrays and join them to the iterator's sample by the ids of VMs, which are the same in all programs.
 """
@@ -40,7 +40,7 @@ _LARGEST = 1 << 32
 
 @dataclass(frozen=True)
 class GroupMeta:
-    """What a reader must know of a pinned group, and what shows whether it is still what would be loaded."""
+    """The data that a reader needs about a pinned group, and that shows whether the group is still up to date."""
 
     shape: GroupShape
     object: str
@@ -67,7 +67,7 @@ class GroupMeta:
 
     @classmethod
     def parse(cls, data: bytes) -> GroupMeta:
-        """Raises FormatError on anything that ``encode`` of this version would not give."""
+        """Raises FormatError on anything that ``encode`` of this version does not produce."""
         try:
             text: dict[str, Any] = json.loads(data.rstrip(b"\0"))
             if text["format"] != _FORMAT:
@@ -104,12 +104,12 @@ def _truth(value: object) -> bool:
 
 
 def directory_in(root: Path) -> Path:
-    """Where groups are pinned."""
+    """The directory in which groups are pinned."""
     return root / "groups"
 
 
 def pinned_names(root: Path) -> tuple[str, ...]:
-    """The groups that are pinned, in order of their names; none if this user may not look."""
+    """The pinned groups, sorted by name; empty if this user may not list them."""
     try:
         return tuple(sorted(path.name for path in directory_in(root).iterdir() if not path.name.startswith(pins.NEW)))
     except OSError:
@@ -141,7 +141,7 @@ class PinnedGroup:
         return self._slots.shape.cost
 
     def read(self, sample: Sample) -> Part:
-        """Raises Replaced if another program was attached in its place; a gap says if it was detached."""
+        """Raises Replaced if another program was attached in its place; if it was detached, there is a gap."""
         try:
             inode = (self._place / _META).stat().st_ino
         except OSError:
@@ -155,7 +155,7 @@ class PinnedGroup:
 
 
 def _open(place: Path, name: str) -> tuple[GroupMeta, int, Mapping[str, int]]:
-    """What is pinned at ``place``, the inode that distinguishes it from its successors, and fds of the arrays."""
+    """The metadata of the group pinned at ``place``, the inode that identifies it, and the fds of its arrays."""
     fds: dict[str, int] = {}
     try:
         held = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -197,7 +197,7 @@ def _remedy(name: str) -> str:
 
 
 def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
-    """Raises UsageError if there is no such group, Unavailable if this kernel cannot count it."""
+    """The plans of groups. Raises UsageError if there is no such group, Unavailable if this kernel cannot count it."""
     for name in names:
         if name not in plans_by_name():
             raise UsageError(f"there is no group {name!r} to pin; there are {', '.join(plans_by_name())}")
@@ -208,7 +208,7 @@ def plans_of(names: tuple[str, ...]) -> tuple[Plan, ...]:
 def pin_group(root: Path, plan: Plan, *, vms: int, vcpus: int, gid: int, mode: int) -> None:
     """Attach and pin a group, with room for twice as many subjects as there are.
 
-    What is pinned already is kept, with its counts, if it is the same and has room for those there are.
+    A group already pinned is kept, with its counts, if it is the same and has room for the present subjects.
     """
     place = directory_in(root) / plan.name
     subjects = vms if plan.schema.scope is Scope.VM else vcpus
@@ -279,6 +279,6 @@ def unpin(root: Path, name: str) -> bool:
 
 
 def memory_bytes(root: Path) -> int:
-    """What the pinned groups hold in the kernel."""
+    """The kernel memory that the pinned groups hold."""
     metas = (_pinned_meta(directory_in(root) / name, name) for name in pinned_names(root))
     return sum(meta.shape.cost.memory_bytes for meta in metas if meta)

@@ -1,9 +1,9 @@
 """The arrays of a group, mapped read-only, and the join of their slots to the subjects of a sample.
 
-The other side of groups/common.h. A subject without a slot has counted nothing, which is zero only if both are known:
-that this kernel reports such events, and that the subject never had a slot. The first is known of a kernel, or by any
-event that was ever seen; the second of every subject until a slot is taken over or refused, and after that of the VMs
-that were created later. Whatever is not known has no row.
+The other side of groups/common.h. A subject without a slot reads as 0 only if the kernel is known to report such events
+and the subject is known never to have had a slot. The first is known from the kernel, or from any event ever seen. The
+second is known for every subject until a slot is taken over or refused, and afterwards for VMs created later. A subject
+whose counts are unknown has no row.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _WHO = np.dtype(
 )
 _STATE = np.dtype([("used", "u8"), ("lost_ns", "u8"), ("taken_over", "u8"), ("refused", "u8"), ("reserved", "u8", 4)])
 assert _WHO.itemsize == WHO_SIZE
-_CLOCK_SLACK_NS = 1_000_000_000  # a VM's birth is measured by a clock of ticks
+_CLOCK_SLACK_NS = 1_000_000_000  # the creation time of a VM is from a tick-based clock
 _SUBJECTS = {Scope.VM: "VMs", Scope.VCPU: "vCPUs"}
 
 
 class Slots:
-    """What a group has counted. ``fds`` are of the arrays ``ARRAYS`` and may be closed afterwards."""
+    """The counts of a group. ``fds``: of the arrays ``ARRAYS``; may be closed afterwards."""
 
     def __init__(self, shape: GroupShape, fds: Mapping[str, int]) -> None:
         self.shape = shape
@@ -49,10 +49,10 @@ class Slots:
             mapped.close()
 
     def read(self, sample: Sample) -> Part:
-        """The block of the group for the subjects of ``sample``, and what is not known of them."""
+        """The group's block for the subjects of ``sample``, and their gaps."""
         used = min(int(self._state()["used"]), self.shape.slots)
         rows, values = self._counted(sample, used)
-        # Looked at last: what was lost before the slots were read is then in it.
+        # Read last, so it includes every loss before the slots were read.
         state = self._state()
         subjects = len(sample.vms if self._scope is Scope.VM else sample.vcpus)
         whole = np.zeros((subjects, self._words), np.uint64)
@@ -60,7 +60,7 @@ class Slots:
         has_slot[rows] = True
         if len(rows) == np.count_nonzero(has_slot):
             whole[rows] = values
-        else:  # threads of one subject each took a slot at the same moment: they count together
+        else:  # threads of one subject took slots at the same moment: their counts are added
             np.add.at(whole, rows, values)
         sees = not self.shape.silent or bool(state["used"])
         known = has_slot | (self._is_zero(sample, int(state["lost_ns"])) if sees else False)
@@ -87,7 +87,7 @@ class Slots:
         return np.frombuffer(self._maps["who"], _WHO, used).copy()
 
     def _counted(self, sample: Sample, used: int) -> tuple[I64Array, U64Array]:
-        """The rows in the sample of those that have slots, and what they counted."""
+        """The rows in the sample of the subjects that have slots, and their counts."""
         who = self._who(used)
         rows = rows_of(sample, self._scope, who["vm"], who["vcpu"])
         rows[(who["generation"] & 1 != 0) | (who["vm"] == 0)] = NOT_KNOWN
@@ -99,7 +99,7 @@ class Slots:
         return rows[slots][steady], values if steady.all() else values[steady]
 
     def _is_zero(self, sample: Sample, lost_ns: int) -> npt.NDArray[np.bool_]:
-        """Of which subjects it is known that they never had a slot, if they have none."""
+        """Which subjects, if they have no slot, are known never to have had one."""
         vms = np.ones(len(sample.vms), np.bool_)
         if lost_ns:
             lost_at = lost_ns + time.time_ns() - time.monotonic_ns()
@@ -126,7 +126,7 @@ def _gaps_without_log(name: str, logged: npt.NDArray[np.bool_] | None) -> Iterat
 
 
 def rows_of(sample: Sample, scope: Scope, vm_ids: U64Array, vcpu_ids: npt.NDArray[np.uint32]) -> I64Array:
-    """The row in the sample's table of each subject, NOT_KNOWN for those that it does not have."""
+    """The row of each subject in the sample's table, NOT_KNOWN for subjects that the sample lacks."""
     vms = _lookup(sample.vms.id, vm_ids)
     if scope is Scope.VM:
         return np.where(vcpu_ids == NO_VCPU, vms, NOT_KNOWN)

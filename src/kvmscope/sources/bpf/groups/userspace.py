@@ -1,8 +1,8 @@
-"""Group ``userspace``: per vCPU why KVM_RUN returned to the VMM, how often, and how long until it was called again.
+"""Group ``userspace``: per vCPU and reason the number of userspace exits, and the time until the next KVM_RUN.
 
-An exit is what tracepoint kvm_userspace_exit reports; a KVM_RUN that a signal ended is ``intr``, one that failed
-``error``. Internal errors of KVM and failed VM entries are counted by their cause too. The time is that outside
-KVM_RUN, what the VMM waits for and pauses of the VM included; it counts once it is over.
+An exit is an event of tracepoint kvm_userspace_exit; a KVM_RUN ended by a signal is ``intr``, a failed one ``error``.
+Internal errors of KVM and failed VM entries are also counted by cause. The time is that outside KVM_RUN, including
+waits of the VMM and pauses of the VM; it is counted at its end.
 Programs: userspace.bpf.c. Names and numbers: catalog/exit_reasons.toml.
 """
 
@@ -23,14 +23,14 @@ _REASONS = 32
 _NUMBERS = 64
 _DETAILS = 8
 _INTERNAL_ERRORS = (OTHER, "emulation", "simul_ex", "delivery_ev", "unexpected_exit_reason")
-"""By suberror: KVM_INTERNAL_ERROR_* of include/uapi/linux/kvm.h."""
+"""Names by suberror: KVM_INTERNAL_ERROR_* of include/uapi/linux/kvm.h."""
 _ENTRY_FAILURES = (OTHER, "invalid_state", "msr_load", "machine_check", "instruction")
-"""By ``enum entry_failure`` of the program."""
+"""Names by ``enum entry_failure`` of the program."""
 
-_ELSEWHERE = ("s390_", "papr_", "riscv_", "loongarch_", "dcr", "epr", "osi", "watchdog")  # the bare ones are PowerPC's
+_ELSEWHERE = ("s390_", "papr_", "riscv_", "loongarch_", "dcr", "epr", "osi", "watchdog")  # the unprefixed ones: PowerPC
 _X86 = ("x86_", "hyperv", "xen", "tdx", "snp_", "ioapic_", "tpr_", "set_tpr", "irq_window_", "nmi")
 _FOREIGN = {"x86_64": (*_ELSEWHERE, "arm_"), "aarch64": (*_ELSEWHERE, *_X86)}
-"""How the names of reasons begin that an architecture does not have."""
+"""The prefixes of reasons that each architecture does not have."""
 
 
 def plan(kernel: KernelFacts) -> Plan:
@@ -50,7 +50,7 @@ def plan(kernel: KernelFacts) -> Plan:
 
 
 def names_of(machine: str) -> Mapping[int, str]:
-    """Reason by number, of those that an architecture can have."""
+    """The reasons that an architecture can have, by number."""
     foreign = _FOREIGN[machine]
     return {n: name for n, name in reasons(ReasonTable.USERSPACE).items() if not name.startswith(foreign)}
 

@@ -1,9 +1,9 @@
-"""Group ``wakeups``: wakeup latency of vCPUs, and what ran while they waited for a CPU.
+"""Group ``wakeups``: wakeup latency of vCPUs, and the tasks that ran while they waited for a CPU.
 
-Per vCPU the time from being woken, while halted and asleep, to running its guest again: the scheduling latency that a
-guest feels. Where KVM does not report when the guest runs, it is the time to where KVM resumes the vCPU, by other
-names of the stats, and the ones that are missing have a gap. And for how long the vCPU's thread waited for a CPU in
-KVM_RUN, behind what kind of tasks, with the processes that it waited for most.
+Wakeup latency, per vCPU: the time from the wakeup of a halted, sleeping vCPU until it runs its guest again, as the
+guest experiences it. If KVM does not report guest entries, it ends where KVM resumes the vCPU; then the stats have
+other names, and the missing ones are gaps. Also counted: the time that the vCPU's thread waited for a CPU in KVM_RUN,
+by the kind of task that ran, and the processes that it waited for most.
 Programs: wakeups.bpf.c.
 """
 
@@ -18,7 +18,7 @@ from .kernel import Isa, KernelFacts
 
 NAME = "wakeups"
 RIVALS = 8
-"""Processes that a vCPU waited for most."""
+"""The number of processes kept per vCPU: those that it waited for most."""
 _BEHIND = ("vcpu", "own", "other", "nobody")
 """``enum behind`` of the program."""
 _RIVALS_AT = TIMED_SIZE + 8 * (2 + len(_BEHIND))
@@ -43,7 +43,7 @@ def plan(kernel: KernelFacts) -> Plan:
 
 
 _WAITING = 32_768
-"""vCPUs whose waits are remembered, more than a host runs: of those beyond it, waits are lost. 140 bytes each."""
+"""The most vCPUs whose waits are tracked, more than a host runs; waits of others are lost. 140 bytes each."""
 
 _NO_ENTRY = (
     "{vendor}, which runs the VMs here, does not report entries into the guest (tracepoint kvm_entry); "
@@ -52,7 +52,7 @@ _NO_ENTRY = (
 
 
 def schema_of(end: str) -> Schema:
-    """With times to ``end``: entry or resume."""
+    """The schema with times until ``end``: entry or resume."""
     time, histogram = _timed(end)
     wakeups = timed(0, "wakeups", time=time, histogram=histogram)
     size = _RIVALS_AT + RIVALS * _RIVAL_SIZE
@@ -70,9 +70,9 @@ def _waits() -> Iterator[Descriptor]:
 
 
 def _rivals() -> Iterator[Descriptor]:
-    """``struct rival``: process id, name in two words, how often and how long it ran since it has this place.
+    """``struct rival``: process id, name in two words, how often and how long it ran since it took this place.
 
-    Each goes down when another process takes the place.
+    The counts go down when another process takes the place.
     """
     for number in range(RIVALS):
         at, stat = _RIVALS_AT + number * _RIVAL_SIZE, f"rival_{number + 1}"
