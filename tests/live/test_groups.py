@@ -301,5 +301,5 @@ def test_a_group_that_cannot_be_pinned_is_a_usage_error(root: Path) -> None:
 def test_only_sources_that_count_take_groups() -> None:
     with pytest.raises(UsageError, match="'bpf' and 'pinned', not 'statsfd'"):
         open_host("statsfd", groups=("exits",))
-    with pytest.raises(UsageError, match="alone"):
+    with pytest.raises(UsageError, match="only by"):
         open_host("pinned", groups=("apicv", "exits"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines_at_hand import close_session
 
 from kvmscope.scene import Scene
 from kvmscope.schema import Scope
@@ -42,6 +43,7 @@ def test_duckdb_reads_every_number(recorded: Path, host_scenes: list[Scene]) -> 
 
 def test_clickhouse_reads_every_number(recorded: Path, host_scenes: list[Scene]) -> None:
     query = f"""SELECT "kvm.exits" AS value FROM file('{recorded}/vcpus/*/*/*.parquet', Parquet)"""
+    close_session()  # a process has one embedded ClickHouse, and another test's may have a place of its own
     rows = [json.loads(line) for line in str(chdb.query(query, "JSONEachRow")).splitlines()]
     found = sorted(int(row["value"]) for row in rows if row["value"] is not None)
     assert found == words_of(host_scenes, "exits")

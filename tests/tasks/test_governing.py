@@ -147,7 +147,7 @@ def test_the_limit_of_somebody_else_stays_and_ends_it(polling: PollingHost, held
     at_work = steps(polling, held)
     next(at_work)
     polling.parameter.write_text("70000\n", encoding="ascii")
-    with pytest.raises(Unavailable, match="somebody else set it to 70000"):
+    with pytest.raises(Unavailable, match="another program set it to 70000"):
         next(at_work)
     held.restore()
     assert polling.limit_ns == 70_000

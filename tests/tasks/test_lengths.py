@@ -20,5 +20,5 @@ def test_a_look_is_too_short_where_the_most_rules_could_never_fire() -> None:
     windows = [rule.windows for rule in load_findings()]
     usual = max(set(windows), key=windows.count)
     assert count_intervals(usual, 1) == usual
-    with pytest.raises(UsageError, match=f"no room for {usual} intervals of 1s.*shorten --interval"):
+    with pytest.raises(UsageError, match=f"too short for {usual} intervals of 1s.*shorten --interval"):
         count_intervals(usual - 0.01, 1)

@@ -56,9 +56,9 @@ def test_a_word_means_one_subject(scene: Scene, text: str, expected: Selection) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("twin", "'twin' may be any of 2 VMs: twin#1, twin#2"),
-        ("60", "'60' may be any of 2 VMs: twin#1, twin#2"),
-        ("4242", "'4242' may be any of 2 VMs: web, 4242; choose by id: 302d776562111111, 342d343234321111"),
+        ("twin", "'twin' matches 2 VMs: twin#1, twin#2"),
+        ("60", "'60' matches 2 VMs: twin#1, twin#2"),
+        ("4242", "'4242' matches 2 VMs: web, 4242; choose by id: 302d776562111111, 342d343234321111"),
         ("wep", "there is no VM 'wep'; did you mean web?"),
         ("302", "there is no VM '302'"),
         ("", "there is no VM ''"),
@@ -124,7 +124,7 @@ def named(crafted: Any, *names: str) -> Scene:
 @pytest.mark.parametrize("text", ["twin#1", "twin#2", "twin#3"])
 def test_a_number_that_moved_since_a_vm_is_really_called_so_is_refused(crafted: Any, text: str) -> None:
     assert find_subject(named(crafted, "twin", "twin"), "twin#1") == Selection(0, None)
-    with pytest.raises(UsageError, match=f"'{text}' may be any of 3 VMs: .*; choose by id: "):
+    with pytest.raises(UsageError, match=f"'{text}' matches 3 VMs: .*; choose by id: "):
         find_subject(named(crafted, "twin", "twin", "twin#1"), text)
     assert find_subject(named(crafted, "twin", "twin#1"), "twin#1") == Selection(1, None)
 
@@ -133,7 +133,7 @@ def test_a_name_as_a_screen_cuts_it_selects_the_one_vm_that_begins_so(crafted: A
     scene = named(crafted, "web-production-a-1", "web-production-b-1", "db")
     assert find_subject(scene, "web-production-a…") == Selection(0, None)
     assert find_subject(scene, "web-production-b…/0") == Selection(1, 1)
-    with pytest.raises(UsageError, match="may be any of 2 VMs: web-production-a-1, web-production-b-1"):
+    with pytest.raises(UsageError, match="matches 2 VMs: web-production-a-1, web-production-b-1"):
         find_subject(scene, "web-prod…")
     with pytest.raises(UsageError, match="there is no VM"):
         find_subject(scene, "…")
@@ -150,7 +150,7 @@ def test_a_vm_goes_by_what_its_manager_calls_it(scene: Scene) -> None:
 
 
 def test_a_managers_id_that_is_another_vms_process_id_is_refused(scene: Scene) -> None:
-    with pytest.raises(UsageError, match="may be any of 2 VMs: web, a/b"):
+    with pytest.raises(UsageError, match="matches 2 VMs: web, a/b"):
         find_subject(managed(scene, 0, ("proxmox.vmid", "50")), "50")
 
 
