@@ -21,9 +21,8 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from typing import Any, Final
 from ..closing import Closable
 from ..errors import Busy
 from .layout import INDEX, RecordingTable, SegmentPlace, segment_of
+from .segment import crc_of
 from .storage import Storage, local_directory, require_file
 
 RESOLUTION_S: Final = 60
@@ -38,7 +38,6 @@ SEGMENT: Final = "segment"
 """The column with the number of a row's segment."""
 _MANIFEST: Final = "segments.json"
 _FORMAT: Final = {"format": "kvmscope-fleet-index", "version": 1}
-_BLOCK_BYTES: Final = 1 << 20
 _PART: Final = re.compile(r"\d{8}")
 _FILE: Final = re.compile(r"(scenes|documents|vms|vcpus)-\d+\.parquet")
 
@@ -87,10 +86,6 @@ class IndexPart(Closable):
     current: set[int] = field(default_factory=set)
 
     @property
-    def number(self) -> int:
-        return int(self.directory.name)
-
-    @property
     def is_whole(self) -> bool:
         """Whether all of its segments are read from it."""
         return len(self.current) == len(self.segments)
@@ -109,30 +104,32 @@ class FleetIndex(Closable):
         directory = local_directory(place)
         self._root = None if directory is None else directory.resolve()
         self.parts: Sequence[IndexPart] = () if self._root is None else tuple(_open_parts(self._root / INDEX))
+        self._known: dict[SegmentKey, tuple[IndexPart, IndexedSegment]] = {}
 
     def known(self, storage: Storage, places: Sequence[SegmentPlace]) -> Mapping[SegmentPlace, tuple[int, int]]:
         """The segments of a recording whose files are unchanged since they were indexed, with the times of their first
         and last scene. A ``KnownSegments``."""
-        found = {place: each for place in places if (each := self._find(storage, place)) is not None}
+        name = self.name_of(storage) if self.parts else None
+        if name is None:
+            return {}
+        found = {place: each for place in places if (each := self._find(storage, (name, place))) is not None}
+        self._known |= {(name, place): each for place, each in found.items()}
         return {place: (segment.begin_ns, segment.end_ns) for place, (_, segment) in found.items()}
 
     def read_from(self, storage: Storage, places: Iterable[SegmentPlace]) -> None:
-        """Make ``rows`` include these segments, which must be known."""
+        """Make ``rows`` include these segments, as far as ``known`` found them here."""
+        name = self.name_of(storage)
         for place in places:
-            found = self._find(storage, place)
-            if found is not None:
-                part, segment = found
+            if name is not None and (name, place) in self._known:
+                part, segment = self._known[name, place]
                 part.current.add(segment.number)
 
-    def _find(self, storage: Storage, place: SegmentPlace) -> tuple[IndexPart, IndexedSegment] | None:
-        name = self.name_of(storage) if self.parts else None
-        if name is None:
-            return None
+    def _find(self, storage: Storage, key: SegmentKey) -> tuple[IndexPart, IndexedSegment] | None:
         states = None
         for part in self.parts:
-            segment = part.segments.get((name, place))
+            segment = part.segments.get(key)
             if segment is not None:
-                states = states or states_of(storage, place)
+                states = states or states_of(storage, key[1])
                 if segment.states == states:
                     return part, segment
         return None
@@ -172,9 +169,7 @@ class FleetIndexes(Closable):
     def read_from(self, storage: Storage, places: Sequence[SegmentPlace]) -> None:
         """As of a single one."""
         for index in self._indexes:
-            if index.known(storage, places):
-                index.read_from(storage, places)
-                return
+            index.read_from(storage, places)
 
     def rows(self, table: RecordingTable) -> Iterator[IndexRows]:
         """As of a single one."""
@@ -199,19 +194,16 @@ def _open_parts(directory: Path) -> Iterator[IndexPart]:
 
 
 def _open_part(directory: Path) -> IndexPart | None:
-    lock = None
-    try:
+    """A part; None if it is damaged or being deleted."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError), ExitStack() as opened:
         lock = _open_directory(directory)
-        if not _is_locked(lock, fcntl.LOCK_SH):
-            raise BlockingIOError
-        manifest = json.loads((directory / _MANIFEST).read_bytes())
-        part = IndexPart(directory, _segments(manifest), _checksums(manifest), lock)
-        if all(_checksum(directory / name) == due for name, due in part.checksums.items()):
-            return part
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        pass  # being deleted, or damaged
-    if lock is not None:
-        os.close(lock)
+        opened.callback(os.close, lock)
+        if _is_locked(lock, fcntl.LOCK_SH):
+            manifest = json.loads((directory / _MANIFEST).read_bytes())
+            part = IndexPart(directory, _segments(manifest), _checksums(manifest), lock)
+            if all(_checksum(directory / name) == due for name, due in part.checksums.items()):
+                opened.pop_all()
+                return part
     return None
 
 
@@ -242,11 +234,8 @@ def _checksum(path: Path) -> int:
     if path.is_symlink():
         raise ValueError("it leads elsewhere")
     require_file(path)
-    crc = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            crc = zlib.crc32(block, crc)
-    return crc
+        return crc_of(file, path.stat().st_size)
 
 
 def write_manifest(directory: Path, segments: Mapping[SegmentKey, IndexedSegment]) -> None:

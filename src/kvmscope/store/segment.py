@@ -46,8 +46,7 @@ _OWN_COLUMN: Final = {
 }
 """A column that only this table has, to identify files without the metadata."""
 _END = struct.Struct("<I4s")
-_MAGIC, _NO_END = b"PAR1", "it does not end as a Parquet file does"
-_TOO_SHORT = "it is shorter than any Parquet file"
+_MAGIC = b"PAR1"
 
 _ROWS_PER_GROUP = 1 << 17
 _ZSTD_LEVEL = 3
@@ -96,40 +95,10 @@ def _write(table: Any, marks: Mapping[str, str], sink: Any) -> None:
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
         writer.add_key_value_metadata(marks)
     data = memoryview(whole.getvalue())
-    footer = _footer_start(data)
+    footer = len(data) - _END.size - len(_checked_end(pa.BufferReader(data)))
     sink.write(data[:footer])
     sink.write(_SEAL.pack(_SEAL_MAGIC, zlib.crc32(data)))
     sink.write(data[footer:])
-
-
-def _footer_start(data: memoryview) -> int:
-    """The offset of the footer of a file. Raises ValueError if it is out of range."""
-    length, magic = _END.unpack_from(data, max(0, len(data) - _END.size))
-    start = len(data) - _END.size - int(length)
-    if magic != _MAGIC or start < len(_MAGIC):
-        raise ValueError(_NO_END)
-    return start
-
-
-def _check_seal(data: memoryview) -> bool:
-    """Whether the checksum proves that all bytes are as written; False for a file without a seal. Raises ValueError if
-    the checksum differs."""
-    if len(data) < _END.size:
-        raise ValueError(_TOO_SHORT)
-    footer = _footer_start(data)
-    start = footer - _SEAL.size
-    seal = data[start:footer].tobytes() if start > 0 else b""
-    return _check_sum(seal, data[footer:].tobytes(), zlib.crc32(data[footer:], zlib.crc32(data[:start])))
-
-
-def _check_sum(seal: bytes, footer: bytes, crc: int) -> bool:
-    """As ``_check_seal``. ``seal``: the bytes at the place of a seal. ``crc``: of all other bytes."""
-    magic, expected = _SEAL.unpack(seal) if seal else (b"", 0)
-    is_like_it = sum(a == b for a, b in zip(magic, _SEAL_MAGIC, strict=False)) >= _ENOUGH_OF_MAGIC
-    is_sealed = is_like_it or _SEALED.encode() in footer
-    if is_sealed and expected != crc:
-        raise ValueError("its checksum is not that of its bytes")
-    return is_sealed
 
 
 def _segment_of(footer: bytes, table: RecordingTable) -> str | None:
@@ -206,14 +175,14 @@ def read_span(storage: Storage, place: SegmentPlace) -> tuple[int, int]:
 def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> None:
     """Check that the files of a segment in a directory are its tables. ``is_whole``: check all bytes too, which takes
     as long as reading them. Raises RecordingError, FileNotFoundError."""
-    check = _checked_whole if is_whole else _checked_end
     segments: dict[RecordingTable, str | None] = {}
     for table in RecordingTable:
         path = storage.local(place.path(table))
         try:
             require_file(path)
             with path.open("rb") as file:
-                segments[table] = _segment_of(check(file), table)
+                footer = _checked_whole(file)[0] if is_whole else _checked_end(file)
+            segments[table] = _segment_of(footer, table)
         except FileNotFoundError:
             raise
         except (OSError, ValueError, struct.error) as error:
@@ -222,38 +191,47 @@ def check_segment(storage: Storage, place: SegmentPlace, *, is_whole: bool) -> N
     _check_same(storage, place, segments)
 
 
-def _checked_whole(file: BinaryIO) -> bytes:
-    """The footer of a file, after a check of all its bytes.
+def _checked_whole(file: BinaryIO) -> tuple[bytes, bool]:
+    """The footer of a file, after a check of all its bytes, and whether a checksum proves that they are as written; a
+    file without a seal has none. Raises ValueError if the checksum differs.
 
     The bytes are read and not mapped: if the disk cannot read a mapped page, or the file is truncated, the kernel sends
     SIGBUS. Source: mmap(2).
     """
     footer = _checked_end(file)
-    left = os.fstat(file.fileno()).st_size - _END.size - len(footer) - _SEAL.size
-    seal_bytes = _SEAL.size if left > 0 else 0
+    before = file.seek(0, os.SEEK_END) - _END.size - len(footer) - _SEAL.size
     file.seek(0)
+    crc = crc_of(file, max(0, before))
+    magic, expected = _SEAL.unpack(file.read(_SEAL.size)) if before > 0 else (b"", 0)
+    is_like_it = sum(a == b for a, b in zip(magic, _SEAL_MAGIC, strict=False)) >= _ENOUGH_OF_MAGIC
+    is_sealed = is_like_it or _SEALED.encode() in footer
+    if is_sealed and expected != zlib.crc32(file.read(), crc):
+        raise ValueError("its checksum is not that of its bytes")
+    return footer, is_sealed
+
+
+def crc_of(file: BinaryIO, length: int) -> int:
+    """The CRC-32 of the next bytes of a file. Raises ValueError if it has fewer."""
     crc = 0
-    while left > 0:
-        block = file.read(min(left, _BLOCK_BYTES))
+    while length > 0:
+        block = file.read(min(length, _BLOCK_BYTES))
         if not block:
-            raise ValueError(_NO_END)
+            raise ValueError("it was truncated while it was read")
         crc = zlib.crc32(block, crc)
-        left -= len(block)
-    seal = file.read(seal_bytes)
-    _check_sum(seal, footer, zlib.crc32(file.read(), crc))
-    return footer
+        length -= len(block)
+    return crc
 
 
 def _checked_end(file: BinaryIO) -> bytes:
-    """The footer of a file, without reading the other bytes."""
+    """The footer of a file, without reading the other bytes. Raises ValueError if it has none."""
     size = file.seek(0, os.SEEK_END)
     if size < _END.size:
-        raise ValueError(_TOO_SHORT)
+        raise ValueError("it is shorter than any Parquet file")
     file.seek(size - _END.size)
     length, magic = _END.unpack(file.read(_END.size))
-    start = size - _END.size - length
+    start = size - _END.size - int(length)
     if magic != _MAGIC or start < len(_MAGIC):
-        raise ValueError(_NO_END)
+        raise ValueError("it does not end as a Parquet file does")
     file.seek(start)
     return file.read(length)
 
@@ -295,9 +273,8 @@ def _read(
     try:
         with storage.open(path) as source:
             data = source.read_buffer()
-        view = memoryview(data)
-        is_sealed = _check_seal(view)
-        segment = _segment_of(view[_footer_start(view) :].tobytes(), which)
+        footer, is_sealed = _checked_whole(pa.BufferReader(data))
+        segment = _segment_of(footer, which)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)

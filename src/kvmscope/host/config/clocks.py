@@ -12,7 +12,7 @@ arch/src/x86_64/mod.rs (kvm_hyperv), vmm/src/device_manager.rs (AcpiPmTimerDevic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from ...errors import FormatError
@@ -22,13 +22,13 @@ from ..process import PROCESSES_KEPT, VmmProcess
 from ..qemu_args import Cpu, as_flag, parse
 from .others import cloud_hypervisor_cpus
 from .qemu import enlightenment, is_x86
-from .settings import Setting
+from .settings import Setting, SettingGroup
 
 _FOR_TIMERS = ("hv-time", "hv-synic", "hv-stimer")
 
 
 @dataclass(frozen=True, slots=True)
-class ClockConfig:
+class ClockConfig(SettingGroup):
     """``enlightened``: whether the guest has any of Hyper-V's interfaces, so it is most likely Windows.
 
     ``hyperv_clock``: the reference TSC page, a clock that is read without an exit. ``hyperv_timers``: synthetic timers,
@@ -42,15 +42,6 @@ class ClockConfig:
     hpet: Setting[bool]
     pm_timer: Setting[bool]
     rtc_catchup: Setting[bool]
-
-    @classmethod
-    def unknown(cls, why: str) -> ClockConfig:
-        return cls(*(Setting.unknown(why) for _ in range(6)))
-
-    def filled_from(self, other: ClockConfig) -> ClockConfig:
-        """This configuration, with unknown settings taken from ``other``."""
-        mine = ((each.name, getattr(self, each.name)) for each in fields(self))
-        return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
 
 
 @lru_cache(maxsize=PROCESSES_KEPT)

@@ -12,7 +12,7 @@ arch/src/x86_64/mod.rs (kvm_hyperv has none of the three).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -24,7 +24,7 @@ from ..process import PROCESSES_KEPT, VmmProcess
 from ..qemu_args import Cpu, as_flag, parse
 from .others import cloud_hypervisor_cpus
 from .qemu import HV_PASSTHROUGH, enlightenment, is_x86
-from .settings import Setting
+from .settings import Setting, SettingGroup
 
 _WINDOWS: Final = "http://microsoft.com/win"
 _OPTIONS: Final = {"evmcs": "hv-evmcs", "msr_bitmap": "hv-emsr-bitmap", "direct_flush": "hv-tlbflush-direct"}
@@ -32,7 +32,7 @@ _ELEMENTS: Final = {"evmcs": "evmcs", "msr_bitmap": "emsr_bitmap", "direct_flush
 
 
 @dataclass(frozen=True, slots=True)
-class HypervNesting:
+class HypervNesting(SettingGroup):
     """``windows``: whether the guest is Windows, as far as its configuration shows.
 
     ``evmcs``: the enlightened VMCS (Intel). ``msr_bitmap``: its hypervisor reports changes of MSR bitmaps to KVM.
@@ -43,15 +43,6 @@ class HypervNesting:
     evmcs: Setting[bool]
     msr_bitmap: Setting[bool]
     direct_flush: Setting[bool]
-
-    @classmethod
-    def unknown(cls, why: str) -> HypervNesting:
-        return cls(*(Setting.unknown(why) for _ in range(4)))
-
-    def filled_from(self, other: HypervNesting) -> HypervNesting:
-        """This configuration, with unknown settings taken from ``other``."""
-        mine = ((each.name, getattr(self, each.name)) for each in fields(self))
-        return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
 
     def missing(self, hardware: Hardware | None) -> tuple[str, ...]:
         """The evidence for each enlightenment that is not offered though a host of this vendor could offer it."""

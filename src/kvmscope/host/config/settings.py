@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from ..process import outermost
 
@@ -51,6 +52,21 @@ class Setting(Generic[T_co]):
     @classmethod
     def unknown(cls, why: str) -> Setting[T_co]:
         return cls(None, why, is_sure=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingGroup:
+    """Base of configurations all of whose fields are a ``Setting``."""
+
+    @classmethod
+    def unknown(cls, why: str) -> Self:
+        make: Callable[..., Self] = cls
+        return make(**{each.name: Setting.unknown(why) for each in fields(cls)})
+
+    def filled_from(self, other: Self) -> Self:
+        """This configuration, with unknown settings taken from ``other``."""
+        mine = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return replace(self, **{name: getattr(other, name) for name, setting in mine if setting.value is None})
 
 
 @dataclass(frozen=True, slots=True)
