@@ -48,6 +48,8 @@ _PART: Final = "kvmscope: a part of the hosts"
 """Placeholder for the hosts of a part in the text of a query, which is printed once."""
 _PART_ROWS: Final = 700_000
 """Approximate number of vCPU rows in one query, for which DuckDB needs a few hundred MiB."""
+_DIGITS: Final = 12
+"""Significant digits of a mean: the last ones depend on the order in which an engine's threads sum."""
 _INTERRUPTS_COST: Final = "apicv-inhibited"
 """The rule that gives the cost of interrupts that are not accelerated."""
 
@@ -243,9 +245,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """The mean without its last digits, which depend on the order in which an engine's threads sum."""
     known = [value for value in values if value is not None]
     return float(f"{sum(known) / len(known):.{_DIGITS}g}") if known else None
-
-
-_DIGITS: Final = 12
 
 
 class _Means:

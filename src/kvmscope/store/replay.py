@@ -168,11 +168,9 @@ def _since(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
 def _until(moments: Sequence[SceneMoment], time_ns: int) -> list[SceneMoment]:
     """The moments up to a time, without those of the same boot after the wall clock was set back."""
     found = [moment for moment in moments if moment.taken_ns // MS_NS <= time_ns // MS_NS]
-    last = last_until([moment for moment in found if _is_one_boot(moment, found[-1])], time_ns + MS_NS)
-    if last is None:
-        return found
     its = [place for place, moment in enumerate(found) if _is_one_boot(moment, found[-1])]
-    return found[: its[last] + 1]
+    last = last_until([found[place] for place in its], time_ns + MS_NS)
+    return found if last is None else found[: its[last] + 1]
 
 
 def _is_one_boot(moment: SceneMoment, other: SceneMoment) -> bool:
