@@ -27,5 +27,6 @@ def index_view(place: str, recordings: int, *, segments: int, new: int, size_byt
 
 def index_lines(view: IndexView) -> list[str]:
     """The result in one line."""
-    indexed = f"{counted(view.segments, 'segment')} of {counted(view.recordings, 'recording')} are indexed"
+    verb = "is" if view.segments == 1 else "are"
+    indexed = f"{counted(view.segments, 'segment')} of {counted(view.recordings, 'recording')} {verb} indexed"
     return [f"{indexed}, {view.new_segments:,} of them new, in {format_bytes(view.size_bytes)}"]
